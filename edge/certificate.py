@@ -1,0 +1,189 @@
+"""Proof that a .tflite file is integer-only, read from the flatbuffer itself.
+
+Method: a bounds-checked walk over the few tables the proof needs (operator codes, subgraphs,
+tensors, operators), so the board needs neither the converter's schema module nor trust in what a
+runtime reports after its delegates rewrote the graph.
+Source: tensorflow/lite/schema/schema.fbs (field order) and the FlatBuffers binary format.
+
+Integer-only means: every tensor is int8, uint8, int16, int32 or bool, inputs and outputs are int8
+or uint8, and there is no custom operator and no operator that touches a float.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import ModelError
+from edge.manifest import Certificate
+
+INTEGER_TYPES = frozenset({"int8", "uint8", "int16", "int32", "bool"})
+IO_TYPES = frozenset({"int8", "uint8"})
+
+TENSOR_TYPES = (
+    "float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 "
+    "uint64 resource variant uint32 uint16 int4 bfloat16"
+).split()
+
+# BuiltinOperator codes of schema.fbs that our nets and common int8 nets use; others print as op_N.
+OPERATORS = {
+    0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D",
+    5: "DEPTH_TO_SPACE", 6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 14: "LOGISTIC", 17: "MAX_POOL_2D",
+    18: "MUL", 19: "RELU", 21: "RELU6", 22: "RESHAPE", 23: "RESIZE_BILINEAR", 25: "SOFTMAX",
+    26: "SPACE_TO_DEPTH", 28: "TANH", 32: "CUSTOM", 34: "PAD", 36: "GATHER", 39: "TRANSPOSE",
+    40: "MEAN", 41: "SUB", 45: "STRIDED_SLICE", 49: "SPLIT", 53: "CAST", 55: "MAXIMUM",
+    57: "MINIMUM", 60: "PADV2", 65: "SLICE", 67: "TRANSPOSE_CONV", 74: "SUM", 82: "REDUCE_MAX",
+    83: "PACK", 97: "RESIZE_NEAREST_NEIGHBOR", 98: "LEAKY_RELU", 102: "SPLIT_V", 114: "QUANTIZE",
+    117: "HARD_SWISH", 150: "GELU",
+}  # fmt: skip
+CUSTOM_OPERATOR = 32
+FILE_IDENTIFIER = b"TFL3"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFact:
+    """A tensor's name and element type as the file states them."""
+
+    name: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What the certificate needs of a model file."""
+
+    tensors: tuple[TensorFact, ...]
+    inputs: tuple[TensorFact, ...]
+    outputs: tuple[TensorFact, ...]
+    operators: tuple[str, ...]
+
+
+class _Table:
+    """A FlatBuffers table at a byte offset; fields are read by their index in the schema."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data = data
+        self._position = position
+        vtable = position - struct.unpack_from("<i", data, position)[0]
+        size = struct.unpack_from("<H", data, vtable)[0]
+        self._offsets = struct.unpack_from(f"<{(size - 4) // 2}H", data, vtable + 4)
+
+    def _at(self, field: int) -> int | None:
+        if field < len(self._offsets) and self._offsets[field]:
+            return self._position + self._offsets[field]
+        return None
+
+    def integer(self, field: int, code: str, default: int = 0) -> int:
+        """Return a scalar field; `code` is its `struct` format character."""
+        at = self._at(field)
+        return default if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
+
+    def _vector(self, field: int) -> tuple[int, int]:
+        at = self._at(field)
+        if at is None:
+            return 0, 0
+        start = at + struct.unpack_from("<I", self._data, at)[0]
+        count = struct.unpack_from("<I", self._data, start)[0]
+        if count > len(self._data):
+            raise struct.error("vector longer than the file")
+        return start + 4, count
+
+    def text(self, field: int) -> str:
+        """Return a string field, empty when absent."""
+        start, count = self._vector(field)
+        return self._data[start : start + count].decode("utf-8", "replace")
+
+    def integers(self, field: int) -> tuple[int, ...]:
+        """Return a vector of int32."""
+        start, count = self._vector(field)
+        return struct.unpack_from(f"<{count}i", self._data, start)
+
+    def tables(self, field: int) -> Iterator[_Table]:
+        """Yield the tables of a vector of tables."""
+        start, count = self._vector(field)
+        for at in range(start, start + 4 * count, 4):
+            yield _Table(self._data, at + struct.unpack_from("<I", self._data, at)[0])
+
+
+def _operator_name(code: _Table) -> str:
+    # builtin_code (field 3) replaced the one-byte field 0 when codes passed 127; the larger holds.
+    builtin = max(code.integer(0, "b"), code.integer(3, "i"))
+    if builtin == CUSTOM_OPERATOR:
+        return f"CUSTOM:{code.text(1)}"
+    return OPERATORS.get(builtin, f"op_{builtin}")
+
+
+def _tensor(table: _Table) -> TensorFact:
+    code = table.integer(1, "b")
+    dtype = TENSOR_TYPES[code] if 0 <= code < len(TENSOR_TYPES) else f"type_{code}"
+    return TensorFact(table.text(3), dtype)
+
+
+def read_graph(data: bytes) -> Graph:
+    """Return the tensors and operators of a .tflite file's bytes, all subgraphs together.
+
+    Raises ValueError when the bytes are not a complete TFLite flatbuffer.
+    """
+    if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
+        raise ValueError("not a TFLite flatbuffer")
+    try:
+        return _walk(_Table(data, struct.unpack_from("<I", data, 0)[0]))
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"damaged or truncated TFLite flatbuffer ({error})") from None
+
+
+def _walk(model: _Table) -> Graph:
+    names = [_operator_name(code) for code in model.tables(1)]
+    tensors: list[TensorFact] = []
+    inputs: list[TensorFact] = []
+    outputs: list[TensorFact] = []
+    operators: list[str] = []
+    for subgraph in model.tables(2):
+        own = [_tensor(table) for table in subgraph.tables(0)]
+        tensors += own
+        inputs += [own[index] for index in subgraph.integers(1)]
+        outputs += [own[index] for index in subgraph.integers(2)]
+        operators += [names[op.integer(0, "I")] for op in subgraph.tables(3)]
+    if not operators:
+        raise IndexError("no operators")
+    return Graph(tuple(tensors), tuple(inputs), tuple(outputs), tuple(operators))
+
+
+def violations(graph: Graph) -> list[str]:
+    """Return one line for everything that breaks the integer-only rule; empty when it holds."""
+    found = [
+        f"tensor {tensor.name!r} is {tensor.dtype}"
+        for tensor in graph.tensors
+        if tensor.dtype not in INTEGER_TYPES
+    ]
+    found += [
+        f"{role} {tensor.name!r} is {tensor.dtype}, not int8 or uint8"
+        for role, group in (("input", graph.inputs), ("output", graph.outputs))
+        for tensor in group
+        if tensor.dtype not in IO_TYPES
+    ]
+    found += [
+        f"operator {name} is not a builtin"
+        for name in sorted(set(graph.operators))
+        if name.startswith("CUSTOM:")
+    ]
+    return found
+
+
+def certify(path: Path) -> Certificate:
+    """Return the certificate of a .tflite file, integer-only or not.
+
+    Raises ModelError when the file cannot be read or is not a complete flatbuffer.
+    """
+    try:
+        graph = read_graph(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model file {path}: {error}; install the model folder again") from None
+    return Certificate(
+        integer_only=not violations(graph),
+        tensors=dict(sorted(Counter(tensor.dtype for tensor in graph.tensors).items())),
+        operators=dict(sorted(Counter(graph.operators).items())),
+    )

@@ -1,0 +1,50 @@
+"""Exceptions of the daemon; a class exists only where the caller acts differently.
+
+Exit codes (documented in README.md): 0 success, 1 unexpected failure, 2 wrong usage,
+66 unreadable input, 69 service unavailable, 78 wrong config or model.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_NO_INPUT = 66  # EX_NOINPUT of sysexits.h
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
+EXIT_CONFIG = 78  # EX_CONFIG
+
+
+class EdgeError(Exception):
+    """A failure with a one-line message that names the thing and the fix."""
+
+    exit_code = EXIT_FAILURE
+
+
+class ConfigError(EdgeError):
+    """The config file is wrong; restarting cannot help."""
+
+    exit_code = EXIT_CONFIG
+
+
+class ModelError(EdgeError):
+    """A model folder is missing, damaged, or not what its manifest says."""
+
+    exit_code = EXIT_CONFIG
+
+
+class InputError(EdgeError):
+    """A file the user named cannot be read as an image, video or folder."""
+
+    exit_code = EXIT_NO_INPUT
+
+
+class CameraError(EdgeError):
+    """The camera cannot be opened or stopped delivering; the service retries."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class PublishError(EdgeError):
+    """The spool or the broker refused; events stay in the spool where possible."""
+
+    exit_code = EXIT_UNAVAILABLE

@@ -1,0 +1,148 @@
+"""What a model folder says about its model: `models/<name>/manifest.json`, decoded strictly.
+
+The manifest is written by `tools` when a model is packaged and read by `edge.interpreter`, which
+refuses a file that differs from it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edge.errors import ModelError
+
+MANIFEST_NAME = "manifest.json"
+
+Task = Literal["detect", "color", "classify"]
+Dtype = Literal["int8", "uint8", "float32"]
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the manifest's structs: frozen, keyword-only, unknown keys refused."""
+
+
+class TensorSpec(Struct):
+    """One input or output tensor; real value = (quantized - zero_point) * scale."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Dtype
+    scale: float
+    zero_point: int
+
+
+class Input(TensorSpec):
+    """The image tensor, (1, height, width, 3).
+
+    color_order: order of the last axis.
+    resize: `letterbox` keeps the aspect ratio and pads right and bottom with `pad_value`
+        (0..255); `stretch` ignores it.
+    range: the real values the network was trained on: `0..255`, `0..1` or `-1..1`.
+    """
+
+    color_order: Literal["rgb", "bgr"]
+    resize: Literal["letterbox", "stretch"]
+    pad_value: int = 114
+    range: Literal["0..255", "0..1", "-1..1"] = "0..255"
+
+
+class Decoder(Struct):
+    """How outputs become results.
+
+    name: `yolox`: per stride s the outputs `box_<s>`, `objectness_<s>`, `class_<s>` (logits);
+        `color_shares`: one output of logits over the labels.
+    strides: cell sizes in input pixels, for anchor-free detectors.
+    nms_iou: boxes of one class overlapping more than this are one object, 0..1.
+    temperature: logits are divided by this before the softmax (calibration on validation data).
+    unknown_below: top share under which the color is reported as `unknown`, 0..1.
+    """
+
+    name: Literal["yolox", "color_shares"]
+    strides: tuple[int, ...] = ()
+    nms_iou: float = 0.65
+    temperature: float = 1.0
+    unknown_below: float = 0.0
+
+
+class Accuracy(Struct):
+    """One measured figure and the command that reproduces it."""
+
+    dataset: str
+    metric: str
+    value: float
+    command: str
+
+
+class GoldenDetection(Struct):
+    """An expected object in the golden picture; box is x, y, width, height in its pixels."""
+
+    label: str
+    score: float
+    box_px: tuple[float, float, float, float]
+
+
+class Golden(Struct):
+    """A picture in the model folder and what the model must say of it.
+
+    tolerance: largest allowed difference of a score or share.
+    min_iou: smallest allowed overlap with an expected box.
+    """
+
+    file: str
+    tolerance: float
+    min_iou: float = 0.9
+    detections: tuple[GoldenDetection, ...] = ()
+    shares: dict[str, float] = {}
+
+
+class Certificate(Struct):
+    """Result of walking the flatbuffer: see `edge.certificate`."""
+
+    integer_only: bool
+    tensors: dict[str, int]
+    operators: dict[str, int]
+
+
+class Manifest(Struct):
+    """Everything the daemon must know to run one model and a user to judge it."""
+
+    format: Literal[1]
+    name: str
+    version: str
+    task: Task
+    file: str
+    sha256: str
+    parameters: int
+    input: Input
+    outputs: tuple[TensorSpec, ...]
+    decoder: Decoder
+    labels: tuple[str, ...]
+    certificate: Certificate
+    accuracy: tuple[Accuracy, ...]
+    training: dict[str, str]
+    licence: str
+    golden: Golden | None = None
+
+
+def read(folder: Path) -> Manifest:
+    """Return the manifest of a model folder.
+
+    Raises ModelError when it is missing, is not JSON, or has a wrong or unknown key.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise ModelError(
+            f"model {folder}: no {MANIFEST_NAME}; name a folder that `edge models` lists"
+        ) from None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ModelError(f"model {folder}: {MANIFEST_NAME} is not valid: {error}") from None
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a model folder as indented JSON with a trailing newline."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST_NAME).write_bytes(text + b"\n")

@@ -1,0 +1,164 @@
+"""Frozen values that travel from stage to stage; no behaviour beyond simple geometry.
+
+Boxes are x, y, width, height with the origin in the frame's upper left corner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Point = tuple[float, float]
+Polygon = tuple[Point, ...]
+
+
+class Box(NamedTuple):
+    """A rectangle; the variable's name says its space (`box_px` or `box_norm`)."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def area(self) -> float:
+        """Return width times height, in the box's own unit squared."""
+        return self.width * self.height
+
+    def iou(self, other: Box) -> float:
+        """Return intersection over union with `other`, 0..1; 0 when both are empty."""
+        width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        if width <= 0 or height <= 0:
+            return 0.0
+        overlap = width * height
+        return overlap / (self.area + other.area - overlap)
+
+    def normalized(self, frame_size: tuple[int, int]) -> Box:
+        """Return the box in units of the frame's (width, height)."""
+        width, height = frame_size
+        return Box(self.x / width, self.y / height, self.width / width, self.height / height)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One captured image.
+
+    bgr: uint8, (height, width, 3); owned by the frame, never modified.
+    frame_id: counts the camera's delivered frames from 1.
+    captured_mono_s: monotonic clock when the source returned the frame.
+    captured_utc_s: wall clock at the same moment, seconds since the epoch.
+    """
+
+    camera: str
+    frame_id: int
+    bgr: Image
+    captured_mono_s: float
+    captured_utc_s: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (width, height) in pixels."""
+        height, width = self.bgr.shape[:2]
+        return width, height
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """An object found in one frame; score 0..1."""
+
+    label: str
+    score: float
+    box_px: Box
+
+
+@dataclass(frozen=True, slots=True)
+class ColorScore:
+    """The share of an object's surface that has a basic color term's name, 0..1."""
+
+    name: str
+    score: float
+
+
+class TrackState(StrEnum):
+    """Life of a track: not yet believed, seen, out of sight, gone."""
+
+    TENTATIVE = "tentative"
+    CONFIRMED = "confirmed"
+    LOST = "lost"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One object followed through frames.
+
+    track_id: unique in the daemon's life for this camera, never reused.
+    box_px: smoothed position in the frame.
+    first_seen_s, last_seen_s: monotonic time of first and last matched detection.
+    hits: matched detections so far.
+    """
+
+    track_id: int
+    label: str
+    score: float
+    box_px: Box
+    state: TrackState
+    first_seen_s: float
+    last_seen_s: float
+    hits: int
+
+
+class SkipCause(StrEnum):
+    """Why a frame's detector did not run; every skipped frame is counted under one."""
+
+    STALE = "stale"
+    BUDGET = "budget"
+    MOTION = "motion"
+    THERMAL = "thermal"
+    PAUSED = "paused"
+
+
+class EventKind(StrEnum):
+    """Object lifecycle as published."""
+
+    NEW = "new"
+    UPDATE = "update"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEvent:
+    """A change in the life of a tracked object, before it is numbered and encoded.
+
+    colors: dominant first; empty until the color model has seen the object.
+    color_rgb: representative sRGB of the dominant color, 0..255, None when unknown.
+    zones: names of the zones its foot point is in.
+    """
+
+    kind: EventKind
+    track: Track
+    best_score: float
+    colors: tuple[ColorScore, ...]
+    zones: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What the pipeline made of one frame.
+
+    skipped: cause when the detector did not run, else None.
+    stage_ms: milliseconds spent by each stage that ran, by stage name.
+    """
+
+    frame: Frame
+    skipped: SkipCause | None
+    detections: tuple[Detection, ...]
+    tracks: tuple[Track, ...]
+    events: tuple[ObjectEvent, ...]
+    stage_ms: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Workstation tools: train, quantize, evaluate, validate and benchmark the models of `edge`."""
