@@ -173,17 +173,21 @@ def violations(graph: Graph) -> list[str]:
     return found
 
 
+def summarize(graph: Graph) -> Certificate:
+    """Return the certificate of a graph: the verdict and what was counted."""
+    return Certificate(
+        integer_only=not violations(graph),
+        tensors=dict(sorted(Counter(tensor.dtype for tensor in graph.tensors).items())),
+        operators=dict(sorted(Counter(graph.operators).items())),
+    )
+
+
 def certify(path: Path) -> Certificate:
     """Return the certificate of a .tflite file, integer-only or not.
 
     Raises ModelError when the file cannot be read or is not a complete flatbuffer.
     """
     try:
-        graph = read_graph(path.read_bytes())
+        return summarize(read_graph(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise ModelError(f"model file {path}: {error}; install the model folder again") from None
-    return Certificate(
-        integer_only=not violations(graph),
-        tensors=dict(sorted(Counter(tensor.dtype for tensor in graph.tensors).items())),
-        operators=dict(sorted(Counter(graph.operators).items())),
-    )

@@ -1,0 +1,183 @@
+"""The only door to TFLite: loads a model folder, refuses it when it is not what its manifest says.
+
+Runtimes: ai-edge-litert where installed, else tflite-runtime (ARMv7, older boards). Both run int8
+convolutions through XNNPACK when it is enabled; with tflite-runtime 2.14 it is not by default,
+and its built-in kernels collapse with two threads, so callers there use one.
+Arrays handed out are int8 views into the interpreter's own memory: nothing is copied and nothing
+becomes float here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge import certificate, manifest
+from edge.errors import ModelError
+from edge.manifest import Manifest, TensorSpec
+
+logger = logging.getLogger(__name__)
+
+RUNTIMES = (
+    ("ai-edge-litert", "ai_edge_litert.interpreter"),
+    ("tflite-runtime", "tflite_runtime.interpreter"),
+)
+SCALE_RELATIVE_TOLERANCE = 1e-5  # float32 in the flatbuffer against float64 in JSON
+
+
+def installed_runtime() -> tuple[str, ModuleType]:
+    """Return (name with version, module) of the preferred TFLite runtime.
+
+    Raises ModelError when neither is installed.
+    """
+    for distribution, module in RUNTIMES:
+        try:
+            loaded = importlib.import_module(module)
+        except ImportError:
+            continue
+        return f"{distribution} {importlib.metadata.version(distribution)}", loaded
+    raise ModelError("no TFLite runtime: pip install ai-edge-litert (ARMv7: tflite-runtime)")
+
+
+class Interpreter:
+    """One loaded model: write into `input_view()`, `invoke()`, read `output(name)`."""
+
+    def __init__(self, model: Manifest, engine: Any, runtime: str) -> None:
+        """Wrap an engine that `load` has allocated and checked; use `load`."""
+        self.manifest = model
+        self.runtime = runtime
+        self._engine = engine
+        self._input = engine.tensor(engine.get_input_details()[0]["index"])
+        self._outputs: dict[str, Callable[[], NDArray[Any]]] = {
+            detail["name"]: engine.tensor(detail["index"]) for detail in engine.get_output_details()
+        }
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 1, xnnpack: bool = True) -> Interpreter:
+        """Return a ready interpreter for a model folder.
+
+        threads: CPU threads for one invoke, 1 or more.
+        xnnpack: False runs the runtime's built-in kernels (for comparisons).
+        Raises ModelError when the folder, hash, tensors or certificate are not as the manifest
+        says, or when the file is not integer-only.
+        """
+        model = manifest.read(folder)
+        path = folder / model.file
+        content = _read_checked(path, model)
+        _check_certificate(content, path, model)
+        runtime, module = installed_runtime()
+        engine = _allocate(module, content, path, threads=threads, xnnpack=xnnpack)
+        _check_tensors(engine, model)
+        kernels = "xnnpack" if xnnpack else "builtin kernels"
+        logger.info("model.loaded name=%s version=%s", model.name, model.version)
+        return cls(model, engine, f"{runtime}, {kernels}, {threads} thread(s)")
+
+    def input_view(self) -> NDArray[Any]:
+        """Return the input tensor as an int8 or uint8 view, (height, width, 3).
+
+        Valid until the next `invoke`; a view kept longer makes `invoke` raise RuntimeError.
+        """
+        view: NDArray[Any] = self._input()[0]
+        return view
+
+    def invoke(self) -> None:
+        """Run the network on what the input tensor holds."""
+        self._engine.invoke()
+
+    def output(self, name: str) -> NDArray[Any]:
+        """Return a quantized copy of an output without its batch axis.
+
+        Raises KeyError for a name that the manifest does not list.
+        """
+        copy: NDArray[Any] = self._outputs[name]()[0].copy()
+        return copy
+
+
+def _read_checked(path: Path, model: Manifest) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"model file {path}: {error.strerror}; install the folder again") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != model.sha256:
+        raise ModelError(
+            f"model file {path}: sha256 is {digest[:12]}…, its manifest says "
+            f"{model.sha256[:12]}…; the file was truncated or replaced, install the folder again"
+        )
+    return content
+
+
+def _check_certificate(content: bytes, path: Path, model: Manifest) -> None:
+    try:
+        graph = certificate.read_graph(content)
+    except ValueError as error:
+        raise ModelError(f"model file {path}: {error}; install the folder again") from None
+    broken = certificate.violations(graph)
+    if broken:
+        raise ModelError(
+            f"model file {path} is not integer-only: {broken[0]} ({len(broken)} in all); "
+            "quantize it with `edge-tools quantize`"
+        )
+    if certificate.summarize(graph) != model.certificate:
+        raise ModelError(
+            f"model file {path}: its certificate differs from the manifest's; package it again"
+        )
+
+
+def _allocate(
+    module: ModuleType, content: bytes, path: Path, *, threads: int, xnnpack: bool
+) -> Any:
+    kinds = module.OpResolverType
+    resolver = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        engine = module.Interpreter(
+            model_content=content,
+            num_threads=threads,
+            experimental_op_resolver_type=resolver,
+        )
+        engine.allocate_tensors()
+    except (ValueError, RuntimeError, SystemError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"model file {path}: the TFLite runtime refuses it: {reason}") from None
+    return engine
+
+
+def _check_tensors(engine: Any, model: Manifest) -> None:
+    details = {"input": engine.get_input_details(), "output": engine.get_output_details()}
+    expected: dict[str, tuple[TensorSpec, ...]] = {
+        "input": (model.input,),
+        "output": model.outputs,
+    }
+    for role, specs in expected.items():
+        found = {detail["name"]: detail for detail in details[role]}
+        if set(found) != {spec.name for spec in specs}:
+            raise ModelError(
+                f"model {model.name}: {role} tensors are {sorted(found)}, its manifest says "
+                f"{sorted(spec.name for spec in specs)}"
+            )
+        for spec in specs:
+            _check_tensor(found[spec.name], spec, model.name)
+
+
+def _check_tensor(detail: dict[str, Any], spec: TensorSpec, model_name: str) -> None:
+    scale, zero_point = detail["quantization"]
+    same = (
+        tuple(int(size) for size in detail["shape"]) == spec.shape
+        and np.dtype(detail["dtype"]).name == spec.dtype
+        and abs(scale - spec.scale) <= SCALE_RELATIVE_TOLERANCE * spec.scale
+        and zero_point == spec.zero_point
+    )
+    if not same:
+        raise ModelError(
+            f"model {model_name}: tensor {spec.name!r} has another shape, type, scale or zero "
+            "point than its manifest says; package the model again"
+        )
