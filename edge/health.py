@@ -1,0 +1,197 @@
+"""What the daemon tells the service manager, and what it reads of the board's condition.
+
+Method: `Notifier` speaks systemd's notification protocol (sd_notify(3)): datagrams of `KEY=value`
+lines to the socket named by $NOTIFY_SOCKET. Without that variable every call does nothing, so the
+same code runs in a terminal. Our own few lines, because the libraries on PyPI (sdnotify, sd-notify)
+have had no release since 2019.
+
+The watchdog is fed only by `progress`, which the main loop calls when a frame went through or a
+camera retry is under way; a thread that feeds it on its own would hide a hung main loop.
+
+`read_condition` reads files of /sys and /proc; what a board does not have is None.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# Thermal zones named like this are the processor's; others (battery, Wi-Fi) say little about it.
+_CPU_ZONE_WORDS = ("cpu", "soc", "pkg", "core")
+_PLAUSIBLE_C = (-40.0, 150.0)
+
+
+class Notifier:
+    """Tells the service manager that the daemon is ready, alive, reloading or stopping.
+
+    environment: where NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are looked up.
+    clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._address = _socket_address(environment.get("NOTIFY_SOCKET", ""))
+        self._socket: socket.socket | None = None
+        if self._address is not None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._socket.settimeout(0)
+        self.watchdog_s = _watchdog_s(environment)
+        self._fed_s: float | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether a service manager listens."""
+        return self._socket is not None
+
+    def ready(self, status: str = "running") -> None:
+        """Say that start-up, or a reload, is complete."""
+        self._send(f"READY=1\nSTATUS={_one_line(status)}")
+
+    def status(self, text: str) -> None:
+        """Show one line in `systemctl status`."""
+        self._send(f"STATUS={_one_line(text)}")
+
+    def reloading(self) -> None:
+        """Say that a reload has begun; `ready` ends it."""
+        # CLOCK_MONOTONIC in microseconds: what systemd 253 asks of Type=notify-reload.
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """Say that the daemon is shutting down."""
+        self._send("STOPPING=1")
+
+    def progress(self) -> None:
+        """Feed the watchdog, at most once in half its period.
+
+        Call it where work is done, as often as you like; nothing else feeds it.
+        """
+        if self.watchdog_s is None:
+            return
+        now_s = self._clock()
+        if self._fed_s is None or now_s - self._fed_s >= self.watchdog_s / 2:
+            self._fed_s = now_s
+            self._send("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Close the socket; later calls do nothing."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _send(self, text: str) -> None:
+        if self._socket is None or self._address is None:
+            return
+        try:
+            self._socket.sendto(text.encode(), self._address)
+        except OSError as error:
+            # The manager is restarting or its queue is full; the next message may get through.
+            logger.debug("health.notify_failed error=%s", error)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The board's condition at one moment; None where the board does not tell.
+
+    temperature_c: hottest processor zone.
+    cpu_hz: present clock of the first core.
+    rss_bytes: memory of this process that is in RAM.
+    load_1min: runnable tasks, mean of the last minute.
+    """
+
+    temperature_c: float | None
+    cpu_governor: str | None
+    cpu_hz: int | None
+    rss_bytes: int | None
+    load_1min: float | None
+
+
+def read_condition(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Condition:
+    """Return temperature, clock, memory and load as the kernel shows them.
+
+    sys, proc: where these file systems are mounted.
+    Source: Linux Documentation/ABI/testing/sysfs-class-thermal, proc(5).
+    """
+    scaling = sys / "devices/system/cpu/cpu0/cpufreq"
+    khz = _number(scaling / "scaling_cur_freq")
+    load = _text(proc / "loadavg")
+    return Condition(
+        temperature_c=_temperature_c(sys / "class/thermal"),
+        cpu_governor=_text(scaling / "scaling_governor"),
+        cpu_hz=None if khz is None else int(khz * 1000),
+        rss_bytes=_rss_bytes(proc / "self/status"),
+        load_1min=None if load is None else float(load.split()[0]),
+    )
+
+
+def _temperature_c(folder: Path) -> float | None:
+    """Return the hottest processor zone, else the hottest of all, in degrees Celsius."""
+    cpu: list[float] = []
+    other: list[float] = []
+    for zone in sorted(folder.glob("thermal_zone*")):
+        millidegrees = _number(zone / "temp")
+        if millidegrees is None or not _PLAUSIBLE_C[0] < millidegrees / 1000 < _PLAUSIBLE_C[1]:
+            continue
+        kind = (_text(zone / "type") or "").lower()
+        (cpu if any(word in kind for word in _CPU_ZONE_WORDS) else other).append(millidegrees)
+    hottest = max(cpu or other, default=None)
+    return None if hottest is None else hottest / 1000
+
+
+def _rss_bytes(path: Path) -> int | None:
+    """Return VmRSS of a /proc/<pid>/status file in bytes."""
+    for line in (_text(path) or "").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _text(path: Path) -> str | None:
+    """Return a file's text without surrounding blanks; None when it cannot be read."""
+    try:
+        return path.read_text().strip() or None
+    except (OSError, UnicodeDecodeError):  # a zone that is switched off answers EINVAL
+        return None
+
+
+def _number(path: Path) -> float | None:
+    """Return the number in a file; None when there is none."""
+    try:
+        return float(_text(path) or "")
+    except ValueError:
+        return None
+
+
+def _socket_address(value: str) -> str | None:
+    """Return NOTIFY_SOCKET as an address for sendto; `@` marks an abstract socket."""
+    if value.startswith("@"):
+        return "\0" + value[1:]
+    return value if value.startswith("/") else None
+
+
+def _watchdog_s(environment: Mapping[str, str]) -> float | None:
+    """Return the watchdog's period in seconds; None when it is off or meant for another process."""
+    pid = environment.get("WATCHDOG_PID", "")
+    if pid and pid != str(os.getpid()):
+        return None
+    try:
+        period_s = int(environment.get("WATCHDOG_USEC", "")) / 1e6
+    except ValueError:
+        return None
+    return period_s if period_s > 0 else None
+
+
+def _one_line(text: str) -> str:
+    """Return text without line breaks: a line break would begin another variable."""
+    return " ".join(text.split())
