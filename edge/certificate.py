@@ -23,10 +23,12 @@ from edge.manifest import Certificate
 INTEGER_TYPES = frozenset({"int8", "uint8", "int16", "int32", "bool"})
 IO_TYPES = frozenset({"int8", "uint8"})
 
+# TensorType of schema.fbs, in the order of its codes.
 TENSOR_TYPES = (
-    "float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 "
-    "uint64 resource variant uint32 uint16 int4 bfloat16"
-).split()
+    "float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64",
+    "int8", "float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4",
+    "bfloat16",
+)  # fmt: skip
 
 # BuiltinOperator codes of schema.fbs that our nets and common int8 nets use; others print as op_N.
 OPERATORS = {
@@ -67,9 +69,11 @@ class _Table:
     def __init__(self, data: bytes, position: int) -> None:
         self._data = data
         self._position = position
-        vtable = position - struct.unpack_from("<i", data, position)[0]
+        vtable = position - int(struct.unpack_from("<i", data, position)[0])
         size = struct.unpack_from("<H", data, vtable)[0]
-        self._offsets = struct.unpack_from(f"<{(size - 4) // 2}H", data, vtable + 4)
+        self._offsets: tuple[int, ...] = struct.unpack_from(
+            f"<{(size - 4) // 2}H", data, vtable + 4
+        )
 
     def _at(self, field: int) -> int | None:
         if field < len(self._offsets) and self._offsets[field]:
@@ -85,8 +89,8 @@ class _Table:
         at = self._at(field)
         if at is None:
             return 0, 0
-        start = at + struct.unpack_from("<I", self._data, at)[0]
-        count = struct.unpack_from("<I", self._data, start)[0]
+        start = at + int(struct.unpack_from("<I", self._data, at)[0])
+        count = int(struct.unpack_from("<I", self._data, start)[0])
         if count > len(self._data):
             raise struct.error("vector longer than the file")
         return start + 4, count

@@ -1,0 +1,236 @@
+"""The config file's shape: one frozen struct a stage; only a camera's source has no default.
+
+Loading reads only the file (see `edge.config_file`); it never probes hardware or repairs values.
+Units are in the names; shares and scores are 0..1; points of polygons are x, y as shares of the
+frame's width and height.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1)]
+Pixels = Annotated[int, Meta(ge=0)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Name = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Letters, digits, _ and -; used in topics"),
+]
+PointConfig = tuple[Share, Share]
+PolygonConfig = Annotated[tuple[PointConfig, ...], Meta(min_length=3)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections: frozen, unknown keys refused."""
+
+
+class MqttConfig(Section, frozen=True, kw_only=True):
+    """Broker and login.
+
+    protocol: `auto` tries MQTT 5, then 3.1.1 when the broker refuses it.
+    password_file: file whose first line is the password; without it the variable
+        EDGE_MQTT_PASSWORD or the systemd credential `mqtt-password` is used.
+    ca_file: PEM of the authority that signed the broker's certificate; turns TLS on.
+    cert_file, key_file: PEM of this client's certificate and key.
+    tls: TLS with the system's authorities when no ca_file is given.
+    keepalive_s: a half-open connection is noticed within 1.5 times this.
+    max_in_flight: events sent and not yet acknowledged.
+    discovery: publish Home Assistant discovery under `discovery_prefix`.
+    """
+
+    host: str = "localhost"
+    port: Port = 1883
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    username: str | None = None
+    password_file: str | None = None
+    tls: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    keepalive_s: Annotated[int, Meta(ge=2, le=3600)] = 30
+    max_in_flight: Annotated[int, Meta(ge=1, le=1000)] = 20
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_/-]{1,128}$")] = "edge"
+    discovery: bool = True
+    discovery_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_/-]{1,128}$")] = "homeassistant"
+
+
+class BudgetConfig(Section, frozen=True, kw_only=True):
+    """The latency promise.
+
+    frame_ms: age a frame may have when its result is handed to the publisher.
+    max_fps: detector runs a second at most, per daemon; 0 = as many as fit.
+    """
+
+    frame_ms: Annotated[float, Meta(ge=5, le=60_000)] = 200
+    max_fps: NotNegative = 0
+
+
+class CameraConfig(Section, frozen=True, kw_only=True):
+    """One source of frames.
+
+    source: index or /dev path (V4L2), rtsp:// or http(s):// address, video file, image, folder of
+        images, or a GStreamer pipeline (contains `!`).
+    loop: files begin again at their end.
+    realtime: files play at their recorded rate; false = as fast as possible, no frame dropped.
+    open_timeout_s, read_timeout_s: after these the source counts as lost and is opened again.
+    retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
+    width, height, fps: asked of a V4L2 camera; 0 = its default.
+    zones: named polygons; events say in which the object's foot point is.
+    masks: polygons without motion or detections.
+    """
+
+    source: int | Annotated[str, Meta(min_length=1)]
+    loop: bool = False
+    realtime: bool = True
+    open_timeout_s: Seconds = 10
+    read_timeout_s: Seconds = 5
+    retry_min_s: Seconds = 0.5
+    retry_max_s: Seconds = 30
+    width: Pixels = 0
+    height: Pixels = 0
+    fps: NotNegative = 0
+    zones: dict[Name, PolygonConfig] = {}
+    masks: tuple[PolygonConfig, ...] = ()
+
+
+class MotionConfig(Section, frozen=True, kw_only=True):
+    """The motion gate: without motion the detector does not run.
+
+    threshold: gray levels (0..255) a pixel must differ from the background.
+    min_area: share of the unmasked picture that must differ.
+    hold_s: the gate stays open this long after the last motion.
+    refresh_s: the detector runs at least this often, motion or not.
+    """
+
+    enabled: bool = True
+    threshold: Annotated[int, Meta(ge=1, le=255)] = 18
+    min_area: Share = 0.0008
+    hold_s: NotNegative = 2.0
+    refresh_s: Seconds = 10.0
+
+
+class LabelConfig(Section, frozen=True, kw_only=True):
+    """What a class needs to count; None = the detector's default."""
+
+    enabled: bool = True
+    min_score: Share | None = None
+    min_width_px: Pixels = 0
+    min_height_px: Pixels = 0
+
+
+class DetectorConfig(Section, frozen=True, kw_only=True):
+    """Which detector model, and from which score on an object counts.
+
+    model: name of an installed model (`edge models`) or path of a model folder.
+    threads: CPU threads for one invoke.
+    min_score: score that makes an object; a followed object may fall to half of it.
+    labels: per-class changes.
+    """
+
+    model: str = "yolox-nano-320"
+    threads: Annotated[int, Meta(ge=1, le=16)] = 1
+    min_score: Annotated[float, Meta(ge=0.01, le=1)] = 0.5
+    labels: dict[str, LabelConfig] = {}
+
+
+class ColorConfig(Section, frozen=True, kw_only=True):
+    """Color of tracked objects.
+
+    refresh_s: an object's color is looked at again after this time.
+    min_score: further colors with a smaller share are not published.
+    """
+
+    enabled: bool = True
+    model: str = "color-64"
+    threads: Annotated[int, Meta(ge=1, le=16)] = 1
+    refresh_s: Seconds = 2.0
+    min_score: Share = 0.15
+
+
+class TrackerConfig(Section, frozen=True, kw_only=True):
+    """How detections become objects with stable ids.
+
+    min_hits: detections before an object is believed.
+    max_lost_s: time out of sight after which an object has ended.
+    min_iou: smallest overlap that makes a detection the same object.
+    smoothing: weight of the newest box, 0..1; smaller is calmer.
+    """
+
+    min_hits: Count = 3
+    max_lost_s: Seconds = 2.0
+    min_iou: Share = 0.2
+    smoothing: Annotated[float, Meta(gt=0, le=1)] = 0.6
+
+
+class EventsConfig(Section, frozen=True, kw_only=True):
+    """When an object's change is worth an event.
+
+    update_interval_s: at most one update an object in this time.
+    min_move: an update needs the box's center moved by this share of its size, or another label,
+        dominant color or zone.
+    """
+
+    update_interval_s: Seconds = 1.0
+    min_move: NotNegative = 0.5
+
+
+class PublishConfig(Section, frozen=True, kw_only=True):
+    """What is published beside events.
+
+    detections: every processed frame's boxes at QoS 0.
+    snapshots: a JPEG of the best crop per label, retained.
+    """
+
+    detections: bool = False
+    snapshots: bool = True
+    stats_interval_s: Seconds = 10.0
+
+
+class SpoolConfig(Section, frozen=True, kw_only=True):
+    """The on-disk queue of events.
+
+    max_bytes: when full, the oldest events are dropped and the lost range is published.
+    max_write_bytes_per_day: estimate of bytes written to the card; beyond it commits are rarer.
+    commit_interval_s: an event is on disk at latest this long after it was handed over.
+    """
+
+    max_bytes: Annotated[int, Meta(ge=65_536)] = 32 * 1024 * 1024
+    max_write_bytes_per_day: Annotated[int, Meta(ge=1_048_576)] = 1024 * 1024 * 1024
+    commit_interval_s: Annotated[float, Meta(ge=0, le=60)] = 0.05
+
+
+class LogConfig(Section, frozen=True, kw_only=True):
+    """Log level on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole file.
+
+    device: name in topics; the host name when absent.
+    state_dir: holds the spool; $STATE_DIRECTORY, else the user's state directory, when absent.
+    models_dir: where model names are looked up first; the models that ship with edge come second.
+    """
+
+    device: Name | None = None
+    state_dir: str | None = None
+    models_dir: str | None = None
+    mqtt: MqttConfig = MqttConfig()
+    budget: BudgetConfig = BudgetConfig()
+    cameras: Annotated[dict[Name, CameraConfig], Meta(min_length=1)]
+    motion: MotionConfig = MotionConfig()
+    detector: DetectorConfig = DetectorConfig()
+    color: ColorConfig = ColorConfig()
+    tracker: TrackerConfig = TrackerConfig()
+    events: EventsConfig = EventsConfig()
+    publish: PublishConfig = PublishConfig()
+    spool: SpoolConfig = SpoolConfig()
+    log: LogConfig = LogConfig()

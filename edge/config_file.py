@@ -1,0 +1,230 @@
+"""Reads the YAML config file strictly: wrong or unknown keys are refused with line and path."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from edge.config import Config
+from edge.errors import ConfigError
+
+MAX_BYTES = 1_000_000
+# Second level of the device's topics that a camera's name would collide with.
+RESERVED_NAMES = frozenset({"status", "info", "stats", "command", "response", "lost", "log"})
+
+ANY_KEY = "..."
+_PATH_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]")
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
+
+
+def load(path: Path) -> Config:
+    """Return the config of a YAML file.
+
+    Raises ConfigError, one line with file, line, key, value's fault and the known keys.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; this is no edge config")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; name a readable config file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text; name a YAML config file") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Config:
+    """Return the config in `text`; `source` names it in errors.
+
+    Raises ConfigError as `load` does.
+    """
+    root = _compose(text, source)
+    try:
+        data = yaml.safe_load(text)
+        fault = _fault(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: not valid YAML: {_first_line(error)}") from None
+    if fault is not None:
+        raise ConfigError(_explain(fault, data, root, source))
+    config = msgspec.convert(data, Config, strict=True)
+    _check_names(config, source)
+    return config
+
+
+def _fault(data: Any) -> str | None:
+    """Return msgspec's complaint about decoded YAML, None when it is a valid config."""
+    try:
+        msgspec.convert(data, Config, strict=True)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return None
+
+
+def device_name(config: Config) -> str:
+    """Return the configured device name, else the host name made safe for topics."""
+    if config.device is not None:
+        return config.device
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:64] or "edge"
+
+
+def state_dir(config: Config) -> Path:
+    """Return the directory for the spool: configured, systemd's, or the user's state directory."""
+    if config.state_dir is not None:
+        return Path(config.state_dir)
+    if "STATE_DIRECTORY" in os.environ:
+        return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "edge"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the config file, for editors."""
+    return msgspec.json.schema(Config)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _compose(text: str, source: str) -> yaml.Node:
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                mark = event.start_mark
+                line = mark.line + 1 if mark else "?"
+                raise ConfigError(f"{source}:{line}: YAML aliases are refused; repeat the value")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: not valid YAML: {_first_line(error)}") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{source}: empty or not a map; give at least cameras.<name>.source")
+    _refuse_duplicates(root, source)
+    return root
+
+
+def _refuse_duplicates(root: yaml.Node, source: str) -> None:
+    for node in _nodes(root):
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{source}:{line}: key {key.value!r} stands twice; keep one")
+            seen.add(key.value)
+
+
+def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, yaml.MappingNode):
+            waiting += [child for pair in node.value for child in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+def _explain(message: str, data: Any, root: yaml.Node, source: str) -> str:
+    """Return msgspec's message with file, line, readable path and the known keys."""
+    fault, _, location = message.partition(" - at `")
+    steps = [a or b for a, b in _PATH_STEP.findall(location)]
+    is_key = location.startswith("key` in")
+    steps = _name_keys(data, [*steps, ANY_KEY] if is_key else steps, message)
+    unknown = _UNKNOWN.search(fault)
+    if unknown:
+        known = ", ".join(_known_keys(steps))
+        steps = [*steps, unknown.group(1)]
+        return (
+            f"{source}:{_line(root, steps)}: unknown key {'.'.join(steps)!r}; known here: {known}"
+        )
+    where = ".".join(steps) or "the file"
+    return f"{source}:{_line(root, steps)}: {where}: {fault}"
+
+
+def _name_keys(data: Any, steps: list[str], message: str) -> list[str]:
+    """Return the path with msgspec's `[...]` (some key of a map) replaced by the key at fault.
+
+    A key is at fault when a config whose map has only that key gets the same message.
+    """
+    named: list[str] = []
+    for step in steps:
+        if step != ANY_KEY:
+            named.append(step)
+            continue
+        keys = _at(data, named)
+        for key in keys if isinstance(keys, dict) else ():
+            only = _with_only(data, named, key)
+            if _fault(only) == message:
+                data = only
+                named.append(str(key))
+                break
+    return named
+
+
+def _at(data: Any, steps: list[str]) -> Any:
+    for step in steps:
+        data = data[int(step)] if isinstance(data, list) else data.get(step)
+    return data
+
+
+def _with_only(data: Any, steps: list[str], key: Any) -> Any:
+    """Return a copy of nested maps in which the map at `steps` holds only `key`."""
+    if not steps:
+        return {key: data[key]}
+    return {**data, steps[0]: _with_only(data[steps[0]], steps[1:], key)}
+
+
+def _known_keys(steps: list[str]) -> list[str]:
+    """Return the keys of the struct that a path of map keys leads to."""
+    current: Any = msgspec.inspect.type_info(Config)
+    for step in steps:
+        current = _child(current, step)
+    fields = getattr(current, "fields", ())
+    return [field.encode_name for field in fields]
+
+
+def _child(current: Any, step: str) -> Any:
+    for field in getattr(current, "fields", ()):
+        if field.encode_name == step:
+            return field.type
+    return getattr(current, "value_type", None)
+
+
+def _line(node: yaml.Node, steps: list[str]) -> int:
+    """Return the 1-based line of the deepest node of a path that exists."""
+    line = node.start_mark.line + 1
+    for step in steps:
+        found = _step(node, step)
+        if found is None:
+            return line
+        line, node = found
+    return line
+
+
+def _step(node: yaml.Node, step: str) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == step:
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and step.isdigit() and int(step) < len(node.value):
+        child = node.value[int(step)]
+        return child.start_mark.line + 1, child
+    return None
+
+
+def _check_names(config: Config, source: str) -> None:
+    for name, camera in config.cameras.items():
+        if name in RESERVED_NAMES:
+            raise ConfigError(f"{source}: cameras.{name}: the name is taken by a topic; rename it")
+        if camera.retry_min_s > camera.retry_max_s:
+            raise ConfigError(f"{source}: cameras.{name}: retry_min_s is larger than retry_max_s")
+    if config.mqtt.key_file and not config.mqtt.cert_file:
+        raise ConfigError(f"{source}: mqtt.key_file is given without mqtt.cert_file; give both")
