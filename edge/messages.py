@@ -1,0 +1,344 @@
+"""Topics and payloads: values to bytes and back. One schema for code, documentation and tests.
+
+All payloads are JSON objects. Times are UTC in ISO 8601 with milliseconds and `Z`. An event's body
+is encoded once, when it enters the spool; `stamp_event` adds what is only known when it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge.config import Name, Seconds, Share
+from edge.values import FrameResult, ObjectEvent
+
+MAX_COMMAND_BYTES = 16_384
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all payloads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One MQTT publication."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """All topics of one device: `<prefix>/<device>/…`."""
+
+    prefix: str
+    device: str
+
+    @property
+    def base(self) -> str:
+        """Return `<prefix>/<device>`."""
+        return f"{self.prefix}/{self.device}"
+
+    def of(self, name: str) -> str:
+        """Return a topic of the device: status, info, stats or lost."""
+        return f"{self.base}/{name}"
+
+    def camera(self, camera: str, name: str) -> str:
+        """Return a topic of a camera: events, detections, state or snapshot/<label>."""
+        return f"{self.base}/{camera}/{name}"
+
+    def command(self, name: str) -> str:
+        """Return the topic a command is read from; `+` for all."""
+        return f"{self.base}/command/{name}"
+
+    def response(self, name: str) -> str:
+        """Return the topic a command is answered on when the request names none."""
+        return f"{self.base}/response/{name}"
+
+
+class BoxBody(Payload, frozen=True, kw_only=True):
+    """x, y of the upper left corner, width, height."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+class ColorBody(Payload, frozen=True, kw_only=True):
+    """A basic color term and its share of the object's surface."""
+
+    name: str
+    score: float
+
+
+class EventBody(Payload, frozen=True, kw_only=True):
+    """`<camera>/events` as stored in the spool; `stamp_event` adds the four last fields.
+
+    id: stable for one object as long as it is followed.
+    box, box_px: normalized 0..1 and in pixels of `frame_size` [width, height].
+    clock_synced: whether the wall clock was synchronized when the frame was captured, None unknown.
+    latency_ms: age of the frame when the event was handed to the spool.
+    stages_ms: time each stage took on this frame.
+    """
+
+    id: str
+    kind: Literal["new", "update", "end"]
+    camera: str
+    frame_id: int
+    label: str
+    score: float
+    best_score: float
+    box: BoxBody
+    box_px: BoxBody
+    frame_size: tuple[int, int]
+    colors: tuple[ColorBody, ...]
+    zones: tuple[str, ...]
+    captured_utc: str
+    clock_synced: bool | None
+    duration_s: float
+    latency_ms: float
+    stages_ms: dict[str, float]
+
+
+class Event(EventBody, frozen=True, kw_only=True):
+    """`<camera>/events` as a subscriber gets it.
+
+    seq: counts the daemon's events from 1 at each start; gaps are visible.
+    boot_id: names the start of the daemon.
+    historical: True when the event waited in the spool for the broker or is sent again.
+    """
+
+    seq: int
+    boot_id: str
+    historical: bool
+    published_utc: str
+
+
+class DetectionBody(Payload, frozen=True, kw_only=True):
+    """One box of `<camera>/detections`."""
+
+    label: str
+    score: float
+    box: BoxBody
+
+
+class Detections(Payload, frozen=True, kw_only=True):
+    """`<camera>/detections`: every processed frame."""
+
+    camera: str
+    frame_id: int
+    captured_utc: str
+    detections: tuple[DetectionBody, ...]
+
+
+class Status(Payload, frozen=True, kw_only=True):
+    """`status`, retained: the birth and the will."""
+
+    status: Literal["online", "offline"]
+    boot_id: str
+    version: str
+
+
+class CameraState(Payload, frozen=True, kw_only=True):
+    """`<camera>/state`, retained: opening, live, lost or ended, and why."""
+
+    camera: str
+    state: str
+    reason: str = ""
+
+
+class ModelInfo(Payload, frozen=True, kw_only=True):
+    """A loaded model in `info`."""
+
+    name: str
+    version: str
+    sha256: str
+    integer_only: bool
+    runtime: str
+
+
+class Info(Payload, frozen=True, kw_only=True):
+    """`info`, retained: what this device runs and can do."""
+
+    device: str
+    version: str
+    boot_id: str
+    models: dict[str, ModelInfo]
+    cameras: tuple[str, ...]
+    labels: tuple[str, ...]
+    budget_ms: float
+    commands: tuple[str, ...]
+
+
+class LostRange(Payload, frozen=True, kw_only=True):
+    """`lost`, QoS 1: events that the full spool dropped, both ends included."""
+
+    boot_id: str
+    first_seq: int
+    last_seq: int
+    count: int
+
+
+class Response(Payload, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to a command."""
+
+    status: Literal["ok", "error"]
+    error: str | None = None
+    transaction: str | None = None
+    result: dict[str, Any] | None = None
+
+
+Transaction = Annotated[str, Meta(max_length=256)] | None
+
+
+class Pause(Payload, frozen=True, kw_only=True):
+    """`command/pause`: stop detecting, on one camera or all; `for_s` ends it by itself."""
+
+    camera: Name | None = None
+    for_s: Seconds | None = None
+    transaction: Transaction = None
+
+
+class Resume(Payload, frozen=True, kw_only=True):
+    """`command/resume`: detect again, on one camera or all."""
+
+    camera: Name | None = None
+    transaction: Transaction = None
+
+
+class SetThresholds(Payload, frozen=True, kw_only=True):
+    """`command/set_thresholds`: until the next reload or restart."""
+
+    min_score: Annotated[float, Meta(ge=0.01, le=1)] | None = None
+    labels: dict[str, Share] = {}
+    transaction: Transaction = None
+
+
+class Snapshot(Payload, frozen=True, kw_only=True):
+    """`command/snapshot`: publish the camera's newest whole frame under `snapshot/frame`."""
+
+    camera: Name | None = None
+    transaction: Transaction = None
+
+
+class Reload(Payload, frozen=True, kw_only=True):
+    """`command/reload`: read the config file again."""
+
+    transaction: Transaction = None
+
+
+Command = Pause | Resume | SetThresholds | Snapshot | Reload
+COMMANDS: Mapping[str, type[Command]] = {
+    "pause": Pause,
+    "resume": Resume,
+    "set_thresholds": SetThresholds,
+    "snapshot": Snapshot,
+    "reload": Reload,
+}
+
+
+def decode_command(name: str, payload: bytes) -> Command:
+    """Return the command of a `command/<name>` message; an empty payload means all defaults.
+
+    Raises ValueError, one line naming the command and the fault.
+    """
+    kind = COMMANDS.get(name)
+    if kind is None:
+        raise ValueError(f"unknown command {name[:40]!r}; known: {', '.join(COMMANDS)}")
+    if len(payload) > MAX_COMMAND_BYTES:
+        raise ValueError(f"command {name}: payload over {MAX_COMMAND_BYTES} bytes; send less")
+    try:
+        return msgspec.json.decode(payload or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"command {name}: {error}") from None
+
+
+def encode(payload: Payload) -> bytes:
+    """Return a payload as JSON bytes."""
+    return msgspec.json.encode(payload)
+
+
+def utc_text(epoch_s: float) -> str:
+    """Return seconds since the epoch as ISO 8601 UTC with milliseconds."""
+    moment = datetime.fromtimestamp(epoch_s, tz=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def event_body(
+    event: ObjectEvent,
+    result: FrameResult,
+    *,
+    boot_id: str,
+    now_s: float,
+    clock_synced: bool | None,
+) -> EventBody:
+    """Return the body of an event; `now_s` is monotonic, when it is handed to the spool."""
+    frame, track = result.frame, event.track
+    box_norm = track.box_px.normalized(frame.size)
+    return EventBody(
+        id=f"{boot_id[:8]}-{frame.camera}-{track.track_id}",
+        kind=event.kind.value,
+        camera=frame.camera,
+        frame_id=frame.frame_id,
+        label=track.label,
+        score=round(track.score, 4),
+        best_score=round(event.best_score, 4),
+        box=_box_body(box_norm, digits=5),
+        box_px=_box_body(track.box_px, digits=1),
+        frame_size=frame.size,
+        colors=tuple(ColorBody(name=c.name, score=round(c.score, 4)) for c in event.colors),
+        zones=event.zones,
+        captured_utc=utc_text(frame.captured_utc_s),
+        clock_synced=clock_synced,
+        duration_s=round(track.last_seen_s - track.first_seen_s, 3),
+        latency_ms=round(1000 * (now_s - frame.captured_mono_s), 2),
+        stages_ms={name: round(ms, 2) for name, ms in result.stage_ms.items()},
+    )
+
+
+def _box_body(box: tuple[float, float, float, float], *, digits: int) -> BoxBody:
+    x, y, width, height = (round(float(value), digits) for value in box)
+    return BoxBody(x=x, y=y, w=width, h=height)
+
+
+def stamp_event(
+    body: bytes, *, seq: int, boot_id: str, historical: bool, published_s: float
+) -> bytes:
+    """Return an encoded `EventBody` with what is known at sending appended, an encoded `Event`.
+
+    The body's own bytes stay as they are: sent twice, only `historical` and `published_utc`
+    may differ. published_s: seconds since the epoch.
+    """
+    tail = {
+        "seq": seq,
+        "boot_id": boot_id,
+        "historical": historical,
+        "published_utc": utc_text(published_s),
+    }
+    return body[:-1] + b"," + msgspec.json.encode(tail)[1:]
+
+
+def detections_body(result: FrameResult) -> Detections:
+    """Return the payload of `<camera>/detections` for one frame."""
+    frame = result.frame
+    return Detections(
+        camera=frame.camera,
+        frame_id=frame.frame_id,
+        captured_utc=utc_text(frame.captured_utc_s),
+        detections=tuple(
+            DetectionBody(
+                label=found.label,
+                score=round(found.score, 4),
+                box=_box_body(found.box_px.normalized(frame.size), digits=5),
+            )
+            for found in result.detections
+        ),
+    )
