@@ -1,0 +1,84 @@
+"""A hand-over place of size one between a producer's and a consumer's thread.
+
+Method: the newest item replaces an untaken one (`put`), so a slow consumer sees fresh data and
+never a queue; every replaced item is counted. A producer that must lose nothing waits instead
+(`hand_over`). What the producer fails with is raised in the consumer, so no failure vanishes.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class LatestSlot(Generic[T]):
+    """The newest item of a producer, for one consumer; all methods may be called by any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: T | None = None
+        self._error: Exception | None = None
+        self._is_closed = False
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Return how many items were replaced before anybody took them."""
+        with self._changed:
+            return self._dropped
+
+    def put(self, item: T) -> None:
+        """Offer an item at once; an older one that nobody took is dropped and counted."""
+        with self._changed:
+            if self._is_closed:
+                return
+            if self._item is not None:
+                self._dropped += 1
+            self._item = item
+            self._changed.notify_all()
+
+    def hand_over(self, item: T, timeout_s: float | None = None) -> bool:
+        """Wait until the slot is empty, then offer the item, so that none is dropped.
+
+        Returns False when the slot was closed or stayed occupied for `timeout_s` (None: forever).
+        """
+        with self._changed:
+            is_free = self._changed.wait_for(
+                lambda: self._item is None or self._is_closed, timeout_s
+            )
+            if not is_free or self._is_closed:
+                return False
+            self._item = item
+            self._changed.notify_all()
+            return True
+
+    def take(self, timeout_s: float) -> T | None:
+        """Return the newest item; None on timeout, or at once when the producer has closed.
+
+        Raises what the producer failed with, after the last item was taken.
+        """
+        with self._changed:
+            self._changed.wait_for(self._is_settled, timeout_s)
+            item, self._item = self._item, None
+            if item is None and self._error is not None:
+                raise self._error
+            self._changed.notify_all()
+            return item
+
+    def fail(self, error: Exception) -> None:
+        """Let the consumer's `take` raise `error`, now and every time after."""
+        with self._changed:
+            self._error = error
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the hand-over: waiters wake up, an untaken item stays to be taken."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _is_settled(self) -> bool:
+        return self._item is not None or self._error is not None or self._is_closed
