@@ -40,7 +40,9 @@ class MqttConfig(Section, frozen=True, kw_only=True):
     ca_file: PEM of the authority that signed the broker's certificate; turns TLS on.
     cert_file, key_file: PEM of this client's certificate and key.
     tls: TLS with the system's authorities when no ca_file is given.
-    keepalive_s: a half-open connection is noticed within 1.5 times this.
+    keepalive_s: a half-open connection is noticed within twice this.
+    retry_min_s, retry_max_s: bounds of the jittered back-off between attempts to connect; a broker
+        that refuses the login is asked again after retry_max_s.
     max_in_flight: events sent and not yet acknowledged.
     discovery: publish Home Assistant discovery under `discovery_prefix`.
     """
@@ -55,6 +57,8 @@ class MqttConfig(Section, frozen=True, kw_only=True):
     cert_file: str | None = None
     key_file: str | None = None
     keepalive_s: Annotated[int, Meta(ge=2, le=3600)] = 30
+    retry_min_s: Seconds = 1
+    retry_max_s: Seconds = 60
     max_in_flight: Annotated[int, Meta(ge=1, le=1000)] = 20
     prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_/-]{1,128}$")] = "edge"
     discovery: bool = True

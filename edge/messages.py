@@ -35,6 +35,23 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class SpooledEvent:
+    """One event that waits for the broker's acknowledgement.
+
+    row: place in the spool; grows with every event, over restarts too.
+    body: an encoded `EventBody`, fixed when it entered the spool.
+    put_mono_s: monotonic clock when it entered; means nothing for an event of another boot.
+    """
+
+    row: int
+    boot_id: str
+    seq: int
+    topic: str
+    body: bytes
+    put_mono_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Topics:
     """All topics of one device: `<prefix>/<device>/…`."""
 
