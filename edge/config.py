@@ -69,11 +69,9 @@ class BudgetConfig(Section, frozen=True, kw_only=True):
     """The latency promise.
 
     frame_ms: age a frame may have when its result is handed to the publisher.
-    max_fps: detector runs a second at most, per daemon; 0 = as many as fit.
     """
 
     frame_ms: Annotated[float, Meta(ge=5, le=60_000)] = 200
-    max_fps: NotNegative = 0
 
 
 class CameraConfig(Section, frozen=True, kw_only=True):
@@ -179,10 +177,12 @@ class EventsConfig(Section, frozen=True, kw_only=True):
     update_interval_s: at most one update an object in this time.
     min_move: an update needs the box's center moved by this share of its size, or another label,
         dominant color or zone.
+    zone_hold_s: a zone is entered or left when the object stayed in or out this long.
     """
 
     update_interval_s: Seconds = 1.0
     min_move: NotNegative = 0.5
+    zone_hold_s: NotNegative = 0.5
 
 
 class PublishConfig(Section, frozen=True, kw_only=True):

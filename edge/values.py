@@ -53,6 +53,9 @@ class Frame:
     frame_id: counts the camera's delivered frames from 1.
     captured_mono_s: monotonic clock when the source returned the frame.
     captured_utc_s: wall clock at the same moment, seconds since the epoch.
+    time_s: the time line on which objects move, for motion gate, tracker and events; equals
+        captured_mono_s, but for files read as fast as possible it is the position in the file,
+        growing over loops, so that a replay does not depend on the machine's speed.
     """
 
     camera: str
@@ -60,6 +63,7 @@ class Frame:
     bgr: Image
     captured_mono_s: float
     captured_utc_s: float
+    time_s: float
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,7 +104,7 @@ class Track:
 
     track_id: unique in the daemon's life for this camera, never reused.
     box_px: smoothed position in the frame.
-    first_seen_s, last_seen_s: monotonic time of first and last matched detection.
+    first_seen_s, last_seen_s: time (`Frame.time_s`) of first and last matched detection.
     hits: matched detections so far.
     """
 
@@ -137,7 +141,6 @@ class ObjectEvent:
     """A change in the life of a tracked object, before it is numbered and encoded.
 
     colors: dominant first; empty until the color model has seen the object.
-    color_rgb: representative sRGB of the dominant color, 0..255, None when unknown.
     zones: names of the zones its foot point is in.
     """
 

@@ -1,0 +1,126 @@
+"""The governor: keeps the age of a result below the promise by leaving work out.
+
+Method: for each stage it keeps the last times and takes their 95th percentile (nearest rank) as
+what the stage will cost next. Before the detector runs, the frame's age plus what detector and
+following stages will cost must stay within `frame_ms`, else the frame is skipped; before each
+color crop the same is asked again. A frame that is too old already is `stale`, one that would
+become too old is `budget`.
+After a skip for budget the estimate could stay too high for ever, since a stage that does not run
+is not measured: every PROBE_S the detector runs once in spite of it, and its time is believed in
+place of the old ones when it is shorter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from edge.values import SkipCause
+
+WINDOW = 64  # times kept per stage: about 3 s at 20 frames/s
+QUANTILE = 0.95
+PROBE_S = 2.0
+
+Clock = Callable[[], float]
+
+
+def nearest_rank(ordered: list[float], quantile: float) -> float:
+    """Return the smallest value that at least `quantile` (0..1) of sorted values do not exceed."""
+    return ordered[max(0, math.ceil(quantile * len(ordered)) - 1)]
+
+
+class StageTimes:
+    """The last times of every stage, milliseconds."""
+
+    def __init__(self, window: int = WINDOW) -> None:
+        """Keep `window` times per stage."""
+        self._window = window
+        self._times: dict[str, deque[float]] = {}
+
+    def add(self, stage: str, ms: float) -> None:
+        """Take in one time of a stage."""
+        self._times.setdefault(stage, deque(maxlen=self._window)).append(ms)
+
+    def quantile_ms(self, stage: str, quantile: float = QUANTILE) -> float:
+        """Return a stage's quantile over the window, 0 when it never ran."""
+        times = self._times.get(stage)
+        return nearest_rank(sorted(times), quantile) if times else 0.0
+
+    def restart(self, stage: str) -> None:
+        """Forget a stage's times."""
+        self._times.pop(stage, None)
+
+    def quantiles(self) -> dict[str, dict[str, float]]:
+        """Return p50, p95 and p99 of every stage."""
+        return {
+            stage: {
+                f"p{round(100 * quantile)}": round(nearest_rank(sorted(times), quantile), 2)
+                for quantile in (0.5, 0.95, 0.99)
+            }
+            for stage, times in self._times.items()
+        }
+
+
+class Governor:
+    """Decides for every frame what fits the promise; shared by all cameras."""
+
+    def __init__(self, frame_ms: float, clock: Clock) -> None:
+        """Take the promise in milliseconds and a monotonic clock in seconds."""
+        self.frame_ms = frame_ms
+        self._clock = clock
+        self._times = StageTimes()
+        self._skipping_since: float | None = None
+
+    def record(self, stage: str, ms: float) -> None:
+        """Take in a stage's measured time."""
+        self._times.add(stage, ms)
+
+    def refuse_detector(self, captured_mono_s: float) -> SkipCause | None:
+        """Return why the detector must not run on a frame captured then, None when it may."""
+        age_ms = self._age_ms(captured_mono_s)
+        if age_ms >= self.frame_ms:
+            return SkipCause.STALE
+        if age_ms + self._cost("detector") + self._tail_ms() <= self.frame_ms:
+            self._skipping_since = None
+            return None
+        return None if self._is_probe() else SkipCause.BUDGET
+
+    def allows_color(self, captured_mono_s: float) -> bool:
+        """Return whether one more color crop fits this frame."""
+        needed = self._age_ms(captured_mono_s) + self._cost("color") + self._tail_ms()
+        return needed <= self.frame_ms
+
+    def is_late(self, captured_mono_s: float) -> bool:
+        """Return whether the promise is broken for a frame whose result is handed over now."""
+        return self._age_ms(captured_mono_s) > self.frame_ms
+
+    def _age_ms(self, captured_mono_s: float) -> float:
+        return 1000 * (self._clock() - captured_mono_s)
+
+    def _cost(self, stage: str) -> float:
+        return self._times.quantile_ms(stage)
+
+    def _tail_ms(self) -> float:
+        return sum(self._cost(stage) for stage in ("tracker", "events", "publish"))
+
+    def _is_probe(self) -> bool:
+        now_s = self._clock()
+        if self._skipping_since is None:
+            self._skipping_since = now_s
+        if now_s - self._skipping_since < PROBE_S:
+            return False
+        self._skipping_since = now_s
+        self._times.restart("detector")
+        return True
+
+
+@contextmanager
+def timed(clock: Clock, stage: str, into: dict[str, float]) -> Iterator[None]:
+    """Add the block's duration in milliseconds to `into[stage]`."""
+    started_s = clock()
+    try:
+        yield
+    finally:
+        into[stage] = into.get(stage, 0.0) + 1000 * (clock() - started_s)

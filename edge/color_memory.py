@@ -1,0 +1,85 @@
+"""What is known of each followed object's color, and whose turn it is to be looked at.
+
+Method: an exponential average of the color model's shares per track; the dominant color changes
+only when another term leads by a margin, so that colors do not flap between frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edge.config import ColorConfig
+from edge.values import ColorScore, Track, TrackState
+
+NEW_WEIGHT = 0.4  # of the newest look in the average
+LEAD = 0.08  # share by which another term must lead to become dominant
+UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class _Look:
+    shares: dict[str, float]
+    dominant: str
+    seen_s: float
+
+
+class ColorMemory:
+    """Colors of one camera's tracks by track id."""
+
+    def __init__(self, config: ColorConfig, *, unknown_below: float) -> None:
+        """Take the share under which the dominant color is reported as `unknown`."""
+        self._config = config
+        self._unknown_below = unknown_below
+        self._looks: dict[int, _Look] = {}
+
+    def due(self, tracks: Sequence[Track], now_s: float) -> list[Track]:
+        """Return confirmed tracks to look at: never seen first, then longest ago."""
+        waiting = [
+            (self._seen_s(track), track)
+            for track in tracks
+            if track.state is TrackState.CONFIRMED
+            and now_s - self._seen_s(track) >= self._config.refresh_s
+        ]
+        return [track for _, track in sorted(waiting, key=lambda pair: pair[0])]
+
+    def add(self, track_id: int, scores: Sequence[ColorScore], now_s: float) -> None:
+        """Take in the model's shares for one look at a track, best first."""
+        newest = {score.name: score.score for score in scores}
+        look = self._looks.get(track_id)
+        if look is None:
+            self._looks[track_id] = _Look(newest, scores[0].name, now_s)
+            return
+        for name, share in newest.items():
+            look.shares[name] += NEW_WEIGHT * (share - look.shares[name])
+        leader = max(look.shares, key=look.shares.__getitem__)
+        if look.shares[leader] >= look.shares[look.dominant] + LEAD:
+            look.dominant = leader
+        look.seen_s = now_s
+
+    def colors(self, track_id: int) -> tuple[ColorScore, ...]:
+        """Return dominant color, then the further ones above `min_score`; empty when unseen."""
+        look = self._looks.get(track_id)
+        if look is None:
+            return ()
+        top = look.shares[look.dominant]
+        if top < self._unknown_below:
+            return (ColorScore(UNKNOWN, top),)
+        further = sorted(
+            (
+                ColorScore(name, share)
+                for name, share in look.shares.items()
+                if name != look.dominant and share >= self._config.min_score
+            ),
+            key=lambda color: -color.score,
+        )
+        return (ColorScore(look.dominant, top), *further)
+
+    def forget_all_but(self, tracks: Mapping[int, Track]) -> None:
+        """Drop what is known of tracks that are no longer followed."""
+        for track_id in self._looks.keys() - tracks.keys():
+            del self._looks[track_id]
+
+    def _seen_s(self, track: Track) -> float:
+        look = self._looks.get(track.track_id)
+        return look.seen_s if look else float("-inf")

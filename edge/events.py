@@ -1,0 +1,142 @@
+"""Turns tracks into few events: new, update, end.
+
+`new` comes when a track is confirmed, `end` when it is gone, `update` at most once an interval and
+only when the object moved, or its label, dominant color or zones changed. A zone counts as entered
+or left only after the foot point stayed on that side for a while.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edge.config import EventsConfig
+from edge.geometry import contains, foot_point
+from edge.values import Box, ColorScore, EventKind, ObjectEvent, Polygon, Track, TrackState
+
+ColorsOf = Callable[[int], tuple[ColorScore, ...]]
+
+
+@dataclass(slots=True)
+class _Told:
+    """What subscribers were last told of one object."""
+
+    track: Track
+    colors: tuple[ColorScore, ...]
+    zones: tuple[str, ...]
+    told_s: float
+    best_score: float
+    zone_since: dict[str, float] = field(default_factory=dict)
+
+
+class EventLogic:
+    """The events of one camera."""
+
+    def __init__(self, config: EventsConfig, zones: Mapping[str, Polygon]) -> None:
+        """Take zones as polygons of frame shares, by name."""
+        self._config = config
+        self._zones = zones
+        self._told: dict[int, _Told] = {}
+
+    def update(
+        self,
+        tracks: Sequence[Track],
+        colors_of: ColorsOf,
+        now_s: float,
+        frame_size: tuple[int, int],
+    ) -> list[ObjectEvent]:
+        """Return the events of one frame.
+
+        tracks: all of the tracker's tracks, ended ones once.
+        colors_of: colors known of a track id.
+        frame_size: (width, height), to place zones.
+        """
+        events = []
+        for track in tracks:
+            event = self._event(track, colors_of(track.track_id), now_s, frame_size)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _event(
+        self,
+        track: Track,
+        colors: tuple[ColorScore, ...],
+        now_s: float,
+        frame_size: tuple[int, int],
+    ) -> ObjectEvent | None:
+        told = self._told.get(track.track_id)
+        if told is None:
+            return self._begin(track, colors, now_s, frame_size)
+        told.best_score = max(told.best_score, track.score)
+        if track.state is TrackState.ENDED:
+            del self._told[track.track_id]
+            return _object_event(EventKind.END, track, told, colors or told.colors)
+        if track.state is not TrackState.CONFIRMED:
+            return None
+        zones = self._settled_zones(told, track.box_px.normalized(frame_size), now_s)
+        if now_s - told.told_s < self._config.update_interval_s:
+            return None
+        if not self._is_news(told, track, colors, zones):
+            return None
+        told.track, told.colors, told.zones, told.told_s = track, colors, zones, now_s
+        return _object_event(EventKind.UPDATE, track, told, colors)
+
+    def _begin(
+        self,
+        track: Track,
+        colors: tuple[ColorScore, ...],
+        now_s: float,
+        frame_size: tuple[int, int],
+    ) -> ObjectEvent | None:
+        if track.state is not TrackState.CONFIRMED:
+            return None
+        zones = self._zones_at(track.box_px.normalized(frame_size))
+        told = _Told(track, colors, zones, now_s, track.score)
+        self._told[track.track_id] = told
+        return _object_event(EventKind.NEW, track, told, colors)
+
+    def _is_news(
+        self, told: _Told, track: Track, colors: tuple[ColorScore, ...], zones: tuple[str, ...]
+    ) -> bool:
+        return (
+            told.track.label != track.label
+            or _dominant(told.colors) != _dominant(colors)
+            or told.zones != zones
+            or _move(told.track.box_px, track.box_px) >= self._config.min_move
+        )
+
+    def _zones_at(self, box_norm: Box) -> tuple[str, ...]:
+        point = foot_point(box_norm)
+        return tuple(name for name, polygon in self._zones.items() if contains(polygon, point))
+
+    def _settled_zones(self, told: _Told, box_norm: Box, now_s: float) -> tuple[str, ...]:
+        """Return the told zones, changed where the object has stayed on the other side."""
+        current = set(self._zones_at(box_norm))
+        settled = set(told.zones)
+        for name in self._zones:
+            if (name in current) == (name in told.zones):
+                told.zone_since.pop(name, None)
+            elif now_s - told.zone_since.setdefault(name, now_s) >= self._config.zone_hold_s:
+                settled ^= {name}
+        return tuple(name for name in self._zones if name in settled)
+
+
+def _object_event(
+    kind: EventKind, track: Track, told: _Told, colors: tuple[ColorScore, ...]
+) -> ObjectEvent:
+    return ObjectEvent(kind, track, told.best_score, colors, told.zones)
+
+
+def _dominant(colors: tuple[ColorScore, ...]) -> str:
+    return colors[0].name if colors else ""
+
+
+def _move(old: Box, new: Box) -> float:
+    """Return how far a box's center moved, in units of its size (root of its area)."""
+    distance = math.hypot(
+        new.x + new.width / 2 - old.x - old.width / 2,
+        new.y + new.height / 2 - old.y - old.height / 2,
+    )
+    return distance / max(math.sqrt(old.area), 1.0)
