@@ -1,0 +1,64 @@
+"""From a float torch module to an integer-only .tflite file, without TensorFlow.
+
+    from tools.quantize import export
+    export(net, images, Path("model.tflite"), (3, 48, 48))
+
+`net` is an ordinary `nn.Module` taking float32 (n, 3, height, width) of real pixel values and
+returning a tensor (the output is then named `output`) or a dict of named tensors. `images` are
+uint8 (height, width, 3) arrays of that size and of the net's color order, a few hundred of the
+TRAINING set. The model's input is int8: pixel p is quantized value p - 128, and with the default
+`pixels` real value p in 0..255; `Quantization(1 / 128, 0)` gives real values -1..1.
+
+Step by step: `trace` (module -> `Graph`; see its docstring for the modules it knows), `calibrate`
+(ranges per tensor), `FakeQuantizer` (the int8 arithmetic in float: `graph(batch,
+FakeQuantizer(graph, ranges))`, differentiable, for quantization-aware training), `write`
+(flatbuffer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from tools.quantize.flatbuffer import write
+from tools.quantize.graph import Graph, Node, SpaceToDepth
+from tools.quantize.ranges import PIXELS, Calibration, Quantization, calibrate
+from tools.quantize.simulate import FakeQuantizer
+from tools.quantize.trace import trace
+
+__all__ = [
+    "PIXELS",
+    "Calibration",
+    "FakeQuantizer",
+    "Graph",
+    "Node",
+    "Quantization",
+    "SpaceToDepth",
+    "calibrate",
+    "export",
+    "trace",
+    "write",
+]
+
+
+def export(
+    module: nn.Module,
+    images: Iterable[np.ndarray],
+    path: Path,
+    input_shape: tuple[int, int, int],
+    *,
+    pixels: Quantization = PIXELS,
+    options: Calibration | None = None,
+) -> dict[str, Quantization]:
+    """Quantize a module after training and write it; return each tensor's quantization.
+
+    images: uint8 (height, width, 3), iterated twice. input_shape: (3, height, width).
+    Raises NotImplementedError naming an operator the writer does not know.
+    """
+    graph = trace(module).with_shapes(input_shape)
+    ranges = calibrate(graph, images, pixels, options)
+    write(graph, ranges, path)
+    return ranges

@@ -1,0 +1,251 @@
+"""A calibrated graph as an integer-only .tflite file, written with the schema's own classes.
+
+Source: TFLite schema and 8-bit quantization specification; operator versions are the lowest whose
+kernels take int8, so that tflite-runtime 2.14 loads the file too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tools.quantize.graph import WEIGHTED, Graph, Node
+from tools.quantize.integers import (
+    quantize_bias,
+    quantize_weight,
+    weight_scales,
+    with_room_for_bias,
+)
+from tools.quantize.ranges import Quantization
+
+_ACTIVATIONS = {
+    "": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
+# Graph kind -> (builtin operator, version).
+_OPERATORS = {
+    "conv": ("CONV_2D", 3),
+    "depthwise": ("DEPTHWISE_CONV_2D", 3),
+    "linear": ("FULLY_CONNECTED", 4),
+    "pad": ("PAD", 2),
+    "add": ("ADD", 2),
+    "mul": ("MUL", 2),
+    "logistic": ("LOGISTIC", 2),
+    "relu": ("RELU", 2),
+    "relu6": ("RELU6", 2),
+    "concat": ("CONCATENATION", 2),
+    "max_pool": ("MAX_POOL_2D", 2),
+    "average_pool": ("AVERAGE_POOL_2D", 2),
+    "mean": ("MEAN", 2),
+    "resize": ("RESIZE_NEAREST_NEIGHBOR", 2),
+    "space_to_depth": ("SPACE_TO_DEPTH", 1),
+    "reshape": ("RESHAPE", 1),
+}
+
+
+def write(graph: Graph, ranges: Mapping[str, Quantization], path: Path) -> None:
+    """Write the graph, whose nodes carry shapes, as int8 with int32 biases.
+
+    The model's outputs bear the names of `graph.outputs`, other tensors the names of their nodes.
+    Raises NotImplementedError naming a node whose padding TFLite cannot express.
+    """
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(_Writer(graph, ranges).model().Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+
+
+class _Writer:
+    """Collects the tensors, buffers and operators of one model."""
+
+    def __init__(self, graph: Graph, ranges: Mapping[str, Quantization]) -> None:
+        self._graph = graph
+        self._ranges = ranges
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._names = {source: name for name, source in graph.outputs.items()}
+        self._tensors: list[Any] = []
+        self._buffers: list[Any] = [schema.BufferT()]  # buffer 0 means no data
+        self._codes: list[str] = []
+        self._operators: list[Any] = []
+        self._index: dict[str, int] = {}
+
+    def model(self) -> Any:
+        """Return the complete `ModelT`."""
+        for node in self._graph.nodes:
+            self._index[node.name] = self._activation(node.name, node.shape)
+            if node.kind != "input":
+                self._emit(node)
+        outputs = [self._index[source] for source in self._graph.outputs.values()]
+        subgraph = schema.SubGraphT(self._tensors, [0], outputs, self._operators, name="main")
+        codes = [_code(*_OPERATORS[kind]) for kind in self._codes]
+        return schema.ModelT(3, codes, [subgraph], "integer-only int8", self._buffers)
+
+    def _activation(self, name: str, shape: tuple[int, ...]) -> int:
+        found = self._ranges[name]
+        quantization = schema.QuantizationParametersT(
+            scale=np.array([found.scale], np.float32), zeroPoint=np.array([found.zero_point])
+        )
+        named = self._names.get(name, name)
+        return self._tensor(named, _nhwc(shape), schema.TensorType.INT8, quantization)
+
+    def _tensor(self, name: str, shape: list[int], kind: int, quantization: Any = None) -> int:
+        self._tensors.append(
+            schema.TensorT(shape, kind, 0, name, quantization or schema.QuantizationParametersT())
+        )
+        return len(self._tensors) - 1
+
+    def _constant(self, name: str, data: np.ndarray, quantization: Any = None) -> int:
+        kind = schema.TensorType.INT8 if data.dtype == np.int8 else schema.TensorType.INT32
+        index = self._tensor(name, list(data.shape), kind, quantization)
+        raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        self._buffers.append(schema.BufferT(raw))
+        self._tensors[index].buffer = len(self._buffers) - 1
+        return index
+
+    def _emit(self, node: Node) -> None:
+        """Append the node's operator, after an explicit PAD where SAME pads otherwise."""
+        operands = [self._index[name] for name in node.inputs]
+        if _needs_pad(node, self._input_shape(node)):
+            operands[0] = self._padded(node)
+        operands += self._constants(node)
+        self._operator(
+            node.kind, operands, self._index[node.name], _options(node, same=self._same(node))
+        )
+
+    def _operator(self, kind: str, operands: list[int], output: int, options: Any) -> None:
+        if kind not in self._codes:
+            self._codes.append(kind)
+        made = schema.OperatorT(self._codes.index(kind), operands, [output])
+        if options is not None:
+            made.builtinOptions = options
+            name = type(options).__name__.removesuffix("T")
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+        self._operators.append(made)
+
+    def _input_shape(self, node: Node) -> tuple[int, ...]:
+        return self._nodes[node.inputs[0]].shape
+
+    def _same(self, node: Node) -> bool:
+        return node.padding != (0, 0) and not _needs_pad(node, self._input_shape(node))
+
+    def _padded(self, node: Node) -> int:
+        """Append a PAD before a convolution; return the padded tensor's index."""
+        if node.kind not in ("conv", "depthwise"):
+            raise NotImplementedError(f"padding {node.padding} of {node.kind} at {node.name}")
+        (rows, columns), (channels, height, width) = node.padding, self._input_shape(node)
+        name = f"{node.name}_padded"
+        shape = _nhwc((channels, height + 2 * rows, width + 2 * columns))
+        operand = self._index[node.inputs[0]]
+        output = self._tensor(
+            name, shape, schema.TensorType.INT8, self._tensors[operand].quantization
+        )
+        amounts = self._constant(f"{name}_amounts", _pad_amounts(node))
+        self._operator("pad", [operand, amounts], output, schema.PadOptionsT())
+        return output
+
+    def _constants(self, node: Node) -> list[int]:
+        """Append the node's constant operands; return their indices."""
+        if node.kind in WEIGHTED:
+            return self._weight_and_bias(node)
+        constants = {
+            "pad": ("amounts", _pad_amounts(node)),
+            "mean": ("axes", np.array([1, 2], np.int32)),
+            "reshape": ("shape", np.array(_nhwc(node.shape), np.int32)),
+            "resize": ("size", np.array(node.shape[1:], np.int32)),
+        }
+        if node.kind not in constants:
+            return []
+        suffix, data = constants[node.kind]
+        return [self._constant(f"{node.name}_{suffix}", data)]
+
+    def _weight_and_bias(self, node: Node) -> list[int]:
+        weight, bias = self._graph.weights[node.name], self._graph.biases[node.name]
+        input_scale = self._ranges[node.inputs[0]].scale
+        scales = with_room_for_bias(weight_scales(weight), bias, input_scale)
+        if node.kind == "linear":
+            scales = scales.max().expand_as(scales)
+        values = quantize_weight(weight, scales).numpy()
+        biases = quantize_bias(bias, scales, input_scale).numpy()
+        channel_scales = scales.numpy() if node.kind != "linear" else scales.numpy()[:1]
+        axis = 3 if node.kind == "depthwise" else 0
+        return [
+            self._constant(
+                f"{node.name}_weight", _arranged(node, values), _symmetric(channel_scales, axis)
+            ),
+            self._constant(
+                f"{node.name}_bias", biases, _symmetric(channel_scales * np.float32(input_scale), 0)
+            ),
+        ]
+
+
+def _code(operator: str, version: int) -> Any:
+    code = getattr(schema.BuiltinOperator, operator)
+    return schema.OperatorCodeT(min(code, 127), None, version, code)
+
+
+def _nhwc(shape: tuple[int, ...]) -> list[int]:
+    """(channels, height, width) -> [1, height, width, channels]; (channels,) -> [1, channels]."""
+    return [1, *shape[1:], shape[0]]
+
+
+def _symmetric(scales: np.ndarray, axis: int) -> Any:
+    return schema.QuantizationParametersT(
+        scale=scales.astype(np.float32),
+        zeroPoint=np.zeros(len(scales), np.int64),
+        quantizedDimension=axis,
+    )
+
+
+def _arranged(node: Node, weight: np.ndarray) -> np.ndarray:
+    """Torch's (out, in, h, w) as TFLite's (out, h, w, in), depthwise (1, h, w, out)."""
+    if node.kind == "linear":
+        return weight
+    return weight.transpose((1, 2, 3, 0) if node.kind == "depthwise" else (0, 2, 3, 1))
+
+
+def _pad_amounts(node: Node) -> np.ndarray:
+    rows, columns = node.padding
+    return np.array([[0, 0], [rows, rows], [columns, columns], [0, 0]], np.int32)
+
+
+def _needs_pad(node: Node, input_shape: tuple[int, ...]) -> bool:
+    """Return whether padding both sides alike differs from what TFLite's SAME does."""
+    if node.padding == (0, 0) or node.kind == "pad":
+        return False
+    for size, kernel, stride, padding in zip(
+        input_shape[1:], node.kernel, node.stride, node.padding, strict=True
+    ):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        if total != 2 * padding:
+            return True
+    return False
+
+
+def _options(node: Node, *, same: bool) -> Any:
+    """Return the operator's option table, None where it has none."""
+    padding = schema.Padding.SAME if same else schema.Padding.VALID
+    fused = _ACTIVATIONS[node.activation]
+    rows, columns = node.stride
+    if node.kind == "conv":
+        return schema.Conv2DOptionsT(padding, columns, rows, fused)
+    if node.kind == "depthwise":
+        return schema.DepthwiseConv2DOptionsT(padding, columns, rows, 1, fused)
+    if node.kind in ("max_pool", "average_pool"):
+        return schema.Pool2DOptionsT(padding, columns, rows, node.kernel[1], node.kernel[0])
+    tables = {
+        "linear": lambda: schema.FullyConnectedOptionsT(fused),
+        "pad": schema.PadOptionsT,
+        "add": lambda: schema.AddOptionsT(fused),
+        "mul": lambda: schema.MulOptionsT(fused),
+        "concat": lambda: schema.ConcatenationOptionsT(len(node.shape)),
+        "mean": lambda: schema.ReducerOptionsT(keepDims=True),
+        "resize": schema.ResizeNearestNeighborOptionsT,
+        "space_to_depth": lambda: schema.SpaceToDepthOptionsT(node.kernel[0]),
+        "reshape": lambda: schema.ReshapeOptionsT(_nhwc(node.shape)),
+    }
+    return tables[node.kind]() if node.kind in tables else None

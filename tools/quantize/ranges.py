@@ -1,0 +1,199 @@
+"""Which scale and zero point each tensor of a graph gets, from calibration images.
+
+Method: per tensor a histogram over all images, cut at a percentile on both sides; the true extremes
+on the model's outputs (a percentile there caps the class score); one range for all tensors that a
+concatenation, resize or pooling joins; a sigmoid's output is 0..1 by definition.
+Source: measurements in ARCHITECTURE.md; min-max ranges lose most of a SiLU network's accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tools.quantize.graph import INPUT, SAME_SCALE, Graph
+
+INT8_MIN, INT8_MAX = -128, 127
+BINS = 8192
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Of an int8 tensor: real value = (quantized - zero_point) * scale."""
+
+    scale: float
+    zero_point: int
+
+    @property
+    def low(self) -> float:
+        """The smallest real value it can hold."""
+        return (INT8_MIN - self.zero_point) * self.scale
+
+    @property
+    def high(self) -> float:
+        """The largest real value it can hold."""
+        return (INT8_MAX - self.zero_point) * self.scale
+
+
+PIXELS = Quantization(1.0, -128)  # real values 0..255 straight from an image
+LOGISTIC = Quantization(1 / 256, -128)  # fixed by the kernels
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How ranges are found.
+
+    percentile: share of a tensor's values that its range covers on each side, in percent.
+    exact: names of nodes with the true extremes instead; the model's outputs always have them.
+    batch: images a step.
+    """
+
+    percentile: float = 99.99
+    exact: frozenset[str] = frozenset()
+    batch: int = 8
+
+
+def from_range(low: float, high: float) -> Quantization:
+    """Return the int8 quantization of a range, widened so that zero is exact.
+
+    Source: TFLite 8-bit quantization specification (asymmetric activations).
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / (INT8_MAX - INT8_MIN), 1e-8)
+    zero_point = round(INT8_MIN - low / scale)
+    return Quantization(float(np.float32(scale)), min(max(zero_point, INT8_MIN), INT8_MAX))
+
+
+def batches(images: Iterable[np.ndarray], pixels: Quantization, size: int) -> Iterable[Tensor]:
+    """Yield batches of real network inputs, float32 (n, 3, height, width).
+
+    images: uint8 (height, width, 3); pixel value p is quantized value p - 128.
+    """
+    held: list[np.ndarray] = []
+    for image in images:
+        held.append(image)
+        if len(held) == size:
+            yield _real(held, pixels)
+            held = []
+    if held:
+        yield _real(held, pixels)
+
+
+def _real(images: list[np.ndarray], pixels: Quantization) -> Tensor:
+    stacked = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).float()
+    return (stacked + (INT8_MIN - pixels.zero_point)) * pixels.scale
+
+
+def calibrate(
+    graph: Graph,
+    images: Iterable[np.ndarray],
+    pixels: Quantization = PIXELS,
+    options: Calibration | None = None,
+) -> dict[str, Quantization]:
+    """Return each node's quantization.
+
+    images: uint8 (height, width, 3), a few hundred of the training set; walked through twice, so
+        hand in a list, or an object whose every iteration begins anew.
+    """
+    options = options or Calibration()
+    extremes = _Extremes()
+    with torch.no_grad():
+        for batch in batches(images, pixels, options.batch):
+            graph(batch, extremes)
+        if not extremes.ranges:
+            raise ValueError("calibration needs at least one image")
+        histograms = _Histograms(extremes.ranges)
+        for batch in batches(images, pixels, options.batch):
+            graph(batch, histograms)
+    exact = options.exact | set(graph.outputs.values())
+    share = options.percentile / 100
+    ranges = {
+        name: extremes.ranges[name] if name in exact else histograms.covering(name, share)
+        for name in extremes.ranges
+    }
+    return _quantizations(graph, ranges, pixels)
+
+
+def _quantizations(
+    graph: Graph, ranges: Mapping[str, tuple[float, float]], pixels: Quantization
+) -> dict[str, Quantization]:
+    """Give tensors that must share a scale the union of their ranges."""
+    kinds = {node.name: node.kind for node in graph.nodes}
+    found: dict[str, Quantization] = {}
+    for group in shared_scales(graph):
+        fixed = [LOGISTIC for name in group if kinds[name] == "logistic"]
+        fixed += [pixels for name in group if name == INPUT]
+        if len(set(fixed)) > 1:
+            raise NotImplementedError(f"a concatenation of tensors with fixed scales: {group}")
+        low = min(ranges[name][0] for name in group)
+        high = max(ranges[name][1] for name in group)
+        quantization = fixed[0] if fixed else from_range(low, high)
+        found.update(dict.fromkeys(group, quantization))
+    return found
+
+
+def shared_scales(graph: Graph) -> list[list[str]]:
+    """Return the node names in groups that must have one scale each, in running order."""
+    leader = {node.name: node.name for node in graph.nodes}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for node in graph.nodes:
+        if node.kind in SAME_SCALE:
+            for operand in node.inputs:
+                leader[find(operand)] = find(node.name)
+    groups: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        groups.setdefault(find(node.name), []).append(node.name)
+    return list(groups.values())
+
+
+class _Extremes:
+    """Smallest and largest value of each tensor."""
+
+    def __init__(self) -> None:
+        self.ranges: dict[str, tuple[float, float]] = {}
+
+    def activation(self, name: str, value: Tensor) -> Tensor:
+        low, high = (float(item) for item in torch.aminmax(value))
+        before = self.ranges.get(name, (low, high))
+        self.ranges[name] = (min(low, before[0]), max(high, before[1]))
+        return value
+
+    def weight(self, _name: str, value: Tensor) -> Tensor:
+        return value
+
+
+class _Histograms:
+    """Histogram of each tensor between its extremes."""
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        self._ranges = ranges
+        self._counts = {name: torch.zeros(BINS, dtype=torch.float64) for name in ranges}
+
+    def activation(self, name: str, value: Tensor) -> Tensor:
+        low, high = self._ranges[name]
+        if low < high:
+            self._counts[name] += torch.histc(value, BINS, low, high)
+        return value
+
+    def weight(self, _name: str, value: Tensor) -> Tensor:
+        return value
+
+    def covering(self, name: str, share: float) -> tuple[float, float]:
+        """Return the range that leaves out 1 - share of the values on each side."""
+        low, high = self._ranges[name]
+        if low == high:
+            return low, high
+        below = torch.cumsum(self._counts[name], 0) / self._counts[name].sum()
+        width = (high - low) / BINS
+        first = int(torch.searchsorted(below, 1 - share))
+        last = int(torch.searchsorted(below, share))
+        return low + first * width, low + min(last + 1, BINS) * width

@@ -1,0 +1,224 @@
+"""A torch module as a `Graph`: traced with torch.fx, batch norms folded, activations fused.
+
+Known: Conv2d (groups 1 or depthwise), BatchNorm2d after one, Linear, SiLU, Sigmoid, ReLU, ReLU6,
+Identity, Dropout, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten of a 1x1 map, Upsample
+(nearest), ZeroPad2d, `SpaceToDepth`; `torch.cat(..., 1)`, `+`, `*`, `torch.flatten`. Anything else
+is refused by name. The module returns one tensor or a dict of named tensors.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tools.quantize.graph import INPUT, Graph, Node, SpaceToDepth
+
+_SKIPPED = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
+_FUNCTIONS: dict[Any, str] = {
+    operator.add: "add",
+    operator.iadd: "add",
+    torch.add: "add",
+    operator.mul: "mul",
+    torch.mul: "mul",
+    torch.sigmoid: "logistic",
+    functional.relu: "relu",
+    functional.relu6: "relu6",
+    torch.relu: "relu",
+    torch.flatten: "reshape",
+    torch.cat: "concat",
+}
+
+
+class _Tracer(fx.Tracer):
+    """Keeps `SpaceToDepth` whole."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SpaceToDepth) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace(module: nn.Module) -> Graph:
+    """Return the module's graph with copies of its weights, in inference mode.
+
+    Raises NotImplementedError naming an operator that the graph does not have, and TypeError where
+    the module's control flow depends on its data.
+    """
+    return _Builder(module.eval()).build()
+
+
+class _Builder:
+    """Walks one traced module; nodes are appended in running order."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._modules = dict(module.named_modules())
+        self._traced = _Tracer().trace(module)
+        self._nodes: list[Node] = []
+        self._made: dict[fx.Node, str] = {}
+        self._layers: dict[str, nn.Conv2d | nn.Linear] = {}
+        self._outputs: dict[str, str] = {}
+
+    def build(self) -> Graph:
+        for node in self._traced.nodes:
+            self._add(node)
+        graph = Graph(_fuse_activations(self._nodes, self._outputs), self._outputs)
+        for name, layer in self._layers.items():
+            bias = torch.zeros(layer.weight.shape[0]) if layer.bias is None else layer.bias
+            graph.weights[name] = nn.Parameter(layer.weight.detach().clone())
+            graph.biases[name] = nn.Parameter(bias.detach().clone())
+        return graph
+
+    def _add(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            self._append(node, Node(INPUT, "input"))
+        elif node.op == "output":
+            self._outputs = self._named_outputs(node.args[0])
+        elif node.op == "call_module":
+            self._add_module(node, self._modules[str(node.target)])
+        elif node.op == "call_function" and node.target in _FUNCTIONS:
+            self._add_function(node, _FUNCTIONS[node.target])
+        else:
+            raise NotImplementedError(f"{node.op} {node.target} at {node.name}")
+
+    def _named_outputs(self, result: Any) -> dict[str, str]:
+        if isinstance(result, dict):
+            return {name: self._made[node] for name, node in result.items()}
+        return {"output": self._made[result]}
+
+    def _append(self, node: fx.Node, made: Node) -> None:
+        self._nodes.append(made)
+        self._made[node] = made.name
+
+    def _add_function(self, node: fx.Node, kind: str) -> None:
+        if kind == "concat":
+            axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+            if axis != 1:
+                raise NotImplementedError(f"concatenation along axis {axis} at {node.name}")
+        operands = node.args[0] if kind == "concat" else node.args
+        sources = [self._made[item] for item in operands if isinstance(item, fx.Node)]  # type: ignore[union-attr]
+        if kind in ("add", "mul") and len(sources) != 2:
+            raise NotImplementedError(f"{kind} with a constant at {node.name}")
+        self._append(node, Node(node.name, kind, tuple(sources)))
+
+    def _add_module(self, node: fx.Node, module: nn.Module) -> None:
+        operand = self._made[node.all_input_nodes[0]]
+        if isinstance(module, nn.BatchNorm2d):
+            self._fold(operand, module)
+        if isinstance(module, _SKIPPED):
+            self._made[node] = operand
+        elif isinstance(module, nn.SiLU):
+            gate = Node(f"{node.name}_gate", "logistic", (operand,))
+            self._nodes.append(gate)
+            self._append(node, Node(node.name, "mul", (operand, gate.name)))
+        else:
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                self._layers[node.name] = module
+            self._append(node, replace(_leaf(node.name, module), inputs=(operand,)))
+
+    def _fold(self, operand: str, norm: nn.BatchNorm2d) -> None:
+        layer = self._layers.get(operand)
+        if not isinstance(layer, nn.Conv2d):
+            raise NotImplementedError(f"a batch norm that follows no convolution, after {operand}")
+        self._layers[operand] = fuse_conv_bn_eval(layer, norm)
+
+
+def _leaf(name: str, module: nn.Module) -> Node:
+    """Return the node of a module with one operand, its inputs still empty."""
+    for kind, make in _LEAVES.items():
+        if isinstance(module, kind):
+            made: Node | None = make(name, module)
+            if made is not None:
+                return made
+    raise NotImplementedError(f"{module} at {name}")
+
+
+def _convolution(name: str, module: nn.Conv2d) -> Node | None:
+    depthwise = module.groups > 1
+    if depthwise and module.groups != module.in_channels:
+        return None
+    if _pair(module.dilation) != (1, 1) or isinstance(module.padding, str):
+        return None
+    kind = "depthwise" if depthwise else "conv"
+    kernel, stride, padding = (
+        _pair(item) for item in (module.kernel_size, module.stride, module.padding)
+    )
+    return Node(name, kind, (), kernel, stride, padding)
+
+
+def _pool(name: str, module: nn.MaxPool2d | nn.AvgPool2d) -> Node:
+    kind = "max_pool" if isinstance(module, nn.MaxPool2d) else "average_pool"
+    kernel, stride, padding = (
+        _pair(item) for item in (module.kernel_size, module.stride, module.padding)
+    )
+    return Node(name, kind, (), kernel, stride, padding)
+
+
+def _zero_pad(name: str, module: nn.ZeroPad2d) -> Node | None:
+    left, right, top, bottom = module.padding
+    symmetric = left == right and top == bottom
+    return Node(name, "pad", padding=(top, left)) if symmetric else None
+
+
+def _mean(name: str, module: nn.AdaptiveAvgPool2d) -> Node | None:
+    return Node(name, "mean") if module.output_size in (1, (1, 1)) else None
+
+
+def _resize(name: str, module: nn.Upsample) -> Node | None:
+    nearest = module.mode == "nearest" and module.scale_factor is not None
+    return Node(name, "resize", kernel=_pair(module.scale_factor)) if nearest else None
+
+
+# Each returns None for settings that the graph does not have.
+_LEAVES: dict[type[nn.Module], Callable[[str, Any], Node | None]] = {
+    nn.Conv2d: _convolution,
+    nn.Linear: lambda name, _module: Node(name, "linear"),
+    nn.Sigmoid: lambda name, _module: Node(name, "logistic"),
+    nn.ReLU6: lambda name, _module: Node(name, "relu6"),
+    nn.ReLU: lambda name, _module: Node(name, "relu"),
+    nn.Flatten: lambda name, _module: Node(name, "reshape"),
+    nn.MaxPool2d: _pool,
+    nn.AvgPool2d: _pool,
+    nn.AdaptiveAvgPool2d: _mean,
+    nn.Upsample: _resize,
+    nn.ZeroPad2d: _zero_pad,
+    SpaceToDepth: lambda name, module: Node(
+        name, "space_to_depth", kernel=(module.block, module.block)
+    ),
+}
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, tuple):
+        return int(value[0]), int(value[1])
+    return int(value), int(value)
+
+
+def _fuse_activations(nodes: list[Node], outputs: dict[str, str]) -> list[Node]:
+    """Move each ReLU into the operator before it where nothing else reads that one's output.
+
+    The fused operator keeps its own name, so `outputs` and the readers are renamed.
+    """
+    users = Graph(nodes, outputs).users()
+    fused: dict[str, Node] = {}
+    renamed: dict[str, str] = {}
+    for node in nodes:
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        before = fused.get(inputs[0]) if inputs else None
+        if node.kind in ("relu", "relu6") and before and _can_fuse(before, users, outputs):
+            fused[before.name] = replace(before, activation=node.kind)
+            renamed[node.name] = before.name
+        else:
+            fused[node.name] = replace(node, inputs=inputs)
+    for name, source in outputs.items():
+        outputs[name] = renamed.get(source, source)
+    return list(fused.values())
+
+
+def _can_fuse(node: Node, users: dict[str, list[str]], outputs: dict[str, str]) -> bool:
+    fusable = node.kind in ("conv", "depthwise", "linear", "add") and not node.activation
+    return fusable and len(users[node.name]) == 1 and node.name not in outputs.values()
