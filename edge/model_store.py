@@ -1,0 +1,45 @@
+"""Finds model folders: the user's own first, then those that ship with edge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.errors import ModelError
+from edge.manifest import MANIFEST_NAME
+
+_PACKAGE = Path(__file__).resolve().parent
+# Inside an installed wheel the models lie in the package; in a checkout beside it.
+SHIPPED_DIRS = (_PACKAGE / "models", _PACKAGE.parent / "models")
+
+
+def search_dirs(models_dir: str | None) -> list[Path]:
+    """Return the existing directories that hold model folders, first choice first."""
+    own = (Path(models_dir),) if models_dir else ()
+    return [folder for folder in (*own, *SHIPPED_DIRS) if folder.is_dir()]
+
+
+def installed(models_dir: str | None = None) -> list[Path]:
+    """Return every model folder by name; a user's own hides a shipped one of the same name."""
+    found: dict[str, Path] = {}
+    for directory in search_dirs(models_dir):
+        for folder in sorted(directory.iterdir()):
+            if (folder / MANIFEST_NAME).is_file():
+                found.setdefault(folder.name, folder)
+    return [found[name] for name in sorted(found)]
+
+
+def find(model: str, models_dir: str | None = None) -> Path:
+    """Return the folder of a model given by name or by path.
+
+    Raises ModelError naming the installed models when there is none.
+    """
+    if "/" in model:
+        folder = Path(model).expanduser()
+        if (folder / MANIFEST_NAME).is_file():
+            return folder
+        raise ModelError(f"model {model}: no {MANIFEST_NAME} there; name a model folder")
+    for folder in installed(models_dir):
+        if folder.name == model:
+            return folder
+    names = ", ".join(folder.name for folder in installed(models_dir)) or "none"
+    raise ModelError(f"model {model!r} is not installed; installed: {names}")
