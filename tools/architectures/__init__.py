@@ -1,0 +1,1 @@
+"""The networks this project trains and ships, as torch modules."""

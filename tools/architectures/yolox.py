@@ -1,0 +1,268 @@
+"""YOLOX-Nano in torch, with the weights of the published ONNX file.
+
+Differences from the original, all exact: the image is rearranged by SPACE_TO_DEPTH in TFLite's
+channel order; each stride gives box, objectness and class logits as separate outputs; only the
+wanted classes are kept; the stem, whose channels differ a hundredfold in range, can be split into
+groups that get scales of their own. Source: Megvii's YOLOX (Apache-2.0), depth 0.33, width 0.25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tools.quantize import SpaceToDepth
+
+STRIDES = (8, 16, 32)
+LABELS = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "bird", "cat", "dog")
+# Row of each label among COCO's 80 classes (person, bicycle, car, motorcycle, airplane, bus,
+# train, truck, boat, ... bird, cat, dog), in which the published file was trained.
+COCO_ROWS = (0, 1, 2, 3, 5, 7, 14, 15, 16)
+_STEM_CHANNELS = 16
+_HEAD_CHANNELS = 64
+# The original stacks a block's even and odd pixels as (0,0), (1,0), (0,1), (1,1); SPACE_TO_DEPTH
+# as (0,0), (0,1), (1,0), (1,1).
+_FOCUS_ORDER = (0, 2, 1, 3)
+
+
+class Conv(nn.Sequential):
+    """Convolution with batch norm folded, then SiLU; padded to keep the size at stride 1."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups), nn.SiLU()
+        )
+
+
+class Separable(nn.Sequential):
+    """Depthwise 3x3, then pointwise, each with SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(Conv(inputs, inputs, 3, stride, inputs), Conv(inputs, outputs))
+
+
+class Bottleneck(nn.Module):
+    """Pointwise and separable convolution, added to the input where `adds`."""
+
+    def __init__(self, channels: int, *, adds: bool) -> None:
+        super().__init__()
+        self.pointwise = Conv(channels, channels)
+        self.separable = Separable(channels, channels)
+        self.adds = adds
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(n, channels, h, w) -> the same shape."""
+        made: Tensor = self.separable(self.pointwise(value))
+        return made + value if self.adds else made
+
+
+class CrossStage(nn.Module):
+    """Cross-stage partial layer: half of the channels through `depth` bottlenecks."""
+
+    def __init__(self, inputs: int, outputs: int, depth: int = 1, *, adds: bool = False) -> None:
+        super().__init__()
+        hidden = outputs // 2
+        self.deep = Conv(inputs, hidden)
+        self.direct = Conv(inputs, hidden)
+        self.blocks = nn.Sequential(*(Bottleneck(hidden, adds=adds) for _ in range(depth)))
+        self.merge = Conv(2 * hidden, outputs)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> (n, outputs, h, w)."""
+        direct = self.direct(value)
+        merged: Tensor = self.merge(torch.cat([self.blocks(self.deep(value)), direct], 1))
+        return merged
+
+
+class PyramidPooling(nn.Module):
+    """Maximum over 5, 9 and 13 pixels beside the map itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = Conv(channels, channels // 2)
+        self.pools = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in (5, 9, 13))
+        self.merge = Conv(2 * channels, channels)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(n, channels, h, w) -> the same shape."""
+        reduced = self.reduce(value)
+        merged: Tensor = self.merge(
+            torch.cat([reduced, *(pool(reduced) for pool in self.pools)], 1)
+        )
+        return merged
+
+
+class Stem(nn.Module):
+    """First convolution and depthwise one, in groups of channels with scales of their own.
+
+    groups: stem channels of each branch; their concatenation is the order the next layer sees.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.groups = [list(group) for group in groups]
+        self.rearrange = SpaceToDepth(2)
+        self.branches = nn.ModuleList(
+            nn.Sequential(Conv(12, len(group), 3), Conv(len(group), len(group), 3, 2, len(group)))
+            for group in self.groups
+        )
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(n, 3, h, w) -> (n, 16, h/4, w/4)."""
+        blocks = self.rearrange(value)
+        made = [branch(blocks) for branch in self.branches]
+        return torch.cat(made, 1) if len(made) > 1 else made[0]
+
+
+class Backbone(nn.Module):
+    """CSPDarknet up to stride 32."""
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.stem = Stem(groups)
+        self.dark2 = nn.Sequential(Conv(16, 32), CrossStage(32, 32, 1, adds=True))
+        self.dark3 = nn.Sequential(Separable(32, 64, 2), CrossStage(64, 64, 3, adds=True))
+        self.dark4 = nn.Sequential(Separable(64, 128, 2), CrossStage(128, 128, 3, adds=True))
+        self.dark5 = nn.Sequential(
+            Separable(128, 256, 2), PyramidPooling(256), CrossStage(256, 256)
+        )
+
+    def forward(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, 3, h, w) -> maps of 64, 128 and 256 channels at strides 8, 16 and 32."""
+        fine = self.dark3(self.dark2(self.stem(value)))
+        middle = self.dark4(fine)
+        return fine, middle, self.dark5(middle)
+
+
+class Neck(nn.Module):
+    """Path aggregation: coarse to fine, then back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lateral = Conv(256, 128)
+        self.twice = nn.Upsample(scale_factor=2)
+        self.merge_down = CrossStage(256, 128)
+        self.reduce = Conv(128, 64)
+        self.merge_fine = CrossStage(128, 64)
+        self.down_fine = Separable(64, 64, 2)
+        self.merge_middle = CrossStage(128, 128)
+        self.down_middle = Separable(128, 128, 2)
+        self.merge_coarse = CrossStage(256, 256)
+
+    def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, ...]:
+        """Return the merged maps, of the same shapes."""
+        lateral = self.lateral(coarse)
+        down = self.merge_down(torch.cat([self.twice(lateral), middle], 1))
+        reduced = self.reduce(down)
+        out_fine = self.merge_fine(torch.cat([self.twice(reduced), fine], 1))
+        out_middle = self.merge_middle(torch.cat([self.down_fine(out_fine), reduced], 1))
+        out_coarse = self.merge_coarse(torch.cat([self.down_middle(out_middle), lateral], 1))
+        return out_fine, out_middle, out_coarse
+
+
+class Head(nn.Module):
+    """Decoupled head of one stride."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        hidden = _HEAD_CHANNELS
+        self.stem = Conv(channels, hidden)
+        self.class_convs = nn.Sequential(Separable(hidden, hidden), Separable(hidden, hidden))
+        self.class_logits = nn.Conv2d(hidden, classes, 1)
+        self.box_convs = nn.Sequential(Separable(hidden, hidden), Separable(hidden, hidden))
+        self.box = nn.Conv2d(hidden, 4, 1)
+        self.objectness = nn.Conv2d(hidden, 1, 1)
+
+    def forward(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return box (n, 4, h, w), objectness logit (n, 1, h, w), class logits (n, c, h, w)."""
+        stem = self.stem(value)
+        boxes = self.box_convs(stem)
+        return self.box(boxes), self.objectness(boxes), self.class_logits(self.class_convs(stem))
+
+
+class YoloxNano(nn.Module):
+    """The detector; its outputs are `box_<s>`, `objectness_<s>`, `class_<s>` for each stride s.
+
+    Input float32 (n, 3, height, width), BGR 0..255, sides multiples of 32.
+    A box is (x, y, log width, log height) in strides, x and y relative to the cell.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]] | None = None) -> None:
+        super().__init__()
+        self.backbone = Backbone(groups or [range(_STEM_CHANNELS)])
+        self.neck = Neck()
+        self.heads = nn.ModuleList(Head(channels, len(LABELS)) for channels in (64, 128, 256))
+
+    def forward(self, value: Tensor) -> dict[str, Tensor]:
+        """Return the nine outputs by name, float32 (n, channels, height/s, width/s)."""
+        maps = self.neck(*self.backbone(value))
+        outputs: dict[str, Tensor] = {}
+        for stride, head, found in zip(STRIDES, self.heads, maps, strict=True):
+            box, objectness, logits = head(found)
+            outputs[f"box_{stride}"] = box
+            outputs[f"objectness_{stride}"] = objectness
+            outputs[f"class_{stride}"] = logits
+        return outputs
+
+
+def load(path: Path, groups: Sequence[Sequence[int]] | None = None) -> YoloxNano:
+    """Return the network in inference mode with the weights of the published ONNX file.
+
+    path: yolox_nano.onnx. groups: see `Stem`; the result is the same function for any grouping.
+    Raises ValueError when the file's convolutions are not YOLOX-Nano's.
+    """
+    stored = _stored_convolutions(path)
+    net = YoloxNano(groups)
+    stem, depthwise, pointwise = stored[:3]
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    split = [
+        (weight[group], bias[group])
+        for group in net.backbone.stem.groups
+        for weight, bias in (_reordered(stem), depthwise)
+    ]
+    order = [channel for group in net.backbone.stem.groups for channel in group]
+    rest = [(pointwise[0][:, order], pointwise[1]), *stored[3:]]
+    if len(layers) != len(split) + len(rest):
+        raise ValueError(f"{path}: {len(stored)} convolutions, not YOLOX-Nano's")
+    with torch.no_grad():
+        for layer, (weight, bias) in zip(layers, [*split, *rest], strict=True):
+            _fill(layer, weight, bias, path)
+    return net.eval()
+
+
+def _stored_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
+    """Return weight and bias of each convolution, in the file's order, which is ours."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(path).graph
+    values = {item.name: torch.tensor(numpy_helper.to_array(item)) for item in graph.initializer}
+    return [
+        (values[node.input[1]], values[node.input[2]])
+        for node in graph.node
+        if node.op_type == "Conv"
+    ]
+
+
+def _reordered(stem: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the first convolution with its input channels in SPACE_TO_DEPTH's order."""
+    weight, bias = stem
+    blocks = weight.reshape(len(weight), 4, 3, 3, 3)
+    return blocks[:, list(_FOCUS_ORDER)].reshape(weight.shape), bias
+
+
+def _fill(layer: nn.Conv2d, weight: Tensor, bias: Tensor, path: Path) -> None:
+    if len(weight) == 80 and len(layer.weight) == len(LABELS):
+        weight, bias = weight[list(COCO_ROWS)], bias[list(COCO_ROWS)]
+    if weight.shape != layer.weight.shape:
+        raise ValueError(
+            f"{path}: a weight of shape {tuple(weight.shape)}, not YOLOX-Nano's "
+            f"{tuple(layer.weight.shape)}"
+        )
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)  # type: ignore[union-attr]
