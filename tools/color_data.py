@@ -1,0 +1,222 @@
+"""The color data sets as one list of labelled crops, and the packed pixels that training reads.
+
+Layouts: `color/labels.json` (products and car panels, one label), `scene_color/labels.json` and
+`scene_color/more.json` (objects cut from `detection/train`, two labellers); described in the data
+folder's README. Two labellers become one soft target, weighed by how sure they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from edge.color import TERMS, shrink
+from edge.errors import InputError
+from edge.values import Image
+
+BoxPx = tuple[float, float, float, float]
+# Surface shares of the colors a labeller names, dominant first (README: each further color covers
+# more than about 15 %); one row per number of colors named.
+NAMED_SHARES = ((1.0,), (0.75, 0.25), (0.62, 0.23, 0.15))
+MIXED_SHARES = ((1.0,), (0.55, 0.45), (0.4, 0.33, 0.27))
+UNSURE_WEIGHT = 0.5
+ONE_LABELLER_WEIGHT = 0.4  # the other found no color, or none that leads
+DISAGREED_WEIGHT = 0.6
+
+
+@dataclass(frozen=True)
+class ColorItem:
+    """One labelled crop.
+
+    file: image; box_px: the object in it (x, y, width, height), None when the file is the crop.
+    source: storeitems, carpanel, scene or more.
+    label: what all labellers call it, None when they differ or name no basic term.
+    shares: target per term in the order of TERMS, summing to 1; empty when nobody named a color.
+    weight: trust in the target, 0..1.
+    """
+
+    file: Path
+    box_px: BoxPx | None
+    source: str
+    label: str | None
+    shares: tuple[float, ...]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Crops as arrays.
+
+    rgb: uint8, (n, side, side, 3): the object's box with a margin, stretched.
+    boxes: float32, (n, 4): the box in the stretched crop, x0, y0, x1, y1, 0..1.
+    shares: float32, (n, 11). weights: float32, (n,).
+    """
+
+    rgb: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    shares: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+def read_set(folder: Path, split: str) -> list[ColorItem]:
+    """Return a split of a folder with a `labels.json` of either layout, `color` or `scene_color`.
+
+    Raises InputError when there is none, or no row of that split.
+    """
+    rows = [row for row in _rows(folder / "labels.json") if row["split"] == split]
+    if not rows:
+        raise InputError(f"{folder / 'labels.json'} has no split {split!r}; name one with --split")
+    if "color" in rows[0]:
+        return [_product_item(row, folder) for row in rows]
+    crops = folder / split
+    return [_scene_item(row | {"bbox": None}, crops / row["file_name"], "scene") for row in rows]
+
+
+def training_items(data: Path) -> list[ColorItem]:
+    """Return everything that may be trained on and has a color.
+
+    data: the folder with color/, scene_color/ and detection/; objects of scenes are taken from
+        their pictures, so that there are real pixels around them.
+    """
+    pictures = data / "detection" / "train"
+    labelled = [
+        row for row in _rows(data / "scene_color" / "labels.json") if row["split"] == "train"
+    ]
+    further = _rows(data / "scene_color" / "more.json")
+    items = read_set(data / "color", "train")
+    items += [_scene_item(row, pictures / row["image"], "scene") for row in labelled]
+    items += [_scene_item(row, pictures / row["image"], "more") for row in further]
+    return [item for item in items if item.weight > 0]
+
+
+def validation_items(data: Path) -> list[ColorItem]:
+    """Return what models are chosen on: products, car panels, and agreed objects of scenes."""
+    items = read_set(data / "color", "val") + read_set(data / "scene_color", "val")
+    return [item for item in items if item.label is not None]
+
+
+def _product_item(row: dict[str, Any], folder: Path) -> ColorItem:
+    return ColorItem(
+        file=folder / row["file_name"],
+        box_px=None,
+        source=row["source"],
+        label=row["color"],
+        shares=_spread([row["color"]], NAMED_SHARES),
+        weight=1.0,
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; name the data folder with --data") from None
+    return rows
+
+
+def _scene_item(row: dict[str, Any], file: Path, source: str) -> ColorItem:
+    """Merge the two labellers' answers into one soft target."""
+    total = np.zeros(len(TERMS))
+    trust = []
+    for number in ("1", "2"):
+        label = row[f"label_{number}"]
+        colors = row.get(f"colors_{number}") or [label]
+        shares = np.array(_spread(colors, MIXED_SHARES if label == "mixed" else NAMED_SHARES))
+        if shares.any():
+            weight = 1.0 if row[f"sure_{number}"] else UNSURE_WEIGHT
+            total += weight * shares
+            trust.append(weight)
+    weight = sum(trust) / 2
+    if len(trust) == 1:
+        weight = min(weight, ONE_LABELLER_WEIGHT)
+    elif row["agreed"] is None:
+        weight *= DISAGREED_WEIGHT
+    box = row["bbox"]
+    return ColorItem(
+        file=file,
+        box_px=None if box is None else (box[0], box[1], box[2], box[3]),
+        source=source,
+        label=row["agreed"] if row["agreed"] in TERMS else None,
+        shares=tuple(total / total.sum()) if trust else (),
+        weight=weight,
+    )
+
+
+def _spread(colors: Sequence[str], table: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return shares over TERMS for colors named dominant first; zeros when none is a term."""
+    known = [color for color in colors if color in TERMS][: len(table)]
+    shares = dict(zip(known, table[len(known) - 1], strict=True)) if known else {}
+    return tuple(shares.get(term, 0.0) for term in TERMS)
+
+
+def read_crops(items: Iterable[ColorItem], margin: float = 0.0) -> Iterator[tuple[Image, BoxPx]]:
+    """Yield each item's crop and where its box lies in it, in pixels.
+
+    margin: share of the box's size that is added on each side, as far as the image reaches.
+    Raises InputError for a file that is no image.
+    """
+    for file, same_file in groupby(items, key=lambda item: item.file):
+        image = cv2.imread(str(file))
+        if image is None:
+            raise InputError(f"{file} cannot be read as an image; unpack the data set again")
+        for item in same_file:
+            yield _cut(np.asarray(image, dtype=np.uint8), item.box_px, margin)
+
+
+def _cut(bgr: Image, box_px: BoxPx | None, margin: float) -> tuple[Image, BoxPx]:
+    height, width = bgr.shape[:2]
+    if box_px is None:
+        return bgr, (0.0, 0.0, float(width), float(height))
+    x, y, box_width, box_height = box_px
+    left = max(0, round(x - margin * box_width))
+    top = max(0, round(y - margin * box_height))
+    right = min(width, max(left + 1, round(x + (1 + margin) * box_width)))
+    bottom = min(height, max(top + 1, round(y + (1 + margin) * box_height)))
+    return bgr[top:bottom, left:right], (x - left, y - top, box_width, box_height)
+
+
+def pack(items: Sequence[ColorItem], side: int, margin: float) -> Packed:
+    """Return the items' crops stretched to side x side pixels."""
+    rgb = np.empty((len(items), side, side, 3), np.uint8)
+    boxes = np.empty((len(items), 4), np.float32)
+    crops = track(read_crops(items, margin), "decoding crops", total=len(items), transient=True)
+    for index, (crop, (x, y, width, height)) in enumerate(crops):
+        rgb[index] = shrink(crop, (side, side))[..., ::-1]
+        full_height, full_width = crop.shape[:2]
+        corners = (x / full_width, y / full_height)
+        boxes[index] = (
+            *corners,
+            corners[0] + width / full_width,
+            corners[1] + height / full_height,
+        )
+    shares = np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS))
+    weights = np.array([item.weight for item in items], np.float32)
+    return Packed(rgb, boxes.clip(0, 1), shares, weights)
+
+
+def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Path) -> Packed:
+    """Return `pack`'s arrays, from the cache folder when they were made before.
+
+    The file name carries a fingerprint of the items and the size, so a change makes a new file.
+    """
+    text = f"{side} {margin} " + " ".join(f"{item.file} {item.box_px}" for item in items)
+    path = cache / f"color-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+    if not path.exists():
+        packed = pack(items, side, margin)
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez(path, rgb=packed.rgb, boxes=packed.boxes)
+    with np.load(path) as stored:
+        rgb, boxes = stored["rgb"], stored["boxes"]
+    shares = np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS))
+    weights = np.array([item.weight for item in items], np.float32)
+    return Packed(rgb, boxes, shares, weights)

@@ -1,0 +1,1 @@
+"""Training runs, one module per model; each resumes from its checkpoint."""

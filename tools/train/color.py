@@ -1,0 +1,299 @@
+"""Train the color network: `edge-tools train color --data ../shared/data --out runs/color`.
+
+Reads top to bottom: config, data, one epoch after another, a checkpoint after each. Started again
+with the same config and folder, it goes on where it stopped and ends with the same weights as an
+uninterrupted run: every epoch seeds its generators anew. What is kept is the moving average of
+the weights (`ema`). Validation images choose between runs; nothing of them is trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge.color import TERMS
+from edge.errors import InputError
+from tools import color_data
+from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
+from tools.color_data import Packed
+from tools.train.color_augment import Augmentation, augment, plain
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+STORED_PX = 96  # side of a cached crop with its margin: a little finer than the network's input
+MARGIN = 0.15  # of the box, kept around it so that jitter finds real pixels
+
+
+@dataclass(frozen=True)
+class ColorTraining:
+    """One run.
+
+    architecture: size of the network.
+    epochs: passes over the training crops; batch: crops a step.
+    learning_rate: peak of the cosine; warmup_steps: linear rise before it.
+    weight_decay: of convolution and linear weights.
+    smoothing: share of each target spread over all terms; labels of shops disagree.
+    ema: share of the moving average that a step keeps.
+    seed: of weights, order and augmentation.
+    """
+
+    architecture: ColorArchitecture = field(default_factory=ColorArchitecture)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    epochs: int = 40
+    batch: int = 64
+    learning_rate: float = 3e-3
+    warmup_steps: int = 200
+    weight_decay: float = 0.03
+    smoothing: float = 0.03
+    ema: float = 0.998
+    seed: int = 3
+
+
+@dataclass
+class State:
+    """What a checkpoint holds; `epoch` counts the finished ones."""
+
+    network: ColorNet
+    average: ColorNet
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
+    parser.add_argument("--out", type=Path, default=Path("runs/color"), help="checkpoint folder")
+    parser.add_argument("--epochs", type=int, default=ColorTraining.epochs)
+    parser.add_argument("--seed", type=int, default=ColorTraining.seed)
+    parser.add_argument("--widths", type=int, nargs=3, default=ColorArchitecture.widths)
+    parser.add_argument("--depths", type=int, nargs=3, default=ColorArchitecture.depths)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps …")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and write `checkpoint.pt` and `metrics.json` into the output folder."""
+    torch.set_num_threads(args.threads)
+    architecture = ColorArchitecture(widths=tuple(args.widths), depths=tuple(args.depths))
+    config = ColorTraining(architecture=architecture, epochs=args.epochs, seed=args.seed)
+    items = color_data.training_items(args.data)
+    cache = args.out.parent / "cache"
+    packed = color_data.pack_cached(items, STORED_PX, MARGIN, cache)
+    checks = validation_sets(args.data, architecture.input_px, cache)
+    state = train(config, packed, checks, args.out, torch.device(args.device))
+    print(
+        f"{args.out / CHECKPOINT}: {state.epoch} epochs, {parameter_count(state.average)} weights"
+    )
+    return 0
+
+
+def validation_sets(data: Path, side: int, cache: Path) -> dict[str, Packed]:
+    """Return the validation crops as the runtime sees them, by source."""
+    items = color_data.validation_items(data)
+    sources = sorted({item.source for item in items})
+    chosen = {name: [item for item in items if item.source == name] for name in sources}
+    return {name: color_data.pack_cached(some, side, 0.0, cache) for name, some in chosen.items()}
+
+
+def train(
+    config: ColorTraining,
+    packed: Packed,
+    checks: dict[str, Packed],
+    out: Path,
+    device: torch.device,
+) -> State:
+    """Train from the folder's checkpoint, or from the beginning, to the config's last epoch.
+
+    Raises InputError when the checkpoint was made with another config.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    state = resume(config, out / CHECKPOINT, device)
+    steps = math.ceil(len(packed.rgb) / config.batch) * config.epochs
+    while state.epoch < config.epochs:
+        loss = train_epoch(config, state, packed, steps, device)
+        accuracy = {name: top1(state.average, check, device) for name, check in checks.items()}
+        logger.info("train.epoch number=%d loss=%.4f top1=%s", state.epoch, loss, accuracy)
+        save(config, state, out / CHECKPOINT)
+        with (out / "metrics.jsonl").open("a") as log:
+            log.write(json.dumps({"epoch": state.epoch, "loss": loss, "top1": accuracy}) + "\n")
+    return state
+
+
+def start(config: ColorTraining, device: torch.device) -> State:
+    """Return an untrained network with its optimizer."""
+    torch.manual_seed(config.seed)
+    network = _build(config, device)
+    average = _build(config, device)
+    average.load_state_dict(network.state_dict())
+    decayed = [weight for weight in network.parameters() if weight.dim() > 1]
+    others = [weight for weight in network.parameters() if weight.dim() <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return State(network, average.eval(), torch.optim.AdamW(groups, config.learning_rate))
+
+
+def _build(config: ColorTraining, device: torch.device) -> ColorNet:
+    network = ColorNet(config.architecture).to(device)
+    # Channels last is what CPU convolutions are fastest with; torch's stubs do not know the call.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
+    """Return the checkpoint's state, a new one when there is none."""
+    state = start(config, device)
+    if not path.exists():
+        return state
+    stored = _load(path, device)
+    if _config_dict(stored["config"]) != config:
+        raise InputError(f"{path} was made with another config; name another folder with --out")
+    state.network.load_state_dict(stored["network"])
+    state.average.load_state_dict(stored["average"])
+    state.optimizer.load_state_dict(stored["optimizer"])
+    return replace(state, epoch=stored["epoch"], step=stored["step"])
+
+
+def save(config: ColorTraining, state: State, path: Path) -> None:
+    """Write a checkpoint; a kill in between leaves the one before."""
+    content = {
+        "config": asdict(config),
+        "labels": list(TERMS),
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "epoch": state.epoch,
+        "step": state.step,
+    }
+    partial = path.with_suffix(".part")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def load_network(path: Path) -> tuple[ColorTraining, ColorNet]:
+    """Return a checkpoint's config and averaged network, on the CPU and in inference mode.
+
+    Raises InputError when the file is missing or no checkpoint of this module.
+    """
+    stored = _load(path, torch.device("cpu"))
+    config = _config_dict(stored["config"])
+    network = ColorNet(config.architecture)
+    network.load_state_dict(stored["average"])
+    return config, network.eval()
+
+
+def train_epoch(
+    config: ColorTraining, state: State, packed: Packed, steps: int, device: torch.device
+) -> float:
+    """Run one epoch and return its mean loss.
+
+    steps: of the whole run, for the learning rate.
+    """
+    torch.manual_seed(config.seed * 100_003 + state.epoch)
+    np.random.seed(config.seed * 100_003 + state.epoch)  # noqa: NPY002 - augmentation's JPEGs
+    state.network.train()
+    total = 0.0
+    for indices in track(
+        list(_batches(len(packed.rgb), config.batch)), f"epoch {state.epoch + 1}", transient=True
+    ):
+        rate = learning_rate(config, state.step, steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        loss = _loss(config, state.network, packed, indices, device)
+        state.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
+        state.optimizer.step()
+        state.step += 1
+        _follow(state.average, state.network, min(config.ema, state.step / (state.step + 10)))
+        total += float(loss.detach())
+    state.epoch += 1
+    return total / math.ceil(len(packed.rgb) / config.batch)
+
+
+def _batches(count: int, size: int) -> Iterator[Tensor]:
+    order = torch.randperm(count)
+    # One crop alone has no batch statistics.
+    yield from (order[row : row + size] for row in range(0, count, size) if count - row > 1)
+
+
+def _loss(
+    config: ColorTraining, network: ColorNet, packed: Packed, indices: Tensor, device: torch.device
+) -> Tensor:
+    """Return the weighted soft cross entropy of one augmented batch."""
+    rows = indices.numpy()
+    rgb = torch.from_numpy(packed.rgb[rows]).to(device)
+    boxes = torch.from_numpy(packed.boxes[rows]).to(device)
+    shares = torch.from_numpy(packed.shares[rows]).to(device)
+    weights = torch.from_numpy(packed.weights[rows]).to(device)
+    images = augment(rgb, boxes, config.architecture.input_px, config.augmentation)
+    logits = network(images.contiguous(memory_format=torch.channels_last))[OUTPUT]
+    targets = shares * (1 - config.smoothing) + config.smoothing / shares.shape[1]
+    losses = functional.cross_entropy(logits, targets, reduction="none")
+    return (losses * weights).sum() / weights.sum()
+
+
+def learning_rate(config: ColorTraining, step: int, steps: int) -> float:
+    """Return the rate of a step: linear warm-up, then a cosine to zero."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+@torch.no_grad()
+def _follow(average: ColorNet, network: ColorNet, keep: float) -> None:
+    """Move the average towards the network; counters are copied."""
+    current = network.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(current[name], 1 - keep)
+        else:
+            value.copy_(current[name])
+
+
+@torch.no_grad()
+def top1(network: ColorNet, packed: Packed, device: torch.device) -> float:
+    """Return the share of crops whose largest logit is the labelled term."""
+    hits = 0
+    for start_row in range(0, len(packed.rgb), 256):
+        rows = slice(start_row, start_row + 256)
+        images = plain(torch.from_numpy(packed.rgb[rows]).to(device))
+        guesses = network(images)[OUTPUT].argmax(1).cpu().numpy()
+        hits += int((guesses == packed.shares[rows].argmax(1)).sum())
+    return hits / max(1, len(packed.rgb))
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of trained weights and biases."""
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def _load(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        stored: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; train one with `edge-tools train color`") from None
+    return stored
+
+
+def _config_dict(stored: dict[str, Any]) -> ColorTraining:
+    """Return the config that `asdict` made the dictionary of."""
+    architecture = ColorArchitecture(**stored["architecture"])
+    augmentation = Augmentation(**stored["augmentation"])
+    return ColorTraining(**stored | {"architecture": architecture, "augmentation": augmentation})
