@@ -156,6 +156,7 @@ class FrameResult:
     """What the pipeline made of one frame.
 
     skipped: cause when the detector did not run, else None.
+    colors_shed: color crops that were due and did not fit the budget.
     stage_ms: milliseconds spent by each stage that ran, by stage name.
     """
 
@@ -164,4 +165,5 @@ class FrameResult:
     detections: tuple[Detection, ...]
     tracks: tuple[Track, ...]
     events: tuple[ObjectEvent, ...]
+    colors_shed: int = 0
     stage_ms: dict[str, float] = field(default_factory=dict)

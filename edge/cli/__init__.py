@@ -1,0 +1,68 @@
+"""The `edge` command: arguments, exit codes, and the only place of the daemon that prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from edge import __version__
+from edge.cli import check, demo, infer, models, run
+from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+
+COMMANDS: dict[str, ModuleType] = {
+    "run": run,
+    "demo": demo,
+    "infer": infer,
+    "models": models,
+    "check-config": check.config,
+    "config-schema": check.schema,
+}
+
+EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 66 unreadable input;
+69 broker, camera or spool unavailable; 78 wrong config or model (systemd does not restart)"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; an EdgeError becomes one line on stderr."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    logging.basicConfig(
+        level=args.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr
+    )
+    try:
+        return int(COMMANDS[args.command].run(args))
+    except EdgeError as error:
+        print(f"edge: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return EXIT_FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge",
+        description="Int8 detection and color on camera boards, published over MQTT.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"edge {__version__}")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="warning"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+    return parser

@@ -1,0 +1,220 @@
+"""One frame in, one FrameResult out: motion gate, budget, detector, tracker, color, events.
+
+No threads and no I/O. Every stage's time goes to the governor, which decides what the next frame
+may cost. The order is the order of giving up: color crops are shed first, then the detector is
+skipped and tracks move on by prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edge.budget import Clock, Governor, timed
+from edge.color import ColorModel
+from edge.color_memory import ColorMemory
+from edge.config import CameraConfig, Config, LabelConfig
+from edge.detector import Detector
+from edge.errors import ConfigError
+from edge.events import EventLogic
+from edge.geometry import contains, foot_point
+from edge.motion import MotionGate
+from edge.tracker import Tracker
+from edge.values import (
+    Box,
+    Detection,
+    Frame,
+    FrameResult,
+    Image,
+    SkipCause,
+    Track,
+)
+
+# A followed object may fall to this share of its class's threshold before it counts as unseen.
+KEEP_RATIO = 0.5
+MIN_CROP_PX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The loaded models; color is None when switched off."""
+
+    detector: Detector
+    color: ColorModel | None
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Which detections count."""
+
+    min_score: float
+    labels: Mapping[str, LabelConfig]
+
+    def of(self, label: str) -> float:
+        """Return the score from which a detection of a class makes an object."""
+        own = self.labels.get(label)
+        return self.min_score if own is None or own.min_score is None else own.min_score
+
+    def lowest(self) -> float:
+        """Return the score under which no detection of any class is of use."""
+        own = [label.min_score for label in self.labels.values() if label.min_score is not None]
+        return KEEP_RATIO * min([self.min_score, *own])
+
+    def keeps(self, detection: Detection) -> bool:
+        """Return whether a detection is large enough, of a wanted class, and not too weak."""
+        own = self.labels.get(detection.label, _ANY)
+        box_px = detection.box_px
+        return (
+            own.enabled
+            and box_px.width >= own.min_width_px
+            and box_px.height >= own.min_height_px
+            and detection.score >= KEEP_RATIO * self.of(detection.label)
+        )
+
+
+_ANY = LabelConfig()
+
+
+def check_labels(config: Config, known: Sequence[str]) -> None:
+    """Raise ConfigError when the config names a class that the detector does not have."""
+    for label in config.detector.labels:
+        if label not in known:
+            raise ConfigError(
+                f"detector.labels.{label}: the model {config.detector.model} has no such class; "
+                f"known: {', '.join(known)}"
+            )
+
+
+class Pipeline:
+    """The stages of one camera; the models and the governor are shared between cameras."""
+
+    def __init__(
+        self, camera: CameraConfig, config: Config, models: Models, governor: Governor, clock: Clock
+    ) -> None:
+        """Take the camera's and the whole config; `clock` is monotonic, in seconds."""
+        self.thresholds = Thresholds(config.detector.min_score, config.detector.labels)
+        self._config = config
+        self._models = models
+        self._governor = governor
+        self._clock = clock
+        self._masks = camera.masks
+        self._gate = MotionGate(config.motion, camera.masks)
+        self._tracker = Tracker(config.tracker)
+        unknown_below = models.color.manifest.decoder.unknown_below if models.color else 0.0
+        self._colors = ColorMemory(config.color, unknown_below=unknown_below)
+        self._events = EventLogic(config.events, camera.zones)
+        self._detected_s = float("-inf")
+
+    def warm_up(self, bgr: Image) -> None:
+        """Run both models on an image a few times, so that the governor knows what they cost."""
+        for _ in range(3):
+            stages: dict[str, float] = {}
+            with timed(self._clock, "detector", stages):
+                self._models.detector.detect(bgr)
+            if self._models.color is not None:
+                with timed(self._clock, "color", stages):
+                    self._models.color.classify(bgr)
+        for stage, ms in stages.items():  # the last run: the first ones pay for cold caches
+            self._governor.record(stage, ms)
+
+    def process(self, frame: Frame, *, is_paused: bool = False) -> FrameResult:
+        """Return what is seen in a frame and what is worth telling of it.
+
+        is_paused: the detector rests, as asked by command.
+        """
+        stages: dict[str, float] = {}
+        skipped = SkipCause.PAUSED if is_paused else self._skip_cause(frame, stages)
+        detections = () if skipped else self._detect(frame, stages)
+        with timed(self._clock, "tracker", stages):
+            tracks = self._follow(frame, skipped, detections)
+        shed = self._look_at_colors(frame, tracks, stages)
+        with timed(self._clock, "events", stages):
+            events = self._events.update(tracks, self._colors.colors, frame.time_s, frame.size)
+            self._colors.forget_all_but({track.track_id for track in tracks})
+        for stage, ms in stages.items():
+            if stage != "color":  # recorded crop by crop
+                self._governor.record(stage, ms)
+        return FrameResult(
+            frame=frame,
+            skipped=skipped,
+            detections=tuple(d for d in detections if d.score >= self.thresholds.of(d.label)),
+            tracks=tuple(tracks),
+            events=tuple(events),
+            colors_shed=shed,
+            stage_ms=stages,
+        )
+
+    def _skip_cause(self, frame: Frame, stages: dict[str, float]) -> SkipCause | None:
+        with timed(self._clock, "motion", stages):
+            is_moving = self._is_moving(frame)
+        if not is_moving:
+            return SkipCause.MOTION
+        return self._governor.refuse_detector(frame.captured_mono_s)
+
+    def _is_moving(self, frame: Frame) -> bool:
+        if not self._config.motion.enabled:
+            return True
+        is_moving = self._gate.update(frame.bgr, frame.time_s).is_moving
+        return is_moving or frame.time_s - self._detected_s >= self._config.motion.refresh_s
+
+    def _detect(self, frame: Frame, stages: dict[str, float]) -> tuple[Detection, ...]:
+        self._detected_s = frame.time_s
+        with timed(self._clock, "detector", stages):
+            found = self._models.detector.detect(frame.bgr)
+        return tuple(
+            detection
+            for detection in found
+            if self.thresholds.keeps(detection)
+            and not self._is_masked(detection.box_px, frame.size)
+        )
+
+    def _is_masked(self, box_px: Box, frame_size: tuple[int, int]) -> bool:
+        point = foot_point(box_px.normalized(frame_size))
+        return any(contains(mask, point) for mask in self._masks)
+
+    def _follow(
+        self, frame: Frame, skipped: SkipCause | None, detections: tuple[Detection, ...]
+    ) -> list[Track]:
+        if skipped is None:
+            return self._tracker.update(detections, frame.time_s, self.thresholds.of)
+        if skipped in (SkipCause.MOTION, SkipCause.PAUSED):
+            return self._tracker.hold(frame.time_s)  # nothing moves, or nobody looks
+        return self._tracker.predict(frame.time_s)
+
+    def _look_at_colors(
+        self, frame: Frame, tracks: Sequence[Track], stages: dict[str, float]
+    ) -> int:
+        """Run the color model on tracks whose turn it is; return how many did not fit."""
+        model = self._models.color
+        if model is None:
+            return 0
+        shed = 0
+        seen_now = [track for track in tracks if track.last_seen_s == frame.time_s]
+        for track in self._colors.due(seen_now, frame.time_s):
+            if not self._governor.allows_color(frame.captured_mono_s):
+                shed += 1
+                continue
+            bgr_crop = crop(frame.bgr, track.box_px)
+            if bgr_crop is None:
+                continue
+            own: dict[str, float] = {}
+            with timed(self._clock, "color", own):
+                self._colors.add(track.track_id, model.classify(bgr_crop), frame.time_s)
+            self._governor.record("color", own["color"])
+            stages["color"] = stages.get("color", 0.0) + own["color"]
+        return shed
+
+
+def crop(bgr: Image, box_px: Box) -> Image | None:
+    """Return the part of an image in a box as a view, clipped to the image.
+
+    bgr: uint8, (height, width, 3).
+    None when less than MIN_CROP_PX of it in a direction lies inside.
+    """
+    height, width = bgr.shape[:2]
+    left, top = max(0, round(box_px.x)), max(0, round(box_px.y))
+    right = min(width, round(box_px.x + box_px.width))
+    bottom = min(height, round(box_px.y + box_px.height))
+    if right - left < MIN_CROP_PX or bottom - top < MIN_CROP_PX:
+        return None
+    return bgr[top:bottom, left:right]

@@ -1,0 +1,92 @@
+"""The `edge-tools` command: a tree of subcommands, each in the module that does the work.
+
+A module here has HELP, `add_arguments(parser)` and `run(args) -> int`. Only the chosen one is
+imported, so that `benchmark` and `validate` need nothing but the board's own dependencies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from edge import __version__
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EdgeError
+
+# Subcommand words, the module that serves them, and one line of help.
+COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
+    ("benchmark",): ("tools.benchmark", "Time models and the whole frame path on this machine."),
+    ("validate",): ("tools.validate", "Prove that a model is integer-only and gives what it must."),
+    ("train", "detect"): ("tools.train.detect", "Train the detector for int8 (QAT)."),
+    ("train", "color"): ("tools.train.color", "Train the color model."),
+    ("quantize", "detect"): ("tools.quantize_detect", "Make the detector's int8 model folder."),
+    ("quantize", "color"): ("tools.quantize_color", "Make the color model's int8 model folder."),
+    ("evaluate", "detect"): ("tools.evaluate", "Average precision of a detector."),
+    ("evaluate", "color"): ("tools.evaluate_color", "Accuracy and calibration of a color model."),
+    ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
+}
+GROUPS = {
+    "train": "Train a model.",
+    "quantize": "Make an integer-only model folder.",
+    "evaluate": "Measure a model on labelled data.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    words = _words(arguments)
+    if words not in COMMANDS:
+        return _overview(arguments)
+    try:
+        module = importlib.import_module(COMMANDS[words][0])
+    except ModuleNotFoundError as error:
+        return _missing(words, error)
+    parser = argparse.ArgumentParser(
+        prog=f"edge-tools {' '.join(words)}",
+        description=COMMANDS[words][1],
+        epilog=getattr(module, "EXAMPLES", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(arguments[len(words) :])))
+    except EdgeError as error:
+        print(f"edge-tools: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("edge-tools: stopped; what was saved so far is kept", file=sys.stderr)
+        return EXIT_FAILURE
+
+
+def _words(arguments: list[str]) -> tuple[str, ...]:
+    """Return the leading words that name a subcommand."""
+    length = 2 if arguments[:1] and arguments[0] in GROUPS else 1
+    return tuple(arguments[:length])
+
+
+def _overview(arguments: list[str]) -> int:
+    """Let argparse print help, version or the error for words that name no subcommand."""
+    parser = argparse.ArgumentParser(
+        prog="edge-tools",
+        description="Train, quantize, evaluate, validate and benchmark the models of edge.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n"
+        + "\n".join(f"  {' '.join(words):<18} {text}" for words, (_, text) in COMMANDS.items()),
+    )
+    parser.add_argument("--version", action="version", version=f"edge-tools {__version__}")
+    parser.add_argument("command", metavar="COMMAND")
+    parser.parse_args(arguments)
+    parser.error(f"unknown command {' '.join(arguments[:2])!r}; see edge-tools --help")
+
+
+def _missing(words: tuple[str, ...], error: ModuleNotFoundError) -> int:
+    print(
+        f"edge-tools {' '.join(words)}: needs {error.name}; "
+        "pip install 'edge-camera[tools]' (see README, workstation)",
+        file=sys.stderr,
+    )
+    return EXIT_CONFIG
