@@ -1,0 +1,63 @@
+# Thin: every target calls the real command. `make setup` needs Python 3.11+ with venv, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The CPU build is enough: where your package index has one, pip takes it.
+TORCH ?= torch==2.13.0
+TFLITE_VENV := .venv-tflite-runtime
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tools demo test test-tflite-runtime check format bench lock apt-test clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
+
+setup: $(STAMP)  ## make the virtual environment from the lock file
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "edge needs Python 3.11 or later; name one: make PYTHON=python3.12 setup"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "edge needs Python's venv module: sudo apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+setup-tools: setup  ## add what training and quantization need (PyTorch)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[tools]'
+
+demo: setup  ## the whole path on a clip: daemon, broker, a subscriber's view
+	$(BIN)/edge demo
+
+test: setup apt-test  ## all tests (installs mosquitto and an RTSP server with apt where missing)
+	$(BIN)/pytest
+
+apt-test:
+	@sh tests/apt_test.sh
+
+test-tflite-runtime: apt-test  ## runtime tests on tflite-runtime 2.14, numpy 1.26, Python 3.11
+	sh tests/tflite_runtime.sh $(TFLITE_VENV)
+
+check: setup  ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## time the models and the frame path on this machine
+	$(BIN)/python -m tools benchmark
+
+lock: setup  ## resolve requirements.lock anew for all platforms (needs uv)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
+		--extra demo --extra dev --extra web pyproject.toml -o requirements.lock
+
+clean:  ## remove the virtual environments and caches
+	rm -rf $(VENV) $(TFLITE_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
