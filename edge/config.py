@@ -83,7 +83,8 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     realtime: files play at their recorded rate; false = as fast as possible, no frame dropped.
     open_timeout_s, read_timeout_s: after these the source counts as lost and is opened again.
     retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
-    width, height, fps: asked of a V4L2 camera; 0 = its default.
+    width, height, fps: asked of a V4L2 camera; 0 = its default. fps is also the rate of a folder of
+        images; 0 = one a second.
     zones: named polygons; events say in which the object's foot point is.
     masks: polygons without motion or detections.
     """
