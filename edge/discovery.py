@@ -1,0 +1,125 @@
+"""Home Assistant's device discovery: one retained message that describes the whole board.
+
+Source: Home Assistant documentation, "MQTT / Device discovery payload" (since 2024.11):
+`<discovery_prefix>/device/<object_id>/config` with `device`, `origin`, `components`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from edge.messages import Message, Topics
+
+_EVENT_TEMPLATE = "{{ dict(value_json, event_type=value_json.kind) | tojson }}"
+# Entities that many households would rather switch on themselves.
+SNAPSHOT_DEFAULT_LABELS = frozenset({"person"})
+
+
+def discovery_topic(prefix: str, device: str) -> str:
+    """Return the topic of a device's discovery message."""
+    return f"{prefix}/device/{device}/config"
+
+
+def discovery_message(
+    prefix: str, topics: Topics, version: str, cameras: Sequence[str], labels: Sequence[str]
+) -> Message:
+    """Return the retained message from which Home Assistant makes the device and its entities.
+
+    prefix: Home Assistant's discovery prefix. labels: classes that may have snapshots.
+    """
+    components = _device_components(topics)
+    for camera in cameras:
+        components |= _camera_components(topics, camera, labels)
+    payload = {
+        "device": {
+            "identifiers": [f"edge_{topics.device}"],
+            "name": topics.device,
+            "manufacturer": "edge",
+            "model": "edge-camera",
+            "sw_version": version,
+        },
+        "origin": {"name": "edge-camera", "sw_version": version},
+        "availability": [
+            {"topic": topics.of("status"), "value_template": "{{ value_json.status }}"}
+        ],
+        "qos": 1,
+        "components": {
+            key: {**entity, "unique_id": f"edge_{topics.device}_{key}"}
+            for key, entity in components.items()
+        },
+    }
+    topic = discovery_topic(prefix, topics.device)
+    return Message(topic, msgspec.json.encode(payload), qos=1, retain=True)
+
+
+def _device_components(topics: Topics) -> dict[str, dict[str, Any]]:
+    def stat(name: str, template: str, unit: str, **more: str) -> dict[str, Any]:
+        return {
+            "platform": "sensor",
+            "name": name,
+            "state_topic": topics.of("stats"),
+            "value_template": template,
+            "unit_of_measurement": unit,
+            "state_class": "measurement",
+            "entity_category": "diagnostic",
+            **more,
+        }
+
+    def button(name: str, command: str, icon: str) -> dict[str, Any]:
+        return {
+            "platform": "button",
+            "name": name,
+            "command_topic": topics.command(command),
+            "payload_press": "{}",
+            "icon": icon,
+        }
+
+    return {
+        "fps": stat("Frame rate", "{{ value_json.frames_per_s }}", "fps"),
+        "latency": stat(
+            "Latency p95",
+            "{{ value_json.latency_ms.p95 }}",
+            "ms",
+            device_class="duration",
+        ),
+        "temperature": stat(
+            "Temperature", "{{ value_json.temperature_c }}", "°C", device_class="temperature"
+        ),
+        "pause": button("Pause", "pause", "mdi:pause"),
+        "resume": button("Resume", "resume", "mdi:play"),
+    }
+
+
+def _camera_components(
+    topics: Topics, camera: str, labels: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    components: dict[str, dict[str, Any]] = {
+        f"{camera}_objects": {
+            "platform": "event",
+            "name": f"{camera} objects",
+            "state_topic": topics.camera(camera, "events"),
+            "event_types": ["new", "update", "end"],
+            "value_template": _EVENT_TEMPLATE,
+        },
+        f"{camera}_state": {
+            "platform": "sensor",
+            "name": f"{camera} state",
+            "state_topic": topics.camera(camera, "state"),
+            "value_template": "{{ value_json.state }}",
+            "device_class": "enum",
+            "options": ["opening", "live", "lost", "ended"],
+            "entity_category": "diagnostic",
+        },
+    }
+    for label in labels:
+        components[f"{camera}_{label}_snapshot"] = {
+            "platform": "image",
+            "name": f"{camera} {label}",
+            "image_topic": topics.camera(camera, f"snapshot/{label}"),
+            "content_type": "image/jpeg",
+            "enabled_by_default": label in SNAPSHOT_DEFAULT_LABELS,
+        }
+    return components
