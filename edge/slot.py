@@ -29,6 +29,12 @@ class LatestSlot(Generic[T]):
         with self._changed:
             return self._dropped
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether the producer has closed or failed and nothing is left to take."""
+        with self._changed:
+            return self._is_closed and self._item is None
+
     def put(self, item: T) -> None:
         """Offer an item at once; an older one that nobody took is dropped and counted."""
         with self._changed:

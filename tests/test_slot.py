@@ -85,5 +85,7 @@ def test_closed_slot_gives_its_last_item_then_none_at_once():
     slot.close()
     slot.put(2)
     start_s = time.monotonic()
+    assert not slot.is_over
     assert [slot.take(10), slot.take(10)] == [1, None]
+    assert slot.is_over
     assert time.monotonic() - start_s < 5

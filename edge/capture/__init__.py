@@ -1,0 +1,22 @@
+"""Frames from cameras, streams, files and folders, each read in its own thread.
+
+`Camera` is what the daemon uses: it never blocks, reconnects by itself and keeps the newest
+frame. `open_source` reads the same sources without threads, `read_image` one still image.
+"""
+
+from edge.capture.address import SourceKind, kind_of, redact
+from edge.capture.camera import Camera, CaptureState, CaptureStatus
+from edge.capture.source import Source, check_source, open_source, read_image
+
+__all__ = [
+    "Camera",
+    "CaptureState",
+    "CaptureStatus",
+    "Source",
+    "SourceKind",
+    "check_source",
+    "kind_of",
+    "open_source",
+    "read_image",
+    "redact",
+]

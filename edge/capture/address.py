@@ -1,0 +1,56 @@
+"""What a camera's `source` names, and how to show it without its secrets."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+# Up to the last @ before a blank, so that a password with / or @ in it is hidden too.
+_LOGIN = re.compile(r"(\w+://)\S*@")
+_SECRET_VALUE = re.compile(
+    r"""(?ix) ( [?&\s] (?: user(?:name|-id|-pw)? | login | usr | pass(?:word|wd)? | pwd | pw
+        | token | auth | secret | (?:api)?key ) = ) ( "[^"]*" | [^&\s]* )"""
+)
+
+
+class SourceKind(StrEnum):
+    """How a source is read."""
+
+    V4L2 = "v4l2"
+    STREAM = "stream"
+    GSTREAMER = "gstreamer"
+    VIDEO = "video"
+    IMAGES = "images"
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether frames come by themselves: lost means reconnect, and there is no end."""
+        return self not in {SourceKind.VIDEO, SourceKind.IMAGES}
+
+
+def kind_of(source: int | str) -> SourceKind:
+    """Return how a source is read; looks at the disk only to tell a folder from a file."""
+    text = str(source)
+    if text.isdecimal() or text.startswith(("/dev/video", "/dev/v4l/")):
+        return SourceKind.V4L2
+    if re.search(r"(^|\s)!\s|\s!", text):
+        return SourceKind.GSTREAMER
+    if "://" in text and not text.startswith("file://"):
+        return SourceKind.STREAM
+    path = path_of(text)
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return SourceKind.IMAGES
+    return SourceKind.VIDEO
+
+
+def path_of(source: int | str) -> Path:
+    """Return the path of a file source; `file://` and `~` are understood."""
+    return Path(str(source).removeprefix("file://")).expanduser()
+
+
+def redact(source: int | str) -> str:
+    """Return a source for logs and errors: logins in addresses and secret parameters are `***`."""
+    return _SECRET_VALUE.sub(r"\1***", _LOGIN.sub(r"\1***@", str(source)))

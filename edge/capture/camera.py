@@ -1,0 +1,239 @@
+"""A camera as the daemon sees it: always answers at once, comes back by itself.
+
+Two threads: a reader that blocks inside OpenCV (`edge.capture.reader`), and a supervisor that
+watches it, replaces it when it fails or hangs, and waits a growing, jittered time between the
+attempts, so that a hundred boards do not knock at a restarted recorder in the same second.
+State and counters may be read from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+from edge.capture.address import kind_of, redact
+from edge.capture.reader import EndCause, Opener, Outcome, Reader
+from edge.capture.source import check_source, open_source
+from edge.config import CameraConfig
+from edge.slot import LatestSlot
+from edge.values import Frame, Image
+
+logger = logging.getLogger(__name__)
+
+JOIN_S = 2.0  # how long leaving waits for a reader that is inside OpenCV
+MAX_HANGING = 4  # readers given up and not yet back; beyond it no further one is started
+
+
+class CaptureState(StrEnum):
+    """Life of a camera: first attempt, delivering, between attempts, at a file's end."""
+
+    OPENING = "opening"
+    LIVE = "live"
+    LOST = "lost"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStatus:
+    """A camera's state and counters at one moment.
+
+    reason: why it is lost or ended, in words, without secrets; empty while live.
+    frames: read from the source; dropped: of these, replaced by newer ones before use.
+    bad_frames: damaged or empty, passed over.
+    reconnects: attempts after the first; hung: readers given up because a call did not return.
+    """
+
+    state: CaptureState = CaptureState.OPENING
+    reason: str = ""
+    frames: int = 0
+    dropped: int = 0
+    bad_frames: int = 0
+    reconnects: int = 0
+    hung: int = 0
+
+
+class Camera:
+    """Frames of one source: `with Camera(name, config) as camera: camera.take(1.0)`.
+
+    name: as in the config; stands in every frame.
+    open_source: what opens the config's source.
+    Entering raises InputError or CameraError for what no further attempt can mend (missing file,
+    OpenCV without GStreamer). To be entered once.
+    """
+
+    def __init__(
+        self, name: str, config: CameraConfig, *, open_source: Opener = open_source
+    ) -> None:
+        self.name = name
+        self._config = config
+        self._open_source = open_source
+        self._slot = LatestSlot[Frame]()
+        self._is_lossless = not kind_of(config.source).is_live and not config.realtime
+        self._lock = threading.RLock()
+        self._status = CaptureStatus()
+        self._live_since_s = 0.0
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, name=f"camera-{name}")
+
+    def __enter__(self) -> Self:
+        """Start reading."""
+        check_source(self._config)
+        self._supervisor.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop and join within about JOIN_S; a reader that hangs is left to end by itself."""
+        self._stop.set()
+        self._slot.close()
+        self._wake.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
+
+    @property
+    def status(self) -> CaptureStatus:
+        """Return state and counters."""
+        with self._lock:
+            return replace(self._status, dropped=self._slot.dropped)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the last frame was taken and none will come: a file's end, or left."""
+        return self._slot.is_over
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """Return the newest frame; None on timeout, and at once when the camera `is_over`.
+
+        Files read as fast as possible give every frame in order.
+        Raises InputError when the source turned out to be unreadable.
+        """
+        return self._slot.take(timeout_s)
+
+    def _supervise(self) -> None:
+        backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
+        hanging: list[Reader] = []
+        try:
+            while not self._stop.is_set():
+                hanging = [reader for reader in hanging if reader.is_alive]
+                if len(hanging) < MAX_HANGING and self._connect(hanging, backoff):
+                    return
+                self._stop.wait(backoff.next_s())
+        finally:
+            self._slot.close()
+
+    def _connect(self, hanging: list[Reader], backoff: Backoff) -> bool:
+        """Read until it ends; return whether that was for good."""
+        if self._status.state is CaptureState.LOST:
+            self._count(reconnects=1)
+        reader, outcome = self._read_once()
+        if outcome is None:  # stopped by __exit__
+            return True
+        if outcome.cause is EndCause.END:
+            self._change(CaptureState.ENDED, outcome.reason)
+            return True
+        if outcome.cause is EndCause.HUNG:
+            hanging.append(reader)
+            self._count(hung=1)
+        if self._status.state is CaptureState.LIVE:
+            backoff.reset_after(time.monotonic() - self._live_since_s)
+        self._change(CaptureState.LOST, outcome.reason)
+        if outcome.error is not None:
+            self._slot.fail(outcome.error)
+        return outcome.error is not None
+
+    def _read_once(self) -> tuple[Reader, Outcome | None]:
+        reader = Reader(
+            self._config,
+            self._open_source,
+            lambda bgr, position_s: self._deliver(reader, bgr, position_s),
+            lambda: self._count(bad_frames=1),
+            self._wake,
+        )
+        reader.start()
+        outcome = None
+        while outcome is None and not self._stop.is_set():
+            self._wake.wait(reader.patience_s())
+            self._wake.clear()
+            outcome = reader.outcome()
+        if outcome is None:
+            reader.stop()
+            if not reader.join(JOIN_S):
+                logger.warning("camera.abandoned camera=%s", self.name)
+        return reader, outcome
+
+    def _deliver(self, reader: Reader, bgr: Image, position_s: float) -> None:
+        now_s, utc_s = time.monotonic(), time.time()
+        with self._lock:
+            if reader.is_stopped:  # given up by the supervisor, which says LOST after this
+                return
+            self._change(CaptureState.LIVE, "", at_s=now_s)
+            self._status = replace(self._status, frames=self._status.frames + 1)
+            frame_id = self._status.frames
+        time_s = position_s if self._is_lossless else now_s
+        frame = Frame(self.name, frame_id, bgr, now_s, utc_s, time_s)
+        if self._is_lossless:
+            self._slot.hand_over(frame)
+        else:
+            self._slot.put(frame)
+
+    def _count(self, *, bad_frames: int = 0, reconnects: int = 0, hung: int = 0) -> None:
+        with self._lock:
+            self._status = replace(
+                self._status,
+                bad_frames=self._status.bad_frames + bad_frames,
+                reconnects=self._status.reconnects + reconnects,
+                hung=self._status.hung + hung,
+            )
+
+    def _change(self, state: CaptureState, reason: str, *, at_s: float = 0.0) -> None:
+        with self._lock:
+            is_new = self._status.state is not state
+            self._status = replace(self._status, state=state, reason=reason)
+            if is_new and state is CaptureState.LIVE:
+                self._live_since_s = at_s
+        if is_new:  # an attempt that fails again is no news
+            source = redact(self._config.source)
+            level = logging.WARNING if state is CaptureState.LOST else logging.INFO
+            logger.log(
+                level,
+                "camera.state camera=%s state=%s source=%s reason=%s",
+                self.name,
+                state,
+                source,
+                reason or "-",
+            )
+
+
+class Backoff:
+    """Growing waits between attempts: doubled from `min_s` to `max_s`, each times 0.5 to 1.
+
+    Source: "Exponential backoff and jitter" (AWS Architecture Blog, 2015), equal jitter.
+    """
+
+    def __init__(self, min_s: float, max_s: float) -> None:
+        self._min_s = min_s
+        self._max_s = max(min_s, max_s)
+        self._next_s = min_s
+        self._random = random.Random()  # noqa: S311 - spreads load, hides nothing
+
+    def next_s(self) -> float:
+        """Return how long to wait now."""
+        wait_s = self._next_s * self._random.uniform(0.5, 1)
+        self._next_s = min(self._max_s, 2 * self._next_s)
+        return wait_s
+
+    def reset_after(self, lived_s: float) -> None:
+        """Begin again from `min_s` when the last connection outlived the next wait."""
+        if lived_s > self._next_s:
+            self._next_s = self._min_s

@@ -1,0 +1,185 @@
+"""One connection to a source, in a thread of its own that can be given up.
+
+OpenCV's calls cannot be interrupted: `read()` on a dead camera may return after minutes or never.
+So the thread notes when a call began, whoever waits in `outcome` sees that it is overdue, and
+abandons the thread: what it still delivers is thrown away, and when the call returns at last the
+thread releases its source and ends. It is a daemon thread and never holds up the process.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edge.capture.source import Source
+from edge.config import CameraConfig
+from edge.errors import CameraError, InputError
+from edge.values import Image
+
+Opener = Callable[[CameraConfig], Source]
+GRACE_S = 0.5  # lets OpenCV's own time-out come first: it ends a call more cleanly
+
+
+class EndCause(StrEnum):
+    """Why a reader stopped."""
+
+    END = "end"  # a file is over
+    LOST = "lost"  # worth another attempt
+    HUNG = "hung"  # abandoned in a call that did not return
+    WRONG = "wrong"  # no attempt can help
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Why a reader stopped, in words for the log; `error` is set when the cause is WRONG."""
+
+    cause: EndCause
+    reason: str = ""
+    error: Exception | None = None
+
+
+class Reader:
+    """Opens a source and delivers its images until it fails, ends, or `stop` is set.
+
+    deliver: called in the reader's thread with each image and its position in the file in
+        seconds (0 for live sources); may block.
+    on_bad: called in that thread for each image that was damaged.
+    wake: set when the reader has stopped; shared with whoever waits.
+    """
+
+    def __init__(
+        self,
+        config: CameraConfig,
+        open_source: Opener,
+        deliver: Callable[[Image, float], None],
+        on_bad: Callable[[], None],
+        wake: threading.Event,
+    ) -> None:
+        self._config = config
+        self._open_source = open_source
+        self._deliver = deliver
+        self._on_bad = on_bad
+        self._wake = wake
+        self._stop = threading.Event()
+        self._outcome: Outcome | None = None
+        self._overdue_s = math.inf  # monotonic time at which the running call is overdue
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether it was told to end."""
+        return self._stop.is_set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether the thread still runs or hangs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._expect_within(self._config.open_timeout_s)
+        self._thread.start()
+
+    def outcome(self) -> Outcome | None:
+        """Return how the reader ended; None while it runs as it should."""
+        if self._outcome is None and time.monotonic() >= self._overdue_s:
+            self.stop()
+            return Outcome(EndCause.HUNG, "no answer in time; the hanging reader was given up")
+        return self._outcome
+
+    def patience_s(self) -> float:
+        """Return how long to wait for `wake` before `outcome` is worth asking again."""
+        return min(max(self._overdue_s - time.monotonic(), 0.01), self._config.read_timeout_s)
+
+    def stop(self) -> None:
+        """Ask the thread to end after its running call; nothing is delivered from now on."""
+        self._stop.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; return whether it has ended."""
+        self._thread.join(timeout_s)
+        return not self.is_alive
+
+    def _run(self) -> None:
+        try:
+            self._outcome = self._read_all()
+        except InputError as error:
+            self._outcome = Outcome(EndCause.WRONG, str(error), error)
+        except CameraError as error:
+            self._outcome = Outcome(EndCause.LOST, str(error))
+        except Exception as error:  # noqa: BLE001 - handed to the consumer, who raises it
+            self._outcome = Outcome(EndCause.WRONG, repr(error), error)
+        finally:
+            self._overdue_s = math.inf
+            self._wake.set()
+
+    def _read_all(self) -> Outcome:
+        pace = _Pace(self._stop, is_realtime=self._config.realtime)
+        while not self._stop.is_set():
+            source = self._open_source(self._config)
+            try:
+                outcome = self._read(source, pace)
+            finally:
+                source.close()
+            if outcome is not None:
+                return outcome
+        return Outcome(EndCause.END, "stopped")
+
+    def _read(self, source: Source, pace: _Pace) -> Outcome | None:
+        """Deliver a source's images; None at the end of a file that begins again."""
+        delivered = 0
+        while not self._stop.is_set():
+            self._expect_within(self._config.read_timeout_s)
+            try:
+                bgr = source.read()
+            except ValueError:
+                self._on_bad()
+                continue
+            self._overdue_s = math.inf
+            if bgr is None:
+                return self._at_end(source, delivered)
+            position_s = 0.0 if source.is_live else pace.wait(source.fps)
+            if not self._stop.is_set():
+                self._deliver(bgr, position_s)
+                delivered += 1
+        return None
+
+    def _at_end(self, source: Source, delivered: int) -> Outcome | None:
+        if source.is_live:
+            return Outcome(EndCause.LOST, "no frame in time, or the sender closed the stream")
+        if delivered == 0:
+            raise InputError(f"{self._config.source}: no picture in it can be read")
+        if self._config.loop:
+            self._expect_within(self._config.open_timeout_s)
+            return None
+        return Outcome(EndCause.END, "end of file")
+
+    def _expect_within(self, timeout_s: float) -> None:
+        self._overdue_s = time.monotonic() + timeout_s + GRACE_S
+
+
+class _Pace:
+    """Holds a file's images back to their recorded rate, and counts their time line."""
+
+    MAX_BEHIND_S = 1.0  # after a stall (a suspended machine) go on from here, do not race
+
+    def __init__(self, stop: threading.Event, *, is_realtime: bool) -> None:
+        self._is_realtime = is_realtime
+        self._stop = stop
+        self._position_s = 0.0
+        self._due_s = time.monotonic()
+
+    def wait(self, fps: float) -> float:
+        """Wait until the next image is due; return its position in seconds, over all loops."""
+        position_s = self._position_s
+        if self._is_realtime:
+            now_s = time.monotonic()
+            self._due_s = max(self._due_s, now_s - self.MAX_BEHIND_S)
+            self._stop.wait(max(0.0, self._due_s - now_s))
+            self._due_s += 1 / fps
+        self._position_s += 1 / fps
+        return position_s

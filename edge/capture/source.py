@@ -1,0 +1,267 @@
+"""One way to read every kind of source: `open_source(config)`, then `read()` until it is over.
+
+Everything here may block inside OpenCV; `edge.capture.reader` puts it in a thread of its own.
+The backend is always named: with "any", OpenCV tries one after the other and prints addresses
+with their passwords.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.capture.address import IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
+from edge.config import CameraConfig
+from edge.errors import CameraError, InputError
+from edge.values import Image
+
+FOLDER_FPS = 1.0  # images have no rate of their own
+USUAL_FPS = 25.0  # for a file that states none
+MAX_FPS = 1000.0  # above, a file's rate is its time base, not its rate
+MAX_BAD_READS = 10  # a V4L2 camera's broken JPEGs in a row before it counts as lost
+FFMPEG_QUIET = "8"  # AV_LOG_FATAL: a stream that stays away would fill the journal
+
+NO_GSTREAMER = (
+    "this OpenCV has no GStreamer (wheels from PyPI never have it); on Debian install "
+    "python3-opencv and make the virtual environment with --system-site-packages"
+)
+
+
+class Source(Protocol):
+    """An opened source; used by one thread at a time.
+
+    is_live: frames come by themselves; no frame means lost, not the end.
+    fps: a file's rate, > 0; 0 for live sources.
+    """
+
+    is_live: bool
+    fps: float
+
+    def read(self) -> Image | None:
+        """Return the next image, uint8 (height, width, 3) BGR; None when there is none.
+
+        Raises ValueError for one damaged image after which the next may be good.
+        """
+
+    def close(self) -> None:
+        """Release the device or file; idempotent."""
+
+
+def check_source(config: CameraConfig) -> None:
+    """Check what trying again cannot mend, without opening a device.
+
+    Raises InputError for a missing file or a folder without images, CameraError for a
+    GStreamer string that this OpenCV cannot run.
+    """
+    kind = kind_of(config.source)
+    if kind is SourceKind.GSTREAMER:
+        _check_gstreamer(str(config.source))
+    if kind is SourceKind.IMAGES:
+        image_paths(path_of(config.source))
+    if kind is SourceKind.VIDEO:
+        _check_exists(path_of(config.source))
+
+
+def open_source(config: CameraConfig) -> Source:
+    """Open a camera's source; may block for its open time-out and longer.
+
+    Raises InputError for a file that is missing or no video, CameraError for anything live
+    that does not open.
+    """
+    check_source(config)
+    kind = kind_of(config.source)
+    if kind is SourceKind.IMAGES:
+        return ImageFolder(image_paths(path_of(config.source)), config.fps or FOLDER_FPS)
+    return VideoSource(config)
+
+
+def read_image(path: Path) -> Image:
+    """Return one image file as uint8 (height, width, 3) BGR, turned as its EXIF says.
+
+    Raises InputError when the file is missing or cannot be decoded.
+    """
+    _check_exists(path)
+    try:
+        encoded = np.fromfile(path, dtype=np.uint8)
+        bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    except (OSError, cv2.error) as error:
+        raise InputError(f"{path}: cannot be read: {_one_line(error)}") from None
+    if bgr is None:
+        raise InputError(f"{path}: not an image that can be decoded; is it complete?")
+    return checked(bgr)
+
+
+def image_paths(path: Path) -> list[Path]:
+    """Return the image itself, or a folder's images in the order of their names.
+
+    Raises InputError when there is none.
+    """
+    _check_exists(path)
+    if not path.is_dir():
+        return [path]
+    found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise InputError(f"{path}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def checked(pixels: NDArray[np.generic] | None) -> Image:
+    """Return what a backend delivered as uint8 (height, width, 3) BGR.
+
+    Raises ValueError for nothing, an empty image, or a layout that is not 1, 3 or 4 bytes a pixel.
+    """
+    if pixels is None or pixels.size == 0 or pixels.dtype != np.uint8:
+        raise ValueError("no picture")
+    bgr = np.asarray(pixels, dtype=np.uint8)
+    channels = bgr.shape[2] if bgr.ndim == 3 else bgr.ndim - 1
+    if channels == 1:
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    if channels == 4:
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGRA2BGR), dtype=np.uint8)
+    if channels != 3:
+        raise ValueError(f"{channels} bytes a pixel")
+    return bgr
+
+
+class ImageFolder:
+    """Still images one after the other; a damaged one is reported and passed over."""
+
+    is_live = False
+
+    def __init__(self, paths: Sequence[Path], fps: float) -> None:
+        self.fps = fps
+        self._rest = list(reversed(paths))
+
+    def read(self) -> Image | None:
+        """Return the next image, None after the last; raise ValueError for a damaged one."""
+        if not self._rest:
+            return None
+        path = self._rest.pop()
+        try:
+            return read_image(path)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    def close(self) -> None:
+        """Forget what is left."""
+        self._rest.clear()
+
+
+class VideoSource:
+    """A device, stream, pipeline or video file read by OpenCV."""
+
+    def __init__(self, config: CameraConfig) -> None:
+        self._kind = kind_of(config.source)
+        self._bad_reads = 0
+        _quieten()
+        self._capture = _open_capture(config, self._kind)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise _cannot_open(config, self._kind)
+        self.is_live = self._kind.is_live
+        self.fps = 0.0 if self.is_live else self._recorded_fps()
+
+    def read(self) -> Image | None:
+        """Return the next image; None at a file's end or when a live source failed.
+
+        Raises ValueError for a damaged image, which a V4L2 camera may give now and then.
+        """
+        is_read, pixels = self._capture.read()
+        if is_read:
+            self._bad_reads = 0
+            return checked(pixels)
+        self._bad_reads += 1
+        if self._kind is SourceKind.V4L2 and self._bad_reads <= MAX_BAD_READS:
+            raise ValueError("damaged picture")
+        return None
+
+    def close(self) -> None:
+        """Release OpenCV's capture."""
+        self._capture.release()
+
+    def _recorded_fps(self) -> float:
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        return rate if 0 < rate <= MAX_FPS else USUAL_FPS  # NaN fails the comparison too
+
+
+def _open_capture(config: CameraConfig, kind: SourceKind) -> cv2.VideoCapture:
+    if kind is SourceKind.GSTREAMER:
+        return cv2.VideoCapture(str(config.source), cv2.CAP_GSTREAMER)
+    if kind is SourceKind.V4L2:
+        return _open_v4l2(config)
+    where = str(config.source) if kind is SourceKind.STREAM else str(path_of(config.source))
+    open_ms, read_ms = int(config.open_timeout_s * 1000), int(config.read_timeout_s * 1000)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
+    return cv2.VideoCapture(where, cv2.CAP_FFMPEG, limits)
+
+
+def _open_v4l2(config: CameraConfig) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(_v4l2_index(config), cv2.CAP_V4L2)
+    wishes = {
+        cv2.CAP_PROP_FRAME_WIDTH: config.width,
+        cv2.CAP_PROP_FRAME_HEIGHT: config.height,
+        cv2.CAP_PROP_FPS: config.fps,
+        cv2.CAP_PROP_BUFFERSIZE: 1,  # the driver's queue would only add age
+    }
+    for key, value in wishes.items():
+        if value and capture.isOpened():
+            capture.set(key, value)
+    return capture
+
+
+def _v4l2_index(config: CameraConfig) -> int:
+    """Return N of /dev/videoN; raise CameraError when there is no such device or no permission."""
+    text = str(config.source)
+    device = Path(f"/dev/video{text}" if text.isdecimal() else text).resolve()
+    match = re.fullmatch(r"/dev/video(\d+)", str(device))
+    if match is None or not device.exists():
+        raise CameraError(f"cannot open {device}: no such camera; is it plugged in?")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise CameraError(f"cannot open {device}: no permission; add the user to group video")
+    return int(match[1])
+
+
+def _cannot_open(config: CameraConfig, kind: SourceKind) -> CameraError | InputError:
+    name = redact(config.source)
+    if kind is SourceKind.VIDEO:
+        return InputError(f"{name}: not a video that can be decoded; is it complete?")
+    if kind is SourceKind.STREAM:
+        hint = "check address, login and network"
+    else:
+        hint = "is another program using it?" if kind is SourceKind.V4L2 else "try gst-launch-1.0"
+    return CameraError(f"cannot open {name}: {hint}")
+
+
+def _check_gstreamer(pipeline: str) -> None:
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+        raise CameraError(f"cannot open {redact(pipeline)}: {NO_GSTREAMER}")
+    if "appsink" not in pipeline:
+        raise CameraError(
+            f"cannot open {redact(pipeline)}: end the pipeline with "
+            "`! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1`"
+        )
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; check the path")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: no permission to read it")
+
+
+def _quieten() -> None:
+    """Keep OpenCV and ffmpeg from writing a line for every attempt; the user's own wish wins."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.setLogLevel(0) if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel(0)
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
