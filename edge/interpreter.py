@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class Interpreter:
         }
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int = 1, xnnpack: bool = True) -> Interpreter:
+    def load(cls, folder: Path, *, threads: int = 1, xnnpack: bool = True) -> Self:
         """Return a ready interpreter for a model folder.
 
         threads: CPU threads for one invoke, 1 or more.

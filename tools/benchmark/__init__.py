@@ -1,0 +1,60 @@
+"""`python -m tools benchmark`: times models and the whole frame path, here or on a board.
+
+Needs the board's own dependencies only. Quantiles, not means; everything that is compared runs in
+one process in turns, so that a busy neighbour hits all alike. Absolute times on a shared machine
+say little: read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge import model_store
+from edge.errors import EXIT_OK, EdgeError
+from tools.benchmark import frame_path, invokes, machine, start_up
+
+EXAMPLES = """examples:
+  python -m tools benchmark                         # all installed models, 1 and 2 threads
+  python -m tools benchmark --models yolox-nano-320 --threads 1 4 --json pi4.json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="default: all installed")
+    parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
+    parser.add_argument("--runs", type=int, default=100, metavar="N", help="timed invokes a row")
+    parser.add_argument("--source", metavar="FILE", help="clip for the frame path; default: demo")
+    parser.add_argument("--frames", type=int, default=200, metavar="N", help="frames of the clip")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables, and save them as JSON when asked."""
+    if min(*args.threads, args.runs, args.frames) < 1:
+        raise EdgeError("--threads, --runs and --frames need numbers of at least 1")
+    names = args.models or [folder.name for folder in model_store.installed(args.models_dir)]
+    folders = [model_store.find(name, args.models_dir) for name in names]
+    report: dict[str, Any] = {"machine": msgspec.to_builtins(machine.read())}
+    machine.show(report["machine"])
+    report["invoke"] = invokes.measure(folders, args.threads, args.runs)
+    invokes.show(report["invoke"])
+    report["frame_path"] = frame_path.measure(args.source, args.frames, args.models_dir)
+    frame_path.show(report["frame_path"])
+    report["start_up"] = start_up.measure()
+    start_up.show(report["start_up"])
+    if args.json:
+        _save(report, args.json)
+    return EXIT_OK
+
+
+def _save(report: dict[str, Any], path: Path) -> None:
+    try:
+        path.write_text(json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None

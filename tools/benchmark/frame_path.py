@@ -1,0 +1,159 @@
+"""The whole frame path, stage by stage, through the daemon's own pipeline.
+
+Motion gate open (so that every frame is detected), default config, frames of 640x480. `bare` is
+what the invokes alone of the same frame cost: the detector's, plus the color model's for every
+object looked at, each timed on its own in the same run. `loop / bare` is what our Python adds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+import edge
+from edge import messages, model_store
+from edge.budget import Governor, nearest_rank
+from edge.capture import open_source
+from edge.color import ColorModel
+from edge.config import CameraConfig, Config, MotionConfig
+from edge.detector import Detector
+from edge.errors import InputError
+from edge.interpreter import Interpreter
+from edge.pipeline import Models, Pipeline, Thresholds
+from edge.values import Frame, Image
+from tools.benchmark.quantiles import cells, quantiles
+
+FRAME_SIZE = (640, 480)
+WARM_UP = 10
+DEMO_CLIP = Path(edge.__file__).parent / "assets" / "demo.mp4"
+
+
+class CountingInterpreter(Interpreter):
+    """Counts its invokes."""
+
+    invokes = 0
+
+    def invoke(self) -> None:
+        """Run the network and count it."""
+        self.invokes += 1
+        super().invoke()
+
+
+def measure(source: str | None, frames: int, models_dir: str | None = None) -> dict[str, Any]:
+    """Return quantiles of every stage, of the loop, of bare invokes, and their ratio at p50.
+
+    source: a video or folder; None is the demo clip.
+    """
+    config = Config(
+        cameras={"clip": CameraConfig(source=source or str(DEMO_CLIP), realtime=False)},
+        motion=MotionConfig(enabled=False),
+    )
+    run = _Run(config, models_dir)
+    for number, bgr in enumerate(_images(config.cameras["clip"], frames + WARM_UP)):
+        run.step(number, bgr)
+    return run.report()
+
+
+class _Run:
+    """One pass over a clip; each frame is followed by the bare invokes it needed."""
+
+    def __init__(self, config: Config, models_dir: str | None) -> None:
+        self._detector = self._load(config.detector.model, models_dir)
+        self._color = self._load(config.color.model, models_dir)
+        thresholds = Thresholds(config.detector.min_score, config.detector.labels)
+        self._pipeline = Pipeline(
+            config.cameras["clip"],
+            config,
+            Models(
+                Detector(self._detector, min_score=thresholds.lowest()), ColorModel(self._color)
+            ),
+            Governor(config.budget.frame_ms, time.monotonic),
+            time.perf_counter,
+        )
+        self._stages: dict[str, list[float]] = {}
+        self._loop_ms: list[float] = []
+        self._bare_ms: list[float] = []
+        self._events = 0
+
+    @staticmethod
+    def _load(name: str, models_dir: str | None) -> CountingInterpreter:
+        return CountingInterpreter.load(model_store.find(name, models_dir))
+
+    def step(self, number: int, bgr: Image) -> None:
+        """Process one frame of the clip, then run its invokes bare."""
+        now_s = time.monotonic()
+        frame = Frame("clip", number + 1, bgr, now_s, time.time(), number / 10)
+        looks = self._color.invokes
+        started_s = time.perf_counter()
+        result = self._pipeline.process(frame)
+        processed_s = time.perf_counter()
+        for event in result.events:
+            body = messages.event_body(
+                event, result, boot_id="benchmark", now_s=time.monotonic(), clock_synced=None
+            )
+            messages.encode(body)
+        encoded_s = time.perf_counter()
+        bare_ms = self._bare(self._color.invokes - looks)
+        if number < WARM_UP:
+            return
+        self._events += len(result.events)
+        self._loop_ms.append(1000 * (encoded_s - started_s))
+        self._bare_ms.append(bare_ms)
+        encode_ms = 1000 * (encoded_s - processed_s)
+        for stage, ms in {**result.stage_ms, "encode": encode_ms}.items():
+            self._stages.setdefault(stage, []).append(ms)
+
+    def _bare(self, looks: int) -> float:
+        started_s = time.perf_counter()
+        self._detector.invoke()
+        for _ in range(looks):
+            self._color.invoke()
+        self._color.invokes -= looks
+        return 1000 * (time.perf_counter() - started_s)
+
+    def report(self) -> dict[str, Any]:
+        """Return the numbers."""
+        loop, bare = (nearest_rank(sorted(ms), 0.5) for ms in (self._loop_ms, self._bare_ms))
+        return {
+            "frames": len(self._loop_ms),
+            "events": self._events,
+            "detector": self._detector.manifest.name,
+            "stages_ms": {stage: quantiles(ms) for stage, ms in self._stages.items()},
+            "loop_ms": quantiles(self._loop_ms),
+            "bare_ms": quantiles(self._bare_ms),
+            "loop_over_bare_p50": round(loop / bare, 3),
+        }
+
+
+def _images(camera: CameraConfig, count: int) -> Iterator[Image]:
+    """Yield a clip's frames at 640x480, from the beginning again until there are enough."""
+    done = 0
+    while done < count:
+        source = open_source(camera)
+        before = done
+        while done < count and (bgr := source.read()) is not None:
+            done += 1
+            resized = cv2.resize(bgr, FRAME_SIZE, interpolation=cv2.INTER_LINEAR_EXACT)
+            yield np.asarray(resized, dtype=np.uint8)
+        source.close()
+        if done == before:
+            raise InputError(f"{camera.source}: no frames")
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the table."""
+    width, height = FRAME_SIZE
+    print(
+        f"\nframe path, ms: {report['detector']}, {report['frames']} frames of {width}x{height}, "
+        f"1 thread\n{'':<24}{'p50':>10}{'p95':>10}{'p99':>10}"
+    )
+    for stage, row in report["stages_ms"].items():
+        print(f"{stage:<24}{cells(row)}")
+    print(f"{'whole loop':<24}{cells(report['loop_ms'])}")
+    print(f"{'bare invokes':<24}{cells(report['bare_ms'])}")
+    print(f"loop / bare at p50      {report['loop_over_bare_p50']:>10.3f}")
