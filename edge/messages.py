@@ -195,6 +195,60 @@ class Info(Payload, frozen=True, kw_only=True):
     commands: tuple[str, ...]
 
 
+class CameraStats(Payload, frozen=True, kw_only=True):
+    """A camera in `stats`; counters since the daemon's start.
+
+    frames: read from the source; every one of them is detected or counted in `Stats.skipped`.
+    """
+
+    state: str
+    frames: int
+    bad_frames: int
+    reconnects: int
+    hung: int
+
+
+class SpoolStats(Payload, frozen=True, kw_only=True):
+    """The spool in `stats`."""
+
+    waiting: int
+    lost: int
+    used_bytes: int
+    written_bytes: int
+    failure: str
+
+
+class Stats(Payload, frozen=True, kw_only=True):
+    """`stats`: counters since the daemon's start, quantiles over the last frames.
+
+    frames_per_s: frames whose detector ran, a second, since the last stats.
+    skipped: frames by cause; `late`: results handed over after the promised age.
+    latency_ms: age of frames when their result was handed to the publisher.
+    degraded: why work is being left out now: empty, or `budget`.
+    Readings of the board are None where it does not tell.
+    """
+
+    boot_id: str
+    uptime_s: float
+    frames_per_s: float
+    detected: int
+    skipped: dict[str, int]
+    late: int
+    colors_shed: int
+    events: int
+    latency_ms: dict[str, float]
+    stages_ms: dict[str, dict[str, float]]
+    degraded: str
+    cameras: dict[str, CameraStats]
+    spool: SpoolStats
+    mqtt: dict[str, int | float | str]
+    temperature_c: float | None
+    cpu_governor: str | None
+    cpu_hz: int | None
+    load_1min: float | None
+    rss_bytes: int | None
+
+
 class LostRange(Payload, frozen=True, kw_only=True):
     """`lost`, QoS 1: events that the full spool dropped, both ends included."""
 
