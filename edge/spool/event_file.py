@@ -1,0 +1,365 @@
+"""The spool's SQLite file: rows in, rows out, how many bytes that wrote.
+
+Write-ahead log with synchronous=FULL: a commit that returned is on the medium, so neither kill -9
+nor a power cut loses it. The file is locked while open: two daemons cannot share it. Checkpoints
+are done here, into an empty log each time, so that the log's growth is the number of bytes written.
+Not thread-safe; `Spool` holds a lock around every call.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge.errors import PublishError
+from edge.messages import LostRange, SpooledEvent
+
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+CHECKPOINT_BYTES = 1024 * 1024
+DAY_S = 86_400.0
+_SCHEMA = """
+CREATE TABLE event(
+    row INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, seq INTEGER NOT NULL,
+    topic TEXT NOT NULL, body BLOB NOT NULL, put_mono_s REAL NOT NULL) STRICT;
+CREATE TABLE lost(
+    id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL, count INTEGER NOT NULL) STRICT;
+CREATE TABLE meter(allowance_bytes REAL NOT NULL, at_utc_s REAL NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the file in bytes, and of the bytes written to it in a day."""
+
+    max_bytes: int
+    max_write_bytes_per_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit does.
+
+    losses: all lost ranges not yet published, by id; the file keeps exactly these, and those of
+        the events that had to make room.
+    """
+
+    events: Sequence[SpooledEvent]
+    deleted_rows: Iterable[int]
+    losses: dict[int, LostRange]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did to the stored events.
+
+    removed: deleted on request.
+    dropped: (boot_id, seq) of the oldest that had to make room, not counted in `removed`.
+    """
+
+    removed: int
+    dropped: list[tuple[str, int]]
+
+
+def add_losses(losses: dict[int, LostRange], dropped: Iterable[tuple[str, int]], keep: int) -> None:
+    """Add dropped events, given as (boot_id, seq) in their order, to the ranges by id, in place.
+
+    keep: ranges with ids up to this one have been handed out and stay as they are.
+    """
+    for boot_id, seq in dropped:
+        last_id = max(losses, default=0)
+        last = losses.get(last_id)
+        if last is None or last_id <= keep or last.boot_id != boot_id:
+            losses[max(last_id, keep) + 1] = LostRange(
+                boot_id=boot_id, first_seq=seq, last_seq=seq, count=1
+            )
+        else:
+            losses[last_id] = LostRange(
+                boot_id=boot_id, first_seq=last.first_seq, last_seq=seq, count=last.count + 1
+            )
+
+
+class EventFile:
+    """An open spool file.
+
+    wall: seconds since the epoch; measures the write allowance over restarts.
+    Raises PublishError when the file cannot be created, opened or written.
+    """
+
+    def __init__(
+        self, path: Path, limits: Limits, *, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._limits = limits
+        self._wall = wall
+        self._db = self._open_or_begin_anew()
+        self.written_bytes = 0
+        meter = self._db.execute("SELECT allowance_bytes, at_utc_s FROM meter").fetchone()
+        self._allowance = float(meter[0])
+        self._metered_utc_s = float(meter[1])
+
+    def close(self) -> None:
+        """Fold the log into the file and close it."""
+        try:
+            self._checkpoint()
+        except sqlite3.Error as error:
+            logger.warning("spool.checkpoint_failed path=%s error=%s", self._path, error)
+        self._db.close()
+
+    def reopen(self, error: Exception) -> None:
+        """Open the file again after an error; a damaged one is moved aside for an empty one.
+
+        A full disk is left as it is: what was stored can still be read.
+        Raises PublishError when the file cannot be written; call it again later.
+        """
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return
+        self._db.close()
+        if _is_damage(error):
+            self._set_aside(error)
+        self._db = self._open_or_begin_anew()
+
+    def last_row(self) -> int:
+        """Return the largest row, 0 when empty."""
+        return int(self._db.execute("SELECT coalesce(max(row), 0) FROM event").fetchone()[0])
+
+    def count(self) -> int:
+        """Return the number of events."""
+        return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
+
+    def read(self, after_row: int, limit: int) -> list[SpooledEvent]:
+        """Return at most `limit` events with larger rows, oldest first."""
+        cursor = self._db.execute(
+            "SELECT row, boot_id, seq, topic, body, put_mono_s FROM event"
+            " WHERE row > ? ORDER BY row LIMIT ?",
+            (after_row, limit),
+        )
+        return [SpooledEvent(*fields) for fields in cursor]
+
+    def losses(self) -> dict[int, LostRange]:
+        """Return the lost ranges not yet published, by id."""
+        cursor = self._db.execute("SELECT id, boot_id, first_seq, last_seq, count FROM lost")
+        return {
+            loss_id: LostRange(boot_id=boot_id, first_seq=first, last_seq=last, count=count)
+            for loss_id, boot_id, first, last, count in cursor
+        }
+
+    def commit(self, change: Change, keep_loss: int) -> Committed:
+        """Write a change and make room for it.
+
+        keep_loss: see `add_losses`. Raises sqlite3.Error; then nothing was changed.
+        """
+        before = self._wal_bytes()
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            done = self._apply(change, keep_loss)
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            self._roll_back()
+            raise
+        self._spend(self._wal_bytes() - before)
+        if self._wal_bytes() >= CHECKPOINT_BYTES:
+            self._checkpoint()
+        return done
+
+    def allowance_bytes(self) -> float:
+        """Return how many bytes may be written now; negative when in debt.
+
+        The allowance grows evenly to one day's worth; a fresh file begins with that.
+        """
+        now_s = self._wall()
+        rate = self._limits.max_write_bytes_per_day / DAY_S
+        grown = self._allowance + max(0.0, now_s - self._metered_utc_s) * rate
+        self._metered_utc_s = now_s  # a clock that was set back gives nothing and costs nothing
+        self._allowance = min(grown, float(self._limits.max_write_bytes_per_day))
+        return self._allowance
+
+    def used_bytes(self) -> int:
+        """Return the bytes of the file's pages in use, the log's last changes included."""
+        return self._pragma("page_size") * (
+            self._pragma("page_count") - self._pragma("freelist_count")
+        )
+
+    def _apply(self, change: Change, keep_loss: int) -> Committed:
+        db = self._db
+        rows = ((row,) for row in change.deleted_rows)
+        removed = max(0, db.executemany("DELETE FROM event WHERE row = ?", rows).rowcount)
+        db.executemany(
+            "INSERT INTO event(row, boot_id, seq, topic, body, put_mono_s) VALUES(?,?,?,?,?,?)",
+            ((e.row, e.boot_id, e.seq, e.topic, e.body, e.put_mono_s) for e in change.events),
+        )
+        dropped = self._make_room()
+        losses = dict(change.losses)
+        add_losses(losses, dropped, keep_loss)
+        if losses != self.losses():
+            db.execute("DELETE FROM lost")
+            db.executemany(
+                "INSERT INTO lost(id, boot_id, first_seq, last_seq, count) VALUES(?,?,?,?,?)",
+                ((key, x.boot_id, x.first_seq, x.last_seq, x.count) for key, x in losses.items()),
+            )
+        db.execute("UPDATE meter SET allowance_bytes = ?, at_utc_s = ?", self._meter())
+        return Committed(removed, dropped)
+
+    def _make_room(self) -> list[tuple[str, int]]:
+        """Delete the oldest events until the pages in use fit; return them as (boot_id, seq)."""
+        dropped: list[tuple[str, int]] = []
+        while (excess := self.used_bytes() - self._limits.max_bytes) > 0:
+            oldest = self._db.execute(
+                "SELECT row, boot_id, seq, length(body) FROM event ORDER BY row LIMIT 500"
+            ).fetchall()
+            if not oldest:
+                break
+            freed = 0
+            for row, boot_id, seq, size in oldest:
+                self._db.execute("DELETE FROM event WHERE row = ?", (row,))
+                dropped.append((boot_id, seq))
+                freed += size
+                if freed >= excess:
+                    break
+        return dropped
+
+    def _meter(self) -> tuple[float, float]:
+        return self.allowance_bytes(), self._metered_utc_s
+
+    def _spend(self, size: int) -> None:
+        self.written_bytes += size
+        self._allowance -= size
+
+    def _checkpoint(self) -> None:
+        """Copy the log into the file and empty it; counted as if every frame were copied."""
+        size = self._wal_bytes()
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._spend(size)
+
+    def _wal_bytes(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _open_or_begin_anew(self) -> sqlite3.Connection:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PublishError(
+                f"spool {self._path}: cannot create its folder: {error.strerror}; "
+                "set state_dir to a writable folder"
+            ) from None
+        try:
+            return self._connect()
+        except _DamagedError as damage:
+            self._set_aside(damage)
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file, check it, and prove that it can be written.
+
+        Raises PublishError naming the file and the fix, _DamagedError when it is no spool.
+        """
+        db = None
+        try:
+            db = sqlite3.connect(
+                self._path, timeout=1.0, isolation_level=None, check_same_thread=False
+            )
+            _prepare(db, self._limits, self._wall)
+        except (sqlite3.Error, OSError) as error:
+            if db is not None:
+                db.close()
+            if _is_damage(error):
+                raise _DamagedError(str(error)) from None
+            raise PublishError(f"spool {self._path}: {error}; {_fix(error, self._path)}") from None
+        return db
+
+    def _set_aside(self, fault: object) -> None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        aside = self._path.with_name(f"{self._path.name}.corrupt-{stamp}")
+        try:
+            for end in ("", "-wal", "-shm"):
+                part = self._path.with_name(self._path.name + end)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + end))
+        except OSError as error:
+            raise PublishError(
+                f"spool {self._path}: damaged ({fault}) and cannot be moved aside: "
+                f"{error.strerror}; remove it"
+            ) from None
+        logger.error(
+            "spool.damaged path=%s fault=%s moved_to=%s events_in_it=not_sent",
+            self._path,
+            fault,
+            aside,
+        )
+
+
+class _DamagedError(Exception):
+    """The file is not a spool, or not a sound one."""
+
+
+def _prepare(db: sqlite3.Connection, limits: Limits, wall: Callable[[], float]) -> None:
+    """Set the pragmas, check the file, create the tables and write one row.
+
+    Raises sqlite3.Error, _DamagedError.
+    """
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    db.execute("PRAGMA journal_size_limit = 0")
+    db.execute("PRAGMA cache_size = -1024")  # KiB
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+    if (version, tables) not in ((0, set()), (SCHEMA_VERSION, {"event", "lost", "meter"})):
+        raise _DamagedError(f"schema {version} with tables {sorted(tables)}, not {SCHEMA_VERSION}")
+    fault = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if fault != "ok":
+        raise _DamagedError(fault.splitlines()[-1])
+    db.execute("BEGIN IMMEDIATE")
+    if not version:
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        start = (float(limits.max_write_bytes_per_day), wall())
+        db.execute("INSERT INTO meter(allowance_bytes, at_utc_s) VALUES(?,?)", start)
+    elif not db.execute("UPDATE meter SET at_utc_s = min(at_utc_s, ?)", (wall(),)).rowcount:
+        raise _DamagedError("its meter is missing")
+    db.execute("COMMIT")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Return whether SQLite says that the file's content is wrong, not that it cannot be used."""
+    return isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )
+
+
+def _fix(error: Exception, path: Path) -> str:
+    """Return what the user can do about a file that cannot be opened or written."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another daemon uses it: stop that one or set another state_dir"
+    if code == sqlite3.SQLITE_FULL:
+        return "free some space or set state_dir to another disk"
+    if not os.access(path.parent, os.W_OK) or code in (
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+    ):
+        return "make its folder writable for this user or set another state_dir"
+    return "check the disk or set another state_dir"
