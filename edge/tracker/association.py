@@ -1,0 +1,62 @@
+"""Which detection belongs to which track, by overlap; see `edge.tracker`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.values import Box
+
+OTHER_LABEL_IOU = 0.5  # a person on a bicycle overlaps it less
+_SAME_LABEL_LEAD = 1.0  # more than any overlap: the same class always joins first
+
+
+def best_pairs(
+    tracks: Sequence[tuple[Box, str]],
+    detections: Sequence[tuple[Box, str]],
+    min_iou: float,
+    enlarge: float,
+) -> list[tuple[int, int]]:
+    """Return index pairs (track, detection), each index once, chosen greedily by overlap.
+
+    Pairs of the same label need `min_iou` and come first; others need OTHER_LABEL_IOU as well.
+    enlarge: share of a box's size added on every side of all boxes.
+    """
+    if not tracks or not detections:
+        return []
+    overlap = iou_matrix(_corners(tracks, enlarge), _corners(detections, enlarge))
+    labels = np.array([label for _, label in tracks], dtype=object)
+    found_labels = np.array([label for _, label in detections], dtype=object)
+    is_same = labels[:, None] == found_labels[None, :]
+    is_allowed = overlap >= np.where(is_same, min_iou, max(min_iou, OTHER_LABEL_IOU))
+    rank = np.where(is_allowed & (overlap > 0), overlap + _SAME_LABEL_LEAD * is_same, -np.inf)
+    pairs: list[tuple[int, int]] = []
+    for _ in range(min(rank.shape)):
+        track_index, found_index = divmod(int(rank.argmax()), rank.shape[1])
+        if rank[track_index, found_index] == -np.inf:
+            break
+        pairs.append((track_index, found_index))
+        rank[track_index, :] = -np.inf
+        rank[:, found_index] = -np.inf
+    return pairs
+
+
+def iou_matrix(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return intersection over union of every pair, float64 (len(first), len(second)).
+
+    first, second: float64 (n, 4), corners left, top, right, bottom.
+    """
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = [np.prod(corners[:, 2:] - corners[:, :2], axis=1) for corners in (first, second)]
+    union = areas[0][:, None] + areas[1][None, :] - common
+    return np.asarray(common / np.maximum(union, np.finfo(np.float64).tiny), dtype=np.float64)
+
+
+def _corners(boxes: Sequence[tuple[Box, str]], enlarge: float) -> NDArray[np.float64]:
+    table = np.array([box for box, _ in boxes], dtype=np.float64)
+    margin = enlarge * table[:, 2:]
+    return np.concatenate([table[:, :2] - margin, table[:, :2] + table[:, 2:] + margin], axis=1)

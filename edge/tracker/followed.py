@@ -1,0 +1,124 @@
+"""One followed object: its filter, its votes and its life; see `edge.tracker`."""
+
+from __future__ import annotations
+
+import math
+
+from edge.config import TrackerConfig
+from edge.values import Box, Detection, Track, TrackState
+
+TENTATIVE_S = 0.5  # unseen for longer, a tentative track vanishes
+REFERENCE_S = 0.1  # `smoothing` is the newest box's weight at this distance of frames
+COAST_S = 1.0  # nothing goes on at constant speed for longer than this
+MIN_INTERVAL_S = 0.03  # frames that come closer say little about speed
+VOTE_S = 3.0  # a vote counts 1/e after this time of looking
+MAX_VOTE_GAP_S = 1.0  # of a time without looking, votes forget no more than this
+VOTE_LEAD = 1.3  # votes a challenger needs, as a multiple of the present label's
+
+
+class Followed:
+    """A track's inner state: filter, votes and life."""
+
+    def __init__(self, track_id: int, found: Detection, now_s: float, min_hits: int) -> None:
+        self.track_id = track_id
+        self.label = found.label
+        self.measured = found.box_px
+        self.box_px = found.box_px
+        self.state = TrackState.CONFIRMED if min_hits <= 1 else TrackState.TENTATIVE
+        self.first_seen_s = self.last_seen_s = now_s
+        self.is_forgotten = False
+        self._score = found.score
+        self._hits = 1
+        self._velocity = (0.0, 0.0)
+        self._seen_box = found.box_px
+        self._unseen_s = 0.0  # time that counts towards its end
+        self._since_seen_s = 0.0  # time since the last detection
+        self._has_missed = False
+        self._votes = {found.label: found.score}
+
+    def advance(self, elapsed_s: float) -> None:
+        """Move on with constant velocity, for COAST_S at most."""
+        moving_s = max(0.0, min(elapsed_s, COAST_S - self._since_seen_s))
+        self._unseen_s += elapsed_s
+        self._since_seen_s += elapsed_s
+        self.box_px = _moved(self.box_px, self._velocity, moving_s)
+
+    def stay(self, elapsed_s: float) -> None:
+        """Stand still; grow older only when out of sight."""
+        self._velocity = (0.0, 0.0)
+        self._since_seen_s += elapsed_s
+        if self.state is TrackState.LOST:
+            self._unseen_s += elapsed_s
+
+    def see(self, found: Detection, now_s: float, config: TrackerConfig) -> None:
+        """Take in a detection of this object."""
+        self._filter(found.box_px, config.smoothing)
+        self._vote(found)
+        self.measured, self._score, self.last_seen_s = found.box_px, found.score, now_s
+        self._hits += 1
+        self._unseen_s = self._since_seen_s = 0.0
+        self._has_missed = False
+        if self.state is not TrackState.TENTATIVE or self._hits >= config.min_hits:
+            self.state = TrackState.CONFIRMED
+
+    def miss_unless_seen(self, now_s: float) -> None:
+        """Note that a frame was looked at without finding this object."""
+        if self.last_seen_s == now_s:
+            return
+        self._has_missed = True
+        if self.state is TrackState.CONFIRMED:
+            self.state = TrackState.LOST
+
+    def end_if_unseen(self, max_lost_s: float) -> None:
+        """End when it was looked for in vain and is unseen for too long."""
+        is_tentative = self.state is TrackState.TENTATIVE
+        limit_s = min(TENTATIVE_S, max_lost_s) if is_tentative else max_lost_s
+        if self._has_missed and self._unseen_s > limit_s:
+            self.state = TrackState.ENDED
+            self.is_forgotten = is_tentative
+
+    def value(self) -> Track:
+        """Return the track for other stages; out of sight, the box is where it was last seen."""
+        is_gone = self.state in {TrackState.LOST, TrackState.ENDED}
+        return Track(
+            track_id=self.track_id,
+            label=self.label,
+            score=self._score,
+            box_px=self._seen_box if is_gone else self.box_px,
+            state=self.state,
+            first_seen_s=self.first_seen_s,
+            last_seen_s=self.last_seen_s,
+            hits=self._hits,
+        )
+
+    def _filter(self, measured: Box, smoothing: float) -> None:
+        """Move the box towards a measurement; the longer unseen, the more that one counts."""
+        since_s = self._since_seen_s
+        alpha = 1 - (1 - smoothing) ** max(1.0, since_s / REFERENCE_S)
+        beta = 1.0 if self._hits == 1 else alpha * alpha / (2 - alpha)
+        (x, y), (measured_x, measured_y) = _center(self.box_px), _center(measured)
+        error_x, error_y = measured_x - x, measured_y - y
+        gain = beta / max(since_s, MIN_INTERVAL_S)
+        speed_x, speed_y = self._velocity
+        self._velocity = (speed_x + gain * error_x, speed_y + gain * error_y)
+        width = self.box_px.width + alpha * (measured.width - self.box_px.width)
+        height = self.box_px.height + alpha * (measured.height - self.box_px.height)
+        left = x + alpha * error_x - width / 2
+        top = y + alpha * error_y - height / 2
+        self.box_px = self._seen_box = Box(left, top, width, height)
+
+    def _vote(self, found: Detection) -> None:
+        keep = math.exp(-min(self._since_seen_s, MAX_VOTE_GAP_S) / VOTE_S)
+        self._votes = {label: votes * keep for label, votes in self._votes.items()}
+        self._votes[found.label] = self._votes.get(found.label, 0.0) + found.score
+        leader = max(self._votes, key=lambda label: self._votes[label])
+        if self._votes[leader] > VOTE_LEAD * self._votes[self.label]:
+            self.label = leader
+
+
+def _center(box: Box) -> tuple[float, float]:
+    return box.x + box.width / 2, box.y + box.height / 2
+
+
+def _moved(box: Box, velocity: tuple[float, float], for_s: float) -> Box:
+    return Box(box.x + velocity[0] * for_s, box.y + velocity[1] * for_s, box.width, box.height)
