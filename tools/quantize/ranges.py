@@ -41,20 +41,20 @@ class Quantization:
 
 PIXELS = Quantization(1.0, -128)  # real values 0..255 straight from an image
 LOGISTIC = Quantization(1 / 256, -128)  # fixed by the kernels
+# Known without measuring: fixed, or the same values as their operands.
+_NOT_MEASURED = (SAME_SCALE - {"average_pool"}) | {"input", "logistic"}
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How ranges are found.
+    """How ranges are chosen.
 
     percentile: share of a tensor's values that its range covers on each side, in percent.
     exact: names of nodes with the true extremes instead; the model's outputs always have them.
-    batch: images a step.
     """
 
     percentile: float = 99.99
     exact: frozenset[str] = frozenset()
-    batch: int = 8
 
 
 def from_range(low: float, high: float) -> Quantization:
@@ -94,45 +94,54 @@ def calibrate(
     pixels: Quantization = PIXELS,
     options: Calibration | None = None,
 ) -> dict[str, Quantization]:
-    """Return each node's quantization.
+    """Return each node's quantization; see `measure` and `choose`."""
+    return choose(graph, measure(graph, images, pixels), pixels, options or Calibration())
+
+
+def measure(
+    graph: Graph, images: Iterable[np.ndarray], pixels: Quantization = PIXELS, batch: int = 8
+) -> Statistics:
+    """Return the distribution of each tensor's values.
 
     images: uint8 (height, width, 3), a few hundred of the training set; walked through twice, so
         hand in a list, or an object whose every iteration begins anew.
     """
-    options = options or Calibration()
-    extremes = _Extremes()
+    measured = {node.name for node in graph.nodes if node.kind not in _NOT_MEASURED}
+    extremes = _Extremes(measured)
     with torch.no_grad():
-        for batch in batches(images, pixels, options.batch):
-            graph(batch, extremes)
+        for values in batches(images, pixels, batch):
+            graph(values, extremes)
         if not extremes.ranges:
             raise ValueError("calibration needs at least one image")
-        histograms = _Histograms(extremes.ranges)
-        for batch in batches(images, pixels, options.batch):
-            graph(batch, histograms)
-    exact = options.exact | set(graph.outputs.values())
-    share = options.percentile / 100
-    ranges = {
-        name: extremes.ranges[name] if name in exact else histograms.covering(name, share)
-        for name in extremes.ranges
-    }
-    return _quantizations(graph, ranges, pixels)
+        statistics = Statistics(extremes.ranges)
+        for values in batches(images, pixels, batch):
+            graph(values, statistics)
+    return statistics
 
 
-def _quantizations(
-    graph: Graph, ranges: Mapping[str, tuple[float, float]], pixels: Quantization
+def choose(
+    graph: Graph,
+    statistics: Statistics,
+    pixels: Quantization = PIXELS,
+    options: Calibration | None = None,
 ) -> dict[str, Quantization]:
-    """Give tensors that must share a scale the union of their ranges."""
+    """Return each node's quantization; tensors that share a scale get the union of their ranges."""
+    options = options or Calibration()
+    exact = options.exact | set(graph.outputs.values())
     kinds = {node.name: node.kind for node in graph.nodes}
     found: dict[str, Quantization] = {}
     for group in shared_scales(graph):
-        fixed = [LOGISTIC for name in group if kinds[name] == "logistic"]
-        fixed += [pixels for name in group if name == INPUT]
-        if len(set(fixed)) > 1:
-            raise NotImplementedError(f"a concatenation of tensors with fixed scales: {group}")
-        low = min(ranges[name][0] for name in group)
-        high = max(ranges[name][1] for name in group)
-        quantization = fixed[0] if fixed else from_range(low, high)
-        found.update(dict.fromkeys(group, quantization))
+        fixed = {LOGISTIC for name in group if kinds[name] == "logistic"}
+        fixed |= {pixels for name in group if name == INPUT}
+        ranges = [
+            statistics.range(name, 1.0 if name in exact else options.percentile / 100)
+            for name in group
+            if name in statistics.ranges
+        ]
+        if len(fixed) + bool(fixed and ranges) > 1:
+            raise NotImplementedError(f"a concatenation with a fixed scale: {group}")
+        chosen = fixed or {from_range(min(low for low, _ in ranges), max(top for _, top in ranges))}
+        found.update(dict.fromkeys(group, chosen.pop()))
     return found
 
 
@@ -156,41 +165,48 @@ def shared_scales(graph: Graph) -> list[list[str]]:
 
 
 class _Extremes:
-    """Smallest and largest value of each tensor."""
+    """Smallest and largest value of each tensor in `names`."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
         self.ranges: dict[str, tuple[float, float]] = {}
 
     def activation(self, name: str, value: Tensor) -> Tensor:
-        low, high = (float(item) for item in torch.aminmax(value))
-        before = self.ranges.get(name, (low, high))
-        self.ranges[name] = (min(low, before[0]), max(high, before[1]))
+        if name in self._names:
+            low, high = (float(item) for item in torch.aminmax(value))
+            before = self.ranges.get(name, (low, high))
+            self.ranges[name] = (min(low, before[0]), max(high, before[1]))
         return value
 
     def weight(self, _name: str, value: Tensor) -> Tensor:
         return value
 
 
-class _Histograms:
-    """Histogram of each tensor between its extremes."""
+class Statistics:
+    """Histogram of each tensor between its extremes; fills itself while a graph runs.
+
+    ranges: smallest and largest value by node name.
+    """
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        self._ranges = ranges
+        self.ranges = dict(ranges)
         self._counts = {name: torch.zeros(BINS, dtype=torch.float64) for name in ranges}
 
     def activation(self, name: str, value: Tensor) -> Tensor:
-        low, high = self._ranges[name]
+        """Count the values of a tensor; return it unchanged."""
+        low, high = self.ranges.get(name, (0.0, 0.0))
         if low < high:
             self._counts[name] += torch.histc(value, BINS, low, high)
         return value
 
     def weight(self, _name: str, value: Tensor) -> Tensor:
+        """Return the weight unchanged."""
         return value
 
-    def covering(self, name: str, share: float) -> tuple[float, float]:
+    def range(self, name: str, share: float) -> tuple[float, float]:
         """Return the range that leaves out 1 - share of the values on each side."""
-        low, high = self._ranges[name]
-        if low == high:
+        low, high = self.ranges[name]
+        if low == high or share >= 1:
             return low, high
         below = torch.cumsum(self._counts[name], 0) / self._counts[name].sum()
         width = (high - low) / BINS

@@ -1,0 +1,113 @@
+"""Labelled pictures in COCO's JSON, with what our sets add to it.
+
+Per image: `exhaustive_classes` (a class not listed is unknown there, not absent) and
+`ignore_regions` (boxes in which nothing counts). Both are optional; plain COCO files read too.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge.errors import InputError
+from edge.values import Image
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a set.
+
+    exhaustive_classes: labels whose every object is annotated here.
+    ignore_regions: x, y, width, height in pixels.
+    """
+
+    image_id: int
+    path: Path
+    width: int
+    height: int
+    source: str
+    exhaustive_classes: frozenset[str]
+    ignore_regions: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set's pictures and annotations.
+
+    labels: category name by id. annotations: COCO dicts (image_id, category_id, bbox in pixels,
+    area, iscrowd).
+    """
+
+    name: str
+    pictures: tuple[Picture, ...]
+    labels: dict[int, str]
+    annotations: tuple[dict[str, Any], ...]
+
+
+def read(annotations: Path, images: Path) -> Dataset:
+    """Return the set described by a COCO JSON file; its file names are relative to `images`.
+
+    Raises InputError when the file is missing or not COCO JSON.
+    """
+    try:
+        document = json.loads(annotations.read_text())
+        labels = {int(item["id"]): str(item["name"]) for item in document["categories"]}
+        every = frozenset(labels.values())
+        pictures = tuple(_picture(item, images, every) for item in document["images"])
+        found = tuple(document["annotations"])
+    except OSError as error:
+        raise InputError(f"annotations {annotations}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"annotations {annotations}: not COCO JSON ({error!r})") from None
+    return Dataset(f"{annotations.parent.name}/{annotations.stem}", pictures, labels, found)
+
+
+def _picture(item: dict[str, Any], images: Path, every: frozenset[str]) -> Picture:
+    regions = (tuple(float(value) for value in region) for region in item.get("ignore_regions", ()))
+    return Picture(
+        image_id=int(item["id"]),
+        path=images / item["file_name"],
+        width=int(item["width"]),
+        height=int(item["height"]),
+        source=str(item.get("source", "")),
+        exhaustive_classes=frozenset(item.get("exhaustive_classes", every)),
+        ignore_regions=tuple((x, y, width, height) for x, y, width, height in regions),
+    )
+
+
+def load(picture: Picture) -> Image:
+    """Return the picture's pixels; see `load_file`."""
+    return load_file(picture.path)
+
+
+def load_file(path: Path) -> Image:
+    """Return an image file's pixels, uint8 BGR.
+
+    Raises InputError naming the file when it cannot be decoded.
+    """
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise InputError(f"image {path}: cannot be read; is it the right folder, a whole image?")
+    return np.asarray(bgr, np.uint8)
+
+
+def stratified(pictures: tuple[Picture, ...], count: int, seed: int = 0) -> list[Picture]:
+    """Return `count` pictures, each source with its share, in random order that `seed` fixes."""
+    by_source: dict[str, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        by_source[picture.source].append(picture)
+    chance = random.Random(seed)
+    chosen: list[Picture] = []
+    for source in sorted(by_source):
+        group = by_source[source]
+        share = max(round(count * len(group) / len(pictures)), 1)
+        chosen += chance.sample(group, min(share, len(group)))
+    chance.shuffle(chosen)
+    return chosen[:count]

@@ -1,0 +1,180 @@
+"""Writes model folders: `model.tflite`, `manifest.json`, the golden picture, `CARD.md`.
+
+Everything that the file itself knows (tensors, scales, certificate, hash) is read from it; the
+rest comes in `Facts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edge import certificate, manifest
+from edge.manifest import (
+    Accuracy,
+    Decoder,
+    Golden,
+    GoldenDetection,
+    Input,
+    Manifest,
+    Task,
+    TensorSpec,
+)
+
+if TYPE_CHECKING:
+    from tools.evaluate import Accuracy as Measured
+
+MODEL_FILE = "model.tflite"
+CARD_FILE = "CARD.md"
+GOLDEN_SCORE = 0.5  # objects of the golden picture that must be found again
+_TABLE_BEGIN = "<!-- measured: begin -->"
+_TABLE_END = "<!-- measured: end -->"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model's file does not say.
+
+    image: keyword arguments of `manifest.Input` beside the tensor's own. training: free text by
+    topic (data, method, source of the weights, commit).
+    """
+
+    name: str
+    version: str
+    task: Task
+    image: dict[str, Any]
+    decoder: Decoder
+    labels: tuple[str, ...]
+    parameters: int
+    training: dict[str, str]
+    licence: str
+    accuracy: tuple[Accuracy, ...] = field(default=())
+    golden: Golden | None = None
+
+
+def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
+    """Copy a .tflite file into a model folder with its manifest; return the manifest.
+
+    Raises ModelError when the file is not a complete flatbuffer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / MODEL_FILE
+    if model.resolve() != target.resolve():
+        shutil.copyfile(model, target)
+    content = target.read_bytes()
+    inputs, outputs = _tensors(content)
+    written = Manifest(
+        format=1,
+        name=facts.name,
+        version=facts.version,
+        task=facts.task,
+        file=MODEL_FILE,
+        sha256=hashlib.sha256(content).hexdigest(),
+        parameters=facts.parameters,
+        input=Input(**inputs[0], **facts.image),
+        outputs=tuple(TensorSpec(**item) for item in outputs),
+        decoder=facts.decoder,
+        labels=facts.labels,
+        certificate=certificate.certify(target),
+        accuracy=facts.accuracy,
+        training=facts.training,
+        licence=facts.licence,
+        golden=facts.golden,
+    )
+    manifest.write(folder, written)
+    return written
+
+
+def _tensors(content: bytes) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return keyword arguments of `TensorSpec` for the inputs and the outputs."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.ModelT.InitFromPackedBuf(content).subgraphs[0]
+    names = {schema.TensorType.INT8: "int8", schema.TensorType.UINT8: "uint8"}
+
+    def spec(index: int) -> dict[str, Any]:
+        tensor = graph.tensors[index]
+        return {
+            "name": tensor.name.decode(),
+            "shape": tuple(int(size) for size in tensor.shape),
+            "dtype": names[tensor.type],
+            "scale": float(tensor.quantization.scale[0]),
+            "zero_point": int(tensor.quantization.zeroPoint[0]),
+        }
+
+    return [spec(index) for index in graph.inputs], [spec(index) for index in graph.outputs]
+
+
+def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> Manifest:
+    """Copy a picture into the folder and store what the model finds in it; return the manifest.
+
+    tolerance: of scores; kernels round differently, see ARCHITECTURE.md.
+    """
+    from edge.detector import Detector
+    from edge.interpreter import Interpreter
+    from tools import dataset
+
+    target = folder / f"golden{picture.suffix}"
+    if picture.resolve() != target.resolve():
+        shutil.copyfile(picture, target)
+    detector = Detector(Interpreter.load(folder), min_score=GOLDEN_SCORE)
+    expected = tuple(
+        GoldenDetection(
+            label=found.label,
+            score=round(found.score, 4),
+            box_px=tuple(round(value, 1) for value in found.box_px),  # type: ignore[arg-type]
+        )
+        for found in detector.detect(dataset.load_file(target))
+    )
+    golden = Golden(file=target.name, tolerance=tolerance, min_iou=0.8, detections=expected)
+    return _replace(folder, golden=golden)
+
+
+def record_accuracy(folder: Path, measured: Measured) -> Manifest:
+    """Store measured figures in the manifest and the card's table; return the manifest."""
+    command = (
+        f"edge-tools evaluate detect models/{folder.resolve().name} "
+        f"--annotations ../shared/data/{measured.dataset}.json "
+        f"--images ../shared/data/{measured.dataset.rpartition('/')[0]}"
+    )
+    figures = {"AP": measured.ap, "AP50": measured.ap50, "AP75": measured.ap75}
+    figures |= {f"AP50 {name}": item.ap50 for name, item in measured.classes.items()}
+    accuracy = tuple(
+        Accuracy(dataset=measured.dataset, metric=metric, value=value, command=command)
+        for metric, value in figures.items()
+    )
+    _write_table(folder / CARD_FILE, measured, command)
+    return _replace(folder, accuracy=accuracy)
+
+
+def _replace(folder: Path, **changes: Any) -> Manifest:
+    changed = msgspec.structs.replace(manifest.read(folder), **changes)
+    manifest.write(folder, changed)
+    return changed
+
+
+def _write_table(card: Path, measured: Measured, command: str) -> None:
+    """Replace the part of the card between the two marks; a card without them stays as it is."""
+    text = card.read_text() if card.exists() else ""
+    before, begin, rest = text.partition(_TABLE_BEGIN)
+    _old, end, after = rest.partition(_TABLE_END)
+    if not begin or not end:
+        return
+    rows = [
+        f"{measured.dataset}, {measured.images} images, through the daemon's own code:",
+        f"`{command}`",
+        "",
+        "| class | objects | AP | AP50 |",
+        "|---|---|---|---|",
+    ]
+    rows += [
+        f"| {name} | {item.objects} | {item.ap:.3f} | {item.ap50:.3f} |"
+        for name, item in measured.classes.items()
+    ]
+    rows.append(f"| **all** | | **{measured.ap:.3f}** | **{measured.ap50:.3f}** |")
+    card.write_text(f"{before}{begin}\n" + "\n".join(rows) + f"\n{end}{after}")

@@ -1,0 +1,120 @@
+"""`edge-tools quantize detect`: a model folder with the int8 detector, from the float weights.
+
+The stem's channels are sorted by their range on the calibration pictures and split into groups
+with scales of their own; the rest is percentile calibration. ARCHITECTURE.md has the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge.detector import Letterbox
+from edge.manifest import Decoder, Input, Manifest
+from edge.values import Image
+from tools import dataset, package
+from tools.architectures import yolox
+from tools.package import Facts
+from tools.quantize import Calibration, Graph, Quantization, calibrate, trace, write
+from tools.quantize.ranges import PIXELS, batches
+
+IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
+NMS_IOU = 0.65  # YOLOX's own
+GOLDEN_TOLERANCE = 0.12  # of a score; the runtimes' kernels round differently
+SOURCE = "YOLOX-Nano, COCO (Megvii, Apache-2.0)"
+
+
+def letterboxed(bgr: Image, size: int) -> Image:
+    """Return a picture as the daemon writes it into a square input, uint8 (size, size, 3)."""
+    spec = Input(
+        name="input",
+        shape=(1, size, size, 3),
+        dtype="uint8",
+        scale=1.0,
+        zero_point=0,
+        color_order="bgr",
+        resize="letterbox",
+    )
+    canvas = np.empty((size, size, 3), np.uint8)
+    Letterbox(spec).write(bgr, canvas)
+    return canvas
+
+
+def stem_groups(weights: Path, images: Sequence[Image], count: int) -> list[list[int]]:
+    """Return the stem's channels in `count` groups of like range, smallest range first.
+
+    images: uint8 (height, width, 3), letterboxed. count: 1..16.
+    """
+    net = yolox.load(weights)
+    convolution = next(item for item in net.backbone.stem.modules() if isinstance(item, nn.Conv2d))
+    ranges = torch.zeros(1)
+    with torch.no_grad():
+        for batch in batches(images, PIXELS, 8):
+            made: Tensor = convolution(net.backbone.stem.rearrange(batch))
+            ranges = torch.maximum(ranges, made.abs().amax((0, 2, 3)))
+    order = torch.argsort(ranges).tolist()
+    return [part.tolist() for part in np.array_split(np.array(order), count)]
+
+
+def write_model(
+    folder: Path, graph: Graph, ranges: dict[str, Quantization], training: dict[str, str]
+) -> Manifest:
+    """Write a graph of YOLOX-Nano as a model folder named after its input; return the manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / package.MODEL_FILE
+    write(graph, ranges, path)
+    size = graph.nodes[0].shape[1]
+    facts = Facts(
+        name=f"yolox-nano-{size}",
+        version="1.0.0",
+        task="detect",
+        image=IMAGE,
+        decoder=Decoder(name="yolox", strides=yolox.STRIDES, nms_iou=NMS_IOU),
+        labels=yolox.LABELS,
+        parameters=sum(item.numel() for item in graph.parameters()),
+        training=training,
+        licence="Apache-2.0",
+    )
+    return package.write_folder(folder, path, facts)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `edge-tools quantize detect` takes."""
+    parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO JSON, training set")
+    parser.add_argument("--images", type=Path, required=True, help="folder of its pictures")
+    parser.add_argument("--output", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--size", type=int, default=320, help="input side in pixels, of 32s")
+    parser.add_argument("--groups", type=int, default=3, help="groups of the stem, 1 to 16")
+    parser.add_argument("--percentile", type=float, default=99.99, help="of each range")
+    parser.add_argument("--count", type=int, default=256, help="calibration pictures")
+    parser.add_argument("--threads", type=int, default=1, help="of the float network")
+    parser.add_argument("--golden", type=Path, help="picture to store with its detections")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Quantize, write the model folder, say what it holds; return the exit code."""
+    torch.set_num_threads(args.threads)
+    data = dataset.read(args.annotations, args.images)
+    chosen = dataset.stratified(data.pictures, args.count)
+    images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
+    groups = stem_groups(args.weights, images, args.groups)
+    graph = trace(yolox.load(args.weights, groups)).with_shapes((3, args.size, args.size))
+    ranges = calibrate(graph, images, options=Calibration(percentile=args.percentile))
+    training = {
+        "weights": SOURCE,
+        "method": f"post-training quantization, percentile {args.percentile:g}, stem in "
+        f"{args.groups} groups",
+        "data": f"{data.name}, {len(images)} pictures for calibration, no labels",
+    }
+    manifest = write_model(args.output, graph, ranges, training)
+    if args.golden:
+        package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
+    print(f"{args.output}: {manifest.name}, sha256 {manifest.sha256[:12]}…")
+    print(f"integer-only: {manifest.certificate.integer_only}, {manifest.certificate.operators}")
+    return 0
