@@ -8,7 +8,7 @@ skipped and tracks move on by prediction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.budget import Clock, Governor, timed
 from edge.color import ColorModel
@@ -104,6 +104,11 @@ class Pipeline:
         self._colors = ColorMemory(config.color, unknown_below=unknown_below)
         self._events = EventLogic(config.events, camera.zones)
         self._detected_s = float("-inf")
+
+    def set_thresholds(self, thresholds: Thresholds, detector: Detector) -> None:
+        """Let other scores count; `detector` is made for `thresholds.lowest()`."""
+        self.thresholds = thresholds
+        self._models = replace(self._models, detector=detector)
 
     def warm_up(self, bgr: Image) -> None:
         """Run both models on an image a few times, so that the governor knows what they cost."""

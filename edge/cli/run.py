@@ -1,0 +1,35 @@
+"""`edge run --config FILE`: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from edge import config_file
+from edge.service import Service
+
+HELP = "Run the daemon in the foreground; systemd or a terminal may stop it with a signal."
+EXAMPLES = """example:
+  edge run --config /etc/edge/edge.yaml
+
+signals: TERM and INT stop (a second one at once), HUP reads the config file again."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until a signal or the end of the file that plays as camera."""
+    config = config_file.load(args.config)
+    # The journal adds the time; in a terminal the order is enough.
+    logging.basicConfig(
+        level=config.log.level.upper(),
+        format="%(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    return Service(args.config, config).run()

@@ -1,0 +1,312 @@
+"""The daemon: builds all parts, runs the loop, serves signals and commands, stops in order.
+
+Start: config, models, warm-up, spool, broker connection, camera; READY when the first frame went
+through, or when the camera's first attempt failed and is being retried (else a board whose camera
+is unplugged would be killed at every start).
+Loop: take the newest frame, process it, hand its events to the spool, feed the watchdog.
+Signals only set events: SIGTERM and SIGINT stop (a second one exits at once), SIGHUP reloads.
+Reload: the new file is loaded, checked and its models built completely before anything changes;
+what cannot be swapped while running is refused with `restart needed`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge import __version__, config_file, messages
+from edge.budget import timed
+from edge.capture import Camera, CaptureState, CaptureStatus, check_source
+from edge.config import Config, LabelConfig
+from edge.discovery import discovery_message
+from edge.errors import EXIT_OK, ConfigError, EdgeError
+from edge.health import Notifier, read_condition
+from edge.messages import (
+    COMMANDS,
+    CameraState,
+    Info,
+    Message,
+    Pause,
+    Reload,
+    Resume,
+    SetThresholds,
+    Snapshot,
+    Topics,
+)
+from edge.pipeline import Thresholds
+from edge.publisher import Publisher
+from edge.service.clock import is_clock_synchronized
+from edge.service.commands import CommandDesk
+from edge.service.counters import Counters
+from edge.service.parts import build_parts, model_infos, only_camera
+from edge.service.signals import signals
+from edge.service.snapshots import Snapshots
+from edge.service.stats import StatsMaker, spool_stats
+from edge.spool import Spool
+from edge.values import Frame, FrameResult
+
+logger = logging.getLogger(__name__)
+
+TAKE_S = 0.2  # longest wait for a frame before signals and commands are looked at
+CLOSE_S = 3.0  # for events under way to the broker at stop
+SPOOL_NAME = "spool.sqlite"
+# Sections whose change needs a restart: their parts outlive a reload.
+FIXED_SECTIONS = ("device", "state_dir", "mqtt", "spool")
+
+
+class Service:
+    """One run of the daemon on one camera."""
+
+    def __init__(self, config_path: Path, config: Config) -> None:
+        """Take the loaded config and the file it came from, which a reload reads again."""
+        self._path = config_path
+        self._config = config
+        self._camera_name = only_camera(config)
+        self._topics = Topics(config.mqtt.prefix, config_file.device_name(config))
+        self._boot_id = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._reload = threading.Event()
+        self._notifier = Notifier()
+        self._counters = Counters()
+        self._stats = StatsMaker(self._boot_id, time.monotonic())
+        self._snapshots = Snapshots(self._topics)
+        self._desk = CommandDesk(
+            pause=self._pause,
+            resume=self._resume,
+            set_thresholds=self._set_thresholds,
+            snapshot=self._snapshot,
+            reload=self._reload_now,
+        )
+        self._paused_until_s = 0.0
+        self._stats_due_s = 0.0
+        self._told_state: tuple[CaptureState, str] | None = None
+        self._is_ready = False
+        self._newest: Frame | None = None
+
+    def run(self) -> int:
+        """Run until a signal or a file's end; return the exit code.
+
+        Raises ConfigError, ModelError, InputError or PublishError when it cannot start.
+        """
+        with signals(self._stop, self._reload), ExitStack() as stack:
+            stack.callback(self._notifier.close)
+            self._start(stack)
+            self._loop()
+            self._notifier.stopping()
+            self._publish_stats()
+        return EXIT_OK
+
+    def _start(self, stack: ExitStack) -> None:
+        config = self._config
+        self._parts = build_parts(config, self._camera_name)
+        state_dir = config_file.state_dir(config)
+        self._spool = stack.enter_context(
+            Spool(state_dir / SPOOL_NAME, config.spool, boot_id=self._boot_id)
+        )
+        self._publisher = stack.enter_context(
+            Publisher(config.mqtt, self._topics, self._spool, announce=self._announcements)
+        )
+        self._cameras = stack.enter_context(ExitStack())
+        self._open_camera(config)
+        logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
+
+    def _open_camera(self, config: Config) -> None:
+        camera = Camera(self._camera_name, config.cameras[self._camera_name])
+        self._camera = self._cameras.enter_context(camera)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._serve_requests()
+            frame = self._camera.take(TAKE_S)
+            if frame is not None:
+                self._process(frame)
+            elif self._camera.is_over:
+                logger.info("service.source_ended camera=%s", self._camera_name)
+                return
+            self._keep_house(frame)
+
+    def _process(self, frame: Frame) -> None:
+        self._newest = frame
+        is_paused = time.monotonic() < self._paused_until_s
+        result = self._parts.pipeline.process(frame, is_paused=is_paused)
+        with timed(time.monotonic, "publish", result.stage_ms):
+            self._hand_over(result)
+        self._parts.governor.record("publish", result.stage_ms["publish"])
+        latency_ms = 1000 * (time.monotonic() - frame.captured_mono_s)
+        is_late = latency_ms > self._parts.governor.frame_ms
+        self._counters.add(result, latency_ms, is_late=is_late)
+        if self._config.publish.snapshots:
+            for message in self._snapshots.messages(result):
+                self._publisher.publish(message)
+
+    def _hand_over(self, result: FrameResult) -> None:
+        """Give the frame's events to the spool, and its detections to the publisher."""
+        topic = self._topics.camera(self._camera_name, "events")
+        for event in result.events:
+            body = messages.event_body(
+                event,
+                result,
+                boot_id=self._boot_id,
+                now_s=time.monotonic(),
+                clock_synced=is_clock_synchronized(),
+            )
+            self._spool.put(topic, messages.encode(body))
+        if self._config.publish.detections and result.skipped is None:
+            topic = self._topics.camera(self._camera_name, "detections")
+            payload = messages.encode(messages.detections_body(result))
+            self._publisher.publish(Message(topic, payload))
+
+    def _keep_house(self, frame: Frame | None) -> None:
+        """Tell the service manager and subscribers how it goes."""
+        status = self._camera.status
+        if frame is not None or status.state is not CaptureState.LIVE:
+            self._notifier.progress()
+        self._tell_camera_state(status)
+        if not self._is_ready and (frame is not None or status.state is CaptureState.LOST):
+            self._is_ready = True
+            self._notifier.ready(f"camera {status.state}")
+        if time.monotonic() >= self._stats_due_s:
+            self._publish_stats()
+
+    def _tell_camera_state(self, status: CaptureStatus) -> None:
+        if (status.state, status.reason) != self._told_state:
+            self._told_state = (status.state, status.reason)
+            self._publisher.publish(self._camera_state_message())
+
+    def _publish_stats(self) -> None:
+        now_s = time.monotonic()
+        self._stats_due_s = now_s + self._config.publish.stats_interval_s
+        payload = self._stats.make(
+            self._counters,
+            {self._camera_name: self._camera.status},
+            (spool_stats(self._spool.counters()), self._publisher.counters(), read_condition()),
+            now_s,
+        )
+        self._publisher.publish(Message(self._topics.of("stats"), messages.encode(payload)))
+        self._notifier.status(
+            f"camera {self._camera.status.state}, {payload.frames_per_s:g} frames/s, "
+            f"broker {self._publisher.state}, {payload.spool.waiting} events waiting"
+        )
+
+    # What is published, retained, at every connection.
+
+    def _announcements(self) -> list[Message]:
+        found = [self._info_message()]
+        if self._told_state is not None:
+            found.append(self._camera_state_message())
+        mqtt = self._config.mqtt
+        if mqtt.discovery:
+            labels = self._parts.labels()
+            found.append(
+                discovery_message(
+                    mqtt.discovery_prefix, self._topics, __version__, [self._camera_name], labels
+                )
+            )
+        return found
+
+    def _info_message(self) -> Message:
+        payload = Info(
+            device=self._topics.device,
+            version=__version__,
+            boot_id=self._boot_id,
+            models=model_infos(self._parts.interpreters),
+            cameras=(self._camera_name,),
+            labels=self._parts.labels(),
+            budget_ms=self._config.budget.frame_ms,
+            commands=tuple(COMMANDS),
+        )
+        return Message(self._topics.of("info"), messages.encode(payload), qos=1, retain=True)
+
+    def _camera_state_message(self) -> Message:
+        state, reason = self._told_state or (CaptureState.OPENING, "")
+        payload = CameraState(camera=self._camera_name, state=state.value, reason=reason)
+        topic = self._topics.camera(self._camera_name, "state")
+        return Message(topic, messages.encode(payload), qos=1, retain=True)
+
+    # Commands and reload; all run in the main loop, between frames.
+
+    def _serve_requests(self) -> None:
+        if self._reload.is_set():
+            self._reload.clear()
+            self._reload_by_signal()
+        for request in self._publisher.take_requests():
+            self._publisher.respond(request, self._desk.answer(request.name, request.payload))
+
+    def _pause(self, command: Pause) -> dict[str, Any]:
+        self._check_camera(command.camera)
+        self._paused_until_s = time.monotonic() + (command.for_s or float("inf"))
+        return {"paused": True, "for_s": command.for_s}
+
+    def _resume(self, command: Resume) -> dict[str, Any]:
+        self._check_camera(command.camera)
+        self._paused_until_s = 0.0
+        return {"paused": False}
+
+    def _set_thresholds(self, command: SetThresholds) -> dict[str, Any]:
+        known = self._parts.interpreters["detector"].manifest.labels
+        for label in command.labels:
+            if label not in known:
+                raise EdgeError(f"no class {label!r}; known: {', '.join(known)}")
+        old = self._parts.pipeline.thresholds
+        changed = {
+            label: msgspec.structs.replace(old.labels.get(label, LabelConfig()), min_score=score)
+            for label, score in command.labels.items()
+        }
+        score = old.min_score if command.min_score is None else command.min_score
+        new = Thresholds(score, {**old.labels, **changed})
+        self._parts.set_thresholds(new)
+        return {"min_score": score, "labels": {label: new.of(label) for label in known}}
+
+    def _snapshot(self, command: Snapshot) -> dict[str, Any]:
+        self._check_camera(command.camera)
+        if self._newest is None:
+            raise EdgeError(f"camera {self._camera_name} has not given a frame yet; try later")
+        message = self._snapshots.frame_message(self._camera_name, self._newest.bgr)
+        self._publisher.publish(message)
+        return {"topic": message.topic, "bytes": len(message.payload)}
+
+    def _check_camera(self, name: str | None) -> None:
+        if name not in (None, self._camera_name):
+            raise EdgeError(f"no camera {name!r}; known: {self._camera_name}")
+
+    def _reload_by_signal(self) -> None:
+        self._notifier.reloading()
+        try:
+            self._reload_now(Reload())
+        except EdgeError as error:
+            logger.error("service.reload_refused error=%s", error)  # noqa: TRY400 - one line
+        self._notifier.ready(f"camera {self._camera.status.state}")
+
+    def _reload_now(self, _command: Reload) -> dict[str, Any]:
+        """Swap to the config file's present content, or raise and keep all as it was."""
+        config = config_file.load(self._path)
+        self._refuse_fixed_changes(config)
+        camera = config.cameras[self._camera_name]
+        check_source(camera)
+        parts = build_parts(config, self._camera_name)
+        if camera != self._config.cameras[self._camera_name]:
+            self._cameras.close()
+            self._open_camera(config)
+        self._config, self._parts = config, parts
+        logging.getLogger().setLevel(config.log.level.upper())
+        self._publisher.announce()
+        logger.info("service.reloaded path=%s", self._path)
+        return {"reloaded": True}
+
+    def _refuse_fixed_changes(self, config: Config) -> None:
+        changed = [
+            section
+            for section in FIXED_SECTIONS
+            if getattr(config, section) != getattr(self._config, section)
+        ]
+        if only_camera(config) != self._camera_name:
+            changed.append("cameras")
+        if changed:
+            raise ConfigError(f"{self._path}: restart needed for a change of {', '.join(changed)}")

@@ -1,0 +1,19 @@
+"""Whether the wall clock can be believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# systemd-timesyncd (and systemd's wait-sync for chrony) touch it at the first synchronization.
+SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
+TIMESYNC_DIR = Path("/run/systemd/timesync")
+
+
+def is_clock_synchronized() -> bool | None:
+    """Return whether the wall clock was synchronized since boot, None when nobody tells.
+
+    Source: systemd-timesyncd.service(8), files section.
+    """
+    if SYNCHRONIZED.exists():
+        return True
+    return False if TIMESYNC_DIR.is_dir() else None

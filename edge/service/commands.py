@@ -1,0 +1,74 @@
+"""Answers commands: decodes the payload, calls the daemon, turns errors into answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edge.errors import EdgeError
+from edge.messages import (
+    Command,
+    Pause,
+    Reload,
+    Response,
+    Resume,
+    SetThresholds,
+    Snapshot,
+    decode_command,
+)
+
+logger = logging.getLogger(__name__)
+
+Result = dict[str, Any] | None
+
+
+class CommandDesk:
+    """One handler per command; each returns the answer's `result` or raises EdgeError."""
+
+    def __init__(
+        self,
+        *,
+        pause: Callable[[Pause], Result],
+        resume: Callable[[Resume], Result],
+        set_thresholds: Callable[[SetThresholds], Result],
+        snapshot: Callable[[Snapshot], Result],
+        reload: Callable[[Reload], Result],
+    ) -> None:
+        self._handlers: dict[type[Command], Callable[[Any], Result]] = {
+            Pause: pause,
+            Resume: resume,
+            SetThresholds: set_thresholds,
+            Snapshot: snapshot,
+            Reload: reload,
+        }
+
+    def answer(self, name: str, payload: bytes) -> Response:
+        """Return the response to one command message; never raises for what it contains."""
+        try:
+            command = decode_command(name, payload)
+        except ValueError as error:
+            logger.warning("command.refused error=%s", error)
+            return Response(status="error", error=str(error), transaction=_transaction(payload))
+        try:
+            result = self._handlers[type(command)](command)
+        except EdgeError as error:
+            logger.warning("command.failed name=%s error=%s", name, error)
+            return Response(status="error", error=str(error), transaction=command.transaction)
+        logger.info("command.done name=%s", name)
+        return Response(status="ok", result=result, transaction=command.transaction)
+
+
+class _OnlyTransaction(msgspec.Struct):
+    """What can be told of a refused payload, so that the sender can match the answer."""
+
+    transaction: str | None = None
+
+
+def _transaction(payload: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(payload, type=_OnlyTransaction).transaction
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

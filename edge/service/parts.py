@@ -1,0 +1,114 @@
+"""Builds what a reload swaps: models, governor and pipeline of one config."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge import model_store
+from edge.budget import Governor
+from edge.color import ColorModel
+from edge.config import Config
+from edge.detector import Detector
+from edge.errors import ConfigError
+from edge.interpreter import Interpreter
+from edge.messages import ModelInfo
+from edge.pipeline import Models, Pipeline, Thresholds, check_labels
+
+WARM_UP_SIZE = (640, 480)
+
+
+@dataclass(slots=True)
+class Parts:
+    """What runs under one config.
+
+    interpreters: loaded models by role.
+    """
+
+    config: Config
+    interpreters: dict[str, Interpreter]
+    governor: Governor
+    pipeline: Pipeline
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the classes that are looked for."""
+        own = self.config.detector.labels
+        known = self.interpreters["detector"].manifest.labels
+        return tuple(label for label in known if label not in own or own[label].enabled)
+
+    def set_thresholds(self, thresholds: Thresholds) -> None:
+        """Let other scores count from the next frame on."""
+        detector = Detector(self.interpreters["detector"], min_score=thresholds.lowest())
+        self.pipeline.set_thresholds(thresholds, detector)
+
+
+def build_parts(config: Config, camera: str) -> Parts:
+    """Return loaded models and a warm pipeline.
+
+    Raises ModelError when a model is missing or not what its manifest says, ConfigError when the
+    config names classes that the detector does not have.
+    """
+    interpreters = load_interpreters(config)
+    models = build_models(interpreters, config)
+    governor = Governor(config.budget.frame_ms, time.monotonic)
+    pipeline = Pipeline(config.cameras[camera], config, models, governor, time.monotonic)
+    width, height = WARM_UP_SIZE
+    pipeline.warm_up(np.full((height, width, 3), 114, dtype=np.uint8))
+    return Parts(config, interpreters, governor, pipeline)
+
+
+def load_interpreters(config: Config) -> dict[str, Interpreter]:
+    """Return the loaded models by role: `detector`, and `color` unless switched off.
+
+    Raises ModelError when a model is missing or not what its manifest says.
+    """
+    wanted = {"detector": (config.detector.model, config.detector.threads)}
+    if config.color.enabled:
+        wanted["color"] = (config.color.model, config.color.threads)
+    return {
+        role: Interpreter.load(model_store.find(model, config.models_dir), threads=threads)
+        for role, (model, threads) in wanted.items()
+    }
+
+
+def build_models(interpreters: dict[str, Interpreter], config: Config) -> Models:
+    """Return the stages that use the loaded models.
+
+    Raises ConfigError when the config names classes that the detector does not have.
+    """
+    check_labels(config, interpreters["detector"].manifest.labels)
+    thresholds = Thresholds(config.detector.min_score, config.detector.labels)
+    color = interpreters.get("color")
+    return Models(
+        Detector(interpreters["detector"], min_score=thresholds.lowest()),
+        ColorModel(color) if color else None,
+    )
+
+
+def model_infos(interpreters: dict[str, Interpreter]) -> dict[str, ModelInfo]:
+    """Return what `info` says of the loaded models."""
+    return {
+        role: ModelInfo(
+            name=interpreter.manifest.name,
+            version=interpreter.manifest.version,
+            sha256=interpreter.manifest.sha256,
+            integer_only=interpreter.manifest.certificate.integer_only,
+            runtime=interpreter.runtime,
+        )
+        for role, interpreter in interpreters.items()
+    }
+
+
+def only_camera(config: Config) -> str:
+    """Return the one camera's name.
+
+    Raises ConfigError for several: one daemon serves one camera for now.
+    """
+    if len(config.cameras) > 1:
+        raise ConfigError(
+            f"cameras: {', '.join(config.cameras)}: one daemon serves one camera; "
+            "run one daemon a camera, each with its own device name and state_dir"
+        )
+    return next(iter(config.cameras))

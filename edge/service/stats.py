@@ -1,0 +1,79 @@
+"""Puts together the `stats` payload."""
+
+from __future__ import annotations
+
+from edge.capture import CaptureStatus
+from edge.health import Condition
+from edge.messages import CameraStats, SpoolStats, Stats
+from edge.service.counters import LATENCY, Counters
+from edge.spool import SpoolCounters
+
+
+def camera_stats(status: CaptureStatus) -> CameraStats:
+    """Return a camera's part of `stats`."""
+    return CameraStats(
+        state=status.state.value,
+        frames=status.frames,
+        bad_frames=status.bad_frames,
+        reconnects=status.reconnects,
+        hung=status.hung,
+    )
+
+
+def spool_stats(counters: SpoolCounters) -> SpoolStats:
+    """Return the spool's part of `stats`."""
+    return SpoolStats(
+        waiting=counters.waiting,
+        lost=counters.lost,
+        used_bytes=counters.used_bytes,
+        written_bytes=counters.written_bytes,
+        failure=counters.failure,
+    )
+
+
+class StatsMaker:
+    """Makes `stats` from the parts' counters; remembers the last one for rates."""
+
+    def __init__(self, boot_id: str, now_s: float) -> None:
+        self._boot_id = boot_id
+        self._started_s = self._last_s = now_s
+        self._last_detected = 0
+        self._last_left_out = 0
+
+    def make(
+        self,
+        counters: Counters,
+        cameras: dict[str, CaptureStatus],
+        parts: tuple[SpoolStats, dict[str, int | float | str], Condition],
+        now_s: float,
+    ) -> Stats:
+        """Return the payload; `parts` are the spool's, the publisher's and the board's."""
+        spool, mqtt, board = parts
+        elapsed_s = max(now_s - self._last_s, 1e-3)
+        rate = (counters.detected - self._last_detected) / elapsed_s
+        is_degraded = counters.left_out() > self._last_left_out
+        self._last_s, self._last_detected = now_s, counters.detected
+        self._last_left_out = counters.left_out()
+        quantiles = counters.stages.quantiles()
+        (status,) = cameras.values()
+        return Stats(
+            boot_id=self._boot_id,
+            uptime_s=round(now_s - self._started_s, 1),
+            frames_per_s=round(rate, 2),
+            detected=counters.detected,
+            skipped=counters.skips(status),
+            late=counters.late,
+            colors_shed=counters.colors_shed,
+            events=counters.events,
+            latency_ms=quantiles.pop(LATENCY, {}),
+            stages_ms=quantiles,
+            degraded="budget" if is_degraded else "",
+            cameras={name: camera_stats(status) for name, status in cameras.items()},
+            spool=spool,
+            mqtt=mqtt,
+            temperature_c=board.temperature_c,
+            cpu_governor=board.cpu_governor,
+            cpu_hz=board.cpu_hz,
+            load_1min=board.load_1min,
+            rss_bytes=board.rss_bytes,
+        )
