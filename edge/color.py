@@ -6,16 +6,19 @@ to 1. The crop may hold background: the network has learned to look past it.
 Reading the result: the first share is the dominant color; further colors of the object follow.
 Below the manifest's `unknown_below` the crop is too dark, blurred or mixed to name one color.
 
-Shrinking is exact on every CPU: halving is an integer mean of 2x2 pixels (no aliasing, and much
-faster than a fractional INTER_AREA, which also differs by 1 between CPUs), the rest is
-INTER_LINEAR_EXACT. No float image is ever made.
+Shrinking halves the crop while it is much larger than the input, so that no pixel is skipped, and
+then stretches it, all by INTER_LINEAR_EXACT: an exact half is the mean of 2x2 pixels. That is the
+same on every CPU, and five times as fast as INTER_AREA, which also differs by 1 between CPUs.
+No float image is ever made.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
@@ -37,7 +40,7 @@ TERMS = (
     "brown",
 )
 UNKNOWN = "unknown"
-# A side is halved while it is at least 1.5 times the target: the linear step then skips no pixel.
+# A side is halved while it is at least so many times the target: below, no pixel is skipped.
 HALVE_FROM = 1.5
 
 
@@ -51,21 +54,19 @@ def shrink(bgr: Image, size: tuple[int, int]) -> Image:
         raise ValueError(f"crop must be uint8 (height, width, 3), not {bgr.dtype} {bgr.shape}")
     if bgr.size == 0:
         raise ValueError(f"crop is empty: {bgr.shape[1]}x{bgr.shape[0]} pixels")
-    width, height = size
     while True:
-        step_x = 2 if bgr.shape[1] >= HALVE_FROM * width else 1
-        step_y = 2 if bgr.shape[0] >= HALVE_FROM * height else 1
-        if step_x == step_y == 1:
-            break
-        half_width, half_height = bgr.shape[1] // step_x, bgr.shape[0] // step_y
-        whole = bgr[: half_height * step_y, : half_width * step_x]  # an odd edge is dropped
-        bgr = _resize(whole, (half_width, half_height), cv2.INTER_AREA)
-    return _resize(bgr, size, cv2.INTER_LINEAR_EXACT)
+        height, width = bgr.shape[:2]
+        step = (_next_side(width, size[0]), _next_side(height, size[1]))
+        # When halving, this drops an odd last row or column: whole 2x2 blocks are the fast path.
+        whole = bgr[: 2 * step[1], : 2 * step[0]]
+        bgr = np.asarray(cv2.resize(whole, step, interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
+        if step == size:
+            return bgr
 
 
-def _resize(bgr: Image, size: tuple[int, int], interpolation: int) -> Image:
-    resized = cv2.resize(bgr, size, interpolation=interpolation)
-    return np.asarray(resized, dtype=np.uint8)
+def _next_side(side: int, target: int) -> int:
+    """Return half the side while that is not far below the target, else the target."""
+    return side // 2 if side >= HALVE_FROM * target else target
 
 
 class ColorModel:
@@ -109,11 +110,10 @@ class ColorModel:
     def decode(self) -> list[ColorScore]:
         """Return the shares of the last `invoke`, largest first."""
         spec = self._output
-        levels = self.interpreter.output(spec.name).reshape(-1)
-        logits = (levels.astype(np.float32) - spec.zero_point) * spec.scale
-        shares = softmax(logits / self.manifest.decoder.temperature)
-        order = np.argsort(-shares, kind="stable")
-        return [ColorScore(self.manifest.labels[index], float(shares[index])) for index in order]
+        levels = self.interpreter.output(spec.name).reshape(-1).tolist()
+        shares = softmax(levels, spec.scale / self.manifest.decoder.temperature)
+        scores = map(ColorScore, self.manifest.labels, shares)
+        return sorted(scores, key=lambda score: -score.score)
 
     def dominant(self, shares: list[ColorScore]) -> str:
         """Return the name of the largest share, `unknown` when it is below the threshold.
@@ -124,11 +124,15 @@ class ColorModel:
         return best.name if best.score >= self.manifest.decoder.unknown_below else UNKNOWN
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return exp(logits) / sum(exp(logits)); float32, (labels,)."""
-    raised = np.exp(logits - logits.max())
-    shares: NDArray[np.float32] = raised / raised.sum()
-    return shares
+def softmax(levels: Sequence[int], scale: float) -> list[float]:
+    """Return shares that sum to 1 of quantized logits; the zero point cancels out.
+
+    scale: of one level, divided by the temperature. Plain floats: 11 of them are faster than numpy.
+    """
+    top = max(levels)
+    raised = [math.exp((level - top) * scale) for level in levels]
+    whole = sum(raised)
+    return [one / whole for one in raised]
 
 
 def _level_flip(model: Manifest) -> np.uint8:

@@ -32,6 +32,8 @@ MIXED_SHARES = ((1.0,), (0.55, 0.45), (0.4, 0.33, 0.27))
 UNSURE_WEIGHT = 0.5
 ONE_LABELLER_WEIGHT = 0.4  # the other found no color, or none that leads
 DISAGREED_WEIGHT = 0.6
+# Too dark, blurred or hidden for both: teaches the network to spread its shares, not to guess.
+UNCLEAR_WEIGHT = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class ColorItem:
     file: image; box_px: the object in it (x, y, width, height), None when the file is the crop.
     source: storeitems, carpanel, scene or more.
     label: what all labellers call it, None when they differ or name no basic term.
-    shares: target per term in the order of TERMS, summing to 1; empty when nobody named a color.
+    shares: target per term in the order of TERMS, summing to 1; even when nobody named a color.
     weight: trust in the target, 0..1.
     """
 
@@ -83,7 +85,7 @@ def read_set(folder: Path, split: str) -> list[ColorItem]:
 
 
 def training_items(data: Path) -> list[ColorItem]:
-    """Return everything that may be trained on and has a color.
+    """Return everything that may be trained on.
 
     data: the folder with color/, scene_color/ and detection/; objects of scenes are taken from
         their pictures, so that there are real pixels around them.
@@ -95,8 +97,7 @@ def training_items(data: Path) -> list[ColorItem]:
     further = _rows(data / "scene_color" / "more.json")
     items = read_set(data / "color", "train")
     items += [_scene_item(row, pictures / row["image"], "scene") for row in labelled]
-    items += [_scene_item(row, pictures / row["image"], "more") for row in further]
-    return [item for item in items if item.weight > 0]
+    return items + [_scene_item(row, pictures / row["image"], "more") for row in further]
 
 
 def validation_items(data: Path) -> list[ColorItem]:
@@ -139,6 +140,9 @@ def _scene_item(row: dict[str, Any], file: Path, source: str) -> ColorItem:
     weight = sum(trust) / 2
     if len(trust) == 1:
         weight = min(weight, ONE_LABELLER_WEIGHT)
+    elif not trust:
+        total += 1
+        weight = UNCLEAR_WEIGHT
     elif row["agreed"] is None:
         weight *= DISAGREED_WEIGHT
     box = row["bbox"]
@@ -147,7 +151,7 @@ def _scene_item(row: dict[str, Any], file: Path, source: str) -> ColorItem:
         box_px=None if box is None else (box[0], box[1], box[2], box[3]),
         source=source,
         label=row["agreed"] if row["agreed"] in TERMS else None,
-        shares=tuple(total / total.sum()) if trust else (),
+        shares=tuple(total / total.sum()),
         weight=weight,
     )
 

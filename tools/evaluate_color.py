@@ -107,15 +107,11 @@ def ask(model: ColorModel, items: Sequence[ColorItem]) -> Answers:
     return Answers(shares, labels, tuple(item.source for item in items), stage_ms)
 
 
-def only(answers: Answers, source: str) -> Answers:
-    """Return the answers about one source's crops."""
-    rows = np.array([name == source for name in answers.sources])
-    return Answers(
-        answers.shares[rows],
-        answers.labels[rows],
-        (source,) * int(rows.sum()),
-        answers.stage_ms[rows],
-    )
+def only(answers: Answers, *sources: str) -> Answers:
+    """Return the answers about the crops of some sources."""
+    rows = np.array([name in sources for name in answers.sources])
+    kept = tuple(name for name in answers.sources if name in sources)
+    return Answers(answers.shares[rows], answers.labels[rows], kept, answers.stage_ms[rows])
 
 
 def figures(answers: Answers, unknown_below: float) -> ColorFigures:
@@ -190,7 +186,8 @@ def _print(reports: dict[str, ColorFigures], answers: Answers, runtime: str) -> 
 
 
 def _confusion_table(report: ColorFigures) -> Table:
-    table = Table("labelled", *(term[:6] for term in TERMS), "recall", title="Answers by label")
+    heads = ("label", *(term[:4] for term in TERMS), "recall")
+    table = Table(*heads, title="Answers by label", box=None, padding=(0, 1, 0, 0))
     for term in TERMS:
         recall = report.recall[term]
         cells = [str(report.confusion[term].get(other, "·")) for other in TERMS]

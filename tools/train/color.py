@@ -57,7 +57,7 @@ class ColorTraining:
     learning_rate: float = 3e-3
     warmup_steps: int = 200
     weight_decay: float = 0.03
-    smoothing: float = 0.03
+    smoothing: float = 0.02
     ema: float = 0.998
     seed: int = 3
 

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install 'edge-camera[tools]'")
+pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camera[tools]'")
+
+import torch
+
+from edge.color import TERMS, ColorModel
+from edge.errors import InputError
+from edge.interpreter import Interpreter
+from tools import color_data, evaluate_color, package, quantize_color
+from tools.architectures.color import OUTPUT, ColorArchitecture
+from tools.color_data import Packed
+from tools.quantize import Calibration
+from tools.train import color as training
+from tools.train.color_augment import Augmentation, augment, plain
+
+torch.set_num_threads(1)  # tiny batches: a second thread only waits
+CPU = torch.device("cpu")
+SMALL = training.ColorTraining(
+    architecture=ColorArchitecture(input_px=32, widths=(8, 8, 16)),
+    epochs=6,
+    batch=16,
+    learning_rate=1e-2,
+    warmup_steps=5,
+    ema=0.8,
+)
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+MODEL = Path(__file__).parents[1] / "models" / "color-64"
+
+
+def patches(count: int = 96) -> Packed:
+    """Return flat red, green and blue patches."""
+    rgb = np.full((count, 36, 36, 3), 30, np.uint8)
+    shares = np.zeros((count, len(TERMS)), np.float32)
+    for row in range(count):
+        rgb[row, ..., row % 3] = 180 + row % 60
+        shares[row, TERMS.index(("red", "green", "blue")[row % 3])] = 1
+    boxes = np.tile(np.array([0.1, 0.1, 0.9, 0.9], np.float32), (count, 1))
+    return Packed(rgb, boxes, shares, np.ones(count, np.float32))
+
+
+def checks() -> dict[str, Packed]:
+    packed = patches(30)
+    return {"patches": replace(packed, rgb=packed.rgb[:, :32, :32])}
+
+
+def test_training_learns_and_writes_a_loadable_checkpoint(tmp_path: Path) -> None:
+    training.train(SMALL, patches(), checks(), tmp_path, CPU)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert json.loads(lines[-1])["top1"]["patches"] > 0.9
+    config, network = training.load_network(tmp_path / training.CHECKPOINT)
+    assert config == SMALL
+    assert training.top1(network, checks()["patches"], CPU) > 0.9
+
+
+def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = training.train(SMALL, patches(), {}, tmp_path / "whole", CPU)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    state = training.start(SMALL, CPU)
+    training.train_epoch(SMALL, state, patches(), 36, CPU)
+    training.save(SMALL, state, cut / training.CHECKPOINT)
+    resumed = training.train(SMALL, patches(), {}, cut, CPU)
+    assert resumed.epoch == whole.epoch == SMALL.epochs
+    expected = whole.average.state_dict()
+    for name, value in resumed.average.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_finished_run_started_again_trains_no_further(tmp_path: Path) -> None:
+    training.train(SMALL, patches(), {}, tmp_path, CPU)
+    again = training.train(SMALL, patches(), {}, tmp_path, CPU)
+    assert again.epoch == SMALL.epochs
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == SMALL.epochs
+
+
+def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
+    state = training.start(SMALL, CPU)
+    training.save(SMALL, state, tmp_path / training.CHECKPOINT)
+    with pytest.raises(InputError, match="name another folder with --out"):
+        training.resume(replace(SMALL, seed=4), tmp_path / training.CHECKPOINT, CPU)
+
+
+def test_missing_checkpoint_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="edge-tools train color"):
+        training.load_network(tmp_path / "none.pt")
+
+
+def test_augmentation_gives_whole_levels_and_none_of_it_is_the_plain_crop() -> None:
+    packed = patches(12)
+    rgb, boxes = torch.from_numpy(packed.rgb), torch.from_numpy(packed.boxes)
+    torch.manual_seed(1)
+    levels = augment(rgb, boxes, 32, Augmentation()) * 128 + 128
+    torch.testing.assert_close(levels, levels.round())
+    assert float(levels.min()) >= 0
+    assert float(levels.max()) <= 255
+    off = Augmentation(0, 0, 0, 0, 0, 0, 0, 0)
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(12, 1)
+    torch.testing.assert_close(augment(rgb, whole, 36, off), plain(rgb))  # flat: mirrored or not
+
+
+def test_integer_file_answers_as_the_network_does(tmp_path: Path) -> None:
+    state = training.train(SMALL, patches(), {}, tmp_path, CPU)
+    images = patches().rgb[:, :32, :32]
+    facts = quantize_color.describe(state.average, SMALL, "small", "0.0.1")
+    path = tmp_path / package.MODEL_FILE
+    quantize_color.export(state.average, images, path, Calibration())
+    package.write_folder(tmp_path / "small", path, facts)
+    model = ColorModel(Interpreter.load(tmp_path / "small"))
+    for rgb in images[:3]:
+        with torch.no_grad():
+            logits = state.average(plain(torch.from_numpy(rgb[None])))[OUTPUT]
+        expected = dict(zip(TERMS, logits.softmax(1)[0].tolist(), strict=True))
+        shares = {share.name: share.score for share in model.classify(rgb[..., ::-1])}
+        assert shares == pytest.approx(expected, abs=0.05)
+
+
+def write_scenes(folder: Path, rows: list[dict[str, object]]) -> None:
+    (folder / "val").mkdir(parents=True)
+    blank = {"split": "val", "bbox": [0, 0, 8, 6], "image": "a.jpg", "sure_1": True, "sure_2": True}
+    full = [blank | {"file_name": f"{number}.png"} | row for number, row in enumerate(rows)]
+    (folder / "labels.json").write_text(json.dumps(full))
+    for row in full:
+        cv2.imwrite(str(folder / "val" / str(row["file_name"])), np.zeros((6, 8, 3), np.uint8))
+
+
+def test_two_labellers_become_one_soft_target(tmp_path: Path) -> None:
+    write_scenes(
+        tmp_path,
+        [
+            {"label_1": "red", "label_2": "red", "agreed": "red"},
+            {"label_1": "red", "label_2": "blue", "sure_2": False, "agreed": None},
+            {"label_1": "black", "label_2": "unclear", "agreed": None},
+            {"label_1": "unclear", "label_2": "unclear", "agreed": "unclear"},
+        ],
+    )
+    same, differ, half, unclear = color_data.read_set(tmp_path, "val")
+    assert (same.label, same.weight, same.shares[TERMS.index("red")]) == ("red", 1.0, 1.0)
+    assert differ.label is None
+    assert differ.shares[TERMS.index("red")] == pytest.approx(2 / 3)
+    assert differ.shares[TERMS.index("blue")] == pytest.approx(1 / 3)
+    assert differ.weight < 1
+    assert half.weight < differ.weight
+    assert half.shares[TERMS.index("black")] == 1.0
+    assert unclear.label is None
+    assert unclear.shares == pytest.approx([1 / len(TERMS)] * len(TERMS))
+
+
+def test_packed_crops_keep_a_margin_and_say_where_the_box_is(tmp_path: Path) -> None:
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[10:30, 20:40] = (0, 0, 200)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    shares = tuple(float(term == "red") for term in TERMS)
+    item = color_data.ColorItem(tmp_path / "a.png", (20, 10, 20, 20), "scene", "red", shares, 1.0)
+    first = color_data.pack_cached([item], 48, 0.5, tmp_path / "cache")
+    assert first.boxes[0] == pytest.approx([0.25, 0.25, 0.75, 0.75])
+    assert first.rgb[0, 24, 24].tolist() == [200, 0, 0]
+    assert first.rgb[0, 2, 2].tolist() == [0, 0, 0]
+    (tmp_path / "a.png").unlink()
+    again = color_data.pack_cached([item], 48, 0.5, tmp_path / "cache")
+    assert np.array_equal(again.rgb, first.rgb)
+
+
+def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"labels\.json is missing"):
+        color_data.read_set(tmp_path, "val")
+    write_scenes(tmp_path, [{"label_1": "red", "label_2": "red", "agreed": "red"}])
+    with pytest.raises(InputError, match="no split 'test'"):
+        color_data.read_set(tmp_path, "test")
+    (tmp_path / "val" / "0.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        list(color_data.read_crops(color_data.read_set(tmp_path, "val")))
+
+
+def test_figures_of_known_answers() -> None:
+    shares = np.zeros((4, len(TERMS)))
+    shares[:2, 0] = 0.9
+    shares[:2, 1] = 0.1
+    shares[2:, 1] = 0.3
+    shares[2:, 2:] = 0.7 / 9
+    answers = evaluate_color.Answers(
+        shares, np.array([0, 1, 1, 1]), ("scene", "scene", "carpanel", "carpanel"), np.ones((4, 3))
+    )
+    report = evaluate_color.figures(answers, unknown_below=0.5)
+    assert report.top1 == 0.75
+    assert report.coverage == 0.5
+    assert report.named_top1 == 0.5
+    assert report.ece == pytest.approx(0.5 * 0.4 + 0.5 * 0.7)
+    assert report.recall["white"] == pytest.approx(2 / 3)
+    assert report.precision["black"] == 0.5
+    assert report.recall["pink"] is None
+    assert report.confusion["white"] == {"black": 1, "white": 2}
+    assert evaluate_color.figures(evaluate_color.only(answers, "carpanel"), 0.5).top1 == 1.0
+
+
+def test_temperature_of_overconfident_answers_is_above_one() -> None:
+    shares = np.full((100, len(TERMS)), 0.001)
+    shares[:, 0] = 0.99
+    labels = np.array([0] * 70 + [1] * 30)
+    answers = evaluate_color.Answers(shares, labels, ("scene", "carpanel") * 50, np.ones((100, 3)))
+    assert quantize_color.best_temperature(answers) > 1.5
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the data folder ../shared/data is not here")
+def test_shipped_model_names_seven_of_ten_validation_crops(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = evaluate_color.argparse.ArgumentParser()
+    evaluate_color.add_arguments(parser)
+    folders = [str(SHARED / "color"), str(SHARED / "scene_color")]
+    report = tmp_path / "report.json"
+    args = parser.parse_args([str(MODEL), "--data", *folders, "--json", str(report)])
+    assert evaluate_color.run(args) == 0
+    assert "Answers by label" in capsys.readouterr().out
+    found = json.loads(report.read_text())["figures"]
+    products = [found["storeitems"], found["carpanel"]]
+    crops = sum(one["crops"] for one in products)
+    assert sum(one["top1"] * one["crops"] for one in products) / crops >= 0.70
+    assert found["scene"]["top1"] >= 0.70

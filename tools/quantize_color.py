@@ -1,0 +1,174 @@
+"""From a color checkpoint to a model folder: `edge-tools quantize color CHECKPOINT --out FOLDER`.
+
+Steps: ranges from training crops, the .tflite, a temperature fitted on validation crops through
+the integer model itself, the golden picture's shares, figures, manifest and card. Prints what
+quantization costs: top-1 of the float network beside that of the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge import manifest
+from edge.color import TERMS, ColorModel
+from edge.interpreter import Interpreter
+from edge.manifest import Decoder, Golden, Manifest
+from edge.values import Image
+from tools import color_card, color_data, package, quantize
+from tools.architectures.color import ColorNet
+from tools.evaluate_color import Answers, ask, figures, only
+from tools.quantize import Calibration, Quantization
+from tools.train.color import ColorTraining, load_network, parameter_count, top1
+
+GOLDEN = "golden.png"
+GOLDEN_TOLERANCE = 0.05  # kernels differ by a few output levels between runtimes and CPUs
+PIXELS = Quantization(1 / 128, 0)  # real values (level - 128) / 128
+# A calibrated share is the chance of being right; below this the name is wrong more often than not.
+UNKNOWN_BELOW = 0.4
+TEMPERATURES = np.geomspace(0.3, 3.0, 231)
+
+
+EXAMPLES = """\
+example:
+  edge-tools quantize color runs/color/checkpoint.pt --data ../shared/data --out models/color-64
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("checkpoint", type=Path, help="checkpoint.pt of `edge-tools train color`")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
+    parser.add_argument("--version", default="0.1.0", help="written into the manifest")
+    parser.add_argument("--images", type=int, default=512, help="training crops for the ranges")
+    parser.add_argument("--percentile", type=float, default=99.99, help="of activation ranges")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the model folder and print its figures beside the float network's."""
+    torch.set_num_threads(1)
+    config, network = load_network(args.checkpoint)
+    args.out.mkdir(parents=True, exist_ok=True)
+    images = calibration_images(args.data, args.images, config.architecture.input_px)
+    path = args.out / package.MODEL_FILE
+    export(network, images, path, Calibration(percentile=args.percentile))
+    facts = describe(network, config, args.out.name, args.version)
+    package.write_folder(args.out, path, facts)
+    items = color_data.validation_items(args.data)
+    fit(args.out, items)
+    answers = ask(ColorModel(Interpreter.load(args.out)), items)
+    final = finish(args.out, answers)
+    (args.out / package.CARD_FILE).write_text(color_card.text(final, answers))
+    compare(network, config, answers, items)
+    print(f"{args.out}: {final.certificate.tensors}, temperature {final.decoder.temperature:.3f}")
+    return 0
+
+
+def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
+    """Return training crops as the runtime sees them, RGB uint8 (n, side, side, 3)."""
+    items = color_data.training_items(data)
+    chosen = sorted(np.random.default_rng(3).choice(len(items), count, replace=False))
+    return color_data.pack([items[row] for row in chosen], side, 0.0).rgb
+
+
+def export(network: ColorNet, images: NDArray[np.uint8], path: Path, options: Calibration) -> None:
+    """Quantize the network and write the file.
+
+    images: uint8 (n, side, side, 3), RGB.
+    """
+    side = images.shape[1]
+    quantize.export(network, list(images), path, (3, side, side), pixels=PIXELS, options=options)
+
+
+def describe(network: ColorNet, config: ColorTraining, name: str, version: str) -> package.Facts:
+    """Return what the manifest says beside the file's own tensors; the temperature comes later."""
+    return package.Facts(
+        name=name,
+        version=version,
+        task="color",
+        image={"color_order": "rgb", "resize": "stretch", "range": "-1..1"},
+        decoder=Decoder(name="color_shares"),
+        labels=TERMS,
+        parameters=parameter_count(network),
+        training=color_card.training(config),
+        licence=color_card.LICENCE,
+    )
+
+
+def fit(folder: Path, items: list[color_data.ColorItem]) -> None:
+    """Write the temperature of least cross entropy into a manifest that has none yet.
+
+    Products and scenes count the same, however many crops each has.
+    """
+    answers = ask(ColorModel(Interpreter.load(folder)), items)
+    temperature = round(best_temperature(answers), 3)
+    decoder = Decoder(name="color_shares", temperature=temperature, unknown_below=UNKNOWN_BELOW)
+    manifest.write(folder, msgspec.structs.replace(manifest.read(folder), decoder=decoder))
+
+
+def best_temperature(answers: Answers) -> float:
+    """Return what logits must be divided by for the least mean cross entropy of the sources.
+
+    answers: of a model whose temperature is 1, so the log of its shares are its logits.
+    """
+    logits = np.log(answers.shares.clip(1e-12))
+    scenes = np.array([source == "scene" for source in answers.sources])
+    rows = np.arange(len(logits))
+    losses = []
+    for temperature in TEMPERATURES:
+        scaled = logits / temperature
+        norm = np.log(np.exp(scaled - scaled.max(1, keepdims=True)).sum(1)) + scaled.max(1)
+        loss = norm - scaled[rows, answers.labels]
+        losses.append(loss[scenes].mean() + loss[~scenes].mean())
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def finish(folder: Path, answers: Answers) -> Manifest:
+    """Return the manifest with figures and golden shares, and write it beside the picture."""
+    picture = golden_picture()
+    cv2.imwrite(str(folder / GOLDEN), picture)
+    shares = ColorModel(Interpreter.load(folder)).classify(picture)
+    golden = Golden(
+        file=GOLDEN,
+        tolerance=GOLDEN_TOLERANCE,
+        shares={share.name: round(share.score, 4) for share in shares},
+    )
+    fitted = manifest.read(folder)
+    accuracy = color_card.accuracy(answers, folder.name, fitted.decoder.unknown_below)
+    final = msgspec.structs.replace(fitted, golden=golden, accuracy=accuracy)
+    manifest.write(folder, final)
+    return final
+
+
+def golden_picture() -> Image:
+    """Return a drawn truck, red cab and white box, on a road; uint8 (120, 160, 3), BGR."""
+    picture = np.full((120, 160, 3), (190, 170, 150), np.uint8)
+    picture[84:] = (95, 98, 100)
+    box, cab, glass, tyre = (235, 240, 240), (40, 35, 175), (70, 60, 55), (25, 25, 25)
+    cv2.rectangle(picture, (56, 16), (150, 84), box, cv2.FILLED)
+    cv2.rectangle(picture, (10, 34), (54, 92), cab, cv2.FILLED)
+    cv2.rectangle(picture, (16, 40), (36, 58), glass, cv2.FILLED)
+    cv2.rectangle(picture, (54, 84), (150, 92), cab, cv2.FILLED)
+    for center in ((32, 94), (118, 94), (138, 94)):
+        cv2.circle(picture, center, 11, tyre, cv2.FILLED)
+        cv2.circle(picture, center, 5, (160, 160, 160), cv2.FILLED)
+    return picture
+
+
+def compare(
+    network: ColorNet, config: ColorTraining, answers: Answers, items: list[color_data.ColorItem]
+) -> None:
+    """Print float and integer top-1 for each source."""
+    for source in sorted(set(answers.sources)):
+        chosen = [item for item in items if item.source == source]
+        packed = color_data.pack(chosen, config.architecture.input_px, 0.0)
+        before = top1(network, packed, torch.device("cpu"))
+        after = figures(only(answers, source), UNKNOWN_BELOW)
+        print(f"{source}: float top-1 {before:.3f}, int8 {after.top1:.3f}, ECE {after.ece:.3f}")
