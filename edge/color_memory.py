@@ -6,7 +6,7 @@ only when another term leads by a margin, so that colors do not flap between fra
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.config import ColorConfig
@@ -75,7 +75,7 @@ class ColorMemory:
         )
         return (ColorScore(look.dominant, top), *further)
 
-    def forget_all_but(self, track_ids: Set[int]) -> None:
+    def forget_all_but(self, track_ids: set[int]) -> None:
         """Drop what is known of tracks that are no longer followed."""
         for track_id in self._looks.keys() - track_ids:
             del self._looks[track_id]
