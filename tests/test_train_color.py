@@ -21,11 +21,12 @@ from tools.architectures.color import OUTPUT, ColorArchitecture
 from tools.color_data import Packed
 from tools.quantize import Calibration
 from tools.train import color as training
+from tools.train import color_state as stored
 from tools.train.color_augment import Augmentation, augment, plain
 
 torch.set_num_threads(1)  # tiny batches: a second thread only waits
 CPU = torch.device("cpu")
-SMALL = training.ColorTraining(
+SMALL = stored.ColorTraining(
     architecture=ColorArchitecture(input_px=32, widths=(8, 8, 16)),
     epochs=6,
     batch=16,
@@ -58,7 +59,7 @@ def test_training_learns_and_writes_a_loadable_checkpoint(tmp_path: Path) -> Non
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert json.loads(lines[-1])["top1"]["patches"] > 0.9
-    config, network = training.load_network(tmp_path / training.CHECKPOINT)
+    config, network = stored.load_network(tmp_path / stored.CHECKPOINT)
     assert config == SMALL
     assert training.top1(network, checks()["patches"], CPU) > 0.9
 
@@ -67,9 +68,9 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_
     whole = training.train(SMALL, patches(), {}, tmp_path / "whole", CPU)
     cut = tmp_path / "cut"
     cut.mkdir()
-    state = training.start(SMALL, CPU)
+    state = stored.start(SMALL, CPU)
     training.train_epoch(SMALL, state, patches(), 36, CPU)
-    training.save(SMALL, state, cut / training.CHECKPOINT)
+    stored.save(SMALL, state, cut / stored.CHECKPOINT)
     resumed = training.train(SMALL, patches(), {}, cut, CPU)
     assert resumed.epoch == whole.epoch == SMALL.epochs
     expected = whole.average.state_dict()
@@ -85,15 +86,15 @@ def test_finished_run_started_again_trains_no_further(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
-    state = training.start(SMALL, CPU)
-    training.save(SMALL, state, tmp_path / training.CHECKPOINT)
+    state = stored.start(SMALL, CPU)
+    stored.save(SMALL, state, tmp_path / stored.CHECKPOINT)
     with pytest.raises(InputError, match="name another folder with --out"):
-        training.resume(replace(SMALL, seed=4), tmp_path / training.CHECKPOINT, CPU)
+        stored.resume(replace(SMALL, seed=4), tmp_path / stored.CHECKPOINT, CPU)
 
 
 def test_missing_checkpoint_names_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="edge-tools train color"):
-        training.load_network(tmp_path / "none.pt")
+        stored.load_network(tmp_path / "none.pt")
 
 
 def test_augmentation_gives_whole_levels_and_none_of_it_is_the_plain_crop() -> None:

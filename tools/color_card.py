@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge.color import TERMS
 from edge.manifest import Accuracy, Manifest
 from tools.evaluate_color import Answers, ColorFigures, figures, only
-from tools.train.color import ColorTraining
+from tools.train.color_state import ColorTraining
 
 LICENCE = "Apache-2.0"
 PRODUCTS = ("carpanel", "storeitems")

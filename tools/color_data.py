@@ -218,7 +218,9 @@ def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Pat
     if not path.exists():
         packed = pack(items, side, margin)
         cache.mkdir(parents=True, exist_ok=True)
-        np.savez(path, rgb=packed.rgb, boxes=packed.boxes)
+        partial = path.with_suffix(".part.npz")  # a kill in between leaves no half cache
+        np.savez(partial, rgb=packed.rgb, boxes=packed.boxes)
+        partial.replace(path)
     with np.load(path) as stored:
         rgb, boxes = stored["rgb"], stored["boxes"]
     shares = np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS))

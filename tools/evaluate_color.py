@@ -22,9 +22,14 @@ from rich.progress import track
 from rich.table import Table
 
 from edge.color import TERMS, ColorModel
+from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools.color_data import ColorItem, read_crops, read_set
 
+EXAMPLES = """\
+example:
+  edge-tools evaluate color models/color-64 --data ../shared/data/color ../shared/data/scene_color
+"""
 ECE_BINS = 15
 STAGES = ("preprocess", "invoke", "decode")
 
@@ -73,10 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the figures of each source and of all, and write them as JSON."""
+    """Print the figures of each source and of all, and write them as JSON.
+
+    Raises InputError when the folders hold no labelled crop.
+    """
     model = ColorModel(Interpreter.load(args.model))
     items = [item for folder in args.data for item in read_set(folder, args.split)]
-    answers = ask(model, [item for item in items if item.label is not None])
+    labelled = [item for item in items if item.label is not None]
+    if not labelled:
+        raise InputError("no crop with an agreed basic color term; name other folders with --data")
+    answers = ask(model, labelled)
     threshold = model.manifest.decoder.unknown_below
     reports = {"all": figures(answers, threshold)}
     for source in sorted(set(answers.sources)):

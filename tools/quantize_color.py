@@ -25,7 +25,8 @@ from tools import color_card, color_data, package, quantize
 from tools.architectures.color import ColorNet
 from tools.evaluate_color import Answers, ask, figures, only
 from tools.quantize import Calibration, Quantization
-from tools.train.color import ColorTraining, load_network, parameter_count, top1
+from tools.train.color import top1
+from tools.train.color_state import ColorTraining, load_network, parameter_count
 
 GOLDEN = "golden.png"
 GOLDEN_TOLERANCE = 0.05  # kernels differ by a few output levels between runtimes and CPUs

@@ -13,9 +13,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,54 +21,27 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.color import TERMS
-from edge.errors import InputError
 from tools import color_data
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.color_data import Packed
-from tools.train.color_augment import Augmentation, augment, plain
+from tools.train.color_augment import augment, plain
+from tools.train.color_state import (
+    CHECKPOINT,
+    ColorTraining,
+    State,
+    parameter_count,
+    resume,
+    save,
+)
 
+EXAMPLES = """\
+example (about half an hour on one core; started again, it goes on where it stopped):
+  edge-tools train color --data ../shared/data --out runs/color
+"""
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.pt"
 STORED_PX = 96  # side of a cached crop with its margin: a little finer than the network's input
 MARGIN = 0.15  # of the box, kept around it so that jitter finds real pixels
-
-
-@dataclass(frozen=True)
-class ColorTraining:
-    """One run.
-
-    architecture: size of the network.
-    epochs: passes over the training crops; batch: crops a step.
-    learning_rate: peak of the cosine; warmup_steps: linear rise before it.
-    weight_decay: of convolution and linear weights.
-    smoothing: share of each target spread over all terms; labels of shops disagree.
-    ema: share of the moving average that a step keeps.
-    seed: of weights, order and augmentation.
-    """
-
-    architecture: ColorArchitecture = field(default_factory=ColorArchitecture)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int = 40
-    batch: int = 64
-    learning_rate: float = 3e-3
-    warmup_steps: int = 200
-    weight_decay: float = 0.03
-    smoothing: float = 0.02
-    ema: float = 0.998
-    seed: int = 3
-
-
-@dataclass
-class State:
-    """What a checkpoint holds; `epoch` counts the finished ones."""
-
-    network: ColorNet
-    average: ColorNet
-    optimizer: torch.optim.Optimizer
-    epoch: int = 0
-    step: int = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and write `checkpoint.pt` and `metrics.json` into the output folder."""
+    """Train and write `checkpoint.pt` and `metrics.jsonl` into the output folder."""
     torch.set_num_threads(args.threads)
     architecture = ColorArchitecture(widths=tuple(args.widths), depths=tuple(args.depths))
     config = ColorTraining(architecture=architecture, epochs=args.epochs, seed=args.seed)
@@ -131,70 +102,6 @@ def train(
         with (out / "metrics.jsonl").open("a") as log:
             log.write(json.dumps({"epoch": state.epoch, "loss": loss, "top1": accuracy}) + "\n")
     return state
-
-
-def start(config: ColorTraining, device: torch.device) -> State:
-    """Return an untrained network with its optimizer."""
-    torch.manual_seed(config.seed)
-    network = _build(config, device)
-    average = _build(config, device)
-    average.load_state_dict(network.state_dict())
-    decayed = [weight for weight in network.parameters() if weight.dim() > 1]
-    others = [weight for weight in network.parameters() if weight.dim() <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return State(network, average.eval(), torch.optim.AdamW(groups, config.learning_rate))
-
-
-def _build(config: ColorTraining, device: torch.device) -> ColorNet:
-    network = ColorNet(config.architecture).to(device)
-    # Channels last is what CPU convolutions are fastest with; torch's stubs do not know the call.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
-
-
-def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
-    """Return the checkpoint's state, a new one when there is none."""
-    state = start(config, device)
-    if not path.exists():
-        return state
-    stored = _load(path, device)
-    if _config_dict(stored["config"]) != config:
-        raise InputError(f"{path} was made with another config; name another folder with --out")
-    state.network.load_state_dict(stored["network"])
-    state.average.load_state_dict(stored["average"])
-    state.optimizer.load_state_dict(stored["optimizer"])
-    return replace(state, epoch=stored["epoch"], step=stored["step"])
-
-
-def save(config: ColorTraining, state: State, path: Path) -> None:
-    """Write a checkpoint; a kill in between leaves the one before."""
-    content = {
-        "config": asdict(config),
-        "labels": list(TERMS),
-        "network": state.network.state_dict(),
-        "average": state.average.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "epoch": state.epoch,
-        "step": state.step,
-    }
-    partial = path.with_suffix(".part")
-    torch.save(content, partial)
-    partial.replace(path)
-
-
-def load_network(path: Path) -> tuple[ColorTraining, ColorNet]:
-    """Return a checkpoint's config and averaged network, on the CPU and in inference mode.
-
-    Raises InputError when the file is missing or no checkpoint of this module.
-    """
-    stored = _load(path, torch.device("cpu"))
-    config = _config_dict(stored["config"])
-    network = ColorNet(config.architecture)
-    network.load_state_dict(stored["average"])
-    return config, network.eval()
 
 
 def train_epoch(
@@ -277,23 +184,3 @@ def top1(network: ColorNet, packed: Packed, device: torch.device) -> float:
         guesses = network(images)[OUTPUT].argmax(1).cpu().numpy()
         hits += int((guesses == packed.shares[rows].argmax(1)).sum())
     return hits / max(1, len(packed.rgb))
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Return the number of trained weights and biases."""
-    return sum(weight.numel() for weight in network.parameters())
-
-
-def _load(path: Path, device: torch.device) -> dict[str, Any]:
-    try:
-        stored: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; train one with `edge-tools train color`") from None
-    return stored
-
-
-def _config_dict(stored: dict[str, Any]) -> ColorTraining:
-    """Return the config that `asdict` made the dictionary of."""
-    architecture = ColorArchitecture(**stored["architecture"])
-    augmentation = Augmentation(**stored["augmentation"])
-    return ColorTraining(**stored | {"architecture": architecture, "augmentation": augmentation})
