@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 import msgspec
 import paho.mqtt.client as mqtt
 import yaml
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.broker import EmbeddedBroker
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
@@ -102,7 +103,7 @@ def _daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
 def _subscription(port: int) -> Iterator[SimpleQueue[mqtt.MQTTMessage]]:
     """Yield a queue of all messages of the demo's device."""
     inbox: SimpleQueue[mqtt.MQTTMessage] = SimpleQueue()
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = lambda client, *_: client.subscribe(f"{TOPICS.base}/#", qos=1)
     client.on_message = lambda _client, _data, message: inbox.put(message)
     client.connect("127.0.0.1", port)

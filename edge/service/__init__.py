@@ -38,6 +38,7 @@ from edge.messages import (
     Resume,
     SetThresholds,
     Snapshot,
+    Status,
     Topics,
 )
 from edge.pipeline import Thresholds
@@ -110,9 +111,11 @@ class Service:
         self._spool = stack.enter_context(
             Spool(state_dir / SPOOL_NAME, config.spool, boot_id=self._boot_id)
         )
+        birth = Status(status="online", boot_id=self._boot_id, version=__version__)
         self._publisher = stack.enter_context(
-            Publisher(config.mqtt, self._topics, self._spool, announce=self._announcements)
+            Publisher(config.mqtt, self._topics, self._spool, birth)
         )
+        self._announce()
         self._cameras = stack.enter_context(ExitStack())
         self._open_camera(config)
         logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
@@ -157,7 +160,7 @@ class Service:
                 now_s=time.monotonic(),
                 clock_synced=is_clock_synchronized(),
             )
-            self._spool.put(topic, messages.encode(body))
+            self._publisher.publish_event(topic, messages.encode(body))
         if self._config.publish.detections and result.skipped is None:
             topic = self._topics.camera(self._camera_name, "detections")
             payload = messages.encode(messages.detections_body(result))
@@ -178,7 +181,12 @@ class Service:
     def _tell_camera_state(self, status: CaptureStatus) -> None:
         if (status.state, status.reason) != self._told_state:
             self._told_state = (status.state, status.reason)
-            self._publisher.publish(self._camera_state_message())
+            payload = CameraState(
+                camera=self._camera_name, state=status.state.value, reason=status.reason
+            )
+            topic = self._topics.camera(self._camera_name, "state")
+            message = Message(topic, messages.encode(payload), qos=1, retain=True)
+            self._publisher.publish(message)
 
     def _publish_stats(self) -> None:
         now_s = time.monotonic()
@@ -192,24 +200,22 @@ class Service:
         self._publisher.publish(Message(self._topics.of("stats"), messages.encode(payload)))
         self._notifier.status(
             f"camera {self._camera.status.state}, {payload.frames_per_s:g} frames/s, "
-            f"broker {self._publisher.state}, {payload.spool.waiting} events waiting"
+            f"broker {self._publisher.state[0]}, {payload.spool.waiting} events waiting"
         )
 
-    # What is published, retained, at every connection.
-
-    def _announcements(self) -> list[Message]:
-        found = [self._info_message()]
-        if self._told_state is not None:
-            found.append(self._camera_state_message())
+    def _announce(self) -> None:
+        """Publish what this device is; the publisher says it again at every connection."""
+        self._publisher.publish(self._info_message())
         mqtt = self._config.mqtt
         if mqtt.discovery:
-            labels = self._parts.labels()
-            found.append(
-                discovery_message(
-                    mqtt.discovery_prefix, self._topics, __version__, [self._camera_name], labels
-                )
+            message = discovery_message(
+                mqtt.discovery_prefix,
+                self._topics,
+                __version__,
+                [self._camera_name],
+                self._parts.labels(),
             )
-        return found
+            self._publisher.publish(message)
 
     def _info_message(self) -> Message:
         payload = Info(
@@ -224,20 +230,15 @@ class Service:
         )
         return Message(self._topics.of("info"), messages.encode(payload), qos=1, retain=True)
 
-    def _camera_state_message(self) -> Message:
-        state, reason = self._told_state or (CaptureState.OPENING, "")
-        payload = CameraState(camera=self._camera_name, state=state.value, reason=reason)
-        topic = self._topics.camera(self._camera_name, "state")
-        return Message(topic, messages.encode(payload), qos=1, retain=True)
-
     # Commands and reload; all run in the main loop, between frames.
 
     def _serve_requests(self) -> None:
         if self._reload.is_set():
             self._reload.clear()
             self._reload_by_signal()
-        for request in self._publisher.take_requests():
-            self._publisher.respond(request, self._desk.answer(request.name, request.payload))
+        while (command := self._publisher.take_command()) is not None:
+            answer = self._desk.answer(command.name, command.payload)
+            self._publisher.respond(command, answer)
 
     def _pause(self, command: Pause) -> dict[str, Any]:
         self._check_camera(command.camera)
@@ -296,7 +297,7 @@ class Service:
             self._open_camera(config)
         self._config, self._parts = config, parts
         logging.getLogger().setLevel(config.log.level.upper())
-        self._publisher.announce()
+        self._announce()
         logger.info("service.reloaded path=%s", self._path)
         return {"reloaded": True}
 
