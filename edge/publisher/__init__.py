@@ -1,0 +1,362 @@
+"""Publishes to the broker from a thread of its own; nothing here waits on the network.
+
+Events go through the spool and are sent at QoS 1 until the broker has acknowledged them. Retained
+QoS 1 messages are states, sent again on every connection. All else is of the moment and dropped,
+counted, while there is no connection. Commands come in over a bounded queue.
+
+`protocol: auto` begins with MQTT 5 and falls back to 3.1.1 when the broker refuses it or closes
+the connection before its answer. A refused login is a state of its own, told once and tried again
+slowly: a wrong password does not mend itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from paho.mqtt.enums import MQTTProtocolVersion
+
+from edge.config import MqttConfig
+from edge.errors import ConfigError, PublishError
+from edge.messages import MAX_COMMAND_BYTES, Message, Response, Status, Topics, encode
+from edge.publisher import options
+from edge.publisher.backoff import Backoff
+from edge.publisher.connection import (
+    Connection,
+    ConnectionEndedError,
+    EndKind,
+    Handlers,
+    Incoming,
+    Waker,
+)
+from edge.publisher.event_sender import Delivery, EventQueue, EventSender
+from edge.publisher.outbox import Outbox, Outgoing
+
+__all__ = ["ConnectionState", "Delivery", "EventQueue", "IncomingCommand", "Publisher"]
+
+logger = logging.getLogger(__name__)
+
+MAX_COMMANDS = 32
+# Of the time `close` has, what is kept for saying `offline` after the events.
+_GOODBYE_S = 0.5
+
+
+class ConnectionState(StrEnum):
+    """Where the publisher stands with the broker."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    LOST = "lost"
+    REFUSED = "refused"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingCommand:
+    """A message of `command/<name>`, not decoded; answer it with `Publisher.respond`."""
+
+    name: str
+    payload: bytes
+    response_topic: str | None
+    correlation_data: bytes | None
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Counts since the daemon's start; written by the network thread alone."""
+
+    connects: int = 0
+    refusals: int = 0
+    commands: int = 0
+    commands_refused: int = 0
+
+
+class Publisher:
+    """The connection to the broker; a context manager.
+
+    birth: what is published on `status` when connected; the will is the same, offline.
+    Entering raises ConfigError when a file of the `mqtt` section cannot be used; a broker that
+    is not there is no error but a state.
+    """
+
+    def __init__(
+        self, config: MqttConfig, topics: Topics, events: EventQueue, birth: Status
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._queue = events
+        self._birth = Message(topics.of("status"), encode(birth), qos=1, retain=True)
+        offline = encode(msgspec.structs.replace(birth, status="offline"))
+        self._death = Message(topics.of("status"), offline, qos=1, retain=True)
+        self._identity = options.Identity(topics.base.replace("/", "-"), self._death)
+        self._state = (ConnectionState.CONNECTING, "")
+        self._told = self._state
+        self._counts = _Counts()
+        self._outbox = Outbox()
+        self._events = EventSender(events, topics.of("lost"), config.max_in_flight)
+        self._commands: queue.Queue[IncomingCommand] = queue.Queue(MAX_COMMANDS)
+        self._others: set[int] = set()
+        self._stop = threading.Event()
+        self._close_by_s = self._connected_s = 0.0
+
+    def __enter__(self) -> Self:
+        """Check the files of the config and start the network thread."""
+        options.check(self._config)
+        self._protocol = (
+            MQTTProtocolVersion.MQTTv311
+            if self._config.protocol == "3.1.1"
+            else MQTTProtocolVersion.MQTTv5
+        )
+        self._waker = Waker()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the publisher."""
+        self.close()
+
+    def close(self, timeout_s: float = 3.0) -> None:
+        """Send what can be sent in time, publish `offline`, disconnect, join; idempotent."""
+        if self._stop.is_set():
+            return
+        self._close_by_s = time.monotonic() + timeout_s
+        self._stop.set()
+        self._waker.wake()
+        # A name look-up or a connection attempt in progress cannot be interrupted.
+        self._thread.join(timeout_s + 2 * options.CONNECT_TIMEOUT_S)
+        if self._thread.is_alive():
+            logger.warning("mqtt.not_joined; it is still waiting for the network")
+        else:
+            self._waker.close()
+
+    @property
+    def state(self) -> tuple[ConnectionState, str]:
+        """Return where the publisher stands, and the reason when it is not connected."""
+        return self._state
+
+    def publish(self, message: Message) -> None:
+        """Hand over a message that is no event; never waits.
+
+        Raises PublishError when the network thread has died.
+        """
+        self._check_alive()
+        self._outbox.put(Outgoing(message))
+        self._waker.wake()
+
+    def publish_event(self, topic: str, body: bytes) -> int:
+        """Hand an encoded `EventBody` to the spool and return its seq; never waits.
+
+        Raises PublishError when the network thread or the spool's writer has died.
+        """
+        self._check_alive()
+        seq = self._queue.put(topic, body)
+        self._waker.wake()
+        return seq
+
+    def take_command(self) -> IncomingCommand | None:
+        """Return the next command, None when there is none."""
+        try:
+            return self._commands.get_nowait()
+        except queue.Empty:
+            return None
+
+    def respond(self, command: IncomingCommand, response: Response) -> None:
+        """Answer a command, where MQTT 5 asked for it or else on `response/<name>`."""
+        topic = command.response_topic or ""
+        is_usable = topic and "#" not in topic and "+" not in topic
+        # An answer must never be a command.
+        if not is_usable or topic.startswith(self._topics.command("")):
+            topic = self._topics.response(command.name)
+        message = Message(topic, encode(response), qos=1)
+        self._outbox.put(Outgoing(message, command.correlation_data))
+        self._waker.wake()
+
+    def take_deliveries(self) -> list[Delivery]:
+        """Return stamps of the events acknowledged since the last call, 1000 at most."""
+        return self._events.take_deliveries()
+
+    def counters(self) -> dict[str, int | float | str]:
+        """Return the counters for `stats`."""
+        state, reason = self._state
+        counts, sender = self._counts, self._events.counts
+        return {
+            "state": f"{state}: {reason}" if reason else str(state),
+            "connects": counts.connects,
+            "refusals": counts.refusals,
+            "sent": sender.sent,
+            "sent_again": sender.sent_again,
+            "acknowledged": sender.acknowledged,
+            "rejected": sender.rejected,
+            "in_flight": self._events.in_flight,
+            "dropped": self._outbox.dropped,
+            "commands": counts.commands,
+            "commands_refused": counts.commands_refused,
+            "ack_ms_p50": round(self._events.latency_ms(0.5), 2),
+            "ack_ms_p95": round(self._events.latency_ms(0.95), 2),
+        }
+
+    def _check_alive(self) -> None:
+        if not self._thread.is_alive() and not self._stop.is_set():
+            raise PublishError("the MQTT thread died, see the log above; restart the daemon")
+
+    # What follows runs in the network thread.
+
+    def _run(self) -> None:
+        backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
+        while not self._stop.is_set():
+            end = self._hold_connection()
+            if end is not None and not self._stop.is_set():
+                self._stop.wait(self._delay_s(end, backoff))
+        self._set_state(ConnectionState.CLOSED, "")
+
+    def _hold_connection(self) -> ConnectionEndedError | None:
+        """Connect and serve until the connection ends, or until `close`, which gives None."""
+        connection = None
+        handlers = Handlers(self._on_acknowledged, self._on_received, self._on_no_subscription)
+        try:
+            connection = Connection(self._config, self._identity, self._protocol, handlers)
+            connection.open(self._waker, self._stop.is_set)
+            self._begin(connection)
+            while not self._stop.is_set():
+                self._feed(connection)
+                connection.pump(self._waker, 1.0)
+                self._events.settle()
+            self._say_goodbye(connection)
+        except ConnectionEndedError as error:
+            return error
+        except ConfigError as error:
+            return ConnectionEndedError(EndKind.REFUSED, str(error))
+        finally:
+            self._events.settle()
+            self._outbox.close()
+            if connection is not None:
+                connection.abort()
+        return None
+
+    def _begin(self, connection: Connection) -> None:
+        self._counts.connects += 1
+        self._connected_s = time.monotonic()
+        self._set_state(ConnectionState.CONNECTED, f"MQTT {connection.protocol_name}")
+        self._others = {connection.publish(self._birth)}
+        connection.subscribe(self._topics.command("+"))
+        if self._config.discovery:
+            connection.subscribe(f"{self._config.discovery_prefix}/status")
+        self._outbox.open()
+        self._events.begin()
+
+    def _feed(self, connection: Connection) -> bool:
+        """Send what the broker and the socket take; return whether more is left or under way."""
+        while not connection.is_congested:
+            if len(self._others) + self._events.in_flight >= connection.window:
+                return True
+            outgoing = self._outbox.take()
+            if outgoing is None:
+                break
+            message_id = connection.publish(outgoing.message, outgoing.correlation_data)
+            if outgoing.message.qos:
+                self._others.add(message_id)
+        room = connection.window - len(self._others)
+        return self._events.feed(connection, room) or bool(self._others) or connection.is_congested
+
+    def _say_goodbye(self, connection: Connection) -> None:
+        """Send what is left, then `offline`, then disconnect, all within the time of `close`."""
+        flush_by_s = self._close_by_s - _GOODBYE_S
+        while self._feed(connection) and time.monotonic() < flush_by_s:
+            connection.pump(self._waker, min(0.1, _GOODBYE_S))
+            self._events.settle()
+        farewell = connection.publish(self._death)
+        self._others.add(farewell)
+        while farewell in self._others and time.monotonic() < self._close_by_s:
+            connection.pump(self._waker, 0.1)
+        connection.close()
+
+    def _delay_s(self, end: ConnectionEndedError, backoff: Backoff) -> float:
+        """Note why the connection ended; return how long to wait before the next attempt."""
+        is_auto = self._config.protocol == "auto"
+        is_lost = self._state[0] is ConnectionState.CONNECTED
+        if is_auto and end.kind is EndKind.UNSUPPORTED:
+            if self._protocol is MQTTProtocolVersion.MQTTv5:
+                self._protocol = MQTTProtocolVersion.MQTTv311
+                return 0.0
+            self._protocol = MQTTProtocolVersion.MQTTv5
+        elif is_auto and is_lost:
+            self._protocol = MQTTProtocolVersion.MQTTv5  # the broker may return as a newer one
+        if end.kind is EndKind.REFUSED:
+            self._counts.refusals += 1
+            self._set_state(ConnectionState.REFUSED, end.reason)
+            return backoff.refused()
+        self._set_state(ConnectionState.LOST, end.reason)
+        return backoff.failed(time.monotonic() - self._connected_s if is_lost else 0.0)
+
+    def _set_state(self, state: ConnectionState, reason: str) -> None:
+        """Change the state; log it when it is not what was logged last."""
+        self._state = (state, reason)
+        if self._state == self._told:
+            return
+        self._told = self._state
+        where = f"{self._config.host}:{self._config.port}"
+        if state is ConnectionState.CONNECTED:
+            logger.info("mqtt.connected broker=%s protocol=%s", where, reason)
+        elif state is ConnectionState.REFUSED:
+            logger.error(
+                "mqtt.refused broker=%s reason=%s; correct the mqtt section, retry_s=%.0f",
+                where,
+                reason,
+                self._config.retry_max_s,
+            )
+        elif state is ConnectionState.LOST:
+            logger.warning("mqtt.lost broker=%s reason=%s; events wait in the spool", where, reason)
+
+    def _on_acknowledged(self, message_id: int, reason: int) -> None:
+        if not self._events.acknowledged(message_id, reason):
+            self._others.discard(message_id)
+
+    def _on_received(self, incoming: Incoming) -> None:
+        if incoming.topic == f"{self._config.discovery_prefix}/status":
+            if incoming.payload == b"online":
+                self._outbox.send_again(self._config.discovery_prefix)
+            return
+        name = incoming.topic.removeprefix(self._topics.command(""))
+        command = IncomingCommand(
+            name, incoming.payload, incoming.response_topic, incoming.correlation_data
+        )
+        fault = self._refusal(incoming)
+        if fault is None:
+            try:
+                self._commands.put_nowait(command)
+            except queue.Full:
+                fault = f"command {name}: {MAX_COMMANDS} commands wait already; ask later"
+        if fault is None:
+            self._counts.commands += 1
+        else:
+            self._counts.commands_refused += 1
+            self.respond(command, Response(status="error", error=fault))
+
+    def _refusal(self, incoming: Incoming) -> str | None:
+        """Return why a command is not even decoded, None when it is."""
+        if len(incoming.payload) > MAX_COMMAND_BYTES:
+            return f"payload over {MAX_COMMAND_BYTES} bytes; send less"
+        if incoming.retain:
+            # It would come again on every connection.
+            return "a retained command is not obeyed; publish it without retain"
+        return None
+
+    def _on_no_subscription(self, topic: str, reason: str) -> None:
+        logger.error(
+            "mqtt.subscription_refused topic=%s reason=%s; allow this user to read it",
+            topic,
+            reason,
+        )

@@ -1,0 +1,303 @@
+"""One connection to the broker, from CONNECT to its end; used by the network thread alone.
+
+Method: paho's client is driven by our own poll, so that everything around MQTT happens in one
+thread and nothing needs a lock. A connection is never used again after its end: the spool, not
+paho, knows what must be sent again.
+"""
+
+from __future__ import annotations
+
+import enum
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.config import MqttConfig
+from edge.messages import Message
+from edge.publisher import options
+
+CONNACK_TIMEOUT_S = 10.0
+# paho must look at its keep-alive timers about once a second.
+_TICK_S = 1.0
+_UNSUPPORTED_PROTOCOL = 132
+# MQTT 5.0 section 3.2.2.2: unspecified error, unavailable, busy, rate exceeded: these pass.
+_PASSING_REASONS = frozenset({128, 136, 137, 159})
+_MAX_WINDOW = 65_535
+
+
+class EndKind(enum.Enum):
+    """Why a connection ended, as far as the next attempt depends on it."""
+
+    LOST = "lost"
+    REFUSED = "refused"
+    UNSUPPORTED = "unsupported"
+
+
+class ConnectionEndedError(Exception):
+    """The connection could not be made or is gone."""
+
+    def __init__(self, kind: EndKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message of a topic that was subscribed to; the last two are MQTT 5's, else None."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    response_topic: str | None
+    correlation_data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Called from within `pump`; they must not use the connection.
+
+    acknowledged: message id and MQTT 5 reason code (0 or 16 = good) of a QoS 1 publication.
+    received: a delivered message.
+    subscription_refused: topic filter and reason.
+    """
+
+    acknowledged: Callable[[int, int], None]
+    received: Callable[[Incoming], None]
+    subscription_refused: Callable[[str, str], None]
+
+
+class Waker:
+    """Ends a `pump` from another thread."""
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)  # noqa: FBT003 - the socket API
+        self._sender.setblocking(False)  # noqa: FBT003
+
+    def fileno(self) -> int:
+        """Return what to poll."""
+        return self._receiver.fileno()
+
+    def wake(self) -> None:
+        """End the present pump, or the next one at once."""
+        try:
+            self._sender.send(b"\0")
+        except BlockingIOError:
+            pass  # it is already awake many times over
+        except OSError:
+            pass  # closed
+
+    def clear(self) -> None:
+        """Forget all calls of `wake` so far."""
+        try:
+            while self._receiver.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Release both ends."""
+        self._receiver.close()
+        self._sender.close()
+
+
+class Connection:
+    """An open connection. `open` must come first, `close` last.
+
+    window: QoS 1 publications the broker takes at once.
+    max_packet_bytes: largest packet the broker takes, None = no limit given.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        identity: options.Identity,
+        protocol: MQTTProtocolVersion,
+        handlers: Handlers,
+    ) -> None:
+        self._config = config
+        self._handlers = handlers
+        self._end: ConnectionEndedError | None = None
+        self._is_open = False
+        self._subscriptions: dict[int, str] = {}
+        self.window = _MAX_WINDOW
+        self.max_packet_bytes: int | None = None
+        self._client = options.make_client(config, identity, protocol)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        self._client.on_subscribe = self._on_subscribe
+
+    def open(self, waker: Waker, is_stopping: Callable[[], bool]) -> None:
+        """Return when the broker has accepted the connection.
+
+        Raises ConnectionEndedError.
+        """
+        where = f"{self._config.host}:{self._config.port}"
+        try:
+            options.connect(self._client, self._config)
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectionEndedError(
+                EndKind.REFUSED, f"certificate of {where}: {error.verify_message}"
+            ) from None
+        except ssl.SSLError as error:
+            raise ConnectionEndedError(
+                EndKind.REFUSED, f"TLS with {where}: {error.reason or error}"
+            ) from None
+        except OSError as error:
+            raise ConnectionEndedError(
+                EndKind.LOST, f"{where}: {error.strerror or error}"
+            ) from None
+        deadline_s = time.monotonic() + CONNACK_TIMEOUT_S
+        while not self._is_open:
+            if time.monotonic() > deadline_s or is_stopping():
+                raise ConnectionEndedError(EndKind.LOST, f"{where}: no answer to CONNECT")
+            self.pump(waker, _TICK_S)
+
+    def pump(self, waker: Waker, timeout_s: float) -> None:
+        """Wait for the network, the waker or the time, and do what the network asks for.
+
+        Raises ConnectionEndedError when the connection is gone.
+        """
+        connected = self._client.socket()
+        if connected is not None:
+            readable, writable = self._wait(connected, waker, min(timeout_s, _TICK_S))
+            if readable:
+                self._client.loop_read()
+            if writable and self._client.socket() is not None:
+                self._client.loop_write()
+            if self._client.socket() is not None:
+                self._client.loop_misc()
+        self._raise_if_ended()
+
+    def publish(self, message: Message, correlation_data: bytes | None = None) -> int:
+        """Send a message and return its id; what the socket does not take now is sent by `pump`.
+
+        Raises ValueError for a topic nobody may publish to.
+        """
+        properties = None
+        if correlation_data is not None and self._client.protocol == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation_data
+        return self._client.publish(
+            message.topic, message.payload, message.qos, message.retain, properties
+        ).mid
+
+    def subscribe(self, topic: str) -> None:
+        """Ask for a topic filter at QoS 1."""
+        _, message_id = self._client.subscribe(topic, qos=1)
+        if message_id is not None:
+            self._subscriptions[message_id] = topic
+
+    @property
+    def is_congested(self) -> bool:
+        """Return whether the socket has not yet taken all that was published."""
+        return self._client.want_write()
+
+    @property
+    def protocol_name(self) -> str:
+        """Return `5` or `3.1.1`."""
+        return "5" if self._client.protocol == MQTTProtocolVersion.MQTTv5 else "3.1.1"
+
+    def close(self) -> None:
+        """Say goodbye, so that the broker does not send the will, and close."""
+        for clear in ("on_disconnect", "on_publish", "on_message"):
+            setattr(self._client, clear, None)
+        self._client.disconnect()
+        self.abort()
+
+    def abort(self) -> None:
+        """Close without a goodbye: the broker sends the will."""
+        connected = self._client.socket()
+        if connected is not None:
+            connected.close()
+
+    def _wait(
+        self, connected: mqtt.SocketLike, waker: Waker, timeout_s: float
+    ) -> tuple[bool, bool]:
+        """Return whether the socket can be read and written; the waker only ends the wait."""
+        wanted = select.POLLIN | (select.POLLOUT if self._client.want_write() else 0)
+        poll = select.poll()
+        poll.register(connected.fileno(), wanted)
+        poll.register(waker.fileno(), select.POLLIN)
+        # TLS may hold decrypted bytes that the kernel's socket knows nothing of.
+        is_buffered = isinstance(connected, ssl.SSLSocket) and connected.pending() > 0
+        ready = dict(poll.poll(0 if is_buffered else timeout_s * 1000))
+        if waker.fileno() in ready:
+            waker.clear()
+        state = ready.get(connected.fileno(), 0)
+        return is_buffered or bool(state & ~select.POLLOUT), bool(state & select.POLLOUT)
+
+    def _raise_if_ended(self) -> None:
+        if self._end is not None:
+            raise self._end
+        if self._client.socket() is None:
+            raise ConnectionEndedError(EndKind.LOST, "connection closed")
+
+    def _on_connect(
+        self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        if not reason.is_failure:
+            self._is_open = True
+            self.window = getattr(properties, "ReceiveMaximum", _MAX_WINDOW)
+            self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+            return
+        kind = EndKind.LOST if reason.value in _PASSING_REASONS else EndKind.REFUSED
+        if reason.value == _UNSUPPORTED_PROTOCOL:
+            kind = EndKind.UNSUPPORTED
+        self._end = ConnectionEndedError(kind, str(reason).lower())
+
+    def _on_disconnect(
+        self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any
+    ) -> None:
+        if self._end is not None:
+            return
+        told = str(reason).lower() if flags.is_disconnect_packet_from_server else ""
+        if self._is_open:
+            self._end = ConnectionEndedError(EndKind.LOST, told or f"connection lost ({reason})")
+        else:
+            # A broker older than MQTT 5 may close instead of naming the reason.
+            self._end = ConnectionEndedError(
+                EndKind.UNSUPPORTED,
+                "closed before its answer; is it an MQTT port, and is TLS set as there?",
+            )
+
+    def _on_publish(
+        self, _client: Any, _data: Any, message_id: int, reason: ReasonCode, _properties: Any
+    ) -> None:
+        self._handlers.acknowledged(message_id, int(reason.value))
+
+    def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # MQTT-1.5.4-1 forbids it; a broker should not let it through
+            return
+        self._handlers.received(
+            Incoming(
+                topic,
+                bytes(message.payload),
+                message.retain,
+                getattr(message.properties, "ResponseTopic", None),
+                getattr(message.properties, "CorrelationData", None),
+            )
+        )
+
+    def _on_subscribe(
+        self, _client: Any, _data: Any, message_id: int, reasons: Any, _properties: Any
+    ) -> None:
+        topic = self._subscriptions.pop(message_id, "")
+        for reason in reasons:
+            if reason.is_failure:
+                self._handlers.subscription_refused(topic, str(reason).lower())

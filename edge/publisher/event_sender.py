@@ -1,0 +1,278 @@
+"""Sends the spool's events in order, with a bounded number under way, and deletes what arrived.
+
+Used by the network thread alone, but for `take_deliveries` and `latency_ms`. Each connection
+begins with the oldest event that is not acknowledged. An event is historical when it was in the
+spool before the connection was made, which holds for every one that is sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.messages import LostRange, Message, SpooledEvent, encode, stamp_event
+from edge.publisher.connection import Connection, ConnectionEndedError, EndKind
+
+logger = logging.getLogger(__name__)
+
+# After the broker turned an event away, for want of a right or of room, it is asked again.
+REJECTED_RETRY_S = 30.0
+LOST_CHECK_S = 1.0
+# A broker that answers pings but acknowledges nothing is connected to anew.
+ACK_TIMEOUT_S = 60.0
+_PAGE = 100
+_PACKET_OVERHEAD_BYTES = 32
+# MQTT 5.0 section 3.4.2.1: these would come again for the same message.
+_HOPELESS_REASONS = frozenset({144, 149, 153})  # topic name, packet too large, payload format
+
+
+class EventQueue(Protocol):
+    """What the publisher needs of the spool."""
+
+    def put(self, topic: str, body: bytes) -> int:
+        """Queue an event and return its seq."""
+
+    def pending(self, after_row: int = 0, limit: int = 100) -> list[SpooledEvent]:
+        """Return unacknowledged events with larger rows, oldest first."""
+
+    def acknowledge(self, rows: Iterable[int]) -> None:
+        """Remove delivered events."""
+
+    def lost(self) -> dict[int, LostRange]:
+        """Return the lost ranges not yet acknowledged."""
+
+    def acknowledge_lost(self, loss_id: int) -> None:
+        """Remove a lost range."""
+
+    def last_row(self) -> int:
+        """Return the row of the newest event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event that arrived at the broker; monotonic seconds.
+
+    put_mono_s means nothing for an event of another boot; those are historical.
+    """
+
+    boot_id: str
+    seq: int
+    historical: bool
+    put_mono_s: float
+    sent_mono_s: float
+    acknowledged_mono_s: float
+
+
+@dataclass(slots=True)
+class SenderCounts:
+    """Counts since the daemon's start; written by the network thread alone.
+
+    sent: publications of events; sent_again: of those, historical ones.
+    rejected: events the broker turned away.
+    """
+
+    sent: int = 0
+    sent_again: int = 0
+    acknowledged: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    event: SpooledEvent
+    historical: bool
+    sent_mono_s: float
+
+
+class EventSender:
+    """The stream of events to the broker.
+
+    lost_topic: where lost ranges are published.
+    """
+
+    def __init__(self, queue: EventQueue, lost_topic: str, max_in_flight: int) -> None:
+        self._queue = queue
+        self._lost_topic = lost_topic
+        self._max_in_flight = max_in_flight
+        self.counts = SenderCounts()
+        self._next: deque[SpooledEvent] = deque()
+        self._last_row = self._historical_row = 0
+        self._under_way: dict[int, _UnderWay] = {}
+        self._losses_under_way: dict[int, int] = {}
+        self._arrived: list[int] = []
+        self._blocked_until_s: float | None = None
+        self._lost_check_s = 0.0
+        self._lock = threading.Lock()
+        self._deliveries: deque[Delivery] = deque(maxlen=1000)
+        self._latencies_ms: deque[float] = deque(maxlen=256)
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many QoS 1 publications await their acknowledgement."""
+        return len(self._under_way) + len(self._losses_under_way)
+
+    def begin(self) -> None:
+        """Start again at the oldest event; call it on every connection."""
+        self._next.clear()
+        self._under_way.clear()
+        self._losses_under_way.clear()
+        self._last_row = 0
+        self._historical_row = self._queue.last_row()
+        self._blocked_until_s = None
+        self._lost_check_s = 0.0
+
+    def feed(self, connection: Connection, room: int) -> bool:
+        """Send what fits; return whether anything is left to send or under way.
+
+        room: QoS 1 publications the broker still takes.
+        Raises ConnectionEndedError when the oldest event under way is not acknowledged in time.
+        """
+        now_s = time.monotonic()
+        oldest = next(iter(self._under_way.values()), None)
+        if oldest is not None and now_s - oldest.sent_mono_s > ACK_TIMEOUT_S:
+            raise ConnectionEndedError(EndKind.LOST, f"no acknowledgement in {ACK_TIMEOUT_S:.0f} s")
+        if self._blocked_until_s is not None and not self._unblock(now_s):
+            return True
+        if now_s >= self._lost_check_s:
+            self._lost_check_s = now_s + LOST_CHECK_S
+            self._send_lost(connection)
+        room = min(room, self._max_in_flight) - self.in_flight
+        while room > 0 and not connection.is_congested:
+            event = self._take()
+            if event is None:
+                break
+            room -= self._send(connection, event)
+        return self.in_flight > 0 or self._peek() is not None
+
+    def acknowledged(self, message_id: int, reason: int) -> bool:
+        """Take the broker's answer; return whether the message was one of ours."""
+        loss_id = self._losses_under_way.pop(message_id, None)
+        if loss_id is not None:
+            if reason < 128:
+                self._queue.acknowledge_lost(loss_id)
+            return True
+        sent = self._under_way.pop(message_id, None)
+        if sent is None:
+            return False
+        if reason >= 128:
+            self._reject(sent.event, reason)
+        else:
+            self._deliver(sent)
+        return True
+
+    def settle(self) -> None:
+        """Remove from the spool what arrived since the last call."""
+        if self._arrived:
+            arrived, self._arrived = self._arrived, []
+            self._queue.acknowledge(arrived)
+
+    def take_deliveries(self) -> list[Delivery]:
+        """Return the deliveries since the last call, the newest 1000 at most; any thread."""
+        with self._lock:
+            deliveries = list(self._deliveries)
+            self._deliveries.clear()
+        return deliveries
+
+    def latency_ms(self, quantile: float) -> float:
+        """Return a quantile of hand-over to acknowledgement of the last 256 events; any thread.
+
+        Only events that met an open connection count; 0 when there is none.
+        """
+        with self._lock:
+            ordered = sorted(self._latencies_ms)
+        return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else 0.0
+
+    def _peek(self) -> SpooledEvent | None:
+        if not self._next:
+            self._next.extend(self._queue.pending(self._last_row, _PAGE))
+        return self._next[0] if self._next else None
+
+    def _take(self) -> SpooledEvent | None:
+        event = self._peek()
+        if event is not None:
+            self._next.popleft()
+            self._last_row = event.row
+        return event
+
+    def _send(self, connection: Connection, event: SpooledEvent) -> int:
+        """Publish one event; return how many are under way for it: 1, or 0 when it can never be."""
+        historical = event.row <= self._historical_row
+        payload = stamp_event(
+            event.body,
+            seq=event.seq,
+            boot_id=event.boot_id,
+            historical=historical,
+            published_s=time.time(),
+        )
+        limit = connection.max_packet_bytes
+        size = len(payload) + len(event.topic.encode()) + _PACKET_OVERHEAD_BYTES
+        if limit is not None and size > limit:
+            self._reject(event, 149)
+            return 0
+        message_id = connection.publish(Message(event.topic, payload, qos=1))
+        self._under_way[message_id] = _UnderWay(event, historical, time.monotonic())
+        self.counts.sent += 1
+        self.counts.sent_again += historical
+        return 1
+
+    def _send_lost(self, connection: Connection) -> None:
+        for loss_id, lost in self._queue.lost().items():
+            if loss_id not in self._losses_under_way.values():
+                message_id = connection.publish(Message(self._lost_topic, encode(lost), qos=1))
+                self._losses_under_way[message_id] = loss_id
+
+    def _deliver(self, sent: _UnderWay) -> None:
+        event, now_s = sent.event, time.monotonic()
+        self._arrived.append(event.row)
+        self.counts.acknowledged += 1
+        with self._lock:
+            self._deliveries.append(
+                Delivery(
+                    event.boot_id,
+                    event.seq,
+                    sent.historical,
+                    event.put_mono_s,
+                    sent.sent_mono_s,
+                    now_s,
+                )
+            )
+            if not sent.historical:
+                self._latencies_ms.append(1000 * (now_s - event.put_mono_s))
+
+    def _reject(self, event: SpooledEvent, reason: int) -> None:
+        """Drop an event that can never be taken; wait with all others."""
+        self.counts.rejected += 1
+        if reason in _HOPELESS_REASONS:
+            logger.error(
+                "mqtt.event_dropped boot_id=%s seq=%d reason=%d; the broker can never take it",
+                event.boot_id,
+                event.seq,
+                reason,
+            )
+            self._arrived.append(event.row)
+            return
+        if self._blocked_until_s is None:
+            logger.error(
+                "mqtt.event_rejected topic=%s reason=%d retry_s=%.0f; "
+                "allow this user to publish there",
+                event.topic,
+                reason,
+                REJECTED_RETRY_S,
+            )
+        self._blocked_until_s = time.monotonic() + REJECTED_RETRY_S
+
+    def _unblock(self, now_s: float) -> bool:
+        """Start again at the oldest event when the pause after a rejection is over."""
+        if self._blocked_until_s is None or now_s < self._blocked_until_s or self.in_flight:
+            return False
+        self.settle()
+        newest_sent = self._last_row
+        historical_row = self._historical_row
+        self.begin()
+        self._historical_row = max(newest_sent, historical_row)
+        return True

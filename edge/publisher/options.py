@@ -1,0 +1,148 @@
+"""How one paho client is made from the `mqtt` section: login, TLS, will, protocol.
+
+Everything is read anew for each attempt to connect, so a changed password or certificate needs no
+restart. Secrets stay in here: no log, error or topic shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge.config import MqttConfig
+from edge.errors import ConfigError
+from edge.messages import Message
+
+PASSWORD_VARIABLE = "EDGE_MQTT_PASSWORD"  # noqa: S105 - a variable's name
+CREDENTIAL_NAME = "mqtt-password"
+CONNECT_TIMEOUT_S = 5.0
+# A broker sends us commands of at most 16 KiB; what is a little larger is answered, not dropped.
+MAX_INCOMING_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who connects, and what the broker says when the connection dies."""
+
+    client_id: str
+    will: Message
+
+
+def make_client(
+    config: MqttConfig,
+    identity: Identity,
+    protocol: MQTTProtocolVersion,
+    environment: Mapping[str, str] = os.environ,
+) -> mqtt.Client:
+    """Return a client that is ready to `connect`, with a clean session.
+
+    It never reconnects by itself and sends what it is given at once.
+    Raises ConfigError when a file named in the config cannot be used.
+    """
+    client = mqtt.Client(
+        CallbackAPIVersion.VERSION2,
+        identity.client_id,
+        protocol=protocol,
+        reconnect_on_failure=False,
+    )
+    client.connect_timeout = CONNECT_TIMEOUT_S
+    client.max_inflight_messages_set(0)  # the window is the publisher's
+    will = identity.will
+    client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
+    if config.username is not None:
+        client.username_pw_set(config.username, read_password(config, environment))
+    context = make_tls(config)
+    if context is not None:
+        client.tls_set_context(context)
+    return client
+
+
+def connect(client: mqtt.Client, config: MqttConfig) -> None:
+    """Open the connection and send CONNECT; blocks for at most a few CONNECT_TIMEOUT_S.
+
+    Raises OSError, of which ssl.SSLError is one.
+    """
+    if client.protocol == MQTTProtocolVersion.MQTTv5:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = MAX_INCOMING_BYTES
+        client.connect(
+            config.host, config.port, config.keepalive_s, clean_start=True, properties=properties
+        )
+    else:
+        client.connect(config.host, config.port, config.keepalive_s)
+
+
+def check(config: MqttConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise ConfigError when a file of the `mqtt` section cannot be used."""
+    if config.password_file and config.username is None:
+        raise ConfigError("mqtt.password_file is given without mqtt.username; give both")
+    if config.username is not None:
+        read_password(config, environment)
+    make_tls(config)
+
+
+def read_password(config: MqttConfig, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the password, None when there is none.
+
+    From password_file, else the variable EDGE_MQTT_PASSWORD, else systemd's credential.
+    Raises ConfigError when the file cannot be read or is empty.
+    """
+    if config.password_file is not None:
+        return _first_line(Path(config.password_file), "mqtt.password_file")
+    if PASSWORD_VARIABLE in environment:
+        return environment[PASSWORD_VARIABLE]
+    if "CREDENTIALS_DIRECTORY" in environment:
+        path = Path(environment["CREDENTIALS_DIRECTORY"]) / CREDENTIAL_NAME
+        return _first_line(path, f"credential {CREDENTIAL_NAME}") if path.exists() else None
+    return None
+
+
+def make_tls(config: MqttConfig) -> ssl.SSLContext | None:
+    """Return the TLS context, None when the section asks for none; certificates are verified.
+
+    Raises ConfigError when a file cannot be read or is no PEM of its kind.
+    """
+    if not (config.tls or config.ca_file or config.cert_file):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"mqtt.ca_file {config.ca_file}: {_why(error)}; name a PEM file of the authority"
+        ) from None
+    if config.cert_file:
+        try:
+            # The empty password keeps OpenSSL from asking a terminal for that of a locked key.
+            context.load_cert_chain(config.cert_file, config.key_file, password="")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"mqtt.cert_file {config.cert_file} with key_file {config.key_file}: "
+                f"{_why(error)}; name a certificate and its unencrypted key, both PEM"
+            ) from None
+    return context
+
+
+def _first_line(path: Path, name: str) -> str:
+    try:
+        line = path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except OSError as error:
+        raise ConfigError(f"{name} {path}: {error.strerror}; name a readable file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name} {path}: not UTF-8; write the password as text") from None
+    if not line:
+        raise ConfigError(f"{name} {path}: its first line is empty; write the password there")
+    return line
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).lower().replace("_", " ")
+    return getattr(error, "strerror", None) or str(error)

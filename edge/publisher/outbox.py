@@ -1,0 +1,91 @@
+"""What other threads gave to the network thread, beside events.
+
+Retained QoS 1 messages are a state: the newest of each topic is kept and sent on every connection.
+All others are of the moment: without a connection, or when too many wait, they are dropped and
+counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from edge.messages import Message
+
+MAX_MESSAGES = 256
+MAX_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message and, for an answer by MQTT 5, what the asker knows it by."""
+
+    message: Message
+    correlation_data: bytes | None = None
+
+
+class Outbox:
+    """A bounded queue of messages of the moment, and the newest state of each retained topic."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_open = False
+        self._queue: deque[Outgoing] = deque()
+        self._queue_bytes = 0
+        self._retained: dict[str, Message] = {}
+        self._unsent: dict[str, Message] = {}
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Return how many messages of the moment were not sent."""
+        with self._lock:
+            return self._dropped
+
+    def put(self, outgoing: Outgoing) -> None:
+        """Take a message; never waits. When full, the oldest ones of the moment are dropped."""
+        message = outgoing.message
+        with self._lock:
+            if message.retain and message.qos > 0:
+                self._retained[message.topic] = self._unsent[message.topic] = message
+                return
+            if not self._is_open:
+                self._dropped += 1
+                return
+            self._queue.append(outgoing)
+            self._queue_bytes += len(message.payload)
+            while len(self._queue) > MAX_MESSAGES or self._queue_bytes > MAX_BYTES:
+                self._queue_bytes -= len(self._queue.popleft().message.payload)
+                self._dropped += 1
+
+    def take(self) -> Outgoing | None:
+        """Return the next message to send, states first; None when there is none."""
+        with self._lock:
+            if self._unsent:
+                return Outgoing(self._unsent.pop(next(iter(self._unsent))))
+            if not self._queue:
+                return None
+            outgoing = self._queue.popleft()
+            self._queue_bytes -= len(outgoing.message.payload)
+            return outgoing
+
+    def open(self) -> None:
+        """Begin to take messages of the moment; all states are to be sent again."""
+        with self._lock:
+            self._is_open = True
+            self._unsent = dict(self._retained)
+
+    def close(self) -> None:
+        """Drop what waits, but for the states."""
+        with self._lock:
+            self._is_open = False
+            self._dropped += len(self._queue)
+            self._queue.clear()
+            self._queue_bytes = 0
+
+    def send_again(self, prefix: str) -> None:
+        """Send all states under a topic prefix again."""
+        with self._lock:
+            found = {t: m for t, m in self._retained.items() if t.startswith(f"{prefix}/")}
+            self._unsent.update(found)

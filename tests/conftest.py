@@ -1,0 +1,35 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosquitto import Mosquitto, Subscriber, find_mosquitto
+
+
+@pytest.fixture(scope="session")
+def mosquitto_program() -> str:
+    """The path of the real broker; tests that need it are skipped without."""
+    program = find_mosquitto()
+    if program is None:
+        pytest.skip("mosquitto is not installed: apt install mosquitto")
+    return program
+
+
+@pytest.fixture
+def mosquitto(mosquitto_program: str, tmp_path: Path) -> Iterator[Mosquitto]:
+    """A running broker that anybody may use, without memory of its own."""
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    with Mosquitto(folder) as broker:
+        yield broker
+
+
+@pytest.fixture
+def subscriber(mosquitto: Mosquitto) -> Iterator[Subscriber]:
+    """A client that records all that the broker delivers."""
+    with Subscriber(mosquitto.port) as subscriber:
+        yield subscriber
