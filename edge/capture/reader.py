@@ -133,6 +133,7 @@ class Reader:
         """Deliver a source's images; None at the end of a file that begins again."""
         delivered = 0
         while not self._stop.is_set():
+            began_s = time.monotonic()
             self._expect_within(self._config.read_timeout_s)
             try:
                 bgr = source.read()
@@ -140,7 +141,9 @@ class Reader:
                 self._on_bad()
                 continue
             self._overdue_s = math.inf
-            if bgr is None:
+            # After its time-out ffmpeg hands out, one a call, frames it had kept back: old ones.
+            is_late = time.monotonic() - began_s >= self._config.read_timeout_s
+            if bgr is None or (source.is_live and is_late):
                 return self._at_end(source, delivered)
             position_s = 0.0 if source.is_live else pace.wait(source.fps)
             if not self._stop.is_set():
