@@ -72,7 +72,8 @@ def _write_config(folder: Path, args: argparse.Namespace, port: int) -> Path:
     content = {
         "device": TOPICS.device,
         "state_dir": str(folder),
-        "mqtt": {"host": "127.0.0.1", "port": port},
+        # amqtt leaves an MQTT 5 CONNECT unanswered, so `auto` would wait for its time-out first.
+        "mqtt": {"host": "127.0.0.1", "port": port, "protocol": "3.1.1"},
         "budget": {"frame_ms": args.budget_ms},
         "cameras": {CAMERA: {"source": args.source}},
         "publish": {"stats_interval_s": 2.0},
