@@ -12,17 +12,23 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+# They end with `$(?!\n)` because Python's `$` alone lets a trailing newline through.
+NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
+PREFIX_PATTERN = r"^[A-Za-z0-9_/-]{1,128}$(?!\n)"
+TEXT_PATTERN = r"^[^\x00]+$"  # no system call takes a NUL
+
 Share = Annotated[float, Meta(ge=0, le=1)]
-Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Count = Annotated[int, Meta(ge=1)]
-Pixels = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+Pixels = Annotated[int, Meta(ge=0, le=100_000)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Name = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Letters, digits, _ and -; used in topics"),
+    Meta(pattern=NAME_PATTERN, description="Letters, digits, _ and -; used in topics"),
 ]
+Prefix = Annotated[str, Meta(pattern=PREFIX_PATTERN)]
+Text = Annotated[str, Meta(pattern=TEXT_PATTERN)]
 PointConfig = tuple[Share, Share]
 PolygonConfig = Annotated[tuple[PointConfig, ...], Meta(min_length=3)]
 
@@ -47,22 +53,22 @@ class MqttConfig(Section, frozen=True, kw_only=True):
     discovery: publish Home Assistant discovery under `discovery_prefix`.
     """
 
-    host: str = "localhost"
+    host: Text = "localhost"
     port: Port = 1883
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    username: str | None = None
-    password_file: str | None = None
+    username: Text | None = None
+    password_file: Text | None = None
     tls: bool = False
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
+    ca_file: Text | None = None
+    cert_file: Text | None = None
+    key_file: Text | None = None
     keepalive_s: Annotated[int, Meta(ge=2, le=3600)] = 30
     retry_min_s: Seconds = 1
     retry_max_s: Seconds = 60
     max_in_flight: Annotated[int, Meta(ge=1, le=1000)] = 20
-    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_/-]{1,128}$")] = "edge"
+    prefix: Prefix = "edge"
     discovery: bool = True
-    discovery_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_/-]{1,128}$")] = "homeassistant"
+    discovery_prefix: Prefix = "homeassistant"
 
 
 class BudgetConfig(Section, frozen=True, kw_only=True):
@@ -89,7 +95,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     masks: polygons without motion or detections.
     """
 
-    source: int | Annotated[str, Meta(min_length=1)]
+    source: Annotated[int, Meta(ge=0)] | Text
     loop: bool = False
     realtime: bool = True
     open_timeout_s: Seconds = 10
@@ -137,7 +143,7 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
     labels: per-class changes.
     """
 
-    model: str = "yolox-nano-320"
+    model: Text = "yolox-nano-320"
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     min_score: Annotated[float, Meta(ge=0.01, le=1)] = 0.5
     labels: dict[str, LabelConfig] = {}
@@ -151,7 +157,7 @@ class ColorConfig(Section, frozen=True, kw_only=True):
     """
 
     enabled: bool = True
-    model: str = "color-64"
+    model: Text = "color-64"
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     refresh_s: Seconds = 2.0
     min_score: Share = 0.15
@@ -206,8 +212,8 @@ class SpoolConfig(Section, frozen=True, kw_only=True):
     commit_interval_s: an event is on disk at latest this long after it was handed over.
     """
 
-    max_bytes: Annotated[int, Meta(ge=65_536)] = 32 * 1024 * 1024
-    max_write_bytes_per_day: Annotated[int, Meta(ge=1_048_576)] = 1024 * 1024 * 1024
+    max_bytes: Annotated[int, Meta(ge=65_536, le=2**50)] = 32 * 1024 * 1024
+    max_write_bytes_per_day: Annotated[int, Meta(ge=1_048_576, le=2**50)] = 1024 * 1024 * 1024
     commit_interval_s: Annotated[float, Meta(ge=0, le=60)] = 0.05
 
 
@@ -226,8 +232,8 @@ class Config(Section, frozen=True, kw_only=True):
     """
 
     device: Name | None = None
-    state_dir: str | None = None
-    models_dir: str | None = None
+    state_dir: Text | None = None
+    models_dir: Text | None = None
     mqtt: MqttConfig = MqttConfig()
     budget: BudgetConfig = BudgetConfig()
     cameras: Annotated[dict[Name, CameraConfig], Meta(min_length=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -12,12 +13,20 @@ from typing import Any
 import msgspec
 import yaml
 
-from edge.config import Config
+from edge.config import NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
 from edge.errors import ConfigError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 250_000  # read in seconds even on a slow board
 # Second level of the device's topics that a camera's name would collide with.
 RESERVED_NAMES = frozenset({"status", "info", "stats", "command", "response", "lost", "log"})
+
+MAX_DEPTH = 20
+MAX_FAULT_CHARS = 300
+PATTERNS = {
+    NAME_PATTERN: "of 1 to 64 letters, digits, _ and -",
+    PREFIX_PATTERN: "of 1 to 128 letters, digits, _, - and /",
+    TEXT_PATTERN: "that is not empty",
+}
 
 ANY_KEY = "..."
 _PATH_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]")
@@ -30,13 +39,15 @@ def load(path: Path) -> Config:
     Raises ConfigError, one line with file, line, key, value's fault and the known keys.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; this is no edge config")
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; name a readable config file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text; name a YAML config file") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; this is no edge config")
     return parse(text, str(path))
 
 
@@ -45,12 +56,13 @@ def parse(text: str, source: str) -> Config:
 
     Raises ConfigError as `load` does.
     """
-    root = _compose(text, source)
     try:
+        root = _compose(text, source)
         data = yaml.safe_load(text)
-        fault = _fault(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {_first_line(error)}") from None
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{source}: not valid YAML: {_one_line(str(error))}") from None
+    _refuse_infinite(data, root, source)
+    fault = _fault(data)
     if fault is not None:
         raise ConfigError(_explain(fault, data, root, source))
     config = msgspec.convert(data, Config, strict=True)
@@ -89,20 +101,26 @@ def json_schema() -> dict[str, Any]:
     return msgspec.json.schema(Config)
 
 
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _one_line(text: str) -> str:
+    """Return text that may hold a user's strings as one line of bounded length."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split())[:MAX_FAULT_CHARS]
 
 
 def _compose(text: str, source: str) -> yaml.Node:
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                mark = event.start_mark
-                line = mark.line + 1 if mark else "?"
-                raise ConfigError(f"{source}:{line}: YAML aliases are refused; repeat the value")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {_first_line(error)}") from None
+    """Return the tree of nodes; what could hide or make more than is written is refused."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        line = event.start_mark.line + 1 if event.start_mark else "?"
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{source}:{line}: YAML aliases are refused; repeat the value")
+        if getattr(event, "tag", None) is not None:
+            raise ConfigError(f"{source}:{line}: YAML tags (`!…`) are refused; leave it out")
+        if depth > MAX_DEPTH:  # the parser's time grows with its square
+            raise ConfigError(f"{source}:{line}: nested deeper than any key; is a bracket open?")
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{source}: empty or not a map; give at least cameras.<name>.source")
     _refuse_duplicates(root, source)
@@ -115,9 +133,12 @@ def _refuse_duplicates(root: yaml.Node, source: str) -> None:
             continue
         seen: set[str] = set()
         for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{source}:{line}: a key must be one word, not a list or map")
             if key.value in seen:
-                line = key.start_mark.line + 1
-                raise ConfigError(f"{source}:{line}: key {key.value!r} stands twice; keep one")
+                shown = _one_line(repr(key.value))
+                raise ConfigError(f"{source}:{line}: key {shown} stands twice; keep one")
             seen.add(key.value)
 
 
@@ -132,9 +153,37 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
             waiting += node.value
 
 
+def _refuse_infinite(data: Any, root: yaml.Node, source: str) -> None:
+    steps = _infinite(data)
+    if steps is not None:
+        where = _one_line(".".join(steps))
+        raise ConfigError(f"{source}:{_line(root, steps)}: {where}: give a finite number")
+
+
+def _infinite(data: Any) -> list[str] | None:
+    """Return the path of the first value that is infinite or not a number."""
+    if isinstance(data, float) and not math.isfinite(data):
+        return []
+    if isinstance(data, dict):
+        children = [(str(key), value) for key, value in data.items()]
+    else:
+        children = (
+            [(str(place), value) for place, value in enumerate(data)]
+            if isinstance(data, list)
+            else []
+        )
+    for step, child in children:
+        rest = _infinite(child)
+        if rest is not None:
+            return [step, *rest]
+    return None
+
+
 def _explain(message: str, data: Any, root: yaml.Node, source: str) -> str:
     """Return msgspec's message with file, line, readable path and the known keys."""
-    fault, _, location = message.partition(" - at `")
+    fault, _, location = (
+        message.rpartition(" - at `") if " - at `" in message else (message, "", "")
+    )
     steps = [a or b for a, b in _PATH_STEP.findall(location)]
     is_key = location.startswith("key` in")
     steps = _name_keys(data, [*steps, ANY_KEY] if is_key else steps, message)
@@ -142,11 +191,33 @@ def _explain(message: str, data: Any, root: yaml.Node, source: str) -> str:
     if unknown:
         known = ", ".join(_known_keys(steps))
         steps = [*steps, unknown.group(1)]
-        return (
-            f"{source}:{_line(root, steps)}: unknown key {'.'.join(steps)!r}; known here: {known}"
-        )
-    where = ".".join(steps) or "the file"
-    return f"{source}:{_line(root, steps)}: {where}: {fault}"
+        where = _one_line(repr(".".join(steps)))
+        return f"{source}:{_line(root, steps)}: unknown key {where}; known here: {known}"
+    where = _one_line(".".join(steps)) or "the file"
+    fault = _choices(steps) or _in_words(fault)
+    return f"{source}:{_line(root, steps)}: {where}: {fault}{_found(data, steps)}"
+
+
+def _choices(steps: list[str]) -> str:
+    """Return what a key with few possible values may be, empty for other keys."""
+    kind = _type_at(steps)
+    if not isinstance(kind, msgspec.inspect.LiteralType):
+        return ""
+    return "Expected one of " + ", ".join(repr(value) for value in kind.values)
+
+
+def _in_words(fault: str) -> str:
+    """Return msgspec's complaint with patterns replaced by what they mean."""
+    for pattern, words in PATTERNS.items():
+        fault = fault.replace(f"matching regex {pattern!r}", words)
+    return _one_line(fault)
+
+
+def _found(data: Any, steps: list[str]) -> str:
+    """Return the value at fault where it is short and cannot hold a login."""
+    value = _at(data, steps)
+    is_plain = isinstance(value, (bool, int, float, str)) and steps[-1:] != ["source"]
+    return f"; found {value!r:.60}" if is_plain else ""
 
 
 def _name_keys(data: Any, steps: list[str], message: str) -> list[str]:
@@ -171,7 +242,10 @@ def _name_keys(data: Any, steps: list[str], message: str) -> list[str]:
 
 def _at(data: Any, steps: list[str]) -> Any:
     for step in steps:
-        data = data[int(step)] if isinstance(data, list) else data.get(step)
+        if isinstance(data, list):
+            data = data[int(step)]
+        else:
+            data = data.get(step) if isinstance(data, dict) else None
     return data
 
 
@@ -184,11 +258,15 @@ def _with_only(data: Any, steps: list[str], key: Any) -> Any:
 
 def _known_keys(steps: list[str]) -> list[str]:
     """Return the keys of the struct that a path of map keys leads to."""
+    return [field.encode_name for field in getattr(_type_at(steps), "fields", ())]
+
+
+def _type_at(steps: list[str]) -> Any:
+    """Return msgspec's description of the type that a path of keys leads to, None for none."""
     current: Any = msgspec.inspect.type_info(Config)
     for step in steps:
         current = _child(current, step)
-    fields = getattr(current, "fields", ())
-    return [field.encode_name for field in fields]
+    return current
 
 
 def _child(current: Any, step: str) -> Any:
@@ -226,5 +304,7 @@ def _check_names(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: cameras.{name}: the name is taken by a topic; rename it")
         if camera.retry_min_s > camera.retry_max_s:
             raise ConfigError(f"{source}: cameras.{name}: retry_min_s is larger than retry_max_s")
+    if config.mqtt.retry_min_s > config.mqtt.retry_max_s:
+        raise ConfigError(f"{source}: mqtt: retry_min_s is larger than retry_max_s")
     if config.mqtt.key_file and not config.mqtt.cert_file:
         raise ConfigError(f"{source}: mqtt.key_file is given without mqtt.cert_file; give both")

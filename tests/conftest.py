@@ -10,6 +10,10 @@ import pytest
 from mosquitto import Mosquitto, Subscriber, find_mosquitto
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="rewrite stored references")
+
+
 @pytest.fixture(scope="session")
 def mosquitto_program() -> str:
     """The path of the real broker; tests that need it are skipped without."""
