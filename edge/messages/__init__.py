@@ -6,22 +6,62 @@ is encoded once, when it enters the spool; `stamp_event` adds what is only known
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
-from edge.config import Name, Seconds, Share
-from edge.values import FrameResult, ObjectEvent
+from edge.messages.commands import (
+    COMMANDS,
+    MAX_COMMAND_BYTES,
+    Command,
+    Pause,
+    Reload,
+    Response,
+    Resume,
+    SetThresholds,
+    Snapshot,
+    decode_command,
+)
+from edge.messages.payload import Payload
+from edge.values import Box, FrameResult, ObjectEvent
 
-MAX_COMMAND_BYTES = 16_384
-
-
-class Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all payloads."""
+__all__ = [
+    "COMMANDS",
+    "MAX_COMMAND_BYTES",
+    "BoxBody",
+    "CameraState",
+    "CameraStats",
+    "ColorBody",
+    "Command",
+    "DetectionBody",
+    "Detections",
+    "Event",
+    "EventBody",
+    "Info",
+    "LostRange",
+    "Message",
+    "ModelInfo",
+    "Pause",
+    "Payload",
+    "Reload",
+    "Response",
+    "Resume",
+    "SetThresholds",
+    "Snapshot",
+    "SpoolStats",
+    "SpooledEvent",
+    "Stats",
+    "Status",
+    "Topics",
+    "decode_command",
+    "detections_body",
+    "encode",
+    "event_body",
+    "stamp_event",
+    "utc_text",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,80 +298,6 @@ class LostRange(Payload, frozen=True, kw_only=True):
     count: int
 
 
-class Response(Payload, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to a command."""
-
-    status: Literal["ok", "error"]
-    error: str | None = None
-    transaction: str | None = None
-    result: dict[str, Any] | None = None
-
-
-Transaction = Annotated[str, Meta(max_length=256)] | None
-
-
-class Pause(Payload, frozen=True, kw_only=True):
-    """`command/pause`: stop detecting, on one camera or all; `for_s` ends it by itself."""
-
-    camera: Name | None = None
-    for_s: Seconds | None = None
-    transaction: Transaction = None
-
-
-class Resume(Payload, frozen=True, kw_only=True):
-    """`command/resume`: detect again, on one camera or all."""
-
-    camera: Name | None = None
-    transaction: Transaction = None
-
-
-class SetThresholds(Payload, frozen=True, kw_only=True):
-    """`command/set_thresholds`: until the next reload or restart."""
-
-    min_score: Annotated[float, Meta(ge=0.01, le=1)] | None = None
-    labels: dict[str, Share] = {}
-    transaction: Transaction = None
-
-
-class Snapshot(Payload, frozen=True, kw_only=True):
-    """`command/snapshot`: publish the camera's newest whole frame under `snapshot/frame`."""
-
-    camera: Name | None = None
-    transaction: Transaction = None
-
-
-class Reload(Payload, frozen=True, kw_only=True):
-    """`command/reload`: read the config file again."""
-
-    transaction: Transaction = None
-
-
-Command = Pause | Resume | SetThresholds | Snapshot | Reload
-COMMANDS: Mapping[str, type[Command]] = {
-    "pause": Pause,
-    "resume": Resume,
-    "set_thresholds": SetThresholds,
-    "snapshot": Snapshot,
-    "reload": Reload,
-}
-
-
-def decode_command(name: str, payload: bytes) -> Command:
-    """Return the command of a `command/<name>` message; an empty payload means all defaults.
-
-    Raises ValueError, one line naming the command and the fault.
-    """
-    kind = COMMANDS.get(name)
-    if kind is None:
-        raise ValueError(f"unknown command {name[:40]!r}; known: {', '.join(COMMANDS)}")
-    if len(payload) > MAX_COMMAND_BYTES:
-        raise ValueError(f"command {name}: payload over {MAX_COMMAND_BYTES} bytes; send less")
-    try:
-        return msgspec.json.decode(payload or b"{}", type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"command {name}: {error}") from None
-
-
 def encode(payload: Payload) -> bytes:
     """Return a payload as JSON bytes."""
     return msgspec.json.encode(payload)
@@ -353,7 +319,7 @@ def event_body(
 ) -> EventBody:
     """Return the body of an event; `now_s` is monotonic, when it is handed to the spool."""
     frame, track = result.frame, event.track
-    box_norm = track.box_px.normalized(frame.size)
+    box_px = _in_frame(track.box_px, frame.size)
     return EventBody(
         id=f"{boot_id[:8]}-{frame.camera}-{track.track_id}",
         kind=event.kind.value,
@@ -362,8 +328,8 @@ def event_body(
         label=track.label,
         score=round(track.score, 4),
         best_score=round(event.best_score, 4),
-        box=_box_body(box_norm, digits=5),
-        box_px=_box_body(track.box_px, digits=1),
+        box=_box_body(box_px.normalized(frame.size), digits=5),
+        box_px=_box_body(box_px, digits=1),
         frame_size=frame.size,
         colors=tuple(ColorBody(name=c.name, score=round(c.score, 4)) for c in event.colors),
         zones=event.zones,
@@ -373,6 +339,15 @@ def event_body(
         latency_ms=round(1000 * (now_s - frame.captured_mono_s), 2),
         stages_ms={name: round(ms, 2) for name, ms in result.stage_ms.items()},
     )
+
+
+def _in_frame(box_px: Box, frame_size: tuple[int, int]) -> Box:
+    """Return the part of a box that lies in the frame: a smoothed box may reach beyond it."""
+    width, height = frame_size
+    left, top = min(max(box_px.x, 0), width), min(max(box_px.y, 0), height)
+    right = min(max(box_px.x + box_px.width, left), width)
+    bottom = min(max(box_px.y + box_px.height, top), height)
+    return Box(left, top, right - left, bottom - top)
 
 
 def _box_body(box: tuple[float, float, float, float], *, digits: int) -> BoxBody:

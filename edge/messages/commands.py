@@ -1,0 +1,95 @@
+"""Commands that subscribers send, and the answer to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge.config import Name, Seconds, Share
+from edge.messages.payload import Payload
+
+MAX_COMMAND_BYTES = 16_384
+MAX_COMPLAINT_CHARS = 200
+
+
+class Response(Payload, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to a command."""
+
+    status: Literal["ok", "error"]
+    error: str | None = None
+    transaction: str | None = None
+    result: dict[str, Any] | None = None
+
+
+Transaction = Annotated[str, Meta(max_length=256)] | None
+
+
+class Pause(Payload, frozen=True, kw_only=True):
+    """`command/pause`: stop detecting, on one camera or all; `for_s` ends it by itself."""
+
+    camera: Name | None = None
+    for_s: Seconds | None = None
+    transaction: Transaction = None
+
+
+class Resume(Payload, frozen=True, kw_only=True):
+    """`command/resume`: detect again, on one camera or all."""
+
+    camera: Name | None = None
+    transaction: Transaction = None
+
+
+class SetThresholds(Payload, frozen=True, kw_only=True):
+    """`command/set_thresholds`: until the next reload or restart."""
+
+    min_score: Annotated[float, Meta(ge=0.01, le=1)] | None = None
+    labels: dict[str, Share] = msgspec.field(default_factory=dict)
+    transaction: Transaction = None
+
+
+class Snapshot(Payload, frozen=True, kw_only=True):
+    """`command/snapshot`: publish the camera's newest whole frame under `snapshot/frame`."""
+
+    camera: Name | None = None
+    transaction: Transaction = None
+
+
+class Reload(Payload, frozen=True, kw_only=True):
+    """`command/reload`: read the config file again."""
+
+    transaction: Transaction = None
+
+
+Command = Pause | Resume | SetThresholds | Snapshot | Reload
+COMMANDS: Mapping[str, type[Command]] = {
+    "pause": Pause,
+    "resume": Resume,
+    "set_thresholds": SetThresholds,
+    "snapshot": Snapshot,
+    "reload": Reload,
+}
+
+
+def decode_command(name: str, payload: bytes) -> Command:
+    """Return the command of a `command/<name>` message; an empty payload means all defaults.
+
+    Raises ValueError, one line naming the command and the fault.
+    """
+    kind = COMMANDS.get(name)
+    if kind is None:
+        raise ValueError(f"unknown command {name[:40]!r}; known: {', '.join(COMMANDS)}")
+    if len(payload) > MAX_COMMAND_BYTES:
+        raise ValueError(f"command {name}: payload over {MAX_COMMAND_BYTES} bytes; send less")
+    try:
+        return msgspec.json.decode(payload or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"command {name}: {_one_line(str(error))}") from None
+
+
+def _one_line(text: str) -> str:
+    """Return a complaint that may quote the sender's own text as one short line."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split())[:MAX_COMPLAINT_CHARS]
