@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -236,15 +238,22 @@ class Subscriber:
     """
 
     def __init__(
-        self, port: int, topic: str = "#", *, login: Login | None = None, tls: Any = None
+        self,
+        port: int,
+        topic: str = "#",
+        *,
+        login: Login | None = None,
+        tls: ssl.SSLContext | None = None,
+        is_mqtt5: bool = True,
     ) -> None:
         self.received: list[Received] = []
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
         self._topic = topic
         self._port = port
+        protocol = MQTTProtocolVersion.MQTTv5 if is_mqtt5 else MQTTProtocolVersion.MQTTv311
         self.client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, f"subscriber-{port}-{id(self)}", protocol=mqtt.MQTTv5
+            CallbackAPIVersion.VERSION2, f"subscriber-{port}-{id(self)}", protocol=protocol
         )
         if login is not None:
             self.client.username_pw_set(login.username, login.password)
@@ -292,11 +301,12 @@ class Subscriber:
         self.client.publish(topic, payload, qos=1, **options).wait_for_publish(10)
 
     def __enter__(self) -> Self:
-        properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = 3600
-        self.client.connect_async(
-            "localhost", self._port, keepalive=60, clean_start=False, properties=properties
-        )
+        options: dict[str, Any] = {}
+        if self.client.protocol == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = 3600
+            options = {"clean_start": False, "properties": properties}
+        self.client.connect_async("localhost", self._port, keepalive=60, **options)
         self.client.loop_start()
         self.wait_subscribed()
         return self

@@ -4,9 +4,9 @@ Events go through the spool and are sent at QoS 1 until the broker has acknowled
 QoS 1 messages are states, sent again on every connection. All else is of the moment and dropped,
 counted, while there is no connection. Commands come in over a bounded queue.
 
-`protocol: auto` begins with MQTT 5 and falls back to 3.1.1 when the broker refuses it or closes
-the connection before its answer. A refused login is a state of its own, told once and tried again
-slowly: a wrong password does not mend itself.
+`protocol: auto` begins with MQTT 5 and falls back to 3.1.1 when the broker refuses it, closes the
+connection before its answer or gives none in time. A refused login is a state of its own, told
+once and tried again slowly: a wrong password does not mend itself.
 """
 
 from __future__ import annotations

@@ -36,7 +36,10 @@ _MAX_WINDOW = 65_535
 
 
 class EndKind(enum.Enum):
-    """Why a connection ended, as far as the next attempt depends on it."""
+    """Why a connection ended, as far as the next attempt depends on it.
+
+    UNSUPPORTED: the broker may not know this version of the protocol.
+    """
 
     LOST = "lost"
     REFUSED = "refused"
@@ -163,7 +166,8 @@ class Connection:
         deadline_s = time.monotonic() + CONNACK_TIMEOUT_S
         while not self._is_open:
             if time.monotonic() > deadline_s or is_stopping():
-                raise ConnectionEndedError(EndKind.LOST, f"{where}: no answer to CONNECT")
+                # A broker older than MQTT 5 may wait for more, taking the packet for another.
+                raise ConnectionEndedError(EndKind.UNSUPPORTED, f"{where}: no answer to CONNECT")
             self.pump(waker, _TICK_S)
 
     def pump(self, waker: Waker, timeout_s: float) -> None:
