@@ -24,6 +24,11 @@ from edge.values import Detection, Image
 from tools import dataset
 from tools.dataset import Dataset, Picture
 
+EXAMPLES = """\
+example:
+  edge-tools evaluate detect models/yolox-nano-320 \\
+    --annotations ../shared/data/detection/val.json --images ../shared/data/detection
+"""
 MIN_SCORE = 0.01  # the curve's tail below adds nothing to AP
 MAX_DETECTIONS = 100  # per image, COCO's own
 

@@ -28,6 +28,13 @@ NMS_IOU = 0.65  # YOLOX's own
 GOLDEN_TOLERANCE = 0.12  # of a score; the runtimes' kernels round differently
 SOURCE = "YOLOX-Nano, COCO (Megvii, Apache-2.0)"
 
+EXAMPLES = """\
+example:
+  edge-tools quantize detect --weights ../shared/weights/yolox_nano.onnx \\
+    --annotations ../shared/data/detection/train.json --images ../shared/data/detection \\
+    --output models/yolox-nano-320
+"""
+
 
 def letterboxed(bgr: Image, size: int) -> Image:
     """Return a picture as the daemon writes it into a square input, uint8 (size, size, 3)."""

@@ -1,0 +1,113 @@
+"""A detector's training run on disk: its config, and a checkpoint that a run can go on from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge.errors import InputError
+from tools.architectures import yolox
+from tools.quantize import Graph, Quantization, trace
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class DetectTraining:
+    """One run.
+
+    size: input side in pixels. groups: of the stem, with scales of their own. percentile: of the
+    activation ranges, which stay fixed. batch: pictures a step.
+    learning_rate: relative to each tensor's root mean square; one flat rate diverges.
+    ema: share of the moving average that a step keeps. seed: of order and augmentation.
+    """
+
+    size: int = 320
+    groups: int = 2
+    percentile: float = 99.99
+    calibration: int = 256
+    steps: int = 600
+    batch: int = 16
+    learning_rate: float = 7e-4
+    warmup_steps: int = 20
+    ema: float = 0.998
+    seed: int = 1
+
+
+@dataclass
+class State:
+    """What a checkpoint holds; `average` is the exponential moving average of `graph`.
+
+    groups: channels of the stem's branches. step: finished ones. best: AP50 of the best average.
+    """
+
+    graph: Graph
+    average: Graph
+    ranges: dict[str, Quantization]
+    groups: list[list[int]]
+    optimizer: torch.optim.Adam
+    step: int = 0
+    best: float = 0.0
+
+
+def build(weights: Path, groups: list[list[int]], size: int) -> Graph:
+    """Return the trainable graph of YOLOX-Nano with its float weights."""
+    return trace(yolox.load(weights, groups)).with_shapes((3, size, size))
+
+
+def optimizer(graph: Graph, config: DetectTraining) -> torch.optim.Adam:
+    """Return Adam with a rate for each tensor, a share of its root mean square."""
+    groups = [
+        {
+            "params": [tensor],
+            "lr": config.learning_rate * float(tensor.detach().square().mean().sqrt()) + 1e-7,
+        }
+        for tensor in graph.parameters()
+    ]
+    return torch.optim.Adam(groups)
+
+
+def save(config: DetectTraining, state: State, path: Path) -> None:
+    """Write a checkpoint; a kill in between leaves the one before."""
+    content = {
+        "config": asdict(config),
+        "groups": state.groups,
+        "ranges": {name: (item.scale, item.zero_point) for name, item in state.ranges.items()},
+        "graph": state.graph.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "step": state.step,
+        "best": state.best,
+    }
+    partial = path.with_suffix(".part")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def resume(config: DetectTraining, weights: Path, path: Path) -> State:
+    """Return the checkpoint's state.
+
+    Raises InputError when the file is no checkpoint, or was made with another config.
+    """
+    stored = _read(path)
+    if DetectTraining(**stored["config"]) != config:
+        raise InputError(f"{path} was made with another config; name another folder with --out")
+    graph = build(weights, stored["groups"], config.size)
+    average = build(weights, stored["groups"], config.size)
+    adam = optimizer(graph, config)
+    graph.load_state_dict(stored["graph"])
+    average.load_state_dict(stored["average"])
+    adam.load_state_dict(stored["optimizer"])
+    ranges = {name: Quantization(*item) for name, item in stored["ranges"].items()}
+    return State(graph, average, ranges, stored["groups"], adam, stored["step"], stored["best"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored: dict[str, Any] = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; train with `edge-tools train detect`") from None
+    return stored

@@ -1,0 +1,46 @@
+"""Loss between the outputs of two YOLOX networks: the student learns what the teacher sees.
+
+Each cell counts by the teacher's objectness, so that background teaches only objectness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BOX_WEIGHT = 2.0  # an error of a tenth of the box's side costs as much as one of 0.2 nats
+_MAX_LOG_SIZE = 6.0  # in strides; far beyond any picture, keeps the division below finite
+
+
+def loss(
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], strides: tuple[int, ...]
+) -> Tensor:
+    """Return the mean loss per object that the teacher sees, float32 scalar.
+
+    student, teacher: `box_<s>`, `objectness_<s>`, `class_<s>`, float32 (n, channels, h, w) each.
+    """
+    total = torch.zeros((), device=student[f"box_{strides[0]}"].device)
+    objects = torch.full_like(total, 1.0)
+    for stride in strides:
+        weight = torch.sigmoid(teacher[f"objectness_{stride}"])
+        objects = objects + weight.sum()
+        total = total + functional.binary_cross_entropy_with_logits(
+            student[f"objectness_{stride}"], weight, reduction="sum"
+        )
+        classes = functional.binary_cross_entropy_with_logits(
+            student[f"class_{stride}"], torch.sigmoid(teacher[f"class_{stride}"]), reduction="none"
+        )
+        total = total + (classes * weight).sum()
+        boxes = _box_error(student[f"box_{stride}"], teacher[f"box_{stride}"])
+        total = total + BOX_WEIGHT * (boxes * weight).sum()
+    return total / objects
+
+
+def _box_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return (n, 1, h, w): shift in units of the teacher's box plus difference of log sizes."""
+    difference = (student - teacher).abs()
+    sizes = teacher[:, 2:].clamp(-_MAX_LOG_SIZE, _MAX_LOG_SIZE).exp()
+    return (difference[:, :2] / sizes + difference[:, 2:]).sum(1, keepdim=True)
