@@ -194,8 +194,11 @@ class Mosquitto:
         self.kill()
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """An authority, and what it signed for localhost and for a client; needs openssl."""
+def make_certificates(folder: Path, names: str = f"DNS:localhost,IP:{LOOPBACK}") -> Certificates:
+    """An authority, and what it signed for a broker of these names and for a client.
+
+    Needs the openssl command.
+    """
     folder.mkdir(exist_ok=True)
 
     def openssl(*arguments: str) -> None:
@@ -203,8 +206,7 @@ def make_certificates(folder: Path) -> Certificates:
 
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test ca")
-    names = folder / "names"
-    names.write_text(f"subjectAltName=DNS:localhost,IP:{LOOPBACK}\n")
+    (folder / "names").write_text(f"subjectAltName={names}\n")
     for name, common_name in (("broker", "localhost"), ("client", "gate")):
         openssl(
             "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
@@ -212,7 +214,7 @@ def make_certificates(folder: Path) -> Certificates:
         )  # fmt: skip
         openssl(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", f"{name}.pem", "-extfile", str(names),
+            "-CAcreateserial", "-out", f"{name}.pem", "-extfile", "names",
         )  # fmt: skip
     return Certificates(
         *(folder / f for f in ("ca.pem", "broker.pem", "broker.key", "client.pem", "client.key"))

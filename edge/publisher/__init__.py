@@ -249,13 +249,14 @@ class Publisher:
     def _begin(self, connection: Connection) -> None:
         self._counts.connects += 1
         self._connected_s = time.monotonic()
-        self._set_state(ConnectionState.CONNECTED, f"MQTT {connection.protocol_name}")
         self._others = {connection.publish(self._birth)}
         connection.subscribe(self._topics.command("+"))
         if self._config.discovery:
             connection.subscribe(f"{self._config.discovery_prefix}/status")
         self._outbox.open()
         self._events.begin()
+        # Only now: what is handed over by one who saw this state meets an open connection.
+        self._set_state(ConnectionState.CONNECTED, f"MQTT {connection.protocol_name}")
 
     def _feed(self, connection: Connection) -> bool:
         """Send what the broker and the socket take; return whether more is left or under way."""

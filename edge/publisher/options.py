@@ -28,6 +28,18 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_INCOMING_BYTES = 1024 * 1024
 
 
+class ClosingSocket(ssl.SSLSocket):
+    """A TLS socket that is closed when its handshake fails; paho would only forget it."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the base's
+        """Shake hands. Raises OSError as the base does."""
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who connects, and what the broker says when the connection dies."""
@@ -118,6 +130,7 @@ def make_tls(config: MqttConfig) -> ssl.SSLContext | None:
         raise ConfigError(
             f"mqtt.ca_file {config.ca_file}: {_why(error)}; name a PEM file of the authority"
         ) from None
+    context.sslsocket_class = ClosingSocket
     if config.cert_file:
         try:
             # The empty password keeps OpenSSL from asking a terminal for that of a locked key.
