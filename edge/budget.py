@@ -6,8 +6,10 @@ following stages will cost must stay within `frame_ms`, else the frame is skippe
 color crop the same is asked again. A frame that is too old already is `stale`, one that would
 become too old is `budget`.
 After a skip for budget the estimate could stay too high for ever, since a stage that does not run
-is not measured: every PROBE_S the detector runs once in spite of it, and its time is believed in
-place of the old ones when it is shorter.
+is not measured: every PROBE_S the stage runs once in spite of it, and its time is believed in
+place of the old ones. The color stage does so only on a frame that its fastest run would fit,
+since a crop can wait; the detector does so in any case, for a promise that the board cannot keep
+should show in `late`, not in silence.
 """
 
 from __future__ import annotations
@@ -38,10 +40,16 @@ class StageTimes:
         """Keep `window` times per stage."""
         self._window = window
         self._times: dict[str, deque[float]] = {}
+        self._fastest: dict[str, float] = {}
 
     def add(self, stage: str, ms: float) -> None:
         """Take in one time of a stage."""
         self._times.setdefault(stage, deque(maxlen=self._window)).append(ms)
+        self._fastest[stage] = min(ms, self._fastest.get(stage, ms))
+
+    def fastest_ms(self, stage: str) -> float:
+        """Return a stage's shortest time ever, 0 when it never ran."""
+        return self._fastest.get(stage, 0.0)
 
     def quantile_ms(self, stage: str, quantile: float = QUANTILE) -> float:
         """Return a stage's quantile over the window, 0 when it never ran."""
@@ -49,7 +57,7 @@ class StageTimes:
         return nearest_rank(sorted(times), quantile) if times else 0.0
 
     def restart(self, stage: str) -> None:
-        """Forget a stage's times."""
+        """Forget a stage's times but the fastest."""
         self._times.pop(stage, None)
 
     def quantiles(self) -> dict[str, dict[str, float]]:
@@ -71,7 +79,7 @@ class Governor:
         self.frame_ms = frame_ms
         self._clock = clock
         self._times = StageTimes()
-        self._skipping_since: float | None = None
+        self._waiting_since: dict[str, float] = {}
 
     def record(self, stage: str, ms: float) -> None:
         """Take in a stage's measured time."""
@@ -83,14 +91,17 @@ class Governor:
         if age_ms >= self.frame_ms:
             return SkipCause.STALE
         if age_ms + self._cost("detector") + self._tail_ms() <= self.frame_ms:
-            self._skipping_since = None
+            self._waiting_since.pop("detector", None)
             return None
-        return None if self._is_probe() else SkipCause.BUDGET
+        return None if self._is_probe("detector") else SkipCause.BUDGET
 
     def allows_color(self, captured_mono_s: float) -> bool:
         """Return whether one more color crop fits this frame."""
-        needed = self._age_ms(captured_mono_s) + self._cost("color") + self._tail_ms()
-        return needed <= self.frame_ms
+        left_ms = self.frame_ms - self._age_ms(captured_mono_s) - self._tail_ms()
+        if self._cost("color") <= left_ms:
+            self._waiting_since.pop("color", None)
+            return True
+        return self._times.fastest_ms("color") <= left_ms and self._is_probe("color")
 
     def is_late(self, captured_mono_s: float) -> bool:
         """Return whether the promise is broken for a frame whose result is handed over now."""
@@ -105,14 +116,12 @@ class Governor:
     def _tail_ms(self) -> float:
         return sum(self._cost(stage) for stage in ("tracker", "events", "publish"))
 
-    def _is_probe(self) -> bool:
+    def _is_probe(self, stage: str) -> bool:
         now_s = self._clock()
-        if self._skipping_since is None:
-            self._skipping_since = now_s
-        if now_s - self._skipping_since < PROBE_S:
+        if now_s - self._waiting_since.setdefault(stage, now_s) < PROBE_S:
             return False
-        self._skipping_since = now_s
-        self._times.restart("detector")
+        self._waiting_since[stage] = now_s
+        self._times.restart(stage)
         return True
 
 
