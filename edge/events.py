@@ -80,6 +80,8 @@ class EventLogic:
             return None
         if not self._is_news(told, track, colors, zones):
             return None
+        for name in set(told.zones) ^ set(zones):
+            del told.zone_since[name]  # going back must be held as long again
         told.track, told.colors, told.zones, told.told_s = track, colors, zones, now_s
         return _object_event(EventKind.UPDATE, track, told, colors)
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from edge.values import Box, Point, Polygon
 
+# Boxes end at the frame's edge, where `contains` does not count a point as inside any more.
+_INSIDE = 1 - 1e-6
 
-def foot_point(box: Box) -> Point:
-    """Return the middle of a box's lower edge: where the object touches the ground."""
-    return box.x + box.width / 2, box.y + box.height
+
+def foot_point(box_norm: Box) -> Point:
+    """Return the middle of a box's lower edge: where the object touches the ground.
+
+    A box that reaches the frame's edge or beyond gets a point just inside the frame, so that a
+    zone or mask drawn to the edge holds it.
+    """
+    x, y = box_norm.x + box_norm.width / 2, box_norm.y + box_norm.height
+    return min(max(x, 0.0), _INSIDE), min(max(y, 0.0), _INSIDE)
 
 
 def contains(polygon: Polygon, point: Point) -> bool:

@@ -1,0 +1,165 @@
+"""Few events: new, update, end; zones and moves with hysteresis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge.config import EventsConfig
+from edge.events import EventLogic
+from edge.values import Box, ColorScore, EventKind, ObjectEvent, Track, TrackState
+
+FRAME_SIZE = (100, 100)
+RIGHT_HALF = {"door": ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))}
+CONFIG = EventsConfig(update_interval_s=1.0, min_move=0.5, zone_hold_s=0.5)
+RED, BLUE = (ColorScore("red", 0.9),), (ColorScore("blue", 0.8),)
+LEFT, RIGHT = Box(10, 10, 20, 20), Box(70, 10, 20, 20)
+SEEN = Track(1, "car", 0.8, LEFT, TrackState.CONFIRMED, 0.0, 0.0, 3)
+
+
+class Told:
+    """Event logic fed one track at a time; `at` returns the event or None."""
+
+    def __init__(self, config: EventsConfig = CONFIG) -> None:
+        self._logic = EventLogic(config, RIGHT_HALF)
+
+    def at(self, now_s: float, track: Track, colors: tuple = ()) -> ObjectEvent | None:
+        events = self._logic.update([track], lambda _: colors, now_s, FRAME_SIZE)
+        assert len(events) <= 1
+        return events[0] if events else None
+
+    def kind_at(self, now_s: float, track: Track, colors: tuple = ()) -> EventKind | None:
+        event = self.at(now_s, track, colors)
+        return event.kind if event else None
+
+
+def is_at(box_px: Box, **changes: object) -> Track:
+    return replace(SEEN, box_px=box_px, **changes)
+
+
+def ended() -> Track:
+    return replace(SEEN, state=TrackState.ENDED)
+
+
+def test_new_comes_once_when_a_track_is_confirmed():
+    told = Told()
+    assert told.kind_at(0.0, replace(SEEN, state=TrackState.TENTATIVE)) is None
+    assert told.kind_at(0.1, SEEN) is EventKind.NEW
+    assert [told.kind_at(0.1 * n, SEEN) for n in range(2, 60)] == [None] * 58
+
+
+def test_end_comes_once_and_only_after_new():
+    told = Told()
+    assert told.kind_at(0.0, ended()) is None
+    told.at(0.1, SEEN)
+    assert told.kind_at(0.2, replace(SEEN, state=TrackState.LOST)) is None
+    assert told.kind_at(0.3, ended()) is EventKind.END
+    assert told.kind_at(0.4, ended()) is None
+
+
+def test_end_repeats_what_was_known():
+    told = Told()
+    told.at(0.0, replace(SEEN, score=0.95), RED)
+    told.at(0.1, SEEN, RED)
+    event = told.at(0.2, ended())
+    assert event is not None
+    assert event.best_score == 0.95
+    assert event.colors == RED
+
+
+def test_an_update_needs_both_news_and_the_interval():
+    told = Told()
+    told.at(0.0, SEEN)
+    assert told.kind_at(0.9, is_at(RIGHT)) is None
+    assert told.kind_at(1.0, is_at(RIGHT)) is EventKind.UPDATE
+    assert told.kind_at(1.5, SEEN) is None
+    assert told.kind_at(2.0, SEEN) is EventKind.UPDATE
+
+
+def test_moves_are_measured_in_the_boxs_size_from_the_last_told_place():
+    told = Told()
+    told.at(0.0, SEEN)
+    steps = [told.kind_at(2.0 + n, is_at(Box(10 + 4 * n, 10, 20, 20))) for n in range(1, 6)]
+    assert steps == [None, None, EventKind.UPDATE, None, None]  # 12 px of a size of 20
+
+
+def test_a_trembling_box_is_no_news():
+    told = Told()
+    told.at(0.0, SEEN)
+    trembling = [Box(10 + n % 3, 10 - n % 2, 20 + n % 4, 20) for n in range(100)]
+    assert all(told.at(1.0 + n, is_at(box)) is None for n, box in enumerate(trembling))
+
+
+def test_another_label_or_dominant_color_is_news():
+    told = Told()
+    assert told.kind_at(0.0, SEEN) is EventKind.NEW
+    assert told.kind_at(2.0, SEEN, RED) is EventKind.UPDATE
+    assert told.kind_at(4.0, SEEN, (*RED, *BLUE)) is None
+    assert told.kind_at(6.0, SEEN, BLUE) is EventKind.UPDATE
+    assert told.kind_at(8.0, replace(SEEN, label="truck"), BLUE) is EventKind.UPDATE
+
+
+def test_new_names_the_zone_the_object_appears_in():
+    told = Told()
+    event = told.at(0.0, is_at(RIGHT))
+    assert event is not None
+    assert event.zones == ("door",)
+
+
+def still(**changes: float) -> EventsConfig:
+    """Return a config whose updates come from zones alone."""
+    return EventsConfig(
+        **{"update_interval_s": 0.01, "min_move": 100, "zone_hold_s": 0.5} | changes
+    )
+
+
+def test_a_zone_is_entered_after_the_object_stayed_in_it():
+    told = Told(still())
+    told.at(0.0, SEEN)
+    assert told.at(1.0, is_at(RIGHT)) is None
+    assert told.at(1.4, is_at(RIGHT)) is None
+    event = told.at(1.5, is_at(RIGHT))
+    assert event is not None
+    assert event.zones == ("door",)
+
+
+def test_stepping_in_and_out_quickly_is_never_told():
+    told = Told(still())
+    told.at(0.0, SEEN)
+    places = [RIGHT if n % 3 else LEFT for n in range(100)]
+    assert all(told.at(1 + 0.2 * n, is_at(box)) is None for n, box in enumerate(places))
+
+
+def test_leaving_a_zone_must_be_held_as_long_as_entering_it():
+    told = Told(still())
+    told.at(0.0, SEEN)
+    told.at(1.0, is_at(RIGHT))
+    assert told.kind_at(1.5, is_at(RIGHT)) is EventKind.UPDATE
+    assert told.kind_at(1.6, SEEN) is None  # not at once, though the entry began long ago
+    assert told.kind_at(2.0, SEEN) is None
+    event = told.at(2.1, SEEN)
+    assert event is not None
+    assert event.zones == ()
+
+
+def test_zone_of_an_object_at_the_frames_lower_edge_counts():
+    told = Told()
+    event = told.at(0.0, is_at(Box(70, 60, 20, 40)))
+    assert event is not None
+    assert event.zones == ("door",)
+
+
+def test_objects_are_told_of_independently():
+    logic = EventLogic(CONFIG, {})
+    second = replace(SEEN, track_id=2, label="cat")
+    events = logic.update([SEEN, second], lambda _: (), 0.0, FRAME_SIZE)
+    assert [(event.kind, event.track.track_id) for event in events] == [("new", 1), ("new", 2)]
+    events = logic.update([ended(), second], lambda _: (), 0.5, FRAME_SIZE)
+    assert [(event.kind, event.track.track_id) for event in events] == [("end", 1)]
+
+
+def test_without_hold_a_zone_changes_at_once():
+    told = Told(still(zone_hold_s=0.0))
+    told.at(0.0, SEEN)
+    assert told.kind_at(1.0, is_at(RIGHT)) is EventKind.UPDATE
+    assert told.kind_at(1.1, SEEN) is EventKind.UPDATE
+    assert told.kind_at(1.2, SEEN) is None
