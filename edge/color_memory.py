@@ -1,7 +1,8 @@
 """What is known of each followed object's color, and whose turn it is to be looked at.
 
 Method: an exponential average of the color model's shares per track; the dominant color changes
-only when another term leads by a margin, so that colors do not flap between frames.
+only when another term leads by a margin, and a named color becomes `unknown` only when its share
+falls by a margin below the threshold, so that colors do not flap between frames.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from edge.values import ColorScore, Track, TrackState
 
 NEW_WEIGHT = 0.4  # of the newest look in the average
 LEAD = 0.08  # share by which another term must lead to become dominant
+DOUBT = 0.08  # share by which a named color may fall below the threshold of `unknown`
 UNKNOWN = "unknown"
 
 
@@ -21,6 +23,7 @@ UNKNOWN = "unknown"
 class _Look:
     shares: dict[str, float]
     dominant: str
+    is_named: bool
     seen_s: float
 
 
@@ -48,13 +51,16 @@ class ColorMemory:
         newest = {score.name: score.score for score in scores}
         look = self._looks.get(track_id)
         if look is None:
-            self._looks[track_id] = _Look(newest, scores[0].name, now_s)
+            is_named = scores[0].score >= self._unknown_below
+            self._looks[track_id] = _Look(newest, scores[0].name, is_named, now_s)
             return
         for name, share in newest.items():
             look.shares[name] += NEW_WEIGHT * (share - look.shares[name])
         leader = max(look.shares, key=look.shares.__getitem__)
         if look.shares[leader] >= look.shares[look.dominant] + LEAD:
             look.dominant = leader
+        doubt = DOUBT if look.is_named else 0.0
+        look.is_named = look.shares[look.dominant] >= self._unknown_below - doubt
         look.seen_s = now_s
 
     def colors(self, track_id: int) -> tuple[ColorScore, ...]:
@@ -63,7 +69,7 @@ class ColorMemory:
         if look is None:
             return ()
         top = look.shares[look.dominant]
-        if top < self._unknown_below:
+        if not look.is_named:
             return (ColorScore(UNKNOWN, top),)
         further = sorted(
             (

@@ -1,0 +1,112 @@
+"""Colors of tracks: looked at in turn, and they do not flap."""
+
+from __future__ import annotations
+
+import random
+
+from edge.color_memory import DOUBT, LEAD, ColorMemory
+from edge.config import ColorConfig
+from edge.values import Box, ColorScore, Track, TrackState
+
+CONFIG = ColorConfig(refresh_s=2.0, min_score=0.15)
+
+
+def track(track_id: int, state: TrackState = TrackState.CONFIRMED) -> Track:
+    return Track(track_id, "car", 0.9, Box(0, 0, 10, 10), state, 0.0, 0.0, 3)
+
+
+def scores(**shares: float) -> list[ColorScore]:
+    return sorted((ColorScore(*item) for item in shares.items()), key=lambda s: -s.score)
+
+
+def memory(unknown_below: float = 0.0) -> ColorMemory:
+    return ColorMemory(CONFIG, unknown_below=unknown_below)
+
+
+def names(known: ColorMemory) -> list[str]:
+    return [color.name for color in known.colors(1)]
+
+
+def test_nothing_is_known_of_a_track_never_looked_at():
+    assert memory().colors(1) == ()
+
+
+def test_only_confirmed_tracks_are_due_the_longest_unseen_first():
+    known = memory()
+    known.add(1, scores(red=1.0), 1.0)
+    known.add(2, scores(red=1.0), 0.5)
+    known.add(3, scores(red=1.0), 2.0)
+    tracks = [track(1), track(2), track(3), track(4), track(5, TrackState.LOST)]
+    assert [t.track_id for t in known.due(tracks, 3.5)] == [4, 2, 1]
+    assert [t.track_id for t in known.due(tracks, 2.4)] == [4]
+
+
+def test_dominant_color_comes_first_and_faint_ones_are_left_out():
+    known = memory()
+    known.add(1, scores(red=0.6, white=0.2, black=0.14, blue=0.06), 0.0)
+    assert known.colors(1) == (ColorScore("red", 0.6), ColorScore("white", 0.2))
+
+
+def test_looks_are_averaged():
+    known = memory()
+    known.add(1, scores(red=1.0, blue=0.0), 0.0)
+    known.add(1, scores(red=0.5, blue=0.5), 2.0)
+    assert known.colors(1)[0] == ColorScore("red", 0.8)
+
+
+def test_wavering_looks_do_not_change_the_dominant_color():
+    known = memory()
+    known.add(1, scores(red=0.5, blue=0.5), 0.0)
+    chance = random.Random(1)
+    for look in range(200):
+        lead = chance.uniform(-LEAD, LEAD) * 0.9
+        known.add(1, scores(red=0.5 + lead / 2, blue=0.5 - lead / 2), float(look))
+        assert names(known)[0] == "red"
+
+
+def test_a_clear_change_of_color_is_followed_once():
+    known = memory()
+    known.add(1, scores(red=0.9, blue=0.1), 0.0)
+    told = []
+    for look in range(10):
+        known.add(1, scores(red=0.1, blue=0.9), float(look))
+        told.append(names(known)[0])
+    assert told == sorted(told, reverse=True)  # red …, then blue …
+    assert told[-1] == "blue"
+
+
+def test_unclear_object_is_unknown_alone():
+    known = memory(unknown_below=0.4)
+    known.add(1, scores(red=0.3, blue=0.3, gray=0.2, white=0.2), 0.0)
+    assert known.colors(1) == (ColorScore("unknown", 0.3),)
+
+
+def test_a_share_that_wavers_around_the_threshold_does_not_flap_to_unknown():
+    known = memory(unknown_below=0.4)
+    known.add(1, scores(red=0.42, blue=0.3, gray=0.28), 0.0)
+    chance = random.Random(1)
+    for look in range(200):
+        share = 0.4 + chance.uniform(-DOUBT, DOUBT) * 0.9
+        known.add(1, scores(red=share, blue=0.3, gray=0.7 - share), float(look))
+        assert names(known)[0] == "red"
+
+
+def test_unknown_is_left_at_the_threshold_and_reached_below_it():
+    known = memory(unknown_below=0.4)
+    known.add(1, scores(red=0.39, blue=0.31, gray=0.3), 0.0)
+    assert names(known) == ["unknown"]
+    known.add(1, scores(red=0.6, blue=0.3, gray=0.1), 2.0)
+    assert names(known)[0] == "red"
+    for look in range(20):
+        known.add(1, scores(red=0.3, blue=0.35, gray=0.35), float(look))
+    assert names(known) == ["unknown"]
+
+
+def test_forgotten_tracks_are_due_again():
+    known = memory()
+    known.add(1, scores(red=1.0), 0.0)
+    known.add(2, scores(red=1.0), 0.0)
+    known.forget_all_but({2})
+    assert known.colors(1) == ()
+    assert known.colors(2)
+    assert [t.track_id for t in known.due([track(1), track(2)], 0.1)] == [1]
