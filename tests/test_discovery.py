@@ -1,0 +1,72 @@
+"""Home Assistant discovery: one message whose topics and templates fit what edge publishes."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import msgspec
+
+from edge.discovery import discovery_message, discovery_topic
+from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
+
+TOPICS = Topics("edge", "gate")
+MESSAGE = discovery_message("homeassistant", TOPICS, "1.2.3", ["front", "back"], ["person", "car"])
+PAYLOAD = json.loads(MESSAGE.payload)
+COMPONENTS = PAYLOAD["components"]
+# What is published on a component's state topic.
+SCHEMAS = {"stats": Stats, "state": CameraState, "events": Event, "status": Status}
+
+
+def test_message_is_retained_at_the_devices_topic():
+    assert MESSAGE.topic == "homeassistant/device/gate/config"
+    assert discovery_topic("ha", "gate") == "ha/device/gate/config"
+    assert MESSAGE.retain
+    assert MESSAGE.qos == 1
+
+
+def test_device_and_origin_are_named():
+    assert PAYLOAD["device"]["identifiers"] == ["edge_gate"]
+    assert PAYLOAD["device"]["sw_version"] == "1.2.3"
+    assert PAYLOAD["origin"]["name"]
+
+
+def test_availability_follows_birth_and_will():
+    (availability,) = PAYLOAD["availability"]
+    assert availability["topic"] == TOPICS.of("status")
+    states = msgspec.inspect.type_info(Status).fields
+    (status,) = [field.type.values for field in states if field.name == "status"]
+    # Home Assistant's defaults for payload_available and payload_not_available.
+    assert set(status) == {"online", "offline"}
+
+
+def test_unique_ids_are_unique_and_every_component_has_a_platform():
+    ids = [entity["unique_id"] for entity in COMPONENTS.values()]
+    assert len(set(ids)) == len(ids)
+    assert all(entity["platform"] for entity in COMPONENTS.values())
+    assert all(entity["name"] for entity in COMPONENTS.values())
+
+
+def test_every_camera_has_objects_state_and_a_snapshot_per_label():
+    for camera in ("front", "back"):
+        assert COMPONENTS[f"{camera}_objects"]["state_topic"] == TOPICS.camera(camera, "events")
+        assert COMPONENTS[f"{camera}_objects"]["event_types"] == ["new", "update", "end"]
+        assert COMPONENTS[f"{camera}_car_snapshot"]["image_topic"] == TOPICS.camera(
+            camera, "snapshot/car"
+        )
+
+
+def test_templates_read_fields_that_are_published():
+    for key, entity in COMPONENTS.items():
+        template = entity.get("value_template", "")
+        for path in re.findall(r"value_json\.([a-z_]+)", template):
+            schema = SCHEMAS[entity["state_topic"].rpartition("/")[2]]
+            assert path in schema.__struct_fields__, (key, path)
+
+
+def test_buttons_press_commands_that_exist():
+    buttons = [entity for entity in COMPONENTS.values() if entity["platform"] == "button"]
+    assert buttons
+    for button in buttons:
+        name = button["command_topic"].removeprefix(TOPICS.command(""))
+        assert decode_command(name, button["payload_press"].encode()) == COMMANDS[name]()
