@@ -49,7 +49,9 @@ def trace(module: nn.Module) -> Graph:
     Raises NotImplementedError naming an operator that the graph does not have, and TypeError where
     the module's control flow depends on its data.
     """
-    return _Builder(module.eval()).build()
+    # torch.fx looks into the root module, so a lone layer needs one around it.
+    root = nn.Sequential(module) if isinstance(module, tuple(_LEAVES)) else module
+    return _Builder(root.eval()).build()
 
 
 class _Builder:

@@ -1,0 +1,271 @@
+"""The detector on its shipped models, against the float network, and at its edges."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge import certificate, manifest
+from edge.detector import MAX_DETECTIONS, Detector, Letterbox, quantized_logit, suppress
+from edge.errors import ModelError
+from edge.interpreter import Interpreter
+from edge.manifest import Input, TensorSpec
+from edge.values import Box, Detection
+
+ROOT = Path(__file__).parents[1]
+MODELS = [ROOT / "models" / name for name in ("yolox-nano-320", "yolox-nano-416")]
+WEIGHTS = ROOT.parent / "shared" / "weights" / "yolox_nano.onnx"
+
+
+def golden_picture(folder: Path) -> np.ndarray:
+    golden = manifest.read(folder).golden
+    assert golden is not None
+    picture = cv2.imread(str(folder / golden.file))
+    assert picture is not None
+    return picture
+
+
+def spec(dtype: str = "int8", scale: float = 1.0, zero_point: int = -128, **more: object) -> Input:
+    facts = {"color_order": "bgr", "resize": "letterbox", "shape": (1, 64, 64, 3)} | more
+    return Input(name="input", dtype=dtype, scale=scale, zero_point=zero_point, **facts)  # type: ignore[arg-type]
+
+
+def matching(found: list[Detection], label: str, box: Box) -> Detection | None:
+    same = [item for item in found if item.label == label]
+    return max(same, key=lambda item: item.box_px.iou(box), default=None)
+
+
+# --- the shipped models ---
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
+def test_shipped_detector_holds_no_float_tensor(folder: Path) -> None:
+    proof = certificate.certify(folder / "model.tflite")
+    assert proof.integer_only
+    assert set(proof.tensors) == {"int8", "int32"}
+
+
+@pytest.mark.parametrize("xnnpack", [True, False], ids=["xnnpack", "builtin"])
+@pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
+def test_golden_objects_are_found_within_tolerance(folder: Path, xnnpack: bool) -> None:
+    golden = manifest.read(folder).golden
+    assert golden is not None
+    assert golden.detections
+    least = min(item.score for item in golden.detections) - golden.tolerance
+    detector = Detector(Interpreter.load(folder, xnnpack=xnnpack), min_score=least)
+    found = detector.detect(golden_picture(folder))
+    for expected in golden.detections:
+        box = Box(*expected.box_px)
+        best = matching(found, expected.label, box)
+        assert best is not None
+        assert best.box_px.iou(box) >= golden.min_iou
+        assert abs(best.score - expected.score) <= golden.tolerance
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="the float weights are not on this machine")
+@pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
+def test_int8_finds_what_the_float_network_finds(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from tools.architectures import yolox
+    from tools.quantize_detect import letterboxed
+
+    picture = golden_picture(folder)
+    size = manifest.read(folder).input.shape[1]
+    image = letterboxed(picture, size).transpose(2, 0, 1)[None].astype(np.float32)
+    with torch.no_grad():
+        outputs = yolox.load(WEIGHTS)(torch.from_numpy(image))
+    ratio = max(picture.shape[:2]) / size
+    real = {
+        name: value[0].permute(1, 2, 0).reshape(-1, value.shape[1]).numpy()
+        for name, value in outputs.items()
+    }
+    expected = decoded_plainly(real, size, yolox.LABELS, 0.55, ratio)
+    found = Detector(Interpreter.load(folder), min_score=0.35).detect(picture)
+    assert len(expected) >= 5
+    for label, score, box in expected:
+        best = matching(found, label, box)
+        assert best is not None
+        assert best.box_px.iou(box) >= 0.7
+        assert abs(best.score - score) <= 0.2
+    sure = [item for item in found if item.score >= 0.7]
+    assert len(sure) >= 3
+    for item in sure:
+        assert any(item.label == label and item.box_px.iou(box) > 0.7 for label, _, box in expected)
+
+
+def decoded_plainly(
+    real: dict[str, np.ndarray], size: int, labels: tuple[str, ...], least: float, ratio: float
+) -> list[tuple[str, float, Box]]:
+    """Every cell in floats, one by one: slow and plain, to compare with."""
+    found: list[tuple[str, float, Box]] = []
+    for stride in (8, 16, 32):
+        for cell in range((size // stride) ** 2):
+            logits = real[f"class_{stride}"][cell]
+            index = int(logits.argmax())
+            objectness = float(real[f"objectness_{stride}"][cell][0])
+            score = 1 / (1 + math.exp(-objectness)) / (1 + math.exp(-float(logits[index])))
+            if score < least:
+                continue
+            x, y, log_width, log_height = (float(v) for v in real[f"box_{stride}"][cell])
+            row, column = divmod(cell, size // stride)
+            width, height = math.exp(log_width) * stride, math.exp(log_height) * stride
+            left, top = (x + column) * stride - width / 2, (y + row) * stride - height / 2
+            box = Box(left * ratio, top * ratio, width * ratio, height * ratio)
+            found.append((labels[index], score, box))
+    found.sort(key=lambda item: -item[1])
+    kept: list[tuple[str, float, Box]] = []
+    for item in found:
+        if all(item[0] != other[0] or item[2].iou(other[2]) <= 0.65 for other in kept):
+            kept.append(item)
+    return kept
+
+
+@pytest.mark.parametrize("min_score", [0.05, 0.3, 0.6])
+def test_quantized_threshold_keeps_what_plain_decoding_keeps(min_score: float) -> None:
+    folder = MODELS[0]
+    picture = golden_picture(folder)
+    interpreter = Interpreter.load(folder)
+    model = interpreter.manifest
+    found = Detector(interpreter, min_score=min_score).detect(picture)
+    real = {
+        item.name: (interpreter.output(item.name).astype(float) - item.zero_point) * item.scale
+        for item in model.outputs
+    }
+    flat = {name: value.reshape(-1, value.shape[2]) for name, value in real.items()}
+    expected = decoded_plainly(flat, model.input.shape[1], model.labels, min_score, 768 / 320)
+    assert [(item.label, pytest.approx(item.score, abs=1e-4)) for item in found] == [
+        (label, score) for label, score, _ in expected
+    ]
+
+
+def test_boxes_stay_in_the_frame_and_scores_fall() -> None:
+    found = Detector(Interpreter.load(MODELS[0]), min_score=0.01).detect(golden_picture(MODELS[0]))
+    assert 10 < len(found) <= MAX_DETECTIONS
+    scores = [item.score for item in found]
+    assert scores == sorted(scores, reverse=True)
+    for item in found:
+        assert item.box_px.x >= 0
+        assert item.box_px.y >= 0
+        assert item.box_px.x + item.box_px.width <= 768.01
+        assert item.box_px.y + item.box_px.height <= 576.01
+
+
+def test_nothing_is_found_on_a_gray_wall_and_the_frame_is_left_alone() -> None:
+    wall = np.full((480, 640, 3), 127, np.uint8)
+    assert Detector(Interpreter.load(MODELS[0]), min_score=0.3).detect(wall) == []
+    assert (wall == 127).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (33, 7)])
+def test_any_size_of_frame_works(size: tuple[int, int]) -> None:
+    Detector(Interpreter.load(MODELS[0]), min_score=0.3).detect(np.zeros((*size, 3), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(0, 10, 3), (10, 0, 3), (10, 10), (10, 10, 4), (0, 0, 3)])
+def test_empty_or_odd_frame_is_refused_by_shape(shape: tuple[int, ...]) -> None:
+    detector = Detector(Interpreter.load(MODELS[0]), min_score=0.3)
+    with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
+        detector.detect(np.zeros(shape, np.uint8))
+
+
+def test_model_of_another_task_is_refused() -> None:
+    folder = ROOT / "models" / "color-64"
+    with pytest.raises(ModelError, match="color"):
+        Detector(Interpreter.load(folder), min_score=0.5)
+
+
+# --- letterbox ---
+
+
+def test_letterbox_writes_pixels_and_padding_as_int8() -> None:
+    bgr = np.arange(32 * 64 * 3, dtype=np.uint32).reshape(32, 64, 3).astype(np.uint8)
+    view = np.full((64, 64, 3), 77, np.int8)
+    Letterbox(spec()).write(bgr, view)
+    assert (view[:32].astype(int) + 128 == bgr).all()
+    assert (view[32:] == 114 - 128).all()
+
+
+def test_letterbox_pads_right_of_a_tall_frame() -> None:
+    view = np.zeros((64, 64, 3), np.int8)
+    Letterbox(spec()).write(np.full((64, 16, 3), 255, np.uint8), view)
+    assert (view[:, :16] == 127).all()
+    assert (view[:, 16:] == 114 - 128).all()
+
+
+def test_letterbox_swaps_colors_for_an_rgb_model() -> None:
+    bgr = np.full((64, 64, 3), (10, 20, 30), np.uint8)
+    view = np.zeros((64, 64, 3), np.uint8)
+    Letterbox(spec("uint8", 1.0, 0, color_order="rgb")).write(bgr, view)
+    assert view[5, 5].tolist() == [30, 20, 10]
+
+
+@pytest.mark.parametrize(
+    ("span", "scale", "zero_point", "low", "high"),
+    [("0..1", 1 / 255, -128, 0.0, 1.0), ("-1..1", 1 / 128, 0, -1.0, 1.0)],
+)
+def test_letterbox_follows_the_models_scale(
+    span: str, scale: float, zero_point: int, low: float, high: float
+) -> None:
+    bgr = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    view = np.zeros((16, 16, 3), np.int8)
+    Letterbox(spec("int8", scale, zero_point, range=span, shape=(1, 16, 16, 3))).write(bgr, view)
+    real = (view.astype(float) - zero_point) * scale
+    wanted = low + bgr / 255 * (high - low)
+    assert np.abs(real - wanted).max() <= scale  # half a step, and one clipped at the top
+
+
+# --- parts ---
+
+
+@given(
+    st.floats(0.001, 0.999), st.floats(0.01, 0.3), st.integers(-128, 127), st.integers(-128, 127)
+)
+def test_quantized_logit_never_drops_a_score_that_reaches(
+    score: float, scale: float, zero_point: int, value: int
+) -> None:
+    tensor = TensorSpec(name="x", shape=(1,), dtype="int8", scale=scale, zero_point=zero_point)
+    reached = 1 / (1 + math.exp(-(value - zero_point) * scale))
+    bound = quantized_logit(score, tensor)
+    assert -128 <= bound <= 127
+    if reached >= score:
+        assert value >= bound
+    elif value > bound:
+        # The bound is tight: above it, only a value that reaches.
+        pytest.fail(f"{value} passes the bound {bound} but {reached} < {score}")
+
+
+boxes = st.lists(
+    st.tuples(
+        st.floats(0, 50, width=32), st.floats(0, 50, width=32),
+        st.floats(1, 40, width=32), st.floats(1, 40, width=32), st.integers(0, 2),
+    ),
+    max_size=25,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(boxes, st.floats(0.2, 0.9))
+def test_suppression_keeps_a_box_unless_a_better_kept_one_covers_it(
+    drawn: list[tuple[float, float, float, float, int]], max_iou: float
+) -> None:
+    corners = np.array([(x, y, x + w, y + h) for x, y, w, h, _ in drawn], np.float32)
+    classes = np.array([kind for *_, kind in drawn], np.intp)
+    kept = suppress(corners.reshape(-1, 4), classes, max_iou).tolist()
+    plain = [Box(x, y, w, h) for x, y, w, h, _ in drawn]
+    for index in range(len(drawn)):
+        over = [
+            plain[index].iou(plain[better])
+            for better in kept
+            if better < index and classes[better] == classes[index]
+        ]
+        if index in kept:
+            assert all(value <= max_iou + 1e-4 for value in over)
+        else:
+            assert any(value >= max_iou - 1e-4 for value in over)

@@ -1,0 +1,277 @@
+"""Every operator the writer knows, as a small net: the .tflite file against torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+
+from edge.interpreter import Interpreter  # noqa: E402
+from edge.manifest import Decoder  # noqa: E402
+from tools.package import Facts, write_folder  # noqa: E402
+from tools.quantize import (  # noqa: E402
+    Calibration,
+    FakeQuantizer,
+    Quantization,
+    SpaceToDepth,
+    calibrate,
+    export,
+    trace,
+)
+from tools.quantize.graph import Graph  # noqa: E402
+from tools.quantize.ranges import LOGISTIC, PIXELS, from_range, shared_scales  # noqa: E402
+from tools.train.detect_state import DetectTraining  # noqa: E402
+from tools.train.detect_state import optimizer as relative_adam
+
+SIDE = 16
+
+
+class Residual(nn.Module):
+    """x + conv(x), then doubled: ADD of two tensors and of one with itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, value: Tensor) -> Tensor:
+        total = value + self.conv(value)
+        return total + total
+
+
+class Joined(nn.Module):
+    """Pooled and resized maps beside the map itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.pool = nn.MaxPool2d(5, 1, 2)
+        self.shrink = nn.MaxPool2d(2)
+        self.grow = nn.Upsample(scale_factor=2)
+
+    def forward(self, value: Tensor) -> Tensor:
+        made = self.conv(value)
+        return torch.cat([made, self.pool(made), self.grow(self.shrink(made))], 1)
+
+
+class TwoOutputs(nn.Module):
+    """A map and logits, as a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+    def forward(self, value: Tensor) -> dict[str, Tensor]:
+        made = self.conv(value)
+        return {"map": made, "logits": self.head(made)}
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "conv": lambda: nn.Conv2d(3, 8, 3, padding=1),
+    "conv_valid": lambda: nn.Conv2d(3, 8, 3),
+    "conv_stride_2": lambda: nn.Conv2d(3, 8, 3, 2, 1),
+    "conv_6x6_stride_2": lambda: nn.Conv2d(3, 8, 6, 2, 2),
+    "pointwise": lambda: nn.Conv2d(3, 8, 1),
+    "conv_without_bias": lambda: nn.Conv2d(3, 8, 1, bias=False),
+    "depthwise": lambda: nn.Conv2d(3, 3, 3, padding=1, groups=3),
+    "depthwise_5x5_stride_2": lambda: nn.Conv2d(3, 3, 5, 2, 2, groups=3),
+    "batch_norm": lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), normed(8)),
+    "relu": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()),
+    "relu6": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU6()),
+    "relu_alone": lambda: nn.Sequential(nn.MaxPool2d(2), nn.ReLU()),
+    "silu": lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU()),
+    "sigmoid": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sigmoid()),
+    "add": Residual,
+    "concat_pool_resize": Joined,
+    "average_pool": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.AvgPool2d(2)),
+    "mean": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1)),
+    "space_to_depth": lambda: nn.Sequential(SpaceToDepth(2), nn.Conv2d(12, 8, 3, padding=1)),
+    "pad": lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.ZeroPad2d(2)),
+    "linear": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7)),
+    "two_outputs": TwoOutputs,
+}
+
+
+def normed(channels: int) -> nn.BatchNorm2d:
+    """A batch norm with statistics as after training."""
+    norm = nn.BatchNorm2d(channels)
+    norm.running_mean.copy_(torch.randn(channels))
+    norm.running_var.copy_(torch.rand(channels) + 0.5)
+    nn.init.uniform_(norm.weight, 0.5, 2.0)
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+def pictures(count: int = 8) -> list[np.ndarray]:
+    chance = np.random.default_rng(5)
+    return [chance.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def real(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
+
+
+def packed(folder: Path, model: Path) -> Interpreter:
+    """The file in a model folder, loaded by the daemon's own door."""
+    image = {"color_order": "bgr", "resize": "letterbox"}
+    decoder = Decoder(name="yolox")
+    facts = Facts("small", "1", "detect", image, decoder, ("a",), 1, {}, "Apache-2.0")
+    write_folder(folder, model, facts)
+    return Interpreter.load(folder)
+
+
+def infer(interpreter: Interpreter, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs in real values, channels first."""
+    interpreter.input_view()[:] = (image.astype(np.int16) - 128).astype(np.int8)
+    interpreter.invoke()
+    found = {}
+    for item in interpreter.manifest.outputs:
+        value = (interpreter.output(item.name).astype(np.float32) - item.zero_point) * item.scale
+        found[item.name] = value.transpose(2, 0, 1) if value.ndim == 3 else value
+    return found
+
+
+def steps(interpreter: Interpreter, name: str) -> float:
+    return next(item.scale for item in interpreter.manifest.outputs if item.name == name)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_written_net_agrees_with_its_simulation_within_a_step(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = NETS[name]().eval()
+    with torch.no_grad():  # pixels are 0..255: bring activations near one
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d) and layer.in_channels in (3, 12):
+                layer.weight /= 100
+    images = pictures()
+    ranges = export(net, images, tmp_path / "net.tflite", (3, SIDE, SIDE))
+    interpreter = packed(tmp_path / "folder", tmp_path / "net.tflite")
+    graph = trace(net)
+    for image in images[:2]:
+        with torch.no_grad():
+            simulated = graph(real(image), FakeQuantizer(graph, ranges))
+            result = net(real(image))
+        exact = result if isinstance(result, dict) else {"output": result}
+        for output, value in infer(interpreter, image).items():
+            step = steps(interpreter, output)
+            assert np.abs(value - simulated[output][0].numpy()).max() <= 2.01 * step
+            assert np.abs(value - exact[output][0].numpy()).mean() <= 2 * step
+
+
+def test_written_file_is_integer_only(tmp_path: Path) -> None:
+    export(Joined(), pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
+    proof = packed(tmp_path / "folder", tmp_path / "net.tflite").manifest.certificate
+    assert proof.integer_only
+    assert proof.operators["CONCATENATION"] == 1
+
+
+def test_tensor_names_are_unique(tmp_path: Path) -> None:
+    from edge.certificate import read_graph
+
+    net = nn.Sequential(Joined(), nn.Conv2d(24, 8, 3, 2, 1), nn.SiLU(), nn.Conv2d(8, 8, 3, 2, 1))
+    export(net, pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
+    names = [item.name for item in read_graph((tmp_path / "net.tflite").read_bytes()).tensors]
+    assert len(set(names)) == len(names)
+
+
+def test_color_scale_of_minus_one_to_one_reaches_the_input(tmp_path: Path) -> None:
+    net = nn.Conv2d(3, 4, 1).eval()
+    path = tmp_path / "net.tflite"
+    export(net, pictures(), path, (3, SIDE, SIDE), pixels=Quantization(1 / 128, 0))
+    interpreter = packed(tmp_path / "folder", path)
+    assert interpreter.manifest.input.zero_point == 0
+    image = pictures(1)[0]
+    with torch.no_grad():
+        wanted = net((real(image) - 128) / 128)[0].numpy()
+    assert np.abs(infer(interpreter, image)["output"] - wanted).max() <= 2 * steps(
+        interpreter, "output"
+    )
+
+
+def test_trace_is_the_same_function_in_float() -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        SpaceToDepth(2), nn.Conv2d(12, 8, 3, padding=1, bias=False), normed(8), nn.SiLU(), nn.ReLU()
+    ).eval()
+    value = torch.rand(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        assert torch.allclose(trace(net)(value)["output"], net(value), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Tanh(),
+        nn.Conv2d(3, 6, 3, dilation=2),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)),
+    ],
+    ids=["tanh", "dilation", "bilinear", "norm_alone"],
+)
+def test_unknown_operator_is_refused(net: nn.Module) -> None:
+    with pytest.raises(NotImplementedError):
+        trace(net)
+
+
+def test_calibration_without_images_is_refused() -> None:
+    graph = trace(nn.Conv2d(3, 4, 1)).with_shapes((3, SIDE, SIDE))
+    with pytest.raises(ValueError, match="at least one image"):
+        calibrate(graph, [])
+
+
+def test_what_meets_in_a_concatenation_shares_one_range() -> None:
+    graph = trace(Joined()).with_shapes((3, SIDE, SIDE))
+    ranges = calibrate(graph, pictures())
+    group = next(group for group in shared_scales(graph) if len(group) > 1)
+    assert len(group) == 5
+    assert len({ranges[name] for name in group}) == 1
+
+
+def test_percentile_cuts_activations_but_not_outputs() -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
+    graph = trace(net).with_shapes((3, SIDE, SIDE))
+    wide = calibrate(graph, pictures(), options=Calibration(percentile=100))
+    tight = calibrate(graph, pictures(), options=Calibration(percentile=95))
+    inner, last = graph.nodes[1].name, graph.outputs["output"]
+    assert tight[inner].scale < 0.9 * wide[inner].scale
+    assert tight[last] == wide[last]
+    assert wide["input"] == PIXELS
+    assert next(q for name, q in wide.items() if name.endswith("_gate")) == LOGISTIC
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 6.0), (-3.0, 1.0), (2.0, 5.0), (-4.0, -1.0)])
+def test_zero_is_exact_in_every_range(low: float, high: float) -> None:
+    found = from_range(low, high)
+    assert -128 <= found.zero_point <= 127
+    assert found.low <= min(low, 0) + found.scale
+    assert found.high >= max(high, 0) - found.scale
+
+
+def test_training_through_quantization_lowers_its_loss() -> None:
+    torch.manual_seed(4)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
+    with torch.no_grad():
+        net[0].weight /= 100
+        net[0].weight[0] *= 60  # one channel takes the whole range, the others suffer
+    graph: Graph = trace(net).with_shapes((3, SIDE, SIDE))
+    images = pictures()
+    batch = torch.cat([real(image) for image in images])
+    quantizer = FakeQuantizer(graph, calibrate(graph, images))
+    with torch.no_grad():
+        wanted = net(batch)
+    optimizer = relative_adam(graph, DetectTraining(learning_rate=3e-3))
+    losses = []
+    for _ in range(60):
+        loss = (graph(batch, quantizer)["output"] - wanted).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert min(losses[-5:]) < 0.7 * losses[0]
