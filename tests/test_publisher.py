@@ -636,6 +636,13 @@ def test_unreachable_broker_is_told_once(start: Start, caplog: pytest.LogCapture
     assert caplog.text.count("Connection refused") == 1
 
 
+@pytest.mark.parametrize("host", ["no..host", "x" * 64 + ".example"])
+def test_impossible_host_name_is_refused(start: Start, host: str) -> None:
+    publisher, _ = start(1883, host=host)
+    wait_until(lambda: publisher.state[0] is ConnectionState.REFUSED)
+    assert publisher.state[1].startswith(f"mqtt.host {host}:1883: ")
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     if shutil.which("openssl") is None:

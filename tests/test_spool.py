@@ -237,6 +237,7 @@ def test_damaged_file_is_moved_aside_and_work_goes_on(
         for n in range(200):
             spool.put(TOPIC, body(n))
     spoil(path, damage)
+    (tmp_path / "spool.sqlite.corrupt-20200101T000000000000Z").touch()  # an earlier one goes
     with open_spool(tmp_path, boot_id="boot-2") as spool:
         assert seqs(spool) == []
         spool.put(TOPIC, body(1))

@@ -216,11 +216,13 @@ class Publisher:
 
     def _run(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
-        while not self._stop.is_set():
-            end = self._hold_connection()
-            if end is not None and not self._stop.is_set():
-                self._stop.wait(self._delay_s(end, backoff))
-        self._set_state(ConnectionState.CLOSED, "")
+        try:
+            while not self._stop.is_set():
+                end = self._hold_connection()
+                if end is not None and not self._stop.is_set():
+                    self._stop.wait(self._delay_s(end, backoff))
+        finally:
+            self._set_state(ConnectionState.CLOSED, "" if self._stop.is_set() else "thread died")
 
     def _hold_connection(self) -> ConnectionEndedError | None:
         """Connect and serve until the connection ends, or until `close`, which gives None."""

@@ -159,6 +159,8 @@ class Connection:
             raise ConnectionEndedError(
                 EndKind.REFUSED, f"TLS with {where}: {error.reason or error}"
             ) from None
+        except ValueError as error:  # a host name that cannot be one
+            raise ConnectionEndedError(EndKind.REFUSED, f"mqtt.host {where}: {error}") from None
         except OSError as error:
             raise ConnectionEndedError(
                 EndKind.LOST, f"{where}: {error.strerror or error}"

@@ -17,7 +17,7 @@ What is promised:
   then the oldest in memory are lost and named.
 - While the day's write allowance is used up, a batch waits until the allowance has grown again or
   HOLD_EVENTS or HOLD_BYTES are in memory; those are what kill -9 can then cost.
-- A damaged file is moved aside and a new one begun.
+- A damaged file is moved aside, the newest such one is kept, and a new one is begun.
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ class Spool:
                 else:
                     self._memory_bytes -= len(event.body)
             self._to_delete.difference_update(change.deleted_rows)
-            self._stored += len(change.events) - done.removed - len(done.dropped)
+            self._stored += done.added - done.removed - len(done.dropped)
             self._note_lost(done.dropped, why="file full")
             if self._counters.failure:
                 logger.warning("spool.writable_again path=%s", self._path)

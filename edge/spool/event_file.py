@@ -61,10 +61,12 @@ class Change:
 class Committed:
     """What a commit did to the stored events.
 
+    added: new rows; fewer than given when an earlier commit got through although it failed.
     removed: deleted on request.
     dropped: (boot_id, seq) of the oldest that had to make room, not counted in `removed`.
     """
 
+    added: int
     removed: int
     dropped: list[tuple[str, int]]
 
@@ -103,16 +105,14 @@ class EventFile:
         self._wall = wall
         self._db = self._open_or_begin_anew()
         self.written_bytes = 0
+        self._checkpoint_failure = ""
         meter = self._db.execute("SELECT allowance_bytes, at_utc_s FROM meter").fetchone()
         self._allowance = float(meter[0])
         self._metered_utc_s = float(meter[1])
 
     def close(self) -> None:
         """Fold the log into the file and close it."""
-        try:
-            self._checkpoint()
-        except sqlite3.Error as error:
-            logger.warning("spool.checkpoint_failed path=%s error=%s", self._path, error)
+        self._try_checkpoint()
         self._db.close()
 
     def reopen(self, error: Exception) -> None:
@@ -168,7 +168,7 @@ class EventFile:
             raise
         self._spend(self._wal_bytes() - before)
         if self._wal_bytes() >= CHECKPOINT_BYTES:
-            self._checkpoint()
+            self._try_checkpoint()
         return done
 
     def allowance_bytes(self) -> float:
@@ -193,10 +193,12 @@ class EventFile:
         db = self._db
         rows = ((row,) for row in change.deleted_rows)
         removed = max(0, db.executemany("DELETE FROM event WHERE row = ?", rows).rowcount)
-        db.executemany(
-            "INSERT INTO event(row, boot_id, seq, topic, body, put_mono_s) VALUES(?,?,?,?,?,?)",
-            ((e.row, e.boot_id, e.seq, e.topic, e.body, e.put_mono_s) for e in change.events),
+        insert = (
+            "INSERT OR IGNORE INTO event(row, boot_id, seq, topic, body, put_mono_s)"
+            " VALUES(?,?,?,?,?,?)"
         )
+        events = ((e.row, e.boot_id, e.seq, e.topic, e.body, e.put_mono_s) for e in change.events)
+        added = max(0, db.executemany(insert, events).rowcount)
         dropped = self._make_room()
         losses = dict(change.losses)
         add_losses(losses, dropped, keep_loss)
@@ -206,8 +208,7 @@ class EventFile:
                 "INSERT INTO lost(id, boot_id, first_seq, last_seq, count) VALUES(?,?,?,?,?)",
                 ((key, x.boot_id, x.first_seq, x.last_seq, x.count) for key, x in losses.items()),
             )
-        db.execute("UPDATE meter SET allowance_bytes = ?, at_utc_s = ?", self._meter())
-        return Committed(removed, dropped)
+        return Committed(added, removed, dropped)
 
     def _make_room(self) -> list[tuple[str, int]]:
         """Delete the oldest events until the pages in use fit; return them as (boot_id, seq)."""
@@ -227,18 +228,27 @@ class EventFile:
                     break
         return dropped
 
-    def _meter(self) -> tuple[float, float]:
-        return self.allowance_bytes(), self._metered_utc_s
-
     def _spend(self, size: int) -> None:
         self.written_bytes += size
         self._allowance -= size
 
-    def _checkpoint(self) -> None:
-        """Copy the log into the file and empty it; counted as if every frame were copied."""
-        size = self._wal_bytes()
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self._spend(size)
+    def _try_checkpoint(self) -> None:
+        """Copy the log into the file and empty it; a failure costs nothing but a longer log.
+
+        Counted as if every frame were copied. The allowance is stored only here: a page less in
+        each commit, and kill -9 forgets at most one log's worth of spending.
+        """
+        self._spend(self._wal_bytes())
+        meter = (self.allowance_bytes(), self._metered_utc_s)
+        try:
+            self._db.execute("UPDATE meter SET allowance_bytes = ?, at_utc_s = ?", meter)
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            if str(error) != self._checkpoint_failure:
+                logger.warning("spool.checkpoint_failed path=%s error=%s", self._path, error)
+            self._checkpoint_failure = str(error)
+        else:
+            self._checkpoint_failure = ""
 
     def _wal_bytes(self) -> int:
         try:
@@ -287,9 +297,12 @@ class EventFile:
         return db
 
     def _set_aside(self, fault: object) -> None:
+        """Rename the damaged file; only the newest is kept, so that they cannot fill a disk."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
         aside = self._path.with_name(f"{self._path.name}.corrupt-{stamp}")
         try:
+            for older in self._path.parent.glob(f"{self._path.name}.corrupt-*"):
+                older.unlink()
             for end in ("", "-wal", "-shm"):
                 part = self._path.with_name(self._path.name + end)
                 if part.exists():
