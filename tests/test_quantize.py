@@ -26,8 +26,7 @@ from tools.quantize import (  # noqa: E402
 )
 from tools.quantize.graph import Graph  # noqa: E402
 from tools.quantize.ranges import LOGISTIC, PIXELS, from_range, shared_scales  # noqa: E402
-from tools.train.detect_state import DetectTraining  # noqa: E402
-from tools.train.detect_state import optimizer as relative_adam
+from tools.train import detect_state  # noqa: E402
 
 SIDE = 16
 
@@ -259,14 +258,15 @@ def test_training_through_quantization_lowers_its_loss() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
     with torch.no_grad():
         net[0].weight /= 100
-        net[0].weight[0] *= 60  # one channel takes the whole range, the others suffer
     graph: Graph = trace(net).with_shapes((3, SIDE, SIDE))
     images = pictures()
     batch = torch.cat([real(image) for image in images])
     quantizer = FakeQuantizer(graph, calibrate(graph, images))
     with torch.no_grad():
         wanted = net(batch)
-    optimizer = relative_adam(graph, DetectTraining(learning_rate=3e-3))
+        for weight in graph.weights.values():
+            weight.mul_(0.8)
+    optimizer = detect_state.optimizer(graph, detect_state.DetectTraining(learning_rate=0.01))
     losses = []
     for _ in range(60):
         loss = (graph(batch, quantizer)["output"] - wanted).square().mean()
@@ -274,4 +274,4 @@ def test_training_through_quantization_lowers_its_loss() -> None:
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert min(losses[-5:]) < 0.7 * losses[0]
+    assert min(losses[-5:]) < 0.3 * losses[0]
