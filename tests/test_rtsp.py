@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from mosquitto import free_port
-from rtsp_server import RtspServer
 
 from edge.capture import Camera, CaptureState, CaptureStatus
 from edge.config import CameraConfig
 from edge.values import Frame
+from mosquitto import free_port
+from rtsp_server import RtspServer
 
 OPEN_S, READ_S = 8.0, 2.0
 PATIENCE_S = 30.0  # for a busy machine; a good run needs a fraction

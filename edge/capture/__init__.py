@@ -6,6 +6,7 @@ frame. `open_source` reads the same sources without threads, `read_image` one st
 
 from edge.capture.address import SourceKind, kind_of, redact
 from edge.capture.camera import Camera, CaptureState, CaptureStatus
+from edge.capture.reader import end_process_if_hanging
 from edge.capture.source import Source, check_source, open_source, read_image
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Source",
     "SourceKind",
     "check_source",
+    "end_process_if_hanging",
     "kind_of",
     "open_source",
     "read_image",

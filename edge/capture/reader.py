@@ -8,7 +8,10 @@ thread releases its source and ends. It is a daemon thread and never holds up th
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +24,7 @@ from edge.errors import CameraError, InputError
 from edge.values import Image
 
 Opener = Callable[[CameraConfig], Source]
+THREAD_NAME = "capture-reader"
 GRACE_S = 0.5  # lets OpenCV's own time-out come first: it ends a call more cleanly
 
 
@@ -67,7 +71,7 @@ class Reader:
         self._stop = threading.Event()
         self._outcome: Outcome | None = None
         self._overdue_s = math.inf  # monotonic time at which the running call is overdue
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     @property
     def is_stopped(self) -> bool:
@@ -163,6 +167,19 @@ class Reader:
 
     def _expect_within(self, timeout_s: float) -> None:
         self._overdue_s = time.monotonic() + timeout_s + GRACE_S
+
+
+def end_process_if_hanging(code: int) -> None:
+    """End the process at once with `code` when a reader still hangs inside OpenCV; else return.
+
+    For the last line of a program. An ordinary exit would tear OpenCV down under that thread, and
+    C++ would abort with 134 in place of the exit code.
+    """
+    if any(thread.name == THREAD_NAME for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 class _Pace:

@@ -1,0 +1,516 @@
+"""Cameras on real files, folders, pipes and an HTTP server; a fake source where hardware fails."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.capture import (
+    Camera,
+    CaptureState,
+    SourceKind,
+    check_source,
+    kind_of,
+    open_source,
+    read_image,
+    redact,
+)
+from edge.capture.camera import Backoff
+from edge.capture.source import MAX_BAD_READS, checked, image_paths
+from edge.config import CameraConfig
+from edge.errors import CameraError, InputError
+from edge.values import Frame, Image
+from fakes import FakeSource
+
+PATIENCE_S = 20.0
+FAST_RETRY = {"retry_min_s": 0.02, "retry_max_s": 0.05}
+
+
+def gray_level(level: int, size: tuple[int, int] = (64, 48)) -> Image:
+    return np.full((size[1], size[0], 3), level, dtype=np.uint8)
+
+
+def level_of(frame: Frame) -> int:
+    return round(float(frame.bgr.mean()) / 20)
+
+
+def wait_until(is_true: Callable[[], object]) -> None:
+    limit_s = time.monotonic() + PATIENCE_S
+    while not is_true():
+        assert time.monotonic() < limit_s
+        time.sleep(0.002)
+
+
+def free_readers(pipe: Path) -> None:
+    """Let everybody who waits for the pipe's other end find it closed."""
+    with contextlib.suppress(OSError):  # nobody waits
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def take_all(camera: Camera) -> list[Frame]:
+    frames = []
+    while not camera.is_over:
+        frame = camera.take(PATIENCE_S)
+        if frame is not None:
+            frames.append(frame)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10 frames of gray levels 20, 40 … 200, 50 frames a second."""
+    path = tmp_path_factory.mktemp("clip") / "levels.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 50, (64, 48))
+    for index in range(1, 11):
+        writer.write(gray_level(20 * index))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images, a broken one between them, and a text file."""
+    for index in (1, 2, 4):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), gray_level(20 * index, (60 + index, 48)))
+    (tmp_path / "3.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
+    (tmp_path / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+# Files
+
+
+def test_file_read_fast_gives_every_frame_to_a_slow_consumer(clip: Path):
+    with Camera("a", CameraConfig(source=str(clip), realtime=False)) as camera:
+        frames = []
+        while not camera.is_over:
+            frame = camera.take(PATIENCE_S)
+            if frame is not None:
+                frames.append(frame)
+                time.sleep(0.01)  # the consumer's work
+        status = camera.status
+    assert [level_of(frame) for frame in frames] == list(range(1, 11))
+    assert [frame.frame_id for frame in frames] == list(range(1, 11))
+    assert [frame.time_s for frame in frames] == pytest.approx([i / 50 for i in range(10)])
+    assert (status.state, status.dropped, status.frames) == (CaptureState.ENDED, 0, 10)
+
+
+def test_file_read_fast_is_the_same_every_time(clip: Path):
+    runs = []
+    for _ in range(2):
+        with Camera("a", CameraConfig(source=str(clip), realtime=False)) as camera:
+            runs.append([(f.frame_id, f.time_s, f.bgr.tobytes()) for f in take_all(camera)])
+    assert runs[0] == runs[1]
+
+
+def test_file_in_realtime_takes_its_recorded_time_and_keeps_the_rhythm(clip: Path):
+    began_s = time.monotonic()
+    with Camera("a", CameraConfig(source=str(clip))) as camera:
+        frames = take_all(camera)
+    assert time.monotonic() - began_s >= 9 / 50
+    stamps = [frame.captured_mono_s for frame in frames]
+    assert stamps[-1] - stamps[0] >= 8 / 50
+    assert [frame.time_s for frame in frames] == stamps
+
+
+def test_looping_file_begins_again_and_its_time_goes_on(clip: Path):
+    config = CameraConfig(source=str(clip), realtime=False, loop=True)
+    with Camera("a", config) as camera:
+        frames = [camera.take(PATIENCE_S) for _ in range(25)]
+        assert camera.status.state is CaptureState.LIVE
+    levels = [level_of(frame) for frame in frames if frame is not None]
+    assert levels == list(itertools.islice(itertools.cycle(range(1, 11)), 25))
+    assert frames[-1] is not None
+    assert frames[-1].time_s == pytest.approx(24 / 50)
+
+
+def test_folder_gives_its_images_by_name_and_counts_the_broken_one(folder: Path):
+    with Camera("a", CameraConfig(source=str(folder), realtime=False)) as camera:
+        frames = take_all(camera)
+        status = camera.status
+    assert [level_of(frame) for frame in frames] == [1, 2, 4]
+    assert [frame.size for frame in frames] == [(61, 48), (62, 48), (64, 48)]
+    assert (status.frames, status.bad_frames, status.state) == (3, 1, CaptureState.ENDED)
+
+
+def test_folder_in_realtime_plays_at_the_configured_rate(folder: Path):
+    with Camera("a", CameraConfig(source=str(folder), fps=20)) as camera:
+        stamps = [frame.captured_mono_s for frame in take_all(camera)]
+    assert stamps[-1] - stamps[0] >= 0.9 * 2 / 20
+
+
+def test_single_image_is_one_frame(folder: Path):
+    with Camera("a", CameraConfig(source=str(folder / "2.png"), realtime=False)) as camera:
+        assert [level_of(frame) for frame in take_all(camera)] == [2]
+
+
+def test_open_source_reads_without_threads(clip: Path):
+    source = open_source(CameraConfig(source=str(clip)))
+    levels = []
+    while (bgr := source.read()) is not None:
+        levels.append(round(float(bgr.mean()) / 20))
+    source.close()
+    assert (levels, source.fps) == (list(range(1, 11)), 50)
+
+
+# User mistakes
+
+
+@pytest.mark.parametrize("source", ["/nowhere/clip.mp4", "/nowhere/photo.jpg", "nowhere"])
+def test_missing_file_is_refused_at_entering(source: str):
+    with (
+        pytest.raises(InputError, match=f"{source}: no such file"),
+        Camera("a", CameraConfig(source=source)),
+    ):
+        pass
+
+
+def test_folder_without_images_is_refused(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    with pytest.raises(InputError, match="no images in this folder"):
+        check_source(CameraConfig(source=str(tmp_path)))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00 ftypisom" + bytes(200)])
+def test_file_that_is_no_video_surfaces_in_take(tmp_path: Path, content: bytes):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(content)
+    with Camera("a", CameraConfig(source=str(path))) as camera:
+        with pytest.raises(InputError, match=r"broken\.mp4: not a video"):
+            camera.take(PATIENCE_S)
+        assert camera.status.state is CaptureState.LOST
+        assert camera.status.reconnects == 0
+
+
+def test_looping_folder_of_broken_images_does_not_spin(tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(b"no")
+    with (
+        Camera("a", CameraConfig(source=str(tmp_path), loop=True, realtime=False)) as camera,
+        pytest.raises(InputError, match="no picture in it can be read"),
+    ):
+        camera.take(PATIENCE_S)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 cut off", b"text"])
+def test_unreadable_image_is_an_input_error(tmp_path: Path, content: bytes):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"photo\.jpg: not an image"):
+        read_image(path)
+
+
+def test_image_paths_of_an_image_is_itself(folder: Path):
+    assert image_paths(folder / "1.png") == [folder / "1.png"]
+
+
+@pytest.mark.skipif(
+    cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has GStreamer"
+)
+def test_gstreamer_string_without_gstreamer_says_how_to_get_it():
+    config = CameraConfig(source="libcamerasrc ! videoconvert ! appsink")
+    with pytest.raises(CameraError, match="python3-opencv"):
+        check_source(config)
+
+
+@pytest.mark.parametrize("source", [63, "63", "/dev/video63"])
+def test_camera_that_is_not_there_is_tried_again_and_says_so(source: int | str):
+    with Camera("a", CameraConfig(source=source, **FAST_RETRY)) as camera:
+        wait_until(lambda: camera.status.reconnects >= 2)
+        assert camera.status.state is CaptureState.LOST
+        assert "/dev/video63: no such camera" in camera.status.reason
+        assert camera.take(0) is None
+
+
+# Failing hardware
+
+
+def test_hung_reader_is_given_up_replaced_and_ends_when_it_can(tmp_path: Path):
+    pipe = tmp_path / "pipe.mjpeg"
+    os.mkfifo(pipe)  # opening it blocks inside the system, beyond any time-out of ffmpeg
+    config = CameraConfig(source=str(pipe), open_timeout_s=0.2, **FAST_RETRY)
+    before = threading.active_count()
+    with Camera("a", config) as camera:
+        wait_until(lambda: camera.status.hung >= 2)
+        assert camera.status.state is CaptureState.LOST
+        began_s = time.monotonic()
+        assert camera.take(0.05) is None
+        assert time.monotonic() - began_s < 0.2 + 1
+    wait_until(lambda: free_readers(pipe) or threading.active_count() == before)
+
+
+def test_no_more_readers_are_started_while_too_many_hang():
+    release = threading.Event()
+    opened: list[FakeSource] = []
+
+    def hang(_: CameraConfig) -> FakeSource:
+        opened.append(FakeSource([release]))
+        return opened[-1]
+
+    config = CameraConfig(source=63, open_timeout_s=0.01, read_timeout_s=0.01, **FAST_RETRY)
+    with Camera("a", config, open_source=hang) as camera:
+        wait_until(lambda: camera.status.hung == 4)
+        threads = threading.active_count()
+        time.sleep(0.3)  # several retry times: nothing may happen
+        assert (len(opened), threading.active_count()) == (4, threads)
+        release.set()
+        wait_until(lambda: len(opened) > 4)
+    wait_until(lambda: all(source.is_closed for source in opened))
+
+
+def test_what_a_reader_delivers_after_it_was_given_up_is_thrown_away():
+    release = threading.Event()
+    sources = iter([FakeSource([release, gray_level(200)]), FakeSource([gray_level(20)] * 3)])
+    config = CameraConfig(source=63, read_timeout_s=0.05, **FAST_RETRY)
+    late = next(sources)
+    first = iter([late])
+
+    def opener(_: CameraConfig) -> FakeSource:
+        return next(first, None) or next(sources, None) or FakeSource([threading.Event()])
+
+    with Camera("a", config, open_source=opener) as camera:
+        wait_until(lambda: camera.status.frames == 3)
+        release.set()
+        wait_until(lambda: late.is_closed)
+        frame = camera.take(0)
+        assert frame is not None
+        assert (level_of(frame), camera.status.frames) == (1, 3)
+
+
+def test_garbage_frames_are_counted_and_passed_over():
+    bad = [ValueError("no picture")] * 3
+    script = [gray_level(20), *bad, gray_level(40, (32, 32))]
+    opener = lambda _: FakeSource([*script, threading.Event()])  # noqa: E731
+    with Camera("a", CameraConfig(source=63), open_source=opener) as camera:
+        wait_until(lambda: camera.status.frames == 2)
+        assert camera.status.bad_frames == 3
+        frame = camera.take(0)
+        assert frame is not None
+        assert frame.size == (32, 32)
+
+
+def test_unexpected_failure_of_a_source_surfaces():
+    opener = lambda _: FakeSource([RuntimeError("driver")])  # noqa: E731
+    with (
+        Camera("a", CameraConfig(source=63), open_source=opener) as camera,
+        pytest.raises(RuntimeError, match="driver"),
+    ):
+        camera.take(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        None,
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros((5, 5, 3), np.uint16),
+        np.zeros((5, 5, 2), np.uint8),
+    ],
+)
+def test_checked_refuses_what_is_no_picture(pixels):
+    with pytest.raises(ValueError, match=r"no picture|bytes a pixel"):
+        checked(pixels)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 4), (5, 4, 3)])
+def test_checked_makes_three_channels(shape: tuple[int, ...]):
+    assert checked(np.zeros(shape, np.uint8)).shape == (5, 4, 3)
+
+
+# HTTP
+
+
+class MotionJpeg(BaseHTTPRequestHandler):
+    """Endless multipart JPEG, until the server is told to stop."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+        self.end_headers()
+        jpeg = cv2.imencode(".jpg", gray_level(100))[1].tobytes()
+        try:
+            while not self.server.stop.wait(0.02):
+                head = b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+                self.wfile.write(head % len(jpeg) + jpeg + b"\r\n")
+        except OSError:
+            return
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class MotionJpegServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), MotionJpeg)
+        self.stop = threading.Event()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def leave(self) -> None:
+        self.stop.set()
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def web_camera() -> Iterator[MotionJpegServer]:
+    server = MotionJpegServer()
+    yield server
+    server.leave()
+
+
+def test_http_stream_is_read_and_comes_back_after_the_server_did(web_camera: MotionJpegServer):
+    port = web_camera.server_address[1]
+    config = CameraConfig(source=f"http://127.0.0.1:{port}/video", read_timeout_s=2, **FAST_RETRY)
+    with Camera("a", config) as camera:
+        frame = camera.take(PATIENCE_S)
+        assert frame is not None
+        assert level_of(frame) == 5
+        web_camera.leave()
+        wait_until(lambda: camera.status.state is CaptureState.LOST)
+        seen = camera.status.frames
+        server = MotionJpegServer(port)
+        wait_until(lambda: camera.status.frames > seen)
+        assert camera.status.state is CaptureState.LIVE
+    server.leave()
+
+
+# Life
+
+
+def test_leaving_is_idempotent_and_ends_take_and_threads(clip: Path):
+    before = threading.active_count()
+    camera = Camera("a", CameraConfig(source=str(clip), loop=True))
+    with camera:
+        assert camera.take(PATIENCE_S) is not None
+    camera.__exit__(None, None, None)
+    camera.take(0)
+    began_s = time.monotonic()
+    assert camera.take(PATIENCE_S) is None
+    assert time.monotonic() - began_s < 1
+    assert camera.is_over
+    wait_until(lambda: threading.active_count() == before)
+
+
+def test_leaving_wakes_a_reader_that_waits_for_the_consumer(clip: Path):
+    with Camera("a", CameraConfig(source=str(clip), realtime=False)) as camera:
+        wait_until(lambda: camera.status.frames >= 2)
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 1
+
+
+LEAVE_A_STALLED_CAMERA = """
+import sys
+from edge.capture import Camera, end_process_if_hanging
+from edge.config import CameraConfig
+with Camera("a", CameraConfig(source=sys.argv[1], open_timeout_s=60)):
+    print("entered", flush=True)
+    sys.stdin.readline()
+end_process_if_hanging(7)
+sys.exit(1)
+"""
+
+
+def test_process_with_a_stalled_camera_ends_with_its_own_exit_code():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live"
+        child = subprocess.Popen(
+            [sys.executable, "-c", LEAVE_A_STALLED_CAMERA, source],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "entered\n"
+        connection = silent.accept()[0]  # the reader is inside OpenCV now
+        child.communicate("leave\n", timeout=PATIENCE_S)
+        connection.close()
+    assert child.returncode == 7
+
+
+def test_camera_never_entered_can_be_left():
+    Camera("a", CameraConfig(source=63)).__exit__(None, None, None)
+
+
+def test_changes_of_state_are_logged_once_each(clip: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)
+    with Camera("a", CameraConfig(source=str(clip), realtime=False)) as camera:
+        take_all(camera)
+    states = [record.getMessage().split()[2] for record in caplog.records]
+    assert states == ["state=live", "state=ended"]
+
+
+def test_backoff_grows_to_its_limit_with_jitter_and_starts_again_after_a_good_time():
+    backoff = Backoff(1, 8)
+    for expected_s in (1, 2, 4, 8, 8):
+        assert expected_s / 2 <= backoff.next_s() <= expected_s
+    backoff.reset_after(2)
+    assert backoff.next_s() >= 4
+    backoff.reset_after(9)
+    assert backoff.next_s() <= 1
+
+
+def test_v4l2_camera_may_give_some_damaged_pictures_before_it_counts_as_lost():
+    assert MAX_BAD_READS >= 3
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        (0, SourceKind.V4L2),
+        ("2", SourceKind.V4L2),
+        ("/dev/video0", SourceKind.V4L2),
+        ("/dev/v4l/by-id/usb-cam", SourceKind.V4L2),
+        ("rtsp://camera/live", SourceKind.STREAM),
+        ("https://camera/mjpeg?fast!", SourceKind.STREAM),
+        ("v4l2src device=/dev/video0 ! videoconvert ! appsink", SourceKind.GSTREAMER),
+        ("rtspsrc location=rtsp://camera/live ! decodebin ! appsink", SourceKind.GSTREAMER),
+        ("clip.mp4", SourceKind.VIDEO),
+        ("wow!.mp4", SourceKind.VIDEO),
+        ("file:///tmp/clip.mkv", SourceKind.VIDEO),
+        ("photo.JPG", SourceKind.IMAGES),
+        ("/", SourceKind.IMAGES),
+    ],
+)
+def test_kind_of_source(source: int | str, kind: SourceKind):
+    assert kind_of(source) is kind
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://joe:secret@cam:554/live", "rtsp://***@cam:554/live"),
+        ("rtsp://joe:sec/ret@cam/live", "rtsp://***@cam/live"),
+        ("rtsp://joe:s@cret@cam/live", "rtsp://***@cam/live"),
+        ("rtsp://cam/live", "rtsp://cam/live"),
+        ("http://cam/v?user=joe&pwd=secret&w=640", "http://cam/v?user=***&pwd=***&w=640"),
+        ("http://cam/v?token=secret", "http://cam/v?token=***"),
+        (
+            'rtspsrc location=rtsp://joe:secret@cam/x user-id=joe user-pw="se cret" ! appsink',
+            "rtspsrc location=rtsp://***@cam/x user-id=*** user-pw=*** ! appsink",
+        ),
+        ("/home/joe@work/clip.mp4", "/home/joe@work/clip.mp4"),
+        (0, "0"),
+    ],
+)
+def test_redact(source: int | str, shown: str):
+    assert redact(source) == shown
