@@ -7,6 +7,7 @@ paho, knows what must be sent again.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import select
 import socket
@@ -165,6 +166,7 @@ class Connection:
             raise ConnectionEndedError(
                 EndKind.LOST, f"{where}: {error.strerror or error}"
             ) from None
+        self._set_option("TCP_NODELAY")
         deadline_s = time.monotonic() + CONNACK_TIMEOUT_S
         while not self._is_open:
             if time.monotonic() > deadline_s or is_stopping():
@@ -182,6 +184,7 @@ class Connection:
             readable, writable = self._wait(connected, waker, min(timeout_s, _TICK_S))
             if readable:
                 self._client.loop_read()
+                self._acknowledge_at_once()
             if writable and self._client.socket() is not None:
                 self._client.loop_write()
             if self._client.socket() is not None:
@@ -245,6 +248,22 @@ class Connection:
             waker.clear()
         state = ready.get(connected.fileno(), 0)
         return is_buffered or bool(state & ~select.POLLOUT), bool(state & select.POLLOUT)
+
+    def _acknowledge_at_once(self) -> None:
+        """Let the kernel acknowledge what was read now, not up to 40 ms later.
+
+        Brokers hold a small packet back until the one before is acknowledged (Nagle); measured with
+        mosquitto, that made 11 ms of a 1 ms answer. The kernel forgets this setting, so it is
+        repeated.
+        """
+        self._set_option("TCP_QUICKACK")
+
+    def _set_option(self, name: str) -> None:
+        """Switch on an option of TCP where the system has it and the socket is open."""
+        connected, option = self._client.socket(), getattr(socket, name, None)
+        if isinstance(connected, socket.socket) and option is not None:
+            with contextlib.suppress(OSError):  # reset a moment ago; the next read tells
+                connected.setsockopt(socket.IPPROTO_TCP, option, 1)
 
     def _raise_if_ended(self) -> None:
         if self._end is not None:
