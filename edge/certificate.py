@@ -43,6 +43,8 @@ OPERATORS = {
 }  # fmt: skip
 CUSTOM_OPERATOR = 32
 FILE_IDENTIFIER = b"TFL3"
+MAX_NAME_BYTES = 256  # of a tensor's or operator's name that is kept
+MIN_TABLE_BYTES = 4  # every table begins with its vtable's offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,45 +71,46 @@ class _Table:
     def __init__(self, data: bytes, position: int) -> None:
         self._data = data
         self._position = position
-        vtable = position - int(struct.unpack_from("<i", data, position)[0])
-        size = struct.unpack_from("<H", data, vtable)[0]
-        self._offsets: tuple[int, ...] = struct.unpack_from(
-            f"<{(size - 4) // 2}H", data, vtable + 4
-        )
+        self._vtable = position - int(struct.unpack_from("<i", data, position)[0])
+        if not 0 < self._vtable < len(data):
+            raise struct.error("table outside of the file")
+        self._fields = (struct.unpack_from("<H", data, self._vtable)[0] - 4) // 2
 
     def _at(self, field: int) -> int | None:
-        if field < len(self._offsets) and self._offsets[field]:
-            return self._position + self._offsets[field]
-        return None
+        if field >= self._fields:
+            return None
+        offset = struct.unpack_from("<H", self._data, self._vtable + 4 + 2 * field)[0]
+        return self._position + offset if offset else None
 
     def integer(self, field: int, code: str, default: int = 0) -> int:
         """Return a scalar field; `code` is its `struct` format character."""
         at = self._at(field)
         return default if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
 
-    def _vector(self, field: int) -> tuple[int, int]:
+    def vector(self, field: int, item_bytes: int) -> tuple[int, int]:
+        """Return where a vector's items begin and how many there are; all lie in the file."""
         at = self._at(field)
         if at is None:
             return 0, 0
         start = at + int(struct.unpack_from("<I", self._data, at)[0])
         count = int(struct.unpack_from("<I", self._data, start)[0])
-        if count > len(self._data):
+        if start + 4 + count * item_bytes > len(self._data):
             raise struct.error("vector longer than the file")
         return start + 4, count
 
     def text(self, field: int) -> str:
         """Return a string field, empty when absent."""
-        start, count = self._vector(field)
-        return self._data[start : start + count].decode("utf-8", "replace")
+        start, count = self.vector(field, 1)
+        return self._data[start : start + min(count, MAX_NAME_BYTES)].decode("utf-8", "replace")
 
     def integers(self, field: int) -> tuple[int, ...]:
         """Return a vector of int32."""
-        start, count = self._vector(field)
+        start, count = self.vector(field, 4)
         return struct.unpack_from(f"<{count}i", self._data, start)
 
     def tables(self, field: int) -> Iterator[_Table]:
         """Yield the tables of a vector of tables."""
-        start, count = self._vector(field)
+        start, count = self.vector(field, 4)
         for at in range(start, start + 4 * count, 4):
             yield _Table(self._data, at + struct.unpack_from("<I", self._data, at)[0])
 
@@ -134,12 +137,16 @@ def read_graph(data: bytes) -> Graph:
     if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
         raise ValueError("not a TFLite flatbuffer")
     try:
-        return _walk(_Table(data, struct.unpack_from("<I", data, 0)[0]))
+        model = _Table(data, struct.unpack_from("<I", data, 0)[0])
+        for buffer in model.tables(4):  # constants; mostly what a truncated file lacks
+            buffer.vector(0, 1)
+        return _walk(model, len(data) // MIN_TABLE_BYTES)
     except (struct.error, IndexError) as error:
         raise ValueError(f"damaged or truncated TFLite flatbuffer ({error})") from None
 
 
-def _walk(model: _Table) -> Graph:
+def _walk(model: _Table, max_tables: int) -> Graph:
+    """Return the graph; more tables than fit into the file share bytes, and could be endless."""
     names = [_operator_name(code) for code in model.tables(1)]
     tensors: list[TensorFact] = []
     inputs: list[TensorFact] = []
@@ -148,12 +155,20 @@ def _walk(model: _Table) -> Graph:
     for subgraph in model.tables(2):
         own = [_tensor(table) for table in subgraph.tables(0)]
         tensors += own
-        inputs += [own[index] for index in subgraph.integers(1)]
-        outputs += [own[index] for index in subgraph.integers(2)]
+        inputs += _picked(own, subgraph.integers(1))
+        outputs += _picked(own, subgraph.integers(2))
         operators += [names[op.integer(0, "I")] for op in subgraph.tables(3)]
+        if len(tensors) + len(operators) > max_tables:
+            raise IndexError("tables share their bytes")
     if not operators:
         raise IndexError("no operators")
     return Graph(tuple(tensors), tuple(inputs), tuple(outputs), tuple(operators))
+
+
+def _picked(tensors: list[TensorFact], indices: tuple[int, ...]) -> list[TensorFact]:
+    if any(index < 0 for index in indices):
+        raise IndexError("negative tensor index")
+    return [tensors[index] for index in indices]
 
 
 def violations(graph: Graph) -> list[str]:

@@ -1,0 +1,101 @@
+"""Tiny real model folders; the .tflite files come from tests/data/make_models.py."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge import certificate, manifest
+from edge.color import TERMS
+from edge.manifest import Decoder, Input, Manifest, TensorSpec
+
+DATA = Path(__file__).parent / "data"
+DETECT, COLOR = "tiny-detect", "tiny-color"
+
+_UNIT_PIXELS: dict[str, Any] = {"dtype": "int8", "scale": 1 / 128, "zero_point": 0}
+_PICTURE = Input(
+    name="image",
+    shape=(1, 8, 8, 3),
+    **_UNIT_PIXELS,
+    color_order="rgb",
+    resize="stretch",
+    range="-1..1",
+)
+
+
+def detect_folder(parent: Path, name: str = DETECT, **changes: Any) -> Path:
+    """Write a detector of red (`person`) and blue (`car`) cells of a 4x4 grid."""
+    image = Input(
+        name="image",
+        shape=(1, 64, 64, 3),
+        dtype="int8",
+        scale=1.0,
+        zero_point=-128,
+        color_order="bgr",
+        resize="letterbox",
+    )
+    outputs = [("box_16", 4, 0.05), ("objectness_16", 1, 0.1), ("class_16", 2, 0.1)]
+    return write_folder(
+        parent / name,
+        "detect.tflite",
+        **{
+            "task": "detect",
+            "input": image,
+            "outputs": tuple(
+                TensorSpec(
+                    name=output, shape=(1, 4, 4, channels), dtype="int8", scale=scale, zero_point=0
+                )
+                for output, channels, scale in outputs
+            ),
+            "decoder": Decoder(name="yolox", strides=(16,)),
+            "labels": ("person", "car"),
+            **changes,
+        },
+    )
+
+
+def color_folder(parent: Path, name: str = COLOR, **changes: Any) -> Path:
+    """Write a color model that takes the nearest prototype."""
+    terms = TensorSpec(name="terms", shape=(1, 1, 1, 11), dtype="int8", scale=0.25, zero_point=60)
+    return write_folder(
+        parent / name, "color.tflite", **{"input": _PICTURE, "outputs": (terms,), **changes}
+    )
+
+
+def refused_folder(parent: Path, file: str) -> Path:
+    """Write a folder around `float.tflite`, `float_inside.tflite` or `custom.tflite`."""
+    terms = TensorSpec(name="terms", shape=(1, 8, 8, 3), **_UNIT_PIXELS)
+    return write_folder(parent / Path(file).stem, file, input=_PICTURE, outputs=(terms,))
+
+
+def write_folder(folder: Path, data_file: str, **facts: Any) -> Path:
+    """Write a model folder; hash and certificate are those of the file unless given."""
+    folder.mkdir(parents=True)
+    content = (DATA / data_file).read_bytes()
+    (folder / "model.tflite").write_bytes(content)
+    known: dict[str, Any] = {
+        "format": 1,
+        "name": folder.name,
+        "version": "0.0.1",
+        "task": "color",
+        "file": "model.tflite",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parameters": 44,
+        "decoder": Decoder(name="color_shares"),
+        "labels": TERMS,
+        "certificate": certificate.summarize(certificate.read_graph(content)),
+        "accuracy": (),
+        "training": {},
+        "licence": "Apache-2.0",
+    }
+    manifest.write(folder, Manifest(**(known | facts)))
+    return folder
+
+
+def change_manifest(folder: Path, **changes: Any) -> Path:
+    """Replace top-level facts of a folder's manifest."""
+    manifest.write(folder, msgspec.structs.replace(manifest.read(folder), **changes))
+    return folder
