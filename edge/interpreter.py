@@ -31,6 +31,7 @@ RUNTIMES = (
     ("ai-edge-litert", "ai_edge_litert.interpreter"),
     ("tflite-runtime", "tflite_runtime.interpreter"),
 )
+XNNPACK_BY_DEFAULT = "ai-edge-litert"
 SCALE_RELATIVE_TOLERANCE = 1e-5  # float32 in the flatbuffer against float64 in JSON
 
 
@@ -44,8 +45,15 @@ def installed_runtime() -> tuple[str, ModuleType]:
             loaded = importlib.import_module(module)
         except ImportError:
             continue
-        return f"{distribution} {importlib.metadata.version(distribution)}", loaded
+        return f"{distribution} {_version(distribution)}", loaded
     raise ModelError("no TFLite runtime: pip install ai-edge-litert (ARMv7: tflite-runtime)")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # a nightly build or a system package
+        return "of unknown version"
 
 
 class Interpreter:
@@ -77,9 +85,13 @@ class Interpreter:
         runtime, module = installed_runtime()
         engine = _allocate(module, content, path, threads=threads, xnnpack=xnnpack)
         _check_tensors(engine, model)
-        kernels = "xnnpack" if xnnpack else "builtin kernels"
-        logger.info("model.loaded name=%s version=%s", model.name, model.version)
-        return cls(model, engine, f"{runtime}, {kernels}, {threads} thread(s)")
+        is_fast = xnnpack and runtime.startswith(XNNPACK_BY_DEFAULT)
+        kernels = "xnnpack" if is_fast else "builtin kernels"
+        described = f"{runtime}, {kernels}, {threads} thread(s)"
+        logger.info(
+            "model.loaded name=%s version=%s runtime=%r", model.name, model.version, described
+        )
+        return cls(model, engine, described)
 
     def input_view(self) -> NDArray[Any]:
         """Return the input tensor as an int8 or uint8 view, (height, width, 3).
@@ -146,7 +158,7 @@ def _allocate(
         )
         engine.allocate_tensors()
     except (ValueError, RuntimeError, SystemError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(f"model file {path}: the TFLite runtime refuses it: {reason}") from None
     return engine
 
@@ -166,6 +178,11 @@ def _check_tensors(engine: Any, model: Manifest) -> None:
             )
         for spec in specs:
             _check_tensor(found[spec.name], spec, model.name)
+    if len(model.input.shape) != 4 or model.input.shape[0] != 1 or model.input.shape[3] != 3:
+        raise ModelError(
+            f"model {model.name}: its input is {model.input.shape}, not one color picture "
+            "(1, height, width, 3); export it with this shape"
+        )
 
 
 def _check_tensor(detail: dict[str, Any], spec: TensorSpec, model_name: str) -> None:

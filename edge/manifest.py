@@ -7,9 +7,10 @@ refuses a file that differs from it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from edge.errors import ModelError
 
@@ -17,23 +18,29 @@ MANIFEST_NAME = "manifest.json"
 
 Task = Literal["detect", "color", "classify"]
 Dtype = Literal["int8", "uint8", "float32"]
+# Labels become MQTT topics: no wildcard, level or control character.
+Label = Annotated[str, Meta(pattern=r"^[^+#/\x00-\x1f]{1,64}$(?!\n)")]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+# A name inside the model folder; never a path.
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$(?!\n)")]
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the manifest's structs: frozen, keyword-only, unknown keys refused."""
 
 
-class TensorSpec(Struct):
+class TensorSpec(Struct, frozen=True, kw_only=True):
     """One input or output tensor; real value = (quantized - zero_point) * scale."""
 
     name: str
     shape: tuple[int, ...]
     dtype: Dtype
-    scale: float
+    scale: Positive
     zero_point: int
 
 
-class Input(TensorSpec):
+class Input(TensorSpec, frozen=True, kw_only=True):
     """The image tensor, (1, height, width, 3).
 
     color_order: order of the last axis.
@@ -44,11 +51,11 @@ class Input(TensorSpec):
 
     color_order: Literal["rgb", "bgr"]
     resize: Literal["letterbox", "stretch"]
-    pad_value: int = 114
+    pad_value: Annotated[int, Meta(ge=0, le=255)] = 114
     range: Literal["0..255", "0..1", "-1..1"] = "0..255"
 
 
-class Decoder(Struct):
+class Decoder(Struct, frozen=True, kw_only=True):
     """How outputs become results.
 
     name: `yolox`: per stride s the outputs `box_<s>`, `objectness_<s>`, `class_<s>` (logits);
@@ -60,13 +67,13 @@ class Decoder(Struct):
     """
 
     name: Literal["yolox", "color_shares"]
-    strides: tuple[int, ...] = ()
-    nms_iou: float = 0.65
-    temperature: float = 1.0
-    unknown_below: float = 0.0
+    strides: tuple[Annotated[int, Meta(ge=1)], ...] = ()
+    nms_iou: Share = 0.65
+    temperature: Positive = 1.0
+    unknown_below: Share = 0.0
 
 
-class Accuracy(Struct):
+class Accuracy(Struct, frozen=True, kw_only=True):
     """One measured figure and the command that reproduces it."""
 
     dataset: str
@@ -75,7 +82,7 @@ class Accuracy(Struct):
     command: str
 
 
-class GoldenDetection(Struct):
+class GoldenDetection(Struct, frozen=True, kw_only=True):
     """An expected object in the golden picture; box is x, y, width, height in its pixels."""
 
     label: str
@@ -83,21 +90,21 @@ class GoldenDetection(Struct):
     box_px: tuple[float, float, float, float]
 
 
-class Golden(Struct):
+class Golden(Struct, frozen=True, kw_only=True):
     """A picture in the model folder and what the model must say of it.
 
     tolerance: largest allowed difference of a score or share.
     min_iou: smallest allowed overlap with an expected box.
     """
 
-    file: str
-    tolerance: float
-    min_iou: float = 0.9
+    file: FileName
+    tolerance: Share
+    min_iou: Share = 0.9
     detections: tuple[GoldenDetection, ...] = ()
     shares: dict[str, float] = {}
 
 
-class Certificate(Struct):
+class Certificate(Struct, frozen=True, kw_only=True):
     """Result of walking the flatbuffer: see `edge.certificate`."""
 
     integer_only: bool
@@ -105,20 +112,20 @@ class Certificate(Struct):
     operators: dict[str, int]
 
 
-class Manifest(Struct):
+class Manifest(Struct, frozen=True, kw_only=True):
     """Everything the daemon must know to run one model and a user to judge it."""
 
     format: Literal[1]
     name: str
     version: str
     task: Task
-    file: str
+    file: FileName
     sha256: str
     parameters: int
     input: Input
     outputs: tuple[TensorSpec, ...]
     decoder: Decoder
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[Label, ...], Meta(min_length=1)]
     certificate: Certificate
     accuracy: tuple[Accuracy, ...]
     training: dict[str, str]
@@ -138,8 +145,11 @@ def read(folder: Path) -> Manifest:
         raise ModelError(
             f"model {folder}: no {MANIFEST_NAME}; name a folder that `edge models` lists"
         ) from None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ModelError(f"model {folder}: {MANIFEST_NAME} is not valid: {error}") from None
+    except OSError as error:
+        raise ModelError(f"model {folder}: {MANIFEST_NAME}: {error.strerror}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"model {folder}: {MANIFEST_NAME} is not valid: {reason}") from None
 
 
 def write(folder: Path, manifest: Manifest) -> None:

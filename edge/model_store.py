@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edge.errors import ModelError
@@ -13,9 +14,16 @@ SHIPPED_DIRS = (_PACKAGE / "models", _PACKAGE.parent / "models")
 
 
 def search_dirs(models_dir: str | None) -> list[Path]:
-    """Return the existing directories that hold model folders, first choice first."""
-    own = (Path(models_dir),) if models_dir else ()
-    return [folder for folder in (*own, *SHIPPED_DIRS) if folder.is_dir()]
+    """Return the existing directories that hold model folders, first choice first.
+
+    Raises ModelError when the user's own is none that can be listed.
+    """
+    if models_dir is None:
+        return [folder for folder in SHIPPED_DIRS if folder.is_dir()]
+    own = Path(models_dir).expanduser()
+    if not own.is_dir() or not os.access(own, os.R_OK | os.X_OK):
+        raise ModelError(f"models_dir {models_dir}: no folder that can be listed; make it")
+    return [own, *(folder for folder in SHIPPED_DIRS if folder.is_dir())]
 
 
 def installed(models_dir: str | None = None) -> list[Path]:
