@@ -1,0 +1,114 @@
+"""The demo clip through the daemon's pipeline gives the events of the stored reference.
+
+`pytest tests/test_replay.py --update` rewrites the reference after an intended change; read the
+difference before committing it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edge
+from edge.capture import Camera
+from edge.config import BudgetConfig, CameraConfig, Config
+from edge.interpreter import installed_runtime
+from edge.service.parts import build_parts
+from edge.values import Box, FrameResult, ObjectEvent
+
+CLIP = Path(edge.__file__).parent / "assets" / "demo.mp4"
+REFERENCE = Path(__file__).parent / "reference" / "demo-events.json"
+# A budget that no machine breaks: what is tested is what is seen, not how fast.
+CONFIG = Config(
+    cameras={"demo": CameraConfig(source=str(CLIP), realtime=False)},
+    budget=BudgetConfig(frame_ms=60_000),
+)
+
+
+def replay() -> tuple[list[dict[str, Any]], list[FrameResult]]:
+    """Return the clip's events, and the result of every frame."""
+    parts = build_parts(CONFIG, "demo")
+    results = []
+    with Camera("demo", CONFIG.cameras["demo"]) as camera:
+        while (frame := camera.take(10)) is not None or not camera.is_over:
+            assert frame is not None, "the clip stopped coming"
+            results.append(parts.pipeline.process(frame))
+    return [_fact(result, event) for result in results for event in result.events], results
+
+
+def _fact(result: FrameResult, event: ObjectEvent) -> dict[str, Any]:
+    return {
+        "frame": result.frame.frame_id,
+        "kind": event.kind.value,
+        "id": event.track.track_id,
+        "label": event.track.label,
+        "color": event.colors[0].name if event.colors else None,
+        "score": round(event.track.score, 3),
+        "box_px": [round(value, 1) for value in event.track.box_px],
+    }
+
+
+@pytest.fixture(scope="module")
+def replayed() -> tuple[list[dict[str, Any]], list[FrameResult]]:
+    return replay()
+
+
+def test_clip_gives_the_events_of_the_reference(
+    replayed: tuple[list[dict[str, Any]], list[FrameResult]], request: pytest.FixtureRequest
+) -> None:
+    events, _ = replayed
+    if request.config.getoption("--update"):
+        lines = ",\n ".join(json.dumps(event) for event in events)
+        REFERENCE.write_text(f"[{lines}]\n")
+    expected = json.loads(REFERENCE.read_text())
+    if installed_runtime()[0].startswith("tflite-runtime"):
+        # Its kernels round differently: the same story, told within a few frames.
+        assert _story(events) == pytest.approx(_story(expected), rel=0.15, abs=2)
+        return
+    keys = ("frame", "kind", "id", "label", "color")
+    assert [[event[key] for key in keys] for event in events] == [
+        [event[key] for key in keys] for event in expected
+    ]
+    for event, reference in zip(events, expected, strict=True):
+        assert event["score"] == pytest.approx(reference["score"], abs=0.05)
+        assert Box(*event["box_px"]).iou(Box(*reference["box_px"])) > 0.9
+
+
+def _story(events: list[dict[str, Any]]) -> dict[str, float]:
+    """Return how many events of each kind and label there are."""
+    counts: dict[str, float] = {}
+    for event in events:
+        key = f"{event['kind']} {event['label']}"
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def test_every_frame_is_detected_or_counted_as_skipped(
+    replayed: tuple[list[dict[str, Any]], list[FrameResult]],
+) -> None:
+    _, results = replayed
+    assert [result.frame.frame_id for result in results] == list(range(1, 251))
+    assert all(result.skipped is not None or "detector" in result.stage_ms for result in results)
+
+
+def test_every_object_begins_once_and_ends_at_most_once_after_it(
+    replayed: tuple[list[dict[str, Any]], list[FrameResult]],
+) -> None:
+    lives: dict[int, list[str]] = {}
+    for event in replayed[0]:
+        lives.setdefault(event["id"], []).append(event["kind"])
+    assert len(lives) >= 4
+    for kinds in lives.values():
+        assert kinds[0] == "new"
+        assert "new" not in kinds[1:]
+        assert "end" not in kinds[:-1]
+
+
+def test_replay_is_reproducible(
+    replayed: tuple[list[dict[str, Any]], list[FrameResult]],
+) -> None:
+    again, _ = replay()
+    assert again == replayed[0]

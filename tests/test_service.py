@@ -1,0 +1,299 @@
+"""The whole daemon: real processes, a real broker, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from daemon import CLIP, Daemon
+from edge.messages import CameraState, Event, Info, Response, Stats, Status
+from mosquitto import PERSISTENT, Login, Mosquitto, Received, Subscriber
+
+EVENTS = "edge/gate/front/events"
+STATS = "edge/gate/stats"
+
+
+def events_of(received: list[Received]) -> list[Event]:
+    """Strictly decoded events, in the order of their delivery."""
+    return [msgspec.json.decode(one.payload, type=Event) for one in received if one.topic == EVENTS]
+
+
+def stats_of(received: list[Received]) -> list[Stats]:
+    return [msgspec.json.decode(one.payload, type=Stats) for one in received if one.topic == STATS]
+
+
+def ask(subscriber: Subscriber, name: str, payload: Any) -> Response:
+    """Send a command and return its answer; a dict payload is encoded."""
+    topic = f"edge/gate/response/{name}"
+    before = sum(one.topic == topic for one in subscriber.received)
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    subscriber.publish(f"edge/gate/command/{name}", body)
+    answers = subscriber.wait_for_topic(topic, before + 1)
+    return msgspec.json.decode(answers[-1].payload, type=Response)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber) -> Iterator[Daemon]:
+    """A daemon whose first event has arrived."""
+    with Daemon(tmp_path, mosquitto.port) as daemon:
+        subscriber.wait_for_topic(EVENTS)
+        yield daemon
+
+
+def test_clip_becomes_events_and_states_within_three_seconds_and_150_mb(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    started_s = time.monotonic()
+    with Daemon(tmp_path, mosquitto.port):
+        subscriber.wait_for_topic(EVENTS)
+        first_event_s = time.monotonic() - started_s
+        received = subscriber.wait_for(lambda all_: len(stats_of(all_)) >= 4)
+    by_topic = {one.topic: one for one in received}
+    status = msgspec.json.decode(by_topic["edge/gate/status"].payload, type=Status)
+    info = msgspec.json.decode(by_topic["edge/gate/info"].payload, type=Info)
+    state = msgspec.json.decode(by_topic["edge/gate/front/state"].payload, type=CameraState)
+    event = events_of(received)[0]
+    assert status.status == "online"
+    assert info.boot_id == status.boot_id == event.boot_id
+    assert all(model.integer_only for model in info.models.values())
+    assert state.state == "live"
+    assert (event.kind, event.label, event.seq, event.historical) == ("new", "person", 1, False)
+    assert 0 < event.latency_ms < 2000
+    assert "homeassistant/device/gate/config" in by_topic
+    assert by_topic["edge/gate/front/snapshot/person"].payload.startswith(b"\xff\xd8")
+    assert first_event_s < 3 * _slowness()
+    assert stats_of(received)[-1].rss_bytes < 150e6
+
+
+def _slowness() -> float:
+    """How much longer things may take where other work shares the processor."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * 2
+
+
+def test_nothing_is_lost_over_three_broker_restarts_and_a_kill(
+    tmp_path: Path, mosquitto_program: str
+) -> None:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    settings = f"{PERSISTENT}{folder}/"
+    with (
+        Mosquitto(folder, settings=settings) as broker,
+        Subscriber(broker.port) as subscriber,
+        Daemon(tmp_path, broker.port) as daemon,
+    ):
+        for _ in range(3):
+            seen = len(events_of(subscriber.received))
+            subscriber.wait_for(lambda all_, seen=seen: len(events_of(all_)) > seen + 3, 30)
+            broker.stop()
+            time.sleep(1.5)  # events go on meanwhile: the outage is what is tested
+            broker.start()
+            subscriber.wait_subscribed()
+        before_kill = stats_of(subscriber.wait_for_topic(STATS))[-1]
+        daemon.kill()
+        daemon.start()
+        subscriber.wait_for(lambda all_: len({event.boot_id for event in events_of(all_)}) == 2)
+        assert daemon.stop() == 0
+        last = subscriber.wait_for(
+            lambda all_: (
+                b"offline" in [one for one in all_ if one.topic.endswith("status")][-1].payload
+            )
+        )
+    events = events_of(last)
+    told: dict[str, dict[int, bytes]] = defaultdict(dict)
+    for event in events:
+        body = msgspec.json.encode(
+            msgspec.structs.replace(event, historical=False, published_utc="")
+        )
+        assert told[event.boot_id].setdefault(event.seq, body) == body  # a duplicate is the same
+    first_boot, second_boot = told.values()
+    for seqs in (first_boot, second_boot):
+        assert sorted(seqs) == list(range(1, max(seqs) + 1))  # no gap
+    assert max(first_boot) >= before_kill.events
+    assert any(event.historical for event in events)
+    news = [(event.boot_id, event.id, event.seq) for event in events if event.kind == "new"]
+    assert len({(boot, name) for boot, name, _ in news}) == len(set(news))  # no object begins twice
+
+
+def test_commands_are_answered_and_act(daemon: Daemon, subscriber: Subscriber) -> None:
+    assert ask(subscriber, "pause", {"transaction": "a1"}) == Response(
+        status="ok", transaction="a1", result={"paused": True, "for_s": None}
+    )
+    subscriber.wait_for(lambda all_: stats_of(all_)[-1].skipped["paused"] > 3)
+    assert ask(subscriber, "resume", b"").status == "ok"
+    detected = stats_of(subscriber.received)[-1].detected
+    subscriber.wait_for(lambda all_: stats_of(all_)[-1].detected > detected)
+    answer = ask(subscriber, "set_thresholds", {"labels": {"person": 0.9}})
+    assert answer.result is not None
+    assert answer.result["labels"]["person"] == 0.9
+    assert ask(subscriber, "snapshot", {"camera": "front"}).status == "ok"
+    (frame,) = subscriber.wait_for_topic("edge/gate/front/snapshot/frame")
+    assert frame.payload.startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "fault"),
+    [
+        ("pause", b"{", "pause"),
+        ("pause", b'{"for_s": -1}', "for_s"),
+        ("pause", b'{"camera": "garden"}', "garden"),
+        ("dance", b"{}", "dance"),
+        ("set_thresholds", b'{"labels": {"unicorn": 0.5}}', "unicorn"),
+        ("snapshot", b'"' + b"x" * 20_000 + b'"', "bytes"),
+    ],
+)
+def test_a_bad_command_is_answered_with_its_fault(
+    daemon: Daemon, subscriber: Subscriber, name: str, payload: bytes, fault: str
+) -> None:
+    answer = ask(subscriber, name, payload)
+    assert answer.status == "error"
+    assert answer.error is not None
+    assert fault in answer.error
+    assert "\n" not in answer.error
+    detected = stats_of(subscriber.wait_for_topic(STATS))[-1].detected
+    subscriber.wait_for(lambda all_: stats_of(all_)[-1].detected > detected)
+
+
+def test_reload_swaps_what_it_can_and_refuses_the_rest(
+    daemon: Daemon, subscriber: Subscriber
+) -> None:
+    daemon.config["budget"] = {"frame_ms": 777}
+    daemon.write_config()
+    daemon.signal(signal.SIGHUP)
+    subscriber.wait_for(
+        lambda all_: any(one.topic.endswith("/info") and b"777" in one.payload for one in all_)
+    )
+    daemon.write_config("cameras: {front: {sorce: 0}}")
+    answer = ask(subscriber, "reload", {})
+    assert answer.status == "error"
+    assert "sorce" in (answer.error or "")
+    daemon.config["device"] = "other"
+    daemon.write_config()
+    answer = ask(subscriber, "reload", {})
+    assert "restart needed for a change of device" in (answer.error or "")
+    detected = stats_of(subscriber.received)[-1].detected
+    subscriber.wait_for(lambda all_: stats_of(all_)[-1].detected > detected)
+
+
+def test_reload_of_another_source_opens_it(daemon: Daemon, subscriber: Subscriber) -> None:
+    daemon.config["cameras"]["front"] = {"source": str(CLIP)}
+    daemon.write_config()
+    assert ask(subscriber, "reload", {}).status == "ok"
+    assert daemon.wait(60) == 0  # it ends with the file, which is no longer looped
+
+
+def test_stop_is_clean_and_says_offline(daemon: Daemon, subscriber: Subscriber) -> None:
+    started_s = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - started_s < 5
+    subscriber.wait_for(
+        lambda all_: any(
+            one.topic.endswith("/status") and b"offline" in one.payload for one in all_
+        )
+    )
+    assert not [line for line in daemon.log if "Traceback" in line]
+
+
+def test_second_signal_exits_at_once(tmp_path: Path) -> None:
+    with Daemon(tmp_path, 1) as daemon:  # nobody listens on port 1
+        daemon.wait_for_log("service.started")
+        daemon.signal(signal.SIGSTOP)
+        daemon.signal(signal.SIGTERM)
+        daemon.signal(signal.SIGINT)
+        daemon.signal(signal.SIGCONT)
+        assert daemon.wait() in (128 + signal.SIGINT, 128 + signal.SIGTERM, 0)
+
+
+def test_every_frame_is_detected_or_counted_under_its_cause(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    changes: dict[str, Any] = {
+        "cameras": {"front": {"source": str(CLIP), "realtime": False}},
+        "budget": {"frame_ms": 5},
+    }
+    with Daemon(tmp_path, mosquitto.port, **changes) as daemon:
+        assert daemon.wait(60) == 0
+    stats = stats_of(subscriber.received)[-1]
+    assert stats.cameras["front"].frames == 250
+    assert stats.detected + sum(stats.skipped.values()) == 250
+    assert stats.skipped["budget"] + stats.skipped["stale"] > 0
+    assert stats.degraded in {"", "budget"}
+
+
+def test_refused_login_keeps_the_daemon_and_its_events(
+    tmp_path: Path, mosquitto_program: str
+) -> None:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    login = Login("gate", "right")
+    password = tmp_path / "password"
+    password.write_text("wrong\n")
+    with Mosquitto(folder, login=login) as broker:
+        daemon = Daemon(tmp_path, broker.port)
+        daemon.config["mqtt"] |= {"username": "gate", "password_file": str(password)}
+        daemon.write_config()
+        with daemon, Subscriber(broker.port, login=login) as subscriber:
+            line = daemon.wait_for_log("mqtt.refused")
+            assert "wrong" not in line
+            password.write_text("right\n")
+            event = events_of(subscriber.wait_for_topic(EVENTS, timeout_s=30))[0]
+            assert event.seq == 1
+            assert daemon.stop() == 0
+
+
+def test_service_manager_is_told(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(20)
+        daemon = Daemon(tmp_path, mosquitto.port)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "1000000"}
+        daemon.start(environment)
+        with_pid = [manager.recv(4096).decode()]
+        assert with_pid[0].startswith("READY=1")
+        told: list[str] = []
+        while told.count("WATCHDOG=1") < 3:
+            told.append(manager.recv(4096).decode())
+        assert any(text.startswith("STATUS=camera live") for text in told)
+        daemon.signal(signal.SIGTERM)
+        while told[-1] != "STOPPING=1":
+            told.append(manager.recv(4096).decode())
+        assert daemon.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "fault"),
+    [
+        ({"cameras": {"front": {"source": "/nowhere/clip.mp4"}}}, 66, "/nowhere/clip.mp4"),
+        ({"detector": {"model": "yolo-best"}}, 78, "yolo-best"),
+        ({"detector": {"labels": {"unicorn": {}}}}, 78, "unicorn"),
+        ({"state_dir": "/proc/nowhere"}, 69, "/proc/nowhere"),
+        ({"mqtt": {"ca_file": "/nowhere/ca.pem"}}, 78, "/nowhere/ca.pem"),
+        ({"cameras": {"a": {"source": 0}, "b": {"source": 1}}}, 78, "one camera"),
+    ],
+)
+def test_bad_start_is_one_line_and_a_documented_exit_code(
+    tmp_path: Path, change: dict[str, Any], code: int, fault: str
+) -> None:
+    with Daemon(tmp_path, 1, **change) as daemon:
+        assert daemon.wait() == code
+    errors = [line for line in daemon.log if line.startswith("edge: ")]
+    assert len(errors) == 1
+    assert fault in errors[0]
+    assert not [line for line in daemon.log if "Traceback" in line]
+
+
+def test_log_stays_short(daemon: Daemon, subscriber: Subscriber) -> None:
+    subscriber.wait_for(lambda all_: len(stats_of(all_)) >= 10, 30)
+    assert len(daemon.log) < 15  # lines tell of changes, not of frames
