@@ -107,18 +107,16 @@ def decoded_plainly(
     found: list[tuple[str, float, Box]] = []
     for stride in (8, 16, 32):
         for cell in range((size // stride) ** 2):
-            logits = real[f"class_{stride}"][cell]
-            index = int(logits.argmax())
             objectness = float(real[f"objectness_{stride}"][cell][0])
-            score = 1 / (1 + math.exp(-objectness)) / (1 + math.exp(-float(logits[index])))
-            if score < least:
-                continue
             x, y, log_width, log_height = (float(v) for v in real[f"box_{stride}"][cell])
             row, column = divmod(cell, size // stride)
             width, height = math.exp(log_width) * stride, math.exp(log_height) * stride
             left, top = (x + column) * stride - width / 2, (y + row) * stride - height / 2
             box = Box(left * ratio, top * ratio, width * ratio, height * ratio)
-            found.append((labels[index], score, box))
+            for label, logit in zip(labels, real[f"class_{stride}"][cell], strict=True):
+                score = 1 / (1 + math.exp(-objectness)) / (1 + math.exp(-float(logit)))
+                if score >= least:
+                    found.append((label, score, box))
     found.sort(key=lambda item: -item[1])
     kept: list[tuple[str, float, Box]] = []
     for item in found:
