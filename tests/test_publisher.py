@@ -585,11 +585,17 @@ def test_refused_login_is_a_state_of_its_own_and_mends_without_a_restart(
     password = tmp_path / "password"
     password.write_text("wrong\n")
     with Mosquitto(tmp_path, login=login) as broker:
+        begin_s = time.monotonic()
         publisher, spool = start(
-            broker.port, protocol=protocol, username="gate", password_file=str(password)
+            broker.port,
+            protocol=protocol,
+            username="gate",
+            password_file=str(password),
+            retry_max_s=0.6,
         )
         publisher.publish_event(EVENTS, body(1))
         wait_until(lambda: int(publisher.counters()["refusals"]) >= 3)
+        assert time.monotonic() - begin_s >= 2 * 0.6 / 2  # two waits of half retry_max_s at least
         assert publisher.state[0] is ConnectionState.REFUSED
         assert publisher.state[1] in ("not authorized", "bad user name or password")
         assert publisher.counters()["connects"] == 0
