@@ -20,10 +20,19 @@ CLIP = Path(edge.__file__).parent / "assets" / "demo.mp4"
 class Daemon:
     """`edge run` on a config made here; a context manager that always ends it.
 
+    environment: of the process, this one's by default.
     changes: sections that replace the default ones.
     """
 
-    def __init__(self, folder: Path, port: int, **changes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *,
+        environment: dict[str, str] | None = None,
+        **changes: Any,
+    ) -> None:
+        self.environment = environment
         self.folder = folder
         self.config_path = folder / "edge.yaml"
         self.config: dict[str, Any] = {
@@ -42,10 +51,12 @@ class Daemon:
     def write_config(self, text: str | None = None) -> None:
         self.config_path.write_text(yaml.safe_dump(self.config) if text is None else text)
 
-    def start(self, environment: dict[str, str] | None = None) -> None:
+    def start(self) -> None:
         command = [sys.executable, "-m", "edge", "run", "--config", str(self.config_path)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        self._reader = threading.Thread(target=self._read_log, args=(self.process,))
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=self.environment
+        )
+        self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
         self._reader.start()
 
     def _read_log(self, process: subprocess.Popen[str]) -> None:

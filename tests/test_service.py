@@ -257,19 +257,17 @@ def test_service_manager_is_told(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
         manager.settimeout(20)
-        daemon = Daemon(tmp_path, mosquitto.port)
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "1000000"}
-        daemon.start(environment)
-        with_pid = [manager.recv(4096).decode()]
-        assert with_pid[0].startswith("READY=1")
-        told: list[str] = []
-        while told.count("WATCHDOG=1") < 3:
-            told.append(manager.recv(4096).decode())
-        assert any(text.startswith("STATUS=camera live") for text in told)
-        daemon.signal(signal.SIGTERM)
-        while told[-1] != "STOPPING=1":
-            told.append(manager.recv(4096).decode())
-        assert daemon.wait() == 0
+        with Daemon(tmp_path, mosquitto.port, environment=environment) as daemon:
+            told = [manager.recv(4096).decode()]
+            assert told[0].startswith("READY=1")
+            while told.count("WATCHDOG=1") < 3:
+                told.append(manager.recv(4096).decode())
+            assert any(text.startswith("STATUS=camera live") for text in told)
+            daemon.signal(signal.SIGTERM)
+            while told[-1] != "STOPPING=1":
+                told.append(manager.recv(4096).decode())
+            assert daemon.wait() == 0
 
 
 @pytest.mark.parametrize(

@@ -169,12 +169,12 @@ class Service:
     def _keep_house(self, frame: Frame | None) -> None:
         """Tell the service manager and subscribers how it goes."""
         status = self._camera.status
-        if frame is not None or status.state is not CaptureState.LIVE:
-            self._notifier.progress()
-        self._tell_camera_state(status)
         if not self._is_ready and (frame is not None or status.state is CaptureState.LOST):
             self._is_ready = True
             self._notifier.ready(f"camera {status.state}")
+        if frame is not None or status.state is not CaptureState.LIVE:
+            self._notifier.progress()
+        self._tell_camera_state(status)
         if time.monotonic() >= self._stats_due_s:
             self._publish_stats()
 
