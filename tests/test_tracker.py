@@ -188,6 +188,16 @@ def test_smoothed_box_does_not_lag_behind_a_moving_object():
     assert track.box_px.x == pytest.approx(100 + 200 * now_s, abs=2)
 
 
+def test_box_stays_in_the_frame_when_the_object_walks_out_of_it():
+    tracker, width = Tracker(CONFIG), 640
+    for now_s in moments(40):
+        left = min(width - 15, 500 + 60 * now_s)
+        found = Detection("person", 0.8, Box(left, 380, min(40, width - left), 100))
+        box_px = only(tracker.update([found], now_s)).box_px
+        assert box_px.x + box_px.width <= width + 1e-6
+        assert box_px.y + box_px.height <= 480 + 1e-6
+
+
 def test_prediction_moves_on_and_stops_after_a_second():
     tracker = Tracker(CONFIG)
     for now_s in moments(20):

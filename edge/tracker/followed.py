@@ -103,9 +103,9 @@ class Followed:
         self._velocity = (speed_x + gain * error_x, speed_y + gain * error_y)
         width = self.box_px.width + alpha * (measured.width - self.box_px.width)
         height = self.box_px.height + alpha * (measured.height - self.box_px.height)
-        left = x + alpha * error_x - width / 2
-        top = y + alpha * error_y - height / 2
-        self.box_px = self._seen_box = Box(left, top, width, height)
+        left, top = x + alpha * error_x - width / 2, y + alpha * error_y - height / 2
+        filtered = Box(left, top, width, height)
+        self.box_px = self._seen_box = _within(filtered, self._seen_box, measured)
 
     def _vote(self, found: Detection) -> None:
         keep = math.exp(-min(self._since_seen_s, MAX_VOTE_GAP_S) / VOTE_S)
@@ -122,3 +122,19 @@ def _center(box: Box) -> tuple[float, float]:
 
 def _moved(box: Box, velocity: tuple[float, float], for_s: float) -> Box:
     return Box(box.x + velocity[0] * for_s, box.y + velocity[1] * for_s, box.width, box.height)
+
+
+def _within(box: Box, first: Box, second: Box) -> Box:
+    """Return a box with each edge kept between the same edges of two others.
+
+    So the filter's overshoot at the frame's border never leads out of the frame.
+    """
+    left = _clamped(box.x, first.x, second.x)
+    top = _clamped(box.y, first.y, second.y)
+    right = _clamped(box.x + box.width, first.x + first.width, second.x + second.width)
+    bottom = _clamped(box.y + box.height, first.y + first.height, second.y + second.height)
+    return Box(left, top, right - left, bottom - top)
+
+
+def _clamped(value: float, first: float, second: float) -> float:
+    return min(max(value, min(first, second)), max(first, second))
