@@ -39,10 +39,12 @@ class Source(Protocol):
 
     is_live: frames come by themselves; no frame means lost, not the end.
     fps: a file's rate, > 0; 0 for live sources.
+    frames: how many a file says it holds; 0 where it does not say, and for live sources.
     """
 
     is_live: bool
     fps: float
+    frames: int
 
     def read(self) -> Image | None:
         """Return the next image, uint8 (height, width, 3) BGR; None when there is none.
@@ -137,6 +139,7 @@ class ImageFolder:
 
     def __init__(self, paths: Sequence[Path], fps: float) -> None:
         self.fps = fps
+        self.frames = len(paths)
         self._rest = list(reversed(paths))
 
     def read(self) -> Image | None:
@@ -167,6 +170,7 @@ class VideoSource:
             raise _cannot_open(config, self._kind)
         self.is_live = self._kind.is_live
         self.fps = 0.0 if self.is_live else self._recorded_fps()
+        self.frames = 0 if self.is_live else self._stated_frames()
 
     def read(self) -> Image | None:
         """Return the next image; None at a file's end or when a live source failed.
@@ -189,6 +193,10 @@ class VideoSource:
     def _recorded_fps(self) -> float:
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         return rate if 0 < rate <= MAX_FPS else USUAL_FPS  # NaN fails the comparison too
+
+    def _stated_frames(self) -> int:
+        count = float(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        return int(count) if 0 < count < 2**31 else 0
 
 
 def _open_capture(config: CameraConfig, kind: SourceKind) -> cv2.VideoCapture:

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from edge import __version__
 from edge.cli import check, demo, infer, models, run
+from edge.cli.progress import one_line
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 
 COMMANDS: dict[str, ModuleType] = {
@@ -34,15 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=args.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr
     )
     try:
-        return int(COMMANDS[args.command].run(args))
+        code = int(COMMANDS[args.command].run(args))
+        sys.stdout.flush()  # here, where a closed pipe is still no failure
     except EdgeError as error:
-        print(f"edge: {error}", file=sys.stderr)
+        print(f"edge: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:
         return EXIT_FAILURE
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

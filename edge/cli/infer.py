@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import cv2
 from edge import model_store
 from edge.capture.address import IMAGE_SUFFIXES
 from edge.capture.source import open_source, read_image
-from edge.cli.progress import bar
+from edge.cli.progress import bar, one_line
 from edge.color import ColorModel
 from edge.config import CameraConfig, ColorConfig, DetectorConfig
 from edge.detector import Detector
@@ -35,6 +37,8 @@ output: [{"file", "width", "height", "detections": [{"label", "score", "box_px":
 With --task color an entry has "colors" instead, all 11 terms, best first."""
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".ts", ".webm"})
+# Some containers only estimate how many frames they hold.
+MIN_COMPLETE = 0.95
 MIN_FURTHER_COLOR = ColorConfig().min_score
 
 
@@ -71,30 +75,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the document; 66 when an input could not be read, after all others are done."""
-    paths = _expand(args.inputs)
+    paths, complaints = _expand(args.inputs)
     look = _color_task(args) if args.task == "color" else _detect_task(args)
-    if args.annotate:
-        _make_folder(args.annotate)
+    album = Album(args.annotate, paths) if args.annotate else None
     entries: list[dict[str, Any]] = []
-    unreadable = 0
     for path in bar(paths, len(paths), "files"):
         try:
             for picture in _pictures(path):
                 entry = look(picture)
                 entries.append(entry)
-                if args.annotate:
-                    _annotate(picture, entry, args.annotate)
+                if album:
+                    album.add(picture, entry)
         except InputError as error:
-            unreadable += 1
-            print(f"edge: {error}; skipped", file=sys.stderr)
+            complaints.append(error)
     _write(entries, args.output)
-    return EXIT_NO_INPUT if unreadable else EXIT_OK
+    for complaint in complaints:
+        print(f"edge: {one_line(complaint)}", file=sys.stderr)
+    return EXIT_NO_INPUT if complaints else EXIT_OK
 
 
 def _score(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no score; give one above 0, at most 1")
     return value
 
 
@@ -151,24 +157,34 @@ def _scores(colors: list[ColorScore]) -> list[dict[str, Any]]:
     return [{"name": color.name, "score": round(color.score, 5)} for color in colors]
 
 
-def _expand(inputs: list[Path]) -> list[Path]:
-    """Return the files to read: folders are replaced by the images and videos in them."""
+def _expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:
+    """Return the files to read, folders replaced by what is in them, and what cannot be read."""
     paths: list[Path] = []
+    complaints: list[InputError] = []
     for path in inputs:
-        if path.is_dir():
-            inside = sorted(
-                entry
-                for entry in path.iterdir()
-                if entry.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-            )
-            if not inside:
-                raise InputError(f"{path}: no images or videos in this folder")
-            paths += inside
-        elif path.exists():
-            paths.append(path)
-        else:
-            raise InputError(f"{path}: no such file or folder")
-    return paths
+        if not path.is_dir():
+            paths.append(path)  # a missing file is told of when its turn comes
+            continue
+        try:
+            paths += _inside(path)
+        except InputError as error:
+            complaints.append(error)
+    return paths, complaints
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return a folder's images and videos by name; InputError when there is none."""
+    try:
+        found = sorted(
+            entry
+            for entry in folder.iterdir()
+            if entry.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+        )
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; cannot be listed") from None
+    if not found:
+        raise InputError(f"{folder}: no images or videos in this folder")
+    return found
 
 
 def _pictures(path: Path) -> Iterator[Picture]:
@@ -182,23 +198,50 @@ def _pictures(path: Path) -> Iterator[Picture]:
         while (bgr := source.read()) is not None:
             number += 1
             yield Picture(path, bgr, number)
-        if number == 0:
-            raise InputError(f"{path}: a video without frames; is it complete?")
+        if number < MIN_COMPLETE * max(source.frames, 1):
+            raise InputError(
+                f"{path}: the video ends after {number} of {source.frames} frames; is it complete?"
+            )
     except ValueError as error:
         raise InputError(f"{path}: frame {number + 1} is damaged ({error})") from None
     finally:
         source.close()
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"{folder}: {error.strerror}; name a folder that can be made") from None
+class Album:
+    """The folder of annotated pictures; no two have one name, and no input is overwritten."""
+
+    def __init__(self, folder: Path, inputs: list[Path]) -> None:
+        """Make the folder; EdgeError when that fails."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EdgeError(f"{folder}: {error.strerror}; name a folder that can be made") from None
+        self._folder = folder
+        self._taken = {path.resolve() for path in inputs}
+
+    def add(self, picture: Picture, entry: dict[str, Any]) -> None:
+        """Save the picture with what was found drawn into it."""
+        path = self._free(picture)
+        if not cv2.imwrite(str(path), _drawn(picture.bgr, entry)):
+            raise EdgeError(f"{path}: cannot be written; is the disk full?")
+
+    def _free(self, picture: Picture) -> Path:
+        """Return `<stem>.jpg`, with the frame's number for videos, else `<stem>-2.jpg` and on."""
+        stem = picture.path.stem
+        if picture.frame is not None:
+            stem += f"-{picture.frame:06d}"
+        for number in itertools.count(1):
+            path = self._folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
+            if path.resolve() not in self._taken:
+                break
+        self._taken.add(path.resolve())
+        return path
 
 
-def _annotate(picture: Picture, entry: dict[str, Any], folder: Path) -> None:
-    drawn = picture.bgr.copy()
+def _drawn(bgr: Image, entry: dict[str, Any]) -> Image:
+    """Return a copy with boxes, labels and colors."""
+    drawn = bgr.copy()
     for found in entry.get("detections", ()):
         x, y, width, height = (round(value) for value in found["box_px"])
         color = f" {found['colors'][0]['name']}" if found["colors"] else ""
@@ -207,10 +250,7 @@ def _annotate(picture: Picture, entry: dict[str, Any], folder: Path) -> None:
         _caption(drawn, text, (x + 2, max(y - 4, 10)))
     if "colors" in entry:
         _caption(drawn, f"{entry['colors'][0]['name']} {entry['colors'][0]['score']:.2f}", (2, 12))
-    frame = "" if picture.frame is None else f"-{picture.frame:06d}"
-    path = folder / f"{picture.path.stem}{frame}.jpg"
-    if not cv2.imwrite(str(path), drawn):
-        raise EdgeError(f"{path}: cannot be written; is the disk full?")
+    return drawn
 
 
 def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge import manifest, model_store
+from edge import model_store
+from edge.cli.progress import one_line
 from edge.errors import EXIT_CONFIG, EXIT_OK, ModelError
 from edge.interpreter import Interpreter
 
@@ -30,13 +31,12 @@ def run(args: argparse.Namespace) -> int:
             print(_line(folder))
         except ModelError as error:
             broken += 1
-            print(f"{folder.name:<22} BROKEN: {error}")
+            print(f"{folder.name:<22} BROKEN: {one_line(error)}")
     return EXIT_CONFIG if broken else EXIT_OK
 
 
 def _line(folder: Path) -> str:
-    Interpreter.load(folder)
-    model = manifest.read(folder)
+    model = Interpreter.load(folder).manifest
     _, height, width, _ = model.input.shape
     tensors = ", ".join(f"{count} {dtype}" for dtype, count in model.certificate.tensors.items())
     return (

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for long work in a terminal; silent elsewhere."""
+"""What commands write to standard error: a progress bar in a terminal, complaints of one line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ T = TypeVar("T")
 
 WIDTH = 30
 REFRESH_S = 0.1
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message, which may name files with odd characters, as one line."""
+    return "".join(char if char.isprintable() else " " for char in str(error)).strip()
 
 
 def bar(items: Iterable[T], total: int | None, unit: str) -> Iterator[T]:

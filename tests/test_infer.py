@@ -1,0 +1,283 @@
+"""`edge infer`: one JSON document; what cannot be read is told of and the rest is done."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.cli import main
+from edge.color import TERMS
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from models import COLOR, DETECT, color_folder, detect_folder
+
+ROOT = Path(__file__).parent.parent
+CLIP = ROOT / "edge" / "assets" / "demo.mp4"
+RED, BLUE = (0, 0, 220), (220, 60, 0)
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    parent = tmp_path_factory.mktemp("models")
+    detect_folder(parent)
+    color_folder(parent)
+    return parent
+
+
+class Infer:
+    """Runs the command in this process with the tiny models."""
+
+    def __init__(self, models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._models = ["--models-dir", str(models_dir), "--color-model", COLOR]
+        self._capsys = capsys
+        self.complaints: list[str] = []
+
+    def __call__(self, *arguments: object, task: str = "detect") -> tuple[int, Any]:
+        model = ["--task", task] + (["--model", DETECT] if task == "detect" else [])
+        code = main(["infer", *map(str, arguments), *self._models, *model])
+        out, err = self._capsys.readouterr()
+        self.complaints = err.splitlines()
+        assert "Traceback" not in err
+        return code, json.loads(out) if out else None
+
+
+@pytest.fixture
+def infer(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
+    return Infer(models_dir, capsys)
+
+
+def street() -> np.ndarray:
+    """A red square and a blue one, each on one cell of the tiny detector."""
+    bgr = np.zeros((256, 256, 3), np.uint8)
+    bgr[64:128, 0:64] = RED
+    bgr[128:192, 192:256] = BLUE
+    return bgr
+
+
+def save(path: Path, bgr: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), bgr)
+    return path
+
+
+def video(path: Path, frames: int) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (256, 256))
+    for _ in range(frames):
+        writer.write(street())
+    writer.release()
+    return path
+
+
+def test_document_has_the_promised_shape(tmp_path: Path, infer: Infer):
+    picture = save(tmp_path / "street.png", street())
+    code, document = infer(picture)
+    assert code == EXIT_OK
+    (entry,) = document
+    assert list(entry) == ["file", "width", "height", "detections"]
+    assert (entry["file"], entry["width"], entry["height"]) == (str(picture), 256, 256)
+    person, car = sorted(entry["detections"], key=lambda found: found["label"], reverse=True)
+    assert list(person) == ["label", "score", "box_px", "colors"]
+    assert (person["label"], person["box_px"]) == ("person", [0.0, 64.0, 64.0, 64.0])
+    assert (car["label"], car["box_px"]) == ("car", [192.0, 128.0, 64.0, 64.0])
+    assert 0.5 < car["score"] < person["score"] <= 1
+    assert person["colors"][0]["name"] == "red"
+    assert car["colors"][0]["name"] == "blue"
+    assert all(list(color) == ["name", "score"] for color in car["colors"])
+
+
+def test_color_task_gives_all_terms_best_first(tmp_path: Path, infer: Infer):
+    crop = save(tmp_path / "crop.png", np.full((40, 20, 3), RED, np.uint8))
+    code, document = infer(crop, task="color")
+    assert code == EXIT_OK
+    (entry,) = document
+    assert list(entry) == ["file", "width", "height", "colors"]
+    scores = [color["score"] for color in entry["colors"]]
+    assert {color["name"] for color in entry["colors"]} == set(TERMS)
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1, abs=1e-3)
+    assert entry["colors"][0]["name"] == "red"
+
+
+def test_a_video_has_an_entry_a_frame(tmp_path: Path, infer: Infer):
+    code, document = infer(video(tmp_path / "clip.avi", 5))
+    assert code == EXIT_OK
+    assert [entry["frame"] for entry in document] == [1, 2, 3, 4, 5]
+    assert all(len(entry["detections"]) == 2 for entry in document)
+
+
+def test_min_score_and_no_color(tmp_path: Path, infer: Infer):
+    picture = save(tmp_path / "street.png", street())
+    assert infer(picture, "--min-score", "0.999")[1][0]["detections"] == []
+    found = infer(picture, "--no-color")[1][0]["detections"]
+    assert [one["colors"] for one in found] == [[], []]
+
+
+def test_a_folder_with_a_broken_image_is_done_but_for_that(tmp_path: Path, infer: Infer):
+    for name in ("a.png", "c.jpg"):
+        save(tmp_path / name, street())
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n not really")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    code, document = infer(tmp_path)
+    assert code == EXIT_NO_INPUT
+    assert [Path(entry["file"]).name for entry in document] == ["a.png", "c.jpg"]
+    (complaint,) = infer.complaints
+    assert str(tmp_path / "b.png") in complaint
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda path: path.with_name("nothing.png"), "no such file"),
+        (lambda path: path.with_name("nothing.mp4"), "no such file"),
+        (lambda path: path.write_bytes(b"") or path, "not an image"),
+        (lambda path: path.write_text("text") and path, "not an image"),
+        (lambda path: path.mkdir() or path, "no images or videos"),
+    ],
+    ids=["missing image", "missing video", "empty file", "text", "empty folder"],
+)
+def test_unreadable_inputs_are_named_and_the_others_done(
+    tmp_path: Path, infer: Infer, make: Any, part: str
+):
+    good = save(tmp_path / "good.png", street())
+    bad = make(tmp_path / "bad\n.png")
+    code, document = infer(bad, good)
+    assert code == EXIT_NO_INPUT
+    assert [entry["file"] for entry in document] == [str(good)]
+    (complaint,) = infer.complaints
+    assert part in complaint
+
+
+def test_a_video_that_is_none_is_named(tmp_path: Path, infer: Infer):
+    bad = tmp_path / "clip.mp4"
+    bad.write_bytes(b"\0" * 10_000)
+    code, document = infer(bad, "--no-color")
+    assert code == EXIT_NO_INPUT
+    assert document == []
+    (complaint,) = infer.complaints
+    assert f"{bad}: not a video" in complaint
+
+
+def test_a_truncated_video_gives_its_frames_and_a_complaint(tmp_path: Path, infer: Infer):
+    content = CLIP.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(content[: len(content) // 5])
+    code, document = infer(cut, "--no-color")
+    assert code == EXIT_NO_INPUT
+    assert 5 < len(document) < 125
+    (complaint,) = infer.complaints
+    assert re.search(rf"ends after {len(document)} of \d+ frames", complaint)
+
+
+def test_annotated_pictures_show_boxes(tmp_path: Path, infer: Infer):
+    picture = save(tmp_path / "in" / "street.png", street())
+    code, _document = infer(picture, "--annotate", tmp_path / "out")
+    assert code == EXIT_OK
+    drawn = cv2.imread(str(tmp_path / "out" / "street.jpg"))
+    assert drawn is not None
+    assert drawn.shape == (256, 256, 3)
+    # The frame of the blue box, where the picture was black, is orange now.
+    assert drawn[160, 191, 2] > 150
+    assert drawn[40, 200].max() < 50
+
+
+def test_annotated_frames_of_a_video_are_numbered(tmp_path: Path, infer: Infer):
+    clip = video(tmp_path / "clip.avi", 3)
+    infer(clip, "--annotate", tmp_path / "out", "--no-color")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["clip-000001.jpg", "clip-000002.jpg", "clip-000003.jpg"]
+
+
+def test_annotating_overwrites_neither_inputs_nor_each_other(tmp_path: Path, infer: Infer):
+    originals = [save(tmp_path / name, street()) for name in ("a.jpg", "a.png", "sub/a.jpg")]
+    before = [path.read_bytes() for path in originals]
+    code, document = infer(*originals, "--annotate", tmp_path)
+    assert code == EXIT_OK
+    assert len(document) == 3
+    assert [path.read_bytes() for path in originals] == before
+    new = {path.name for path in tmp_path.iterdir()} - {"a.jpg", "a.png", "sub"}
+    assert new == {"a-2.jpg", "a-3.jpg", "a-4.jpg"}
+
+
+def test_color_task_writes_the_color_on_the_picture(tmp_path: Path, infer: Infer):
+    crop = save(tmp_path / "crop.png", np.full((60, 120, 3), RED, np.uint8))
+    code, _document = infer(crop, "--annotate", tmp_path / "out", task="color")
+    assert code == EXIT_OK
+    drawn = cv2.imread(str(tmp_path / "out" / "crop.jpg"))
+    assert drawn is not None
+    assert (drawn.min(axis=2) > 180).any()  # white letters
+
+
+def test_output_goes_to_a_file_when_asked(tmp_path: Path, infer: Infer):
+    picture = save(tmp_path / "street.png", street())
+    code, printed = infer(picture, "--output", tmp_path / "found.json")
+    assert code == EXIT_OK
+    assert printed is None
+    assert len(json.loads((tmp_path / "found.json").read_text())[0]["detections"]) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--output", "/dev/full"), ("--output", "nowhere/x.json"), ("--annotate", "file/under")],
+)
+def test_an_output_that_cannot_be_written_is_named(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    code, _document = infer(save(tmp_path / "street.png", street()), *arguments)
+    assert code == EXIT_FAILURE
+    (complaint,) = infer.complaints
+    assert arguments[1] in complaint
+
+
+def test_one_pixel_and_gray_pictures_are_looked_at(tmp_path: Path, infer: Infer):
+    save(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
+    save(tmp_path / "gray.png", np.zeros((30, 500), np.uint8))
+    save(tmp_path / "deep.png", np.zeros((30, 40, 3), np.uint16))
+    code, document = infer(tmp_path)
+    assert code == EXIT_OK
+    assert [(entry["width"], entry["height"]) for entry in document] == [
+        (40, 30),
+        (1, 1),
+        (500, 30),
+    ]
+
+
+def test_a_model_of_the_wrong_task_is_refused(
+    tmp_path: Path, models_dir: Path, capsys: pytest.CaptureFixture[str]
+):
+    picture = str(save(tmp_path / "street.png", street()))
+    where = ["--models-dir", str(models_dir), "--no-color"]
+    assert main(["infer", picture, *where, "--model", COLOR]) == EXIT_CONFIG
+    assert COLOR in capsys.readouterr().err
+    color = ["--task", "color", "--model", DETECT]
+    assert main(["infer", picture, *where, *color]) == EXIT_CONFIG
+    assert DETECT in capsys.readouterr().err
+
+
+def test_shipped_models_find_the_demos_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    golden = shutil.copy(next(ROOT.glob("models/yolox-nano-320/golden.*")), tmp_path)
+    assert main(["infer", str(golden)]) == EXIT_OK
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["detections"]
+    names = {color["name"] for found in entry["detections"] for color in found["colors"]}
+    assert names <= {*TERMS, "unknown"}
+    assert names
+
+
+def test_progress_bar_shows_only_in_a_terminal(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
+):
+    picture = save(tmp_path / "street.png", street())
+    infer(picture)
+    assert infer.complaints == []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    infer(picture, picture)
+    assert any("2/2 files" in line for line in infer.complaints)
