@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge import config_file, manifest, model_store
+from edge import config_file
 from edge.errors import EXIT_OK
-from edge.pipeline import check_labels
+from edge.service.parts import build_models, load_interpreters, only_camera
 
 HELP = "Check a config file and the models it names."
 EXAMPLES = "example:\n  edge check-config /etc/edge/edge.yaml"
@@ -21,13 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what the file configures; ConfigError or ModelError when it is wrong."""
     config = config_file.load(args.file)
-    detector = manifest.read(model_store.find(config.detector.model, config.models_dir))
-    check_labels(config, detector.labels)
-    if config.color.enabled:
-        manifest.read(model_store.find(config.color.model, config.models_dir))
+    only_camera(config)
+    interpreters = load_interpreters(config)
+    build_models(interpreters, config)
+    models = ", ".join(
+        f"{role} {interpreter.manifest.name}" for role, interpreter in interpreters.items()
+    )
     print(
         f"{args.file}: ok; device {config_file.device_name(config)}, "
         f"cameras {', '.join(config.cameras)}, broker {config.mqtt.host}:{config.mqtt.port}, "
-        f"budget {config.budget.frame_ms:g} ms, detector {detector.name}"
+        f"budget {config.budget.frame_ms:g} ms, {models}"
     )
     return EXIT_OK
