@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from edge import __version__
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EdgeError
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError
 
 # Subcommand words, the module that serves them, and one line of help.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
@@ -42,9 +43,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words not in COMMANDS:
         return _overview(arguments)
     try:
-        module = importlib.import_module(COMMANDS[words][0])
+        return _run(words, arguments[len(words) :])
     except ModuleNotFoundError as error:
         return _missing(words, error)
+    except EdgeError as error:
+        message = "".join(char if char.isprintable() else " " for char in str(error))
+        print(f"edge-tools: {message.strip()}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        print("edge-tools: stopped; what was saved so far is kept", file=sys.stderr)
+        return EXIT_FAILURE
+
+
+def _run(words: tuple[str, ...], arguments: list[str]) -> int:
+    module = importlib.import_module(COMMANDS[words][0])
     parser = argparse.ArgumentParser(
         prog=f"edge-tools {' '.join(words)}",
         description=COMMANDS[words][1],
@@ -52,14 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    try:
-        return int(module.run(parser.parse_args(arguments[len(words) :])))
-    except EdgeError as error:
-        print(f"edge-tools: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("edge-tools: stopped; what was saved so far is kept", file=sys.stderr)
-        return EXIT_FAILURE
+    code = int(module.run(parser.parse_args(arguments)))
+    sys.stdout.flush()  # here, where a closed pipe is still no failure
+    return code
 
 
 def _words(arguments: list[str]) -> tuple[str, ...]:
