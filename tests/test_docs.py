@@ -1,0 +1,110 @@
+"""The documentation says what is there: commands, topics, keys, codes; its examples are valid."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from edge import cli, config, config_file, errors, messages
+from edge.config import Config
+from edge.values import EventKind, SkipCause
+from tools import cli as tools_cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLE = ROOT / "systemd" / "edge.example.yaml"
+# What an example sets to something else than its default, to show it.
+SHOWN = {"device", "state_dir", "cameras", "detector.labels"}
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_readme_names_every_edge_command(command: str) -> None:
+    assert f"`edge {command}" in README
+
+
+@pytest.mark.parametrize("words", sorted(tools_cli.COMMANDS))
+def test_readme_names_every_tools_command(words: tuple[str, ...]) -> None:
+    assert re.search(rf"(edge-tools|python -m tools) {' '.join(words)}", README)
+
+
+@pytest.mark.parametrize("command", sorted(messages.COMMANDS))
+def test_readme_names_every_mqtt_command(command: str) -> None:
+    assert f"| `{command}` |" in README
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["status", "info", "events", "state", "detections", "stats", "lost", "command", "response"],
+)
+def test_readme_names_every_topic(topic: str) -> None:
+    assert re.search(rf"`…/(<camera>/)?{topic}", README)
+
+
+@pytest.mark.parametrize("value", [*SkipCause, *EventKind])
+def test_readme_names_every_skip_cause_and_event_kind(value: str) -> None:
+    assert f"`{value}`" in README
+
+
+def test_readme_has_every_exit_code() -> None:
+    codes = [value for name, value in vars(errors).items() if name.startswith("EXIT_")]
+    assert all(f"| {code} |" in README for code in codes)
+
+
+def test_readme_names_every_make_target() -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    text = README + (ROOT / "ARCHITECTURE.md").read_text()
+    named = {*re.findall(r"make ([a-z-]+)", text), *"setup demo test check bench".split()}
+    assert set(targets) - named <= {"help", "format", "clean"}
+
+
+def test_readme_event_is_a_valid_event() -> None:
+    (block,) = re.findall(r"An event:\n\n```json\n(.*?)```", README, re.DOTALL)
+    assert msgspec.json.decode(block, type=messages.Event).kind == "new"
+
+
+def test_readme_yaml_is_a_valid_config() -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL):
+        assert config_file.parse(block, "README").cameras
+
+
+def test_example_config_is_valid_and_complete() -> None:
+    config_file.load(EXAMPLE)
+    shown = yaml.safe_load(EXAMPLE.read_text())
+    defaults = msgspec.to_builtins(Config(cameras={"front": config.CameraConfig(source=0)}))
+    assert set(shown) == set(defaults)
+    assert set(shown["cameras"]["front"]) == set(defaults["cameras"]["front"])
+    assert set(shown["detector"]["labels"]["car"]) == {
+        field.name for field in msgspec.structs.fields(config.LabelConfig)
+    }
+    for section, keys in _flat(defaults).items():
+        if section not in SHOWN and not section.startswith("cameras"):
+            assert _flat(shown)[section] == keys, section
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of two levels."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and not prefix:
+            found |= _flat(value, f"{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def test_readme_infer_output_has_the_shape_of_the_command() -> None:
+    (block,) = re.findall(r'```json\n(\[\{"file".*?)```', README, re.DOTALL)
+    (entry,) = json.loads(block)
+    assert set(entry) == {"file", "width", "height", "detections"}
+
+
+def test_readme_names_every_shipped_model() -> None:
+    text = README + (ROOT / "CHANGELOG.md").read_text()
+    for folder in (ROOT / "models").iterdir():
+        assert folder.name in text
