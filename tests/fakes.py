@@ -38,6 +38,7 @@ class FakeSource:
     ) -> None:
         self.is_live = is_live
         self.fps = fps
+        self.frames = 0 if is_live else len(script)
         self.is_closed = False
         self._rest = list(reversed(script))
 
