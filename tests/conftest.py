@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mosquitto import Mosquitto, Subscriber, find_mosquitto
+from publishing import Start, starting
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,3 +38,10 @@ def subscriber(mosquitto: Mosquitto) -> Iterator[Subscriber]:
     """A client that records all that the broker delivers."""
     with Subscriber(mosquitto.port) as subscriber:
         yield subscriber
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start publishers that end with the test."""
+    with starting(tmp_path) as start:
+        yield start

@@ -1,0 +1,205 @@
+"""Which protocol, refused logins, TLS and unreachable brokers."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.config import MqttConfig
+from edge.errors import ConfigError
+from edge.publisher import ConnectionState, options
+from edge.publisher.backoff import STABLE_S, Backoff
+from mosquitto import (
+    LOOPBACK,
+    Certificates,
+    Login,
+    Mosquitto,
+    Subscriber,
+    free_port,
+    make_certificates,
+)
+from publishing import (
+    EVENTS,
+    Start,
+    body,
+    both_protocols,
+    seqs,
+    wait_acknowledged,
+    wait_connected,
+)
+from relay import Relay
+from waiting import wait_until
+
+
+def test_broker_that_closes_on_mqtt5_gets_the_older_protocol_at_once(
+    mosquitto: Mosquitto, subscriber: Subscriber, start: Start
+) -> None:
+    with Relay(mosquitto.port, refuses_mqtt5=True) as relay:
+        publisher, spool = start(relay.port, retry_min_s=30, retry_max_s=60)
+        wait_connected(publisher)  # no back-off in between
+        assert publisher.state[1] == "MQTT 3.1.1"
+        assert relay.accepted == 2
+        publisher.publish_event(EVENTS, body(1))
+        assert seqs(subscriber.wait_for_topic(EVENTS)) == [1]
+        wait_acknowledged(spool)
+
+
+def test_fixed_protocol_is_not_changed(mosquitto: Mosquitto, start: Start) -> None:
+    with Relay(mosquitto.port, refuses_mqtt5=True) as relay:
+        publisher, _ = start(relay.port, protocol="5")
+        wait_until(lambda: relay.accepted >= 4)
+        assert publisher.state[0] is ConnectionState.LOST
+        assert "closed before its answer" in publisher.state[1]
+        publisher.close()
+
+
+@both_protocols
+def test_refused_login_is_a_state_of_its_own_and_mends_without_a_restart(
+    mosquitto_program: str,
+    tmp_path: Path,
+    start: Start,
+    caplog: pytest.LogCaptureFixture,
+    protocol: str,
+) -> None:
+    login = Login("gate", "right")
+    password = tmp_path / "password"
+    password.write_text("wrong\n")
+    with Mosquitto(tmp_path, login=login) as broker:
+        begin_s = time.monotonic()
+        publisher, spool = start(
+            broker.port,
+            protocol=protocol,
+            username="gate",
+            password_file=str(password),
+            retry_max_s=0.6,
+        )
+        publisher.publish_event(EVENTS, body(1))
+        wait_until(lambda: int(publisher.counters()["refusals"]) >= 3)
+        assert time.monotonic() - begin_s >= 2 * 0.6 / 2  # two waits of half retry_max_s at least
+        assert publisher.state[0] is ConnectionState.REFUSED
+        assert publisher.state[1] in ("not authorized", "bad user name or password")
+        assert publisher.counters()["connects"] == 0
+        assert caplog.text.count("mqtt.refused") == 1
+        assert "wrong" not in caplog.text
+        password.write_text("right\n")
+        wait_acknowledged(spool)
+        assert publisher.state[0] is ConnectionState.CONNECTED
+        assert publisher.counters()["connects"] == 1
+    assert "right" not in caplog.text
+
+
+def test_refused_login_is_tried_again_slowly() -> None:
+    backoff = Backoff(1, 60)
+    assert all(30 <= backoff.refused() <= 60 for _ in range(100))
+
+
+def test_delays_double_with_jitter_and_begin_anew_after_a_stable_connection() -> None:
+    for expected_s in (1, 2, 4, 8, 8, 8):
+        samples = []
+        for _ in range(50):
+            fresh = Backoff(1, 8)
+            for _ in range({1: 0, 2: 1, 4: 2, 8: 3}[expected_s]):
+                fresh.failed()
+            samples.append(fresh.failed())
+        assert expected_s / 2 <= min(samples) < max(samples) <= expected_s
+    worn = Backoff(1, 1000)
+    for _ in range(9):
+        worn.failed()
+    assert worn.failed(held_s=STABLE_S - 1) > 100
+    assert worn.failed(held_s=STABLE_S) <= 1
+
+
+def test_unreachable_broker_is_told_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    publisher, _ = start(port)
+    wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
+    assert publisher.state[1] == f"{LOOPBACK}:{port}: Connection refused"
+    with socket.create_server((LOOPBACK, port)) as listener:  # six further attempts
+        for _ in range(6):
+            connection, _ = listener.accept()
+            connection.close()
+        publisher.close()
+    assert caplog.text.count("Connection refused") == 1
+
+
+@pytest.mark.parametrize("host", ["no..host", "x" * 64 + ".example"])
+def test_impossible_host_name_is_refused(start: Start, host: str) -> None:
+    publisher, _ = start(1883, host=host)
+    wait_until(lambda: publisher.state[0] is ConnectionState.REFUSED)
+    assert publisher.state[1].startswith(f"mqtt.host {host}:1883: ")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def test_tls_with_a_client_certificate(
+    mosquitto_program: str, tmp_path: Path, start: Start, certificates: Certificates
+) -> None:
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    context.load_cert_chain(certificates.client_cert, certificates.client_key)
+    broker = Mosquitto(tmp_path, certificates=certificates)
+    with broker, Subscriber(broker.port, tls=context) as subscriber:
+        publisher, spool = start(
+            broker.port, host="localhost", ca_file=str(certificates.ca),
+            cert_file=str(certificates.client_cert), key_file=str(certificates.client_key),
+        )  # fmt: skip
+        wait_connected(publisher)
+        for number in range(200):
+            publisher.publish_event(EVENTS, body(number, 2000))
+        assert seqs(subscriber.wait_for_topic(EVENTS, 200)) == list(range(1, 201))
+        wait_acknowledged(spool)
+
+
+@pytest.mark.parametrize("fault", ["other authority", "other name"])
+def test_certificate_that_does_not_fit_is_refused(
+    mosquitto_program: str, tmp_path: Path, start: Start, certificates: Certificates, fault: str
+) -> None:
+    other = make_certificates(tmp_path / "other", names="DNS:elsewhere.example")
+    served, trusted = (certificates, other) if fault == "other authority" else (other, other)
+    with Mosquitto(tmp_path, certificates=served) as broker:
+        publisher, _ = start(broker.port, host="localhost", ca_file=str(trusted.ca))
+        wait_until(lambda: publisher.state[0] is ConnectionState.REFUSED)
+        assert publisher.state[1].startswith(f"certificate of localhost:{broker.port}: ")
+        publisher.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ca_file": "/nowhere/ca.pem"}, r"mqtt\.ca_file /nowhere/ca\.pem: No such file"),
+        ({"ca_file": __file__}, r"mqtt\.ca_file .*test_publisher_connection\.py: "),
+        ({"cert_file": "/nowhere/c.pem"}, r"mqtt\.cert_file /nowhere/c\.pem with key_file None: "),
+        ({"password_file": "/nowhere/p", "username": "u"}, r"mqtt\.password_file /nowhere/p: No"),
+        ({"password_file": "/dev/null", "username": "u"}, r"/dev/null: its first line is empty"),
+        ({"password_file": "/dev/null"}, r"without mqtt\.username"),
+    ],
+)
+def test_wrong_file_in_the_mqtt_section_is_one_clear_error(
+    start: Start, settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        start(1883, **settings)
+    assert raised.value.exit_code == 78
+    assert "\n" not in str(raised.value)
+
+
+def test_password_comes_from_file_then_variable_then_credential(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("from file\r\nsecond line\n")
+    (tmp_path / "mqtt-password").write_text("from credential")
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    with_file = MqttConfig(username="u", password_file=str(tmp_path / "file"))
+    without = MqttConfig(username="u")
+    assert options.read_password(without, {}) is None
+    assert options.read_password(without, environment) == "from credential"
+    environment["EDGE_MQTT_PASSWORD"] = "from variable"
+    assert options.read_password(without, environment) == "from variable"
+    assert options.read_password(with_file, environment) == "from file"

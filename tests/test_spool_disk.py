@@ -1,0 +1,229 @@
+"""What can happen to the spool's disk and process: damage, no room, no right, kill -9."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge import spool as spool_module
+from edge.errors import PublishError
+from edge.messages import LostRange
+from edge.spool import Spool
+from spooling import LAZY, PROMPT, TOPIC, body, open_spool, seqs
+from waiting import wait_until
+
+CHILD = Path(__file__).with_name("spool_child.py")
+
+
+def test_second_daemon_on_the_same_spool_is_refused(tmp_path: Path) -> None:
+    refused = pytest.raises(PublishError, match=r"spool\.sqlite: .*another daemon uses it")
+    with open_spool(tmp_path), refused:
+        open_spool(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "middle", "other schema", "other file"])
+def test_damaged_file_is_moved_aside_and_work_goes_on(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "spool.sqlite"
+    with open_spool(tmp_path) as spool:
+        for n in range(200):
+            spool.put(TOPIC, body(n))
+    spoil(path, damage)
+    (tmp_path / "spool.sqlite.corrupt-20200101T000000000000Z").touch()  # an earlier one goes
+    with open_spool(tmp_path, boot_id="boot-2") as spool:
+        assert seqs(spool) == []
+        spool.put(TOPIC, body(1))
+        assert spool.flush(10)
+    aside = list(tmp_path.glob("spool.sqlite.corrupt-*Z"))
+    assert len(aside) == 1
+    assert "spool.damaged" in caplog.text
+    assert str(aside[0]) in caplog.text
+
+
+def spoil(path: Path, damage: str) -> None:
+    content = bytearray(path.read_bytes())
+    if damage == "garbage":
+        path.write_bytes(random.Random(1).randbytes(len(content)))
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "middle":
+        content[8192 : len(content) // 2] = bytes(len(content) // 2 - 8192)
+        path.write_bytes(content)
+    else:
+        with sqlite3.connect(path) as other:
+            other.execute(
+                "PRAGMA user_version = 99" if damage == "other schema" else "DROP TABLE event"
+            )
+        other.close()
+
+
+def test_torn_end_of_the_log_costs_only_what_was_not_synced(tmp_path: Path) -> None:
+    with open_spool(tmp_path, LAZY) as spool:
+        for n in range(20):
+            spool.put(TOPIC, body(n))
+        assert spool.flush(10)
+        for end in ("", "-wal"):
+            shutil.copy(tmp_path / f"spool.sqlite{end}", tmp_path / f"copy.sqlite{end}")
+    with (tmp_path / "copy.sqlite-wal").open("ab") as log:
+        log.write(b"\x01" * 5000)
+    with Spool(tmp_path / "copy.sqlite", PROMPT, boot_id="boot-2") as copy:
+        assert seqs(copy) == list(range(1, 21))
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[Callable[[int], None]]:
+    """Make writes beyond a size fail, as a quota does; Python ignores the signal."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_unwritable_disk_at_start_is_one_clear_error(
+    tmp_path: Path, file_size_limit: Callable[[int], None]
+) -> None:
+    file_size_limit(2000)
+    with pytest.raises(PublishError, match=r"spool\.sqlite: .*set another state_dir"):
+        open_spool(tmp_path).__enter__()
+
+
+def test_state_dir_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(PublishError, match=r"cannot create its folder: .*set state_dir"):
+        open_spool(tmp_path / "state").__enter__()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of one mebibyte; needs the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("may not mount a small disk here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_read_only_disk_is_one_clear_error(small_disk: Path, *, existed: bool) -> None:
+    if existed:
+        with open_spool(small_disk) as spool:
+            spool.put(TOPIC, body(1))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(PublishError, match=r"spool\.sqlite: .*make its folder writable"):
+        open_spool(small_disk).__enter__()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission_is_one_clear_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PublishError, match=r"spool\.sqlite: .*make its folder writable"):
+        open_spool(tmp_path).__enter__()
+
+
+def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
+    tmp_path: Path,
+    file_size_limit: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
+    with open_spool(tmp_path) as spool:
+        spool.put(TOPIC, body(1))
+        assert spool.flush(10)
+        file_size_limit(4096)
+        for n in range(2, 12):
+            spool.put(TOPIC, body(n))
+        wait_until(lambda: spool.counters().write_failures > 3)
+        assert spool.counters().failure
+        assert not spool.flush(0.05)
+        assert seqs(spool)[-10:] == list(range(2, 12))
+        file_size_limit(resource.RLIM_INFINITY)
+        assert spool.flush(10)
+        assert seqs(spool) == list(range(1, 12))
+        assert spool.counters().failure == ""
+    assert caplog.text.count("spool.write_failed") <= 2  # told once a cause, not once an attempt
+    assert "spool.writable_again" in caplog.text
+    with open_spool(tmp_path, boot_id="boot-2") as spool:
+        assert seqs(spool) == list(range(1, 12))
+
+
+def test_memory_is_bounded_while_the_disk_fails_and_the_loss_is_named(
+    tmp_path: Path, file_size_limit: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
+    monkeypatch.setattr(spool_module, "MEMORY_EVENTS", 50)
+    with open_spool(tmp_path) as spool:
+        file_size_limit(4096)
+        for n in range(120):
+            spool.put(TOPIC, body(n))
+        assert seqs(spool) == list(range(71, 121))
+        expected = LostRange(boot_id="boot-1", first_seq=1, last_seq=70, count=70)
+        assert list(spool.lost().values()) == [expected]
+        file_size_limit(resource.RLIM_INFINITY)
+        assert spool.flush(10)
+    with open_spool(tmp_path, boot_id="boot-2") as spool:
+        assert seqs(spool) == list(range(71, 121))
+        assert list(spool.lost().values()) == [expected]
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+    assert shutil.disk_usage(path).free == 0
+
+
+def test_really_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
+    with open_spool(small_disk) as spool:
+        spool.put(TOPIC, body(1))
+        assert spool.flush(10)
+        fill(small_disk / "filler")
+        for n in range(2, 60):
+            spool.put(TOPIC, body(n, 2000))
+        wait_until(lambda: spool.counters().failure != "")
+        assert seqs(spool) == list(range(1, 60))  # what is on the full disk can still be read
+        with pytest.raises(PublishError, match="free some space"):
+            open_spool(small_disk / "second").__enter__()
+        (small_disk / "filler").unlink()
+        assert spool.flush(10)
+        assert seqs(spool) == list(range(1, 60))
+
+
+def test_kill_9_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
+    chance = random.Random(20261122)
+    path = tmp_path / "spool.sqlite"
+    accepted: list[tuple[str, int]] = []
+    environment = {**os.environ, "PYTHONPATH": str(CHILD.parents[1])}
+    for boot in range(20):
+        child = subprocess.Popen(
+            [sys.executable, str(CHILD), str(path), f"boot-{boot}"],
+            env=environment, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert child.stdout is not None
+        told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
+        child.send_signal(signal.SIGKILL)
+        told += child.stdout.readlines()  # told before it died
+        accepted += [(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")]
+        child.wait()
+        child.stdout.close()
+    with Spool(path, PROMPT, boot_id="last") as spool:
+        found = [(event.boot_id, event.seq) for event in spool.pending(0, 1_000_000)]
+    assert set(accepted) <= set(found)
+    assert len(found) == len(set(found))
+    for boot in range(20):
+        numbers = [seq for boot_id, seq in found if boot_id == f"boot-{boot}"]
+        assert numbers == list(range(1, len(numbers) + 1))
