@@ -1,0 +1,341 @@
+"""One frame in, one result out: real tiny models, a real motion gate, a clock told by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.budget import Governor
+from edge.color import ColorModel
+from edge.config import (
+    BudgetConfig,
+    CameraConfig,
+    ColorConfig,
+    Config,
+    DetectorConfig,
+    EventsConfig,
+    LabelConfig,
+    MotionConfig,
+    TrackerConfig,
+)
+from edge.detector import Detector
+from edge.errors import ConfigError
+from edge.interpreter import Interpreter
+from edge.pipeline import Models, Pipeline, Thresholds, check_labels, crop
+from edge.values import (
+    Box,
+    Detection,
+    EventKind,
+    Frame,
+    FrameResult,
+    Image,
+    ObjectEvent,
+    SkipCause,
+    TrackState,
+)
+from fakes import FakeClock
+from models import color_folder, detect_folder
+
+RED, BLUE, PINK = (0, 0, 220), (220, 60, 0), (180, 130, 255)
+INTERVAL_S = 0.1
+UPPER_HALF = ((0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5))
+LOWER_HALF = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
+
+
+class SlowDetector(Detector):
+    """A real detector that takes `ms` of the fake clock."""
+
+    clock: FakeClock
+    ms = 0.0
+    runs = 0
+
+    def detect(self, bgr: Image) -> list[Detection]:
+        self.runs += 1
+        self.clock.advance(self.ms / 1000)
+        return super().detect(bgr)
+
+
+class SlowColor(ColorModel):
+    """A real color model that takes `ms` of the fake clock."""
+
+    clock: FakeClock
+    ms = 0.0
+    runs = 0
+
+    def classify(self, bgr_crop: Image) -> list[Any]:
+        self.runs += 1
+        self.clock.advance(self.ms / 1000)
+        return super().classify(bgr_crop)
+
+
+class Watch:
+    """A pipeline that is shown a frame every INTERVAL_S, as long as its work allows."""
+
+    def __init__(self, folders: dict[str, Path], config: Config) -> None:
+        self.clock = FakeClock(100.0)
+        thresholds = Thresholds(config.detector.min_score, config.detector.labels)
+        self.detector = SlowDetector(
+            Interpreter.load(folders["detect"]), min_score=thresholds.lowest()
+        )
+        self.color = SlowColor(Interpreter.load(folders["color"]))
+        self.detector.clock = self.color.clock = self.clock
+        self.governor = Governor(config.budget.frame_ms, self.clock)
+        self.pipeline = Pipeline(
+            config.cameras["front"],
+            config,
+            Models(self.detector, self.color if config.color.enabled else None),
+            self.governor,
+            self.clock,
+        )
+        self.events: list[ObjectEvent] = []
+        self._frames = 0
+
+    def show(self, bgr: Image, *, age_ms: float = 0.0, is_paused: bool = False) -> FrameResult:
+        captured_s = self.clock.now_s
+        self.clock.advance(age_ms / 1000)
+        self._frames += 1
+        frame = Frame("front", self._frames, bgr, captured_s, 1.7e9, captured_s)
+        result = self.pipeline.process(frame, is_paused=is_paused)
+        self.events += result.events
+        self.clock.now_s = max(self.clock.now_s, captured_s + INTERVAL_S)
+        return result
+
+    def show_often(self, bgr: Image, count: int, **options: Any) -> list[FrameResult]:
+        return [self.show(bgr, **options) for _ in range(count)]
+
+    def kinds(self) -> list[EventKind]:
+        return [event.kind for event in self.events]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    parent = tmp_path_factory.mktemp("models")
+    return {"detect": detect_folder(parent), "color": color_folder(parent)}
+
+
+@pytest.fixture
+def watch(folders: dict[str, Path]) -> Callable[..., Watch]:
+    """Return a maker of pipelines; keyword arguments are sections, `camera` the camera's keys."""
+
+    def make(camera: dict[str, Any] | None = None, **sections: Any) -> Watch:
+        sections.setdefault("motion", MotionConfig(enabled=False))
+        cameras = {"front": CameraConfig(source=0, **(camera or {}))}
+        return Watch(folders, Config(cameras=cameras, **sections))
+
+    return make
+
+
+def empty() -> Image:
+    return np.zeros((256, 256, 3), np.uint8)
+
+
+def scene(x: int = 64, y: int = 64, color: tuple[int, int, int] = RED) -> Image:
+    bgr = empty()
+    bgr[y : y + 64, x : x + 64] = color
+    return bgr
+
+
+def test_an_object_comes_changes_and_goes(watch: Callable[..., Watch]):
+    seen = watch()
+    seen.show_often(empty(), 3)
+    seen.show_often(scene(color=RED), 25)
+    seen.show_often(scene(color=PINK), 75)
+    seen.show_often(empty(), 40)
+    assert seen.kinds() == [EventKind.NEW, EventKind.UPDATE, EventKind.END]
+    assert {event.track.track_id for event in seen.events} == {1}
+    assert {event.track.label for event in seen.events} == {"person"}
+    assert [event.colors[0].name for event in seen.events] == ["red", "pink", "pink"]
+    end = seen.events[-1].track
+    assert end.last_seen_s - end.first_seen_s == pytest.approx(9.9)
+
+
+def test_detections_tracks_and_stage_times_are_in_the_result(watch: Callable[..., Watch]):
+    seen = watch()
+    result = seen.show_often(scene(), 5)[-1]
+    (found,) = result.detections
+    assert (found.label, found.box_px) == ("person", Box(64, 64, 64, 64))
+    (track,) = result.tracks
+    assert track.state is TrackState.CONFIRMED
+    assert result.skipped is None
+    assert {"detector", "motion", "tracker", "events"} <= result.stage_ms.keys()
+
+
+def test_without_motion_the_detector_rests_and_objects_stay(watch: Callable[..., Watch]):
+    seen = watch(motion=MotionConfig(threshold=50, hold_s=0.5, refresh_s=5.0))
+    seen.show_often(empty(), 3)
+    results = seen.show_often(scene(), 200)
+    causes = [result.skipped for result in results]
+    assert causes[:3] == [None] * 3
+    resting = causes.index(SkipCause.MOTION)  # once the object belongs to the background
+    assert resting < 100
+    # From then on the detector looks again every refresh_s.
+    assert causes[resting:].count(None) == (200 - resting) // 50
+    assert seen.kinds().count(EventKind.END) == 0
+    assert results[-1].tracks[0].state is TrackState.CONFIRMED
+
+
+def test_paused_frames_are_counted_and_nothing_is_detected(watch: Callable[..., Watch]):
+    seen = watch()
+    results = seen.show_often(scene(), 5, is_paused=True)
+    assert {result.skipped for result in results} == {SkipCause.PAUSED}
+    assert seen.detector.runs == 0
+    assert seen.show(scene()).skipped is None
+
+
+def test_old_frames_are_stale(watch: Callable[..., Watch]):
+    seen = watch(budget=BudgetConfig(frame_ms=100))
+    assert seen.show(scene(), age_ms=150).skipped is SkipCause.STALE
+    assert seen.show(scene(), age_ms=50).skipped is None
+
+
+def test_a_detector_over_budget_is_skipped_and_tracks_live_on(watch: Callable[..., Watch]):
+    seen = watch(budget=BudgetConfig(frame_ms=100))
+    seen.show_often(scene(), 5)
+    seen.detector.ms = 150
+    results = seen.show_often(scene(), 15)
+    assert [result.skipped for result in results][:1] == [None]
+    skipped = [result for result in results if result.skipped is SkipCause.BUDGET]
+    assert len(skipped) >= 13
+    assert all(result.tracks[0].track_id == 1 for result in skipped)
+    assert all(not result.detections for result in skipped)
+    seen.detector.ms = 20
+    assert all(result.skipped is None for result in seen.show_often(scene(), 40)[30:])
+    assert seen.kinds().count(EventKind.NEW) == 1
+    assert EventKind.END not in seen.kinds()
+
+
+def test_color_is_shed_before_the_detector(watch: Callable[..., Watch]):
+    seen = watch(budget=BudgetConfig(frame_ms=100), color=ColorConfig(refresh_s=0.05))
+    seen.detector.ms, seen.color.ms = 60, 20
+    seen.show_often(scene(), 10)
+    before = seen.color.runs
+    seen.color.ms, seen.detector.ms = 20, 90
+    results = seen.show_often(scene(), 10)
+    assert all(result.skipped is None for result in results)
+    assert sum(result.colors_shed for result in results) == 10
+    assert seen.color.runs == before
+    assert results[-1].tracks
+
+
+def test_color_is_looked_at_now_and_then_not_on_every_frame(watch: Callable[..., Watch]):
+    seen = watch(color=ColorConfig(refresh_s=1.0))
+    seen.show_often(scene(), 50)
+    assert 4 <= seen.color.runs <= 6
+    assert seen.events[-1].colors[0].name == "red"
+
+
+def test_color_switched_off_leaves_colors_empty(watch: Callable[..., Watch]):
+    seen = watch(color=ColorConfig(enabled=False))
+    seen.show_often(scene(), 10)
+    assert seen.color.runs == 0
+    assert [event.colors for event in seen.events] == [()]
+
+
+def test_objects_standing_in_a_mask_are_ignored(watch: Callable[..., Watch]):
+    seen = watch({"masks": (LOWER_HALF,)})
+    assert seen.show(scene(y=128)).detections == ()
+    assert seen.show(scene(y=192)).detections == ()  # its foot is the frame's lower edge
+    assert len(seen.show(scene(y=0)).detections) == 1
+
+
+def test_events_name_the_zone(watch: Callable[..., Watch]):
+    seen = watch({"zones": {"street": LOWER_HALF, "sky": UPPER_HALF}})
+    seen.show_often(scene(y=192), 5)
+    assert [event.zones for event in seen.events] == [("street",)]
+
+
+@pytest.mark.parametrize(
+    ("label", "is_found"),
+    [
+        (LabelConfig(), True),
+        (LabelConfig(enabled=False), False),
+        (LabelConfig(min_height_px=64), True),
+        (LabelConfig(min_height_px=65), False),
+        (LabelConfig(min_width_px=65), False),
+        (LabelConfig(min_score=0.99), False),
+        (LabelConfig(min_score=0.3), True),
+    ],
+)
+def test_labels_have_their_own_threshold_and_sizes(
+    watch: Callable[..., Watch], label: LabelConfig, is_found: bool
+):
+    seen = watch(detector=DetectorConfig(labels={"person": label}))
+    seen.show_often(scene(), 5)
+    assert bool(seen.events) == is_found
+    blue = watch(detector=DetectorConfig(labels={"person": label}))
+    blue.show_often(scene(color=BLUE), 5)
+    assert [event.track.label for event in blue.events] == ["car"]
+
+
+def test_a_weak_detection_keeps_an_object_but_begins_none(watch: Callable[..., Watch]):
+    faint = scene(color=(0, 0, 160))  # scores between half the threshold and the threshold
+    seen = watch(detector=DetectorConfig(min_score=0.8))
+    seen.show_often(faint, 10)
+    assert seen.events == []
+    seen.show_often(scene(), 5)
+    results = seen.show_often(faint, 40)
+    assert seen.kinds() == [EventKind.NEW]
+    assert results[-1].tracks[0].state is TrackState.CONFIRMED
+    assert results[-1].detections == ()
+
+
+def test_other_thresholds_count_from_the_next_frame_on(watch: Callable[..., Watch]):
+    seen = watch()
+    assert len(seen.show(scene()).detections) == 1
+    strict = Thresholds(0.99, {})
+    loaded = Detector(seen.detector._interpreter, min_score=strict.lowest())
+    seen.pipeline.set_thresholds(strict, loaded)
+    assert seen.show(scene()).detections == ()
+    lenient = Thresholds(0.3, {})
+    seen.pipeline.set_thresholds(
+        lenient, Detector(seen.detector._interpreter, min_score=lenient.lowest())
+    )
+    assert len(seen.show(scene()).detections) == 1
+
+
+def test_warm_up_teaches_the_governor_both_stages(watch: Callable[..., Watch]):
+    seen = watch(budget=BudgetConfig(frame_ms=100))
+    seen.detector.ms, seen.color.ms = 150, 30
+    seen.pipeline.warm_up(empty())
+    assert seen.governor.refuse_detector(seen.clock.now_s) is SkipCause.BUDGET
+    assert seen.governor.allows_color(seen.clock.now_s)
+
+
+def test_single_frame_objects_make_no_events(watch: Callable[..., Watch]):
+    seen = watch(tracker=TrackerConfig(min_hits=3), events=EventsConfig())
+    for _ in range(20):
+        seen.show(scene())
+        seen.show_often(empty(), 8)
+    assert seen.events == []
+
+
+def test_lowest_threshold_lets_every_class_be_followed():
+    labels = {"car": LabelConfig(min_score=0.2), "cat": LabelConfig(min_score=0.9)}
+    thresholds = Thresholds(0.5, labels)
+    assert thresholds.lowest() == pytest.approx(0.1)
+    assert [thresholds.of(label) for label in ("car", "cat", "dog")] == [0.2, 0.9, 0.5]
+
+
+def test_classes_the_model_does_not_have_are_refused():
+    config = Config(
+        cameras={"front": CameraConfig(source=0)},
+        detector=DetectorConfig(labels={"persn": LabelConfig()}),
+    )
+    with pytest.raises(ConfigError, match=r"detector\.labels\.persn: .* known: person, car"):
+        check_labels(config, ("person", "car"))
+
+
+def test_crops_are_clipped_views():
+    bgr = np.zeros((100, 200, 3), np.uint8)
+    inside = crop(bgr, Box(10, 20, 30, 40))
+    assert inside is not None
+    assert inside.shape == (40, 30, 3)
+    assert inside.base is bgr
+    assert crop(bgr, Box(-10, -10, 1000, 1000)).shape == bgr.shape
+    assert crop(bgr, Box(198, 0, 50, 50)) is None
+    assert crop(bgr, Box(500, 500, 50, 50)) is None
+    assert crop(bgr, Box(-80, 10, 50, 50)) is None
