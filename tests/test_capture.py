@@ -1,4 +1,4 @@
-"""Cameras on real files, folders, pipes and an HTTP server; a fake source where hardware fails."""
+"""Cameras on real files, folders and pipes; a fake source where hardware fails."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -22,37 +20,17 @@ import pytest
 from edge.capture import (
     Camera,
     CaptureState,
-    SourceKind,
     check_source,
-    kind_of,
     open_source,
     read_image,
-    redact,
 )
 from edge.capture.camera import Backoff
-from edge.capture.source import MAX_BAD_READS, checked, image_paths
+from edge.capture.source import checked, image_paths
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
-from edge.values import Frame, Image
+from edge.values import Frame
 from fakes import FakeSource
-
-PATIENCE_S = 20.0
-FAST_RETRY = {"retry_min_s": 0.02, "retry_max_s": 0.05}
-
-
-def gray_level(level: int, size: tuple[int, int] = (64, 48)) -> Image:
-    return np.full((size[1], size[0], 3), level, dtype=np.uint8)
-
-
-def level_of(frame: Frame) -> int:
-    return round(float(frame.bgr.mean()) / 20)
-
-
-def wait_until(is_true: Callable[[], object]) -> None:
-    limit_s = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < limit_s
-        time.sleep(0.002)
+from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
 
 
 def free_readers(pipe: Path) -> None:
@@ -330,67 +308,6 @@ def test_checked_makes_three_channels(shape: tuple[int, ...]):
     assert checked(np.zeros(shape, np.uint8)).shape == (5, 4, 3)
 
 
-# HTTP
-
-
-class MotionJpeg(BaseHTTPRequestHandler):
-    """Endless multipart JPEG, until the server is told to stop."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
-        self.end_headers()
-        jpeg = cv2.imencode(".jpg", gray_level(100))[1].tobytes()
-        try:
-            while not self.server.stop.wait(0.02):
-                head = b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-                self.wfile.write(head % len(jpeg) + jpeg + b"\r\n")
-        except OSError:
-            return
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class MotionJpegServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), MotionJpeg)
-        self.stop = threading.Event()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    def leave(self) -> None:
-        self.stop.set()
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
-
-
-@pytest.fixture
-def web_camera() -> Iterator[MotionJpegServer]:
-    server = MotionJpegServer()
-    yield server
-    server.leave()
-
-
-def test_http_stream_is_read_and_comes_back_after_the_server_did(web_camera: MotionJpegServer):
-    port = web_camera.server_address[1]
-    config = CameraConfig(source=f"http://127.0.0.1:{port}/video", read_timeout_s=2, **FAST_RETRY)
-    with Camera("a", config) as camera:
-        frame = camera.take(PATIENCE_S)
-        assert frame is not None
-        assert level_of(frame) == 5
-        web_camera.leave()
-        wait_until(lambda: camera.status.state is CaptureState.LOST)
-        seen = camera.status.frames
-        server = MotionJpegServer(port)
-        wait_until(lambda: camera.status.frames > seen)
-        assert camera.status.state is CaptureState.LIVE
-    server.leave()
-
-
 # Life
 
 
@@ -464,53 +381,3 @@ def test_backoff_grows_to_its_limit_with_jitter_and_starts_again_after_a_good_ti
     assert backoff.next_s() >= 4
     backoff.reset_after(9)
     assert backoff.next_s() <= 1
-
-
-def test_v4l2_camera_may_give_some_damaged_pictures_before_it_counts_as_lost():
-    assert MAX_BAD_READS >= 3
-
-
-# Addresses
-
-
-@pytest.mark.parametrize(
-    ("source", "kind"),
-    [
-        (0, SourceKind.V4L2),
-        ("2", SourceKind.V4L2),
-        ("/dev/video0", SourceKind.V4L2),
-        ("/dev/v4l/by-id/usb-cam", SourceKind.V4L2),
-        ("rtsp://camera/live", SourceKind.STREAM),
-        ("https://camera/mjpeg?fast!", SourceKind.STREAM),
-        ("v4l2src device=/dev/video0 ! videoconvert ! appsink", SourceKind.GSTREAMER),
-        ("rtspsrc location=rtsp://camera/live ! decodebin ! appsink", SourceKind.GSTREAMER),
-        ("clip.mp4", SourceKind.VIDEO),
-        ("wow!.mp4", SourceKind.VIDEO),
-        ("file:///tmp/clip.mkv", SourceKind.VIDEO),
-        ("photo.JPG", SourceKind.IMAGES),
-        ("/", SourceKind.IMAGES),
-    ],
-)
-def test_kind_of_source(source: int | str, kind: SourceKind):
-    assert kind_of(source) is kind
-
-
-@pytest.mark.parametrize(
-    ("source", "shown"),
-    [
-        ("rtsp://joe:secret@cam:554/live", "rtsp://***@cam:554/live"),
-        ("rtsp://joe:sec/ret@cam/live", "rtsp://***@cam/live"),
-        ("rtsp://joe:s@cret@cam/live", "rtsp://***@cam/live"),
-        ("rtsp://cam/live", "rtsp://cam/live"),
-        ("http://cam/v?user=joe&pwd=secret&w=640", "http://cam/v?user=***&pwd=***&w=640"),
-        ("http://cam/v?token=secret", "http://cam/v?token=***"),
-        (
-            'rtspsrc location=rtsp://joe:secret@cam/x user-id=joe user-pw="se cret" ! appsink',
-            "rtspsrc location=rtsp://***@cam/x user-id=*** user-pw=*** ! appsink",
-        ),
-        ("/home/joe@work/clip.mp4", "/home/joe@work/clip.mp4"),
-        (0, "0"),
-    ],
-)
-def test_redact(source: int | str, shown: str):
-    assert redact(source) == shown

@@ -1,0 +1,50 @@
+"""What a source's text means, and what of it may be shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.capture import SourceKind, kind_of, redact
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        (0, SourceKind.V4L2),
+        ("2", SourceKind.V4L2),
+        ("/dev/video0", SourceKind.V4L2),
+        ("/dev/v4l/by-id/usb-cam", SourceKind.V4L2),
+        ("rtsp://camera/live", SourceKind.STREAM),
+        ("https://camera/mjpeg?fast!", SourceKind.STREAM),
+        ("v4l2src device=/dev/video0 ! videoconvert ! appsink", SourceKind.GSTREAMER),
+        ("rtspsrc location=rtsp://camera/live ! decodebin ! appsink", SourceKind.GSTREAMER),
+        ("clip.mp4", SourceKind.VIDEO),
+        ("wow!.mp4", SourceKind.VIDEO),
+        ("file:///tmp/clip.mkv", SourceKind.VIDEO),
+        ("photo.JPG", SourceKind.IMAGES),
+        ("/", SourceKind.IMAGES),
+    ],
+)
+def test_kind_of_source(source: int | str, kind: SourceKind):
+    assert kind_of(source) is kind
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://joe:secret@cam:554/live", "rtsp://***@cam:554/live"),
+        ("rtsp://joe:sec/ret@cam/live", "rtsp://***@cam/live"),
+        ("rtsp://joe:s@cret@cam/live", "rtsp://***@cam/live"),
+        ("rtsp://cam/live", "rtsp://cam/live"),
+        ("http://cam/v?user=joe&pwd=secret&w=640", "http://cam/v?user=***&pwd=***&w=640"),
+        ("http://cam/v?token=secret", "http://cam/v?token=***"),
+        (
+            'rtspsrc location=rtsp://joe:secret@cam/x user-id=joe user-pw="se cret" ! appsink',
+            "rtspsrc location=rtsp://***@cam/x user-id=*** user-pw=*** ! appsink",
+        ),
+        ("/home/joe@work/clip.mp4", "/home/joe@work/clip.mp4"),
+        (0, "0"),
+    ],
+)
+def test_redact(source: int | str, shown: str):
+    assert redact(source) == shown
