@@ -254,9 +254,12 @@ def _drawn(bgr: Image, entry: dict[str, Any]) -> Image:
 
 
 def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
-    """Write text readable on any ground: light on a dark rim."""
-    for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(bgr, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, thickness, cv2.LINE_AA)
+    """Write text on a dark plate, inside the picture; `at` is its lower left corner."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    (width, height), below = cv2.getTextSize(text, font, scale, 1)
+    left = max(0, min(at[0], bgr.shape[1] - width - 2))
+    cv2.rectangle(bgr, (left - 2, at[1] - height - 2), (left + width + 2, at[1] + below), 0, -1)
+    cv2.putText(bgr, text, (left, at[1]), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def _write(entries: list[dict[str, Any]], output: Path | None) -> None:
