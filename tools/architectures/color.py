@@ -26,8 +26,8 @@ class ColorArchitecture:
     """
 
     input_px: int = 64
-    widths: tuple[int, int, int] = (24, 48, 128)
-    depths: tuple[int, int, int] = (1, 2, 1)
+    widths: tuple[int, int, int] = (24, 48, 96)
+    depths: tuple[int, int, int] = (1, 1, 1)
     labels: int = 11
 
 

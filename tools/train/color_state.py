@@ -32,12 +32,12 @@ class ColorTraining:
 
     architecture: ColorArchitecture = field(default_factory=ColorArchitecture)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int = 40
+    epochs: int = 30
     batch: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 200
     weight_decay: float = 0.03
-    smoothing: float = 0.02
+    smoothing: float = 0.03
     ema: float = 0.998
     seed: int = 3
 
