@@ -2,7 +2,8 @@
 
 Honest with partly labelled pictures: where a class is not annotated exhaustively, an unmatched
 detection of it counts neither for nor against (an image-sized crowd box), and so does anything in
-an ignore region. Command: `edge-tools evaluate detect MODEL --annotations FILE --images FOLDER`.
+an ignore region. Command: `edge-tools evaluate detect MODEL --annotations FILE --images FOLDER`;
+with yolox_nano.onnx as MODEL the float original is measured, at `--size` pixels.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from tools.dataset import Dataset, Picture
 EXAMPLES = """\
 example:
   edge-tools evaluate detect models/yolox-nano-320 \\
+    --annotations ../shared/data/detection/val.json --images ../shared/data/detection
+  edge-tools evaluate detect ../shared/weights/yolox_nano.onnx --size 320 \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
 """
 MIN_SCORE = 0.01  # the curve's tail below adds nothing to AP
@@ -146,18 +149,22 @@ def _mean(precision: np.ndarray[Any, Any]) -> float:
     return round(float(known.mean()), 4) if known.size else float("nan")
 
 
-def evaluate(folder: Path, data: Dataset, *, show_progress: bool = False) -> Accuracy:
+def evaluate(folder: Path, data: Dataset) -> Accuracy:
     """Return the accuracy of a model folder on a set.
 
     Raises ModelError, InputError.
     """
     detector = Detector(Interpreter.load(folder), min_score=MIN_SCORE)
-    return score(data, collect(detector.detect, data, show_progress=show_progress))
+    return score(data, collect(detector.detect, data))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `edge-tools evaluate detect` takes."""
-    parser.add_argument("model", type=Path, help="model folder, such as models/yolox-nano-320")
+    parser.add_argument("model", type=Path, help="model folder, or yolox_nano.onnx: in float")
+    parser.add_argument("--size", type=int, default=320, help="input side of the float original")
+    parser.add_argument(
+        "--builtin", action="store_true", help="the runtime's built-in kernels, not XNNPACK"
+    )
     parser.add_argument("--annotations", type=Path, required=True, help="COCO JSON file")
     parser.add_argument("--images", type=Path, required=True, help="folder of its pictures")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -170,13 +177,25 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print a table, write or record the figures where asked; return the exit code."""
     from tools import package
 
-    measured = evaluate(args.model, dataset.read(args.annotations, args.images), show_progress=True)
+    data = dataset.read(args.annotations, args.images)
+    detect = _detect(args)
+    measured = score(data, collect(detect, data, show_progress=True))
     _print(measured)
     if args.json:
         args.json.write_text(json.dumps(asdict(measured), indent=2) + "\n")
-    if args.record:
+    if args.record and args.model.is_dir():
         package.record_accuracy(args.model, measured)
     return 0
+
+
+def _detect(args: argparse.Namespace) -> Callable[[Image], list[Detection]]:
+    """Return what finds objects: the model folder's detector or the float original."""
+    if args.model.suffix == ".onnx":
+        from tools.float_detector import FloatDetector
+
+        return FloatDetector(args.model, args.size, min_score=MIN_SCORE).detect
+    interpreter = Interpreter.load(args.model, xnnpack=not args.builtin)
+    return Detector(interpreter, min_score=MIN_SCORE).detect
 
 
 def _print(measured: Accuracy) -> None:

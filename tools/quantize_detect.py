@@ -1,5 +1,6 @@
-"""`edge-tools quantize detect`: a model folder with the int8 detector, from the float weights.
+"""`edge-tools quantize detect`: a model folder with the int8 detector.
 
+From the float weights, or with `--checkpoint` from those that `edge-tools train detect` adapted.
 The stem's channels are sorted by their range on the calibration pictures and split into groups
 with scales of their own; the rest is percentile calibration. ARCHITECTURE.md has the figures.
 """
@@ -20,8 +21,9 @@ from edge.values import Image
 from tools import dataset, package
 from tools.architectures import yolox
 from tools.package import Facts
-from tools.quantize import Calibration, Graph, Quantization, calibrate, trace, write
+from tools.quantize import Calibration, Graph, Quantization, calibrate, write
 from tools.quantize.ranges import PIXELS, batches
+from tools.train import detect_state
 
 IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
 NMS_IOU = 0.65  # YOLOX's own
@@ -93,6 +95,7 @@ def write_model(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `edge-tools quantize detect` takes."""
     parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx")
+    parser.add_argument("--checkpoint", type=Path, help="trained one: `edge-tools train detect`")
     parser.add_argument("--annotations", type=Path, required=True, help="COCO JSON, training set")
     parser.add_argument("--images", type=Path, required=True, help="folder of its pictures")
     parser.add_argument("--output", type=Path, required=True, help="model folder to write")
@@ -110,14 +113,13 @@ def run(args: argparse.Namespace) -> int:
     data = dataset.read(args.annotations, args.images)
     chosen = dataset.stratified(data.pictures, args.count)
     images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
-    groups = stem_groups(args.weights, images, args.groups)
-    graph = trace(yolox.load(args.weights, groups)).with_shapes((3, args.size, args.size))
-    ranges = calibrate(graph, images, options=Calibration(percentile=args.percentile))
+    graph, ranges, method = _before_quantization(args, images)
+    if ranges is None:
+        ranges = calibrate(graph, images, options=Calibration(percentile=args.percentile))
     training = {
         "weights": SOURCE,
-        "method": f"post-training quantization, percentile {args.percentile:g}, stem in "
-        f"{args.groups} groups",
-        "data": f"{data.name}, {len(images)} pictures for calibration, no labels",
+        "method": f"{method}; ranges of percentile {args.percentile:g}",
+        "data": f"{data.name}, {len(images)} pictures for the ranges, no labels",
     }
     manifest = write_model(args.output, graph, ranges, training)
     if args.golden:
@@ -125,3 +127,20 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.output}: {manifest.name}, sha256 {manifest.sha256[:12]}…")
     print(f"integer-only: {manifest.certificate.integer_only}, {manifest.certificate.operators}")
     return 0
+
+
+def _before_quantization(
+    args: argparse.Namespace, images: Sequence[Image]
+) -> tuple[Graph, dict[str, Quantization] | None, str]:
+    """Return the float graph, its ranges where training fixed them, and how it was made."""
+    if args.checkpoint is None:
+        groups = stem_groups(args.weights, images, args.groups)
+        graph = detect_state.build(args.weights, groups, args.size)
+        return graph, None, f"post-training quantization, stem in {len(groups)} groups"
+    made = detect_state.trained(args.checkpoint, args.weights, args.size)
+    method = (
+        f"quantization-aware training, {made.step} steps of {made.config.batch} pictures at "
+        f"{made.config.size}, distilled from the float original; stem in {made.config.groups} "
+        "groups"
+    )
+    return made.graph, made.ranges, method

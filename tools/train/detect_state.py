@@ -53,6 +53,16 @@ class State:
     best: float = 0.0
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A run's moving average; `ranges` are those it was trained with, None at another size."""
+
+    config: DetectTraining
+    graph: Graph
+    ranges: dict[str, Quantization] | None
+    step: int
+
+
 def build(weights: Path, groups: list[list[int]], size: int) -> Graph:
     """Return the trainable graph of YOLOX-Nano with its float weights."""
     return trace(yolox.load(weights, groups)).with_shapes((3, size, size))
@@ -101,8 +111,24 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     graph.load_state_dict(stored["graph"])
     average.load_state_dict(stored["average"])
     adam.load_state_dict(stored["optimizer"])
-    ranges = {name: Quantization(*item) for name, item in stored["ranges"].items()}
+    ranges = _ranges(stored)
     return State(graph, average, ranges, stored["groups"], adam, stored["step"], stored["best"])
+
+
+def trained(path: Path, weights: Path, size: int) -> Trained:
+    """Return what a run made, for an input of `size` pixels.
+
+    Raises InputError when the file is no checkpoint.
+    """
+    stored = _read(path)
+    config = DetectTraining(**stored["config"])
+    graph = build(weights, stored["groups"], size)
+    graph.load_state_dict(stored["average"])
+    return Trained(config, graph, _ranges(stored) if size == config.size else None, stored["step"])
+
+
+def _ranges(stored: dict[str, Any]) -> dict[str, Quantization]:
+    return {name: Quantization(*item) for name, item in stored["ranges"].items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

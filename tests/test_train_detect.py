@@ -1,0 +1,158 @@
+"""A training run of the detector, small enough for a test: it goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("pycocotools")
+pytest.importorskip("rich")
+
+from edge import manifest  # noqa: E402
+from edge.errors import InputError  # noqa: E402
+from tools import quantize_detect  # noqa: E402
+from tools.architectures import yolox  # noqa: E402
+from tools.train import detect, detect_state, distil  # noqa: E402
+
+WEIGHTS = Path(__file__).parents[2] / "shared" / "weights" / "yolox_nano.onnx"
+needs_weights = pytest.mark.skipif(
+    not WEIGHTS.exists(), reason="the float weights are not on this machine"
+)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with a COCO file of 20 colored pictures, each with one person somewhere."""
+    chance = np.random.default_rng(2)
+    images = []
+    for number in range(1, 21):
+        noise = chance.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), cv2.resize(noise, (80, 60)))
+        images.append({"id": number, "file_name": f"{number}.png", "width": 80, "height": 60})
+    boxes = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [9, 9, 20, 30], "area": 600}
+        for n in range(1, 21)
+    ]
+    document = {
+        "images": images,
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (tmp_path / "set.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def train(pictures: Path, out: Path, steps: int) -> None:
+    parser = argparse.ArgumentParser()
+    detect.add_arguments(parser)
+    coco = str(pictures / "set.json")
+    arguments = ["--weights", str(WEIGHTS), "--train", coco, "--val", coco, "--every", "1"]
+    arguments += ["--images", str(pictures), "--size", "64", "--steps", str(steps)]
+    assert detect.run(parser.parse_args([*arguments, "--out", str(out)])) == 0
+
+
+class StoppedError(Exception):
+    """Stands for a kill in mid-run."""
+
+
+@needs_weights
+def test_stopped_run_goes_on_and_ends_with_the_same_weights(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(pictures, tmp_path / "whole", 2)
+
+    original, left = detect.train, [1]
+
+    def stopping(*arguments: object) -> float:
+        """Run the first step as ever; raise before the second."""
+        if not left:
+            raise StoppedError
+        left.pop()
+        return original(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(detect, "train", stopping)
+        with pytest.raises(StoppedError):
+            train(pictures, tmp_path / "parts", 2)
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt")["step"] == 1
+    train(pictures, tmp_path / "parts", 2)
+    whole, parts = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 2
+    assert all(
+        torch.equal(whole["average"][key], parts["average"][key]) for key in whole["average"]
+    )
+    assert len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@needs_weights
+def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Path) -> None:
+    train(pictures, tmp_path / "run", 1)
+    parser = argparse.ArgumentParser()
+    quantize_detect.add_arguments(parser)
+    arguments = ["--weights", str(WEIGHTS), "--annotations", str(pictures / "set.json")]
+    arguments += ["--images", str(pictures), "--size", "96", "--output", str(tmp_path / "model")]
+    arguments += ["--checkpoint", str(tmp_path / "run" / "checkpoint.pt")]
+    assert quantize_detect.run(parser.parse_args(arguments)) == 0
+    made = manifest.read(tmp_path / "model")
+    assert made.name == "yolox-nano-96"
+    assert made.input.shape == (1, 96, 96, 3)
+    assert "1 steps" in made.training["method"]
+
+
+@needs_weights
+def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path) -> None:
+    train(pictures, tmp_path / "run", 1)
+    with pytest.raises(InputError, match="another config"):
+        train(pictures, tmp_path / "run", 2)
+
+
+def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.pt"):
+        detect_state.trained(tmp_path / "none.pt", WEIGHTS, 64)
+
+
+def test_loss_is_least_for_the_teachers_own_outputs() -> None:
+    torch.manual_seed(1)
+    shapes = {"box": 4, "objectness": 1, "class": 9}
+    teacher = {f"{kind}_8": torch.randn(2, count, 5, 5) for kind, count in shapes.items()}
+    same = distil.loss(teacher, teacher, (8,))
+    for kind in shapes:
+        other = teacher | {f"{kind}_8": teacher[f"{kind}_8"] + 0.5}
+        assert distil.loss(other, teacher, (8,)) > same
+
+
+@needs_weights
+def test_split_stem_is_the_same_function() -> None:
+    value = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 255
+    groups = [[5, 3, 9], [0, 1, 2, 4, 6, 7, 8], list(range(10, 16))]
+    with torch.no_grad():
+        whole, split = yolox.load(WEIGHTS)(value), yolox.load(WEIGHTS, groups)(value)
+    for name, wanted in whole.items():
+        assert torch.allclose(split[name], wanted, atol=1e-3)
+
+
+@needs_weights
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the reference evaluator's own exp
+def test_network_equals_the_published_file() -> None:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    value = np.random.default_rng(0).integers(0, 256, (1, 3, 416, 416)).astype(np.float32)
+    wanted = ReferenceEvaluator(onnx.load(WEIGHTS)).run(None, {"images": value})[0][0]
+    with torch.no_grad():
+        made = yolox.load(WEIGHTS)(torch.from_numpy(value))
+    rows = []
+    for stride in yolox.STRIDES:
+        box, objectness, classes = (
+            made[f"{kind}_{stride}"][0].flatten(1) for kind in ("box", "objectness", "class")
+        )
+        rows.append(torch.cat([box, objectness.sigmoid(), classes.sigmoid()]).T)
+    columns = [*range(5), *(5 + row for row in yolox.COCO_ROWS)]
+    assert np.abs(torch.cat(rows).numpy() - wanted[:, columns]).max() < 1e-3
