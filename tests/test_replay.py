@@ -107,6 +107,7 @@ def test_every_object_begins_once_and_ends_at_most_once_after_it(
         assert "end" not in kinds[:-1]
 
 
+@pytest.mark.slow
 def test_replay_is_reproducible(
     replayed: tuple[list[dict[str, Any]], list[FrameResult]],
 ) -> None:
