@@ -6,7 +6,7 @@ are about 80 to 180 px tall, and 25 s are kept in which people come, meet, stand
 The encoder runs with one thread and without dates or version strings, so the same ffmpeg build
 makes the same bytes.
 
-Usage: python -m tools.make_demo_clip [--source vtest.avi] [--output edge/assets/demo.mp4]
+Usage: edge-tools demo-clip [--source vtest.avi] [--output edge/assets/demo.mp4]
 Without --source the package is fetched by `apt-get download` and unpacked into a temporary folder.
 Needs Debian's ffmpeg (with libx264).
 """
@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.errors import EdgeError, InputError
+from edge.errors import EXIT_OK, EdgeError, InputError
 
 PACKAGE = "opencv-doc"
 VIDEO_IN_PACKAGE = "usr/share/doc/opencv-doc/examples/data/vtest.avi"
@@ -82,21 +82,31 @@ def _run(command: Sequence[str], folder: Path) -> None:
         raise InputError(f"{command[0]} failed: {reason[0]}") from error
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--source", type=Path, help="vtest.avi; fetched by apt-get when absent")
+    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the clip and print its size; InputError when source or ffmpeg are missing."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_clip(args.source or fetch_source(Path(folder)), args.output)
+    print(f"{args.output}: {args.output.stat().st_size} bytes")
+    return EXIT_OK
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.make_demo_clip", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--source", type=Path, help="vtest.avi; fetched by apt-get when absent")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT)
+    add_arguments(parser)
     options = parser.parse_args(arguments)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            make_clip(options.source or fetch_source(Path(folder)), options.output)
+        return run(options)
     except EdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{options.output}: {options.output.stat().st_size} bytes")
-    return 0
 
 
 if __name__ == "__main__":
