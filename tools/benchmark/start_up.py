@@ -14,26 +14,28 @@ from typing import Any
 
 from edge.errors import EdgeError
 
+TIMEOUT_S = 120
+
 CHILD = """
 import json, time
-from edge.budget import Governor
 from edge.capture import open_source
-from edge.config import CameraConfig, Config
+from edge.config import BudgetConfig, CameraConfig, Config
 from edge.health import read_condition
 from edge.values import Frame
-from tools.benchmark.frame_path import DEMO_CLIP
-from edge.service import build_pipeline, load_models
+from tools.benchmark.frame_path import DEMO_CLIP, NO_BUDGET_MS, Rig
 camera = CameraConfig(source=str(DEMO_CLIP), realtime=False)
-config = Config(cameras={"clip": camera})
-models = load_models(config)
-pipeline = build_pipeline("clip", config, models, Governor(200, time.monotonic), time.monotonic)
 source = open_source(camera)
-pipeline.warm_up(source.read())
+rig = Rig(Config(cameras={"clip": camera}, budget=BudgetConfig(frame_ms=NO_BUDGET_MS)), None)
+rig.pipeline.warm_up(source.read())
 loaded = time.time()
-for number in range(1, 10_000):
-    frame = Frame("clip", number, source.read(), time.monotonic(), time.time(), number / 10)
-    if pipeline.process(frame).events:
-        break
+number, events = 0, ()
+while not events:
+    number += 1
+    bgr = source.read()
+    if bgr is None:
+        raise SystemExit(f"no object in {number} frames of the demo clip")
+    frame = Frame("clip", number, bgr, time.monotonic(), time.time(), number / 10)
+    events = rig.pipeline.process(frame).events
 rss = read_condition().rss_bytes
 print(json.dumps({"loaded": loaded, "event": time.time(), "frames": number, "rss_bytes": rss}))
 """
@@ -42,11 +44,19 @@ print(json.dumps({"loaded": loaded, "event": time.time(), "frames": number, "rss
 def measure() -> dict[str, Any]:
     """Return seconds from the start of Python to loaded models and to the first event, and RSS."""
     started = time.time()
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD], capture_output=True, text=True, check=False, timeout=120
-    )
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise EdgeError(f"start-up: no event within {TIMEOUT_S} s") from None
     if child.returncode:
-        raise EdgeError(f"start-up: the child process failed: {child.stderr.strip()[-300:]}")
+        reason = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
+        raise EdgeError(f"start-up: the child process failed: {reason[-1]}")
     facts = json.loads(child.stdout)
     return {
         "models_loaded_s": round(facts["loaded"] - started, 3),
