@@ -275,3 +275,19 @@ def test_training_through_quantization_lowers_its_loss() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert min(losses[-5:]) < 0.3 * losses[0]
+
+
+def test_constants_are_aligned_as_the_schema_demands(tmp_path: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    export(Joined(), pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
+    content = np.frombuffer((tmp_path / "net.tflite").read_bytes(), np.uint8)
+    model = schema.Model.GetRootAs(content, 0)
+    buffers = [model.Buffers(index) for index in range(model.BuffersLength())]
+    starts = [
+        buffer.DataAsNumpy().ctypes.data - content.ctypes.data
+        for buffer in buffers
+        if buffer.DataLength()
+    ]
+    assert len(starts) >= 3
+    assert all(start % 16 == 0 for start in starts)

@@ -7,6 +7,7 @@ kernels take int8, so that tflite-runtime 2.14 loads the file too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tools.quantize.integers import (
 )
 from tools.quantize.ranges import Quantization
 
+_DATA_ALIGNMENT = 16  # bytes; `force_align` of Buffer.data in the schema
 _ACTIVATIONS = {
     "": schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
@@ -58,6 +60,23 @@ def write(graph: Graph, ranges: Mapping[str, Quantization], path: Path) -> None:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(_Writer(graph, ranges).model().Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))
+
+
+@dataclass(frozen=True)
+class _Buffer:
+    """Constant data, aligned as the schema demands and the generated `BufferT` does not."""
+
+    data: bytes
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the generated code's name
+        """Append the data and its table; return the table's position."""
+        builder.StartVector(1, len(self.data), _DATA_ALIGNMENT)
+        builder.head -= len(self.data)
+        builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        return int(schema.BufferEnd(builder))
 
 
 class _Writer:
@@ -102,8 +121,7 @@ class _Writer:
     def _constant(self, name: str, data: np.ndarray, quantization: Any = None) -> int:
         kind = schema.TensorType.INT8 if data.dtype == np.int8 else schema.TensorType.INT32
         index = self._tensor(name, list(data.shape), kind, quantization)
-        raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-        self._buffers.append(schema.BufferT(raw))
+        self._buffers.append(_Buffer(np.ascontiguousarray(data).tobytes()))
         self._tensors[index].buffer = len(self._buffers) - 1
         return index
 
