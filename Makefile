@@ -54,9 +54,8 @@ format: setup  ## let ruff format and fix
 bench: setup  ## time the models and the frame path on this machine
 	$(BIN)/python -m tools benchmark
 
-lock: setup  ## resolve requirements.lock anew for all platforms (needs uv)
-	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
+lock:  ## resolve requirements.lock anew for all platforms (needs uv: pip install uv)
+	uv pip compile --quiet --universal --generate-hashes --no-header \
 		--extra demo --extra dev --extra web pyproject.toml -o requirements.lock
 
 clean:  ## remove the virtual environments and caches
