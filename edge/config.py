@@ -217,6 +217,17 @@ class SpoolConfig(Section, frozen=True, kw_only=True):
     commit_interval_s: Annotated[float, Meta(ge=0, le=60)] = 0.05
 
 
+class WebConfig(Section, frozen=True, kw_only=True):
+    """The read-only status page and REST API; needs the extra `web`.
+
+    host: address to listen on; beyond the loopback anybody who reaches it sees the picture.
+    """
+
+    enabled: bool = False
+    host: Text = "127.0.0.1"
+    port: Port = 8080
+
+
 class LogConfig(Section, frozen=True, kw_only=True):
     """Log level on standard error."""
 
@@ -244,4 +255,5 @@ class Config(Section, frozen=True, kw_only=True):
     events: EventsConfig = EventsConfig()
     publish: PublishConfig = PublishConfig()
     spool: SpoolConfig = SpoolConfig()
+    web: WebConfig = WebConfig()
     log: LogConfig = LogConfig()

@@ -48,3 +48,9 @@ class PublishError(EdgeError):
     """The spool or the broker refused; events stay in the spool where possible."""
 
     exit_code = EXIT_UNAVAILABLE
+
+
+class WebError(EdgeError):
+    """The status page's address cannot be listened on; restarting may help."""
+
+    exit_code = EXIT_UNAVAILABLE

@@ -24,7 +24,7 @@ COMMANDS: dict[str, ModuleType] = {
 }
 
 EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 66 unreadable input;
-69 broker, camera or spool unavailable; 78 wrong config or model (systemd does not restart)"""
+69 camera, spool or port unavailable; 78 wrong config or model (systemd does not restart)"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -52,6 +52,7 @@ from edge.service.snapshots import Snapshots
 from edge.service.stats import StatsMaker, spool_stats
 from edge.spool import Spool
 from edge.values import Frame, FrameResult
+from edge.web import View, WebServer
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ TAKE_S = 0.2  # longest wait for a frame before signals and commands are looked 
 CLOSE_S = 3.0  # for events under way to the broker at stop
 SPOOL_NAME = "spool.sqlite"
 # Sections whose change needs a restart: their parts outlive a reload.
-FIXED_SECTIONS = ("device", "state_dir", "mqtt", "spool")
+FIXED_SECTIONS = ("device", "state_dir", "mqtt", "spool", "web")
 
 
 class Service:
@@ -90,6 +91,7 @@ class Service:
         self._told_state: tuple[CaptureState, str] | None = None
         self._is_ready = False
         self._newest: Frame | None = None
+        self._view = View()
 
     def run(self) -> int:
         """Run until a signal or a file's end; return the exit code.
@@ -101,12 +103,14 @@ class Service:
             self._start(stack)
             self._loop()
             self._notifier.stopping()
+            self._end_objects()
             self._publish_stats()
         return EXIT_OK
 
     def _start(self, stack: ExitStack) -> None:
         config = self._config
         self._parts = build_parts(config, self._camera_name)
+        stack.enter_context(WebServer(config.web, self._view))
         state_dir = config_file.state_dir(config)
         self._spool = stack.enter_context(
             Spool(state_dir / SPOOL_NAME, config.spool, boot_id=self._boot_id)
@@ -135,22 +139,31 @@ class Service:
                 return
             self._keep_house(frame)
 
+    def _end_objects(self) -> None:
+        """Tell that the objects in view are followed no longer: their ids end here."""
+        if self._newest is not None:
+            result = self._parts.pipeline.finish(self._newest)
+            self._counters.events += len(result.events)
+            self._hand_over(result)
+
     def _process(self, frame: Frame) -> None:
         self._newest = frame
         is_paused = time.monotonic() < self._paused_until_s
         result = self._parts.pipeline.process(frame, is_paused=is_paused)
         with timed(time.monotonic, "publish", result.stage_ms):
             self._hand_over(result)
+            self._publish_detections(result)
         self._parts.governor.record("publish", result.stage_ms["publish"])
         latency_ms = 1000 * (time.monotonic() - frame.captured_mono_s)
         is_late = latency_ms > self._parts.governor.frame_ms
         self._counters.add(result, latency_ms, is_late=is_late)
+        self._view.tell_frame(result)
         if self._config.publish.snapshots:
             for message in self._snapshots.messages(result):
                 self._publisher.publish(message)
 
     def _hand_over(self, result: FrameResult) -> None:
-        """Give the frame's events to the spool, and its detections to the publisher."""
+        """Give the frame's events to the spool."""
         topic = self._topics.camera(self._camera_name, "events")
         for event in result.events:
             body = messages.event_body(
@@ -160,7 +173,11 @@ class Service:
                 now_s=time.monotonic(),
                 clock_synced=is_clock_synchronized(),
             )
-            self._publisher.publish_event(topic, messages.encode(body))
+            encoded = messages.encode(body)
+            self._publisher.publish_event(topic, encoded)
+            self._view.tell_event(encoded)
+
+    def _publish_detections(self, result: FrameResult) -> None:
         if self._config.publish.detections and result.skipped is None:
             topic = self._topics.camera(self._camera_name, "detections")
             payload = messages.encode(messages.detections_body(result))
@@ -172,8 +189,10 @@ class Service:
         if not self._is_ready and (frame is not None or status.state is CaptureState.LOST):
             self._is_ready = True
             self._notifier.ready(f"camera {status.state}")
-        if frame is not None or status.state is not CaptureState.LIVE:
+        is_alive = frame is not None or status.state is not CaptureState.LIVE
+        if is_alive:
             self._notifier.progress()
+        self._view.tell_camera(status.state.value, is_alive=is_alive)
         self._tell_camera_state(status)
         if time.monotonic() >= self._stats_due_s:
             self._publish_stats()
@@ -198,6 +217,7 @@ class Service:
             now_s,
         )
         self._publisher.publish(Message(self._topics.of("stats"), messages.encode(payload)))
+        self._view.tell_stats(payload)
         self._notifier.status(
             f"camera {self._camera.status.state}, {payload.frames_per_s:g} frames/s, "
             f"broker {self._publisher.state[0]}, {payload.spool.waiting} events waiting"
@@ -228,6 +248,7 @@ class Service:
             budget_ms=self._config.budget.frame_ms,
             commands=tuple(COMMANDS),
         )
+        self._view.tell_info(payload)
         return Message(self._topics.of("info"), messages.encode(payload), qos=1, retain=True)
 
     # Commands and reload; all run in the main loop, between frames.
@@ -292,6 +313,8 @@ class Service:
         camera = config.cameras[self._camera_name]
         check_source(camera)
         parts = build_parts(config, self._camera_name)
+        self._end_objects()
+        parts.pipeline.succeed(self._parts.pipeline)
         if camera != self._config.cameras[self._camera_name]:
             self._cameras.close()
             self._open_camera(config)

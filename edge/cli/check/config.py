@@ -8,6 +8,7 @@ from pathlib import Path
 from edge import config_file
 from edge.errors import EXIT_OK
 from edge.service.parts import build_models, load_interpreters, only_camera
+from edge.web import check_installed
 
 HELP = "Check a config file and the models it names."
 EXAMPLES = "example:\n  edge check-config /etc/edge/edge.yaml"
@@ -22,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what the file configures; ConfigError or ModelError when it is wrong."""
     config = config_file.load(args.file)
     only_camera(config)
+    check_installed(config.web)
     interpreters = load_interpreters(config)
     build_models(interpreters, config)
     models = ", ".join(

@@ -1,0 +1,209 @@
+"use strict";
+// Asks the API again and again while the page is seen. Text is set as text, never as markup.
+const PICTURE_MS = 250, LIST_MS = 1000, STATS_MS = 2000, TIMEOUT_MS = 5000;
+const COLORS = {
+  black: "#141414", white: "#f5f5f5", gray: "#878787", red: "#d72828", orange: "#f5821e",
+  yellow: "#f5dc3c", green: "#32a046", blue: "#2869d7", purple: "#7d3ca5", pink: "#f58cbe",
+  brown: "#784b28",
+};
+const $ = (id) => document.getElementById(id);
+let info = null;
+
+function make(tag, text = "", kind = "") {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  element.className = kind;
+  return element;
+}
+
+function row(tag, ...cells) {
+  const line = document.createElement("tr");
+  cells.forEach((text, place) => {
+    const cell = make(place ? "td" : tag, text);
+    if (!place) cell.scope = "row";
+    line.append(cell);
+  });
+  return line;
+}
+
+const ask = (path, headers = {}) =>
+  fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+
+async function read(path) {
+  const response = await ask(path);
+  return response.ok ? response.json() : null;
+}
+
+// Live regions speak when their text changes: leave it alone when it does not.
+function tell(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+function tellState(id, text, level) {
+  tell(id, text);
+  $(id).className = `state ${level}`;
+}
+
+const size = (bytes) => {
+  const unit = bytes >= 1e9 ? [1e9, "GB"] : bytes >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
+  return `${(bytes / unit[0]).toFixed(bytes >= 1e6 ? 1 : 0)} ${unit[1]}`;
+};
+
+function span(seconds) {
+  const [days, hours] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24];
+  const minutes = Math.floor(seconds / 60) % 60;
+  if (days) return `${days} d ${hours} h`;
+  return hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min` : `${Math.floor(seconds)} s`;
+}
+
+let tag = "", shown = "";
+async function showPicture() {
+  const response = await ask(`/api/frame.jpg?boxes=${$("boxes").checked}`, tag ? { "If-None-Match": tag } : {});
+  if (response.status !== 200) return;
+  tag = response.headers.get("ETag") || "";
+  const address = URL.createObjectURL(await response.blob());
+  $("picture").src = address;
+  await $("picture").decode();
+  if (shown) URL.revokeObjectURL(shown);
+  shown = address;
+  $("picture").hidden = false;
+  $("no-picture").hidden = true;
+  $("figure").dataset.frame = tag;
+}
+
+async function showHealth() {
+  const response = await ask("/healthz");
+  const health = await response.json();
+  tellState("camera-state", health.camera || "starting", health.camera === "live" ? "good" : "bad");
+  tellState("daemon-state", response.ok ? "working" : "not working", response.ok ? "good" : "bad");
+  const age = health.frame_age_s;
+  const camera = info ? info.cameras.join(", ") : "camera";
+  $("picture").alt = `Newest frame of ${camera}`;
+  tell("picture-text", age === null ? camera : `${camera}, ${age < 2 ? "now" : span(age) + " ago"}`);
+}
+
+function eventLine(event) {
+  const line = document.createElement("li");
+  const patch = make("span", "", "patch");
+  const [color] = event.colors;
+  if (color && COLORS[color.name]) patch.style.background = COLORS[color.name];
+  const name = make("span", event.label);
+  name.append(make("span", event.kind, `kind ${event.kind}`));
+  const time = make("time", new Date(event.captured_utc).toLocaleTimeString());
+  time.dateTime = event.captured_utc;
+  const facts = [`score ${event.score.toFixed(2)}`];
+  facts.push(...event.colors.map((one) => `${one.name} ${Math.round(100 * one.score)} %`));
+  if (event.zones.length) facts.push(`in ${event.zones.join(", ")}`);
+  if (event.kind === "end") facts.push(`seen for ${span(event.duration_s)}`);
+  line.append(patch, name, time, make("small", facts.join(" · ")));
+  return line;
+}
+
+let newest = "";
+async function showEvents() {
+  const events = await read("/api/events?limit=50");
+  if (!events || !events.length) return;
+  const key = `${events[0].id} ${events[0].frame_id} ${events[0].kind}`;
+  if (key === newest) return;
+  newest = key;
+  $("no-events").hidden = true;
+  $("events").replaceChildren(...events.map(eventLine));
+}
+
+function showBudget(stats) {
+  const ms = (value) => (value === undefined ? "–" : value.toFixed(value < 10 ? 2 : 1));
+  const { p50, p95 } = stats.latency_ms;
+  const promise = info ? info.budget_ms : 0;
+  tell("age", p95 === undefined ? "–" : `${p95.toFixed(0)} ms`);
+  tell("promise", promise ? `of ${promise} ms promised (95th percentile)` : "");
+  if (promise && p95 !== undefined) {
+    const share = (100 * p95) / promise;
+    $("gauge").className = `gauge ${share > 100 ? "bad" : share > 80 ? "warn" : ""}`;
+    $("gauge").setAttribute("aria-valuenow", Math.min(100, share).toFixed(0));
+    $("gauge").setAttribute("aria-valuetext", `${p95.toFixed(0)} of ${promise} ms`);
+    $("gauge-fill").style.width = `${Math.min(100, share)}%`;
+    $("gauge-mark").style.left = `${Math.min(100, (100 * p50) / promise)}%`;
+    $("gauge-mark").title = `half of all: ${p50.toFixed(0)} ms`;
+  }
+  const why = stats.degraded ? `Work is being left out: ${stats.degraded}. ` : "";
+  tell("budget-note", `${why}Late ${stats.late}, color crops shed ${stats.colors_shed}.`);
+  const stages = Object.entries(stats.stages_ms).filter(([, row]) => row.p50 !== undefined);
+  $("stages").replaceChildren(
+    ...stages.map(([name, one]) => row("th", name, ms(one.p50), ms(one.p95), ms(one.p99))),
+  );
+}
+
+function showFrames(stats) {
+  tell("rate", stats.frames_per_s.toFixed(1));
+  const outcomes = [["detected", stats.detected], ...Object.entries(stats.skipped)];
+  const all = outcomes.reduce((sum, [, count]) => sum + count, 0) || 1;
+  $("skips").replaceChildren(
+    ...outcomes.map(([name, count], place) =>
+      row("th", place ? `skipped: ${name}` : name, count.toLocaleString(), `${((100 * count) / all).toFixed(1)} %`),
+    ),
+  );
+}
+
+function showBoard(stats) {
+  const broker = String(stats.mqtt.state);
+  tellState("broker-state", broker, broker === "connected" ? "good" : "bad");
+  const cameras = Object.values(stats.cameras);
+  const facts = [
+    ["Running for", span(stats.uptime_s)],
+    ["Temperature", stats.temperature_c === null ? null : `${stats.temperature_c.toFixed(1)} °C`],
+    ["Memory", stats.rss_bytes === null ? null : size(stats.rss_bytes)],
+    ["Load, 1 min", stats.load_1min === null ? null : stats.load_1min.toFixed(2)],
+    ["Processor", stats.cpu_hz === null ? null : `${(stats.cpu_hz / 1e9).toFixed(2)} GHz ${stats.cpu_governor || ""}`],
+    ["Camera reconnects", cameras.reduce((sum, one) => sum + one.reconnects, 0)],
+    ["Events", stats.events.toLocaleString()],
+    ["Waiting for the broker", stats.spool.waiting.toLocaleString()],
+    ["Lost to a full spool", stats.spool.lost.toLocaleString()],
+    ["Acknowledged within (p95)", `${stats.mqtt.ack_ms_p95} ms`],
+    ["Spool", stats.spool.failure || size(stats.spool.used_bytes)],
+  ];
+  $("board").replaceChildren(
+    ...facts.filter(([, text]) => text !== null).flatMap(([name, text]) => [make("dt", name), make("dd", text)]),
+  );
+}
+
+function showInfo() {
+  document.title = `${info.device} · edge`;
+  tell("device", info.device);
+  tell("version", `edge ${info.version}`);
+  $("models").replaceChildren(
+    ...Object.entries(info.models).map(([role, model]) => {
+      const line = make("li", `${role}: ${model.name} ${model.version}`);
+      const proof = model.integer_only ? "integer-only" : "not integer-only";
+      line.append(make("small", `${proof} · ${model.runtime} · sha256 ${model.sha256.slice(0, 12)}…`));
+      return line;
+    }),
+  );
+}
+
+async function showStats() {
+  info = (await read("/api/info")) || info;
+  if (info) showInfo();
+  const stats = await read("/api/stats");
+  if (!stats) return;
+  showBudget(stats);
+  showFrames(stats);
+  showBoard(stats);
+}
+
+function every(ms, work) {
+  const turn = async () => {
+    try {
+      if (!document.hidden) await work();
+    } catch {
+      tellState("daemon-state", "not reachable", "bad");
+    }
+    setTimeout(turn, ms);
+  };
+  turn();
+}
+
+$("boxes").addEventListener("change", () => { tag = ""; showPicture().catch(() => {}); });
+every(PICTURE_MS, showPicture);
+every(LIST_MS, showHealth);
+every(LIST_MS, showEvents);
+every(STATS_MS, showStats);

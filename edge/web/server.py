@@ -1,0 +1,140 @@
+"""The web server: uvicorn in a thread of its own, on a socket that is bound before it starts.
+
+Its failure never stops the daemon's work: what goes wrong after the start is logged.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import logging
+import os
+import socket
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from edge.config import WebConfig
+from edge.errors import ConfigError, WebError
+from edge.web.guard import LOOPBACK_NAMES, Guard
+from edge.web.view import View
+
+if TYPE_CHECKING:
+    import uvicorn
+
+logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 32  # open at one time; a browser holds up to six
+IDLE_S = 5
+CLOSE_S = 2  # for answers under way at stop
+
+
+class WebServer:
+    """Serves a view while it is entered; does nothing when the config switches it off."""
+
+    def __init__(self, config: WebConfig, view: View) -> None:
+        """Take where to listen and what to show."""
+        self._config = config
+        self._view = view
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Listen, and answer from now on.
+
+        Raises ConfigError when the extra is not installed, WebError when the port is taken.
+        """
+        if not self._config.enabled or self._thread is not None:
+            return self
+        check_installed(self._config)
+        listener = _listen(self._config)
+        self._server = self._make_server(listener)
+        self._thread = threading.Thread(target=_serve, args=(self._server, listener), name="web")
+        self._thread.start()
+        logger.info("web.started url=http://%s:%d", _in_url(self._config.host), self._config.port)
+        if not _is_loopback(listener):
+            logger.warning("web.open host=%s anybody there may look", self._config.host)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop and join; a second time does nothing."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+        self._server = self._thread = None
+
+    def _make_server(self, listener: socket.socket) -> uvicorn.Server:
+        import uvicorn
+
+        from edge.web import routes
+
+        host = self._config.host.lower()
+        hosts = LOOPBACK_NAMES | {_in_url(host)} if _is_loopback(listener) else None
+        policy = routes.content_policy(routes.page_text())
+        return uvicorn.Server(
+            uvicorn.Config(
+                Guard(routes.make_app(self._view), policy, hosts),
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=CLOSE_S,
+            )
+        )
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Answer until told to stop; the web thread."""
+    with listener:
+        try:
+            server.run(sockets=[listener])
+        except Exception:
+            logger.exception("web.died the daemon goes on without its page")
+
+
+def check_installed(config: WebConfig) -> None:
+    """Raise ConfigError when the page is switched on and its extra is missing."""
+    if not config.enabled:
+        return
+    for name in ("litestar", "uvicorn"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise ConfigError(
+                f"web.enabled: {name} is missing; run: pip install 'edge-camera[web]'"
+            ) from None
+
+
+def _listen(config: WebConfig) -> socket.socket:
+    """Return a listening socket; WebError when the address cannot be had."""
+    where = f"web: {_in_url(config.host)}:{config.port}"
+    try:
+        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
+        family, *_, address = found[0]
+        return socket.create_server((str(address[0]), config.port), family=family)
+    except (socket.gaierror, UnicodeError):
+        raise WebError(f"{where}: no such host; name an address of this machine") from None
+    except OSError as error:
+        fault = os.strerror(error.errno) if error.errno else str(error)
+        raise WebError(f"{where}: {fault}; choose another web.port or web.host") from None
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def _in_url(host: str) -> str:
+    """Return a host as it stands in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host

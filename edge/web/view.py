@@ -1,0 +1,127 @@
+"""What the page shows: the main loop tells it, the web thread asks for it.
+
+Nothing here waits, encodes or copies an image: the loop's latency is promised elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from edge.messages import Info, Payload, Stats
+from edge.values import ColorScore, Frame, FrameResult, Track
+
+MAX_EVENTS = 100
+# As long as the unit's WatchdogSec: what systemd would end, Docker may end.
+HEALTHY_S = 30.0
+
+
+class Health(Payload, frozen=True, kw_only=True):
+    """`/healthz`: `ok` while frames arrive or the camera is being retried.
+
+    camera: its state: opening, live, lost or ended; empty before the first look at it.
+    frame_age_s: age of the newest frame, None before the first.
+    """
+
+    status: Literal["ok", "failing"]
+    camera: str
+    frame_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A frame and what is followed in it; colors by track id, dominant first."""
+
+    frame: Frame
+    tracks: tuple[Track, ...]
+    colors: dict[int, tuple[ColorScore, ...]]
+
+
+class View:
+    """The newest of everything; safe between the main loop and the web thread.
+
+    clock: monotonic, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._info: Info | None = None
+        self._stats: Stats | None = None
+        self._scene: Scene | None = None
+        self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
+        self._camera = ""
+        self._alive_s = float("-inf")
+
+    # The main loop tells.
+
+    def tell_info(self, info: Info) -> None:
+        """Take what this device is."""
+        with self._lock:
+            self._info = info
+
+    def tell_stats(self, stats: Stats) -> None:
+        """Take the newest counters."""
+        with self._lock:
+            self._stats = stats
+
+    def tell_event(self, body: bytes) -> None:
+        """Take an encoded `EventBody`; the last MAX_EVENTS are kept."""
+        with self._lock:
+            self._events.append(body)
+
+    def tell_frame(self, result: FrameResult) -> None:
+        """Take a processed frame by reference; an object's colors are known from its events."""
+        with self._lock:
+            known = dict(self._scene.colors) if self._scene else {}
+            known |= {event.track.track_id: event.colors for event in result.events}
+            present = {track.track_id for track in result.tracks}
+            colors = {name: color for name, color in known.items() if name in present}
+            self._scene = Scene(result.frame, result.tracks, colors)
+
+    def tell_camera(self, state: str, *, is_alive: bool) -> None:
+        """Take the camera's state; `is_alive`: a frame came, or a retry is under way."""
+        with self._lock:
+            self._camera = state
+            if is_alive:
+                self._alive_s = self._clock()
+
+    # The web thread asks.
+
+    @property
+    def info(self) -> Info | None:
+        """Return what this device is, None before it is known."""
+        with self._lock:
+            return self._info
+
+    @property
+    def stats(self) -> Stats | None:
+        """Return the newest counters, None before the first."""
+        with self._lock:
+            return self._stats
+
+    @property
+    def scene(self) -> Scene | None:
+        """Return the newest frame with its tracks, None before the first."""
+        with self._lock:
+            return self._scene
+
+    def events(self, limit: int) -> list[bytes]:
+        """Return the last encoded `EventBody`s, newest first."""
+        with self._lock:
+            return list(reversed(self._events))[:limit]
+
+    def health(self) -> Health:
+        """Return whether the daemon does its work."""
+        with self._lock:
+            now_s = self._clock()
+            age_s = now_s - self._scene.frame.captured_mono_s if self._scene else None
+            return Health(
+                status="ok" if now_s - self._alive_s <= HEALTHY_S else "failing",
+                camera=self._camera,
+                frame_age_s=None if age_s is None else round(age_s, 3),
+            )
