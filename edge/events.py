@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge.config import EventsConfig
 from edge.geometry import contains, foot_point
@@ -20,13 +20,14 @@ ColorsOf = Callable[[int], tuple[ColorScore, ...]]
 
 @dataclass(slots=True)
 class _Told:
-    """What subscribers were last told of one object."""
+    """What subscribers were last told of one object; `newest` is what they were not told yet."""
 
     track: Track
     colors: tuple[ColorScore, ...]
     zones: tuple[str, ...]
     told_s: float
     best_score: float
+    newest: Track
     zone_since: dict[str, float] = field(default_factory=dict)
 
 
@@ -59,6 +60,17 @@ class EventLogic:
                 events.append(event)
         return events
 
+    def finish(self) -> list[ObjectEvent]:
+        """Return an `end` for every object that was told of: nobody follows them any longer."""
+        events = [
+            _object_event(
+                EventKind.END, replace(told.newest, state=TrackState.ENDED), told, told.colors
+            )
+            for told in self._told.values()
+        ]
+        self._told.clear()
+        return events
+
     def _event(
         self,
         track: Track,
@@ -70,6 +82,7 @@ class EventLogic:
         if told is None:
             return self._begin(track, colors, now_s, frame_size)
         told.best_score = max(told.best_score, track.score)
+        told.newest = track
         if track.state is TrackState.ENDED:
             del self._told[track.track_id]
             return _object_event(EventKind.END, track, told, colors or told.colors)
@@ -95,7 +108,7 @@ class EventLogic:
         if track.state is not TrackState.CONFIRMED:
             return None
         zones = self._zones_at(track.box_px.normalized(frame_size))
-        told = _Told(track, colors, zones, now_s, track.score)
+        told = _Told(track, colors, zones, now_s, track.score, newest=track)
         self._told[track.track_id] = told
         return _object_event(EventKind.NEW, track, told, colors)
 

@@ -105,6 +105,15 @@ class Pipeline:
         self._events = EventLogic(config.events, camera.zones)
         self._detected_s = float("-inf")
 
+    def succeed(self, old: Pipeline) -> None:
+        """Take the place of a pipeline before the first frame: its ids are not used again."""
+        self._tracker = Tracker(self._config.tracker, old._tracker.next_id)
+
+    def finish(self, frame: Frame) -> FrameResult:
+        """Return the `end` of every object: the last result, told on the last frame."""
+        events = tuple(self._events.finish())
+        return FrameResult(frame, None, detections=(), tracks=(), events=events)
+
     def set_thresholds(self, thresholds: Thresholds, detector: Detector) -> None:
         """Let other scores count; `detector` is made for `thresholds.lowest()`."""
         self.thresholds = thresholds

@@ -39,6 +39,14 @@ class Box(NamedTuple):
         overlap = width * height
         return overlap / (self.area + other.area - overlap)
 
+    def clipped(self, frame_size: tuple[int, int]) -> Box:
+        """Return the part inside a frame of (width, height); may be empty."""
+        width, height = frame_size
+        left, top = min(max(self.x, 0), width), min(max(self.y, 0), height)
+        right = min(max(self.x + self.width, left), width)
+        bottom = min(max(self.y + self.height, top), height)
+        return Box(left, top, right - left, bottom - top)
+
     def normalized(self, frame_size: tuple[int, int]) -> Box:
         """Return the box in units of the frame's (width, height)."""
         width, height = frame_size

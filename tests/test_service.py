@@ -184,6 +184,26 @@ def test_reload_swaps_what_it_can_and_refuses_the_rest(
     subscriber.wait_for(lambda all_: stats_of(all_)[-1].detected > detected)
 
 
+def test_reload_ends_what_was_followed_and_never_uses_an_id_again(
+    daemon: Daemon, subscriber: Subscriber
+) -> None:
+    assert ask(subscriber, "reload", {}).status == "ok"
+    count = len(events_of(subscriber.received))
+    subscriber.wait_for(lambda all_: len(events_of(all_)) > count + 10, 30)
+    assert daemon.stop() == 0
+    received = subscriber.wait_for(
+        lambda all_: any(
+            one.topic.endswith("/status") and b"offline" in one.payload for one in all_
+        )
+    )
+    lives: dict[str, list[str]] = defaultdict(list)
+    for event in events_of(received):
+        lives[event.id].append(event.kind)
+    for kinds in lives.values():  # one life an id, and every one of them has come to its end
+        assert (kinds[0], kinds[-1]) == ("new", "end")
+        assert set(kinds[1:-1]) <= {"update"}
+
+
 def test_reload_of_another_source_opens_it(daemon: Daemon, subscriber: Subscriber) -> None:
     daemon.config["cameras"]["front"] = {"source": str(CLIP)}
     daemon.write_config()

@@ -25,7 +25,7 @@ from edge.messages.commands import (
     decode_command,
 )
 from edge.messages.payload import Payload
-from edge.values import Box, FrameResult, ObjectEvent
+from edge.values import FrameResult, ObjectEvent
 
 __all__ = [
     "COMMANDS",
@@ -319,7 +319,7 @@ def event_body(
 ) -> EventBody:
     """Return the body of an event; `now_s` is monotonic, when it is handed to the spool."""
     frame, track = result.frame, event.track
-    box_px = _in_frame(track.box_px, frame.size)
+    box_px = track.box_px.clipped(frame.size)  # a smoothed box may reach beyond it
     return EventBody(
         id=f"{boot_id[:8]}-{frame.camera}-{track.track_id}",
         kind=event.kind.value,
@@ -339,15 +339,6 @@ def event_body(
         latency_ms=round(1000 * (now_s - frame.captured_mono_s), 2),
         stages_ms={name: round(ms, 2) for name, ms in result.stage_ms.items()},
     )
-
-
-def _in_frame(box_px: Box, frame_size: tuple[int, int]) -> Box:
-    """Return the part of a box that lies in the frame: a smoothed box may reach beyond it."""
-    width, height = frame_size
-    left, top = min(max(box_px.x, 0), width), min(max(box_px.y, 0), height)
-    right = min(max(box_px.x + box_px.width, left), width)
-    bottom = min(max(box_px.y + box_px.height, top), height)
-    return Box(left, top, right - left, bottom - top)
 
 
 def _box_body(box: tuple[float, float, float, float], *, digits: int) -> BoxBody:

@@ -19,13 +19,18 @@ StrongScore = Callable[[str], float]
 
 
 class Tracker:
-    """The objects of one camera; ids count from 1 and are never used again."""
+    """The objects of one camera; ids count from `first_id` and are never used again."""
 
-    def __init__(self, config: TrackerConfig) -> None:
+    def __init__(self, config: TrackerConfig, first_id: int = 1) -> None:
         self._config = config
         self._followed: list[Followed] = []
-        self._next_id = 1
+        self._next_id = first_id
         self._now_s = self._looked_s = -math.inf
+
+    @property
+    def next_id(self) -> int:
+        """Return the id that the next track will get."""
+        return self._next_id
 
     def update(
         self,
