@@ -85,6 +85,7 @@ class Interpreter:
         runtime, module = installed_runtime()
         engine = _allocate(module, content, path, threads=threads, xnnpack=xnnpack)
         _check_tensors(engine, model)
+        _check_decoder(model)
         is_fast = xnnpack and runtime.startswith(XNNPACK_BY_DEFAULT)
         kernels = "xnnpack" if is_fast else "builtin kernels"
         described = f"{runtime}, {kernels}, {threads} thread(s)"
@@ -178,11 +179,17 @@ def _check_tensors(engine: Any, model: Manifest) -> None:
             )
         for spec in specs:
             _check_tensor(found[spec.name], spec, model.name)
+
+
+def _check_decoder(model: Manifest) -> None:
     if len(model.input.shape) != 4 or model.input.shape[0] != 1 or model.input.shape[3] != 3:
         raise ModelError(
             f"model {model.name}: its input is {model.input.shape}, not one color picture "
             "(1, height, width, 3); export it with this shape"
         )
+    fault = manifest.contradiction(model)
+    if fault:
+        raise ModelError(f"model {model.name}: its manifest contradicts itself: {fault}")
 
 
 def _check_tensor(detail: dict[str, Any], spec: TensorSpec, model_name: str) -> None:

@@ -6,6 +6,7 @@ refuses a file that differs from it.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -150,6 +151,21 @@ def read(folder: Path) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"model {folder}: {MANIFEST_NAME} is not valid: {reason}") from None
+
+
+def contradiction(model: Manifest) -> str:
+    """Return why the decoder cannot make labelled results of the outputs; empty when it can."""
+    count = len(model.labels)
+    if model.decoder.name == "color_shares":
+        sizes = [math.prod(output.shape) for output in model.outputs]
+        return "" if sizes == [count] else f"{count} labels, but outputs of {sizes} values"
+    shapes = {output.name: output.shape for output in model.outputs}
+    for stride in model.decoder.strides:
+        for name, channels in (("box", 4), ("objectness", 1), ("class", count)):
+            shape = shapes.get(f"{name}_{stride}", ())
+            if len(shape) != 4 or shape[3] != channels:
+                return f"output {name}_{stride} is {shape}, expected {channels} channels"
+    return ""
 
 
 def write(folder: Path, manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,12 @@ BROKEN = {
     "float_inside.tflite": "tensor 'real' is float32",
     "custom.tflite": "operator CUSTOM:Mystery is not a builtin",
 }
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}-{path.stem}"
+
+
 needs_schema = pytest.mark.skipif(
     importlib.util.find_spec("ai_edge_litert") is None, reason="tflite-runtime has no schema module"
 )
@@ -89,7 +96,7 @@ def test_a_foreign_integer_model_holds():
 
 
 @needs_schema
-@pytest.mark.parametrize("path", [*TINY, *SHIPPED, *FOREIGN], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", [*TINY, *SHIPPED, *FOREIGN], ids=name_of)
 def test_schema_module_sees_the_same(path: Path):
     from ai_edge_litert import schema_py_generated as schema
 
@@ -118,6 +125,18 @@ def test_schema_module_sees_the_same(path: Path):
     assert [fact.name for fact in graph.outputs] == [
         main.tensors[index].name[: certificate.MAX_NAME_BYTES].decode() for index in main.outputs
     ]
+
+
+@needs_schema
+@pytest.mark.parametrize("path", TINY, ids=name_of)
+def test_tiny_files_constants_are_aligned_as_the_schema_demands(path: Path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    model = schema.Model.GetRootAs(content, 0)
+    buffers = [model.Buffers(index) for index in range(model.BuffersLength())]
+    data = [buffer.DataAsNumpy() for buffer in buffers if buffer.DataLength()]
+    assert all((part.ctypes.data - content.ctypes.data) % 16 == 0 for part in data)
 
 
 @needs_schema

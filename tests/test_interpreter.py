@@ -15,6 +15,7 @@ import pytest
 from edge import interpreter, manifest, model_store
 from edge.errors import EXIT_CONFIG, ModelError
 from edge.interpreter import Interpreter
+from edge.manifest import Decoder
 from models import change_manifest, color_folder, detect_folder, refused_folder
 
 ROOT = Path(__file__).parent.parent
@@ -241,6 +242,24 @@ def test_manifest_values_out_of_range_are_refused(tmp_path: Path, path: tuple, v
     inner[path[-1]] = value
     (folder / "manifest.json").write_text(json.dumps(data))
     assert "not valid" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "part"),
+    [
+        (detect_folder, {"decoder": Decoder(name="yolox", strides=(8, 16))}, "box_8"),
+        (detect_folder, {"labels": ("person",)}, "class_16"),
+        (detect_folder, {"decoder": Decoder(name="color_shares")}, "2 labels"),
+        (color_folder, {"labels": ("red", "blue")}, "2 labels"),
+        (color_folder, {"decoder": Decoder(name="yolox", strides=(8,))}, "box_8"),
+    ],
+)
+def test_manifest_that_contradicts_itself_is_refused(
+    tmp_path: Path, make: Callable[..., Path], changes: dict[str, Any], part: str
+):
+    message = refusal(make(tmp_path, **changes))
+    assert "contradicts itself" in message
+    assert part in message
 
 
 def test_missing_manifest_names_the_command_that_lists_models(tmp_path: Path):

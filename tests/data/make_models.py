@@ -28,6 +28,23 @@ PIXELS = (1.0, -128)  # scale and zero point that take pixel levels 0..255 as th
 UNIT_PIXELS = (1 / 128, 0)  # -1..1
 
 
+class Constant:
+    """A buffer whose data begin at a multiple of 16, as the schema demands (`force_align`)."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the generated name
+        """Append data and table; return the table's position."""
+        builder.StartVector(1, len(self._data), 16)
+        for byte in reversed(self._data):
+            builder.PrependByte(byte)
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
 class Model:
     """Collects tensors and operators of one subgraph."""
 
@@ -51,7 +68,7 @@ class Model:
         """Add a weight or bias."""
         kind = "INT8" if values.dtype == np.int8 else "INT32"
         index = self.tensor(name, values.shape, kind, (scale, 0))
-        self._buffers.append(schema.BufferT(np.frombuffer(values.tobytes(), np.uint8)))
+        self._buffers.append(Constant(values.tobytes()))
         self._tensors[index].buffer = len(self._buffers) - 1
         return index
 
