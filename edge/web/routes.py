@@ -13,11 +13,11 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import Dependency, Parameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from edge import __version__
 from edge.messages import EventBody, Info, Stats
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 PAGE = Path(__file__).parent / "page"
-Viewed = Annotated[View, Dependency(skip_validation=True)]
-Pictured = Annotated[Pictures, Dependency(skip_validation=True)]
-Limit = Annotated[int, Parameter(ge=1, le=MAX_EVENTS, description="Newest first; 1 to 100.")]
-Boxes = Annotated[bool, Parameter(description="Draw boxes, labels and colors.")]
-Known = Annotated[str | None, Parameter(header="If-None-Match", description="ETag you have.")]
+Viewed = NamedDependency[View]
+Pictured = NamedDependency[Pictures]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_EVENTS, description="1 to 100 events.")]
+Boxes = Annotated[bool, QueryParameter(description="Draw boxes, labels and colors.")]
+Known = Annotated[str | None, HeaderParameter(name="If-None-Match", description="ETag you have.")]
 
 
 @get("/", media_type=MediaType.HTML, include_in_schema=False, sync_to_thread=False)

@@ -12,7 +12,7 @@ let info = null;
 function make(tag, text = "", kind = "") {
   const element = document.createElement(tag);
   element.textContent = text;
-  element.className = kind;
+  if (kind) element.className = kind;
   return element;
 }
 
@@ -146,7 +146,7 @@ function showFrames(stats) {
 
 function showBoard(stats) {
   const broker = String(stats.mqtt.state);
-  tellState("broker-state", broker, broker === "connected" ? "good" : "bad");
+  tellState("broker-state", broker, broker.startsWith("connected") ? "good" : "bad");
   const cameras = Object.values(stats.cameras);
   const facts = [
     ["Running for", span(stats.uptime_s)],

@@ -1,0 +1,311 @@
+"""The status page's server on a view that the test fills: a real server, real requests."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edge.config import WebConfig
+from edge.errors import WebError
+from edge.values import (
+    Box,
+    ColorScore,
+    EventKind,
+    Frame,
+    FrameResult,
+    ObjectEvent,
+    Track,
+    TrackState,
+)
+from edge.web import Health, View, WebServer
+from edge.web.guard import host_name
+from edge.web.picture import MAX_JPEGS_PER_S, Pictures, drawn
+from edge.web.server import MAX_CONNECTIONS
+from edge.web.view import HEALTHY_S, MAX_EVENTS
+from fakes import FakeClock
+from mosquitto import free_port
+from waiting import wait_until
+
+pytest.importorskip("litestar", reason="the extra `web` is not installed")
+httpx = pytest.importorskip("httpx", reason="the extra `web` is not installed")
+
+ROUTES = ("/", "/api/info", "/api/stats", "/api/events", "/api/frame.jpg", "/healthz", "/schema")
+
+
+def track(track_id: int, box_px: Box, state: TrackState = TrackState.CONFIRMED) -> Track:
+    return Track(track_id, "person", 0.9, box_px, state, 0.0, 1.0, 3)
+
+
+def result(frame_id: int, *tracks: Track, color: str | None = None) -> FrameResult:
+    """A gray frame with tracks; with a color, each has an event that tells it."""
+    bgr = np.full((240, 320, 3), 128, dtype=np.uint8)
+    frame = Frame("front", frame_id, bgr, 0.0, 1000.0 + frame_id, 0.0)
+    colors = (ColorScore(color, 0.9),) if color else ()
+    events = [ObjectEvent(EventKind.NEW, one, 0.9, colors, ()) for one in tracks if color]
+    return FrameResult(frame, None, (), tracks, tuple(events))
+
+
+def decoded(jpeg: bytes) -> np.ndarray:
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert bgr is not None
+    return bgr
+
+
+class Site:
+    """A served view whose clock the test holds."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(1000.0)
+        self.view = View(self.clock)
+        self.config = WebConfig(enabled=True, port=free_port())
+
+    def get(self, path: str, **headers: str) -> Any:
+        return httpx.get(
+            f"http://127.0.0.1:{self.config.port}{path}", headers=headers, timeout=20, verify=False
+        )
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    with WebServer(site.config, site.view):
+        yield site
+
+
+def test_before_the_first_frame_nothing_is_known_and_the_answer_says_so(site: Site) -> None:
+    for path in ("/api/info", "/api/stats", "/api/frame.jpg"):
+        answer = site.get(path)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["detail"] == "not known yet; ask again"
+    assert site.get("/api/events").json() == []
+    assert site.get("/healthz").status_code == 503
+
+
+def test_health_is_good_while_frames_come_or_the_camera_is_retried(site: Site) -> None:
+    site.view.tell_camera("live", is_alive=True)
+    site.clock.advance(HEALTHY_S - 1)
+    assert site.get("/healthz").status_code == 200
+    site.clock.advance(2)
+    site.view.tell_camera("live", is_alive=False)
+    answer = site.get("/healthz")
+    assert answer.status_code == 503
+    assert msgspec.json.decode(answer.content, type=Health).status == "failing"
+    site.view.tell_camera("lost", is_alive=True)
+    answer = site.get("/healthz")
+    assert answer.status_code == 200
+    assert msgspec.json.decode(answer.content, type=Health).camera == "lost"
+
+
+def test_head_is_answered_as_get_without_a_body(site: Site) -> None:
+    site.view.tell_camera("live", is_alive=True)
+    answer = httpx.head(f"http://127.0.0.1:{site.config.port}/healthz", timeout=20, verify=False)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_picture_is_sent_once_and_told_unchanged_after_that(site: Site) -> None:
+    site.view.tell_frame(result(1))
+    first = site.get("/api/frame.jpg")
+    assert first.headers["content-type"] == "image/jpeg"
+    assert decoded(first.content).shape == (240, 320, 3)
+    again = site.get("/api/frame.jpg", **{"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    plain = site.get("/api/frame.jpg?boxes=false", **{"If-None-Match": first.headers["etag"]})
+    assert plain.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("/api/events?limit=0", "limit"),
+        ("/api/events?limit=101", "limit"),
+        ("/api/events?limit=many", "limit"),
+        ("/api/frame.jpg?boxes=perhaps", "boxes"),
+    ],
+)
+def test_wrong_query_is_a_400_that_names_it(site: Site, path: str, fault: str) -> None:
+    answer = site.get(path)
+    assert answer.status_code == 400
+    assert fault in answer.text
+
+
+def test_every_answer_keeps_other_sites_out(site: Site) -> None:
+    for path in (*ROUTES, "/nowhere", "/api/events?limit=0"):
+        headers = site.get(path, Origin="http://elsewhere.example").headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "access-control-allow-origin" not in headers
+        assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:8080", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8080", 200),
+        ("evil.example", 400),
+        ("localhost.evil.example", 400),
+        ("127.0.0.1.evil.example:8080", 400),
+        ("evil.example:localhost", 400),
+        ("", 400),
+    ],
+)
+def test_server_on_the_loopback_answers_only_to_its_names(site: Site, host: str, code: int) -> None:
+    assert site.get("/schema", Host=host).status_code == code
+
+
+def test_a_request_without_a_host_is_refused_on_the_loopback(site: Site) -> None:
+    assert b" 400 " in raw(site, b"GET /healthz HTTP/1.0\r\n\r\n")
+
+
+def raw(site: Site, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", site.config.port), timeout=20) as client:
+        client.sendall(request)
+        return client.recv(4096).partition(b"\r\n")[0]
+
+
+def test_host_is_free_where_the_server_is_open_to_the_network() -> None:
+    site = Site()
+    site.config = msgspec.structs.replace(site.config, host="0.0.0.0")
+    with WebServer(site.config, site.view):
+        assert site.get("/schema", Host="gate.lan:8080").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("Gate:8080", "gate"),
+        ("[::1]", "[::1]"),
+        ("[::1]:80", "[::1]"),
+        ("::1", ":"),
+        ("a:b", "a:b"),
+        ("", ""),
+    ],
+)
+def test_host_name_leaves_the_port_out(header: str, name: str) -> None:
+    assert host_name(header) == name
+
+
+def test_connections_are_bounded_and_served_again_when_some_end(site: Site) -> None:
+    site.view.tell_camera("live", is_alive=True)
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    held: list[socket.socket] = []
+    answers = []
+    for _ in range(MAX_CONNECTIONS + 1):
+        held.append(socket.create_connection(("127.0.0.1", site.config.port), timeout=20))
+        held[-1].sendall(request)
+        answers.append(held[-1].recv(4096).partition(b"\r\n")[0])
+    for one in held:
+        one.close()
+    assert b" 200 " in answers[0]
+    assert b" 503 " in answers[-1]
+    wait_until(lambda: b" 200 " in raw(site, request))
+
+
+def test_stop_joins_frees_the_port_and_may_come_twice() -> None:
+    site = Site()
+    server = WebServer(site.config, site.view)
+    before = set(threading.enumerate())
+    with server, httpx.Client() as client:
+        client.get(f"http://127.0.0.1:{site.config.port}/schema")  # its connection stays open
+        server.__exit__(None, None, None)
+        assert set(threading.enumerate()) == before
+    with WebServer(site.config, site.view):
+        assert site.get("/schema").status_code == 200
+
+
+def test_address_that_cannot_be_had_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(WebError, match=f"127.0.0.1:{port}: Address already in use; choose"):
+            WebServer(WebConfig(enabled=True, port=port), View()).__enter__()
+    for host, fault in (("192.0.2.1", "Cannot assign"), ("nowhere.invalid", "no such host")):
+        with pytest.raises(WebError, match=fault):
+            WebServer(WebConfig(enabled=True, host=host), View()).__enter__()
+
+
+def test_switched_off_it_neither_listens_nor_imports() -> None:
+    code = (
+        "import sys, edge.service, edge.web, edge.config\n"
+        "with edge.web.WebServer(edge.config.WebConfig(), edge.web.View()):\n"
+        "    print(sorted({'litestar', 'uvicorn'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stdout == "[]\n"
+
+
+def test_view_keeps_the_last_events_newest_first() -> None:
+    view = View()
+    for number in range(MAX_EVENTS + 5):
+        view.tell_event(b"%d" % number)
+    assert view.events(2) == [b"104", b"103"]
+    assert len(view.events(1000)) == MAX_EVENTS
+
+
+def test_view_remembers_an_objects_color_until_it_is_gone() -> None:
+    view = View()
+    red = track(1, Box(10, 60, 40, 80))
+    view.tell_frame(result(1, red, color="red"))
+    view.tell_frame(result(2, red))
+    assert view.scene is not None
+    assert view.scene.colors[1][0].name == "red"
+    view.tell_frame(result(3))
+    view.tell_frame(result(4, red))
+    assert view.scene.colors == {}
+
+
+def test_frame_is_encoded_at_most_some_times_a_second() -> None:
+    clock, view = FakeClock(), View()
+    pictures = Pictures(view, clock)
+    assert pictures.newest(boxes=True) is None
+    view.tell_frame(result(1))
+    first = pictures.newest(boxes=True)
+    view.tell_frame(result(2))
+    assert pictures.newest(boxes=True) is first
+    clock.advance(1.01 / MAX_JPEGS_PER_S)
+    second = pictures.newest(boxes=True)
+    assert second is not None
+    assert second.name != first.name
+    clock.advance(10)
+    assert pictures.newest(boxes=True) is second  # the same frame is not encoded again
+
+
+def test_boxes_captions_and_colors_are_drawn_into_a_copy() -> None:
+    view = View()
+    seen, lost = Box(100, 60, 60, 120), Box(220, 60, 60, 120)
+    young = track(3, Box(20, 60, 60, 120), TrackState.TENTATIVE)
+    view.tell_frame(result(1, track(1, seen), track(2, lost, TrackState.LOST), young, color="red"))
+    assert view.scene is not None
+    before = view.scene.frame.bgr.copy()
+    picture = drawn(view.scene)
+    assert np.array_equal(view.scene.frame.bgr, before)
+    changed = (picture != before).any(axis=2)
+    assert changed[120, 100]
+    assert changed[120, 220]
+    assert not changed[:, :90].any()  # not yet believed
+    assert changed[45:58, 102:120].all()  # the plate over the box
+    assert not changed[40:58, 225:].any()  # none over a lost one
+    red = picture[45:58, 100:120].reshape(-1, 3).astype(int)
+    assert ((red[:, 2] > 180) & (red[:, 0] < 80)).any()
+
+
+@pytest.mark.parametrize("box_px", [Box(-50, -40, 60, 60), Box(300, 230, 500, 500)])
+def test_box_beyond_the_edge_is_drawn_as_far_as_it_goes(box_px: Box) -> None:
+    view = View()
+    view.tell_frame(result(1, track(1, box_px), color="unknown"))
+    assert view.scene is not None
+    assert drawn(view.scene).shape == (240, 320, 3)

@@ -1,0 +1,209 @@
+"""The status page of the real daemon, its API, and both in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from daemon import Daemon
+from edge.messages import EventBody, Info, Stats
+from edge.web import Health
+from mosquitto import free_port
+from waiting import wait_until
+
+pytest.importorskip("litestar", reason="the extra `web` is not installed")
+httpx = pytest.importorskip("httpx", reason="the extra `web` is not installed")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--window-size=1300,900",
+    "--virtual-time-budget=8000",
+)
+ROUTES = ("/", "/api/info", "/api/stats", "/api/events", "/api/frame.jpg", "/healthz", "/schema")
+MAX_RSS_BYTES = 190e6  # with both models, the page and its server
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a daemon's page that has shown an event; its broker is away."""
+    port = free_port()
+    web = {"enabled": True, "port": port}
+    with Daemon(tmp_path_factory.mktemp("web"), 1, web=web) as daemon:
+        daemon.wait_for_log("web.started")
+        wait_until(lambda: ask(port, "/api/events").json(), 30)
+        wait_until(lambda: ask(port, "/api/stats").json().get("detected"), 30)
+        yield port
+
+
+def ask(port: int, path: str) -> Any:
+    return httpx.get(f"http://localhost:{port}{path}", timeout=20, verify=False)
+
+
+def test_daemon_tells_what_it_is_and_does_in_its_own_types(port: int) -> None:
+    info = msgspec.json.decode(ask(port, "/api/info").content, type=Info)
+    stats = msgspec.json.decode(ask(port, "/api/stats").content, type=Stats)
+    events = msgspec.json.decode(ask(port, "/api/events").content, type=list[EventBody])
+    health = msgspec.json.decode(ask(port, "/healthz").content, type=Health)
+    assert (info.device, info.cameras, info.boot_id) == ("gate", ("front",), stats.boot_id)
+    assert stats.cameras["front"].state == "live"
+    assert events[0].captured_utc >= events[-1].captured_utc
+    assert len(ask(port, "/api/events?limit=1").json()) == 1
+    assert (health.status, health.camera) == ("ok", "live")
+    assert health.frame_age_s is not None
+    bgr = cv2.imdecode(
+        np.frombuffer(ask(port, "/api/frame.jpg").content, np.uint8), cv2.IMREAD_COLOR
+    )
+    assert bgr is not None
+    assert bgr.shape == (480, 640, 3)
+
+
+def test_daemon_with_its_page_stays_small(port: int) -> None:
+    for path in ROUTES:
+        assert ask(port, path).status_code == 200
+    stats = msgspec.json.decode(ask(port, "/api/stats").content, type=Stats)
+    assert stats.rss_bytes is not None
+    assert stats.rss_bytes < MAX_RSS_BYTES
+
+
+def test_only_get_and_only_what_is_there(port: int) -> None:
+    assert ask(port, "/nowhere").status_code == 404
+    assert ask(port, "/api/../edge.yaml").status_code == 404
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        for path in ROUTES:
+            answer = httpx.request(
+                method, f"http://localhost:{port}{path}", timeout=20, verify=False
+            )
+            assert answer.status_code == 405
+
+
+def test_schema_describes_every_route_with_the_payloads_types(port: int) -> None:
+    schema = ask(port, "/schema").json()
+    assert set(schema["paths"]) == set(ROUTES) - {"/", "/schema"}
+    assert {"Info", "Stats", "EventBody", "Health"} <= set(schema["components"]["schemas"])
+    fields = {field.encode_name for field in msgspec.structs.fields(Stats)}
+    assert set(schema["components"]["schemas"]["Stats"]["properties"]) == fields
+    assert "image/jpeg" in json.dumps(schema["paths"]["/api/frame.jpg"])
+
+
+def test_page_needs_nothing_from_elsewhere(port: int) -> None:
+    text = ask(port, "/").text
+    assert not re.findall(r'(?:src|href)="(?!/|data:)[^"]*"', text)
+    assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert "innerHTML" not in text
+
+
+def test_browser_shows_the_picture_and_events(port: int, tmp_path: Path) -> None:
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no browser is installed: apt install chromium")
+    picture = tmp_path / "page.png"
+    run = subprocess.run(
+        [
+            *(browser, *FLAGS, f"--user-data-dir={tmp_path}/profile"),
+            *("--dump-dom", f"--screenshot={picture}", f"http://localhost:{port}/"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    page = run.stdout
+    assert re.search(r'<figure id="figure" data-frame="&quot;[0-9a-f]+-\d+-1', page)
+    assert re.search(r'<ol id="events".*?<li>.*?person', page, re.DOTALL)
+    assert '<h1 id="device">gate</h1>' in page
+    assert re.search(r'id="camera-state" class="state good">live<', page)
+    assert re.search(r'id="broker-state" class="state bad">(connecting|lost)', page)
+    assert re.search(r'<tbody id="stages"><tr><th scope="row">', page)
+    shot = cv2.imread(str(picture))
+    assert shot is not None
+    assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 10_000  # a photograph, not only a page
+
+
+def test_daemon_stops_with_a_browser_connected(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        Daemon(tmp_path, 1, web={"enabled": True, "port": port}) as daemon,
+        httpx.Client(base_url=f"http://localhost:{port}", timeout=20) as client,
+    ):
+        daemon.wait_for_log("web.started")
+        assert client.get("/").status_code == 200
+        daemon.wait_for_log("service.started")
+        assert daemon.stop() == 0
+    assert not [line for line in daemon.log if "Traceback" in line]
+
+
+def test_camera_that_never_opens_is_healthy_and_its_address_stays_secret(tmp_path: Path) -> None:
+    port = free_port()
+    cameras = {"front": {"source": "rtsp://admin:hunter2@127.0.0.1:1/stream"}}
+    with Daemon(tmp_path, 1, cameras=cameras, web={"enabled": True, "port": port}) as daemon:
+        daemon.wait_for_log("state=lost")
+        wait_until(lambda: ask(port, "/healthz").json()["camera"] == "lost")
+        assert ask(port, "/healthz").status_code == 200
+        assert ask(port, "/api/frame.jpg").status_code == 503
+        for path in ROUTES:
+            assert not re.search("hunter2|admin|rtsp|stream", ask(port, path).text)
+
+
+def test_change_of_the_page_needs_a_restart(tmp_path: Path) -> None:
+    port = free_port()
+    with Daemon(tmp_path, 1, web={"enabled": True, "port": port}) as daemon:
+        daemon.wait_for_log("service.started")
+        daemon.config["web"] = {"enabled": False}
+        daemon.write_config()
+        daemon.signal(signal.SIGHUP)
+        assert "restart needed for a change of web" in daemon.wait_for_log("reload_refused")
+        assert ask(port, "/schema").status_code == 200
+
+
+def test_taken_port_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with Daemon(tmp_path, 1, web={"enabled": True, "port": port}) as daemon:
+            assert daemon.wait() == 69
+    (line,) = [line for line in daemon.log if line.startswith("edge: ")]
+    assert line == (
+        f"edge: web: 127.0.0.1:{port}: Address already in use; choose another web.port or web.host"
+    )
+
+
+@pytest.mark.parametrize("command", [["run", "--config"], ["check-config"]])
+def test_missing_extra_is_a_config_error_that_says_what_to_install(
+    tmp_path: Path, command: list[str]
+) -> None:
+    package = tmp_path / "without" / "litestar"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ModuleNotFoundError(name='litestar')")
+    config = Daemon(tmp_path, 1, web={"enabled": True}).config_path
+    run = subprocess.run(
+        [sys.executable, "-m", "edge", *command, str(config)],
+        env={**os.environ, "PYTHONPATH": str(package.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 78
+    assert "pip install 'edge-camera[web]'" in run.stderr
+    assert "Traceback" not in run.stderr
