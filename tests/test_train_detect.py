@@ -96,9 +96,9 @@ def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Pa
     train(pictures, tmp_path / "run", 1)
     parser = argparse.ArgumentParser()
     quantize_detect.add_arguments(parser)
-    arguments = ["--weights", str(WEIGHTS), "--annotations", str(pictures / "set.json")]
-    arguments += ["--images", str(pictures), "--size", "96", "--output", str(tmp_path / "model")]
+    arguments = ["--weights", str(WEIGHTS), "--size", "96"]
     arguments += ["--checkpoint", str(tmp_path / "run" / "checkpoint.pt")]
+    arguments += ["--output", str(tmp_path / "model")]
     assert quantize_detect.run(parser.parse_args(arguments)) == 0
     made = manifest.read(tmp_path / "model")
     assert made.name == "yolox-nano-96"
@@ -111,6 +111,13 @@ def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path)
     train(pictures, tmp_path / "run", 1)
     with pytest.raises(InputError, match="another config"):
         train(pictures, tmp_path / "run", 2)
+
+
+def test_float_weights_without_pictures_are_refused(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    quantize_detect.add_arguments(parser)
+    with pytest.raises(InputError, match="--annotations"):
+        quantize_detect.run(parser.parse_args(["--weights", "w.onnx", "--output", str(tmp_path)]))
 
 
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:

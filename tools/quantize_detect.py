@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from edge.detector import Letterbox
+from edge.errors import InputError
 from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
 from tools import dataset, package
@@ -96,8 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `edge-tools quantize detect` takes."""
     parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx")
     parser.add_argument("--checkpoint", type=Path, help="trained one: `edge-tools train detect`")
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO JSON, training set")
-    parser.add_argument("--images", type=Path, required=True, help="folder of its pictures")
+    parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
+    parser.add_argument("--images", type=Path, help="folder of its pictures")
     parser.add_argument("--output", type=Path, required=True, help="model folder to write")
     parser.add_argument("--size", type=int, default=320, help="input side in pixels, of 32s")
     parser.add_argument("--groups", type=int, default=3, help="groups of the stem, 1 to 16")
@@ -110,18 +111,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Quantize, write the model folder, say what it holds; return the exit code."""
     torch.set_num_threads(args.threads)
-    data = dataset.read(args.annotations, args.images)
-    chosen = dataset.stratified(data.pictures, args.count)
-    images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
-    graph, ranges, method = _before_quantization(args, images)
-    if ranges is None:
-        ranges = calibrate(graph, images, options=Calibration(percentile=args.percentile))
-    training = {
-        "weights": SOURCE,
-        "method": f"{method}; ranges of percentile {args.percentile:g}",
-        "data": f"{data.name}, {len(images)} pictures for the ranges, no labels",
-    }
-    manifest = write_model(args.output, graph, ranges, training)
+    make = _from_float if args.checkpoint is None else _from_checkpoint
+    graph, ranges, training = make(args)
+    manifest = write_model(args.output, graph, ranges, {"weights": SOURCE} | training)
     if args.golden:
         package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
     print(f"{args.output}: {manifest.name}, sha256 {manifest.sha256[:12]}…")
@@ -129,18 +121,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _before_quantization(
-    args: argparse.Namespace, images: Sequence[Image]
-) -> tuple[Graph, dict[str, Quantization] | None, str]:
-    """Return the float graph, its ranges where training fixed them, and how it was made."""
-    if args.checkpoint is None:
-        groups = stem_groups(args.weights, images, args.groups)
-        graph = detect_state.build(args.weights, groups, args.size)
-        return graph, None, f"post-training quantization, stem in {len(groups)} groups"
+Made = tuple[Graph, dict[str, Quantization], dict[str, str]]
+
+
+def _from_float(args: argparse.Namespace) -> Made:
+    """Return the published network, ranges measured on pictures, and how it was made."""
+    if args.annotations is None or args.images is None:
+        raise InputError("float weights need --annotations and --images to measure ranges on")
+    data = dataset.read(args.annotations, args.images)
+    chosen = dataset.stratified(data.pictures, args.count)
+    images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
+    groups = stem_groups(args.weights, images, args.groups)
+    graph = detect_state.build(args.weights, groups, args.size)
+    ranges = calibrate(graph, images, options=Calibration(percentile=args.percentile))
+    training = {
+        "method": f"post-training quantization, stem in {len(groups)} groups, ranges of "
+        f"percentile {args.percentile:g}",
+        "data": f"{data.name}, {len(images)} pictures for the ranges, no labels",
+    }
+    return graph, ranges, training
+
+
+def _from_checkpoint(args: argparse.Namespace) -> Made:
+    """Return a trained network, the ranges it was trained with, and how it was made."""
     made = detect_state.trained(args.checkpoint, args.weights, args.size)
-    method = (
-        f"quantization-aware training, {made.step} steps of {made.config.batch} pictures at "
-        f"{made.config.size}, distilled from the float original; stem in {made.config.groups} "
-        "groups"
-    )
-    return made.graph, made.ranges, method
+    return made.graph, made.ranges, detect_state.described(made.config, made.step)

@@ -39,6 +39,7 @@ from tools.train.detect_state import (
     DetectTraining,
     State,
     build,
+    described,
     optimizer,
     resume,
     save,
@@ -184,10 +185,5 @@ def measure(
 
 def write_average(config: DetectTraining, state: State, folder: Path) -> None:
     """Write the moving average as a model folder."""
-    training = {
-        "weights": SOURCE,
-        "method": f"quantization-aware training, {state.step} steps of {config.batch}, distilled "
-        f"from the float original, stem in {config.groups} groups",
-        "data": "detection/train, no labels used",
-    }
+    training = {"weights": SOURCE} | described(config, state.step)
     write_model(folder, state.average, state.ranges, training)
