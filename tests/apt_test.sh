@@ -1,16 +1,24 @@
 #!/bin/sh
-# Installs the servers that tests talk to, where they are missing: mosquitto (MQTT broker), and
-# ffmpeg with GStreamer's RTSP server (cameras). Says so; needs root or sudo. Where it cannot,
-# the tests that need them fail with the same list.
+# Installs what tests talk to, where it is missing: mosquitto (MQTT broker), ffmpeg with GStreamer's
+# RTSP server (cameras), chromium (the status page). Says so; needs root or sudo. Where it cannot,
+# the tests that need them fail with the same list; that of the page alone is skipped.
 set -eu
 missing=""
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
 command -v ffmpeg >/dev/null 2>&1 || missing="$missing ffmpeg"
 /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
     missing="$missing python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
-[ -n "$missing" ] || exit 0
-echo "tests need these Debian packages, installing:$missing"
+browser=""
+command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
+    command -v google-chrome >/dev/null 2>&1 || browser=chromium
+[ -n "$missing$browser" ] || exit 0
+echo "tests need these Debian packages, installing:$missing $browser"
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"
 $sudo apt-get update -qq
+if [ -n "$browser" ]; then
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$browser" >/dev/null ||
+        echo "no chromium: the test of the page in a browser will be skipped"
+fi
+[ -n "$missing" ] || exit 0
 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null

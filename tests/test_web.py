@@ -38,6 +38,8 @@ from waiting import wait_until
 pytest.importorskip("litestar", reason="the extra `web` is not installed")
 httpx = pytest.importorskip("httpx", reason="the extra `web` is not installed")
 
+# No TLS here, and loading the authorities takes longer than a request.
+QUICK: dict[str, Any] = {"timeout": 20, "verify": False}
 ROUTES = ("/", "/api/info", "/api/stats", "/api/events", "/api/frame.jpg", "/healthz", "/schema")
 
 
@@ -69,9 +71,7 @@ class Site:
         self.config = WebConfig(enabled=True, port=free_port())
 
     def get(self, path: str, **headers: str) -> Any:
-        return httpx.get(
-            f"http://127.0.0.1:{self.config.port}{path}", headers=headers, timeout=20, verify=False
-        )
+        return httpx.get(f"http://127.0.0.1:{self.config.port}{path}", headers=headers, **QUICK)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_health_is_good_while_frames_come_or_the_camera_is_retried(site: Site) -
 
 def test_head_is_answered_as_get_without_a_body(site: Site) -> None:
     site.view.tell_camera("live", is_alive=True)
-    answer = httpx.head(f"http://127.0.0.1:{site.config.port}/healthz", timeout=20, verify=False)
+    answer = httpx.head(f"http://127.0.0.1:{site.config.port}/healthz", **QUICK)
     assert (answer.status_code, answer.content) == (200, b"")
 
 

@@ -41,6 +41,8 @@ FLAGS = (
     "--window-size=1300,900",
     "--virtual-time-budget=8000",
 )
+# No TLS here, and loading the authorities takes longer than a request.
+QUICK: dict[str, Any] = {"timeout": 20, "verify": False}
 ROUTES = ("/", "/api/info", "/api/stats", "/api/events", "/api/frame.jpg", "/healthz", "/schema")
 MAX_RSS_BYTES = 190e6  # with both models, the page and its server
 
@@ -58,7 +60,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def ask(port: int, path: str) -> Any:
-    return httpx.get(f"http://localhost:{port}{path}", timeout=20, verify=False)
+    return httpx.get(f"http://localhost:{port}{path}", **QUICK)
 
 
 def test_daemon_tells_what_it_is_and_does_in_its_own_types(port: int) -> None:
@@ -92,9 +94,7 @@ def test_only_get_and_only_what_is_there(port: int) -> None:
     assert ask(port, "/api/../edge.yaml").status_code == 404
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         for path in ROUTES:
-            answer = httpx.request(
-                method, f"http://localhost:{port}{path}", timeout=20, verify=False
-            )
+            answer = httpx.request(method, f"http://localhost:{port}{path}", **QUICK)
             assert answer.status_code == 405
 
 
