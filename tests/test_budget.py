@@ -138,6 +138,18 @@ def test_a_frame_that_would_become_too_old_is_skipped_for_budget():
     assert run.detected == 21
 
 
+def test_what_follows_the_detector_counts_too():
+    governor = Governor(100, FakeClock())
+    governor.record("detector", 60)
+    assert governor.refuse_detector(0.0) is None
+    assert governor.allows_color(0.0)
+    for stage in ("tracker", "events", "publish"):
+        governor.record(stage, 15)
+    assert governor.refuse_detector(0.0) is SkipCause.BUDGET
+    governor.record("color", 60)
+    assert not governor.allows_color(0.0)
+
+
 def test_nothing_known_is_allowed():
     clock = FakeClock()
     governor = Governor(100, clock)

@@ -182,6 +182,20 @@ def test_shipped_files_cut_anywhere_are_refused(path: Path):
     assert all(is_refused_or_read(content[:place]) for place in places)
 
 
+@needs_schema
+@pytest.mark.parametrize("path", [DATA / "detect.tflite", *SHIPPED], ids=name_of)
+def test_a_constant_that_ends_behind_the_file_is_refused(path: Path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = np.frombuffer(bytearray(path.read_bytes()), np.uint8)
+    model = schema.Model.GetRootAs(content, 0)
+    last = model.Buffers(model.BuffersLength() - 1).DataAsNumpy()
+    start = last.ctypes.data - content.ctypes.data
+    length = len(content) - start + 1
+    content[start - 4 : start] = np.array([length], "<u4").view(np.uint8)
+    assert is_refused_or_read(content.tobytes())
+
+
 @settings(max_examples=200)
 @given(st.sampled_from(TINY), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255))))
 def test_flipped_bytes_are_refused_or_read(path: Path, changes: list[tuple[int, int]]):

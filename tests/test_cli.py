@@ -246,13 +246,11 @@ def test_infer_with_an_unknown_model_exits_with_78(call: Callable[..., Outcome],
     assert "'none' is not installed" in outcome.complaint
 
 
-@pytest.mark.parametrize(
-    ("module", "words"), [("edge", "config-schema"), ("tools", "benchmark --help")]
-)
-def test_a_reader_that_goes_away_is_no_failure(module: str, words: str):
-    command = [sys.executable, "-m", module, *words.split()]
+@pytest.mark.parametrize("command", ["config-schema", "models"], ids=["long", "short"])
+def test_a_reader_that_goes_away_is_no_failure(command: str):
+    words = [sys.executable, "-m", "edge", command]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
     ) as process:
         assert process.stdout is not None
         process.stdout.close()

@@ -58,8 +58,8 @@ def test_end_comes_once_and_only_after_new():
 
 def test_end_repeats_what_was_known():
     told = Told()
-    told.at(0.0, replace(SEEN, score=0.95), RED)
-    told.at(0.1, SEEN, RED)
+    told.at(0.0, SEEN, RED)
+    told.at(0.1, replace(SEEN, score=0.95), RED)
     event = told.at(0.2, ended())
     assert event is not None
     assert event.best_score == 0.95

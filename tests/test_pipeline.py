@@ -47,16 +47,17 @@ LOWER_HALF = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
 
 
 class SlowDetector(Detector):
-    """A real detector that takes `ms` of the fake clock."""
+    """A real detector that takes `ms` of the fake clock; `sees` is seen besides."""
 
     clock: FakeClock
     ms = 0.0
     runs = 0
+    sees: tuple[Detection, ...] = ()
 
     def detect(self, bgr: Image) -> list[Detection]:
         self.runs += 1
         self.clock.advance(self.ms / 1000)
-        return super().detect(bgr)
+        return [*super().detect(bgr), *self.sees]
 
 
 class SlowColor(ColorModel):
@@ -184,6 +185,22 @@ def test_paused_frames_are_counted_and_nothing_is_detected(watch: Callable[..., 
     assert {result.skipped for result in results} == {SkipCause.PAUSED}
     assert seen.detector.runs == 0
     assert seen.show(scene()).skipped is None
+
+
+def test_objects_stand_still_while_paused_and_move_on_over_a_skipped_frame(
+    watch: Callable[..., Watch],
+):
+    def moved_by(**options: Any) -> float:
+        """Return how far a moving object's box goes on in a frame without detection."""
+        seen = watch(budget=BudgetConfig(frame_ms=100))
+        for x in range(0, 100, 10):
+            seen.detector.sees = (Detection("car", 0.9, Box(x, 50, 80, 60)),)
+            before = seen.show(empty()).tracks
+        after = seen.show(empty(), **options).tracks
+        return after[0].box_px.x - before[0].box_px.x
+
+    assert moved_by(is_paused=True) == 0
+    assert 5 < moved_by(age_ms=150) < 15
 
 
 def test_old_frames_are_stale(watch: Callable[..., Watch]):
