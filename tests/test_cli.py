@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -249,8 +250,9 @@ def test_infer_with_an_unknown_model_exits_with_78(call: Callable[..., Outcome],
 @pytest.mark.parametrize("command", ["config-schema", "models"], ids=["long", "short"])
 def test_a_reader_that_goes_away_is_no_failure(command: str):
     words = [sys.executable, "-m", "edge", command]
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=buffered
     ) as process:
         assert process.stdout is not None
         process.stdout.close()
