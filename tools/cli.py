@@ -38,8 +38,8 @@ GROUPS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("edge").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("tools").setLevel(logging.INFO)
     words = _words(arguments)
     if words not in COMMANDS:
         return _overview(arguments)
