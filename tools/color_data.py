@@ -32,8 +32,9 @@ MIXED_SHARES = ((1.0,), (0.55, 0.45), (0.4, 0.33, 0.27))
 UNSURE_WEIGHT = 0.5
 ONE_LABELLER_WEIGHT = 0.4  # the other found no color, or none that leads
 DISAGREED_WEIGHT = 0.6
-# Too dark, blurred or hidden for both: teaches the network to spread its shares, not to guess.
-UNCLEAR_WEIGHT = 0.25
+# Too dark, blurred or hidden for both. A run that learned to spread its shares on these (weight
+# 0.25) was no better on validation, so they are left out.
+UNCLEAR_WEIGHT = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def read_set(folder: Path, split: str) -> list[ColorItem]:
 
 
 def training_items(data: Path) -> list[ColorItem]:
-    """Return everything that may be trained on.
+    """Return everything that may be trained on and has a color.
 
     data: the folder with color/, scene_color/ and detection/; objects of scenes are taken from
         their pictures, so that there are real pixels around them.
@@ -97,7 +98,8 @@ def training_items(data: Path) -> list[ColorItem]:
     further = _rows(data / "scene_color" / "more.json")
     items = read_set(data / "color", "train")
     items += [_scene_item(row, pictures / row["image"], "scene") for row in labelled]
-    return items + [_scene_item(row, pictures / row["image"], "more") for row in further]
+    items += [_scene_item(row, pictures / row["image"], "more") for row in further]
+    return [item for item in items if item.weight > 0]
 
 
 def validation_items(data: Path) -> list[ColorItem]:
