@@ -9,19 +9,16 @@ import numpy as np
 import pytest
 
 from edge import certificate, manifest
-from edge.capture import read_image
-from edge.color import TERMS, ColorModel
+from edge.color import TERMS
 from edge.config import ColorConfig, DetectorConfig
-from edge.detector import Detector
 from edge.interpreter import Interpreter
-from edge.values import Detection
+from tools import golden
 
 MODELS = Path(__file__).parent.parent / "models"
 FOLDERS = sorted(path for path in MODELS.iterdir() if path.is_dir())
 assert FOLDERS, "no model ships with edge"
 DETECTORS = [folder for folder in FOLDERS if manifest.read(folder).task == "detect"]
 COLORS = [folder for folder in FOLDERS if manifest.read(folder).task == "color"]
-GOLDEN_SCORE = 0.4  # `tools.package`: stronger objects are all listed
 MAX_COLOR_PARAMETERS = 1_000_000
 DETECTOR_LABELS = (
     "person", "bicycle", "car", "motorcycle", "bus", "truck", "bird", "cat", "dog",
@@ -76,7 +73,7 @@ def test_manifest_says_where_the_model_comes_from_and_how_good_it_is(folder: Pat
     assert model.name in card
     assert "licen" in card.lower()
     for text in (card, (folder / "manifest.json").read_text()):
-        assert "/work/" not in text
+        assert str(Path(__file__).parents[1]) not in text
 
 
 def figure(folder: Path, metric: str, dataset: str) -> float:
@@ -105,38 +102,14 @@ def test_color_models_reach_their_target(folder: Path):
     assert figure(folder, "top-1", "color val") >= 0.70
 
 
-def same(expected: manifest.GoldenDetection, found: Detection, golden: manifest.Golden) -> bool:
-    return (
-        found.label == expected.label
-        and abs(found.score - expected.score) <= golden.tolerance
-        and found.box_px.iou(type(found.box_px)(*expected.box_px)) >= golden.min_iou
-    )
-
-
 @pytest.mark.parametrize("xnnpack", [True, False], ids=["xnnpack", "builtin"])
-@pytest.mark.parametrize("folder", DETECTORS, ids=lambda folder: folder.name)
-def test_golden_picture_gives_the_expected_objects(folder: Path, xnnpack: bool):
-    loaded = Interpreter.load(folder, xnnpack=xnnpack)
-    golden = loaded.manifest.golden
-    assert golden is not None
-    assert golden.detections
-    found = Detector(loaded, min_score=GOLDEN_SCORE / 2).detect(read_image(folder / golden.file))
-    for expected in golden.detections:
-        assert any(same(expected, one, golden) for one in found), expected
-    for one in found:
-        if one.score > GOLDEN_SCORE + golden.tolerance:
-            assert any(same(expected, one, golden) for expected in golden.detections), one
+@every_folder
+def test_golden_picture_gives_the_expected_result(folder: Path, xnnpack: bool):
+    assert golden.differences(folder, xnnpack=xnnpack) == []
 
 
-@pytest.mark.parametrize("xnnpack", [True, False], ids=["xnnpack", "builtin"])
-@pytest.mark.parametrize("folder", COLORS, ids=lambda folder: folder.name)
-def test_golden_picture_gives_the_expected_shares(folder: Path, xnnpack: bool):
-    loaded = Interpreter.load(folder, xnnpack=xnnpack)
-    golden = loaded.manifest.golden
-    assert golden is not None
-    scores = ColorModel(loaded).classify(read_image(folder / golden.file))
-    shares = {score.name: score.score for score in scores}
-    assert shares.keys() == golden.shares.keys()
-    for name, expected in golden.shares.items():
-        assert shares[name] == pytest.approx(expected, abs=golden.tolerance)
-    assert scores[0].name == max(golden.shares, key=golden.shares.__getitem__)
+@every_folder
+def test_golden_result_says_something(folder: Path):
+    expected = manifest.read(folder).golden
+    assert expected is not None
+    assert len(expected.detections) >= 2 or len(expected.shares) == len(TERMS)
