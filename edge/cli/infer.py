@@ -16,7 +16,7 @@ import cv2
 
 from edge import model_store
 from edge.capture.address import IMAGE_SUFFIXES
-from edge.capture.source import open_source, read_image
+from edge.capture.source import Source, open_source, read_image
 from edge.cli.progress import bar, one_line
 from edge.color import ColorModel
 from edge.config import CameraConfig, ColorConfig, DetectorConfig
@@ -195,7 +195,7 @@ def _pictures(path: Path) -> Iterator[Picture]:
     source = open_source(CameraConfig(source=str(path), realtime=False))
     try:
         number = 0
-        while (bgr := source.read()) is not None:
+        for bgr in bar(_frames(source), source.frames or None, f"frames of {path.name}"):
             number += 1
             yield Picture(path, bgr, number)
         if number < MIN_COMPLETE * max(source.frames, 1):
@@ -206,6 +206,11 @@ def _pictures(path: Path) -> Iterator[Picture]:
         raise InputError(f"{path}: frame {number + 1} is damaged ({error})") from None
     finally:
         source.close()
+
+
+def _frames(source: Source) -> Iterator[Image]:
+    while (bgr := source.read()) is not None:
+        yield bgr
 
 
 class Album:
