@@ -26,7 +26,7 @@ from edge.budget import timed
 from edge.capture import Camera, CaptureState, CaptureStatus, check_source
 from edge.config import Config, LabelConfig
 from edge.discovery import discovery_message
-from edge.errors import EXIT_OK, ConfigError, EdgeError
+from edge.errors import EXIT_OK, EdgeError
 from edge.health import Notifier, read_condition
 from edge.messages import (
     COMMANDS,
@@ -46,6 +46,7 @@ from edge.publisher import Publisher
 from edge.service.clock import is_clock_synchronized
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
+from edge.service.fixed import refuse_fixed_changes
 from edge.service.parts import build_parts, model_infos, only_camera
 from edge.service.signals import signals
 from edge.service.snapshots import Snapshots
@@ -59,8 +60,6 @@ logger = logging.getLogger(__name__)
 TAKE_S = 0.2  # longest wait for a frame before signals and commands are looked at
 CLOSE_S = 3.0  # for events under way to the broker at stop
 SPOOL_NAME = "spool.sqlite"
-# Sections whose change needs a restart: their parts outlive a reload.
-FIXED_SECTIONS = ("device", "state_dir", "mqtt", "spool", "web")
 
 
 class Service:
@@ -309,7 +308,7 @@ class Service:
     def _reload_now(self, _command: Reload) -> dict[str, Any]:
         """Swap to the config file's present content, or raise and keep all as it was."""
         config = config_file.load(self._path)
-        self._refuse_fixed_changes(config)
+        refuse_fixed_changes(self._path, self._config, config)
         camera = config.cameras[self._camera_name]
         check_source(camera)
         parts = build_parts(config, self._camera_name)
@@ -323,14 +322,3 @@ class Service:
         self._announce()
         logger.info("service.reloaded path=%s", self._path)
         return {"reloaded": True}
-
-    def _refuse_fixed_changes(self, config: Config) -> None:
-        changed = [
-            section
-            for section in FIXED_SECTIONS
-            if getattr(config, section) != getattr(self._config, section)
-        ]
-        if only_camera(config) != self._camera_name:
-            changed.append("cameras")
-        if changed:
-            raise ConfigError(f"{self._path}: restart needed for a change of {', '.join(changed)}")
