@@ -77,9 +77,9 @@ class Detector:
         frame_size: (width, height) in pixels of the frame handed to `preprocess`.
         """
         found = [stride.candidates(self._interpreter) for stride in self._strides]
-        scores, classes, boxes = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        if not len(scores):
+        if not any(len(scores) for scores, _, _ in found):
             return []
+        scores, classes, boxes = (np.concatenate(parts) for parts in zip(*found, strict=True))
         best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
         scores, classes, boxes = scores[best], classes[best], boxes[best]
         kept = suppress(boxes, classes, self._nms_iou)[:MAX_DETECTIONS]
@@ -155,41 +155,46 @@ def lookup_table(spec: Input) -> NDArray[Any]:
 
 
 class _Stride:
-    """The three outputs of one cell size."""
+    """The three outputs of one cell size; int8 values become floats by table."""
 
     def __init__(self, stride: int, specs: dict[str, TensorSpec], min_score: float) -> None:
-        self._stride = stride
-        self._box = specs[f"box_{stride}"]
-        self._objectness = specs[f"objectness_{stride}"]
-        self._class = specs[f"class_{stride}"]
-        self._min_objectness = quantized_logit(min_score, self._objectness)
-        self._min_class = quantized_logit(min_score, self._class)
+        box = specs[f"box_{stride}"]
+        objectness, classes = specs[f"objectness_{stride}"], specs[f"class_{stride}"]
+        self._names = (objectness.name, classes.name, box.name)
+        self._labels = classes.shape[3]
+        self._min_objectness = quantized_logit(min_score, objectness)
+        self._min_class = quantized_logit(min_score, classes)
         self._min_score = min_score
-        self._columns = self._box.shape[2]
+        self._objectness_scores = _sigmoid(_levels(objectness))
+        self._class_scores = _sigmoid(_levels(classes))
+        self._offsets_px = _levels(box) * np.float32(stride)
+        self._halves_px = np.exp(_levels(box)) * np.float32(stride / 2)
+        rows, columns = np.divmod(np.arange(box.shape[1] * box.shape[2]), box.shape[2])
+        self._cells_px = (np.stack([columns, rows], 1) * stride).astype(np.float32)
 
     def candidates(self, interpreter: Interpreter) -> tuple[Floats, NDArray[np.intp], Floats]:
         """Return scores (n,), class indices (n,), and corners (n, 4) in input pixels."""
-        objectness = interpreter.output(self._objectness.name).reshape(-1)
+        objectness, classes, boxes = (interpreter.output(name) for name in self._names)
+        objectness = objectness.reshape(-1)
         cells = np.flatnonzero(objectness >= self._min_objectness)
-        logits = interpreter.output(self._class.name).reshape(-1, self._class.shape[3])[cells]
+        if not len(cells):
+            return _NOTHING
+        logits = classes.reshape(-1, self._labels)[cells]
         # Every label that reaches, not only the cell's best: .004 more AP50 at low thresholds.
-        rows, classes = np.nonzero(logits >= self._min_class)
-        cells, best = cells[rows], logits[rows, classes]
-        scores = _sigmoid(_real(objectness[cells], self._objectness)) * _sigmoid(
-            _real(best, self._class)
+        rows, found = np.nonzero(logits >= self._min_class)
+        cells = cells[rows]
+        scores = (
+            self._objectness_scores[objectness[cells]] * self._class_scores[logits[rows, found]]
         )
         enough = scores >= self._min_score
-        boxes = interpreter.output(self._box.name).reshape(-1, 4)[cells[enough]]
-        return scores[enough], classes[enough], self._corners(boxes, cells[enough])
+        cells = cells[enough]
+        return scores[enough], found[enough], self._corners(boxes.reshape(-1, 4)[cells], cells)
 
     def _corners(self, boxes: NDArray[Any], cells: NDArray[np.intp]) -> Floats:
         """Return left, top, right, bottom of quantized boxes (n, 4) in these cells."""
-        real = _real(boxes, self._box)
-        rows, columns = np.divmod(cells, self._columns)
-        centers = (real[:, :2] + np.stack([columns, rows], 1)) * self._stride
-        half = np.exp(real[:, 2:]) * (self._stride / 2)
-        corners: Floats = np.concatenate([centers - half, centers + half], 1).astype(np.float32)
-        return corners
+        centers = self._offsets_px[boxes[:, :2]] + self._cells_px[cells]
+        halves = self._halves_px[boxes[:, 2:]]
+        return np.concatenate([centers - halves, centers + halves], 1)
 
 
 def quantized_logit(score: float, spec: TensorSpec) -> int:
@@ -211,8 +216,9 @@ def suppress(corners: Floats, classes: NDArray[np.intp], max_iou: float) -> NDAr
     """
     low = np.maximum(corners[:, None, :2], corners[None, :, :2])
     high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
-    overlap = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
+    sides = np.maximum(high - low, 0)
+    overlap = sides[:, :, 0] * sides[:, :, 1]
+    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
     union = np.maximum(areas[:, None] + areas[None, :] - overlap, np.finfo(np.float32).tiny)
     covers = (overlap > max_iou * union) & (classes[:, None] == classes[None, :])
     alive = np.ones(len(corners), bool)
@@ -222,9 +228,17 @@ def suppress(corners: Floats, classes: NDArray[np.intp], max_iou: float) -> NDAr
     return np.flatnonzero(alive)
 
 
-def _real(quantized: NDArray[Any], spec: TensorSpec) -> Floats:
+def _levels(spec: TensorSpec) -> Floats:
+    """Return the real value of all 256 quantized ones, in the order that indexing wants.
+
+    That is 0..255 for uint8 and 0..127, -128..-1 for int8: negative indices count from the end.
+    """
+    quantized = np.arange(256, dtype=np.uint8).view(spec.dtype)
     return (quantized.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
 
 
 def _sigmoid(logits: Floats) -> Floats:
     return np.float32(1) / (np.float32(1) + np.exp(-logits))
+
+
+_NOTHING = (np.empty(0, np.float32), np.empty(0, np.intp), np.empty((0, 4), np.float32))
