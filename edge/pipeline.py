@@ -110,8 +110,9 @@ class Pipeline:
         self._tracker = Tracker(self._config.tracker, old._tracker.next_id)
 
     def finish(self, frame: Frame) -> FrameResult:
-        """Return the `end` of every object: the last result, told on the last frame."""
+        """Return the `end` of every object, told on the last frame; none is followed any longer."""
         events = tuple(self._events.finish())
+        self._tracker = Tracker(self._config.tracker, self._tracker.next_id)
         return FrameResult(frame, None, detections=(), tracks=(), events=events)
 
     def set_thresholds(self, thresholds: Thresholds, detector: Detector) -> None:

@@ -39,6 +39,7 @@ class LatestSlot(Generic[T]):
         """Offer an item at once; an older one that nobody took is dropped and counted."""
         with self._changed:
             if self._is_closed:
+                self._dropped += 1
                 return
             if self._item is not None:
                 self._dropped += 1
@@ -48,13 +49,15 @@ class LatestSlot(Generic[T]):
     def hand_over(self, item: T, timeout_s: float | None = None) -> bool:
         """Wait until the slot is empty, then offer the item, so that none is dropped.
 
-        Returns False when the slot was closed or stayed occupied for `timeout_s` (None: forever).
+        Returns False when the slot was closed or stayed occupied for `timeout_s` (None: forever);
+        one that came too late for a closed slot is counted as dropped.
         """
         with self._changed:
             is_free = self._changed.wait_for(
                 lambda: self._item is None or self._is_closed, timeout_s
             )
             if not is_free or self._is_closed:
+                self._dropped += self._is_closed
                 return False
             self._item = item
             self._changed.notify_all()
@@ -83,6 +86,14 @@ class LatestSlot(Generic[T]):
     def close(self) -> None:
         """End the hand-over: waiters wake up, an untaken item stays to be taken."""
         with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        """End the hand-over from the consumer's side: an untaken item is dropped and counted."""
+        with self._changed:
+            self._dropped += self._item is not None
+            self._item = None
             self._is_closed = True
             self._changed.notify_all()
 

@@ -332,6 +332,23 @@ def test_leaving_wakes_a_reader_that_waits_for_the_consumer(clip: Path):
     assert time.monotonic() - began_s < 1
 
 
+def test_every_frame_was_taken_or_counted_once_the_camera_is_left(clip: Path):
+    taken = 0
+    camera = Camera("a", CameraConfig(source=str(clip), loop=True))
+    with camera:
+        while camera.status.frames < 5:
+            taken += camera.take(PATIENCE_S) is not None
+        seen = camera.status.frames
+        wait_until(lambda: camera.status.frames > seen)  # one waits in the slot
+    status = camera.status
+    assert status.frames == taken + status.dropped
+    with Camera("a", CameraConfig(source=str(clip), loop=True), before=status) as again:
+        frame = again.take(PATIENCE_S)
+        assert frame is not None
+        assert frame.frame_id == status.frames + 1
+        assert again.status.dropped >= status.dropped
+
+
 LEAVE_A_STALLED_CAMERA = """
 import sys
 from edge.capture import Camera, end_process_if_hanging

@@ -89,3 +89,14 @@ def test_closed_slot_gives_its_last_item_then_none_at_once():
     assert [slot.take(10), slot.take(10)] == [1, None]
     assert slot.is_over
     assert time.monotonic() - start_s < 5
+
+
+def test_what_a_leaving_consumer_did_not_take_is_counted():
+    slot = LatestSlot[int]()
+    slot.put(1)
+    slot.leave()
+    slot.put(2)
+    assert not slot.hand_over(3)
+    assert slot.take(10) is None
+    assert slot.is_over
+    assert slot.dropped == 3

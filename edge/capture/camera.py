@@ -63,12 +63,18 @@ class Camera:
 
     name: as in the config; stands in every frame.
     open_source: what opens the config's source.
+    before: of the same camera under an older config; its counters go on.
     Entering raises InputError or CameraError for what no further attempt can mend (missing file,
     OpenCV without GStreamer). To be entered once.
     """
 
     def __init__(
-        self, name: str, config: CameraConfig, *, open_source: Opener = open_source
+        self,
+        name: str,
+        config: CameraConfig,
+        *,
+        open_source: Opener = open_source,
+        before: CaptureStatus | None = None,
     ) -> None:
         self.name = name
         self._config = config
@@ -76,7 +82,9 @@ class Camera:
         self._slot = LatestSlot[Frame]()
         self._is_lossless = not kind_of(config.source).is_live and not config.realtime
         self._lock = threading.RLock()
-        self._status = CaptureStatus()
+        before = before or CaptureStatus()
+        self._status = replace(before, state=CaptureState.OPENING, reason="")
+        self._dropped_before = before.dropped
         self._live_since_s = 0.0
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -96,7 +104,7 @@ class Camera:
     ) -> None:
         """Stop and join within about JOIN_S; a reader that hangs is left to end by itself."""
         self._stop.set()
-        self._slot.close()
+        self._slot.leave()
         self._wake.set()
         if self._supervisor.is_alive():
             self._supervisor.join()
@@ -105,7 +113,7 @@ class Camera:
     def status(self) -> CaptureStatus:
         """Return state and counters."""
         with self._lock:
-            return replace(self._status, dropped=self._slot.dropped)
+            return replace(self._status, dropped=self._dropped_before + self._slot.dropped)
 
     @property
     def is_over(self) -> bool:

@@ -103,6 +103,8 @@ class Service:
             self._loop()
             self._notifier.stopping()
             self._end_objects()
+            self._cameras.close()  # before the last stats: now every frame has been counted
+            self._tell_camera_state(self._camera.status)
             self._publish_stats()
         return EXIT_OK
 
@@ -123,8 +125,8 @@ class Service:
         self._open_camera(config)
         logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
 
-    def _open_camera(self, config: Config) -> None:
-        camera = Camera(self._camera_name, config.cameras[self._camera_name])
+    def _open_camera(self, config: Config, before: CaptureStatus | None = None) -> None:
+        camera = Camera(self._camera_name, config.cameras[self._camera_name], before=before)
         self._camera = self._cameras.enter_context(camera)
 
     def _loop(self) -> None:
@@ -144,6 +146,13 @@ class Service:
             result = self._parts.pipeline.finish(self._newest)
             self._counters.events += len(result.events)
             self._hand_over(result)
+
+    def _end_unseen(self) -> None:
+        """End all objects once no picture came for as long as an object may be out of sight."""
+        if self._newest is not None:
+            away_s = time.monotonic() - self._newest.captured_mono_s
+            if away_s > self._config.tracker.max_lost_s:
+                self._end_objects()
 
     def _process(self, frame: Frame) -> None:
         self._newest = frame
@@ -191,6 +200,8 @@ class Service:
         is_alive = frame is not None or status.state is not CaptureState.LIVE
         if is_alive:
             self._notifier.progress()
+        if frame is None and status.state is CaptureState.LOST:
+            self._end_unseen()
         self._view.tell_camera(status.state.value, is_alive=is_alive)
         self._tell_camera_state(status)
         if time.monotonic() >= self._stats_due_s:
@@ -256,7 +267,9 @@ class Service:
         if self._reload.is_set():
             self._reload.clear()
             self._reload_by_signal()
-        while (command := self._publisher.take_command()) is not None:
+        # One at a time: many commands in a row must not keep frames and the watchdog waiting.
+        command = self._publisher.take_command()
+        if command is not None:
             answer = self._desk.answer(command.name, command.payload)
             self._publisher.respond(command, answer)
 
@@ -316,7 +329,7 @@ class Service:
         parts.pipeline.succeed(self._parts.pipeline)
         if camera != self._config.cameras[self._camera_name]:
             self._cameras.close()
-            self._open_camera(config)
+            self._open_camera(config, self._camera.status)
         self._config, self._parts = config, parts
         logging.getLogger().setLevel(config.log.level.upper())
         self._announce()

@@ -1,0 +1,87 @@
+"""The daemon over a camera's life: its end, its loss, another source; every frame is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import msgspec
+
+from daemon import CLIP, Daemon
+from edge.messages import CameraState, Event, Stats
+from http_camera import MotionJpegServer
+from mosquitto import Mosquitto, Received, Subscriber
+
+EVENTS, STATS, STATE = "edge/gate/front/events", "edge/gate/stats", "edge/gate/front/state"
+
+
+def of_kind(received: list[Received], topic: str, kind: type) -> list:
+    return [msgspec.json.decode(one.payload, type=kind) for one in received if one.topic == topic]
+
+
+def counted(stats: Stats) -> int:
+    return stats.detected + sum(stats.skipped.values())
+
+
+def scene():
+    """A picture with people."""
+    capture = cv2.VideoCapture(str(CLIP))
+    _, bgr = capture.read()
+    capture.release()
+    return bgr
+
+
+def test_the_end_of_a_file_is_told_however_fast_the_last_frame_was(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    # Without motion and with no time for the detector, the last frame is done before the reader
+    # has seen the file's end.
+    camera = {"source": str(CLIP), "realtime": False}
+    with Daemon(
+        tmp_path, mosquitto.port, cameras={"front": camera}, budget={"frame_ms": 5}
+    ) as daemon:
+        assert daemon.wait(60) == 0
+    subscriber.wait_for(lambda all_: of_kind(all_, STATE, CameraState)[-1].state == "ended")
+
+
+def test_every_frame_is_counted_over_a_reload_and_a_stop_in_the_middle(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    with Daemon(tmp_path, mosquitto.port, budget={"frame_ms": 5}) as daemon:
+        subscriber.wait_for(lambda all_: any(counted(s) > 20 for s in of_kind(all_, STATS, Stats)))
+        before = of_kind(subscriber.received, STATS, Stats)[-1]
+        daemon.config["cameras"]["front"] = {"source": str(CLIP), "loop": True, "fps": 1}
+        daemon.write_config()
+        subscriber.publish("edge/gate/command/reload", b"{}")
+        subscriber.wait_for_topic("edge/gate/response/reload")
+        assert daemon.stop() == 0
+    last = of_kind(subscriber.received, STATS, Stats)[-1]
+    assert last.cameras["front"].frames == counted(last) >= counted(before)
+
+
+def test_objects_end_when_the_camera_is_gone_and_get_new_ids_when_it_returns(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    server = MotionJpegServer(scene(), interval_s=0.1)
+    camera = {"source": server.address, "retry_min_s": 0.1, "retry_max_s": 0.2}
+    changes = {"cameras": {"front": camera}, "tracker": {"max_lost_s": 0.5}}
+    try:
+        with Daemon(tmp_path, mosquitto.port, **changes):
+            subscriber.wait_for_topic(EVENTS)
+            server.leave()
+            subscriber.wait_for(lambda all_: open_ids(of_kind(all_, EVENTS, Event)) == set())
+            gone = {event.id for event in of_kind(subscriber.received, EVENTS, Event)}
+            server = MotionJpegServer(scene(), server.server_address[1], interval_s=0.1)
+            received = subscriber.wait_for(
+                lambda all_: open_ids(of_kind(all_, EVENTS, Event)) - gone, 30
+            )
+    finally:
+        server.leave()
+    ids = [event.id for event in of_kind(received, EVENTS, Event) if event.kind == "new"]
+    assert len(ids) == len(set(ids))
+
+
+def open_ids(events: list[Event]) -> set[str]:
+    """The objects of which no `end` has come."""
+    ended = {event.id for event in events if event.kind == "end"}
+    return {event.id for event in events} - ended
