@@ -1,11 +1,17 @@
 """`python -m edge` and the `edge` command."""
 
-from edge import cli
-from edge.capture import end_process_if_hanging
+import signal
+
+# The imports below take seconds on a slow board; Ctrl-C meanwhile is no failure of theirs.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from edge import cli  # noqa: E402
+from edge.capture import end_process_if_hanging  # noqa: E402
 
 
 def main() -> int:
     """Run the command line and return its exit code, also when a camera hangs."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = cli.main()
     end_process_if_hanging(code)
     return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from edge.errors import (
     EXIT_USAGE,
 )
 from models import change_manifest, color_folder, detect_folder, refused_folder
+from waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 60
@@ -158,6 +160,8 @@ WRONG = {
     ("models_dir:", "models_dir: /nowhere #"): "/nowhere",
     ("cameras: {", "cameras: {back: {source: 0}, "): "one daemon serves one camera",
     ("port: 1}", "port: 0}"): "mqtt.port",
+    ("port: 1}", "username: a, password_file: /nowhere}"): "mqtt.password_file /nowhere",
+    ("port: 1}", "ca_file: /nowhere}"): "mqtt.ca_file /nowhere",
 }
 
 
@@ -199,6 +203,25 @@ def test_the_daemon_exits_with_the_documented_code(
     outcome = run("run", "--config", config)
     assert outcome.code == code
     assert part in outcome.complaint
+
+
+def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path: Path):
+    marker = tmp_path / "importing"
+    (tmp_path / "yaml.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "edge", "models"],
+        env=environment,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(marker.exists, TIMEOUT_S)
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=TIMEOUT_S)[1] == ""
+    assert child.returncode == -signal.SIGINT
 
 
 def test_missing_config_is_named(tmp_path: Path):

@@ -237,6 +237,19 @@ def test_an_output_that_cannot_be_written_is_named(
     assert arguments[1] in complaint
 
 
+@pytest.mark.parametrize("output", ["nowhere/x.json", "folder"])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, output: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    picture = save(tmp_path / "street.png", street())
+    code, _document = infer(picture, "--output", output, "--annotate", "drawn")
+    assert code == EXIT_FAILURE
+    assert output in infer.complaints[-1]
+    assert not (tmp_path / "drawn").exists()
+
+
 def test_one_pixel_and_gray_pictures_are_looked_at(tmp_path: Path, infer: Infer):
     save(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
     save(tmp_path / "gray.png", np.zeros((30, 500), np.uint8))

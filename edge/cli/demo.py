@@ -7,6 +7,7 @@ and publishes to it over TCP, and this process subscribes like anybody else woul
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import subprocess
 import sys
@@ -53,12 +54,27 @@ class Seen:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--source", default=str(CLIP), metavar="SOURCE", help="default: the clip")
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after this time")
-    parser.add_argument("--budget-ms", type=float, default=200, metavar="MS", help="default 200")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="stop after this time")
+    parser.add_argument(
+        "--budget-ms", type=_positive, default=200, metavar="MS", help="default 200"
+    )
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 when events arrived through MQTT, else 1 or the daemon's exit code."""
+    # A closed terminal or `kill` ends it as Ctrl-C does: the daemon must not outlive it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as folder, EmbeddedBroker() as broker:
         config = _write_config(Path(folder), args, broker.port)
         print(f"broker on 127.0.0.1:{broker.port}; daemon on {args.source}\n{_HEADER}")
@@ -85,9 +101,12 @@ def _write_config(folder: Path, args: argparse.Namespace, port: int) -> Path:
 
 @contextmanager
 def _daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `edge run` as a process of its own; stop it at the end."""
+    """Run `edge run` as a process of its own; stop it at the end.
+
+    It is in a process group of its own: of Ctrl-C in a terminal, only this process is told.
+    """
     command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, process_group=0)
     try:
         yield process
     finally:
@@ -181,7 +200,7 @@ def _event_line(event: Event) -> str:
 def _conclude(seen: Seen, returncode: int | None) -> int:
     if seen.stats is not None:
         _print_summary(seen, seen.stats)
-    if returncode not in (0, None):
+    if returncode not in (0, None, -signal.SIGTERM):  # the last: stopped before it was up
         return int(returncode) if returncode > 0 else EXIT_FAILURE
     if not seen.events:
         raise EdgeError("no event arrived through MQTT; does the source show people or vehicles?")

@@ -6,6 +6,7 @@ import argparse
 import itertools
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the document; 66 when an input could not be read, after all others are done."""
+    if args.output:
+        _check_writable(args.output)
     paths, complaints = _expand(args.inputs)
     look = _color_task(args) if args.task == "color" else _detect_task(args)
     album = Album(args.annotate, paths) if args.annotate else None
@@ -265,6 +268,19 @@ def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
     left = max(0, min(at[0], bgr.shape[1] - width - 2))
     cv2.rectangle(bgr, (left - 2, at[1] - height - 2), (left + width + 2, at[1] + below), 0, -1)
     cv2.putText(bgr, text, (left, at[1]), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _check_writable(output: Path) -> None:
+    """Raise EdgeError now for a document that could not be saved after hours of work."""
+    if output.is_dir():
+        fault = "is a folder"
+    elif not output.parent.is_dir():
+        fault = "no such folder"
+    elif not os.access(output if output.exists() else output.parent, os.W_OK):
+        fault = "no permission to write it"
+    else:
+        return
+    raise EdgeError(f"{output}: {fault}; name a file that can be written")
 
 
 def _write(entries: list[dict[str, Any]], output: Path | None) -> None:

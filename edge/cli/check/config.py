@@ -7,10 +7,11 @@ from pathlib import Path
 
 from edge import config_file
 from edge.errors import EXIT_OK
+from edge.publisher import options
 from edge.service.parts import build_models, load_interpreters, only_camera
 from edge.web import check_installed
 
-HELP = "Check a config file and the models it names."
+HELP = "Check a config file and the models, password and certificates it names."
 EXAMPLES = "example:\n  edge check-config /etc/edge/edge.yaml"
 
 
@@ -23,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what the file configures; ConfigError or ModelError when it is wrong."""
     config = config_file.load(args.file)
     only_camera(config)
+    options.check(config.mqtt)
     check_installed(config.web)
     interpreters = load_interpreters(config)
     build_models(interpreters, config)
