@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,19 +82,25 @@ def test_torn_end_of_the_log_costs_only_what_was_not_synced(tmp_path: Path) -> N
         assert seqs(copy) == list(range(1, 21))
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """Make writes beyond a size fail, as a quota does; Python ignores the signal."""
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Make writes beyond a size fail, as a quota does; Python ignores the signal.
+
+    It is the whole process's limit, pytest's own output included: keep the block short.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_unwritable_disk_at_start_is_one_clear_error(
-    tmp_path: Path, file_size_limit: Callable[[int], None]
-) -> None:
-    file_size_limit(2000)
-    with pytest.raises(PublishError, match=r"spool\.sqlite: .*set another state_dir"):
+def test_unwritable_disk_at_start_is_one_clear_error(tmp_path: Path) -> None:
+    with (
+        file_size_limit(2000),
+        pytest.raises(PublishError, match=r"spool\.sqlite: .*set another state_dir"),
+    ):
         open_spool(tmp_path).__enter__()
 
 
@@ -135,7 +141,6 @@ def test_folder_without_permission_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
     tmp_path: Path,
-    file_size_limit: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -143,14 +148,13 @@ def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
     with open_spool(tmp_path) as spool:
         spool.put(TOPIC, body(1))
         assert spool.flush(10)
-        file_size_limit(4096)
-        for n in range(2, 12):
-            spool.put(TOPIC, body(n))
-        wait_until(lambda: spool.counters().write_failures > 3)
-        assert spool.counters().failure
-        assert not spool.flush(0.05)
-        assert seqs(spool)[-10:] == list(range(2, 12))
-        file_size_limit(resource.RLIM_INFINITY)
+        with file_size_limit(4096):
+            for n in range(2, 12):
+                spool.put(TOPIC, body(n))
+            wait_until(lambda: spool.counters().write_failures > 3)
+            assert spool.counters().failure
+            assert not spool.flush(0.05)
+            assert seqs(spool)[-10:] == list(range(2, 12))
         assert spool.flush(10)
         assert seqs(spool) == list(range(1, 12))
         assert spool.counters().failure == ""
@@ -161,18 +165,17 @@ def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
 
 
 def test_memory_is_bounded_while_the_disk_fails_and_the_loss_is_named(
-    tmp_path: Path, file_size_limit: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
     monkeypatch.setattr(spool_module, "MEMORY_EVENTS", 50)
     with open_spool(tmp_path) as spool:
-        file_size_limit(4096)
-        for n in range(120):
-            spool.put(TOPIC, body(n))
-        assert seqs(spool) == list(range(71, 121))
-        expected = LostRange(boot_id="boot-1", first_seq=1, last_seq=70, count=70)
-        assert list(spool.lost().values()) == [expected]
-        file_size_limit(resource.RLIM_INFINITY)
+        with file_size_limit(4096):
+            for n in range(120):
+                spool.put(TOPIC, body(n))
+            assert seqs(spool) == list(range(71, 121))
+            expected = LostRange(boot_id="boot-1", first_seq=1, last_seq=70, count=70)
+            assert list(spool.lost().values()) == [expected]
         assert spool.flush(10)
     with open_spool(tmp_path, boot_id="boot-2") as spool:
         assert seqs(spool) == list(range(71, 121))
