@@ -81,7 +81,7 @@ def _device_components(topics: Topics) -> dict[str, dict[str, Any]]:
         "fps": stat("Frame rate", "{{ value_json.frames_per_s }}", "fps"),
         "latency": stat(
             "Latency p95",
-            "{{ value_json.latency_ms.p95 }}",
+            "{{ value_json.latency_ms.p95 | default(none) }}",  # none before the first frame
             "ms",
             device_class="duration",
         ),

@@ -6,6 +6,7 @@ import json
 import re
 
 import msgspec
+import pytest
 
 from edge.discovery import discovery_message, discovery_topic
 from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
@@ -62,6 +63,14 @@ def test_templates_read_fields_that_are_published():
         for path in re.findall(r"value_json\.([a-z_]+)", template):
             schema = SCHEMAS[entity["state_topic"].rpartition("/")[2]]
             assert path in schema.__struct_fields__, (key, path)
+
+
+def test_latency_is_unknown_before_the_first_frame_and_a_number_after_it():
+    jinja2 = pytest.importorskip("jinja2", reason="Home Assistant's template language")
+    strict = jinja2.Environment(undefined=jinja2.StrictUndefined)  # as its log complains
+    template = strict.from_string(COMPONENTS["latency"]["value_template"])
+    assert template.render(value_json={"latency_ms": {}}) == "None"
+    assert template.render(value_json={"latency_ms": {"p95": 31.5}}) == "31.5"
 
 
 def test_buttons_press_commands_that_exist():

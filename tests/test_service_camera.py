@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import cv2
@@ -79,6 +81,25 @@ def test_objects_end_when_the_camera_is_gone_and_get_new_ids_when_it_returns(
         server.leave()
     ids = [event.id for event in of_kind(received, EVENTS, Event) if event.kind == "new"]
     assert len(ids) == len(set(ids))
+
+
+def test_a_slow_source_is_no_hang_for_the_watchdog(tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(folder / name), scene())
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(30)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "500000"}
+        camera = {"source": str(folder), "fps": 0.2}  # one picture in 5 s
+        with Daemon(tmp_path, 1, environment=environment, cameras={"front": camera}) as daemon:
+            told = [manager.recv(4096).decode()]
+            while told[-1] != "STOPPING=1":
+                told.append(manager.recv(4096).decode())
+            assert daemon.wait() == 0
+    assert told.count("WATCHDOG=1") > 5  # without it: one for each picture
 
 
 def open_ids(events: list[Event]) -> set[str]:

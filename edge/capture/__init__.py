@@ -6,7 +6,7 @@ frame. `open_source` reads the same sources without threads, `read_image` one st
 
 from edge.capture.address import SourceKind, kind_of, redact
 from edge.capture.camera import Camera, CaptureState, CaptureStatus
-from edge.capture.reader import end_process_if_hanging
+from edge.capture.reader import end_process_if_hanging, longest_quiet_s
 from edge.capture.source import Source, check_source, open_source, read_image
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "check_source",
     "end_process_if_hanging",
     "kind_of",
+    "longest_quiet_s",
     "open_source",
     "read_image",
     "redact",

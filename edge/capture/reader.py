@@ -169,6 +169,15 @@ class Reader:
         self._overdue_s = time.monotonic() + timeout_s + GRACE_S
 
 
+def longest_quiet_s(config: CameraConfig) -> float:
+    """Return how long a source may give no frame before something is wrong with the capture.
+
+    A live source that is silent for its read time-out is given up; a folder shows `fps` a second.
+    """
+    interval_s = 1 / config.fps if config.fps else 1.0
+    return max(config.read_timeout_s, interval_s) + 2 * GRACE_S
+
+
 def end_process_if_hanging(code: int) -> None:
     """End the process at once with `code` when a reader still hangs inside OpenCV; else return.
 

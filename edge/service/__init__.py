@@ -23,7 +23,13 @@ import msgspec
 
 from edge import __version__, config_file, messages
 from edge.budget import timed
-from edge.capture import Camera, CaptureState, CaptureStatus, check_source
+from edge.capture import (
+    Camera,
+    CaptureState,
+    CaptureStatus,
+    check_source,
+    longest_quiet_s,
+)
 from edge.config import Config, LabelConfig
 from edge.discovery import discovery_message
 from edge.errors import EXIT_OK, EdgeError
@@ -197,7 +203,7 @@ class Service:
         if not self._is_ready and (frame is not None or status.state is CaptureState.LOST):
             self._is_ready = True
             self._notifier.ready(f"camera {status.state}")
-        is_alive = frame is not None or status.state is not CaptureState.LIVE
+        is_alive = status.state is not CaptureState.LIVE or not self._is_overdue()
         if is_alive:
             self._notifier.progress()
         if frame is None and status.state is CaptureState.LOST:
@@ -206,6 +212,13 @@ class Service:
         self._tell_camera_state(status)
         if time.monotonic() >= self._stats_due_s:
             self._publish_stats()
+
+    def _is_overdue(self) -> bool:
+        """Return whether a live camera gave no frame for longer than capture itself would allow."""
+        if self._newest is None:
+            return False
+        quiet_s = time.monotonic() - self._newest.captured_mono_s
+        return quiet_s > longest_quiet_s(self._config.cameras[self._camera_name])
 
     def _tell_camera_state(self, status: CaptureStatus) -> None:
         if (status.state, status.reason) != self._told_state:
