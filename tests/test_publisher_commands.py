@@ -46,6 +46,10 @@ def test_command_is_taken_and_answered(
     [
         ("app/answers", "app/answers"),
         (TOPICS.command("reload"), TOPICS.response("pause")),  # an answer is never a command
+        (TOPICS.camera("front", "events"), TOPICS.response("pause")),  # nor looks like an event
+        (TOPICS.of("status"), TOPICS.response("pause")),
+        (TOPICS.response("mine"), TOPICS.response("mine")),
+        ("a/+/b", TOPICS.response("pause")),
     ],
 )
 def test_mqtt5_response_topic_and_correlation_data_are_honoured(

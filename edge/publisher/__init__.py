@@ -177,8 +177,9 @@ class Publisher:
         """Answer a command, where MQTT 5 asked for it or else on `response/<name>`."""
         topic = command.response_topic or ""
         is_usable = topic and "#" not in topic and "+" not in topic
-        # An answer must never be a command.
-        if not is_usable or topic.startswith(self._topics.command("")):
+        # An answer must never be a command, nor pass for an event or a state of this device.
+        is_own = topic.startswith(f"{self._topics.base}/")
+        if not is_usable or (is_own and not topic.startswith(self._topics.response(""))):
             topic = self._topics.response(command.name)
         message = Message(topic, encode(response), qos=1)
         self._outbox.put(Outgoing(message, command.correlation_data))
