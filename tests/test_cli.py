@@ -224,6 +224,27 @@ def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path: Path):
     assert child.returncode == -signal.SIGINT
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "complaint"),
+    [
+        (">/dev/full", EXIT_FAILURE, "edge: output: No space left on device; make room\n"),
+        (">&-", EXIT_OK, ""),
+        ("2>&-", EXIT_OK, ""),
+    ],
+    ids=["full", "no output", "no errors"],
+)
+def test_output_that_goes_nowhere_leaves_no_traceback(redirection: str, code: int, complaint: str):
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m edge config-schema {redirection}', sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, complaint)
+
+
 def test_missing_config_is_named(tmp_path: Path):
     outcome = run("run", "--config", tmp_path / "none.yaml")
     assert outcome.code == EXIT_CONFIG

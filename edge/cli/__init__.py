@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -29,6 +30,7 @@ EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 66 unre
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an EdgeError becomes one line on stderr."""
+    _fill_closed_streams()
     parser = _parser()
     args = parser.parse_args(argv)
     logging.basicConfig(
@@ -41,11 +43,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edge: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_OK
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        print(f"edge: output: {error.strerror}; make room", file=sys.stderr)
+        return EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_FAILURE
     return code
+
+
+def _drop_output() -> None:
+    """Let what is still buffered for standard output go nowhere: Python would try it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fill_closed_streams() -> None:
+    """Point closed standard streams to nowhere: the next file opened would take their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _parser() -> argparse.ArgumentParser:
