@@ -1,7 +1,8 @@
 """The demo clip through the daemon's pipeline gives the events of the stored reference.
 
 `pytest tests/test_replay.py --update` rewrites the reference after an intended change; read the
-difference before committing it.
+difference before committing it. Each runtime has its own: their kernels round differently, and over
+a clip that decides here and there whether a person at the edge of being seen is one object or two.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from edge.service.parts import build_parts
 from edge.values import Box, FrameResult, ObjectEvent
 
 CLIP = Path(edge.__file__).parent / "assets" / "demo.mp4"
-REFERENCE = Path(__file__).parent / "reference" / "demo-events.json"
+REFERENCES = {
+    "ai-edge-litert": Path(__file__).parent / "reference" / "demo-events.json",
+    "tflite-runtime": Path(__file__).parent / "reference" / "demo-events-tflite-runtime.json",
+}
 # A budget that no machine breaks: what is tested is what is seen, not how fast.
 CONFIG = Config(
     cameras={"demo": CameraConfig(source=str(CLIP), realtime=False)},
@@ -60,14 +64,11 @@ def test_clip_gives_the_events_of_the_reference(
     replayed: tuple[list[dict[str, Any]], list[FrameResult]], request: pytest.FixtureRequest
 ) -> None:
     events, _ = replayed
+    reference_file = REFERENCES[installed_runtime()[0].split()[0]]
     if request.config.getoption("--update"):
         lines = ",\n ".join(json.dumps(event) for event in events)
-        REFERENCE.write_text(f"[{lines}]\n")
-    expected = json.loads(REFERENCE.read_text())
-    if installed_runtime()[0].startswith("tflite-runtime"):
-        # Its kernels round differently: the same story, told within a few frames.
-        assert _story(events) == pytest.approx(_story(expected), rel=0.15, abs=2)
-        return
+        reference_file.write_text(f"[{lines}]\n")
+    expected = json.loads(reference_file.read_text())
     keys = ("frame", "kind", "id", "label", "color")
     assert [[event[key] for key in keys] for event in events] == [
         [event[key] for key in keys] for event in expected
@@ -75,15 +76,6 @@ def test_clip_gives_the_events_of_the_reference(
     for event, reference in zip(events, expected, strict=True):
         assert event["score"] == pytest.approx(reference["score"], abs=0.05)
         assert Box(*event["box_px"]).iou(Box(*reference["box_px"])) > 0.9
-
-
-def _story(events: list[dict[str, Any]]) -> dict[str, float]:
-    """Return how many events of each kind and label there are."""
-    counts: dict[str, float] = {}
-    for event in events:
-        key = f"{event['kind']} {event['label']}"
-        counts[key] = counts.get(key, 0) + 1
-    return counts
 
 
 def test_every_frame_is_detected_or_counted_as_skipped(
