@@ -25,9 +25,12 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-setup-tools: setup  ## add what training and quantization need (PyTorch)
+setup-tools: $(STAMP)-tools  ## add what training and quantization need (PyTorch)
+
+$(STAMP)-tools: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[tools]'
+	@touch $@
 
 demo: setup  ## the whole path on a clip: daemon, broker, a subscriber's view
 	$(BIN)/edge demo
@@ -41,7 +44,7 @@ apt-test:
 test-tflite-runtime: apt-test  ## runtime tests on tflite-runtime 2.14, numpy 1.26, Python 3.11
 	sh tests/tflite_runtime.sh $(TFLITE_VENV)
 
-check: setup  ## ruff, mypy --strict, import contracts
+check: setup-tools  ## ruff, mypy --strict (which reads PyTorch's types), import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

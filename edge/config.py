@@ -18,6 +18,7 @@ PREFIX_PATTERN = r"^[A-Za-z0-9_/-]{1,128}$(?!\n)"
 TEXT_PATTERN = r"^[^\x00]+$"  # no system call takes a NUL
 
 Share = Annotated[float, Meta(ge=0, le=1)]
+Score = Annotated[float, Meta(ge=0.01, le=1)]  # below, a detector finds something everywhere
 NotNegative = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
@@ -129,7 +130,7 @@ class LabelConfig(Section, frozen=True, kw_only=True):
     """What a class needs to count; None = the detector's default."""
 
     enabled: bool = True
-    min_score: Share | None = None
+    min_score: Score | None = None
     min_width_px: Pixels = 0
     min_height_px: Pixels = 0
 
@@ -145,7 +146,7 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
 
     model: Text = "yolox-nano-320"
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
-    min_score: Annotated[float, Meta(ge=0.01, le=1)] = 0.5
+    min_score: Score = 0.5
     labels: dict[str, LabelConfig] = {}
 
 

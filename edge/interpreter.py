@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from edge import certificate, manifest
 from edge.errors import ModelError
 from edge.manifest import Manifest, TensorSpec
+from edge.quiet import without_greeting
 
 logger = logging.getLogger(__name__)
 
@@ -152,12 +153,13 @@ def _allocate(
     kinds = module.OpResolverType
     resolver = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        engine = module.Interpreter(
-            model_content=content,
-            num_threads=threads,
-            experimental_op_resolver_type=resolver,
-        )
-        engine.allocate_tensors()
+        with without_greeting():
+            engine = module.Interpreter(
+                model_content=content,
+                num_threads=threads,
+                experimental_op_resolver_type=resolver,
+            )
+            engine.allocate_tensors()
     except (ValueError, RuntimeError, SystemError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"model file {path}: the TFLite runtime refuses it: {reason}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until a signal or the end of the file that plays as camera."""
+    # A reload asked for before the service listens would otherwise end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = config_file.load(args.config)
     # The journal adds the time; in a terminal the order is enough.
     logging.basicConfig(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edge.config import Name, Seconds, Share
+from edge.config import Name, Score, Seconds
 from edge.messages.payload import Payload
 
 MAX_COMMAND_BYTES = 16_384
@@ -45,8 +45,8 @@ class Resume(Payload, frozen=True, kw_only=True):
 class SetThresholds(Payload, frozen=True, kw_only=True):
     """`command/set_thresholds`: until the next reload or restart."""
 
-    min_score: Annotated[float, Meta(ge=0.01, le=1)] | None = None
-    labels: dict[str, Share] = msgspec.field(default_factory=dict)
+    min_score: Score | None = None
+    labels: dict[str, Score] = msgspec.field(default_factory=dict)
     transaction: Transaction = None
 
 

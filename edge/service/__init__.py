@@ -64,7 +64,6 @@ from edge.web import View, WebServer
 logger = logging.getLogger(__name__)
 
 TAKE_S = 0.2  # longest wait for a frame before signals and commands are looked at
-CLOSE_S = 3.0  # for events under way to the broker at stop
 SPOOL_NAME = "spool.sqlite"
 
 
