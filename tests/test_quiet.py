@@ -21,9 +21,9 @@ def test_what_was_written_before_a_failure_is_not_lost(capfd: pytest.CaptureFixt
     def fail() -> None:
         with without_greeting():
             os.write(2, b"why it failed\n")
-            raise ValueError
+            raise ValueError("refused")
 
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(ValueError, match="refused"):
         fail()
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "why it failed\nafter\n"
