@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import jinja2
 import msgspec
-import pytest
 
 from edge.discovery import discovery_message, discovery_topic
 from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
@@ -66,7 +66,6 @@ def test_templates_read_fields_that_are_published():
 
 
 def test_latency_is_unknown_before_the_first_frame_and_a_number_after_it():
-    jinja2 = pytest.importorskip("jinja2", reason="Home Assistant's template language")
     strict = jinja2.Environment(undefined=jinja2.StrictUndefined)  # as its log complains
     template = strict.from_string(COMPONENTS["latency"]["value_template"])
     assert template.render(value_json={"latency_ms": {}}) == "None"
