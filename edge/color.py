@@ -23,7 +23,7 @@ import numpy as np
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Manifest
-from edge.values import ColorScore, Image
+from edge.values import UNKNOWN_COLOR, ColorScore, Image
 
 # Berlin & Kay's basic color terms, in the order of every label list and figure of this project.
 TERMS = (
@@ -39,7 +39,6 @@ TERMS = (
     "pink",
     "brown",
 )
-UNKNOWN = "unknown"
 # A side is halved while it is at least so many times the target: below, no pixel is skipped.
 HALVE_FROM = 1.5
 
@@ -121,7 +120,7 @@ class ColorModel:
         shares: as `classify` returns them, or a mean of several, largest first.
         """
         best = shares[0]
-        return best.name if best.score >= self.manifest.decoder.unknown_below else UNKNOWN
+        return best.name if best.score >= self.manifest.decoder.unknown_below else UNKNOWN_COLOR
 
 
 def softmax(levels: Sequence[int], scale: float) -> list[float]:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.config import ColorConfig
-from edge.values import ColorScore, Track, TrackState
+from edge.values import UNKNOWN_COLOR, ColorScore, Track, TrackState
 
 NEW_WEIGHT = 0.4  # of the newest look in the average
 LEAD = 0.08  # share by which another term must lead to become dominant
 DOUBT = 0.08  # share by which a named color may fall below the threshold of `unknown`
-UNKNOWN = "unknown"
 
 
 @dataclass(slots=True)
@@ -70,7 +69,7 @@ class ColorMemory:
             return ()
         top = look.shares[look.dominant]
         if not look.is_named:
-            return (ColorScore(UNKNOWN, top),)
+            return (ColorScore(UNKNOWN_COLOR, top),)
         further = sorted(
             (
                 ColorScore(name, share)

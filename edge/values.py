@@ -12,6 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+# In place of a basic color term where none is clear enough.
+UNKNOWN_COLOR = "unknown"
+
 Image = NDArray[np.uint8]
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]

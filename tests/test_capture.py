@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.backoff import Backoff
 from edge.capture import (
     Camera,
     CaptureState,
@@ -24,7 +25,6 @@ from edge.capture import (
     open_source,
     read_image,
 )
-from edge.capture.camera import Backoff
 from edge.capture.source import checked, image_paths
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError

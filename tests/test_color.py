@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edge import manifest
-from edge.color import TERMS, UNKNOWN, ColorModel, shrink, softmax
+from edge.color import TERMS, ColorModel, shrink, softmax
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
-from edge.values import ColorScore
+from edge.values import UNKNOWN_COLOR, ColorScore
 
 FOLDER = Path(__file__).parents[1] / "models" / "color-64"
 SIZE = (64, 64)
@@ -101,7 +101,7 @@ def test_dominant_is_unknown_below_the_threshold(model: ColorModel) -> None:
     threshold = model.manifest.decoder.unknown_below
     assert 0 < threshold < 1
     assert model.dominant([ColorScore("red", threshold)]) == "red"
-    assert model.dominant([ColorScore("red", threshold - 0.001)]) == UNKNOWN
+    assert model.dominant([ColorScore("red", threshold - 0.001)]) == UNKNOWN_COLOR
 
 
 def test_golden_picture_gets_the_shares_of_the_manifest(model: ColorModel) -> None:

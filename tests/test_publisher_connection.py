@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError
-from edge.publisher import ConnectionState, options
-from edge.publisher.backoff import STABLE_S, Backoff
+from edge.publisher import STABLE_S, ConnectionState, options
 from mosquitto import (
     LOOPBACK,
     Certificates,
@@ -95,7 +95,7 @@ def test_refused_login_is_a_state_of_its_own_and_mends_without_a_restart(
 
 def test_refused_login_is_tried_again_slowly() -> None:
     backoff = Backoff(1, 60)
-    assert all(30 <= backoff.refused() <= 60 for _ in range(100))
+    assert all(30 <= backoff.longest_s() <= 60 for _ in range(100))
 
 
 def test_delays_double_with_jitter_and_begin_anew_after_a_stable_connection() -> None:
@@ -104,14 +104,16 @@ def test_delays_double_with_jitter_and_begin_anew_after_a_stable_connection() ->
         for _ in range(50):
             fresh = Backoff(1, 8)
             for _ in range({1: 0, 2: 1, 4: 2, 8: 3}[expected_s]):
-                fresh.failed()
-            samples.append(fresh.failed())
+                fresh.next_s()
+            samples.append(fresh.next_s())
         assert expected_s / 2 <= min(samples) < max(samples) <= expected_s
     worn = Backoff(1, 1000)
     for _ in range(9):
-        worn.failed()
-    assert worn.failed(held_s=STABLE_S - 1) > 100
-    assert worn.failed(held_s=STABLE_S) <= 1
+        worn.next_s()
+    worn.reset_after(STABLE_S - 1, STABLE_S)
+    assert worn.next_s() > 100
+    worn.reset_after(STABLE_S, STABLE_S)
+    assert worn.next_s() <= 1
 
 
 def test_unreachable_broker_is_told_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:

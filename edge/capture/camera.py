@@ -9,7 +9,6 @@ State and counters may be read from any thread.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+from edge.backoff import Backoff
 from edge.capture.address import kind_of, redact
 from edge.capture.reader import EndCause, Opener, Outcome, Reader
 from edge.capture.source import check_source, open_source
@@ -221,27 +221,3 @@ class Camera:
                 source,
                 reason or "-",
             )
-
-
-class Backoff:
-    """Growing waits between attempts: doubled from `min_s` to `max_s`, each times 0.5 to 1.
-
-    Source: "Exponential backoff and jitter" (AWS Architecture Blog, 2015), equal jitter.
-    """
-
-    def __init__(self, min_s: float, max_s: float) -> None:
-        self._min_s = min_s
-        self._max_s = max(min_s, max_s)
-        self._next_s = min_s
-        self._random = random.Random()  # noqa: S311 - spreads load, hides nothing
-
-    def next_s(self) -> float:
-        """Return how long to wait now."""
-        wait_s = self._next_s * self._random.uniform(0.5, 1)
-        self._next_s = min(self._max_s, 2 * self._next_s)
-        return wait_s
-
-    def reset_after(self, lived_s: float) -> None:
-        """Begin again from `min_s` when the last connection outlived the next wait."""
-        if lived_s > self._next_s:
-            self._next_s = self._min_s

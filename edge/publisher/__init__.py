@@ -23,11 +23,11 @@ from typing import Self
 import msgspec
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError, PublishError
 from edge.messages import MAX_COMMAND_BYTES, Message, Response, Status, Topics, encode
 from edge.publisher import options
-from edge.publisher.backoff import Backoff
 from edge.publisher.connection import (
     Connection,
     ConnectionEndedError,
@@ -44,6 +44,8 @@ __all__ = ["ConnectionState", "Delivery", "EventQueue", "IncomingCommand", "Publ
 logger = logging.getLogger(__name__)
 
 MAX_COMMANDS = 32
+# A connection that held this long makes the next failure a first one.
+STABLE_S = 10.0
 # Of the time `close` has, what is kept for saying `offline` after the events.
 _GOODBYE_S = 0.5
 
@@ -301,9 +303,11 @@ class Publisher:
         if end.kind is EndKind.REFUSED:
             self._counts.refusals += 1
             self._set_state(ConnectionState.REFUSED, end.reason)
-            return backoff.refused()
+            return backoff.longest_s()
         self._set_state(ConnectionState.LOST, end.reason)
-        return backoff.failed(time.monotonic() - self._connected_s if is_lost else 0.0)
+        if is_lost:
+            backoff.reset_after(time.monotonic() - self._connected_s, STABLE_S)
+        return backoff.next_s()
 
     def _set_state(self, state: ConnectionState, reason: str) -> None:
         """Change the state; log it when it is not what was logged last."""

@@ -1,0 +1,40 @@
+"""How long to wait before the next attempt to connect, to a camera or to a broker.
+
+Source: "Exponential backoff and jitter" (AWS Architecture Blog, 2015), equal jitter.
+"""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """Waits doubled from `min_s` to `max_s`, each times 0.5 to 1, lest a fleet returns at once."""
+
+    def __init__(self, min_s: float, max_s: float) -> None:
+        self._min_s = min(min_s, max_s)
+        self._max_s = max_s
+        self._next_s = self._min_s
+
+    def next_s(self) -> float:
+        """Return how long to wait now, after a failure."""
+        wait_s = _jittered(self._next_s)
+        self._next_s = min(self._max_s, 2 * self._next_s)
+        return wait_s
+
+    def longest_s(self) -> float:
+        """Return a wait of the longest kind, after a failure that soon asking again cannot mend."""
+        self._next_s = min(self._max_s, 2 * self._next_s)
+        return _jittered(self._max_s)
+
+    def reset_after(self, lived_s: float, stable_s: float | None = None) -> None:
+        """Begin again from `min_s` when the last connection lived for `stable_s`.
+
+        stable_s: None is as long as the next wait.
+        """
+        if lived_s >= (self._next_s if stable_s is None else stable_s):
+            self._next_s = self._min_s
+
+
+def _jittered(upper_s: float) -> float:
+    return random.uniform(upper_s / 2, upper_s)  # noqa: S311 - spreads load, hides nothing
