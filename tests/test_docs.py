@@ -18,6 +18,7 @@ from tools import cli as tools_cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "tools" / "README.md").read_text()
 EXAMPLE = ROOT / "systemd" / "edge.example.yaml"
 # What an example sets to something else than its default, to show it.
 SHOWN = {"device", "state_dir", "cameras", "detector.labels"}
@@ -29,8 +30,8 @@ def test_readme_names_every_edge_command(command: str) -> None:
 
 
 @pytest.mark.parametrize("words", sorted(tools_cli.COMMANDS))
-def test_readme_names_every_tools_command(words: tuple[str, ...]) -> None:
-    assert re.search(rf"(edge-tools|python -m tools) {' '.join(words)}", README)
+def test_docs_name_every_tools_command(words: tuple[str, ...]) -> None:
+    assert re.search(rf"(edge-tools|python -m tools) {' '.join(words)}", README + GUIDE)
 
 
 @pytest.mark.parametrize("command", sorted(messages.COMMANDS))
@@ -58,7 +59,7 @@ def test_readme_has_every_exit_code() -> None:
 
 def test_readme_names_every_make_target() -> None:
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    text = README + (ROOT / "ARCHITECTURE.md").read_text()
+    text = README + GUIDE + (ROOT / "ARCHITECTURE.md").read_text()
     named = {*re.findall(r"make ([a-z-]+)", text), "setup", "demo", "test", "check", "bench"}
     assert set(targets) - named <= {"help", "format", "clean"}
 
