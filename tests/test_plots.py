@@ -1,0 +1,83 @@
+"""Diagrams show the figures they were given: read back from their pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from tools import plots
+
+
+def pixels(path: Path) -> np.ndarray:
+    bgr = cv2.imread(str(path))
+    assert bgr is not None
+    assert min(bgr.shape[:2]) > 200
+    return bgr
+
+
+def blue_cells(bgr: np.ndarray) -> int:
+    """Pixels of the darkest blue that `Blues` ends with: cells of share 1."""
+    return int((np.abs(bgr.astype(int) - (107, 48, 8)).sum(2) < 12).sum())
+
+
+def test_confusion_matrix_darkens_what_a_row_has_most_of(tmp_path: Path) -> None:
+    right = np.diag([5, 9, 1])
+    plots.confusion_matrix(right, ["a", "b", "c"], tmp_path / "new" / "right.png", title="all")
+    even = np.ones((3, 3), int)
+    plots.confusion_matrix(even, ["a", "b", "c"], tmp_path / "even.png", title="even")
+    dark = blue_cells(pixels(tmp_path / "new" / "right.png"))
+    assert dark > 1000
+    assert blue_cells(pixels(tmp_path / "even.png")) == 0
+
+
+def test_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 labels"):
+        plots.confusion_matrix(np.eye(3), ["a", "b"], tmp_path / "x.png", title="x")
+
+
+def test_precision_recall_draws_each_curve_and_equal_curves_give_equal_files(
+    tmp_path: Path,
+) -> None:
+    recall = np.linspace(0, 1, 11)
+    curves = {"person .9": (recall, 1 - recall / 4), "car .4": (recall, 1 - recall)}
+    for name in ("one.png", "two.png"):
+        plots.precision_recall(curves, tmp_path / name, title="set")
+    plots.precision_recall({}, tmp_path / "none.png", title="set")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    orange = np.abs(pixels(tmp_path / "one.png").astype(int) - (14, 127, 255)).sum(2) < 40
+    assert orange.sum() > 100
+    assert pixels(tmp_path / "none.png").std() > 1
+
+
+def test_reliability_bins_hold_means_and_shares() -> None:
+    means, shares, count = plots.reliability_bins([0.05, 0.15, 0.12, 1.0], [0, 1, 0, 1])
+    assert count.tolist() == [1, 2, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert means[1] == pytest.approx(0.135)
+    assert shares[1] == 0.5
+    assert shares[9] == 1.0
+    assert np.isnan(shares[2])
+
+
+def test_calibration_error_is_the_weighted_distance() -> None:
+    assert plots.expected_calibration_error([0.9] * 10, [1] * 9 + [0]) == pytest.approx(0.0)
+    assert plots.expected_calibration_error([1.0] * 4, [0] * 4) == pytest.approx(1.0)
+    half = plots.expected_calibration_error([1.0, 1.0, 0.05, 0.05], [0, 0, 0, 0])
+    assert half == pytest.approx(0.525)
+    assert np.isnan(plots.expected_calibration_error([], []))
+
+
+def test_lists_of_other_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="not the same list"):
+        plots.reliability_bins([0.1, 0.2], [1])
+
+
+def test_reliability_diagram_is_drawn_also_for_nothing(tmp_path: Path) -> None:
+    plots.reliability([0.2, 0.9, 0.7], [0, 1, 1], tmp_path / "some.png", title="some")
+    plots.reliability([], [], tmp_path / "none.png", title="none")
+    assert (tmp_path / "some.png").read_bytes() != (tmp_path / "none.png").read_bytes()
+    pixels(tmp_path / "none.png")

@@ -1,0 +1,129 @@
+"""Diagrams of measured figures as PNG files: confusion, precision over recall, calibration.
+
+Drawn by matplotlib's Agg canvas without a display and without its global state, so any thread or
+process may draw. Every function writes one file and makes its folder. matplotlib is imported when
+something is drawn: it comes with `edge-camera[tools]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DPI = 100
+CELL_IN = 0.55  # side of one cell of a matrix
+MAX_WRITTEN_LABELS = 40  # above, numbers in the cells cannot be read
+HALF = 0.5
+
+
+def confusion_matrix(
+    counts: NDArray[Any],
+    labels: Sequence[str],
+    path: Path,
+    *,
+    title: str,
+    axes: tuple[str, str] = ("true", "predicted"),
+) -> None:
+    """Write a confusion matrix: counts in the cells, colored by each row's share.
+
+    counts: (n, n), row = truth, column = prediction, not negative; labels: n names in that order.
+    axes: what rows and columns are. Raises ValueError when the sizes differ.
+    """
+    if counts.shape != (len(labels), len(labels)):
+        raise ValueError(f"{len(labels)} labels, but a matrix of {counts.shape}")
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = max(4.0, CELL_IN * len(labels) + 2)
+    figure, plot = _new(side, side)
+    plot.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    plot.set(title=title, ylabel=axes[0], xlabel=axes[1])
+    plot.set_xticks(range(len(labels)), labels, rotation=90)
+    plot.set_yticks(range(len(labels)), labels)
+    if len(labels) <= MAX_WRITTEN_LABELS:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            color = "white" if shares[row, column] > HALF else "black"
+            text = f"{counts[row, column]:g}"
+            plot.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    _save(figure, path)
+
+
+def precision_recall(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Path, *, title: str
+) -> None:
+    """Write precision over recall, one line a name.
+
+    curves: (recall, precision) by name, each (n,), 0..1; the legend shows the names as given.
+    """
+    figure, plot = _new(8.0, 5.5)
+    for name, (recall, precision) in curves.items():
+        plot.plot(recall, precision, label=name, linewidth=1.5)
+    plot.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    plot.grid(alpha=0.3)
+    if curves:
+        plot.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _save(figure, path)
+
+
+def reliability_bins(
+    confidence: ArrayLike, is_right: ArrayLike, bins: int = 10
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Return mean confidence, share of right answers, and count of each bin of equal width.
+
+    confidence: (n,), 0..1. is_right: (n,), bool. Empty bins hold NaN, NaN, 0.
+    Raises ValueError when the lengths differ.
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
+    """
+    sure, right = np.asarray(confidence, np.float64), np.asarray(is_right, np.float64)
+    if sure.shape != right.shape or sure.ndim != 1:
+        raise ValueError(f"confidence is {sure.shape}, is_right {right.shape}: not the same list")
+    place = np.minimum((sure * bins).astype(np.intp), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(place, sure, bins) / count
+        shares = np.bincount(place, right, bins) / count
+    return means, shares, count
+
+
+def expected_calibration_error(confidence: ArrayLike, is_right: ArrayLike, bins: int = 10) -> float:
+    """Return the mean distance of confidence and share of right answers, 0..1; NaN of nothing."""
+    means, shares, count = reliability_bins(confidence, is_right, bins)
+    if not count.sum():
+        return float("nan")
+    return float(np.nansum(np.abs(means - shares) * count) / count.sum())
+
+
+def reliability(
+    confidence: ArrayLike, is_right: ArrayLike, path: Path, *, title: str, bins: int = 10
+) -> None:
+    """Write a reliability diagram: share of right answers over confidence, and how many there are.
+
+    Takes what `reliability_bins` takes. On the diagonal, a confidence means what it says.
+    """
+    means, shares, count = reliability_bins(confidence, is_right, bins)
+    error = expected_calibration_error(confidence, is_right, bins)
+    figure, plot = _new(6.0, 5.5)
+    middles = (np.arange(bins) + HALF) / bins
+    plot.bar(middles, count / max(count.max(), 1), 1 / bins, color="0.88", label="how many")
+    plot.plot([0, 1], [0, 1], "k--", linewidth=1, label="ideal")
+    known = count > 0
+    plot.plot(means[known], shares[known], "o-", label="measured")
+    plot.set(title=f"{title}, ECE {error:.3f}", xlabel="confidence", ylabel="share right")
+    plot.set(xlim=(0, 1), ylim=(0, 1))
+    plot.legend(fontsize=8, loc="upper left")
+    _save(figure, path)
+
+
+def _new(width_in: float, height_in: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI)
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without the version of matplotlib in it, equal figures give equal files.
+    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
