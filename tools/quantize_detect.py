@@ -1,6 +1,6 @@
 """`edge-tools quantize detect`: a model folder with the int8 detector.
 
-From the float weights, or with `--checkpoint` from those that `edge-tools train detect` adapted.
+From the float weights, or with `--checkpoint` from those that `edge-tools train detect-int8` adapted.
 The stem's channels are sorted by their range on the calibration pictures and split into groups
 with scales of their own; the rest is percentile calibration. ARCHITECTURE.md has the figures.
 """
@@ -96,7 +96,7 @@ def write_model(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `edge-tools quantize detect` takes."""
     parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx")
-    parser.add_argument("--checkpoint", type=Path, help="trained one: `edge-tools train detect`")
+    parser.add_argument("--checkpoint", type=Path, help="trained one: `edge-tools train detect-int8`")
     parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
     parser.add_argument("--images", type=Path, help="folder of its pictures")
     parser.add_argument("--output", type=Path, required=True, help="model folder to write")

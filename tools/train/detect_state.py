@@ -149,5 +149,5 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         stored: dict[str, Any] = torch.load(path, weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path} is missing; train with `edge-tools train detect`") from None
+        raise InputError(f"{path} is missing; train with `edge-tools train detect-int8`") from None
     return stored

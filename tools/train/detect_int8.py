@@ -1,4 +1,4 @@
-"""Train the detector through its own int8 arithmetic: `edge-tools train detect`.
+"""Train the detector through its own int8 arithmetic: `edge-tools train detect-int8`.
 
 Quantization-aware training by distillation: the student is the graph that is written as int8, run
 with rounded weights and activations; the teacher is the float original on the same pictures. No
@@ -48,9 +48,9 @@ from tools.train.distil import loss
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
-  edge-tools train detect --weights ../shared/weights/yolox_nano.onnx \\
+  edge-tools train detect-int8 --weights ../shared/weights/yolox_nano.onnx \\
     --train ../shared/data/detection/train.json --val ../shared/data/detection/val.json \\
-    --images ../shared/data/detection --out runs/detect
+    --images ../shared/data/detection --out runs/detect-int8
 """
 BEST = "best"
 SAVE_EVERY = 10  # steps
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON; labels are not read")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--out", type=Path, default=Path("runs/detect"), help="checkpoint folder")
+    parser.add_argument("--out", type=Path, default=Path("runs/detect-int8"), help="checkpoint folder")
     parser.add_argument("--steps", type=int, default=DetectTraining.steps)
     parser.add_argument("--size", type=int, default=DetectTraining.size, help="input side, pixels")
     parser.add_argument("--groups", type=int, default=DetectTraining.groups, help="of the stem")

@@ -19,7 +19,7 @@ from edge import manifest  # noqa: E402
 from edge.errors import InputError  # noqa: E402
 from tools import quantize_detect  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
-from tools.train import detect, detect_state, distil  # noqa: E402
+from tools.train import detect_int8, detect_state, distil  # noqa: E402
 
 WEIGHTS = Path(__file__).parents[2] / "shared" / "weights" / "yolox_nano.onnx"
 needs_weights = pytest.mark.skipif(
@@ -51,11 +51,11 @@ def pictures(tmp_path: Path) -> Path:
 
 def train(pictures: Path, out: Path, steps: int) -> None:
     parser = argparse.ArgumentParser()
-    detect.add_arguments(parser)
+    detect_int8.add_arguments(parser)
     coco = str(pictures / "set.json")
     arguments = ["--weights", str(WEIGHTS), "--train", coco, "--val", coco, "--every", "1"]
     arguments += ["--images", str(pictures), "--size", "64", "--steps", str(steps)]
-    assert detect.run(parser.parse_args([*arguments, "--out", str(out)])) == 0
+    assert detect_int8.run(parser.parse_args([*arguments, "--out", str(out)])) == 0
 
 
 class StoppedError(Exception):
@@ -68,7 +68,7 @@ def test_stopped_run_goes_on_and_ends_with_the_same_weights(
 ) -> None:
     train(pictures, tmp_path / "whole", 2)
 
-    original, left = detect.train, [1]
+    original, left = detect_int8.train, [1]
 
     def stopping(*arguments: object) -> float:
         """Run the first step as ever; raise before the second."""
@@ -78,7 +78,7 @@ def test_stopped_run_goes_on_and_ends_with_the_same_weights(
         return original(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(detect, "train", stopping)
+        patched.setattr(detect_int8, "train", stopping)
         with pytest.raises(StoppedError):
             train(pictures, tmp_path / "parts", 2)
     assert torch.load(tmp_path / "parts" / "checkpoint.pt")["step"] == 1
