@@ -88,23 +88,25 @@ def read_set(folder: Path, split: str) -> list[ColorItem]:
 def training_items(data: Path) -> list[ColorItem]:
     """Return everything that may be trained on and has a color.
 
-    data: the folder with color/, scene_color/ and detection/; objects of scenes are taken from
-        their pictures, so that there are real pixels around them.
+    data: the folder with color/, scene_color/ and detection/; a part that is not there is left
+        out. Objects of scenes are taken from their pictures, so that there are real pixels around.
     """
     pictures = data / "detection" / "train"
-    labelled = [
-        row for row in _rows(data / "scene_color" / "labels.json") if row["split"] == "train"
-    ]
-    further = _rows(data / "scene_color" / "more.json")
-    items = read_set(data / "color", "train")
+    scenes, more = data / "scene_color" / "labels.json", data / "scene_color" / "more.json"
+    items = read_set(data / "color", "train") if (data / "color").exists() else []
+    labelled = [row for row in _rows(scenes) if row["split"] == "train"] if scenes.exists() else []
+    further = _rows(more) if more.exists() else []
     items += [_scene_item(row, pictures / row["image"], "scene") for row in labelled]
     items += [_scene_item(row, pictures / row["image"], "more") for row in further]
+    if not items:
+        raise InputError(f"{data} has neither color/ nor scene_color/; name another with --data")
     return [item for item in items if item.weight > 0]
 
 
 def validation_items(data: Path) -> list[ColorItem]:
     """Return what models are chosen on: products, car panels, and agreed objects of scenes."""
-    items = read_set(data / "color", "val") + read_set(data / "scene_color", "val")
+    folders = (data / name for name in ("color", "scene_color"))
+    items = [item for folder in folders if folder.exists() for item in read_set(folder, "val")]
     return [item for item in items if item.label is not None]
 
 
@@ -128,10 +130,12 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _scene_item(row: dict[str, Any], file: Path, source: str) -> ColorItem:
-    """Merge the two labellers' answers into one soft target."""
+    """Merge the answers of two labellers, or of the only one, into one soft target."""
     total = np.zeros(len(TERMS))
     trust = []
-    for number in ("1", "2"):
+    labellers = [number for number in ("1", "2") if f"label_{number}" in row]
+    agreed = row["agreed"] if len(labellers) == 2 else row[f"label_{labellers[0]}"]
+    for number in labellers:
         label = row[f"label_{number}"]
         colors = row.get(f"colors_{number}") or [label]
         shares = np.array(_spread(colors, MIXED_SHARES if label == "mixed" else NAMED_SHARES))
@@ -139,20 +143,20 @@ def _scene_item(row: dict[str, Any], file: Path, source: str) -> ColorItem:
             weight = 1.0 if row[f"sure_{number}"] else UNSURE_WEIGHT
             total += weight * shares
             trust.append(weight)
-    weight = sum(trust) / 2
-    if len(trust) == 1:
+    weight = sum(trust) / len(labellers)
+    if len(trust) == 1 and len(labellers) == 2:
         weight = min(weight, ONE_LABELLER_WEIGHT)
     elif not trust:
         total += 1
         weight = UNCLEAR_WEIGHT
-    elif row["agreed"] is None:
+    elif agreed is None:
         weight *= DISAGREED_WEIGHT
     box = row["bbox"]
     return ColorItem(
         file=file,
         box_px=None if box is None else (box[0], box[1], box[2], box[3]),
         source=source,
-        label=row["agreed"] if row["agreed"] in TERMS else None,
+        label=agreed if agreed in TERMS else None,
         shares=tuple(total / total.sum()),
         weight=weight,
     )
