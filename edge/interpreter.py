@@ -4,7 +4,8 @@ Runtimes: ai-edge-litert where installed, else tflite-runtime (ARMv7, older boar
 convolutions through XNNPACK when it is enabled; with tflite-runtime 2.14 it is not by default,
 and its built-in kernels collapse with two threads, so callers there use one.
 Arrays handed out are int8 views into the interpreter's own memory: nothing is copied and nothing
-becomes float here.
+becomes float here. A model that is not integer-only is refused, but for one that somebody imported
+knowing it (`allow_float` in its manifest): that one is loaded with a warning.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import certificate, manifest
+from edge import certificate, decoder_rules, manifest
 from edge.errors import ModelError
 from edge.manifest import Manifest, TensorSpec
 from edge.quiet import without_greeting
@@ -77,7 +78,7 @@ class Interpreter:
         threads: CPU threads for one invoke, 1 or more.
         xnnpack: False runs the runtime's built-in kernels (for comparisons).
         Raises ModelError when the folder, hash, tensors or certificate are not as the manifest
-        says, or when the file is not integer-only.
+        says, or when the file is not integer-only and its manifest does not allow that.
         """
         model = manifest.read(folder)
         path = folder / model.file
@@ -96,7 +97,7 @@ class Interpreter:
         return cls(model, engine, described)
 
     def input_view(self) -> NDArray[Any]:
-        """Return the input tensor as an int8 or uint8 view, (height, width, 3).
+        """Return the input tensor as a view of the manifest's dtype, (height, width, 3).
 
         Valid until the next `invoke`; a view kept longer makes `invoke` raise RuntimeError.
         """
@@ -108,7 +109,7 @@ class Interpreter:
         self._engine.invoke()
 
     def output(self, name: str) -> NDArray[Any]:
-        """Return a quantized copy of an output without its batch axis.
+        """Return a copy of an output as it is stored, mostly quantized, without its batch axis.
 
         Raises KeyError for a name that the manifest does not list.
         """
@@ -136,10 +137,19 @@ def _check_certificate(content: bytes, path: Path, model: Manifest) -> None:
     except ValueError as error:
         raise ModelError(f"model file {path}: {error}; install the folder again") from None
     broken = certificate.violations(graph)
-    if broken:
+    if broken and not model.allow_float:
         raise ModelError(
             f"model file {path} is not integer-only: {broken[0]} ({len(broken)} in all); "
-            "quantize it with `edge-tools quantize`"
+            "quantize it with `edge-tools quantize`, or take somebody else's model as it is with "
+            "`edge-tools import-model`"
+        )
+    if broken:
+        logger.warning(
+            "model.not_integer_only name=%s violations=%d first=%r: it was imported with "
+            "allow_float; expect more time and memory than an integer-only model takes",
+            model.name,
+            len(broken),
+            broken[0],
         )
     if certificate.summarize(graph) != model.certificate:
         raise ModelError(
@@ -189,13 +199,14 @@ def _check_decoder(model: Manifest) -> None:
             f"model {model.name}: its input is {model.input.shape}, not one color picture "
             "(1, height, width, 3); export it with this shape"
         )
-    fault = manifest.contradiction(model)
+    fault = decoder_rules.contradiction(model)
     if fault:
         raise ModelError(f"model {model.name}: its manifest contradicts itself: {fault}")
 
 
 def _check_tensor(detail: dict[str, Any], spec: TensorSpec, model_name: str) -> None:
-    scale, zero_point = detail["quantization"]
+    # TFLite says 0, 0 of a float tensor; the manifest 1, 0, which its formula holds for.
+    scale, zero_point = (1.0, 0) if spec.is_float else detail["quantization"]
     same = (
         tuple(int(size) for size in detail["shape"]) == spec.shape
         and np.dtype(detail["dtype"]).name == spec.dtype

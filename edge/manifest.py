@@ -1,12 +1,11 @@
 """What a model folder says about its model: `models/<name>/manifest.json`, decoded strictly.
 
 The manifest is written by `tools` when a model is packaged and read by `edge.interpreter`, which
-refuses a file that differs from it.
+refuses a file that differs from it. Whether a manifest agrees with itself: `edge.decoder_rules`.
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +17,7 @@ from edge.errors import ModelError
 MANIFEST_NAME = "manifest.json"
 
 Task = Literal["detect", "color", "classify"]
+Role = Literal["boxes", "classes", "scores", "count"]
 Dtype = Literal["int8", "uint8", "float32"]
 # Labels become MQTT topics: no wildcard, level or control character.
 Label = Annotated[str, Meta(pattern=r"^[^+#/\x00-\x1f]{1,64}$(?!\n)")]
@@ -32,13 +32,21 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class TensorSpec(Struct, frozen=True, kw_only=True):
-    """One input or output tensor; real value = (quantized - zero_point) * scale."""
+    """One input or output tensor; real value = (quantized - zero_point) * scale.
+
+    Of a float tensor, in an imported model, scale is 1 and zero point 0.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: Dtype
     scale: Positive
     zero_point: int
+
+    @property
+    def is_float(self) -> bool:
+        """Whether values are real numbers as they are."""
+        return self.dtype == "float32"
 
 
 class Input(TensorSpec, frozen=True, kw_only=True):
@@ -60,16 +68,28 @@ class Decoder(Struct, frozen=True, kw_only=True):
     """How outputs become results.
 
     name: `yolox`: per stride s the outputs `box_<s>`, `objectness_<s>`, `class_<s>` (logits);
-        `color_shares`: one output of logits over the labels.
-    strides: cell sizes in input pixels, for anchor-free detectors.
-    nms_iou: boxes of one class overlapping more than this are one object, 0..1.
+        `yolov5`, `yolov8`: one output of candidates with box and scores; `ssd_postprocess`: four
+        outputs of TFLite's post-processing operator; `color_shares`: one output of logits over
+        the labels.
+    strides: cell sizes in input pixels, for `yolox`.
+    nms_iou: boxes of one class overlapping more than this are one object, 0..1; 1 where the model
+        suppresses by itself.
+    class_ids: the network's class of each label, counted from 0; empty: 0, 1, 2, … Foreign models
+        know classes that nobody wants; only those listed are looked at.
+    channels_first: `yolov5`, `yolov8`: (1, channels, candidates), else (1, candidates, channels).
+    box_unit: `yolov5`, `yolov8`: boxes in input `pixel`s or as `share` of the input's sides.
+    roles: `ssd_postprocess`: the tensor that is `boxes`, `classes`, `scores`, `count`.
     temperature: logits are divided by this before the softmax (calibration on validation data).
     unknown_below: top share under which the color is reported as `unknown`, 0..1.
     """
 
-    name: Literal["yolox", "color_shares"]
+    name: Literal["yolox", "yolov5", "yolov8", "ssd_postprocess", "color_shares"]
     strides: tuple[Annotated[int, Meta(ge=1)], ...] = ()
     nms_iou: Share = 0.65
+    class_ids: tuple[Annotated[int, Meta(ge=0, le=9999)], ...] = ()
+    channels_first: bool = False
+    box_unit: Literal["pixel", "share"] = "share"
+    roles: dict[Role, str] = {}
     temperature: Positive = 1.0
     unknown_below: Share = 0.0
 
@@ -114,7 +134,11 @@ class Certificate(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """Everything the daemon must know to run one model and a user to judge it."""
+    """Everything the daemon must know to run one model and a user to judge it.
+
+    allow_float: somebody else's model that is not integer-only, and whoever imported it knows: it
+        is loaded all the same, and every place that names the model says so. Never set in ours.
+    """
 
     format: Literal[1]
     name: str
@@ -132,6 +156,14 @@ class Manifest(Struct, frozen=True, kw_only=True):
     training: dict[str, str]
     licence: str
     golden: Golden | None = None
+    allow_float: bool = False
+
+    def box_unit_px(self) -> tuple[float, float, float, float]:
+        """Return what x, y, width, height of the decoder's boxes are multiplied with."""
+        if self.decoder.box_unit == "pixel":
+            return 1.0, 1.0, 1.0, 1.0
+        _, height, width, _ = self.input.shape
+        return float(width), float(height), float(width), float(height)
 
 
 def read(folder: Path) -> Manifest:
@@ -151,21 +183,6 @@ def read(folder: Path) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"model {folder}: {MANIFEST_NAME} is not valid: {reason}") from None
-
-
-def contradiction(model: Manifest) -> str:
-    """Return why the decoder cannot make labelled results of the outputs; empty when it can."""
-    count = len(model.labels)
-    if model.decoder.name == "color_shares":
-        sizes = [math.prod(output.shape) for output in model.outputs]
-        return "" if sizes == [count] else f"{count} labels, but outputs of {sizes} values"
-    shapes = {output.name: output.shape for output in model.outputs}
-    for stride in model.decoder.strides:
-        for name, channels in (("box", 4), ("objectness", 1), ("class", count)):
-            shape = shapes.get(f"{name}_{stride}", ())
-            if len(shape) != 4 or shape[3] != channels:
-                return f"output {name}_{stride} is {shape}, expected {channels} channels"
-    return ""
 
 
 def write(folder: Path, manifest: Manifest) -> None:

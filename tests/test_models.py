@@ -58,6 +58,7 @@ def test_hash_and_certificate_are_those_of_the_file(folder: Path):
     assert hashlib.sha256(content).hexdigest() == model.sha256
     assert certificate.certify(folder / model.file) == model.certificate
     assert model.certificate.integer_only
+    assert not model.allow_float
     assert model.name == folder.name
 
 

@@ -39,7 +39,8 @@ def _line(folder: Path) -> str:
     model = Interpreter.load(folder).manifest
     _, height, width, _ = model.input.shape
     tensors = ", ".join(f"{count} {dtype}" for dtype, count in model.certificate.tensors.items())
+    verdict = "integer-only" if model.certificate.integer_only else "NOT integer-only, allowed"
     return (
         f"{model.name:<22} {model.version:<9} {model.task:<7} {f'{width}x{height}':<9} "
-        f"{model.sha256[:12]:<14} integer-only ({tensors})"
+        f"{model.sha256[:12]:<14} {verdict} ({tensors})"
     )

@@ -1,0 +1,87 @@
+"""Whether a manifest agrees with itself: its decoder can make labelled results of its outputs.
+
+Checked when a model is loaded, so that decoders need not doubt shapes while frames come in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from edge.manifest import Manifest, Role, TensorSpec
+
+ROLES: tuple[Role, ...] = ("boxes", "classes", "scores", "count")
+
+
+def contradiction(model: Manifest) -> str:
+    """Return why the decoder cannot make labelled results of the outputs; empty when it can."""
+    named = len(model.decoder.class_ids)
+    if named and named != len(model.labels):
+        return f"{len(model.labels)} labels, but {named} class_ids"
+    if model.input.is_float and not model.allow_float:
+        return "a float input, but no allow_float"
+    return _RULES[model.decoder.name](model)
+
+
+def _color_shares(model: Manifest) -> str:
+    sizes = [math.prod(output.shape) for output in model.outputs]
+    count = len(model.labels)
+    return "" if sizes == [count] else f"{count} labels, but outputs of {sizes} values"
+
+
+def _yolox(model: Manifest) -> str:
+    outputs = {output.name: output for output in model.outputs}
+    channels = {"box": 4, "objectness": 1, "class": len(model.labels)}
+    if model.decoder.class_ids:
+        return "class_ids, which decoder yolox does not know"
+    for stride in model.decoder.strides:
+        for name, count in channels.items():
+            fault = _cell_fault(f"{name}_{stride}", outputs, count)
+            if fault:
+                return fault
+    return ""
+
+
+def _cell_fault(name: str, outputs: Mapping[str, TensorSpec], channels: int) -> str:
+    output = outputs.get(name)
+    shape = output.shape if output else ()
+    if len(shape) != 4 or shape[3] != channels:
+        return f"output {name} is {shape}, expected {channels} channels"
+    return f"output {name} is float, decoder yolox needs int8" if output and output.is_float else ""
+
+
+def _candidates(before_classes: int) -> Callable[[Manifest], str]:
+    """Return the rule of decoders with one output; so many channels come before the classes."""
+
+    def rule(model: Manifest) -> str:
+        shapes = [output.shape for output in model.outputs]
+        if len(shapes) != 1 or len(shapes[0]) != 3:
+            return f"outputs {shapes}, but decoder {model.decoder.name} reads one of three axes"
+        channels = shapes[0][1 if model.decoder.channels_first else 2]
+        classes = max(model.decoder.class_ids, default=len(model.labels) - 1) + 1
+        fits = channels >= before_classes + classes
+        if not fits or (not model.decoder.class_ids and channels != before_classes + classes):
+            return f"{classes} classes, but {channels} channels of which {before_classes} are none"
+        return ""
+
+    return rule
+
+
+def _ssd_postprocess(model: Manifest) -> str:
+    shapes = {output.name: output.shape for output in model.outputs}
+    missing = [role for role in ROLES if model.decoder.roles.get(role) not in shapes]
+    if missing:
+        return f"decoder.roles names no output as {', '.join(missing)}"
+    boxes, classes, scores, _ = (shapes[model.decoder.roles[role]] for role in ROLES)
+    if len(boxes) != 3 or boxes[2] != 4 or not classes == scores == boxes[:2]:
+        return f"boxes {boxes}, classes {classes}, scores {scores} do not belong together"
+    return ""
+
+
+_RULES: Mapping[str, Callable[[Manifest], str]] = {
+    "color_shares": _color_shares,
+    "yolox": _yolox,
+    "yolov5": _candidates(5),
+    "yolov8": _candidates(4),
+    "ssd_postprocess": _ssd_postprocess,
+}

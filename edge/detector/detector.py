@@ -1,0 +1,97 @@
+"""The detector that the pipeline runs: one entry for every decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from edge.detector.candidates import CandidateSource, Floats
+from edge.detector.letterbox import Letterbox
+from edge.detector.ssd_postprocess import SsdPostprocessDecoder
+from edge.detector.suppression import suppress
+from edge.detector.yolov5 import Yolov5Decoder
+from edge.detector.yolov8 import Yolov8Decoder
+from edge.detector.yolox import YoloxDecoder
+from edge.errors import ModelError
+from edge.interpreter import Interpreter
+from edge.manifest import Manifest
+from edge.values import Box, Detection, Image
+
+MAX_DETECTIONS = 300
+MAX_CANDIDATES = 1000  # before suppression, whose cost is quadratic
+DECODERS: Mapping[str, Callable[[Manifest, float], CandidateSource]] = {
+    "yolox": YoloxDecoder,
+    "yolov5": Yolov5Decoder,
+    "yolov8": Yolov8Decoder,
+    "ssd_postprocess": SsdPostprocessDecoder,
+}
+
+
+class Detector:
+    """Finds objects; `detect`, or its three stages one by one where each is timed.
+
+    interpreter: loaded with a model of task `detect`. min_score: 0..1, detections below are
+    not made. Raises ModelError when the model needs another decoder.
+    """
+
+    def __init__(self, interpreter: Interpreter, *, min_score: float) -> None:
+        model = interpreter.manifest
+        make_decoder = DECODERS.get(model.decoder.name)
+        if model.task != "detect" or make_decoder is None:
+            raise ModelError(
+                f"model {model.name}: task {model.task}, decoder {model.decoder.name}; "
+                f"the detector needs a model of task detect with decoder {', '.join(DECODERS)}"
+            )
+        self.min_score = min_score
+        self._interpreter = interpreter
+        self._letterbox = Letterbox(model.input)
+        self._labels = model.labels
+        self._nms_iou = model.decoder.nms_iou
+        self._decoder = make_decoder(model, min_score)
+
+    def detect(self, bgr: Image) -> list[Detection]:
+        """Return at most `MAX_DETECTIONS` objects, best first.
+
+        bgr: uint8, (height, width, 3), any size from 1x1; not modified.
+        Raises ValueError for an empty or wrongly shaped frame.
+        """
+        self.preprocess(bgr)
+        self.invoke()
+        height, width = bgr.shape[:2]
+        return self.decode((width, height))
+
+    def preprocess(self, bgr: Image) -> None:
+        """Letterbox a frame into the network's input tensor; see `detect`."""
+        self._letterbox.write(bgr, self._interpreter.input_view())
+
+    def invoke(self) -> None:
+        """Run the network."""
+        self._interpreter.invoke()
+
+    def decode(self, frame_size: tuple[int, int]) -> list[Detection]:
+        """Return the objects that the network's outputs now say, best first.
+
+        frame_size: (width, height) in pixels of the frame handed to `preprocess`.
+        """
+        scores, classes, boxes = self._decoder.candidates(self._interpreter)
+        if not len(scores):
+            return []
+        best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
+        scores, classes, boxes = scores[best], classes[best], boxes[best]
+        kept = suppress(boxes, classes, self._nms_iou)[:MAX_DETECTIONS]
+        corners = self._in_frame(boxes[kept], frame_size)
+        return [
+            Detection(self._labels[index], score, Box(left, top, right - left, bottom - top))
+            for index, score, (left, top, right, bottom) in zip(
+                classes[kept].tolist(), scores[kept].tolist(), corners.tolist(), strict=True
+            )
+        ]
+
+    def _in_frame(self, corners: Floats, frame_size: tuple[int, int]) -> Floats:
+        """Scale (n, 4) corners from input to frame pixels and clip them to the frame."""
+        inner = self._letterbox.inner_size(frame_size)
+        ratios = np.array([frame / size for frame, size in zip(frame_size, inner, strict=True)] * 2)
+        limits = np.array(frame_size * 2)
+        clipped: Floats = np.clip(corners * ratios, 0.0, limits)
+        return clipped

@@ -1,0 +1,56 @@
+"""Decoder `yolov8`: one output of candidates with box and class scores, no objectness.
+
+Assumes: (1, 4 + classes, candidates) with the manifest's `channels_first`, else candidates first;
+center x, y, width, height in the manifest's `box_unit`, then scores that have been through their
+sigmoid. Serves the families that kept this head (YOLOv8, v9, v11) when exported without
+suppression.
+Source: the TFLite export of Ultralytics YOLOv8 (nn/modules/head.py, `Detect`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge.detector.candidates import (
+    NOTHING,
+    Candidates,
+    as_is,
+    as_score,
+    class_selection,
+    corners_of,
+    quantized_level,
+    real_values,
+)
+from edge.interpreter import Interpreter
+from edge.manifest import Manifest
+
+BOX = 4
+
+
+class Yolov8Decoder:
+    """The one output of one model."""
+
+    def __init__(self, model: Manifest, min_score: float) -> None:
+        (spec,) = model.outputs
+        self._name = spec.name
+        self._channels_first = model.decoder.channels_first
+        self._classes = class_selection(model.decoder, BOX, len(model.labels))
+        self._least = quantized_level(min_score, spec)
+        self._min_score = min_score
+        self._scores = real_values(spec, as_score)
+        self._boxes = real_values(spec, as_is)
+        self._unit_px = np.array(model.box_unit_px(), np.float32)
+
+    def candidates(self, interpreter: Interpreter) -> Candidates:
+        """Return what the network's output now says."""
+        output = interpreter.output(self._name)
+        channels = output if self._channels_first else output.T
+        classes = channels[self._classes]
+        found, index = np.nonzero(classes >= self._least)
+        if not len(found):
+            return NOTHING
+        scores = self._scores(classes[found, index])
+        enough = scores >= self._min_score
+        boxes = self._boxes(channels[:BOX, index[enough]].T) * self._unit_px
+        corners = corners_of(boxes[:, :2], boxes[:, 2:])
+        return Candidates(scores[enough], found[enough], corners)
