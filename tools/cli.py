@@ -20,6 +20,7 @@ from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("benchmark",): ("tools.benchmark", "Time models and the whole frame path on this machine."),
     ("validate",): ("tools.validate", "Prove that a model is integer-only and gives what it must."),
+    ("train", "detect"): ("tools.train.detect", "Train the detector from labels, in float."),
     ("train", "detect-int8"): ("tools.train.detect_int8", "Adapt the detector to int8 (QAT)."),
     ("train", "color"): ("tools.train.color", "Train the color model."),
     ("quantize", "detect"): ("tools.quantize_detect", "Make the detector's int8 model folder."),

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edge.errors import InputError
 from tools.quantize import SpaceToDepth
 
 STRIDES = (8, 16, 32)
@@ -211,42 +212,77 @@ class YoloxNano(nn.Module):
 
 
 def load(path: Path, groups: Sequence[Sequence[int]] | None = None) -> YoloxNano:
-    """Return the network in inference mode with the weights of the published ONNX file.
+    """Return the network in inference mode with stored weights.
 
-    path: yolox_nano.onnx. groups: see `Stem`; the result is the same function for any grouping.
-    Raises ValueError when the file's convolutions are not YOLOX-Nano's.
+    path: the published yolox_nano.onnx, or a .pt that `save` wrote. groups: see `Stem`; the result
+    is the same function for any grouping.
+    Raises InputError when the file is missing or its convolutions are not YOLOX-Nano's.
     """
-    stored = _stored_convolutions(path)
+    stored = _saved_convolutions(path) if path.suffix == ".pt" else _published_convolutions(path)
     net = YoloxNano(groups)
     stem, depthwise, pointwise = stored[:3]
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     split = [
         (weight[group], bias[group])
         for group in net.backbone.stem.groups
-        for weight, bias in (_reordered(stem), depthwise)
+        for weight, bias in (stem, depthwise)
     ]
     order = [channel for group in net.backbone.stem.groups for channel in group]
     rest = [(pointwise[0][:, order], pointwise[1]), *stored[3:]]
     if len(layers) != len(split) + len(rest):
-        raise ValueError(f"{path}: {len(stored)} convolutions, not YOLOX-Nano's")
+        raise InputError(f"{path}: {len(stored)} convolutions, not YOLOX-Nano's")
     with torch.no_grad():
         for layer, (weight, bias) in zip(layers, [*split, *rest], strict=True):
             _fill(layer, weight, bias, path)
     return net.eval()
 
 
-def _stored_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
+def save(net: YoloxNano, path: Path) -> None:
+    """Write a network's weights for `load`; a kill in between leaves the file before.
+
+    Raises ValueError for a network whose stem is split.
+    """
+    if len(net.backbone.stem.groups) > 1:
+        raise ValueError("only a network with a whole stem can be saved")
+    partial = path.with_suffix(".part")
+    torch.save(_convolutions(net), partial)
+    partial.replace(path)
+
+
+def _convolutions(net: YoloxNano) -> list[tuple[Tensor, Tensor]]:
+    """Return weight and bias of each convolution, in order of use."""
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    return [
+        (layer.weight.detach().cpu().contiguous(), layer.bias.detach().cpu())
+        for layer in layers
+        if layer.bias is not None
+    ]
+
+
+def _saved_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
+    try:
+        stored: list[tuple[Tensor, Tensor]] = torch.load(path, weights_only=True)
+    except OSError as error:
+        raise InputError(f"weights {path}: {error.strerror}") from None
+    return stored
+
+
+def _published_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
     """Return weight and bias of each convolution, in the file's order, which is ours."""
     import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load(path).graph
+    try:
+        graph = onnx.load(path).graph
+    except OSError as error:
+        raise InputError(f"weights {path}: {error.strerror}") from None
     values = {item.name: torch.tensor(numpy_helper.to_array(item)) for item in graph.initializer}
-    return [
+    found = [
         (values[node.input[1]], values[node.input[2]])
         for node in graph.node
         if node.op_type == "Conv"
     ]
+    return [_reordered(found[0]), *found[1:]]
 
 
 def _reordered(stem: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -260,7 +296,7 @@ def _fill(layer: nn.Conv2d, weight: Tensor, bias: Tensor, path: Path) -> None:
     if len(weight) == 80 and len(layer.weight) == len(LABELS):
         weight, bias = weight[list(COCO_ROWS)], bias[list(COCO_ROWS)]
     if weight.shape != layer.weight.shape:
-        raise ValueError(
+        raise InputError(
             f"{path}: a weight of shape {tuple(weight.shape)}, not YOLOX-Nano's "
             f"{tuple(layer.weight.shape)}"
         )

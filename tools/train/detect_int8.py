@@ -63,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON; labels are not read")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--out", type=Path, default=Path("runs/detect-int8"), help="checkpoint folder")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/detect-int8"), help="checkpoint folder"
+    )
     parser.add_argument("--steps", type=int, default=DetectTraining.steps)
     parser.add_argument("--size", type=int, default=DetectTraining.size, help="input side, pixels")
     parser.add_argument("--groups", type=int, default=DetectTraining.groups, help="of the stem")

@@ -1,0 +1,217 @@
+"""Training of the detector from labels: what is taught, how it is shown, and that a run goes on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("pycocotools")
+pytest.importorskip("rich")
+
+from edge.errors import InputError  # noqa: E402
+from tools import dataset  # noqa: E402
+from tools.architectures import yolox  # noqa: E402
+from tools.train import assign, detect, detect_augment, labels  # noqa: E402
+
+LABELS = {1: "person", 3: "car"}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A network of random weights, in the file that `train detect` reads and writes."""
+    torch.manual_seed(1)
+    path = tmp_path / "random.pt"
+    yolox.save(yolox.YoloxNano(), path)
+    return path
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """A COCO file of eight gray pictures, each with one white person."""
+    images, boxes = [], []
+    for number in range(1, 9):
+        picture = np.full((60, 80, 3), 90, np.uint8)
+        picture[10:40, 20:35] = 255
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 80, "height": 60})
+        boxes.append({"id": number, "image_id": number, "category_id": 1, "bbox": [20, 10, 15, 30]})
+    categories = [{"id": number, "name": name} for number, name in LABELS.items()]
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
+    return path
+
+
+def picture(**changes: object) -> dataset.Picture:
+    fields: dict[str, object] = {
+        "image_id": 1, "path": Path("1.png"), "width": 80, "height": 60, "source": "",
+        "exhaustive_classes": frozenset({"person"}), "ignore_regions": (),
+    }  # fmt: skip
+    return dataset.Picture(**(fields | changes))  # type: ignore[arg-type]
+
+
+def teach(
+    annotations: list[dict[str, object]], suspected: list[dict[str, object]]
+) -> labels.Taught:
+    data = dataset.Dataset("set", (picture(),), LABELS, tuple(annotations))
+    (taught,) = labels.teach(data, suspected)
+    return taught
+
+
+def suspect(score: float, bbox: list[float]) -> dict[str, object]:
+    return {"image_id": 1, "category_id": 3, "bbox": bbox, "score": score}
+
+
+def test_what_the_teacher_is_sure_of_is_taught_and_what_it_suspects_is_ignored() -> None:
+    taught = teach([], [suspect(0.9, [0, 0, 10, 10]), suspect(0.2, [40, 0, 10, 20])])
+    assert taught.labels.tolist() == [yolox.LABELS.index("car")]
+    assert taught.boxes.tolist() == [[0, 0, 10, 10]]
+    assert taught.ignored.tolist() == [[40, 0, 50, 20]]
+
+
+def test_an_annotated_object_is_not_taught_twice() -> None:
+    car = {"image_id": 1, "category_id": 3, "bbox": [1, 0, 10, 10], "iscrowd": 0}
+    assert len(teach([car], [suspect(0.9, [0, 0, 10, 10])]).boxes) == 1
+
+
+def test_crowds_are_ignored() -> None:
+    crowd = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 10], "iscrowd": 1}
+    taught = teach([crowd], [])
+    assert not len(taught.boxes)
+    assert taught.ignored.tolist() == [[1, 2, 11, 12]]
+
+
+def test_a_set_without_our_labels_is_refused() -> None:
+    data = dataset.Dataset("fruit", (picture(),), {1: "apple"}, ())
+    with pytest.raises(InputError, match="none of its categories"):
+        labels.teach(data, [])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> None:
+    taught = labels.teach(dataset.read(coco, coco.parent), [])
+    chance = random.Random(seed)
+    kind = detect_augment.mosaic if seed % 2 else detect_augment.single
+    sample = kind(taught[:4], 128, chance) if seed % 2 else kind(taught[0], 128, chance)
+    gray = sample.image.max(2).astype(float)
+    for left, top, right, bottom in sample.boxes.round().astype(int):
+        inside = gray[top:bottom, left:right]
+        around = gray[max(top - 4, 0) : bottom + 4, max(left - 4, 0) : right + 4]
+        assert np.median(inside) > 1.2 * np.percentile(around, 5)
+
+
+def test_a_step_has_the_same_pictures_whenever_it_is_made(coco: Path) -> None:
+    taught = labels.teach(dataset.read(coco, coco.parent), [])
+    config = detect.LabelTraining(batch=2, sizes=(64, 96))
+    first, again, other = (
+        detect._batch(config, taught, step, torch.device("cpu"))[0] for step in (5, 5, 6)
+    )
+    assert torch.equal(first, again)
+    assert first.shape != other.shape or not torch.equal(first, other)
+
+
+def outputs(size: int = 64) -> dict[str, torch.Tensor]:
+    shapes = {"box": 4, "objectness": 1, "class": 9}
+    return {
+        f"{kind}_{stride}": torch.zeros(1, count, size // stride, size // stride)
+        for stride in yolox.STRIDES
+        for kind, count in shapes.items()
+    }
+
+
+def truth(boxes: list[list[float]], ignored: list[list[float]]) -> assign.Truth:
+    return assign.Truth(
+        torch.tensor(boxes).reshape(-1, 4),
+        torch.zeros(len(boxes), dtype=torch.int64),
+        torch.tensor(ignored).reshape(-1, 4),
+    )
+
+
+def test_the_right_answer_costs_less_than_a_shifted_one() -> None:
+    shown = truth([[16.0, 16.0, 32.0, 32.0]], [])
+    right, wrong = outputs(), outputs()
+    for made, shift in ((right, 0.0), (wrong, 0.8)):
+        cell = made["box_16"][0, :, 1, 1]
+        cell += torch.tensor([0.5 + shift, 0.5, 0.0, 0.0])
+        made["objectness_16"][0, 0, 1, 1] = 3
+    assert assign.loss(right, [shown], yolox.STRIDES) < assign.loss(wrong, [shown], yolox.STRIDES)
+
+
+def test_nothing_is_background_inside_an_ignored_box() -> None:
+    made = outputs()
+    made["objectness_8"] += 5
+    whole = [[0.0, 0.0, 64.0, 64.0]]
+    assert assign.loss(made, [truth([], whole)], yolox.STRIDES) == 0
+    assert assign.loss(made, [truth([], [])], yolox.STRIDES) > 0
+
+
+def test_a_cell_answers_for_one_object_only() -> None:
+    boxes = [[8.0, 8.0, 24.0, 24.0], [16.0, 16.0, 40.0, 40.0]]
+    cells = assign.flattened(outputs(), yolox.STRIDES)
+    one = assign.Cells(
+        cells.corners[0], cells.objectness[0], cells.classes[0], cells.centers, cells.strides
+    )
+    chosen, objects, _ = assign.assign(one, truth(boxes, []))
+    assert len(chosen) == len(set(chosen.tolist()))
+    assert set(objects.tolist()) == {0, 1}
+
+
+def test_saved_weights_are_the_same_network(weights: Path) -> None:
+    value = torch.rand(1, 3, 64, 64) * 255
+    groups = [[5, 3, 9], [0, 1, 2, 4, 6, 7, 8], list(range(10, 16))]
+    with torch.no_grad():
+        whole, split = yolox.load(weights)(value), yolox.load(weights, groups)(value)
+    for name, wanted in whole.items():
+        assert torch.allclose(split[name], wanted, atol=1e-4)
+
+
+def train(coco: Path, weights: Path, out: Path, *more: str) -> int:
+    parser = argparse.ArgumentParser()
+    detect.add_arguments(parser)
+    arguments = ["--weights", str(weights), "--train", str(coco), "--val", str(coco)]
+    arguments += ["--images", str(coco.parent), "--out", str(out), "--sizes", "64", "--size", "64"]
+    return detect.run(parser.parse_args([*arguments, "--steps", "4", "--every", "2", *more]))
+
+
+class StoppedError(Exception):
+    """Stands for a kill in mid-run."""
+
+
+def test_stopped_run_goes_on_and_ends_with_the_same_weights(
+    coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(coco, weights, tmp_path / "whole") == 0
+    original, left = detect.train, [1]
+
+    def stopping(*arguments: object) -> float:
+        if not left:
+            raise StoppedError
+        left.pop()
+        return original(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(detect, "train", stopping)
+        with pytest.raises(StoppedError):
+            train(coco, weights, tmp_path / "parts")
+    assert train(coco, weights, tmp_path / "parts") == 0
+    whole, parts = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 4
+    assert all(torch.equal(whole["average"][key], parts["average"][key]) for key in whole["net"])
+
+
+def test_checkpoint_of_another_config_is_refused(coco: Path, weights: Path, tmp_path: Path) -> None:
+    assert train(coco, weights, tmp_path / "run") == 0
+    with pytest.raises(InputError, match="another config"):
+        train(coco, weights, tmp_path / "run", "--seed", "9")
+
+
+def test_sizes_that_the_network_cannot_take_are_refused() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="multiples of 32"):
+        detect._sizes("256,300")

@@ -1,0 +1,299 @@
+"""Train the detector from labels, in float: `edge-tools train detect`.
+
+Starts from published weights and learns every labelled picture (mosaic, scale, light, what cameras
+do; `labels` says how unknown classes are treated) and, beside it, to agree with the published
+network, so that what the labels do not show is not forgotten. Input sizes change from step to step,
+so one set of weights serves every rung. What is kept is the moving average of the weights with the
+best AP50 on validation pictures: `best.pt`, which every command takes in place of yolox_nano.onnx.
+Next step: `edge-tools train detect-int8 --weights OUT/best.pt`.
+
+Started again with the same options, it goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from edge.errors import InputError
+from tools import dataset
+from tools.architectures import yolox
+from tools.dataset import Dataset
+from tools.evaluate import MIN_SCORE, collect, score
+from tools.train import assign, detect_augment, distil, labels
+from tools.train.assign import Truth
+from tools.train.detect_augment import Sample
+from tools.train.labels import Taught
+
+EXAMPLES = """\
+example (started again, it goes on where it stopped):
+  edge-tools train detect --weights ../shared/weights/yolox_nano.onnx \\
+    --train ../shared/data/detection/train.json --val ../shared/data/detection/val.json \\
+    --images ../shared/data/detection --out runs/detect
+"""
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
+SAVE_EVERY = 50  # steps
+TEACHER_SIZE = 416
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelTraining:
+    """One run.
+
+    sizes: input sides in pixels, one drawn for each step. batch: pictures a step.
+    learning_rate: relative to each tensor's root mean square. ema: share of the moving average
+    that a step keeps. label_weight, teacher_weight: of the two losses; 0 leaves one out.
+    mosaic: share of pictures that are mosaics; none in the last `plain` share of the steps.
+    """
+
+    steps: int = 2400
+    batch: int = 16
+    sizes: tuple[int, ...] = (256, 288, 320, 352, 384, 416)
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    ema: float = 0.998
+    label_weight: float = 1.0
+    teacher_weight: float = 0.5
+    mosaic: float = 0.5
+    plain: float = 0.2
+    seed: int = 1
+
+
+@dataclass
+class State:
+    """What a checkpoint holds. bad: measurements since the best one."""
+
+    net: yolox.YoloxNano
+    average: yolox.YoloxNano
+    optimizer: torch.optim.Adam
+    step: int = 0
+    best: float = 0.0
+    bad: int = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx or a best.pt")
+    parser.add_argument("--train", type=Path, required=True, help="COCO JSON")
+    parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--out", type=Path, default=Path("runs/detect"), help="run's folder")
+    parser.add_argument("--steps", type=int, default=LabelTraining.steps)
+    parser.add_argument("--sizes", type=_sizes, default=LabelTraining.sizes, help="256,320,…")
+    parser.add_argument("--learning-rate", type=float, default=LabelTraining.learning_rate)
+    parser.add_argument("--label-weight", type=float, default=LabelTraining.label_weight)
+    parser.add_argument("--teacher-weight", type=float, default=LabelTraining.teacher_weight)
+    parser.add_argument("--seed", type=int, default=LabelTraining.seed)
+    parser.add_argument("--every", type=int, default=300, help="steps between measurements")
+    parser.add_argument("--size", type=int, default=320, help="input side of the measurements")
+    parser.add_argument("--patience", type=int, default=4, help="measurements without a gain")
+    parser.add_argument("--device", default="cpu", help="of PyTorch: cpu, cuda, …")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train to the last step or until nothing improves; write `best.pt` and `metrics.jsonl`."""
+    torch.set_num_threads(args.threads)
+    config = LabelTraining(
+        steps=args.steps,
+        sizes=args.sizes,
+        learning_rate=args.learning_rate,
+        label_weight=args.label_weight,
+        teacher_weight=args.teacher_weight,
+        seed=args.seed,
+    )
+    validation = dataset.read(args.val, args.images)
+    args.out.mkdir(parents=True, exist_ok=True)
+    training = dataset.read(args.train, args.images)
+    suspected = labels.suspect(args.weights, training, TEACHER_SIZE, args.out / "suspected.json")
+    taught = labels.teach(training, suspected)
+    state = start(config, args.weights, args.out / CHECKPOINT, args.device)
+    teacher = _prepared(yolox.load(args.weights), args.device)
+    while state.step < config.steps and state.bad < args.patience:
+        steps = min(args.every - state.step % args.every, config.steps - state.step)
+        mean_loss = train(config, state, teacher, taught, steps, args.out / CHECKPOINT)
+        measure(state, validation, args.size, args.out, mean_loss)
+        save(config, state, args.out / CHECKPOINT)
+    print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
+    return 0
+
+
+def start(config: LabelTraining, weights: Path, checkpoint: Path, device: str) -> State:
+    """Return a run's state: from its checkpoint, or before its first step.
+
+    Raises InputError when the checkpoint was made with another config.
+    """
+    net, average = (_prepared(yolox.load(weights), device) for _ in range(2))
+    state = State(net, average, _optimizer(net, config))
+    if not checkpoint.exists():
+        return state
+    stored = torch.load(checkpoint, weights_only=True, map_location=device)
+    if stored["config"] != _plain(config):
+        raise InputError(f"{checkpoint} was made with another config; name another --out")
+    net.load_state_dict(stored["net"])
+    average.load_state_dict(stored["average"])
+    state.optimizer.load_state_dict(stored["optimizer"])
+    state.step, state.best, state.bad = stored["step"], stored["best"], stored["bad"]
+    return state
+
+
+def save(config: LabelTraining, state: State, path: Path) -> None:
+    """Write a checkpoint; a kill in between leaves the one before."""
+    content = {
+        "config": _plain(config),
+        "net": state.net.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "step": state.step,
+        "best": state.best,
+        "bad": state.bad,
+    }
+    partial = path.with_suffix(".part")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def train(
+    config: LabelTraining,
+    state: State,
+    teacher: nn.Module,
+    taught: Sequence[Taught],
+    steps: int,
+    path: Path,
+) -> float:
+    """Run `steps` steps, saving to `path` now and then; return the mean loss."""
+    rates = [group["lr"] for group in _optimizer(state.net, config).param_groups]
+    device = next(state.net.parameters()).device
+    total = 0.0
+    for _ in track(range(steps), f"from step {state.step}"):
+        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * _schedule(config, state.step)
+        images, truths = _batch(config, taught, state.step, device)
+        value = _loss(config, state.net, teacher, images, truths)
+        state.optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(state.net.parameters(), 20.0)
+        state.optimizer.step()
+        state.step += 1
+        _follow(state, min(config.ema, (1 + state.step) / (10 + state.step)))
+        total += float(value.detach())
+        if state.step % SAVE_EVERY == 0:
+            save(config, state, path)
+    return total / steps
+
+
+def measure(state: State, data: Dataset, size: int, out: Path, mean_loss: float) -> None:
+    """Measure the average in float; keep it as `best.pt` when it is the best."""
+    from tools.float_detector import FloatDetector
+
+    latest = out / "latest.pt"
+    yolox.save(state.average, latest)
+    measured = score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
+    with (out / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"step": state.step, "loss": mean_loss} | asdict(measured)) + "\n")
+    logger.info("train.measured step=%d loss=%.4f ap50=%.4f", state.step, mean_loss, measured.ap50)
+    state.bad += 1
+    if measured.ap50 > state.best:
+        state.best, state.bad = measured.ap50, 0
+        latest.replace(out / BEST)
+
+
+def _loss(
+    config: LabelTraining,
+    net: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    truths: list[Truth],
+) -> Tensor:
+    outputs = net(images)
+    total = torch.zeros((), device=images.device)
+    if config.label_weight:
+        total = total + config.label_weight * assign.loss(outputs, truths, yolox.STRIDES)
+    if config.teacher_weight:
+        with torch.no_grad():
+            wanted = teacher(images)
+        total = total + config.teacher_weight * distil.loss(outputs, wanted, yolox.STRIDES)
+    return total
+
+
+def _batch(
+    config: LabelTraining, taught: Sequence[Taught], step: int, device: torch.device
+) -> tuple[Tensor, list[Truth]]:
+    """Return a step's pictures; they depend on the seed and the step's number alone."""
+    chance = random.Random(config.seed * 1_000_003 + step)
+    size = chance.choice(config.sizes)
+    ends = step >= config.steps * (1 - config.plain)
+    samples = [
+        detect_augment.mosaic(chance.sample(taught, 4), size, chance)
+        if not ends and chance.random() < config.mosaic
+        else detect_augment.single(chance.choice(taught), size, chance)
+        for _ in range(config.batch)
+    ]
+    stacked = np.stack([sample.image for sample in samples]).transpose(0, 3, 1, 2)
+    images = torch.from_numpy(np.ascontiguousarray(stacked)).to(device).float()
+    return images.contiguous(memory_format=torch.channels_last), [
+        _truth(sample, device) for sample in samples
+    ]
+
+
+def _truth(sample: Sample, device: torch.device) -> Truth:
+    return Truth(
+        torch.from_numpy(sample.boxes).to(device),
+        torch.from_numpy(sample.labels).to(device),
+        torch.from_numpy(sample.ignored).to(device),
+    )
+
+
+def _schedule(config: LabelTraining, step: int) -> float:
+    """Return the rate's factor: linear rise, then a cosine down to a twentieth."""
+    rise = min((step + 1) / config.warmup_steps, 1.0)
+    return rise * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)))
+
+
+def _follow(state: State, keep: float) -> None:
+    with torch.no_grad():
+        for average, current in zip(
+            state.average.parameters(), state.net.parameters(), strict=True
+        ):
+            average.lerp_(current, 1 - keep)
+
+
+def _optimizer(net: nn.Module, config: LabelTraining) -> torch.optim.Adam:
+    """Return Adam with a rate for each tensor, a share of its root mean square."""
+    groups = [
+        {
+            "params": [tensor],
+            "lr": config.learning_rate * float(tensor.detach().square().mean().sqrt()) + 1e-7,
+        }
+        for tensor in net.parameters()
+    ]
+    return torch.optim.Adam(groups)
+
+
+def _prepared(net: yolox.YoloxNano, device: str) -> yolox.YoloxNano:
+    return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _plain(config: LabelTraining) -> dict[str, Any]:
+    return asdict(config) | {"sizes": list(config.sizes)}
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(","))
+    if not sizes or any(size <= 0 or size % 32 for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r}: multiples of 32, separated by commas")
+    return sizes

@@ -1,0 +1,181 @@
+"""Training pictures of a detector: mosaic, scale, mirror, light, and what cameras do to an image.
+
+Everything depends on the random source alone, so a step's pictures can be made again.
+Source: mosaic from YOLOv4 (Bochkovskiy et al. 2020) as YOLOX uses it; ranges are milder than for
+training from nothing, since the network starts with good weights.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.values import Image
+from tools.dataset import load
+from tools.train.labels import Boxes, Taught
+
+PAD = 114  # the letterbox's gray
+_MIN_VISIBLE = 0.3  # of a box's area; less is ignored instead of taught
+_MIN_SIDE_PX = 2.0
+_EFFECT_CHANCE = 0.1  # of each camera effect
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A network input with its objects.
+
+    image: uint8 (size, size, 3) BGR. boxes, ignored: float32 (n, 4) corners in its pixels.
+    labels: int64 (n,).
+    """
+
+    image: Image
+    boxes: Boxes
+    labels: NDArray[np.int64]
+    ignored: Boxes
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where a picture goes: a window of the canvas, and the point its corner lies on.
+
+    window: left, top, right, bottom. ends: whether the picture ends at the anchor (else it begins
+    there), on x and y. scale: of what would fill the canvas.
+    """
+
+    window: tuple[int, int, int, int]
+    anchor: tuple[int, int]
+    ends: tuple[bool, bool]
+    scale: float
+
+
+def mosaic(taught: Sequence[Taught], size: int, chance: random.Random) -> Sample:
+    """Return four pictures around a random point of a `size` x `size` canvas."""
+    x, y = (int(size * chance.uniform(0.3, 0.7)) for _ in range(2))
+    windows = ((0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size))
+    slots = [
+        _Slot(window, (x, y), (window[0] == 0, window[1] == 0), chance.uniform(0.5, 1.1))
+        for window in windows
+    ]
+    return _compose(list(zip(taught, slots, strict=True)), size, chance)
+
+
+def single(taught: Taught, size: int, chance: random.Random) -> Sample:
+    """Return one picture, moved and scaled by 0.7 to 1.4 times what would fill the input."""
+    x, y = (int(size * chance.uniform(-0.15, 0.15)) for _ in range(2))
+    slot = _Slot((0, 0, size, size), (x, y), (False, False), chance.uniform(0.7, 1.4))
+    return _compose([(taught, slot)], size, chance)
+
+
+Part = tuple[Boxes, NDArray[np.int64], Boxes]
+
+
+def _compose(placed: Sequence[tuple[Taught, _Slot]], size: int, chance: random.Random) -> Sample:
+    canvas = np.full((size, size, 3), PAD, np.uint8)
+    parts = [_place(canvas, taught, slot, mirror=chance.random() < 0.5) for taught, slot in placed]
+    boxes, labels, ignored = (np.concatenate(items) for items in zip(*parts, strict=True))
+    return Sample(_as_cameras_do(_recolored(canvas, chance), chance), boxes, labels, ignored)
+
+
+def _place(canvas: Image, taught: Taught, slot: _Slot, *, mirror: bool) -> Part:
+    """Draw a picture into its window; return its boxes, labels and ignored boxes there."""
+    bgr = load(taught.picture)
+    boxes, ignored = taught.boxes, taught.ignored
+    height, width = bgr.shape[:2]
+    if mirror:
+        bgr = np.ascontiguousarray(bgr[:, ::-1])
+        boxes, ignored = _mirrored(boxes, width), _mirrored(ignored, width)
+    scale = max(canvas.shape[:2]) / max(height, width) * slot.scale
+    x = slot.anchor[0] - (width * scale if slot.ends[0] else 0)
+    y = slot.anchor[1] - (height * scale if slot.ends[1] else 0)
+    left, top, right, bottom = slot.window
+    matrix = np.array([[scale, 0, x - left], [0, scale, y - top]], np.float32)
+    canvas[top:bottom, left:right] = cv2.warpAffine(
+        bgr, matrix, (right - left, bottom - top), borderValue=(PAD, PAD, PAD)
+    )
+    offset = np.array([x, y, x, y], np.float32)
+    clipped, shown = _clipped(boxes * scale + offset, slot.window)
+    regions, _ = _clipped(ignored * scale + offset, slot.window)
+    return clipped[shown], taught.labels[shown], np.concatenate([regions, clipped[~shown]])
+
+
+def _mirrored(boxes: Boxes, width: int) -> Boxes:
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
+
+
+def _clipped(boxes: Boxes, window: tuple[int, int, int, int]) -> tuple[Boxes, NDArray[np.bool_]]:
+    """Return the boxes within the window, and which still show enough to be taught."""
+    left, top, right, bottom = window
+    clipped = np.clip(boxes, [left, top, left, top], [right, bottom, right, bottom])
+    clipped = clipped.astype(np.float32)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    share = sides.prod(1) / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-6)
+    return clipped, (sides.min(1, initial=np.inf) >= _MIN_SIDE_PX) & (share >= _MIN_VISIBLE)
+
+
+def _recolored(bgr: Image, chance: random.Random) -> Image:
+    """Change hue by up to 5 degrees, saturation and value by up to 40 %."""
+    hue, saturation, value = (chance.uniform(-1, 1) for _ in range(3))
+    steps = np.arange(256, dtype=np.float32)
+    tables = (
+        ((steps + hue * 2.5) % 180).astype(np.uint8),
+        np.clip(steps * (1 + 0.4 * saturation), 0, 255).astype(np.uint8),
+        np.clip(steps * (1 + 0.4 * value), 0, 255).astype(np.uint8),
+    )
+    planes = cv2.split(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV))
+    changed = [cv2.LUT(plane, table) for plane, table in zip(planes, tables, strict=True)]
+    return np.asarray(cv2.cvtColor(cv2.merge(changed), cv2.COLOR_HSV2BGR), np.uint8)
+
+
+def _as_cameras_do(bgr: Image, chance: random.Random) -> Image:
+    for effect in _EFFECTS:
+        if chance.random() < _EFFECT_CHANCE:
+            bgr = effect(bgr, chance)
+    return bgr
+
+
+def _dark(bgr: Image, chance: random.Random) -> Image:
+    curve = 255 * (np.arange(256) / 255) ** chance.uniform(1.3, 2.5) * chance.uniform(0.5, 1)
+    return np.asarray(cv2.LUT(bgr, curve.astype(np.uint8)), np.uint8)
+
+
+def _noisy(bgr: Image, chance: random.Random) -> Image:
+    source = np.random.default_rng(chance.getrandbits(32))
+    noise = source.normal(0, chance.uniform(3, 14), bgr.shape).astype(np.float32)
+    return np.asarray(np.clip(bgr + noise, 0, 255), np.uint8)
+
+
+def _blurred(bgr: Image, chance: random.Random) -> Image:
+    if chance.random() < 0.5:
+        return np.asarray(cv2.GaussianBlur(bgr, (0, 0), chance.uniform(0.5, 1.5)), np.uint8)
+    length = chance.choice((3, 5))  # a moving camera or object
+    kernel = np.zeros((length, length), np.float32)
+    kernel[length // 2] = 1 / length
+    return np.asarray(
+        cv2.filter2D(bgr, -1, kernel if chance.random() < 0.7 else kernel.T), np.uint8
+    )
+
+
+def _compressed(bgr: Image, chance: random.Random) -> Image:
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, chance.randint(20, 70)])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+
+def _coarse(bgr: Image, chance: random.Random) -> Image:
+    height, width = bgr.shape[:2]
+    share = chance.uniform(0.5, 0.8)
+    small = cv2.resize(bgr, (int(width * share), int(height * share)))
+    return np.asarray(cv2.resize(small, (width, height)), np.uint8)
+
+
+_EFFECTS: tuple[Callable[[Image, random.Random], Image], ...] = (
+    _dark,
+    _coarse,
+    _blurred,
+    _noisy,
+    _compressed,
+)
