@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,40 @@ class Interpreter:
         return copy
 
 
+def read_tensors(
+    content: bytes, path: Path
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the inputs and outputs that the runtime gives a file's content: for its manifest.
+
+    path: names the file in errors. Raises ModelError when the runtime refuses it, or a tensor is
+    of another type than a manifest knows.
+    """
+    _, module = installed_runtime()
+    engine = _allocate(module, content, path, threads=1, xnnpack=False)
+    inputs, outputs = (
+        tuple(_described(detail, path) for detail in details)
+        for details in (engine.get_input_details(), engine.get_output_details())
+    )
+    return inputs, outputs
+
+
+def _described(detail: dict[str, Any], path: Path) -> TensorSpec:
+    dtype = np.dtype(detail["dtype"]).name
+    if dtype not in get_args(manifest.Dtype):
+        raise ModelError(f"model file {path}: tensor {detail['name']!r} is {dtype}; quantize it")
+    scale, zero_point = detail["quantization"]
+    is_float = dtype == "float32"
+    if not is_float and scale <= 0:
+        raise ModelError(f"model file {path}: tensor {detail['name']!r} has no scale; quantize it")
+    return TensorSpec(
+        name=detail["name"],
+        shape=tuple(int(size) for size in detail["shape"]),
+        dtype=cast("manifest.Dtype", dtype),
+        scale=1.0 if is_float else float(scale),
+        zero_point=0 if is_float else int(zero_point),
+    )
+
+
 def _read_checked(path: Path, model: Manifest) -> bytes:
     try:
         content = path.read_bytes()
@@ -194,10 +228,11 @@ def _check_tensors(engine: Any, model: Manifest) -> None:
 
 
 def _check_decoder(model: Manifest) -> None:
-    if len(model.input.shape) != 4 or model.input.shape[0] != 1 or model.input.shape[3] != 3:
+    planes = 3 + len(model.input.classes)
+    if len(model.input.shape) != 4 or model.input.shape[::3] != (1, planes):
         raise ModelError(
             f"model {model.name}: its input is {model.input.shape}, not one color picture "
-            "(1, height, width, 3); export it with this shape"
+            f"(1, height, width, {planes}); export it with this shape"
         )
     fault = decoder_rules.contradiction(model)
     if fault:

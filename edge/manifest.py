@@ -50,18 +50,21 @@ class TensorSpec(Struct, frozen=True, kw_only=True):
 
 
 class Input(TensorSpec, frozen=True, kw_only=True):
-    """The image tensor, (1, height, width, 3).
+    """The image tensor, (1, height, width, 3 + number of classes).
 
     color_order: order of the last axis.
     resize: `letterbox` keeps the aspect ratio and pads right and bottom with `pad_value`
         (0..255); `stretch` ignores it.
     range: the real values the network was trained on: `0..255`, `0..1` or `-1..1`.
+    classes: object classes with a plane each after the colors: 127 everywhere in the plane of the
+        object's class, the zero point in the others, and in all when it has none of these classes.
     """
 
     color_order: Literal["rgb", "bgr"]
     resize: Literal["letterbox", "stretch"]
     pad_value: Annotated[int, Meta(ge=0, le=255)] = 114
     range: Literal["0..255", "0..1", "-1..1"] = "0..255"
+    classes: tuple[Label, ...] = ()
 
 
 class Decoder(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edge import certificate, manifest
+from edge import certificate, interpreter, manifest
 from edge.color import TERMS
 from edge.manifest import Decoder, Input, Manifest, TensorSpec
 
@@ -52,6 +52,37 @@ def detect_folder(parent: Path, name: str = DETECT, **changes: Any) -> Path:
             ),
             "decoder": Decoder(name="yolox", strides=(16,)),
             "labels": ("person", "car"),
+            **changes,
+        },
+    )
+
+
+FOREIGN = ("yolov5", "yolov8", "yolov8_float", "ssd")
+SSD_ROLES = {"boxes": "", "classes": ":1", "scores": ":2", "count": ":3"}
+
+
+def foreign_folder(parent: Path, kind: str, **changes: Any) -> Path:
+    """Write one of `FOREIGN`: what `detect_folder` finds, in other people's outputs."""
+    path = DATA / f"{kind}.tflite"
+    (image,), outputs = interpreter.read_tensors(path.read_bytes(), path)
+    roles = {role: f"detections{end}" for role, end in SSD_ROLES.items()}
+    decoders = {
+        "yolov5": Decoder(name="yolov5"),
+        "yolov8": Decoder(name="yolov8", channels_first=True),
+        "yolov8_float": Decoder(name="yolov8", channels_first=True),
+        "ssd": Decoder(name="ssd_postprocess", roles=roles, nms_iou=1.0),
+    }
+    facts = msgspec.structs.asdict(image)
+    return write_folder(
+        parent / f"tiny-{kind}",
+        path.name,
+        **{
+            "task": "detect",
+            "input": Input(**facts, color_order="rgb", resize="letterbox"),
+            "outputs": outputs,
+            "decoder": decoders[kind],
+            "labels": ("person", "car"),
+            "allow_float": any(spec.is_float for spec in outputs),
             **changes,
         },
     )

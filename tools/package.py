@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edge import certificate, manifest
+from edge import certificate, interpreter, manifest
 from edge.manifest import (
     Accuracy,
     Decoder,
@@ -23,7 +23,6 @@ from edge.manifest import (
     Input,
     Manifest,
     Task,
-    TensorSpec,
 )
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.tflite"
 CARD_FILE = "CARD.md"
 GOLDEN_SCORE = 0.5  # objects of the golden picture that must be found again
-_TABLE_BEGIN = "<!-- measured: begin -->"
-_TABLE_END = "<!-- measured: end -->"
+TABLE_BEGIN = "<!-- measured: begin -->"
+TABLE_END = "<!-- measured: end -->"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Facts:
     """What a model's file does not say.
 
     image: keyword arguments of `manifest.Input` beside the tensor's own. training: free text by
-    topic (data, method, source of the weights, commit).
+    topic (data, method, source of the weights, commit). is_foreign: somebody else's model, which
+    may be in float; ours may not.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Facts:
     licence: str
     accuracy: tuple[Accuracy, ...] = field(default=())
     golden: Golden | None = None
+    is_foreign: bool = False
 
 
 def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
@@ -67,7 +68,8 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
     if model.resolve() != target.resolve():
         shutil.copyfile(model, target)
     content = target.read_bytes()
-    inputs, outputs = _tensors(content)
+    proof = certificate.certify(target)
+    inputs, outputs = interpreter.read_tensors(content, target)
     written = Manifest(
         format=1,
         name=facts.name,
@@ -76,38 +78,19 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
         file=MODEL_FILE,
         sha256=hashlib.sha256(content).hexdigest(),
         parameters=facts.parameters,
-        input=Input(**inputs[0], **facts.image),
-        outputs=tuple(TensorSpec(**item) for item in outputs),
+        input=Input(**msgspec.structs.asdict(inputs[0]), **facts.image),
+        outputs=outputs,
         decoder=facts.decoder,
         labels=facts.labels,
-        certificate=certificate.certify(target),
+        certificate=proof,
         accuracy=facts.accuracy,
         training=facts.training,
         licence=facts.licence,
         golden=facts.golden,
+        allow_float=facts.is_foreign and not proof.integer_only,
     )
     manifest.write(folder, written)
     return written
-
-
-def _tensors(content: bytes) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return keyword arguments of `TensorSpec` for the inputs and the outputs."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = schema.ModelT.InitFromPackedBuf(content).subgraphs[0]
-    names = {schema.TensorType.INT8: "int8", schema.TensorType.UINT8: "uint8"}
-
-    def spec(index: int) -> dict[str, Any]:
-        tensor = graph.tensors[index]
-        return {
-            "name": tensor.name.decode(),
-            "shape": tuple(int(size) for size in tensor.shape),
-            "dtype": names[tensor.type],
-            "scale": float(tensor.quantization.scale[0]),
-            "zero_point": int(tensor.quantization.zeroPoint[0]),
-        }
-
-    return [spec(index) for index in graph.inputs], [spec(index) for index in graph.outputs]
 
 
 def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> Manifest:
@@ -161,8 +144,8 @@ def _replace(folder: Path, **changes: Any) -> Manifest:
 def _write_table(card: Path, measured: Measured, command: str) -> None:
     """Replace the part of the card between the two marks; a card without them stays as it is."""
     text = card.read_text() if card.exists() else ""
-    before, begin, rest = text.partition(_TABLE_BEGIN)
-    _old, end, after = rest.partition(_TABLE_END)
+    before, begin, rest = text.partition(TABLE_BEGIN)
+    _old, end, after = rest.partition(TABLE_END)
     if not begin or not end:
         return
     rows = [

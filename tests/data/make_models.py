@@ -5,6 +5,8 @@ written down here, none is learned:
 - detect: the mean color of each 16x16 cell of a 64x64 picture; red cells are `person`, blue `car`.
 - color: the mean color of an 8x8 picture against one prototype per color term; the logit is
   minus the squared distance without the part that is the same for all terms.
+- yolov5, yolov8, ssd: the same cells as `detect` in the outputs of other people's detectors;
+  yolov8_float and ssd end in float.
 - float, float_inside, custom: what the interpreter must refuse.
 """
 
@@ -15,6 +17,7 @@ from pathlib import Path
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import flexbuffers
 
 FOLDER = Path(__file__).parent
 
@@ -26,6 +29,7 @@ PROTOTYPES = (
 CONTRAST = 4.0
 PIXELS = (1.0, -128)  # scale and zero point that take pixel levels 0..255 as they are
 UNIT_PIXELS = (1 / 128, 0)  # -1..1
+SHARES = (1 / 255, -128)  # scores and shares of the picture, 0..1: what is beyond saturates
 
 
 class Constant:
@@ -64,32 +68,34 @@ class Model:
         self._tensors.append(schema.TensorT(list(shape), code, 0, name, quantization))
         return len(self._tensors) - 1
 
-    def constant(self, name: str, values: np.ndarray, scale: float) -> int:
-        """Add a weight or bias."""
-        kind = "INT8" if values.dtype == np.int8 else "INT32"
-        index = self.tensor(name, values.shape, kind, (scale, 0))
+    def constant(self, name: str, values: np.ndarray, scale: float | None, zero: int = 0) -> int:
+        """Add a weight, bias, shape, or what is added; `scale` is None of what is no quantity."""
+        kind = values.dtype.name.upper()
+        index = self.tensor(name, values.shape, kind, None if scale is None else (scale, zero))
         self._buffers.append(Constant(values.tobytes()))
         self._tensors[index].buffer = len(self._buffers) - 1
         return index
 
-    def operator(self, name: str, inputs: list[int], output: int, options=None, custom=None):
-        """Add an operator; `custom` names one that no runtime knows."""
+    def operator(self, name: str, inputs: list[int], *outputs: int, options=None, custom=None):
+        """Add an operator; `custom` is the name of one that is none of the builtins."""
         code = getattr(schema.BuiltinOperator, name)
-        version = {"CONV_2D": 3, "AVERAGE_POOL_2D": 2, "QUANTIZE": 1, "DEQUANTIZE": 2}.get(name, 1)
+        version = {"CONV_2D": 3, "AVERAGE_POOL_2D": 2, "DEQUANTIZE": 2, "ADD": 2}.get(name, 1)
+        version = 2 if name == "TRANSPOSE" else version
         self._codes.append(schema.OperatorCodeT(min(code, 127), custom, version, code))
-        made = schema.OperatorT(len(self._codes) - 1, inputs, [output])
+        made = schema.OperatorT(len(self._codes) - 1, inputs, list(outputs))
         if options is not None:
             made.builtinOptions = options
             kind = type(options).__name__.removesuffix("T")
             made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
         self._operators.append(made)
+        return made
 
     def mean(self, image: int, cell: int, real: tuple[float, int]) -> int:
         """Add the mean of each cell of a square picture."""
         side = self._tensors[image].shape[1] // cell
         output = self.tensor("mean", (1, side, side, 3), "INT8", real)
         options = schema.Pool2DOptionsT(schema.Padding.VALID, cell, cell, cell, cell)
-        self.operator("AVERAGE_POOL_2D", [image], output, options)
+        self.operator("AVERAGE_POOL_2D", [image], output, options=options)
         return output
 
     def linear(self, name: str, source: int, weight: np.ndarray, bias: np.ndarray, real) -> int:
@@ -106,7 +112,20 @@ class Model:
         side = self._tensors[source].shape[1]
         output = self.tensor(name, (1, side, side, len(bias)), "INT8", real)
         options = schema.Conv2DOptionsT(schema.Padding.VALID, 1, 1)
-        self.operator("CONV_2D", operands, output, options)
+        self.operator("CONV_2D", operands, output, options=options)
+        return output
+
+    def reshape(self, name: str, source: int, shape: tuple[int, ...], real) -> int:
+        """Add a reshape."""
+        output = self.tensor(name, shape, "INT8", real)
+        wanted = self.constant(f"{name}_shape", np.array(shape, np.int32), None)
+        self.operator("RESHAPE", [source, wanted], output, options=schema.ReshapeOptionsT(shape))
+        return output
+
+    def dequantized(self, name: str, source: int) -> int:
+        """Add a tensor's values as floats."""
+        output = self.tensor(name, tuple(self._tensors[source].shape), "FLOAT32")
+        self.operator("DEQUANTIZE", [source], output, options=schema.DequantizeOptionsT())
         return output
 
     def bytes(self, inputs: list[int], outputs: list[int]) -> bytes:
@@ -168,9 +187,9 @@ def float_inside() -> bytes:
     image = model.tensor("image", (1, 8, 8, 3), "INT8", UNIT_PIXELS)
     real = [model.tensor(name, (1, 8, 8, 3), "FLOAT32") for name in ("real", "positive")]
     terms = model.tensor("terms", (1, 8, 8, 3), "INT8", UNIT_PIXELS)
-    model.operator("DEQUANTIZE", [image], real[0], schema.DequantizeOptionsT())
+    model.operator("DEQUANTIZE", [image], real[0], options=schema.DequantizeOptionsT())
     model.operator("RELU", real[:1], real[1])
-    model.operator("QUANTIZE", real[1:], terms, schema.QuantizeOptionsT())
+    model.operator("QUANTIZE", real[1:], terms, options=schema.QuantizeOptionsT())
     return model.bytes([image], [terms])
 
 
@@ -182,7 +201,85 @@ def custom() -> bytes:
     return model.bytes(tensors[:1], tensors[1:])
 
 
+# Rows of weights on red, green, blue levels: what they give saturates at 0 and 1.
+OBJECT, RED, BLUE = (0.004, -0.004, 0.004), (0.004, 0, -0.004), (-0.004, 0, 0.004)
+
+
+def cells(model: Model, image: int, rows: list[tuple[float, ...]]) -> int:
+    """Per cell of 4x4: center x, y, width, height as shares, then `rows`; (1, 16, 4 + rows)."""
+    weight = np.array([(0, 0, 0)] * 4 + rows, float)
+    bias = np.array([0, 0, 0.25, 0.25] + [0] * len(rows))
+    mean = model.mean(image, 16, PIXELS)
+    scores = model.linear("scores", mean, weight, bias, SHARES)
+    middles = (np.arange(4) + 0.5) / 4
+    centers = np.zeros((1, 4, 4, len(weight)))
+    centers[..., 0], centers[..., 1] = middles[None, :], middles[:, None]
+    levels = np.round(centers / SHARES[0] + SHARES[1]).astype(np.int8)
+    both = model.tensor("both", levels.shape, "INT8", SHARES)
+    operands = [scores, model.constant("centers", levels, *SHARES)]
+    model.operator("ADD", operands, both, options=schema.AddOptionsT())
+    return model.reshape("candidates", both, (1, 16, len(weight)), SHARES)
+
+
+def yolov5() -> bytes:
+    """Red, green, blue in; (1, 16, 5 + 2) out."""
+    model = Model()
+    image = model.tensor("image", (1, 64, 64, 3), "INT8", PIXELS)
+    return model.bytes([image], [cells(model, image, [OBJECT, RED, BLUE])])
+
+
+def yolov8(*, is_float: bool = False) -> bytes:
+    """Red, green, blue in; (1, 4 + 2, 16) out, on request as floats."""
+    model = Model()
+    image = model.tensor("image", (1, 64, 64, 3), "INT8", PIXELS)
+    rows = cells(model, image, [RED, BLUE])
+    columns = model.tensor("columns", (1, 6, 16), "INT8", SHARES)
+    order = model.constant("order", np.array([0, 2, 1], np.int32), None)
+    model.operator("TRANSPOSE", [rows, order], columns, options=schema.TransposeOptionsT())
+    return model.bytes([image], [model.dequantized("real", columns) if is_float else columns])
+
+
+def ssd() -> bytes:
+    """Red, green, blue in; the four outputs of TFLite's post-processing operator, in float."""
+    model = Model()
+    image = model.tensor("image", (1, 64, 64, 3), "INT8", PIXELS)
+    mean = model.mean(image, 16, PIXELS)
+    nothing = model.linear("offsets", mean, np.zeros((4, 3)), np.zeros(4), SHARES)
+    scores = model.linear("scores", mean, np.array([(0, 0, 0), RED, BLUE]), np.zeros(3), SHARES)
+    middles = (np.arange(4) + 0.5) / 4
+    anchors = np.array([(y, x, 0.25, 0.25) for y in middles for x in middles], np.float32)
+    operands = [
+        model.dequantized("offsets_real", model.reshape("offsets16", nothing, (1, 16, 4), SHARES)),
+        model.dequantized("scores_real", model.reshape("scores16", scores, (1, 16, 3), SHARES)),
+        model.constant("anchors", anchors, None),
+    ]
+    shapes = {"": (1, 6, 4), ":1": (1, 6), ":2": (1, 6), ":3": (1,)}
+    outputs = [model.tensor(f"detections{end}", shape, "FLOAT32") for end, shape in shapes.items()]
+    made = model.operator("CUSTOM", operands, *outputs, custom="TFLite_Detection_PostProcess")
+    made.customOptions = np.frombuffer(_postprocess_options(), np.uint8)
+    # Not in the operator's order: only who asks it knows which is which.
+    return model.bytes([image], [outputs[place] for place in (3, 1, 0, 2)])
+
+
+def _postprocess_options() -> bytes:
+    options = flexbuffers.Builder()
+    with options.Map():
+        for name, value in (
+            ("max_detections", 6), ("max_classes_per_detection", 1), ("num_classes", 2),
+        ):  # fmt: skip
+            options.Int(name, value)
+        for name in ("y_scale", "x_scale", "h_scale", "w_scale"):
+            options.Float(name, 1.0)
+        options.Float("nms_score_threshold", 0.01)
+        options.Float("nms_iou_threshold", 0.6)
+    return bytes(options.Finish())
+
+
 FILES = {
+    "yolov5.tflite": yolov5,
+    "yolov8.tflite": yolov8,
+    "yolov8_float.tflite": lambda: yolov8(is_float=True),
+    "ssd.tflite": ssd,
     "detect.tflite": detect,
     "color.tflite": color,
     "float.tflite": all_float,
