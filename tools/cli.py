@@ -19,6 +19,7 @@ from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError
 # Subcommand words, the module that serves them, and one line of help.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("benchmark",): ("tools.benchmark", "Time models and the whole frame path on this machine."),
+    ("profile",): ("tools.profile_parts", "Show where a model's time goes, part by part."),
     ("validate",): ("tools.validate", "Prove that a model is integer-only and gives what it must."),
     ("train", "detect"): ("tools.train.detect", "Train the detector from labels, in float."),
     ("train", "detect-int8"): ("tools.train.detect_int8", "Adapt the detector to int8 (QAT)."),

@@ -1,0 +1,50 @@
+"""The profile of a model's parts: nothing is left out, and what works more costs more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from edge.errors import InputError  # noqa: E402
+from tools import profile_parts, quantize  # noqa: E402
+
+
+class Uneven(torch.nn.Module):  # type: ignore[misc]
+    """A small part and one with a hundred times its multiplications."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.ReLU())
+        self.large = torch.nn.Sequential(torch.nn.Conv2d(8, 64, 5, 1, 2), torch.nn.ReLU())
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return self.large(self.small(value))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.tflite"
+    torch.manual_seed(1)
+    images = [np.full((64, 64, 3), level, np.uint8) for level in (0, 90, 255)]
+    quantize.export(Uneven().eval(), images, path, (3, 64, 64))
+    return path
+
+
+def test_parts_are_the_whole_model_and_the_larger_one_costs_more(model: Path) -> None:
+    small, large = profile_parts.measure(model, depth=1, turns=20)
+    assert small.multiplications == 64 * 64 * 8 * 3
+    assert large.multiplications == 64 * 64 * 64 * 8 * 25
+    assert large.ms > small.ms > 0
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.tflite"
+    path.write_text("these are notes, not a model")
+    with pytest.raises(InputError, match=r"notes\.tflite"):
+        profile_parts.measure(path, depth=1, turns=1)
+    with pytest.raises(InputError, match=r"none\.tflite"):
+        profile_parts.measure(tmp_path / "none.tflite", depth=1, turns=1)

@@ -1,0 +1,175 @@
+"""Where a model's time goes, part by part: `edge-tools profile MODEL`.
+
+Method: the file is cut after each part (operators whose tensors share a name prefix), every cut is
+a model of its own that the runtime optimizes as it does the whole, and all are timed in turns; a
+part costs the difference between two cuts. So fused operators are charged to the part that ends
+with them, and the sum is the whole. Differences of noisy times are noisy, even as a low quantile of
+many turns: a part of a hundredth may come out as nothing, or less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import InputError
+from edge.quiet import without_greeting
+
+EXAMPLES = """\
+examples:
+  edge-tools profile models/yolox-nano-320
+  edge-tools profile models/yolox-nano-320 --depth 3 --json parts.json
+"""
+QUANTILE = 0.1
+WARM = 2  # invokes before each timed one: the cuts push each other out of the caches
+MODEL_FILE = "model.tflite"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive operators under one name.
+
+    ms: time that they add. multiplications: of their convolutions.
+    """
+
+    name: str
+    operators: int
+    multiplications: int
+    ms: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", type=Path, help="model folder or .tflite file")
+    parser.add_argument("--depth", type=int, default=3, help="words of a name that make a part")
+    parser.add_argument("--turns", type=int, default=60, help="timed invokes of each cut")
+    parser.add_argument("--json", type=Path, help="write the table to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print the table, most expensive first."""
+    path = args.model / MODEL_FILE if args.model.is_dir() else args.model
+    parts = measure(path, args.depth, args.turns)
+    total = sum(part.ms for part in parts)
+    print(f"{path}: {total:.2f} ms, 1 thread, load {os.getloadavg()[0]:.1f}\n")
+    print(f"{'part':<28}{'operators':>10}{'MMAC':>9}{'ms':>9}{'share':>8}")
+    for part in sorted(parts, key=lambda item: -item.ms):
+        millions = part.multiplications / 1e6
+        share = part.ms / total
+        print(f"{part.name:<28}{part.operators:>10}{millions:>9.1f}{part.ms:>9.3f}{share:>8.1%}")
+    if args.json:
+        args.json.write_text(json.dumps([asdict(part) for part in parts], indent=2) + "\n")
+    return 0
+
+
+def measure(path: Path, depth: int, turns: int) -> list[Part]:
+    """Return the parts of a .tflite file in order of use.
+
+    Raises InputError when the file is missing or no TFLite model.
+    """
+    content = _read(path)
+    groups = _groups(_model(content, path), depth)
+    ends = list(itertools.accumulate(len(group) for _, group in groups))
+    with tempfile.TemporaryDirectory() as folder:
+        cuts = [_cut(content, end, Path(folder) / f"{end}.tflite") for end in ends]
+        times_ms = _timed(cuts, turns)
+    before = [0.0, *times_ms[:-1]]
+    return [
+        Part(name, len(group), sum(group), round(after - earlier, 4))
+        for (name, group), earlier, after in zip(groups, before, times_ms, strict=True)
+    ]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"model {path}: {error.strerror}") from None
+
+
+def _model(content: bytes, path: Path | None = None) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    if content[4:8] != b"TFL3":
+        raise InputError(f"model {path}: not a TFLite file")
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def _groups(model: Any, depth: int) -> list[tuple[str, list[int]]]:
+    """Return consecutive operators by part: its name, and each operator's multiplications."""
+    graph = model.subgraphs[0]
+    found: list[tuple[str, list[int]]] = []
+    for operator in graph.operators:
+        name = graph.tensors[operator.outputs[0]].name.decode()
+        part = "_".join(name.split("_")[:depth])
+        if not found or (part != found[-1][0] and not _joins(name)):
+            found.append((part, []))
+        found[-1][1].append(_multiplications(model, operator))
+    return found
+
+
+def _joins(name: str) -> bool:
+    """Return whether an operator only joins its part's tensors: its name is no layer's."""
+    return name.split("_", maxsplit=1)[0] in {"cat", "add"}
+
+
+def _multiplications(model: Any, operator: Any) -> int:
+    """Return output elements x kernel elements for each; 0 for what is no convolution."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    code = model.operatorCodes[operator.opcodeIndex].builtinCode
+    if code not in {BuiltinOperator.CONV_2D, BuiltinOperator.DEPTHWISE_CONV_2D}:
+        return 0
+    tensors = model.subgraphs[0].tensors
+    _, height, width, depth = (int(side) for side in tensors[operator.inputs[1]].shape)
+    seen = depth if code == BuiltinOperator.CONV_2D else 1
+    return int(np.prod(tensors[operator.outputs[0]].shape)) * height * width * seen
+
+
+def _cut(content: bytes, end: int, path: Path) -> Path:
+    """Write the model's first `end` operators; what later ones read becomes its output."""
+    import flatbuffers
+
+    model = _model(content)
+    graph = model.subgraphs[0]
+    later = {int(item) for operator in graph.operators[end:] for item in operator.inputs}
+    later |= {int(item) for item in graph.outputs}
+    graph.operators = graph.operators[:end]
+    made = [int(item) for operator in graph.operators for item in operator.outputs]
+    graph.outputs = [item for item in made if item in later]
+    model.signatureDefs = []
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+    return path
+
+
+def _timed(cuts: list[Path], turns: int) -> list[float]:
+    """Return each cut's invoke time in milliseconds, all timed in turns."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    loaded = []
+    with without_greeting():
+        for cut in cuts:
+            interpreter = Interpreter(str(cut), num_threads=1)
+            interpreter.allocate_tensors()
+            interpreter.invoke()
+            loaded.append(interpreter)
+    times: list[list[float]] = [[] for _ in loaded]
+    for _ in range(turns):
+        for own, interpreter in zip(times, loaded, strict=True):
+            for _ in range(WARM):
+                interpreter.invoke()
+            started_s = time.perf_counter()
+            interpreter.invoke()
+            own.append(1000 * (time.perf_counter() - started_s))
+    return [float(np.quantile(own, QUANTILE)) for own in times]
