@@ -135,6 +135,19 @@ def test_loss_is_least_for_the_teachers_own_outputs() -> None:
         assert distil.loss(other, teacher, (8,)) > same
 
 
+def test_objectness_of_our_classes_keeps_the_scores() -> None:
+    torch.manual_seed(1)
+    shapes = {"box": 4, "objectness": 1, "class": 9}
+    outputs = {f"{kind}_8": torch.randn(2, count, 5, 5) for kind, count in shapes.items()}
+    ours = distil.only_ours(outputs, (8,))
+    before, after = (
+        torch.sigmoid(made["objectness_8"]) * torch.sigmoid(made["class_8"])
+        for made in (outputs, ours)
+    )
+    assert torch.allclose(before, after, atol=1e-3)
+    assert (ours["objectness_8"] <= outputs["objectness_8"]).all()
+
+
 @needs_weights
 def test_split_stem_is_the_same_function() -> None:
     value = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 255

@@ -225,7 +225,7 @@ def _loss(
         total = total + config.label_weight * assign.loss(outputs, truths, yolox.STRIDES)
     if config.teacher_weight:
         with torch.no_grad():
-            wanted = teacher(images)
+            wanted = distil.only_ours(teacher(images), yolox.STRIDES)
         total = total + config.teacher_weight * distil.loss(outputs, wanted, yolox.STRIDES)
     return total
 
