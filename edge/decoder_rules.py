@@ -23,7 +23,7 @@ def contradiction(model: Manifest) -> str:
     return _RULES[model.decoder.name](model)
 
 
-def _color_shares(model: Manifest) -> str:
+def _one_per_label(model: Manifest) -> str:
     sizes = [math.prod(output.shape) for output in model.outputs]
     count = len(model.labels)
     return "" if sizes == [count] else f"{count} labels, but outputs of {sizes} values"
@@ -79,7 +79,8 @@ def _ssd_postprocess(model: Manifest) -> str:
 
 
 _RULES: Mapping[str, Callable[[Manifest], str]] = {
-    "color_shares": _color_shares,
+    "color_shares": _one_per_label,
+    "probabilities": _one_per_label,
     "yolox": _yolox,
     "yolov5": _candidates(5),
     "yolov8": _candidates(4),

@@ -73,7 +73,7 @@ class Decoder(Struct, frozen=True, kw_only=True):
     name: `yolox`: per stride s the outputs `box_<s>`, `objectness_<s>`, `class_<s>` (logits);
         `yolov5`, `yolov8`: one output of candidates with box and scores; `ssd_postprocess`: four
         outputs of TFLite's post-processing operator; `color_shares`: one output of logits over
-        the labels.
+        the labels; `probabilities`: one output of probabilities over the labels (classifiers).
     strides: cell sizes in input pixels, for `yolox`.
     nms_iou: boxes of one class overlapping more than this are one object, 0..1; 1 where the model
         suppresses by itself.
@@ -86,7 +86,7 @@ class Decoder(Struct, frozen=True, kw_only=True):
     unknown_below: top share under which the color is reported as `unknown`, 0..1.
     """
 
-    name: Literal["yolox", "yolov5", "yolov8", "ssd_postprocess", "color_shares"]
+    name: Literal["yolox", "yolov5", "yolov8", "ssd_postprocess", "color_shares", "probabilities"]
     strides: tuple[Annotated[int, Meta(ge=1)], ...] = ()
     nms_iou: Share = 0.65
     class_ids: tuple[Annotated[int, Meta(ge=0, le=9999)], ...] = ()
