@@ -2,7 +2,9 @@
 
 Method: a small integer network sees the whole crop, stretched to its input, and gives one logit
 per term; a softmax with a temperature fitted on validation data turns them into shares that sum
-to 1. The crop may hold background: the network has learned to look past it.
+to 1. The crop may hold background: the network has learned to look past it, the better when it
+is told what kind of object is meant (a dog in front of a person): that comes as constant planes
+beside the pixels, one for each class that the manifest names.
 Reading the result: the first share is the dominant color; further colors of the object follow.
 Below the manifest's `unknown_below` the crop is too dark, blurred or mixed to name one color.
 
@@ -82,25 +84,31 @@ class ColorModel:
         self._flip = _level_flip(self.manifest)
         _, height, width, _ = self.manifest.input.shape
         self.input_size = (width, height)
+        self._planes = {name: 3 + row for row, name in enumerate(self.manifest.input.classes)}
         (self._output,) = self.manifest.outputs
 
-    def classify(self, bgr_crop: Image) -> list[ColorScore]:
+    def classify(self, bgr_crop: Image, label: str | None = None) -> list[ColorScore]:
         """Return the share of every term, largest first, summing to 1.
 
         bgr_crop: uint8, (height, width, 3), any size from 1x1, may be a view; not modified.
+        label: what the object is; one that the model does not know is as good as none.
         Raises ValueError for an empty crop.
         """
-        self.preprocess(bgr_crop)
+        self.preprocess(bgr_crop, label)
         self.invoke()
         return self.decode()
 
-    def preprocess(self, bgr_crop: Image) -> None:
-        """Write the crop into the network's input tensor."""
+    def preprocess(self, bgr_crop: Image, label: str | None = None) -> None:
+        """Write the crop, and the class of its object, into the network's input tensor."""
         pixels = shrink(bgr_crop, self.input_size)
         if self.manifest.input.color_order == "rgb":
             pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        view = self.interpreter.input_view().view(np.uint8)
-        np.bitwise_xor(pixels, self._flip, out=view)
+        view = self.interpreter.input_view()
+        np.bitwise_xor(pixels, self._flip, out=view.view(np.uint8)[..., :3])
+        if self._planes:
+            view[..., 3:] = self.manifest.input.zero_point
+        if label in self._planes:
+            view[..., self._planes[label]] = np.iinfo(view.dtype).max
 
     def invoke(self) -> None:
         """Run the network on the crop that `preprocess` wrote."""

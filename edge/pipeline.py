@@ -214,7 +214,8 @@ class Pipeline:
                 continue
             own: dict[str, float] = {}
             with timed(self._clock, "color", own):
-                self._colors.add(track.track_id, model.classify(bgr_crop), frame.time_s)
+                scores = model.classify(bgr_crop, track.label)
+                self._colors.add(track.track_id, scores, frame.time_s)
             self._governor.record("color", own["color"])
             stages["color"] = stages.get("color", 0.0) + own["color"]
         return shed

@@ -13,7 +13,7 @@ from edge.color import TERMS
 from edge.manifest import Decoder, Input, Manifest, TensorSpec
 
 DATA = Path(__file__).parent / "data"
-DETECT, COLOR = "tiny-detect", "tiny-color"
+DETECT, COLOR, CLASS_COLOR = "tiny-detect", "tiny-color", "tiny-class-color"
 
 _UNIT_PIXELS: dict[str, Any] = {"dtype": "int8", "scale": 1 / 128, "zero_point": 0}
 _PICTURE = Input(
@@ -55,6 +55,20 @@ def detect_folder(parent: Path, name: str = DETECT, **changes: Any) -> Path:
             **changes,
         },
     )
+
+
+def class_color_folder(parent: Path, name: str = CLASS_COLOR) -> Path:
+    """Write a color model that says red of red pixels, but brown of a dog."""
+    path = DATA / "class_color.tflite"
+    (image,), outputs = interpreter.read_tensors(path.read_bytes(), path)
+    planes = Input(
+        **msgspec.structs.asdict(image),
+        color_order="rgb",
+        resize="stretch",
+        range="-1..1",
+        classes=("person", "car", "dog"),
+    )
+    return write_folder(parent / name, path.name, input=planes, outputs=outputs)
 
 
 FOREIGN = ("yolov5", "yolov8", "yolov8_float", "ssd")

@@ -13,6 +13,7 @@ from edge.color import TERMS, ColorModel, shrink, softmax
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.values import UNKNOWN_COLOR, ColorScore
+from models import class_color_folder
 
 FOLDER = Path(__file__).parents[1] / "models" / "color-64"
 SIZE = (64, 64)
@@ -76,6 +77,26 @@ def test_each_crop_is_judged_by_itself(model: ColorModel) -> None:
     first = model.classify(flat(PROTOTYPES["green"]))
     model.classify(flat(PROTOTYPES["pink"]))
     assert model.classify(flat(PROTOTYPES["green"])) == first
+
+
+def test_the_objects_class_reaches_the_network(tmp_path: Path) -> None:
+    model = ColorModel(Interpreter.load(class_color_folder(tmp_path)))
+    crop = flat(PROTOTYPES["red"])
+    assert model.classify(crop)[0].name == "red"
+    assert model.classify(crop, "dog")[0].name == "brown"
+    assert model.classify(crop, "cat") == model.classify(crop, "no such class")
+    assert model.classify(crop, "cat") == model.classify(crop)
+
+
+def test_class_planes_are_full_only_for_the_objects_class(tmp_path: Path) -> None:
+    model = ColorModel(Interpreter.load(class_color_folder(tmp_path)))
+    crop = flat((10, 128, 255))
+    for label in ("car", "dog", None):
+        model.preprocess(crop, label)
+        planes = model.interpreter.input_view().copy()
+        assert (planes[..., :3] == np.array([10 - 128, 0, 127])).all()
+        known = [127 if name == label else 0 for name in model.manifest.input.classes]
+        assert (planes[..., 3:] == np.array(known)).all()
 
 
 @pytest.mark.parametrize("shape", [(0, 10, 3), (10, 0, 3), (0, 0, 3)])

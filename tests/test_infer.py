@@ -15,8 +15,8 @@ import pytest
 
 from edge.cli import main
 from edge.color import TERMS
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
-from models import COLOR, DETECT, color_folder, detect_folder
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from models import CLASS_COLOR, COLOR, DETECT, class_color_folder, color_folder, detect_folder
 
 ROOT = Path(__file__).parent.parent
 CLIP = ROOT / "edge" / "assets" / "demo.mp4"
@@ -28,6 +28,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parent = tmp_path_factory.mktemp("models")
     detect_folder(parent)
     color_folder(parent)
+    class_color_folder(parent)
     return parent
 
 
@@ -41,7 +42,7 @@ class Infer:
 
     def __call__(self, *arguments: object, task: str = "detect") -> tuple[int, Any]:
         model = ["--task", task] + (["--model", DETECT] if task == "detect" else [])
-        code = main(["infer", *map(str, arguments), *self._models, *model])
+        code = main(["infer", *self._models, *model, *map(str, arguments)])
         out, err = self._capsys.readouterr()
         self.complaints = err.splitlines()
         assert "Traceback" not in err
@@ -212,6 +213,39 @@ def test_color_task_writes_the_color_on_the_picture(tmp_path: Path, infer: Infer
     drawn = cv2.imread(str(tmp_path / "out" / "crop.jpg"))
     assert drawn is not None
     assert (drawn.min(axis=2) > 180).any()  # white letters
+
+
+def test_objects_tell_the_color_model_what_each_image_shows(tmp_path: Path, infer: Infer):
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / "crops" / name, np.full((40, 20, 3), RED, np.uint8))
+    objects = tmp_path / "objects.json"
+    objects.write_text(json.dumps({"a.png": "dog", "b.png": "car", "no such file.png": "dog"}))
+    told = ("--objects", objects, "--color-model", CLASS_COLOR)
+    code, document = infer(tmp_path / "crops", *told, task="color")
+    assert code == EXIT_OK
+    names = {Path(entry["file"]).name: entry["colors"][0]["name"] for entry in document}
+    assert names == {"a.png": "brown", "b.png": "red", "c.png": "red"}
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", '{"a.png": 3}', "\xff"])
+def test_objects_that_are_no_labels_by_file_name_are_named(
+    tmp_path: Path, infer: Infer, content: str | None
+):
+    crop = save(tmp_path / "a.png", np.full((40, 20, 3), RED, np.uint8))
+    objects = tmp_path / "objects.json"
+    if content is not None:
+        objects.write_text(content, encoding="latin-1")
+    code, document = infer(crop, "--objects", objects, task="color")
+    assert (code, document) == (EXIT_NO_INPUT, None)
+    (complaint,) = infer.complaints
+    assert str(objects) in complaint
+
+
+def test_objects_without_the_color_task_are_wrong_usage(tmp_path: Path, infer: Infer):
+    crop = save(tmp_path / "a.png", np.full((40, 20, 3), RED, np.uint8))
+    code, document = infer(crop, "--objects", tmp_path / "objects.json")
+    assert (code, document) == (EXIT_USAGE, None)
+    assert "--task color" in infer.complaints[0]
 
 
 def test_output_goes_to_a_file_when_asked(tmp_path: Path, infer: Infer):

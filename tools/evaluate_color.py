@@ -105,7 +105,7 @@ def ask(model: ColorModel, items: Sequence[ColorItem]) -> Answers:
     crops = track(read_crops(items), "color model", total=len(items), transient=True)
     for row, (crop, _) in enumerate(crops):
         stamps = [time.perf_counter()]
-        model.preprocess(crop)
+        model.preprocess(crop, items[row].object_class)
         stamps.append(time.perf_counter())
         model.invoke()
         stamps.append(time.perf_counter())

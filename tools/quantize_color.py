@@ -25,7 +25,7 @@ from tools import color_card, color_data, package, quantize
 from tools.architectures.color import ColorNet
 from tools.evaluate_color import Answers, ask, figures, only
 from tools.quantize import Calibration, Quantization
-from tools.train.color import top1
+from tools.train.color_answers import top1
 from tools.train.color_state import ColorTraining, load_network, parameter_count
 
 GOLDEN = "golden.png"
@@ -73,19 +73,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
-    """Return training crops as the runtime sees them, RGB uint8 (n, side, side, 3)."""
+    """Return training crops as the runtime sees them: uint8 (n, side, side, 3 + classes), RGB.
+
+    Every second one without its class.
+    """
     items = color_data.training_items(data)
+    count = min(count, len(items))
     chosen = sorted(np.random.default_rng(3).choice(len(items), count, replace=False))
-    return color_data.pack([items[row] for row in chosen], side, 0.0).rgb
+    packed = color_data.pack([items[row] for row in chosen], side, 0.0)
+    packed.classes[::2] = color_data.NO_CLASS
+    return with_planes(packed)
+
+
+def with_planes(packed: color_data.Packed) -> NDArray[np.uint8]:
+    """Return the crops with a plane for each class, as levels that are 128 above the input's."""
+    spread = packed.rgb.shape[:3]
+    planes = np.full((*spread, len(color_data.OBJECT_CLASSES)), 128, np.uint8)
+    known = np.flatnonzero(packed.classes >= 0)
+    planes[known, :, :, packed.classes[known]] = 255
+    return np.concatenate([packed.rgb, planes], axis=3)
 
 
 def export(network: ColorNet, images: NDArray[np.uint8], path: Path, options: Calibration) -> None:
     """Quantize the network and write the file.
 
-    images: uint8 (n, side, side, 3), RGB.
+    images: uint8 (n, side, side, 3 + classes), as `calibration_images` returns them.
     """
-    side = images.shape[1]
-    quantize.export(network, list(images), path, (3, side, side), pixels=PIXELS, options=options)
+    shape = (images.shape[3], *images.shape[1:3])
+    quantize.export(network, list(images), path, shape, pixels=PIXELS, options=options)
 
 
 def describe(network: ColorNet, config: ColorTraining, name: str, version: str) -> package.Facts:
@@ -94,7 +109,12 @@ def describe(network: ColorNet, config: ColorTraining, name: str, version: str) 
         name=name,
         version=version,
         task="color",
-        image={"color_order": "rgb", "resize": "stretch", "range": "-1..1"},
+        image={
+            "color_order": "rgb",
+            "resize": "stretch",
+            "range": "-1..1",
+            "classes": color_data.OBJECT_CLASSES,
+        },
         decoder=Decoder(name="color_shares"),
         labels=TERMS,
         parameters=parameter_count(network),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 
 from edge import model_store
 from edge.capture.address import IMAGE_SUFFIXES
@@ -22,7 +23,7 @@ from edge.cli.progress import bar, one_line
 from edge.color import ColorModel
 from edge.config import CameraConfig, ColorConfig, DetectorConfig
 from edge.detector import Detector
-from edge.errors import EXIT_NO_INPUT, EXIT_OK, EdgeError, InputError
+from edge.errors import EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE, EdgeError, InputError
 from edge.interpreter import Interpreter
 from edge.pipeline import crop
 from edge.values import ColorScore, Detection, Image
@@ -32,6 +33,7 @@ EXAMPLES = """examples:
   edge infer photo.jpg
   edge infer photos/ clip.mp4 --output found.json --annotate drawn/
   edge infer crops/ --task color        # every image is one object
+  edge infer crops/ --task color --objects classes.json   # {"a.jpg": "dog", "b.jpg": "car"}
 
 output: [{"file", "width", "height", "detections": [{"label", "score", "box_px": [x, y, w, h],
 "colors": [{"name", "score"}]}]}]; a video has one entry a frame, with its number as "frame".
@@ -68,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="NAME", help="detector, or color model with --task color"
     )
+    parser.add_argument(
+        "--objects",
+        type=Path,
+        metavar="FILE.json",
+        help="with --task color: what each image shows, {file name: label}; others have no label",
+    )
     parser.add_argument("--color-model", default=ColorConfig().model, metavar="NAME")
     parser.add_argument("--no-color", action="store_true", help="do not name detections' colors")
     parser.add_argument("--threads", type=int, default=1, choices=range(1, 17), metavar="N")
@@ -76,6 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the document; 66 when an input could not be read, after all others are done."""
+    if args.objects and args.task != "color":
+        print("edge infer: --objects needs --task color", file=sys.stderr)
+        return EXIT_USAGE
     if args.output:
         _check_writable(args.output)
     paths, complaints = _expand(args.inputs)
@@ -128,12 +139,27 @@ def _detect_task(args: argparse.Namespace) -> Any:
 
 
 def _color_task(args: argparse.Namespace) -> Any:
+    labels = _object_labels(args.objects) if args.objects else {}
     color = _color_model(args, args.model or args.color_model)
 
     def look(picture: Picture) -> dict[str, Any]:
-        return {**picture.head(), "colors": _scores(color.classify(picture.bgr))}
+        label = labels.get(picture.path.name)
+        return {**picture.head(), "colors": _scores(color.classify(picture.bgr, label))}
 
     return look
+
+
+def _object_labels(path: Path) -> dict[str, str]:
+    """Return label by file name; InputError for a file that is not such a JSON object."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; name a readable file with --objects") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f'{path}: not a JSON object of labels by file name ({{"a.jpg": "dog"}}): {reason}'
+        ) from None
 
 
 def _color_model(args: argparse.Namespace, name: str) -> ColorModel:
@@ -145,7 +171,7 @@ def _detection(found: Detection, bgr: Image, color: ColorModel | None) -> dict[s
     colors: list[ColorScore] = []
     bgr_crop = crop(bgr, found.box_px) if color else None
     if color and bgr_crop is not None:
-        scores = color.classify(bgr_crop)
+        scores = color.classify(bgr_crop, found.label)
         further = [score for score in scores[1:] if score.score >= MIN_FURTHER_COLOR]
         colors = [ColorScore(color.dominant(scores), scores[0].score), *further]
     return {

@@ -7,6 +7,7 @@ written down here, none is learned:
   minus the squared distance without the part that is the same for all terms.
 - yolov5, yolov8, ssd: the same cells as `detect` in the outputs of other people's detectors;
   yolov8_float and ssd end in float.
+- class_color: red by the mean of the red plane, brown where the plane of `dog` is full.
 - float, float_inside, custom: what the interpreter must refuse.
 """
 
@@ -275,7 +276,30 @@ def _postprocess_options() -> bytes:
     return bytes(options.Finish())
 
 
+def class_color() -> bytes:
+    """Return a color model of 8x8 pixels with the planes `person`, `car` and `dog`."""
+    import tempfile
+
+    import torch
+
+    from tools import quantize
+
+    linear = torch.nn.Linear(6, len(PROTOTYPES))
+    with torch.no_grad():
+        linear.weight.zero_()
+        linear.bias.zero_()
+        linear.weight[3, 0] = 3.0  # red
+        linear.weight[10, 5] = 6.0  # brown
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), linear)
+    images = [np.full((8, 8, 6), level, np.uint8) for level in (0, 128, 255)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        quantize.export(module, images, path, (6, 8, 8), pixels=quantize.Quantization(*UNIT_PIXELS))
+        return path.read_bytes()
+
+
 FILES = {
+    "class_color.tflite": class_color,
     "yolov5.tflite": yolov5,
     "yolov8.tflite": yolov8,
     "yolov8_float.tflite": lambda: yolov8(is_float=True),

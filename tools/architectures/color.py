@@ -1,56 +1,70 @@
-"""The color network: a crop in, one logit per basic color term out.
+"""The color network: a crop and its object's class in, one logit per basic color term out.
 
-Color needs little resolution, so the first convolution already steps by 4: most of the work is done
-on 16x16 cells, a few millions of multiplications in all. Each cell's features are weighed by a
-learned gate before they are averaged: the gate looks past background, wheels, windows and skin.
-Only operators with fast int8 kernels: convolution, ReLU, add, mul, logistic, mean, fully connected.
+Input planes: red, green, blue, then one plane for each object class, constant: full where the
+object is of that class, zero where it is not or nobody knows. A 1x1 convolution brings the class
+straight to the last features, where it helps to decide which pixels are the object's. Each cell's
+features are weighed by a learned gate before they are averaged: the gate looks past background,
+wheels, windows and skin. Only operators with fast int8 kernels.
+
+Two trunks: `residual`, small, whose first convolution already steps by 4, since color needs little
+resolution; `efficientnet-lite0`, accurate, which begins with ImageNet's weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
+from tools.architectures import efficientnet_lite
+
 OUTPUT = "color"
+STRIDE = 16  # pixels of the input for a cell of the last features
+Trunk = Literal["residual", "efficientnet-lite0"]
 
 
 @dataclass(frozen=True)
 class ColorArchitecture:
     """Size of the network.
 
-    input_px: side of the square input.
-    widths: channels at a quarter, an eighth and a sixteenth of the input's resolution.
-    depths: residual blocks at each of them.
-    labels: number of terms.
+    trunk: what makes the features.
+    input_px: side of the square input, a multiple of 16.
+    widths: channels of the residual trunk at a quarter, an eighth and a sixteenth of the
+        resolution; depths: residual blocks at each of them. The last width is also that of the
+        features that the gate weighs, with either trunk.
+    labels: number of terms. classes: number of object classes.
     """
 
+    trunk: Trunk = "residual"
     input_px: int = 64
     widths: tuple[int, int, int] = (24, 48, 96)
     depths: tuple[int, int, int] = (1, 1, 1)
     labels: int = 11
+    classes: int = 9
 
 
 class ColorNet(nn.Module):
-    """Maps float32 (n, 3, input_px, input_px), RGB, (level - 128) / 128, to logits."""
+    """Maps float32 (n, 3 + classes, input_px, input_px), (level - 128) / 128, RGB, to logits."""
 
     def __init__(self, size: ColorArchitecture) -> None:
         super().__init__()
-        stages: list[nn.Module] = [_convolution(3, size.widths[0], kernel=6, stride=4, padding=1)]
-        before = size.widths[0]
-        for index, (width, depth) in enumerate(zip(size.widths, size.depths, strict=True)):
-            if index:
-                stages.append(_convolution(before, width, stride=2))
-            stages += [Residual(width) for _ in range(depth)]
-            before = width
-        self.features = nn.Sequential(*stages)
-        self.gate = nn.Sequential(nn.Conv2d(before, before, 1), nn.Sigmoid())
+        planes, width = 3 + size.classes, size.widths[2]
+        if size.trunk == "residual":
+            self.trunk, before = _residual_trunk(size, planes), width
+            self.mix: nn.Module = Residual(width)
+        else:
+            self.trunk, before = efficientnet_lite.trunk(planes), efficientnet_lite.CHANNELS
+            self.mix = _convolution(before, width, kernel=1, padding=0)
+        self.known = nn.Conv2d(planes, before, 1, stride=STRIDE, bias=False)
+        self.gate = nn.Sequential(nn.Conv2d(width, width, 1), nn.Sigmoid())
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1))
-        self.head = nn.Linear(before, size.labels)
+        self.head = nn.Linear(width, size.labels)
+        nn.init.zeros_(self.known.weight)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, planes: Tensor) -> dict[str, Tensor]:
         """Return {`color`: logits (n, labels)}."""
-        features = self.features(images)
+        features = self.mix(self.trunk(planes) + self.known(planes))
         return {OUTPUT: self.head(self.pool(features * self.gate(features)))}
 
 
@@ -69,6 +83,18 @@ class Residual(nn.Module):
         """Return the block's output, same shape as its input."""
         result: Tensor = self.relu(value + self.second(self.first(value)))
         return result
+
+
+def _residual_trunk(size: ColorArchitecture, planes: int) -> nn.Sequential:
+    """Return convolutions and residual blocks but the last, which comes after the class."""
+    stages: list[nn.Module] = [_convolution(planes, size.widths[0], kernel=6, stride=4)]
+    before = size.widths[0]
+    for index, (width, depth) in enumerate(zip(size.widths, size.depths, strict=True)):
+        if index:
+            stages.append(_convolution(before, width, stride=2))
+        stages += [Residual(width) for _ in range(depth - (index == 2))]
+        before = width
+    return nn.Sequential(*stages)
 
 
 def _convolution(

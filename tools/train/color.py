@@ -13,7 +13,9 @@ import json
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -22,9 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tools import color_data
-from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
+from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
 from tools.color_data import Packed
-from tools.train.color_augment import augment, plain
+from tools.train import color_teacher
+from tools.train.color_answers import top1
+from tools.train.color_augment import augment, with_classes, withhold
 from tools.train.color_state import (
     CHECKPOINT,
     ColorTraining,
@@ -35,12 +39,15 @@ from tools.train.color_state import (
 )
 
 EXAMPLES = """\
-example (about half an hour on one core; started again, it goes on where it stopped):
-  edge-tools train color --data ../shared/data --out runs/color
+examples (started again, each goes on where it stopped):
+  edge-tools train color --data ../shared/data --out runs/color-teacher \
+      --trunk efficientnet-lite0 --input 96 --widths 0 0 128 --learning-rate 1e-3 --epochs 10
+  edge-tools train color --data ../shared/data --out runs/color-fast \
+      --widths 16 32 48 --teacher runs/color-teacher/checkpoint.pt
 """
 logger = logging.getLogger(__name__)
 
-STORED_PX = 96  # side of a cached crop with its margin: a little finer than the network's input
+STORED = 1.5  # side of a cached crop with its margin, in sides of the network's input
 MARGIN = 0.15  # of the box, kept around it so that jitter finds real pixels
 
 
@@ -50,6 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/color"), help="checkpoint folder")
     parser.add_argument("--epochs", type=int, default=ColorTraining.epochs)
     parser.add_argument("--seed", type=int, default=ColorTraining.seed)
+    parser.add_argument(
+        "--learning-rate", type=float, default=ColorTraining.learning_rate, help="peak"
+    )
+    parser.add_argument("--trunk", choices=get_args(Trunk), default=ColorArchitecture.trunk)
+    parser.add_argument("--input", type=int, default=ColorArchitecture.input_px, metavar="PX")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CHECKPOINT",
+        help="learn from what these say, also of the unlabelled boxes of detection/train",
+    )
     parser.add_argument("--widths", type=int, nargs=3, default=ColorArchitecture.widths)
     parser.add_argument("--depths", type=int, nargs=3, default=ColorArchitecture.depths)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
@@ -59,11 +79,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and write `checkpoint.pt` and `metrics.jsonl` into the output folder."""
     torch.set_num_threads(args.threads)
-    architecture = ColorArchitecture(widths=tuple(args.widths), depths=tuple(args.depths))
-    config = ColorTraining(architecture=architecture, epochs=args.epochs, seed=args.seed)
-    items = color_data.training_items(args.data)
+    architecture = ColorArchitecture(
+        trunk=args.trunk,
+        input_px=args.input,
+        widths=tuple(args.widths),
+        depths=tuple(args.depths),
+    )
+    config = ColorTraining(
+        architecture=architecture,
+        epochs=args.epochs,
+        seed=args.seed,
+        learning_rate=args.learning_rate,
+    )
     cache = args.out.parent / "cache"
-    packed = color_data.pack_cached(items, STORED_PX, MARGIN, cache)
+    items = color_data.training_items(args.data)
+    if args.teacher:
+        items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
+    packed = color_data.pack_cached(items, round(STORED * args.input), MARGIN, cache)
     checks = validation_sets(args.data, architecture.input_px, cache)
     state = train(config, packed, checks, args.out, torch.device(args.device))
     print(
@@ -73,11 +105,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def validation_sets(data: Path, side: int, cache: Path) -> dict[str, Packed]:
-    """Return the validation crops as the runtime sees them, by source."""
+    """Return the validation crops as the runtime sees them, by source and by what is known."""
     items = color_data.validation_items(data)
     sources = sorted({item.source for item in items})
     chosen = {name: [item for item in items if item.source == name] for name in sources}
-    return {name: color_data.pack_cached(some, side, 0.0, cache) for name, some in chosen.items()}
+    chosen["sure"] = [item for item in items if item.source == "scene" and item.is_sure]
+    chosen["no class"] = [replace(item, object_class=None) for item in chosen.get("scene", [])]
+    return {
+        name: color_data.pack_cached(some, side, 0.0, cache)
+        for name, some in chosen.items()
+        if some
+    }
 
 
 def train(
@@ -148,10 +186,12 @@ def _loss(
     boxes = torch.from_numpy(packed.boxes[rows]).to(device)
     shares = torch.from_numpy(packed.shares[rows]).to(device)
     weights = torch.from_numpy(packed.weights[rows]).to(device)
-    images = augment(rgb, boxes, config.architecture.input_px, config.augmentation)
-    logits = network(images.contiguous(memory_format=torch.channels_last))[OUTPUT]
+    classes = torch.from_numpy(packed.classes[rows]).to(device)
+    pixels = augment(rgb, boxes, config.architecture.input_px, config.augmentation)
+    known = withhold(classes, config.augmentation.class_dropout)
+    answers = network(with_classes(pixels, known, config.architecture.classes))[OUTPUT]
     targets = shares * (1 - config.smoothing) + config.smoothing / shares.shape[1]
-    losses = functional.cross_entropy(logits, targets, reduction="none")
+    losses = functional.cross_entropy(answers, targets, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
 
@@ -172,15 +212,3 @@ def _follow(average: ColorNet, network: ColorNet, keep: float) -> None:
             value.lerp_(current[name], 1 - keep)
         else:
             value.copy_(current[name])
-
-
-@torch.no_grad()
-def top1(network: ColorNet, packed: Packed, device: torch.device) -> float:
-    """Return the share of crops whose largest logit is the labelled term."""
-    hits = 0
-    for start_row in range(0, len(packed.rgb), 256):
-        rows = slice(start_row, start_row + 256)
-        images = plain(torch.from_numpy(packed.rgb[rows]).to(device))
-        guesses = network(images)[OUTPUT].argmax(1).cpu().numpy()
-        hits += int((guesses == packed.shares[rows].argmax(1)).sum())
-    return hits / max(1, len(packed.rgb))

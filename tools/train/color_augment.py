@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+CLASS_LEVEL = 127 / 128  # real value of the largest int8 level
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -24,6 +26,7 @@ class Augmentation:
     haze: largest veil, 0..1, on a quarter of the crops.
     noise: largest deviation, 0..1, on half of them.
     low_resolution, jpeg: share of the crops that are shrunk and enlarged, or compressed.
+    class_dropout: share of the objects whose class is withheld.
     """
 
     box: float = 0.05
@@ -34,10 +37,11 @@ class Augmentation:
     noise: float = 0.03
     low_resolution: float = 0.2
     jpeg: float = 0.2
+    class_dropout: float = 0.25
 
 
 def augment(rgb: Tensor, boxes: Tensor, side: int, amount: Augmentation) -> Tensor:
-    """Return network inputs, float32 (n, 3, side, side), (level - 128) / 128 of whole levels.
+    """Return changed pixels, float32 (n, 3, side, side), (level - 128) / 128 of whole levels.
 
     rgb: uint8, (n, height, width, 3). boxes: float32, (n, 4), corners in units of the crop.
     Uses torch's and numpy's global generators, which the caller seeds.
@@ -50,8 +54,26 @@ def augment(rgb: Tensor, boxes: Tensor, side: int, amount: Augmentation) -> Tens
 
 
 def plain(rgb: Tensor) -> Tensor:
-    """Return network inputs of uint8 (n, side, side, 3) as the runtime makes them."""
+    """Return pixels of uint8 (n, side, side, 3) as the runtime makes them, (n, 3, side, side)."""
     return (rgb.permute(0, 3, 1, 2).float() - 128) / 128
+
+
+def with_classes(images: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Return network inputs: the pixels with one constant plane for each of `count` classes.
+
+    images: (n, 3, side, side). classes: int64 (n,), negative where it is not known.
+    """
+    planes = images.new_zeros(len(images), count)
+    known = torch.nonzero(classes >= 0).flatten()
+    planes[known, classes[known]] = CLASS_LEVEL
+    side = images.shape[-1]
+    spread = planes[:, :, None, None].expand(-1, -1, side, side)
+    return torch.cat([images, spread], 1).contiguous(memory_format=torch.channels_last)
+
+
+def withhold(classes: Tensor, share: float) -> Tensor:
+    """Return the classes, a random share of them unknown."""
+    return torch.where(torch.rand(len(classes), device=classes.device) < share, -1, classes)
 
 
 def _cut_boxes(rgb: Tensor, boxes: Tensor, side: int, jitter: float) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 from edge.color import TERMS
 from edge.errors import InputError
+from tools.architectures import efficientnet_lite
 from tools.architectures.color import ColorArchitecture, ColorNet
 from tools.train.color_augment import Augmentation
 
@@ -28,6 +29,7 @@ class ColorTraining:
     smoothing: share of each target spread over all terms; labels of shops disagree.
     ema: share of the moving average that a step keeps.
     seed: of weights, order and augmentation.
+    teacher_share: of a labelled crop's target that the teachers give, where there are some.
     """
 
     architecture: ColorArchitecture = field(default_factory=ColorArchitecture)
@@ -40,6 +42,7 @@ class ColorTraining:
     smoothing: float = 0.03
     ema: float = 0.998
     seed: int = 3
+    teacher_share: float = 0.5
 
 
 @dataclass
@@ -54,9 +57,14 @@ class State:
 
 
 def start(config: ColorTraining, device: torch.device) -> State:
-    """Return an untrained network with its optimizer."""
+    """Return an untrained network with its optimizer; ImageNet's weights where its trunk has them.
+
+    Raises InputError when those are not installed.
+    """
     torch.manual_seed(config.seed)
     network = _build(config, device)
+    if config.architecture.trunk == "efficientnet-lite0":
+        efficientnet_lite.load_pretrained(network.trunk, efficientnet_lite.pretrained_file())
     average = _build(config, device)
     average.load_state_dict(network.state_dict())
     decayed = [weight for weight in network.parameters() if weight.dim() > 1]

@@ -1,0 +1,75 @@
+"""What trained networks say of training crops, labelled or not, as targets for another network.
+
+The teachers' calibrated answers are averaged, each crop also mirrored; an unlabelled box of
+`detection/train` gets them as its target, a labelled one a mixture of them and its labels.
+Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge.color import TERMS
+from tools import color_data
+from tools.color_data import ColorItem
+from tools.train.color_answers import logits
+from tools.train.color_state import load_network
+
+UNLABELLED_WEIGHT = 0.6
+MIN_BOX_PX = 14.0  # of the longer side: below, not even a teacher sees a color
+CPU = torch.device("cpu")
+
+
+def taught(
+    items: Sequence[ColorItem], data: Path, teachers: Sequence[Path], share: float, cache: Path
+) -> list[ColorItem]:
+    """Return the items with the teachers' opinions mixed in, and the unlabelled boxes besides.
+
+    share: of a labelled item's target that the teachers give.
+    Raises InputError for a missing checkpoint.
+    """
+    further = color_data.unlabelled_items(data, items, MIN_BOX_PX)
+    everything = [*items, *further]
+    opinions = mean_opinion(everything, teachers, cache)
+    mixed = [
+        replace(item, shares=_mixed(item.shares, opinion, share))
+        for item, opinion in zip(items, opinions, strict=False)
+    ]
+    return mixed + [
+        replace(item, shares=tuple(opinion.tolist()), weight=UNLABELLED_WEIGHT)
+        for item, opinion in zip(further, opinions[len(items) :], strict=True)
+    ]
+
+
+def _mixed(
+    labels: tuple[float, ...], opinion: NDArray[np.float64], share: float
+) -> tuple[float, ...]:
+    return tuple((share * opinion + (1 - share) * np.array(labels)).tolist())
+
+
+def mean_opinion(
+    items: Sequence[ColorItem], teachers: Sequence[Path], cache: Path
+) -> NDArray[np.float64]:
+    """Return the teachers' mean shares, float64 (n, 11), each row summing to 1."""
+    total = np.zeros((len(items), len(TERMS)))
+    for path in teachers:
+        config, network = load_network(path)
+        packed = color_data.pack_cached(items, config.architecture.input_px, 0.0, cache)
+        mirrored = replace(packed, rgb=np.ascontiguousarray(packed.rgb[:, :, ::-1]))
+        for view in (packed, mirrored):
+            total += softmax(logits(network, view, CPU))
+    opinion: NDArray[np.float64] = total / total.sum(1, keepdims=True)
+    return opinion
+
+
+def softmax(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return shares summing to 1 by row."""
+    raised = np.exp((values - values.max(1, keepdims=True)).astype(np.float64))
+    shares: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
+    return shares
