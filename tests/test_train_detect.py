@@ -61,7 +61,7 @@ def teach(
     annotations: list[dict[str, object]], suspected: list[dict[str, object]]
 ) -> labels.Taught:
     data = dataset.Dataset("set", (picture(),), LABELS, tuple(annotations))
-    (taught,) = labels.teach(data, suspected)
+    (taught,) = labels.teach(data, suspected, yolox.LABELS)
     return taught
 
 
@@ -91,12 +91,12 @@ def test_crowds_are_ignored() -> None:
 def test_a_set_without_our_labels_is_refused() -> None:
     data = dataset.Dataset("fruit", (picture(),), {1: "apple"}, ())
     with pytest.raises(InputError, match="none of its categories"):
-        labels.teach(data, [])
+        labels.teach(data, [], yolox.LABELS)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> None:
-    taught = labels.teach(dataset.read(coco, coco.parent), [])
+    taught = labels.teach(dataset.read(coco, coco.parent), [], yolox.LABELS)
     chance = random.Random(seed)
     kind = detect_augment.mosaic if seed % 2 else detect_augment.single
     sample = kind(taught[:4], 128, chance) if seed % 2 else kind(taught[0], 128, chance)
@@ -108,7 +108,7 @@ def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> 
 
 
 def test_a_step_has_the_same_pictures_whenever_it_is_made(coco: Path) -> None:
-    taught = labels.teach(dataset.read(coco, coco.parent), [])
+    taught = labels.teach(dataset.read(coco, coco.parent), [], yolox.LABELS)
     config = detect.LabelTraining(batch=2, sizes=(64, 96))
     first, again, other = (
         detect._batch(config, taught, step, torch.device("cpu"))[0] for step in (5, 5, 6)
@@ -210,6 +210,26 @@ def test_checkpoint_of_another_config_is_refused(coco: Path, weights: Path, tmp_
     assert train(coco, weights, tmp_path / "run") == 0
     with pytest.raises(InputError, match="another config"):
         train(coco, weights, tmp_path / "run", "--seed", "9")
+
+
+def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
+    coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--labels", "person,forklift") == 0
+    assert "does not know every label" in caplog.text
+    assert yolox.stored_labels(tmp_path / "run" / "latest.pt") == ("person", "forklift")
+    fresh = yolox.load(weights, labels=("person", "forklift")).heads[0].class_logits
+    known = yolox.load(weights).heads[0].class_logits
+    assert torch.equal(fresh.weight[0], known.weight[0])
+    assert not fresh.weight[1].any()
+
+
+@pytest.mark.parametrize("name", ["notes.pt", "notes.onnx", "none.pt", "none.onnx"])
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
+    if name.startswith("notes"):
+        (tmp_path / name).write_text("these are notes, not weights")
+    with pytest.raises(InputError, match=name):
+        yolox.load(tmp_path / name)
 
 
 def test_sizes_that_the_network_cannot_take_are_refused() -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge.detector import MAX_CANDIDATES, MAX_DETECTIONS, suppress
+from edge.detector.candidates import sigmoid
 from edge.values import Box, Detection, Image
 from tools.architectures import yolox
 from tools.quantize.ranges import PIXELS, batches
@@ -20,19 +21,24 @@ Floats = NDArray[np.float32]
 class FloatDetector:
     """YOLOX-Nano in float32 at a square input of `size` pixels; slow, for measurements only.
 
-    weights: yolox_nano.onnx. min_score: 0..1, as `edge.detector.Detector` takes it.
+    weights: yolox_nano.onnx or a best.pt. min_score: 0..1, as `edge.detector.Detector` takes it.
     """
 
     def __init__(self, weights: Path, size: int, *, min_score: float) -> None:
         self._net = yolox.load(weights)
         self._size = size
         self._min_score = min_score
+        self._batch = torch.zeros(1, 3, size, size)
+
+    def invoke(self) -> dict[str, Floats]:
+        """Return the network's outputs of the last picture."""
+        with torch.no_grad():
+            return {name: value[0].numpy() for name, value in self._net(self._batch).items()}
 
     def detect(self, bgr: Image) -> list[Detection]:
         """Return the objects of a frame, uint8 (height, width, 3), best first."""
-        (batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
-        with torch.no_grad():
-            outputs = {name: value[0].numpy() for name, value in self._net(batch).items()}
+        (self._batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
+        outputs = self.invoke()
         found = [self._candidates(outputs, stride) for stride in yolox.STRIDES]
         scores, classes, corners = (np.concatenate(parts) for parts in zip(*found, strict=True))
         best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
@@ -40,7 +46,7 @@ class FloatDetector:
         ratio = max(bgr.shape[:2]) / self._size
         limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
         return [
-            Detection(yolox.LABELS[classes[index]], float(scores[index]), _box(edges))
+            Detection(self._net.labels[classes[index]], float(scores[index]), _box(edges))
             for index, edges in zip(kept, np.clip(corners[kept] * ratio, 0, limits), strict=True)
         ]
 
@@ -48,8 +54,8 @@ class FloatDetector:
         self, outputs: dict[str, Floats], stride: int
     ) -> tuple[Floats, NDArray[np.intp], Floats]:
         """Return scores (n,), class indices (n,) and corners (n, 4) in input pixels."""
-        objectness = _sigmoid(outputs[f"objectness_{stride}"])
-        scores = objectness * _sigmoid(outputs[f"class_{stride}"])
+        objectness = sigmoid(outputs[f"objectness_{stride}"])
+        scores = objectness * sigmoid(outputs[f"class_{stride}"])
         classes, rows, columns = np.nonzero(scores >= self._min_score)
         box = outputs[f"box_{stride}"][:, rows, columns]
         centers = (box[:2] + np.stack([columns, rows])) * stride
@@ -61,7 +67,3 @@ class FloatDetector:
 def _box(edges: Floats) -> Box:
     left, top, right, bottom = edges.tolist()
     return Box(left, top, right - left, bottom - top)
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    return np.float32(1) / (np.float32(1) + np.exp(-logits))

@@ -1,6 +1,6 @@
 """`edge-tools quantize detect`: a model folder with the int8 detector.
 
-From the float weights, or with `--checkpoint` from those that `edge-tools train detect-int8` adapted.
+From float weights, or with `--checkpoint` from those that `edge-tools train detect-int8` adapted.
 The stem's channels are sorted by their range on the calibration pictures and split into groups
 with scales of their own; the rest is percentile calibration. ARCHITECTURE.md has the figures.
 """
@@ -72,7 +72,11 @@ def stem_groups(weights: Path, images: Sequence[Image], count: int) -> list[list
 
 
 def write_model(
-    folder: Path, graph: Graph, ranges: dict[str, Quantization], training: dict[str, str]
+    folder: Path,
+    graph: Graph,
+    ranges: dict[str, Quantization],
+    training: dict[str, str],
+    labels: tuple[str, ...] = yolox.LABELS,
 ) -> Manifest:
     """Write a graph of YOLOX-Nano as a model folder named after its input; return the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +89,7 @@ def write_model(
         task="detect",
         image=IMAGE,
         decoder=Decoder(name="yolox", strides=yolox.STRIDES, nms_iou=NMS_IOU),
-        labels=yolox.LABELS,
+        labels=labels,
         parameters=sum(item.numel() for item in graph.parameters()),
         training=training,
         licence="Apache-2.0",
@@ -95,8 +99,10 @@ def write_model(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `edge-tools quantize detect` takes."""
-    parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx")
-    parser.add_argument("--checkpoint", type=Path, help="trained one: `edge-tools train detect-int8`")
+    parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx or a best.pt")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="trained one: `edge-tools train detect-int8`"
+    )
     parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
     parser.add_argument("--images", type=Path, help="folder of its pictures")
     parser.add_argument("--output", type=Path, required=True, help="model folder to write")
@@ -113,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     make = _from_float if args.checkpoint is None else _from_checkpoint
     graph, ranges, training = make(args)
-    manifest = write_model(args.output, graph, ranges, {"weights": SOURCE} | training)
+    labels = yolox.stored_labels(args.weights)
+    manifest = write_model(args.output, graph, ranges, {"weights": SOURCE} | training, labels)
     if args.golden:
         package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
     print(f"{args.output}: {manifest.name}, sha256 {manifest.sha256[:12]}…")

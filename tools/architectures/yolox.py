@@ -8,20 +8,21 @@ groups that get scales of their own. Source: Megvii's YOLOX (Apache-2.0), depth 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
 
 from edge.errors import InputError
+from tools.coco_labels import NAMES
 from tools.quantize import SpaceToDepth
 
 STRIDES = (8, 16, 32)
 LABELS = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "bird", "cat", "dog")
-# Row of each label among COCO's 80 classes (person, bicycle, car, motorcycle, airplane, bus,
-# train, truck, boat, ... bird, cat, dog), in which the published file was trained.
-COCO_ROWS = (0, 1, 2, 3, 5, 7, 14, 15, 16)
 _STEM_CHANNELS = 16
 _HEAD_CHANNELS = 64
 # The original stacks a block's even and odd pixels as (0,0), (1,0), (0,1), (1,1); SPACE_TO_DEPTH
@@ -191,13 +192,17 @@ class YoloxNano(nn.Module):
 
     Input float32 (n, 3, height, width), BGR 0..255, sides multiples of 32.
     A box is (x, y, log width, log height) in strides, x and y relative to the cell.
+    groups: see `Stem`. labels: of the class outputs, in their order.
     """
 
-    def __init__(self, groups: Sequence[Sequence[int]] | None = None) -> None:
+    def __init__(
+        self, groups: Sequence[Sequence[int]] | None = None, labels: Sequence[str] = LABELS
+    ) -> None:
         super().__init__()
+        self.labels = tuple(labels)
         self.backbone = Backbone(groups or [range(_STEM_CHANNELS)])
         self.neck = Neck()
-        self.heads = nn.ModuleList(Head(channels, len(LABELS)) for channels in (64, 128, 256))
+        self.heads = nn.ModuleList(Head(channels, len(self.labels)) for channels in (64, 128, 256))
 
     def forward(self, value: Tensor) -> dict[str, Tensor]:
         """Return the nine outputs by name, float32 (n, channels, height/s, width/s)."""
@@ -211,15 +216,31 @@ class YoloxNano(nn.Module):
         return outputs
 
 
-def load(path: Path, groups: Sequence[Sequence[int]] | None = None) -> YoloxNano:
+@dataclass(frozen=True)
+class _Stored:
+    """A file's content: labels of the class rows, weight and bias of each convolution."""
+
+    labels: tuple[str, ...]
+    convolutions: list[tuple[Tensor, Tensor]]
+
+
+def load(
+    path: Path,
+    groups: Sequence[Sequence[int]] | None = None,
+    labels: Sequence[str] | None = None,
+) -> YoloxNano:
     """Return the network in inference mode with stored weights.
 
     path: the published yolox_nano.onnx, or a .pt that `save` wrote. groups: see `Stem`; the result
-    is the same function for any grouping.
+    is the same function for any grouping. labels: wanted classes, by default `stored_labels`;
+    those that the file does not know start from nothing.
     Raises InputError when the file is missing or its convolutions are not YOLOX-Nano's.
     """
-    stored = _saved_convolutions(path) if path.suffix == ".pt" else _published_convolutions(path)
-    net = YoloxNano(groups)
+    file = _read(path)
+    net = YoloxNano(groups, _default_labels(file) if labels is None else labels)
+    stored = file.convolutions
+    if len(stored) < 3:
+        raise InputError(f"{path}: {len(stored)} convolutions, not YOLOX-Nano's")
     stem, depthwise, pointwise = stored[:3]
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     split = [
@@ -233,8 +254,23 @@ def load(path: Path, groups: Sequence[Sequence[int]] | None = None) -> YoloxNano
         raise InputError(f"{path}: {len(stored)} convolutions, not YOLOX-Nano's")
     with torch.no_grad():
         for layer, (weight, bias) in zip(layers, [*split, *rest], strict=True):
-            _fill(layer, weight, bias, path)
+            of_classes = any(layer is head.class_logits for head in net.heads)
+            wanted = _rows(file, net.labels, weight, bias) if of_classes else (weight, bias)
+            _fill(layer, *wanted, path)
     return net.eval()
+
+
+def stored_labels(path: Path) -> tuple[str, ...]:
+    """Return the classes that `load` gives a file's network: its own, of the published file ours.
+
+    Raises InputError when the file cannot be read.
+    """
+    return _default_labels(_read(path))
+
+
+def knows(path: Path, labels: Sequence[str]) -> bool:
+    """Return whether a file's network was trained for all of these classes."""
+    return set(labels) <= set(_read(path).labels)
 
 
 def save(net: YoloxNano, path: Path) -> None:
@@ -245,7 +281,7 @@ def save(net: YoloxNano, path: Path) -> None:
     if len(net.backbone.stem.groups) > 1:
         raise ValueError("only a network with a whole stem can be saved")
     partial = path.with_suffix(".part")
-    torch.save(_convolutions(net), partial)
+    torch.save({"labels": list(net.labels), "convolutions": _convolutions(net)}, partial)
     partial.replace(path)
 
 
@@ -259,30 +295,43 @@ def _convolutions(net: YoloxNano) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _saved_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
+def _default_labels(file: _Stored) -> tuple[str, ...]:
+    return LABELS if file.labels == NAMES else file.labels
+
+
+def _read(path: Path) -> _Stored:
     try:
-        stored: list[tuple[Tensor, Tensor]] = torch.load(path, weights_only=True)
+        return _read_saved(path) if path.suffix == ".pt" else _read_published(path)
     except OSError as error:
         raise InputError(f"weights {path}: {error.strerror}") from None
-    return stored
+    except (LookupError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError):
+        raise InputError(
+            f"weights {path}: neither yolox_nano.onnx nor a best.pt of `train detect`"
+        ) from None
 
 
-def _published_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
-    """Return weight and bias of each convolution, in the file's order, which is ours."""
+def _read_saved(path: Path) -> _Stored:
+    stored = torch.load(path, weights_only=True)
+    return _Stored(tuple(stored["labels"]), stored["convolutions"])
+
+
+def _read_published(path: Path) -> _Stored:
+    """Read an ONNX file; its convolutions are in our order."""
     import onnx
+    from google.protobuf.message import DecodeError
     from onnx import numpy_helper
 
     try:
         graph = onnx.load(path).graph
-    except OSError as error:
-        raise InputError(f"weights {path}: {error.strerror}") from None
+    except DecodeError as error:
+        raise ValueError("not an ONNX file") from error
     values = {item.name: torch.tensor(numpy_helper.to_array(item)) for item in graph.initializer}
     found = [
         (values[node.input[1]], values[node.input[2]])
         for node in graph.node
         if node.op_type == "Conv"
     ]
-    return [_reordered(found[0]), *found[1:]]
+    return _Stored(NAMES, [_reordered(found[0]), *found[1:]])
 
 
 def _reordered(stem: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -292,9 +341,17 @@ def _reordered(stem: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return blocks[:, list(_FOCUS_ORDER)].reshape(weight.shape), bias
 
 
+def _rows(
+    file: _Stored, labels: tuple[str, ...], weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the rows of the wanted classes; a new one says "rarely" everywhere (1 %)."""
+    known = {label: (weight[row], bias[row]) for row, label in enumerate(file.labels)}
+    nothing = torch.zeros_like(weight[0]), torch.tensor(-math.log(99.0))
+    weights, biases = zip(*(known.get(label, nothing) for label in labels), strict=True)
+    return torch.stack(weights), torch.stack(biases)
+
+
 def _fill(layer: nn.Conv2d, weight: Tensor, bias: Tensor, path: Path) -> None:
-    if len(weight) == 80 and len(layer.weight) == len(LABELS):
-        weight, bias = weight[list(COCO_ROWS)], bias[list(COCO_ROWS)]
     if weight.shape != layer.weight.shape:
         raise InputError(
             f"{path}: a weight of shape {tuple(weight.shape)}, not YOLOX-Nano's "

@@ -18,7 +18,7 @@ import logging
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class LabelTraining:
     mosaic: float = 0.5
     plain: float = 0.2
     seed: int = 1
+    labels: tuple[str, ...] = yolox.LABELS
 
 
 @dataclass
@@ -97,6 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=LabelTraining.learning_rate)
     parser.add_argument("--label-weight", type=float, default=LabelTraining.label_weight)
     parser.add_argument("--teacher-weight", type=float, default=LabelTraining.teacher_weight)
+    parser.add_argument("--labels", type=_names, help="person,forklift,…; default: the weights'")
     parser.add_argument("--seed", type=int, default=LabelTraining.seed)
     parser.add_argument("--every", type=int, default=300, help="steps between measurements")
     parser.add_argument("--size", type=int, default=320, help="input side of the measurements")
@@ -120,7 +122,9 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     training = dataset.read(args.train, args.images)
     suspected = labels.suspect(args.weights, training, TEACHER_SIZE, args.out / "suspected.json")
-    taught = labels.teach(training, suspected)
+    names = args.labels or yolox.stored_labels(args.weights)
+    taught = labels.teach(training, suspected, names)
+    config = _taught_alone(config, args.weights, names)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device)
     teacher = _prepared(yolox.load(args.weights), args.device)
     while state.step < config.steps and state.bad < args.patience:
@@ -137,7 +141,7 @@ def start(config: LabelTraining, weights: Path, checkpoint: Path, device: str) -
 
     Raises InputError when the checkpoint was made with another config.
     """
-    net, average = (_prepared(yolox.load(weights), device) for _ in range(2))
+    net, average = (_prepared(yolox.load(weights, labels=config.labels), device) for _ in range(2))
     state = State(net, average, _optimizer(net, config))
     if not checkpoint.exists():
         return state
@@ -289,7 +293,22 @@ def _prepared(net: yolox.YoloxNano, device: str) -> yolox.YoloxNano:
 
 
 def _plain(config: LabelTraining) -> dict[str, Any]:
-    return asdict(config) | {"sizes": list(config.sizes)}
+    return asdict(config) | {"sizes": list(config.sizes), "labels": list(config.labels)}
+
+
+def _taught_alone(config: LabelTraining, weights: Path, names: Sequence[str]) -> LabelTraining:
+    """Return the config with its labels; without a teacher where one is new to the weights."""
+    if config.teacher_weight and not yolox.knows(weights, names):
+        logger.warning("train.no_teacher reason=%s does not know every label", weights)
+        config = replace(config, teacher_weight=0.0)
+    return replace(config, labels=tuple(names))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: different names, separated by commas")
+    return names
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -101,7 +101,8 @@ def start(config: DetectTraining, args: argparse.Namespace, training: Dataset) -
     graph = build(args.weights, groups, config.size)
     ranges = calibrate(graph, images, options=Calibration(percentile=config.percentile))
     average = build(args.weights, groups, config.size)
-    return State(graph, average, ranges, groups, optimizer(graph, config))
+    labels = yolox.stored_labels(args.weights)
+    return State(graph, average, ranges, groups, labels, optimizer(graph, config))
 
 
 def train(
@@ -188,4 +189,4 @@ def measure(
 def write_average(config: DetectTraining, state: State, folder: Path) -> None:
     """Write the moving average as a model folder."""
     training = {"weights": SOURCE} | described(config, state.step)
-    write_model(folder, state.average, state.ranges, training)
+    write_model(folder, state.average, state.ranges, training, state.labels)

@@ -41,13 +41,15 @@ class DetectTraining:
 class State:
     """What a checkpoint holds; `average` is the exponential moving average of `graph`.
 
-    groups: channels of the stem's branches. step: finished ones. best: AP50 of the best average.
+    groups: channels of the stem's branches. labels: of the class outputs.
+    step: finished ones. best: AP50 of the best average.
     """
 
     graph: Graph
     average: Graph
     ranges: dict[str, Quantization]
     groups: list[list[int]]
+    labels: tuple[str, ...]
     optimizer: torch.optim.Adam
     step: int = 0
     best: float = 0.0
@@ -116,7 +118,9 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     average.load_state_dict(stored["average"])
     adam.load_state_dict(stored["optimizer"])
     ranges = _ranges(stored)
-    return State(graph, average, ranges, stored["groups"], adam, stored["step"], stored["best"])
+    labels = yolox.stored_labels(weights)
+    step, best = stored["step"], stored["best"]
+    return State(graph, average, ranges, stored["groups"], labels, adam, step, best)
 
 
 def trained(path: Path, weights: Path, size: int) -> Trained:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
-from tools.architectures import yolox
 from tools.dataset import Dataset, Picture
 from tools.evaluate import collect
 
@@ -32,7 +31,7 @@ _SAME_IOU = 0.5
 class Taught:
     """A picture with its objects.
 
-    boxes: float32 (n, 4) corners in pixels; labels: int64 (n,), indices into `yolox.LABELS`;
+    boxes: float32 (n, 4) corners in pixels; labels: int64 (n,), indices into the detector's labels;
     ignored: float32 (m, 4), where an unexpected detection is no error.
     """
 
@@ -53,7 +52,8 @@ def suspect(weights: Path, data: Dataset, size: int, path: Path) -> list[dict[st
     from tools.float_detector import FloatDetector
 
     known = {item.image_id: item.exhaustive_classes for item in data.pictures}
-    partly = tuple(item for item in data.pictures if set(yolox.LABELS) - item.exhaustive_classes)
+    every = set(data.labels.values())
+    partly = tuple(item for item in data.pictures if every - item.exhaustive_classes)
     teacher = FloatDetector(weights, size, min_score=SUSPECTED)
     asked = Dataset(data.name, partly, data.labels, ())
     found = [
@@ -65,22 +65,26 @@ def suspect(weights: Path, data: Dataset, size: int, path: Path) -> list[dict[st
     return found
 
 
-def teach(data: Dataset, suspected: Iterable[dict[str, Any]]) -> list[Taught]:
-    """Return every picture with its objects.
+def teach(
+    data: Dataset, suspected: Iterable[dict[str, Any]], labels: Sequence[str]
+) -> list[Taught]:
+    """Return every picture with its objects; other categories than the detector's are left out.
 
-    Raises InputError when the set annotates none of the detector's labels.
+    Raises InputError when the set annotates none of the labels.
     """
-    if not set(data.labels.values()) & set(yolox.LABELS):
-        raise InputError(f"{data.name}: none of its categories is one of {', '.join(yolox.LABELS)}")
+    if not set(data.labels.values()) & set(labels):
+        raise InputError(f"{data.name}: none of its categories is one of {', '.join(labels)}")
     annotated: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for item in data.annotations:
-        if data.labels[item["category_id"]] in yolox.LABELS:
+        if data.labels[item["category_id"]] in labels:
             annotated[item["image_id"]].append(item)
+    indices = {number: labels.index(name) for number, name in data.labels.items() if name in labels}
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for item in suspected:
-        found[item["image_id"]].append(item)
+        if item["category_id"] in indices:
+            found[item["image_id"]].append(item)
     return [
-        _taught(picture, annotated[picture.image_id], found[picture.image_id], data.labels)
+        _taught(picture, annotated[picture.image_id], found[picture.image_id], indices)
         for picture in data.pictures
     ]
 
@@ -89,7 +93,7 @@ def _taught(
     picture: Picture,
     annotated: list[dict[str, Any]],
     suspected: list[dict[str, Any]],
-    names: dict[int, str],
+    indices: dict[int, int],
 ) -> Taught:
     objects = [item for item in annotated if not item.get("iscrowd", 0)]
     ignored = [item["bbox"] for item in annotated if item.get("iscrowd", 0)]
@@ -100,7 +104,7 @@ def _taught(
                 objects.append(item)
             else:
                 ignored.append(item["bbox"])
-    labels = [yolox.LABELS.index(names[item["category_id"]]) for item in objects]
+    labels = [indices[item["category_id"]] for item in objects]
     return Taught(
         picture,
         _corners([item["bbox"] for item in objects]),
