@@ -20,6 +20,7 @@ from edge import manifest
 from edge.errors import InputError
 from tools import dataset, evaluate
 from tools.dataset import Dataset
+from tools.evaluate import command
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "yolox-nano-320"
@@ -111,11 +112,11 @@ def test_command_measures_and_records_a_model_folder(tmp_path: Path) -> None:
     shutil.copytree(MODEL, model)
     golden_set(tmp_path)
     parser = argparse.ArgumentParser()
-    evaluate.add_arguments(parser)
+    command.add_arguments(parser)
     arguments = [str(model), "--annotations", str(tmp_path / "some.json")]
     arguments += ["--images", str(tmp_path), "--json", str(tmp_path / "out.json"), "--record"]
-    assert evaluate.run(parser.parse_args(arguments)) == 0
-    figures = json.loads((tmp_path / "out.json").read_text())
+    assert command.run(parser.parse_args(arguments)) == 0
+    (figures,) = json.loads((tmp_path / "out.json").read_text())["models"]
     assert figures["ap50"] >= 0.8
     recorded = {item.metric: item.value for item in manifest.read(model).accuracy}
     assert recorded["AP50"] == figures["ap50"]

@@ -27,7 +27,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("quantize", "detect"): ("tools.quantize_detect", "Make the detector's int8 model folder."),
     ("quantize", "color"): ("tools.quantize_color", "Make the color model's int8 model folder."),
     ("import-model",): ("tools.import_model", "Make a model folder of somebody else's detector."),
-    ("evaluate", "detect"): ("tools.evaluate", "Average precision of a detector."),
+    ("evaluate", "detect"): ("tools.evaluate.command", "Accuracy and speed of detectors."),
     ("evaluate", "color"): ("tools.evaluate_color", "Accuracy and calibration of a color model."),
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
 }

@@ -114,8 +114,7 @@ def run(args: argparse.Namespace) -> int:
 def _wishes(args: argparse.Namespace) -> Wishes:
     if not 0 <= args.nms_iou <= 1:
         raise EdgeError(f"--nms-iou {args.nms_iou}: give a share, 0 to 1")
-    default = "coco90" if args.decoder == "ssd_postprocess" else "coco80"
-    class_ids, classes = read_labels(args.labels or default)
+    class_ids, classes = read_labels(args.labels or default_labels(args.decoder))
     return Wishes(
         decoder=args.decoder,
         name=args.output.resolve().name,
@@ -130,6 +129,11 @@ def _wishes(args: argparse.Namespace) -> Wishes:
         box_unit=args.box_unit,
         nms_iou=args.nms_iou,
     )
+
+
+def default_labels(decoder: str) -> str:
+    """Return the built-in labels that published files of a decoder have."""
+    return "coco90" if decoder == "ssd_postprocess" else "coco80"
 
 
 def read_labels(labels: str) -> tuple[dict[str, int], int]:

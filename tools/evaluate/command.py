@@ -1,0 +1,148 @@
+"""`edge-tools evaluate detect MODEL…`: accuracy, speed, diagrams and pictures of detectors."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EXIT_OK, EdgeError
+from tools import dataset
+from tools.dataset import Dataset
+from tools.evaluate import accuracy, confusion, report, subjects, timing
+from tools.evaluate.report import Measured
+from tools.evaluate.subjects import FLOAT_SIZE, Options, Subject
+
+EXAMPLES = """examples:
+  edge-tools evaluate detect models/yolox-nano-320 \\
+    --annotations ../shared/data/detection/val.json --images ../shared/data/detection
+  edge-tools evaluate detect models/yolox-nano-320 models/yolox-nano-416 \\
+    --baselines ../shared/baselines --reference ssd_mobilenet_v1_coco_uint8 --csv table.csv \\
+    --annotations ../shared/data/detection/val.json --images ../shared/data/detection
+  edge-tools evaluate detect models/yolox-nano-320 --plots plots \\
+    --annotations own/val.json --images own/pictures
+  edge-tools evaluate detect ../shared/weights/yolox_nano.onnx --size 320 \\
+    --annotations ../shared/data/detection/val.json --images ../shared/data/detection"""
+KERNELS = {"xnnpack": True, "builtin": False}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `edge-tools evaluate detect` takes."""
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="name, model folder, .tflite of a known COCO detector, or a float original "
+        "(yolox_nano.onnx, best.pt, FastestDet.onnx)",
+    )
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO JSON file")
+    parser.add_argument("--images", type=Path, required=True, help="folder of its pictures")
+    parser.add_argument(
+        "--baselines", type=Path, metavar="DIR", help="also every .tflite and .onnx in it"
+    )
+    parser.add_argument("--reference", metavar="NAME", help="of relative times; default: the first")
+    parser.add_argument(
+        "--size", type=int, default=FLOAT_SIZE, help=f"of a float original; default {FLOAT_SIZE}"
+    )
+    parser.add_argument("--kernels", choices=tuple(KERNELS), default="xnnpack")
+    parser.add_argument("--runs", type=int, default=50, help="timed invokes; 0: none; default 50")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write them as a table")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="write precision-recall and confusion diagrams"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="store the figures in the models' manifests and cards"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print a table, write what is asked for; return the exit code."""
+    data = dataset.read(args.annotations, args.images)
+    names = [*args.models, *(subjects.baselines(args.baselines) if args.baselines else ())]
+    if not names or args.runs < 0:
+        raise EdgeError("name a MODEL or --baselines; --runs needs a number of at least 0")
+    options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
+    with ExitStack() as stack:
+        loaded = [subjects.load(str(name), stack, options) for name in names]
+        found = {one.name: _collect(one, data) for one in loaded}
+        if len(found) < len(loaded):
+            raise EdgeError("two models have one name; rename a folder")
+        measured = _measure(loaded, found, data, args)
+    report.show(measured)
+    _write(measured, found, data, args)
+    return EXIT_OK
+
+
+def _collect(subject: Subject, data: Dataset) -> list[dict[str, Any]]:
+    return accuracy.collect(subject.detect, data, show_progress=True, title=subject.name)
+
+
+def _measure(
+    loaded: Sequence[Subject],
+    found: dict[str, list[dict[str, Any]]],
+    data: Dataset,
+    args: argparse.Namespace,
+) -> list[Measured]:
+    reference = args.reference or loaded[0].name
+    if reference not in found:
+        raise EdgeError(f"--reference {reference}: measured are {', '.join(found)}")
+    times: dict[str, dict[str, float]] = {}
+    ratios: dict[str, float] = {}
+    if args.runs:
+        times = timing.measure({one.name: one.invoke for one in loaded}, args.runs)
+        ratios = timing.relative(times, reference)
+    measured = []
+    for one in loaded:
+        whole = accuracy.score(data, found[one.name])
+        figures = accuracy.with_sources(whole, data, found[one.name])
+        measured.append(Measured(one, figures, times.get(one.name, {}), ratios.get(one.name)))
+    return measured
+
+
+def _write(
+    measured: Sequence[Measured],
+    found: dict[str, list[dict[str, Any]]],
+    data: Dataset,
+    args: argparse.Namespace,
+) -> None:
+    if args.json:
+        report.write_json(measured, args.json)
+    if args.csv:
+        report.write_csv(measured, args.csv)
+    for one in measured:
+        results = found[one.subject.name]
+        if args.plots:
+            _plot(one, results, data, args.plots)
+        if args.record and one.subject.folder is not None:
+            _record(one)
+
+
+def _record(measured: Measured) -> None:
+    from tools import package
+
+    if measured.subject.folder is not None:
+        package.record_accuracy(measured.subject.folder, measured.accuracy)
+
+
+def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, folder: Path) -> None:
+    """Write the diagrams of one model; the legend has each label's AP50."""
+    from tools import plots
+
+    name, title = measured.subject.name, f"{measured.subject.name}, {data.name}"
+    classes = measured.accuracy.classes
+    lines = {
+        f"{label} {classes[label].ap50:.2f}": curve
+        for label, curve in accuracy.curves(data, accuracy.accumulated(data, results)).items()
+    }
+    plots.precision_recall(lines, folder / f"{name}-precision-recall.png", title=title)
+    counts, labels = confusion.matrix(data, list(confusion.matches(data, results)))
+    plots.confusion_matrix(
+        counts,
+        labels,
+        folder / f"{name}-confusion.png",
+        title=f"{title}, score from {confusion.SHOWN_SCORE}",
+        axes=("annotated", "detected"),
+    )

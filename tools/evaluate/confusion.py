@@ -1,0 +1,113 @@
+"""Which detection is which object, and what is taken for what.
+
+Matching for people to look at, not COCO's: detections from a score that a daemon would use, best
+first, each takes the unmatched object that it overlaps most, whatever its label, from IoU 0.5 on.
+What lies in a crowd, an ignore region or a class that the picture does not annotate exhaustively
+is no false alarm.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.values import Box
+from tools.dataset import Dataset, Picture
+from tools.evaluate.accuracy import uncounted
+
+SHOWN_SCORE = 0.3
+MIN_IOU = 0.5
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Match:
+    """An object with the detection that found it; None for what is missed, or no object.
+
+    Both are COCO dicts. iou: of the pair, 0 without one.
+    """
+
+    picture: Picture
+    truth: dict[str, Any] | None
+    found: dict[str, Any] | None
+    iou: float = 0.0
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether an object was found under its own label."""
+        pair = (self.truth, self.found)
+        return None not in pair and self.label_of(self.truth) == self.label_of(self.found)
+
+    @staticmethod
+    def label_of(item: dict[str, Any] | None) -> int:
+        """Return a COCO dict's category, -1 of none."""
+        return -1 if item is None else int(item["category_id"])
+
+
+def matches(
+    data: Dataset, results: Sequence[dict[str, Any]], *, min_score: float = SHOWN_SCORE
+) -> Iterator[Match]:
+    """Yield every object and every false alarm of a set, picture by picture."""
+    truths, found = _by_image(data.annotations), _by_image(results)
+    for picture in data.pictures:
+        strong = [item for item in found[picture.image_id] if item["score"] >= min_score]
+        strong.sort(key=lambda item: -item["score"])
+        yield from _in_picture(picture, data, truths[picture.image_id], strong)
+
+
+def _by_image(items: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        grouped[item["image_id"]].append(item)
+    return grouped
+
+
+def _in_picture(
+    picture: Picture, data: Dataset, truths: list[dict[str, Any]], found: list[dict[str, Any]]
+) -> Iterator[Match]:
+    crowds = [item for item in truths if item.get("iscrowd", 0)]
+    crowds += uncounted(picture, data.labels)
+    open_truths = [item for item in truths if not item.get("iscrowd", 0)]
+    for item in found:
+        overlaps = [_iou(item, truth) for truth in open_truths]
+        best = int(np.argmax(overlaps)) if overlaps else -1
+        if overlaps and overlaps[best] >= MIN_IOU:
+            yield Match(picture, open_truths.pop(best), item, overlaps[best])
+        elif not any(_is_within(item, crowd) for crowd in crowds):
+            yield Match(picture, None, item)
+    for truth in open_truths:
+        yield Match(picture, truth, None)
+
+
+def _iou(one: dict[str, Any], other: dict[str, Any]) -> float:
+    return Box(*one["bbox"]).iou(Box(*other["bbox"]))
+
+
+def _is_within(item: dict[str, Any], crowd: dict[str, Any]) -> bool:
+    """Return whether a detection lies in a crowd of its label by more than half of its own area."""
+    if item["category_id"] != crowd["category_id"]:
+        return False
+    x, y, width, height = item["bbox"]
+    left, top, wide, high = crowd["bbox"]
+    across = min(x + width, left + wide) - max(x, left)
+    down = min(y + height, top + high) - max(y, top)
+    return bool(min(across, down) > 0 and across * down >= MIN_IOU * width * height)
+
+
+def matrix(data: Dataset, found: Sequence[Match]) -> tuple[NDArray[np.intp], list[str]]:
+    """Return counts (n + 1, n + 1), row = object, column = detection, and their n + 1 names.
+
+    The last row counts false alarms, the last column what was missed.
+    """
+    numbers = {category: place for place, category in enumerate(data.labels)}
+    numbers[-1] = len(numbers)  # no object, no detection
+    counts = np.zeros((len(numbers), len(numbers)), np.intp)
+    for match in found:
+        row = numbers[Match.label_of(match.truth)]
+        counts[row, numbers[Match.label_of(match.found)]] += 1
+    return counts, [*data.labels.values(), BACKGROUND]

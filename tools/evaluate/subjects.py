@@ -1,0 +1,135 @@
+"""What can be measured: model folders, bare .tflite files of known families, float originals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from edge import model_store
+from edge.detector import Detector
+from edge.errors import ModelError
+from edge.interpreter import Interpreter
+from edge.values import Detection, Image
+from tools.evaluate.accuracy import MIN_SCORE
+
+FLOAT_SIZE = 416  # what yolox_nano.onnx was published for
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A detector to be measured.
+
+    detect: a frame's objects. invoke: one bare run of the network on the last frame. folder: the
+    model folder, None for what has none. size: input as width x height. arithmetic: `integer-only`,
+    `part float` or `float`.
+    """
+
+    name: str
+    detect: Callable[[Image], list[Detection]]
+    invoke: Callable[[], object]
+    folder: Path | None
+    size: str
+    arithmetic: str
+    file_bytes: int
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How models are loaded. float_size: input side of the float original."""
+
+    xnnpack: bool = True
+    threads: int = 1
+    float_size: int = FLOAT_SIZE
+
+
+def load(model: str, stack: ExitStack, options: Options) -> Subject:
+    """Return a detector by what its name says.
+
+    model: installed model's name, model folder, .tflite file of a known COCO detector (imported
+    for the time being), FastestDet.onnx, or a float original: yolox_nano.onnx or what training
+    saved (.pt).
+    stack: closes what was made for it. Raises ModelError when there is no such thing.
+    """
+    path = Path(model)
+    if path.suffix in (".onnx", ".pt"):
+        return _onnx(_existing(path), options)
+    if path.suffix == ".tflite":
+        return _folder(_imported(_existing(path), stack), options, path.stem)
+    folder = path if path.is_dir() else model_store.find(model)
+    return _folder(folder, options, folder.resolve().name)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; name a model folder, .tflite, .onnx or .pt file")
+    return path
+
+
+def _folder(folder: Path, options: Options, name: str) -> Subject:
+    loaded = Interpreter.load(folder, threads=options.threads, xnnpack=options.xnnpack)
+    detector = Detector(loaded, min_score=MIN_SCORE)
+    _, height, width, _ = loaded.manifest.input.shape
+    return Subject(
+        name=name,
+        detect=detector.detect,
+        invoke=detector.invoke,
+        folder=folder,
+        size=f"{width}x{height}",
+        arithmetic="integer-only" if loaded.manifest.certificate.integer_only else "part float",
+        file_bytes=(folder / loaded.manifest.file).stat().st_size,
+        runtime=loaded.runtime,
+    )
+
+
+def _imported(path: Path, stack: ExitStack) -> Path:
+    """Return a model folder around a file whose outputs leave no doubt what it is."""
+    from tools import foreign_file, import_model
+
+    decoder = foreign_file.decoder_of(foreign_file.read(path))
+    class_ids, classes = import_model.read_labels(import_model.default_labels(decoder))
+    parent = stack.enter_context(TemporaryDirectory(prefix="edge-import-"))
+    folder = Path(parent) / path.stem
+    import_model.import_file(
+        path, folder, import_model.Wishes(decoder, path.stem, class_ids, classes)
+    )
+    return folder
+
+
+def _onnx(path: Path, options: Options) -> Subject:
+    if "fastestdet" in path.stem.lower():
+        from tools.fastest_det import FastestDet
+
+        fastest = FastestDet(path, min_score=MIN_SCORE)
+        size = f"{fastest.width}x{fastest.height}"
+        return _float(path, fastest.detect, fastest.invoke, size, "onnxruntime")
+    from tools.float_detector import FloatDetector
+
+    original = FloatDetector(path, options.float_size, min_score=MIN_SCORE)
+    size = f"{options.float_size}x{options.float_size}"
+    return _float(path, original.detect, original.invoke, size, "torch")
+
+
+def _float(
+    path: Path,
+    detect: Callable[[Image], list[Detection]],
+    invoke: Callable[[], object],
+    size: str,
+    runtime: str,
+) -> Subject:
+    file_bytes = path.stat().st_size
+    return Subject(path.stem, detect, invoke, None, size, "float", file_bytes, runtime)
+
+
+def baselines(folder: Path) -> Iterator[Path]:
+    """Yield the models of a folder of baselines that can be measured here, by name.
+
+    Raises ModelError when there is none.
+    """
+    found = sorted([*folder.glob("*.tflite"), *folder.glob("*.onnx")])
+    if not found:
+        raise ModelError(f"--baselines {folder}: no .tflite or .onnx file there")
+    yield from found

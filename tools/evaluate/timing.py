@@ -1,0 +1,33 @@
+"""Bare invokes of several detectors in turns, so that a busy neighbour hits all alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from tools.benchmark.quantiles import quantiles
+
+WARM_UP = 3
+
+
+def measure(invokes: Mapping[str, Callable[[], object]], runs: int) -> dict[str, dict[str, float]]:
+    """Return p50, p95, p99 in milliseconds by name.
+
+    invokes: one run of a network by name, its input already written. runs: timed ones of each.
+    """
+    for invoke in invokes.values():
+        for _ in range(WARM_UP):
+            invoke()
+    times_ms: dict[str, list[float]] = {name: [] for name in invokes}
+    for _ in range(runs):
+        for name, invoke in invokes.items():
+            started_s = time.perf_counter()
+            invoke()
+            times_ms[name].append(1000 * (time.perf_counter() - started_s))
+    return {name: quantiles(own) for name, own in times_ms.items()}
+
+
+def relative(times: Mapping[str, dict[str, float]], reference: str) -> dict[str, float]:
+    """Return each p50 as multiple of the reference's."""
+    base = times[reference]["p50"]
+    return {name: round(own["p50"] / base, 3) for name, own in times.items()}
