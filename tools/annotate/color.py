@@ -1,0 +1,130 @@
+"""A page for labelling colors: `edge-tools annotate color DATASET`.
+
+It listens on this machine's loopback only. Each object is shown with a proposed mask (GrabCut from
+its box, or from where you click) and proposed colors; Enter accepts, a key corrects. Every answer
+is on disk before the next object is shown, in a JSON file beside the pictures; started again, it
+goes on at the first object without a label. `tools.color_labels` describes the file,
+`tools.color_export` what `--export` writes for training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.errors import InputError, WebError
+from edge.model_store import find
+from tools.color_labels import LabelFile, labels_path, read_objects
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from edge.web.guard import AsgiApp
+
+EXAMPLES = """\
+examples:
+  edge-tools annotate color pictures/                 # a folder: click on the object
+  edge-tools annotate color train.json --open         # COCO: every box is an object
+  edge-tools annotate color train.json --labeller 2   # an independent second opinion
+  edge-tools annotate color train.json --export data  # then: edge-tools train color --data data
+"""
+HOST = "127.0.0.1"
+DEFAULT_PORT = 8765
+DEFAULT_MODEL = "color-64"
+CLOSE_S = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("dataset", type=Path, help="folder of pictures, or COCO JSON with boxes")
+    parser.add_argument("--images", type=Path, help="where the JSON's pictures are")
+    parser.add_argument("--split", help="only this split, where the JSON has splits")
+    parser.add_argument("--labels", type=Path, help="keep labels here, not beside the pictures")
+    parser.add_argument("--labeller", type=int, choices=(1, 2), default=1, help="who you are")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="color model that proposes")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="write training data and end")
+    parser.add_argument(
+        "--val-share", type=float, default=0.1, help="of the pictures, for --export"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the page until interrupted, or export what was labelled.
+
+    Raises InputError for a data set that cannot be read or labels that cannot be written,
+    WebError when the port is taken.
+    """
+    objects = read_objects(args.dataset, args.images, args.split)
+    labels = LabelFile(args.labels or labels_path(args.dataset))
+    if args.export:
+        from tools.color_export import export
+
+        counts = export(objects, labels, args.export, args.val_share)
+        print(f"{args.export}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+        return 0
+    from tools.annotate.routes import make_app
+    from tools.annotate.session import Session
+    from tools.color_proposal import Proposer
+
+    _check_writable(labels)
+    session = Session(objects, labels, Proposer(find(args.model)), args.labeller)
+    with _listen(args.port) as listener:
+        done = session.progress()
+        url = f"http://localhost:{listener.getsockname()[1]}"
+        print(f"{done.labelled} of {done.total} labelled in {labels.path}", flush=True)
+        print(f"label at {url}  (Ctrl-C ends; nothing is lost)", flush=True)
+        if args.open:
+            webbrowser.open(url)
+        _serve(make_app(session), listener)
+    return 0
+
+
+def _check_writable(labels: LabelFile) -> None:
+    try:
+        labels.save()
+    except OSError as error:
+        raise InputError(
+            f"{labels.path}: {error.strerror}; name a file you may write with --labels"
+        ) from None
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        fault = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise WebError(f"{HOST}:{port}: {fault}; choose another with --port") from None
+
+
+def _serve(app: AsgiApp, listener: socket.socket) -> None:
+    server = _server(app)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:  # the ordinary end
+        return
+
+
+def _server(app: AsgiApp) -> uvicorn.Server:
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=CLOSE_S,
+        )
+    )

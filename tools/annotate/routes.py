@@ -1,0 +1,125 @@
+"""The labelling page's routes. Handlers run in the server's one thread, one after the other."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+from litestar import Litestar, MediaType, Request, Response, get, post, put
+from litestar.di import NamedDependency, Provide
+from litestar.exceptions import HTTPException
+from litestar.params import PathParameter
+
+from edge.errors import EdgeError
+from edge.web.guard import AsgiApp, Guard, Message, Receive, Send
+from edge.web.routes import content_policy
+from tools.annotate.session import Answer, Marks, ObjectState, Progress, Session, Suggestion
+
+logger = logging.getLogger(__name__)
+
+PAGE = Path(__file__).parent / "page"
+LOOPBACK = frozenset({"localhost", "127.0.0.1"})
+Labelled = NamedDependency[Session]
+Index = Annotated[int, PathParameter(ge=0, description="Number of the object, from 0.")]
+
+
+@get("/", media_type=MediaType.HTML, sync_to_thread=False)
+def page() -> str:
+    """Return the page."""
+    return page_text()
+
+
+@get("/api/progress", sync_to_thread=False)
+def progress(session: Labelled) -> Progress:
+    """Return how far the labelling is and where it goes on."""
+    return session.progress()
+
+
+@get("/api/objects/{index:int}", sync_to_thread=False)
+def state(session: Labelled, index: Index) -> ObjectState:
+    """Return one object with what is proposed and what is saved."""
+    return session.state(_known(session, index))
+
+
+@get("/api/objects/{index:int}/picture.jpg", media_type="image/jpeg", sync_to_thread=False)
+def picture(session: Labelled, index: Index) -> bytes:
+    """Return the object with its surroundings."""
+    return session.jpeg(_known(session, index))
+
+
+@post("/api/objects/{index:int}/mask", status_code=200, sync_to_thread=False)
+def mask(session: Labelled, index: Index, data: Marks) -> Suggestion:
+    """Return the mask for some clicks and the colors in it."""
+    return session.suggest(_known(session, index), data)
+
+
+@put("/api/objects/{index:int}/label", sync_to_thread=False)
+def label(session: Labelled, index: Index, data: Answer) -> Progress:
+    """Save an answer; it is on disk when this is answered."""
+    return session.accept(_known(session, index), data)
+
+
+@post("/api/undo", status_code=200, sync_to_thread=False)
+def undo(session: Labelled) -> dict[str, int | None]:
+    """Take back the last answer and return its object."""
+    return {"index": session.undo()}
+
+
+def make_app(session: Session) -> AsgiApp:
+    """Return the application, guarded against other sites."""
+    app = Litestar(
+        [page, progress, state, picture, mask, label, undo],
+        dependencies={"session": Provide(lambda: session, sync_to_thread=False)},
+        openapi_config=None,
+        exception_handlers={Exception: _explain},
+        logging_config=None,
+    )
+    return Guard(SameOrigin(app), content_policy(page_text()), LOOPBACK)
+
+
+class SameOrigin:
+    """Refuses what another site makes the visitor's browser send: a foreign Origin."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        sent = dict(scope["headers"])
+        origin = sent.get(b"origin")
+        if origin is None or origin == b"http://" + sent.get(b"host", b""):
+            await self._app(scope, receive, send)
+            return
+        refusal = b'{"detail":"this page answers only to itself"}'
+        kind = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 403, "headers": kind})
+        await send({"type": "http.response.body", "body": refusal})
+
+
+def page_text() -> str:
+    """Return the page with its style and script inside."""
+    text = (PAGE / "page.html").read_text("utf-8")
+    for name in ("style.css", "script.js"):
+        text = text.replace(f"/* {name} */", (PAGE / name).read_text("utf-8"))
+    return text
+
+
+def _known(session: Session, index: int) -> int:
+    if index >= len(session.objects):
+        raise HTTPException(f"there are {len(session.objects)} objects", status_code=404)
+    return index
+
+
+def _explain(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    """Return an error as one line of JSON, for the page to show."""
+    code, detail = 500, "failed, see the terminal"
+    if isinstance(error, HTTPException):
+        code, detail = error.status_code, error.detail
+        if error.extra:
+            detail = f"{detail}: {error.extra}"
+    elif isinstance(error, (EdgeError, OSError)):  # a broken picture, a full disk
+        code, detail = 422, str(error)
+    else:
+        logger.error("annotate.failed path=%s", request.scope["path"], exc_info=error)
+    return Response({"detail": detail}, status_code=code, media_type=MediaType.JSON)

@@ -1,0 +1,264 @@
+"""One person's labelling of one data set: what is shown, what is proposed, what is saved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import cv2
+import msgspec
+import numpy as np
+
+from edge.color import TERMS
+from edge.values import Polygon
+from tools import color_mask
+from tools.annotate.view import View, view_of
+from tools.color_labels import LabelFile, LabelObject, Row, with_agreement
+from tools.color_mask import Click, Mask
+from tools.color_proposal import MIXED, UNCLEAR, Proposal, Proposer
+
+# A letter for each answer; the first ten terms have the digits 1 to 9 and 0 as well.
+KEYS = dict(zip((*TERMS, MIXED, UNCLEAR), "kwgroyebpinmu", strict=True))
+DIGITS = dict(zip(TERMS, "1234567890", strict=False))
+
+
+class AnswerKey(msgspec.Struct, frozen=True):
+    """An answer and the keys that give it; digit: empty where there is none."""
+
+    name: str
+    letter: str
+    digit: str
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far the labelling is; next: the object to go on with, None when all are labelled."""
+
+    title: str
+    total: int
+    labelled: int
+    next: int | None
+    counts: dict[str, int]
+    answers: tuple[AnswerKey, ...]
+
+
+class Surface(msgspec.Struct, frozen=True):
+    """A cluster of the mask: its color as #rrggbb, CIELAB, share of the mask, term."""
+
+    color: str
+    lab: tuple[int, int, int]
+    share: float
+    name: str
+
+
+class Suggestion(msgspec.Struct, frozen=True):
+    """What the machine would answer; outlines: of the mask, points 0..1 of the view."""
+
+    label: str
+    colors: tuple[str, ...]
+    sure: bool
+    shares: dict[str, float]
+    surfaces: tuple[Surface, ...]
+    outlines: list[Polygon]
+    is_guess: bool
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """An answer that is on disk."""
+
+    label: str
+    colors: tuple[str, ...]
+    sure: bool
+
+
+class ObjectState(msgspec.Struct, frozen=True):
+    """One object as the page shows it; box: x, y, width, height, 0..1 of the view, or None."""
+
+    index: int
+    image: str
+    cls: str
+    width: int
+    height: int
+    box: tuple[float, float, float, float] | None
+    suggestion: Suggestion
+    saved: Saved | None
+
+
+class Marks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the person did to the mask; grow: steps, negative to shrink."""
+
+    clicks: Annotated[tuple[Click, ...], msgspec.Meta(max_length=100)] = ()
+    grow: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the person accepted; raises ValueError for a word that is no answer."""
+
+    label: str
+    colors: tuple[str, ...]
+    sure: bool
+    marks: Marks = Marks()
+
+    def __post_init__(self) -> None:
+        """Refuse unknown words, and a dominant color that is not the first."""
+        if self.label not in KEYS or not set(self.colors) <= set(TERMS):
+            raise ValueError(f"label and colors must be of {', '.join(KEYS)}")
+        if self.label in TERMS and self.colors[:1] != (self.label,):
+            raise ValueError("the first of the colors must be the label")
+
+
+class Session:
+    """The state behind the page; used by one thread at a time."""
+
+    def __init__(
+        self,
+        objects: Sequence[LabelObject],
+        labels: LabelFile,
+        proposer: Proposer,
+        labeller: int = 1,
+    ) -> None:
+        """Take what to label, where to keep it, and as which of two labellers."""
+        self.objects = objects
+        self._labels = labels
+        self._proposer = proposer
+        self._number = str(labeller)
+        self._history: list[tuple[int, Row | None]] = []
+        self._seen: dict[int, ObjectState] = {}
+        self._view: tuple[int, View] | None = None
+
+    def progress(self, after: int = -1) -> Progress:
+        """Return the counts, and the first object without a label behind `after`."""
+        answers = [self._saved(index) for index in range(len(self.objects))]
+        left = [index for index, saved in enumerate(answers) if saved is None]
+        return Progress(
+            title=self._labels.path.name,
+            total=len(answers),
+            labelled=len(answers) - len(left),
+            next=next((index for index in left if index > after), left[0] if left else None),
+            counts=dict(Counter(saved.label for saved in answers if saved is not None)),
+            answers=tuple(AnswerKey(name, KEYS[name], DIGITS.get(name, "")) for name in KEYS),
+        )
+
+    def jpeg(self, index: int) -> bytes:
+        """Return the view of an object; InputError when its picture cannot be read."""
+        return self.view(index).jpeg()
+
+    def view(self, index: int) -> View:
+        """Return an object with its surroundings."""
+        if self._view is None or self._view[0] != index:
+            self._view = index, view_of(self.objects[index])
+        return self._view[1]
+
+    def state(self, index: int) -> ObjectState:
+        """Return an object as the page shows it before anything is clicked."""
+        if index not in self._seen:
+            view = self.view(index)
+            self._seen[index] = ObjectState(
+                index=index,
+                image=self.objects[index].image,
+                cls=self.objects[index].cls,
+                width=view.bgr.shape[1],
+                height=view.bgr.shape[0],
+                box=view.box_norm,
+                suggestion=self.suggest(index, Marks()),
+                saved=self._saved(index),
+            )
+        return self._seen[index]
+
+    def suggest(self, index: int, marks: Marks) -> Suggestion:
+        """Return the mask for what was clicked, and the colors in it."""
+        view = self.view(index)
+        mask, is_guess = self._mask(index, marks)
+        proposal = self._proposer.propose(view.bgr, view.object_px, mask, self.objects[index].cls)
+        outlines = [] if mask is None else color_mask.outlines(mask)
+        return _suggestion(proposal, outlines, is_guess=is_guess)
+
+    def accept(self, index: int, answer: Answer) -> Progress:
+        """Save an answer; it is on disk when this returns."""
+        one = self.objects[index]
+        former = self._labels.get(one.key)
+        self._labels.put(one.key, self._row(one, former, answer, index))
+        self._history.append((index, former))
+        self._seen.pop(index, None)
+        return self.progress(index)
+
+    def undo(self) -> int | None:
+        """Take back the last answer of this session; return its object, None when there is none."""
+        if not self._history:
+            return None
+        index, former = self._history.pop()
+        self._labels.put(self.objects[index].key, former)
+        self._seen.pop(index, None)
+        return index
+
+    def _row(self, one: LabelObject, former: Row | None, answer: Answer, index: int) -> Row:
+        number, view = self._number, self.view(index)
+        mask, _ = self._mask(index, answer.marks)
+        outlines = (
+            [] if mask is None else [view.in_picture(one) for one in color_mask.outlines(mask)]
+        )
+        return with_agreement(
+            (former or one.row())
+            | {
+                f"label_{number}": answer.label,
+                f"colors_{number}": answer.colors,
+                f"sure_{number}": answer.sure,
+                f"outline_{number}": outlines,
+                f"by_{number}": "person",
+                f"utc_{number}": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+
+    def _saved(self, index: int) -> Saved | None:
+        row = self._labels.get(self.objects[index].key)
+        if row is None or f"label_{self._number}" not in row:
+            return None
+        label = row[f"label_{self._number}"]
+        colors = row.get(f"colors_{self._number}") or [label]
+        sure = bool(row.get(f"sure_{self._number}", True))
+        return Saved(label, tuple(color for color in colors if color in TERMS), sure)
+
+    def _mask(self, index: int, marks: Marks) -> tuple[Mask | None, bool]:
+        """Return the object's pixels, None where nothing tells, and whether that is a guess."""
+        view, row = self.view(index), self._labels.get(self.objects[index].key) or {}
+        outlines = row.get(f"outline_{self._number}")
+        if marks.clicks and (view.box_px or any(click.is_object for click in marks.clicks)):
+            cut = color_mask.from_clicks(view.bgr, marks.clicks, view.box_px)
+        elif outlines:
+            cut = color_mask.Cut(_filled(view, outlines), is_guess=False)
+        elif view.box_px is not None:
+            cut = color_mask.from_box(view.bgr, view.box_px)
+        else:
+            return None, False
+        return color_mask.grown(cut.mask, marks.grow), cut.is_guess
+
+
+def _filled(view: View, outlines: Sequence[Polygon]) -> Mask:
+    drawn = np.zeros(view.bgr.shape[:2], np.uint8)
+    for outline in outlines:
+        points = np.array([view.from_picture(point) for point in outline])
+        cv2.fillPoly(drawn, [points.round().astype(np.int32)], 1)
+    return drawn > 0
+
+
+def _suggestion(proposal: Proposal, outlines: list[Polygon], *, is_guess: bool) -> Suggestion:
+    surfaces = tuple(
+        Surface(
+            color="#{:02x}{:02x}{:02x}".format(*one.rgb),
+            lab=(round(one.lab[0]), round(one.lab[1]), round(one.lab[2])),
+            share=round(one.share, 3),
+            name=one.name,
+        )
+        for one in proposal.clusters
+    )
+    shares = {one.name: round(one.score, 3) for one in proposal.shares if one.score >= 0.01}
+    return Suggestion(
+        label=proposal.label,
+        colors=proposal.colors,
+        sure=proposal.is_sure,
+        shares=shares,
+        surfaces=surfaces,
+        outlines=outlines,
+        is_guess=is_guess,
+    )

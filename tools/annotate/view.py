@@ -1,0 +1,96 @@
+"""What the page shows of an object: its box with surroundings, or the whole picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edge.values import Box, Image, Point, Polygon
+from tools.color_labels import LabelObject
+from tools.dataset import load_file
+
+MARGIN = 0.5  # of the box's longer side, shown on each side of it
+MIN_MARGIN_PX = 12
+MAX_PX = 1200  # longer side of what is shown; larger pictures are shrunk
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a picture.
+
+    bgr: uint8, (height, width, 3). left, top: of the part in the picture, pixels.
+    scale: of the view's pixels to the picture's. box_px: the object's box in the view, None where
+        the object is not known more closely than by the picture.
+    """
+
+    bgr: Image
+    left: int
+    top: int
+    scale: float
+    box_px: Box | None
+
+    @property
+    def object_px(self) -> Box:
+        """Return the box that the color model is shown."""
+        height, width = self.bgr.shape[:2]
+        return self.box_px or Box(0, 0, width, height)
+
+    @property
+    def box_norm(self) -> Box | None:
+        """Return the box as shares of the view."""
+        height, width = self.bgr.shape[:2]
+        return None if self.box_px is None else self.box_px.normalized((width, height))
+
+    def in_picture(self, outline: Polygon) -> list[Point]:
+        """Return points 0..1 of the view as pixels of the picture."""
+        height, width = self.bgr.shape[:2]
+        return [
+            (
+                round(self.left + x * width / self.scale, 1),
+                round(self.top + y * height / self.scale, 1),
+            )
+            for x, y in outline
+        ]
+
+    def from_picture(self, point: Point) -> Point:
+        """Return a point in the picture's pixels as pixels of the view."""
+        return (point[0] - self.left) * self.scale, (point[1] - self.top) * self.scale
+
+    def jpeg(self) -> bytes:
+        """Return the view as a JPEG file."""
+        _, data = cv2.imencode(".jpg", self.bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        return data.tobytes()
+
+
+def view_of(one: LabelObject) -> View:
+    """Return an object with its surroundings; InputError when its picture cannot be read."""
+    bgr = load_file(one.file)
+    if one.box_px is None:
+        return _scaled(bgr, 0, 0, None)
+    left, top, right, bottom = _around(one.box_px, (bgr.shape[1], bgr.shape[0]))
+    x, y, width, height = one.box_px
+    box_px = Box(x - left, y - top, width, height)
+    return _scaled(bgr[top:bottom, left:right], left, top, box_px)
+
+
+def _around(box_px: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom of what is shown, at least one pixel of the picture."""
+    margin = max(MIN_MARGIN_PX, MARGIN * max(box_px.width, box_px.height))
+    left = min(max(0, round(box_px.x - margin)), size[0] - 1)
+    top = min(max(0, round(box_px.y - margin)), size[1] - 1)
+    right = min(size[0], round(box_px.x + box_px.width + margin))
+    bottom = min(size[1], round(box_px.y + box_px.height + margin))
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _scaled(bgr: Image, left: int, top: int, box_px: Box | None) -> View:
+    scale = min(1.0, MAX_PX / max(bgr.shape[:2]))
+    if scale == 1.0:
+        return View(bgr, left, top, scale, box_px)
+    size = (max(1, round(bgr.shape[1] * scale)), max(1, round(bgr.shape[0] * scale)))
+    small = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+    box = None if box_px is None else Box(*(side * scale for side in box_px))
+    return View(small, left, top, scale, box)

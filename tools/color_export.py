@@ -1,0 +1,75 @@
+"""Labels as the folder that `edge-tools train color --data` and `evaluate color --data` read.
+
+DIR/detection/train holds the training pictures, DIR/scene_color/labels.json the rows,
+DIR/scene_color/train and val the objects' crops. A picture and all its objects go to one split,
+chosen by a hash of its name, so that a later export with more labels moves none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from edge.errors import InputError
+from tools.color_labels import LabelFile, LabelObject, Row
+from tools.color_proposal import cut_out
+from tools.dataset import load_file
+
+JPEG_QUALITY = 95
+
+
+def export(
+    objects: Sequence[LabelObject], labels: LabelFile, folder: Path, val_share: float
+) -> dict[str, int]:
+    """Write the labelled objects and return their number by split.
+
+    val_share: of the pictures, 0..1. Raises InputError when nothing is labelled yet, or a picture
+    cannot be read.
+    """
+    labelled = [(one, row) for one in objects if (row := labels.get(one.key)) is not None]
+    if not labelled:
+        raise InputError(f"{labels.path}: no label yet; label some objects first")
+    scenes = folder / "scene_color"
+    rows = [
+        _exported(one, row, number, folder, split_of(one.image, val_share))
+        for number, (one, row) in enumerate(labelled)
+    ]
+    (scenes / "labels.json").write_text(json.dumps(rows, indent=0) + "\n")
+    return dict(Counter(str(row["split"]) for row in rows))
+
+
+def split_of(image: str, val_share: float) -> str:
+    """Return `train` or `val` for a picture."""
+    digest = hashlib.sha256(image.encode()).digest()
+    return "val" if int.from_bytes(digest[:4]) < val_share * 2**32 else "train"
+
+
+def _exported(one: LabelObject, row: Row, number: int, folder: Path, split: str) -> Row:
+    """Write an object's crop, and its picture for training; return its row."""
+    name = f"{Path(one.image).stem}_{number:05d}.jpg"
+    crop = folder / "scene_color" / split / name
+    crop.parent.mkdir(parents=True, exist_ok=True)
+    bgr = load_file(one.file)
+    pixels = bgr if one.box_px is None else cut_out(bgr, one.box_px)
+    cv2.imwrite(str(crop), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if split == "train":
+        _link(one.file, folder / "detection" / "train" / one.image)
+    return row | {"file_name": name, "split": split, "source": "annotated"}
+
+
+def _link(file: Path, target: Path) -> None:
+    """Make the picture appear at the target, without a second copy where that is possible."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    try:
+        os.link(file, target)
+    except OSError:  # another file system
+        shutil.copyfile(file, target)

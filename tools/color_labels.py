@@ -1,0 +1,205 @@
+"""Objects to be labelled by color, and the file their labels are kept in.
+
+A data set is a folder of pictures, a COCO JSON file with boxes, or a list of rows as
+`scene_color/labels.json`, `scene_color/more.json` and `color/labels.json` of the data folder have.
+Labels are kept as such a list, one row a line: `image`, `bbox` (pixels x, y, width, height; null =
+the whole picture), `cls`, and per labeller N: `label_N`, `colors_N` (dominant first), `sure_N`,
+`outline_N` (polygons in pixels), `by_N`; `agreed` where two have answered. `tools.color_data` reads
+the same rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge.errors import InputError
+from edge.values import Box
+from tools import dataset
+
+Row = dict[str, Any]
+Key = tuple[str, tuple[int, ...]]
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+LABELS_NAME = "color-labels.json"
+SET_NAME = "labels.json"
+
+
+@dataclass(frozen=True)
+class LabelObject:
+    """An object to be labelled.
+
+    file: its picture; image: the picture's name in the labels. box_px: None = the whole picture.
+    cls: its class, empty where it is not known. human: what the data set itself says of it.
+    """
+
+    file: Path
+    image: str
+    box_px: Box | None
+    cls: str
+    human: Row = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """Return what tells this object from the others of its data set."""
+        return _key(self.image, self.box_px)
+
+    def row(self) -> Row:
+        """Return the beginning of its row."""
+        box = None if self.box_px is None else [round(float(side), 1) for side in self.box_px]
+        return {"image": self.image, "bbox": box, "cls": self.cls}
+
+
+def _key(image: str, box_px: Iterable[float] | None) -> Key:
+    return image, () if box_px is None else tuple(round(side) for side in box_px)
+
+
+def read_objects(
+    source: Path, images: Path | None = None, split: str | None = None
+) -> list[LabelObject]:
+    """Return a data set's objects, in its order.
+
+    images: where the pictures are; default: the folder, or beside the JSON file. split: only rows of that split.
+    Raises InputError when there is no object, or the file is of no known kind.
+    """
+    if source.is_dir() and not (source / SET_NAME).is_file():
+        found = _folder(source)
+    else:
+        file = source / SET_NAME if source.is_dir() else source
+        document = _document(file)
+        if isinstance(document, dict):
+            found = _coco(file, images or _pictures(file, document))
+        else:
+            found = _listed(file, document, images, split)
+    if not found:
+        raise InputError(f"{source}: no object to label; name a folder of pictures or a COCO file")
+    return found
+
+
+def labels_path(source: Path) -> Path:
+    """Return where a data set's labels are kept: beside its pictures."""
+    if source.is_dir():
+        return source / LABELS_NAME
+    return source.with_name(f"{source.stem}.{LABELS_NAME}")
+
+
+def _folder(folder: Path) -> list[LabelObject]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    return [LabelObject(file, file.relative_to(folder).as_posix(), None, "") for file in files]
+
+
+def _coco(file: Path, images: Path) -> list[LabelObject]:
+    found = dataset.read(file, images)
+    pictures = {picture.image_id: picture for picture in found.pictures}
+    objects = []
+    try:
+        for one in found.annotations:
+            picture = pictures.get(one["image_id"])
+            if picture is not None and not one.get("iscrowd"):
+                name = picture.path.relative_to(images).as_posix()
+                label = found.labels.get(one["category_id"], "")
+                objects.append(LabelObject(picture.path, name, Box(*one["bbox"]), label))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{file}: a broken annotation ({error!r}); see edge-tools data check"
+        ) from None
+    return objects
+
+
+def _listed(
+    file: Path, rows: list[Row], images: Path | None, split: str | None
+) -> list[LabelObject]:
+    try:
+        kept = [row for row in rows if split in (None, row.get("split"))]
+        return [_listed_object(row, file.parent, images) for row in kept]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not a list of labelled objects ({error!r})") from None
+
+
+def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:
+    """Return a row's object: in its picture when we know where those are, else as a crop."""
+    human = {key: row[key] for key in row if key not in {"image", "bbox", "cls"}}
+    label = row.get("cls") or ""
+    if "image" in row and (images is not None or "file_name" not in row):
+        box = None if row["bbox"] is None else Box(*row["bbox"])
+        return LabelObject((images or folder) / row["image"], row["image"], box, label, human)
+    name = row["file_name"]
+    if "color" in row:
+        human |= {"label_1": row["color"], "sure_1": True}
+    elif (folder / row["split"]).is_dir():
+        name = f"{row['split']}/{name}"
+    return LabelObject(folder / name, name, None, label, human)
+
+
+def _pictures(file: Path, document: dict[str, Any]) -> Path:
+    """Return the folder a COCO file's names are relative to: its own, or the one of its name."""
+    try:
+        first = str(document["images"][0]["file_name"])
+    except (KeyError, IndexError, TypeError):
+        return file.parent  # `dataset.read` says what is wrong
+    named = file.with_suffix("")
+    return named if (named / first).is_file() else file.parent
+
+
+def _document(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; name a folder or a JSON file") from None
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error}); name a folder or a COCO file") from None
+
+
+class LabelFile:
+    """The labels of one data set, on disk after every change."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file when there is one; InputError when it is no list of rows."""
+        self.path = path
+        rows = _document(path) if path.exists() else []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise InputError(f"{path}: not a list of color labels; name another with --labels")
+        try:
+            self.rows: dict[Key, Row] = {_key(row["image"], row["bbox"]): row for row in rows}
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}: a row without {error}; name another with --labels") from None
+
+    def get(self, key: Key) -> Row | None:
+        """Return an object's row, None when it has no label."""
+        return self.rows.get(key)
+
+    def put(self, key: Key, row: Row | None) -> None:
+        """Keep a row in place of the object's former one; None removes it. On disk on return."""
+        former = self.rows.pop(key, None)
+        if row is not None:
+            self.rows[key] = row
+        try:
+            self.save()
+        except OSError:
+            self.rows.pop(key, None)
+            if former is not None:
+                self.rows[key] = former
+            raise
+
+    def save(self) -> None:
+        """Write all rows: a kill at any moment leaves the former file or the new one."""
+        partial = self.path.with_name(f"{self.path.name}.part")
+        lines = b",\n".join(msgspec.json.encode(row) for row in self.rows.values())
+        with partial.open("wb") as file:
+            file.write(b"[\n" + lines + b"\n]\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+
+
+def with_agreement(row: Row) -> Row:
+    """Return the row with `agreed` where two labellers have answered, null where they differ."""
+    row = {key: value for key, value in row.items() if key != "agreed"}
+    if "label_1" in row and "label_2" in row:
+        row["agreed"] = row["label_1"] if row["label_1"] == row["label_2"] else None
+    return row

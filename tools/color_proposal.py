@@ -1,0 +1,104 @@
+"""What a machine would answer for an object's color: the color model and the pixels' clusters.
+
+The model names the dominant color; the clusters of the mask (`tools.color_naming`) add further
+colors and are the second opinion that makes an answer sure. The model sees the box as it is, as in
+the daemon: with the surroundings painted gray it is worse (scene_color/val .63 against .79).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.color import ColorModel
+from edge.interpreter import Interpreter
+from edge.values import Box, ColorScore, Image
+from tools.color_mask import Mask
+from tools.color_naming import Cluster, clusters, ranked, term_shares
+
+MIXED, UNCLEAR = "mixed", "unclear"
+CLUSTER_WEIGHT = 0.3  # of the clusters beside the model's 1: on labelled objects as good as none
+FURTHER_FROM = 0.15  # share from which a further color is named, as for the labellers
+LEAD = 0.08  # by less than this share nothing leads
+DARK_L = 9.0  # median lightness below which nothing is seen
+SURE_SHARE, SURE_CLUSTER = 0.7, 0.25  # the model's share, and that of the same term in the mask
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An answer in a labeller's words.
+
+    label: a term, `mixed` or `unclear`. colors: dominant first, then further colors.
+    shares: of the surface per term, largest first, summing to 1.
+    clusters: the mask's surfaces, largest first; none without a mask.
+    """
+
+    label: str
+    colors: tuple[str, ...]
+    is_sure: bool
+    shares: tuple[ColorScore, ...]
+    clusters: tuple[Cluster, ...]
+
+
+class Proposer:
+    """Proposes colors with one color model; one thread at a time."""
+
+    def __init__(self, model: Path) -> None:
+        """Load a color model's folder; ModelError when it is none."""
+        self.model = ColorModel(Interpreter.load(model))
+
+    def propose(self, bgr: Image, box_px: Box, mask: Mask | None, cls: str = "") -> Proposal:
+        """Return the answer for the object in a box of a picture.
+
+        bgr: uint8, (height, width, 3). mask: of the object, (height, width); None = not known.
+        cls: what the object is; empty where that is not known.
+        """
+        crop = cut_out(bgr, box_px)
+        said = {score.name: score.score for score in self.model.classify(crop, cls or None)}
+        found = [] if mask is None else clusters(bgr, mask)
+        seen = {score.name: score.score for score in term_shares(found)}
+        shares = _mean(said, seen)
+        first, second = shares[0], shares[1]
+        sure = said[first.name] >= SURE_SHARE and seen.get(first.name, 0.0) >= SURE_CLUSTER
+        label = first.name
+        if first.score - second.score < LEAD:
+            label, sure = MIXED, False
+        if _lightness(crop if mask is None or not mask.any() else bgr[mask]) < DARK_L:
+            label, sure = UNCLEAR, False
+        return Proposal(label, named(shares), sure, tuple(shares), tuple(found))
+
+
+def named(shares: Sequence[ColorScore]) -> tuple[str, ...]:
+    """Return the colors a labeller would list: the largest, and further ones large enough."""
+    further = [one.name for one in shares[1:3] if one.score >= FURTHER_FROM]
+    return (shares[0].name, *further)
+
+
+def cut_out(bgr: Image, box_px: Box) -> Image:
+    """Return a view of the box's pixels, at least one; the box may reach beyond the picture."""
+    height, width = bgr.shape[:2]
+    left, top = min(max(0, round(box_px.x)), width - 1), min(max(0, round(box_px.y)), height - 1)
+    right = min(max(left + 1, round(box_px.x + box_px.width)), width)
+    bottom = min(max(top + 1, round(box_px.y + box_px.height)), height)
+    return bgr[top:bottom, left:right]
+
+
+def _mean(said: dict[str, float], seen: dict[str, float]) -> list[ColorScore]:
+    weight = CLUSTER_WEIGHT if seen else 0.0
+    whole = 1 + weight
+    return ranked(
+        {name: (share + weight * seen.get(name, 0.0)) / whole for name, share in said.items()}
+    )
+
+
+def _lightness(bgr: Image) -> float:
+    """Return the median CIELAB lightness, 0..100."""
+    pixels = bgr.reshape(1, -1, 3)
+    lab = cv2.cvtColor(
+        np.ascontiguousarray(pixels[:, ::7]).astype(np.float32) / 255, cv2.COLOR_BGR2LAB
+    )
+    return float(np.median(lab[..., 0]))
