@@ -1,0 +1,129 @@
+"""Experiments are kept in a real store: curves, settings, artefacts, commit and data hash."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.errors import PublishError
+from tools import tracking
+
+
+def recorded(store: Path, run_id: str | None) -> Any:
+    """Read a run back with MLflow's own client."""
+    return client(store).get_run(run_id)
+
+
+def client(store: Path) -> Any:
+    pytest.importorskip("mlflow")
+    with tracking._quiet():
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(tracking_uri=f"sqlite:///{store}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for the module: to make one takes seconds."""
+    return tmp_path_factory.mktemp("store")
+
+
+def test_run_keeps_curves_settings_artefacts_commit_and_data_hash(
+    store: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("mlflow")
+    labels = tmp_path / "train.json"
+    labels.write_text("{}")
+    settings = {"rate": 0.1, "net": {"width": 8}}
+    with tracking.start("keeps", params=settings, uri=str(store), data=[labels]) as run:
+        run.metrics(1, ap50=0.25)
+        run.metrics(2, ap50=0.5)
+        run.artifact(labels)
+    found = recorded(store, run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["rate"] == "0.1"
+    assert found.data.params["net.width"] == "8"
+    assert found.data.params["data_sha256"] == tracking.hash_of([labels])
+    assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?|unknown", found.data.params["git_commit"])
+    curve = client(store).get_metric_history(run.run_id, "ap50")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.25), (2, 0.5)]
+    (kept,) = client(store).list_artifacts(run.run_id)
+    assert kept.path == "train.json"
+
+
+def test_failed_run_is_recorded_as_failed(store: Path) -> None:
+    pytest.importorskip("mlflow")
+    with pytest.raises(ZeroDivisionError), tracking.start("fails", uri=str(store)) as run:
+        _ = 1 / 0
+    assert recorded(store, run.run_id).info.status == "FAILED"
+
+
+def test_resumed_training_goes_on_in_its_run(store: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    ids = []
+    for step in (1, 2):
+        with tracking.start(
+            "resumes", params={"a": 1}, uri=str(store), folder=tmp_path / "run"
+        ) as run:
+            run.metrics(step, loss=1.0 / step)
+        ids.append(run.run_id)
+    assert ids[0] == ids[1]
+    assert len(client(store).get_metric_history(ids[0], "loss")) == 2
+    assert recorded(store, ids[0]).info.run_name == "run"
+
+
+def test_store_that_fails_later_is_said_once_and_ends_nothing(
+    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setattr(tracking, "_said", set())
+    with caplog.at_level(logging.WARNING), tracking.start("loses", uri=str(store)) as run:
+        run.artifact(tmp_path / "missing-1")
+        run.artifact(tmp_path / "missing-2")
+        run.metrics(1, loss=1.0)
+    assert caplog.text.count("tracking.lost") == 1
+    assert recorded(store, run.run_id).data.metrics == {"loss": 1.0}
+
+
+def test_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(PublishError, match="experiment store"),
+        tracking.start("none", uri=str(tmp_path / "file" / "store")),
+    ):
+        pass
+
+
+def test_without_mlflow_it_says_so_once_and_goes_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "_said", set())
+    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda _: None)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            with tracking.start("off", params={"a": 1}) as run:
+                run.metrics(1, loss=1.0)
+                run.artifact(Path("nothing"))
+    assert run.run_id is None
+    assert caplog.text.count("pip install") == 1
+
+
+def test_data_hash_sees_content_and_names_but_not_the_place(tmp_path: Path) -> None:
+    hashes = []
+    for place, name, content in (
+        ("a", "x", "1"),
+        ("b", "x", "1"),
+        ("c", "y", "1"),
+        ("d", "x", "2"),
+    ):
+        folder = tmp_path / place / "data"
+        folder.mkdir(parents=True)
+        (folder / name).write_text(content)
+        hashes.append(tracking.hash_of([folder]))
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3

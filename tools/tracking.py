@@ -1,0 +1,241 @@
+"""Records runs as MLflow experiments: parameters, curves, artefacts, git commit and data hash.
+
+    with tracking.start("color", params=asdict(config), data=[train_json], folder=out) as run:
+        run.metrics(step, ap50=0.47)
+        run.artifact(out / "metrics.jsonl")
+
+Where: `uri`, else $MLFLOW_TRACKING_URI, else SQLite in `runs/mlflow/` (`DEFAULT_FOLDER`); MLflow's
+own `mlflow ui --backend-store-uri sqlite:///runs/mlflow/mlflow.db` shows it. Without MLflow, one
+line says so and the work goes on. A store that cannot be opened stops before the work begins; one
+that fails later is said once and the work goes on: what a run finds out lies in its own folder too.
+Nothing is sent anywhere but to the store: MLflow's telemetry is switched off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import subprocess
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge import __version__
+from edge.errors import PublishError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_FOLDER = Path("runs/mlflow")
+RUN_FILE = "mlflow-run.txt"  # in a run's folder: which MLflow run a resumed training goes on with
+MAX_VALUE_CHARS = 500  # the smallest limit that a store has had
+_CHUNK_BYTES = 1 << 20
+_said: set[str] = set()
+
+
+class Run:
+    """One run of an experiment; without MLflow, one that keeps nothing.
+
+    run_id: MLflow's, None when nothing is recorded.
+    """
+
+    def __init__(self, client: Any = None, run_id: str | None = None) -> None:
+        self.run_id = run_id
+        self._client = client
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Add one point to each named curve. step: 0 or more, what the curves are drawn over."""
+        for name, value in values.items():
+            self._send(
+                lambda n=name, v=value: self._client.log_metric(self.run_id, n, v, step=step)
+            )
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Keep settings; nested ones as `outer.inner`. A value once kept cannot change."""
+        for name, value in _flat(values).items():
+            self._send(lambda n=name, v=value: self._client.log_param(self.run_id, n, v))
+
+    def artifact(self, path: Path) -> None:
+        """Keep a copy of a file, or of a folder with all that is in it."""
+        keep = "log_artifacts" if path.is_dir() else "log_artifact"
+        self._send(lambda: getattr(self._client, keep)(self.run_id, str(path)))
+
+    def end(self, status: str) -> None:
+        """Say how it ended: MLflow's FINISHED, FAILED or KILLED."""
+        self._send(lambda: self._client.set_terminated(self.run_id, status))
+
+    def _send(self, action: Callable[[], object]) -> None:
+        if self._client is None:
+            return
+        try:
+            with _quiet():
+                action()
+        except Exception as error:  # noqa: BLE001 - MLflow raises anything; no training dies of it
+            _say_once("tracking.lost", f"this run's record is incomplete: {_one_line(error)}")
+
+
+@contextmanager
+def start(
+    experiment: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    uri: str | None = None,
+    data: Sequence[Path] = (),
+    folder: Path | None = None,
+) -> Iterator[Run]:
+    """Give a run that is recorded until the block ends, with how it ended.
+
+    experiment: groups runs that compare. data: label files and folders it learns from; their hash
+    is kept. folder: the run's own; started again with it, the same MLflow run goes on.
+    Raises PublishError when the store cannot be opened.
+    """
+    run = _open(experiment, uri, folder)
+    if run.run_id is not None and not _is_known(folder, run.run_id):
+        run.params({**(params or {}), **provenance(data)})
+        _remember(folder, run.run_id)
+    try:
+        yield run
+    except BaseException as error:
+        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    run.end("FINISHED")
+
+
+def provenance(data: Sequence[Path] = ()) -> dict[str, str]:
+    """Return `edge_version`, `git_commit` (with `+changes` when files differ) and `data_sha256`."""
+    found = {"edge_version": __version__, "git_commit": _git_commit()}
+    if data:
+        found["data_sha256"] = hash_of(data)
+    return found
+
+
+def hash_of(paths: Sequence[Path]) -> str:
+    """Return one sha256 (hex) of the names and contents of files and folders.
+
+    The order of folders' entries does not matter; where they lie neither.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        for one in files:
+            digest.update(f"{one.relative_to(path.parent).as_posix()}\0".encode())
+            with one.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _open(experiment: str, uri: str | None, folder: Path | None) -> Run:
+    if importlib.util.find_spec("mlflow") is None:
+        _say_once("tracking.off", "MLflow is not installed; pip install 'edge-camera[tools]'")
+        return Run()
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or str(DEFAULT_FOLDER)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    try:
+        with _quiet():
+            return _run(experiment, chosen, folder)
+    except Exception as error:  # every store raises its own
+        raise PublishError(f"experiment store {chosen}: {_one_line(error)}") from error
+
+
+def _run(experiment: str, uri: str, folder: Path | None) -> Run:
+    """Return the run that a folder remembers, or a new one."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    store, artifacts = _store(uri)
+    client = MlflowClient(tracking_uri=store)
+    known = _remembered(folder)
+    if known is not None:
+        try:
+            client.update_run(known, status="RUNNING")
+        except MlflowException:  # another store, or the run was deleted there
+            logger.warning("tracking.new_run reason=%s knows no run %s", uri, known)
+        else:
+            return Run(client, known)
+    found = client.get_experiment_by_name(experiment)
+    number = (
+        found.experiment_id
+        if found
+        else client.create_experiment(experiment, artifact_location=artifacts)
+    )
+    name = folder.name if folder else None
+    return Run(client, client.create_run(number, run_name=name).info.run_id)
+
+
+def _store(uri: str) -> tuple[str, str | None]:
+    """Return the store's address, and where a local one keeps artefacts.
+
+    A folder's path is a SQLite store in it.
+    """
+    if "://" in uri:
+        return uri, None
+    folder = Path(uri).resolve()
+    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder}/mlflow.db", (folder / "artifacts").as_uri()
+
+
+def _remembered(folder: Path | None) -> str | None:
+    try:
+        return (folder / RUN_FILE).read_text().strip() if folder else None
+    except FileNotFoundError:
+        return None
+
+
+def _is_known(folder: Path | None, run_id: str) -> bool:
+    return _remembered(folder) == run_id
+
+
+def _remember(folder: Path | None, run_id: str) -> None:
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RUN_FILE).write_text(run_id + "\n")
+
+
+def _git_commit() -> str:
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return git("rev-parse", "HEAD") + changes
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"  # an installed wheel
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = str(value)[:MAX_VALUE_CHARS]
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what MLflow and its database library say of each other's deprecations."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _say_once(event: str, text: str) -> None:
+    if event not in _said:
+        _said.add(event)
+        logger.warning("%s %s", event, text)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
