@@ -25,11 +25,11 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-setup-tools: $(STAMP)-tools  ## add what training and quantization need (PyTorch)
+setup-tools: $(STAMP)-tools  ## add what training and quantization need (PyTorch, Keras)
 
 $(STAMP)-tools: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[tools]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[tools,keras]'
 	@touch $@
 
 demo: setup  ## the whole path on a clip: daemon, broker, a subscriber's view
