@@ -17,9 +17,10 @@ import hashlib
 import importlib.util
 import logging
 import os
+import re
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ DEFAULT_FOLDER = Path("runs/mlflow")
 RUN_FILE = "mlflow-run.txt"  # in a run's folder: which MLflow run a resumed training goes on with
 MAX_VALUE_CHARS = 500  # the smallest limit that a store has had
 _CHUNK_BYTES = 1 << 20
+_NOT_A_NAME = re.compile(r"[^\w. /-]")  # what MLflow takes in no curve's name
 _said: set[str] = set()
 
 
@@ -49,32 +51,33 @@ class Run:
     def metrics(self, step: int, **values: float) -> None:
         """Add one point to each named curve. step: 0 or more, what the curves are drawn over."""
         for name, value in values.items():
-            self._send(
-                lambda n=name, v=value: self._client.log_metric(self.run_id, n, v, step=step)
-            )
+            self._send("log_metric", _NOT_A_NAME.sub("_", name), value, step=step)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Keep settings; nested ones as `outer.inner`. A value once kept cannot change."""
         for name, value in _flat(values).items():
-            self._send(lambda n=name, v=value: self._client.log_param(self.run_id, n, v))
+            self._send("log_param", name, value)
 
     def artifact(self, path: Path) -> None:
         """Keep a copy of a file, or of a folder with all that is in it."""
-        keep = "log_artifacts" if path.is_dir() else "log_artifact"
-        self._send(lambda: getattr(self._client, keep)(self.run_id, str(path)))
+        self._send("log_artifacts" if path.is_dir() else "log_artifact", str(path))
 
     def end(self, status: str) -> None:
         """Say how it ended: MLflow's FINISHED, FAILED or KILLED."""
-        self._send(lambda: self._client.set_terminated(self.run_id, status))
+        self._send("set_terminated", status)
 
-    def _send(self, action: Callable[[], object]) -> None:
+    def _send(self, method: str, *values: Any, **named: Any) -> None:
+        """Call a method of MLflow's client with the run's id first."""
         if self._client is None:
             return
         try:
             with _quiet():
-                action()
+                getattr(self._client, method)(self.run_id, *values, **named)
         except Exception as error:  # noqa: BLE001 - MLflow raises anything; no training dies of it
             _say_once("tracking.lost", f"this run's record is incomplete: {_one_line(error)}")
+
+
+UNRECORDED = Run()
 
 
 @contextmanager

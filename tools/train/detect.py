@@ -28,7 +28,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from edge.errors import InputError
-from tools import dataset
+from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.dataset import Dataset
 from tools.evaluate import MIN_SCORE, collect, score
@@ -105,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patience", type=int, default=4, help="measurements without a gain")
     parser.add_argument("--device", default="cpu", help="of PyTorch: cpu, cuda, …")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,11 +128,16 @@ def run(args: argparse.Namespace) -> int:
     config = _taught_alone(config, args.weights, names)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device)
     teacher = _prepared(yolox.load(args.weights), args.device)
-    while state.step < config.steps and state.bad < args.patience:
-        steps = min(args.every - state.step % args.every, config.steps - state.step)
-        mean_loss = train(config, state, teacher, taught, steps, args.out / CHECKPOINT)
-        measure(state, validation, args.size, args.out, mean_loss)
-        save(config, state, args.out / CHECKPOINT)
+    with tracking.start(
+        "detect", params=_plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
+    ) as record:
+        while state.step < config.steps and state.bad < args.patience:
+            steps = min(args.every - state.step % args.every, config.steps - state.step)
+            mean_loss = train(config, state, teacher, taught, steps, args.out / CHECKPOINT)
+            ap50 = measure(state, validation, args.size, args.out, mean_loss)
+            record.metrics(state.step, loss=mean_loss, ap50=ap50)
+            save(config, state, args.out / CHECKPOINT)
+        record.artifact(args.out / "metrics.jsonl")
     print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
     return 0
 
@@ -200,8 +206,8 @@ def train(
     return total / steps
 
 
-def measure(state: State, data: Dataset, size: int, out: Path, mean_loss: float) -> None:
-    """Measure the average in float; keep it as `best.pt` when it is the best."""
+def measure(state: State, data: Dataset, size: int, out: Path, mean_loss: float) -> float:
+    """Return the average's AP50 in float; keep it as `best.pt` when it is the best."""
     from tools.float_detector import FloatDetector
 
     latest = out / "latest.pt"
@@ -214,6 +220,7 @@ def measure(state: State, data: Dataset, size: int, out: Path, mean_loss: float)
     if measured.ap50 > state.best:
         state.best, state.bad = measured.ap50, 0
         latest.replace(out / BEST)
+    return measured.ap50
 
 
 def _loss(
