@@ -13,7 +13,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools import color_data
+from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
 from tools.color_data import Packed
 from tools.train import color_teacher
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depths", type=int, nargs=3, default=ColorArchitecture.depths)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps …")
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,7 +98,14 @@ def run(args: argparse.Namespace) -> int:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
     packed = color_data.pack_cached(items, round(STORED * args.input), MARGIN, cache)
     checks = validation_sets(args.data, architecture.input_px, cache)
-    state = train(config, packed, checks, args.out, torch.device(args.device))
+    with tracking.start(
+        "color",
+        params=asdict(config),
+        uri=args.tracking_uri,
+        data=sorted(args.data.glob("*color/*.json")),
+        folder=args.out,
+    ) as record:
+        state = train(config, packed, checks, args.out, torch.device(args.device), record)
     print(
         f"{args.out / CHECKPOINT}: {state.epoch} epochs, {parameter_count(state.average)} weights"
     )
@@ -124,6 +132,7 @@ def train(
     checks: dict[str, Packed],
     out: Path,
     device: torch.device,
+    record: tracking.Run = tracking.UNRECORDED,
 ) -> State:
     """Train from the folder's checkpoint, or from the beginning, to the config's last epoch.
 
@@ -139,6 +148,8 @@ def train(
         save(config, state, out / CHECKPOINT)
         with (out / "metrics.jsonl").open("a") as log:
             log.write(json.dumps({"epoch": state.epoch, "loss": loss, "top1": accuracy}) + "\n")
+        top1s = {f"top1 {name}": value for name, value in accuracy.items()}
+        record.metrics(state.epoch, loss=loss, **top1s)
     return state
 
 
