@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what tests talk to, where it is missing: mosquitto (MQTT broker), ffmpeg with GStreamer's
-# RTSP server (cameras), chromium (the status page). Says so; needs root or sudo. Where it cannot,
-# the tests that need them fail with the same list; that of the page alone is skipped.
+# RTSP server (cameras), chromium (the pages). Says so; needs root or sudo. Where it cannot,
+# the tests that need them fail with the same list; those of the pages are skipped.
 set -eu
 missing=""
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
@@ -11,14 +11,15 @@ command -v ffmpeg >/dev/null 2>&1 || missing="$missing ffmpeg"
 browser=""
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
     command -v google-chrome >/dev/null 2>&1 || browser=chromium
+command -v chromedriver >/dev/null 2>&1 || browser="$browser chromium-driver"
 [ -n "$missing$browser" ] || exit 0
 echo "tests need these Debian packages, installing:$missing $browser"
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"
 $sudo apt-get update -qq
 if [ -n "$browser" ]; then
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$browser" >/dev/null ||
-        echo "no chromium: the test of the page in a browser will be skipped"
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $browser >/dev/null ||
+        echo "no chromium: the tests of pages in a browser will be skipped"
 fi
 [ -n "$missing" ] || exit 0
 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null

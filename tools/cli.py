@@ -29,9 +29,11 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("import-model",): ("tools.import_model", "Make a model folder of somebody else's detector."),
     ("evaluate", "detect"): ("tools.evaluate.command", "Accuracy and speed of detectors."),
     ("evaluate", "color"): ("tools.evaluate_color", "Accuracy and calibration of a color model."),
+    ("annotate", "color"): ("tools.annotate.color", "Label colors on a page in the browser."),
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
 }
 GROUPS = {
+    "annotate": "Label data by hand.",
     "train": "Train a model.",
     "quantize": "Make an integer-only model folder.",
     "evaluate": "Measure a model on labelled data.",

@@ -64,7 +64,8 @@ def read_objects(
 ) -> list[LabelObject]:
     """Return a data set's objects, in its order.
 
-    images: where the pictures are; default: the folder, or beside the JSON file. split: only rows of that split.
+    images: where the pictures are; default: the folder, or beside the JSON file.
+    split: only rows of that split.
     Raises InputError when there is no object, or the file is of no known kind.
     """
     if source.is_dir() and not (source / SET_NAME).is_file():

@@ -10,6 +10,7 @@ goes on at the first object without a label. `tools.color_labels` describes the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import webbrowser
@@ -74,14 +75,15 @@ def run(args: argparse.Namespace) -> int:
 
     _check_writable(labels)
     session = Session(objects, labels, Proposer(find(args.model)), args.labeller)
-    with _listen(args.port) as listener:
+    server = _server(make_app(session))
+    with _listen(args.port) as listener, contextlib.suppress(KeyboardInterrupt):  # the usual end
         done = session.progress()
         url = f"http://localhost:{listener.getsockname()[1]}"
         print(f"{done.labelled} of {done.total} labelled in {labels.path}", flush=True)
         print(f"label at {url}  (Ctrl-C ends; nothing is lost)", flush=True)
         if args.open:
             webbrowser.open(url)
-        _serve(make_app(session), listener)
+        server.run(sockets=[listener])
     return 0
 
 
@@ -100,14 +102,6 @@ def _listen(port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         fault = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise WebError(f"{HOST}:{port}: {fault}; choose another with --port") from None
-
-
-def _serve(app: AsgiApp, listener: socket.socket) -> None:
-    server = _server(app)
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:  # the ordinary end
-        return
 
 
 def _server(app: AsgiApp) -> uvicorn.Server:

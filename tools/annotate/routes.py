@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from litestar import Litestar, MediaType, Request, Response, get, post, put
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException
-from litestar.params import PathParameter
+from litestar.params import JSONBody, PathParameter
 
 from edge.errors import EdgeError
 from edge.web.guard import AsgiApp, Guard, Message, Receive, Send
@@ -49,13 +49,13 @@ def picture(session: Labelled, index: Index) -> bytes:
 
 
 @post("/api/objects/{index:int}/mask", status_code=200, sync_to_thread=False)
-def mask(session: Labelled, index: Index, data: Marks) -> Suggestion:
+def mask(session: Labelled, index: Index, data: JSONBody[Marks]) -> Suggestion:
     """Return the mask for some clicks and the colors in it."""
     return session.suggest(_known(session, index), data)
 
 
 @put("/api/objects/{index:int}/label", sync_to_thread=False)
-def label(session: Labelled, index: Index, data: Answer) -> Progress:
+def label(session: Labelled, index: Index, data: JSONBody[Answer]) -> Progress:
     """Save an answer; it is on disk when this is answered."""
     return session.accept(_known(session, index), data)
 

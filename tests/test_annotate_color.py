@@ -1,0 +1,369 @@
+"""The page for labelling colors: the real command, real requests, and a real browser."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
+pytest.importorskip("litestar", reason="pip install 'edge-camera[tools]'")
+pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
+
+from browser import browser
+from scenes import BOX_PX, overlap, truth, write_scenes
+from tools import color_data
+from tools.cli import main
+from tools.color_labels import LABELS_NAME, LabelFile, labels_path, read_objects
+from waiting import wait_until
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+httpx = pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
+
+ROOT = Path(__file__).parents[1]
+CENTER = {"x": 130 / 240, "y": 90 / 180}
+RED = {"label": "red", "colors": ["red"], "sure": True, "marks": {"clicks": [CENTER], "grow": 0}}
+
+
+class Annotate:
+    """The running command; `url` is its page."""
+
+    def __init__(self, dataset: Path, *options: str) -> None:
+        self._command = [sys.executable, "-m", "tools", "annotate", "color", str(dataset)]
+        self._options = ("--port", "0", *options)
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [*self._command, *self._options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.first = self.process.stdout.readline()
+        line = self.process.stdout.readline()
+        assert line.startswith("label at "), self.process.communicate()[1]
+        self.url = line.split()[2]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def ask(self, path: str, method: str = "GET", **options: Any) -> Any:
+        return httpx.request(method, self.url + path, timeout=30, verify=False, **options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_scenes(tmp_path_factory.mktemp("served") / "pictures")
+    (folder / "9-broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[Annotate]:
+    """The command on three scenes and a broken file; tests leave no label behind."""
+    with Annotate(folder) as command:
+        yield command
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / LABELS_NAME).read_text())
+    return found
+
+
+def coco(folder: Path) -> Path:
+    """Write a COCO file for the scenes, one box in each."""
+    names = sorted(file.name for file in folder.glob("*.png"))
+    document = {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": [
+            {"id": number, "file_name": name, "width": 240, "height": 180}
+            for number, name in enumerate(names)
+        ],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "bbox": list(BOX_PX)}
+            for number in range(len(names))
+        ],
+    }
+    path = folder / "boxes.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def filled(outlines: list[list[list[float]]]) -> np.ndarray:
+    drawn = np.zeros(truth().shape, np.uint8)
+    for outline in outlines:
+        cv2.fillPoly(drawn, [np.array(outline).round().astype(np.int32)], 1)
+    return drawn > 0
+
+
+def test_click_gives_mask_and_colors(served: Annotate) -> None:
+    before = served.ask("/api/objects/0").json()
+    assert before["suggestion"]["outlines"] == []
+    found = served.ask("/api/objects/0/mask", "POST", json={"clicks": [CENTER]}).json()
+    scaled = [[[x * 240, y * 180] for x, y in outline] for outline in found["outlines"]]
+    assert overlap(filled(scaled)) > 0.9
+    assert found["surfaces"][0]["name"] == "red"
+    assert found["shares"]["red"] > 0.2
+
+
+def test_picture_is_a_jpeg_of_the_object(served: Annotate) -> None:
+    answer = served.ask("/api/objects/1/picture.jpg")
+    assert answer.headers["content-type"] == "image/jpeg"
+    bgr = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+    assert bgr is not None
+    assert bgr.shape == (180, 240, 3)
+
+
+def test_broken_picture_is_named_and_the_others_go_on(served: Annotate) -> None:
+    answer = served.ask("/api/objects/3")
+    assert answer.status_code == 422
+    assert "9-broken.png" in answer.json()["detail"]
+    assert served.ask("/api/objects/2").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "body", "code"),
+    [
+        ("/api/objects/99", "GET", None, 404),
+        ("/api/objects/0/label", "PUT", RED | {"label": "mauve"}, 400),
+        ("/api/objects/0/label", "PUT", RED | {"colors": ["blue"]}, 400),
+        ("/api/objects/0/label", "PUT", RED | {"more": 1}, 400),
+        ("/api/objects/0/mask", "POST", {"clicks": [], "grow": 5000}, 400),
+        ("/api/objects/0/mask", "POST", {"clicks": [{"x": "left", "y": 0}]}, 400),
+        ("/../../etc/passwd", "GET", None, 404),
+    ],
+)
+def test_what_is_no_answer_is_refused_and_nothing_saved(
+    served: Annotate, folder: Path, path: str, method: str, body: dict[str, Any], code: int
+) -> None:
+    answer = served.ask(path, method, json=body)
+    assert answer.status_code == code
+    assert answer.json()["detail"]
+    assert rows(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Host": "evil.example"}, 400),
+        ({"Host": "192.168.0.1:8765"}, 400),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:1"}, 403),
+    ],
+)
+def test_other_sites_can_neither_read_nor_label(
+    served: Annotate, folder: Path, headers: dict[str, str], code: int
+) -> None:
+    answer = served.ask("/api/objects/0/label", "PUT", json=RED, headers=headers)
+    assert answer.status_code == code
+    assert rows(folder) == []
+    plain = served.ask("/").headers
+    assert "frame-ancestors 'none'" in plain["content-security-policy"]
+    assert "access-control-allow-origin" not in plain
+
+
+def test_page_listens_on_the_loopback_only(served: Annotate) -> None:
+    port = int(served.url.rpartition(":")[2])
+    listening = Path("/proc/net/tcp").read_text()
+    assert f"0100007F:{port:04X} 00000000:0000 0A" in listening
+    assert f"00000000:{port:04X} 00000000:0000 0A" not in listening
+
+
+def test_page_needs_nothing_from_elsewhere(served: Annotate) -> None:
+    text = served.ask("/").text
+    assert "innerHTML" not in text
+    assert "://" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_every_acknowledged_answer_survives_kill_9(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures", ("red", "blue", "yellow", "white") * 3)
+    with Annotate(folder) as command:
+        for number in range(9):
+            answer = command.ask(f"/api/objects/{number}/label", "PUT", json=RED)
+            assert answer.json()["labelled"] == number + 1
+        command.process.send_signal(signal.SIGKILL)
+    assert [row["label_1"] for row in rows(folder)] == ["red"] * 9
+    (folder / f"{LABELS_NAME}.part").write_text("[{")  # as a kill in mid-write leaves
+    with Annotate(folder) as command:
+        assert command.first.startswith("9 of 12 labelled")
+        assert command.ask("/api/progress").json()["next"] == 9
+
+
+def test_second_labeller_starts_afresh_and_agreement_is_noted(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures")
+    blue = RED | {"label": "blue", "colors": ["blue", "white"], "sure": False}
+    with Annotate(folder) as first:
+        for number in (0, 1):
+            first.ask(f"/api/objects/{number}/label", "PUT", json=RED)
+    with Annotate(folder, "--labeller", "2") as second:
+        assert second.ask("/api/progress").json()["labelled"] == 0
+        assert second.ask("/api/objects/0").json()["saved"] is None
+        second.ask("/api/objects/0/label", "PUT", json=RED)
+        second.ask("/api/objects/1/label", "PUT", json=blue)
+    same, other = rows(folder)
+    assert same["agreed"] == "red"
+    assert other["agreed"] is None
+    assert (other["label_1"], other["label_2"], other["colors_2"]) == (
+        "red",
+        "blue",
+        ["blue", "white"],
+    )
+
+
+def test_ctrl_c_ends_it_well(tmp_path: Path) -> None:
+    with Annotate(write_scenes(tmp_path / "pictures")) as command:
+        command.process.send_signal(signal.SIGINT)
+        assert command.process.wait(timeout=30) == 0
+        assert command.process.stderr is not None
+        assert command.process.stderr.read() == ""
+
+
+def test_export_is_what_training_and_evaluation_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_scenes(tmp_path / "pictures", ("red", "blue", "yellow", "white") * 2)
+    boxes = coco(folder)
+    with Annotate(boxes) as command:
+        assert command.ask("/api/objects/0").json()["cls"] == "car"
+        for number in range(7):
+            command.ask(f"/api/objects/{number}/label", "PUT", json=RED)
+        unclear = RED | {"label": "unclear", "colors": []}
+        command.ask("/api/objects/7/label", "PUT", json=unclear)
+    out = tmp_path / "data"
+    options = ["--export", str(out), "--val-share", "0.5"]
+    assert main(["annotate", "color", str(boxes), *options]) == 0
+    assert "train" in capsys.readouterr().out
+    training = color_data.training_items(out)
+    validation = color_data.validation_items(out)
+    assert training
+    assert validation
+    assert len(training) + len(validation) == 7  # the unclear one teaches nothing
+    assert {item.label for item in (*training, *validation)} == {"red"}
+    for item, (crop, _) in zip(training, color_data.read_crops(training), strict=True):
+        assert item.box_px == tuple(BOX_PX)
+        assert crop.shape[:2] == (80, 110)
+    assert main(["annotate", "color", str(boxes), *options]) == 0  # again: the same
+    assert len(color_data.training_items(out)) == len(training)
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda path: None, "No such file"),
+        (lambda path: path.write_text("{"), "not JSON"),
+        (lambda path: path.write_text("{}"), "not COCO JSON"),
+        (lambda path: path.write_text("[{}]"), "not a list of labelled objects"),
+        (lambda path: path.mkdir(), "no object to label"),
+    ],
+)
+def test_what_is_no_data_set_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Any, fault: str
+) -> None:
+    make(tmp_path / "set")
+    assert main(["annotate", "color", str(tmp_path / "set")]) == 66
+    (line,) = capsys.readouterr().err.splitlines()
+    assert fault in line
+
+
+def test_taken_port_and_unwritable_labels_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_scenes(tmp_path / "pictures", ("red",))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["annotate", "color", str(folder), "--port", port]) == 69
+    assert "choose another with --port" in capsys.readouterr().err
+    nowhere = str(tmp_path / "none" / "labels.json")
+    assert main(["annotate", "color", str(folder), "--labels", nowhere]) == 66
+    assert "--labels" in capsys.readouterr().err
+    (folder / LABELS_NAME).write_text("{}")
+    assert main(["annotate", "color", str(folder)]) == 66
+    assert "not a list of color labels" in capsys.readouterr().err
+
+
+def test_rows_of_the_data_folders_are_objects(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "train")
+    row = {"image": "0-red.png", "bbox": [1, 2, 30, 40], "cls": "car", "split": "train"}
+    human = {"label_1": "red", "sure_1": True, "label_2": "red", "sure_2": False, "agreed": "red"}
+    (tmp_path / "labels.json").write_text(json.dumps([row | human | {"file_name": "0-red.png"}]))
+    (crop,) = read_objects(tmp_path)
+    assert (crop.file, crop.box_px) == (tmp_path / "train" / "0-red.png", None)
+    (whole,) = read_objects(tmp_path, tmp_path / "train", "train")
+    assert (whole.file, whole.box_px, whole.cls) == (crop.file, (1, 2, 30, 40), "car")
+    assert whole.human["agreed"] == "red"
+
+
+def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures")
+    with browser(tmp_path / "profile") as chrome:
+        with Annotate(folder) as command:
+            chrome.get(command.url)
+            label_in_browser(chrome, folder)
+            command.process.send_signal(signal.SIGKILL)
+        with Annotate(folder) as again:
+            chrome.get(again.url)
+            wait_until(lambda: state(chrome).get("index") == "2")
+            assert state(chrome)["labelled"] == "2"
+        assert [entry for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert [row["label_1"] for row in LabelFile(labels_path(folder)).rows.values()] == [
+        "blue",
+        "purple",
+    ]
+
+
+def state(chrome: Chrome) -> dict[str, str]:
+    found: dict[str, str] = chrome.execute_script("return {...document.body.dataset}")
+    return found
+
+
+def label_in_browser(chrome: Chrome, folder: Path) -> None:
+    """Click, correct, accept; accept another and take it back; give it another color."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        ActionChains(chrome).send_keys(*keys).perform()
+
+    wait_until(lambda: state(chrome).get("outlines") == "0")
+    canvas = chrome.find_element("id", "canvas")
+    ActionChains(chrome).move_to_element_with_offset(canvas, 20, 0).click().perform()
+    wait_until(lambda: state(chrome).get("outlines") == "1")
+    assert "red" in chrome.find_element("id", "surfaces").text
+    chosen = "#terms button[aria-checked=true]"
+    press("b")
+    assert "blue" in chrome.find_element("css selector", chosen).text
+    press(Keys.ENTER)
+    wait_until(lambda: state(chrome).get("index") == "1")
+    (row,) = rows(folder)
+    assert (row["label_1"], row["colors_1"][0], row["image"]) == ("blue", "blue", "0-red.png")
+    assert overlap(filled(row["outline_1"])) > 0.9
+    press("y", Keys.ENTER)
+    wait_until(lambda: state(chrome).get("index") == "2")
+    assert len(rows(folder)) == 2
+    press("z")
+    wait_until(lambda: state(chrome).get("index") == "1")
+    assert len(rows(folder)) == 1
+    press(Keys.ARROW_LEFT)
+    wait_until(lambda: state(chrome).get("saved") == "blue")
+    assert state(chrome)["outlines"] == "1"  # the saved mask is shown again
+    press(Keys.ARROW_RIGHT)
+    wait_until(lambda: state(chrome).get("index") == "1")
+    press("9", Keys.ENTER)
+    wait_until(lambda: state(chrome).get("index") == "2")
