@@ -8,10 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from edge.errors import EXIT_OK, EdgeError
+from edge import model_store
+from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError
 from tools import dataset
 from tools.dataset import Dataset
-from tools.evaluate import accuracy, confusion, report, subjects, timing
+from tools.evaluate import accuracy, confusion, kernels, report, subjects, timing
 from tools.evaluate.report import Measured
 from tools.evaluate.subjects import FLOAT_SIZE, Options, Subject
 
@@ -23,6 +24,9 @@ EXAMPLES = """examples:
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
   edge-tools evaluate detect models/yolox-nano-320 --plots plots \\
     --annotations own/val.json --images own/pictures
+  edge-tools evaluate detect models/yolox-nano-320 --kernels all \
+    --tflite-runtime .venv-tflite-runtime/bin/python \
+    --annotations ../shared/data/detection/val.json --images ../shared/data/detection
   edge-tools evaluate detect ../shared/weights/yolox_nano.onnx --size 320 \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection"""
 KERNELS = {"xnnpack": True, "builtin": False}
@@ -46,7 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=int, default=FLOAT_SIZE, help=f"of a float original; default {FLOAT_SIZE}"
     )
-    parser.add_argument("--kernels", choices=tuple(KERNELS), default="xnnpack")
+    parser.add_argument("--kernels", choices=(*KERNELS, "all"), default="xnnpack")
+    parser.add_argument(
+        "--tflite-runtime",
+        type=Path,
+        metavar="PYTHON",
+        help="with --kernels all: the interpreter of an environment with tflite-runtime",
+    )
     parser.add_argument("--runs", type=int, default=50, help="timed invokes; 0: none; default 50")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write them as a table")
@@ -64,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     names = [*args.models, *(subjects.baselines(args.baselines) if args.baselines else ())]
     if not names or args.runs < 0:
         raise EdgeError("name a MODEL or --baselines; --runs needs a number of at least 0")
+    if args.kernels == "all":
+        return _compare_kernels(args, data)
     options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
     with ExitStack() as stack:
         loaded = [subjects.load(str(name), stack, options) for name in names]
@@ -146,3 +158,14 @@ def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, fold
         title=f"{title}, score from {confusion.SHOWN_SCORE}",
         axes=("annotated", "detected"),
     )
+
+
+def _compare_kernels(args: argparse.Namespace, data: Dataset) -> int:
+    """Print how kernels agree on model folders; 78 when they do not."""
+    faults = 0
+    for model in args.models:
+        folder = Path(model) if Path(model).is_dir() else model_store.find(model)
+        found = kernels.agreement(folder, data, python=args.tflite_runtime, runs=args.runs)
+        kernels.show(folder.resolve().name, found)
+        faults += any(one.faults for one in found)
+    return EXIT_CONFIG if faults else EXIT_OK

@@ -1,0 +1,94 @@
+"""Agreement of TFLite's kernels: what must be the same is, and what is not is told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("pycocotools")
+pytest.importorskip("rich")
+
+from edge.errors import ModelError
+from models import detect_folder
+from tools import dataset
+from tools.dataset import Dataset
+from tools.evaluate import kernels
+from tools.evaluate.detections import Look
+
+HERE = [10.0, 10.0, 20.0, 20.0]
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Dataset:
+    """One picture with a red cell: what the tiny detector calls a person."""
+    bgr = np.zeros((64, 64, 3), np.uint8)
+    bgr[16:32, 16:32] = (0, 0, 255)
+    cv2.imwrite(str(tmp_path / "1.png"), bgr)
+    path = tmp_path / "set.json"
+    path.write_text(
+        '{"images": [{"id": 1, "file_name": "1.png", "width": 64, "height": 64}],'
+        '"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [16, 16, 16, 16]}],'
+        '"categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}]}'
+    )
+    return dataset.read(path, tmp_path)
+
+
+def test_kernels_and_another_process_agree_on_a_model(tmp_path: Path, street: Dataset) -> None:
+    found = kernels.agreement(detect_folder(tmp_path), street, python=Path(sys.executable), runs=3)
+    assert len(found) == 3
+    assert [one.ap50 for one in found] == [1.0, 1.0, 1.0]
+    assert [one.faults for one in found] == [(), (), ()]
+    assert found[0].relative_time == 1.0
+    assert all(one.invoke_ms["p50"] > 0 for one in found)
+    assert found[1].kernels != found[0].kernels or "builtin" in found[0].kernels
+    assert found[2].kernels == found[0].kernels
+
+
+def test_environment_that_does_not_run_is_named(tmp_path: Path, street: Dataset) -> None:
+    with pytest.raises(ModelError, match="--tflite-runtime /no/python"):
+        kernels.agreement(detect_folder(tmp_path), street, python=Path("/no/python"), runs=0)
+
+
+def look(*golden: dict[str, Any]) -> Look:
+    return Look("some", [], {"golden.jpg": list(golden)}, {})
+
+
+def one(score: float, label: str = "person", box_px: list[float] = HERE) -> dict[str, Any]:
+    return {"label": label, "score": score, "box_px": box_px}
+
+
+def compared(own: Look, first: Look, ap50: float = 0.5) -> kernels.Agreement:
+    return kernels._compared(own, first, ap50, 0.5, 0.1)
+
+
+def test_equal_objects_agree() -> None:
+    found = compared(look(one(0.5)), look(one(0.55, box_px=[11.0, 10.0, 20.0, 20.0])))
+    assert found.faults == ()
+    assert (found.objects, found.crossing, found.max_score_difference) == (1, 0, 0.05)
+    assert found.min_iou == pytest.approx(0.905, abs=0.001)
+
+
+def test_an_object_just_across_the_threshold_is_counted_but_no_fault() -> None:
+    found = compared(look(one(0.29)), look(one(0.31)))
+    assert (found.faults, found.crossing, found.objects) == ((), 1, 0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [look(), look(one(0.7)), look(one(0.5, "car")), look(one(0.5, box_px=[50.0, 50.0, 9.0, 9.0]))],
+    ids=["missing", "other_score", "other_label", "other_place"],
+)
+def test_what_differs_is_a_fault(other: Look) -> None:
+    (fault, *_) = compared(other, look(one(0.5))).faults
+    assert "in one only" in fault
+
+
+def test_accuracy_apart_by_more_than_allowed_is_a_fault() -> None:
+    assert compared(look(), look(), ap50=0.5029).faults == ()
+    (fault,) = compared(look(), look(), ap50=0.504).faults
+    assert "AP50 0.5040 against 0.5000" in fault

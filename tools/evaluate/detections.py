@@ -1,0 +1,97 @@
+"""What one runtime with one family of kernels finds in a set and in the golden pictures.
+
+Needs the board's own dependencies only, so that it runs in an environment with tflite-runtime, too:
+`python -m tools.evaluate.detections FOLDER --annotations FILE --images DIR --output FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge import manifest
+from edge.detector import Detector
+from edge.interpreter import Interpreter
+from edge.values import Image
+from tools import dataset
+from tools.dataset import Dataset
+from tools.evaluate import timing
+from tools.evaluate.accuracy import MIN_SCORE, collect
+
+CLIP = Path(__file__).parents[2] / "edge" / "assets" / "demo.mp4"
+CLIP_STEP = 50  # frames between two that are looked at
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found.
+
+    kernels: runtime and kernels by name. results: COCO result dicts of the set. golden: by picture,
+    label, score and box (x, y, width, height in pixels). invoke_ms: p50, p95, p99.
+    """
+
+    kernels: str
+    results: list[dict[str, Any]]
+    golden: dict[str, list[dict[str, Any]]]
+    invoke_ms: dict[str, float]
+
+
+def look(folder: Path, data: Dataset, *, xnnpack: bool, runs: int) -> Look:
+    """Return what a model folder finds with one family of kernels; runs: timed invokes.
+
+    Raises ModelError, InputError.
+    """
+    loaded = Interpreter.load(folder, xnnpack=xnnpack)
+    detector = Detector(loaded, min_score=MIN_SCORE)
+    golden = {
+        name: [
+            {"label": one.label, "score": one.score, "box_px": list(one.box_px)}
+            for one in detector.detect(bgr)
+        ]
+        for name, bgr in _golden_pictures(folder)
+    }
+    results = collect(detector.detect, data)
+    times = timing.measure({"": detector.invoke}, runs)[""] if runs else {}
+    kernels, _, _threads = loaded.runtime.rpartition(", ")
+    return Look(kernels, results, golden, times)
+
+
+def _golden_pictures(folder: Path) -> Iterator[tuple[str, Image]]:
+    """Yield the folder's golden picture and some frames of the demo clip."""
+    golden = manifest.read(folder).golden
+    if golden is not None:
+        yield golden.file, dataset.load_file(folder / golden.file)
+    clip = cv2.VideoCapture(str(CLIP))
+    frame = 0
+    while clip.grab():
+        if frame % CLIP_STEP == 0:
+            yield f"{CLIP.name} frame {frame}", np.asarray(clip.retrieve()[1], np.uint8)
+        frame += 1
+    clip.release()
+
+
+def main(arguments: list[str]) -> int:
+    """Write a `Look` as JSON; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--annotations", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=0)
+    args = parser.parse_args(arguments)
+    data = dataset.read(args.annotations, args.images)
+    found = look(args.folder, data, xnnpack=True, runs=args.runs)
+    args.output.write_text(json.dumps(asdict(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,191 @@
+"""Proof that TFLite's kernels agree on a model: XNNPACK, litert's built-in ones, tflite-runtime.
+
+They round differently, so bytes do not agree. What must: AP50 within .003, and the same objects
+above score .3 in the golden pictures. An object counts as the same with its label, an overlap of
+half, and a score that differs by no more than the golden tolerance; so one at .31 may stand at .29
+elsewhere, and how many do is told.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge import manifest
+from edge.errors import ModelError
+from edge.values import Box
+from tools.dataset import Dataset
+from tools.evaluate import detections
+from tools.evaluate.accuracy import score
+from tools.evaluate.detections import Look
+
+MAX_AP50_DIFFERENCE = 0.003
+SHOWN_SCORE = 0.3
+MIN_IOU = 0.5
+TOLERANCE = 0.12  # of scores, where the manifest has no golden picture
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 3600
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One family of kernels against the first.
+
+    objects: above score .3 in the golden pictures. crossing: of both, those that stand above .3
+    only in one. faults: what is not the same beyond the tolerance; empty when all agrees.
+    max_score_difference, min_iou: over the pairs. relative_time: of p50 to the first's.
+    """
+
+    kernels: str
+    ap50: float
+    objects: int
+    crossing: int
+    faults: tuple[str, ...]
+    max_score_difference: float
+    min_iou: float
+    invoke_ms: dict[str, float]
+    relative_time: float
+
+
+def agreement(
+    folder: Path, data: Dataset, *, python: Path | None = None, runs: int = 30
+) -> list[Agreement]:
+    """Return how the kernels of this runtime, and of another environment's, agree on a model.
+
+    python: interpreter of an environment with tflite-runtime, None without. runs: timed invokes.
+    Raises ModelError when a runtime refuses the model or the other environment fails.
+    """
+    looks = [detections.look(folder, data, xnnpack=flag, runs=runs) for flag in (True, False)]
+    if python is not None:
+        looks.append(_elsewhere(python, folder, data, runs))
+    golden = manifest.read(folder).golden
+    tolerance = golden.tolerance if golden else TOLERANCE
+    ap50s = [score(data, one.results).ap50 for one in looks]
+    return [
+        _compared(one, looks[0], ap50s[place], ap50s[0], tolerance)
+        for place, one in enumerate(looks)
+    ]
+
+
+def _elsewhere(python: Path, folder: Path, data: Dataset, runs: int) -> Look:
+    """Return what another environment's runtime finds."""
+    with tempfile.TemporaryDirectory() as parent:
+        output, annotations = Path(parent) / "look.json", Path(parent) / "set.json"
+        annotations.write_text(json.dumps(_document(data)))
+        command = [str(python), "-m", "tools.evaluate.detections", str(folder.resolve())]
+        command += ["--annotations", str(annotations), "--images", "/"]
+        command += ["--output", str(output), "--runs", str(runs)]
+        try:
+            subprocess.run(
+                command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True, text=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            raise ModelError(f"--tflite-runtime {python}: {lines[-1]}") from None
+        return Look(**json.loads(output.read_text()))
+
+
+def _document(data: Dataset) -> dict[str, Any]:
+    """Return a set's pictures as COCO JSON with absolute paths; what is annotated is not asked."""
+    images = [
+        {
+            "id": picture.image_id,
+            "file_name": str(picture.path.resolve()),
+            "width": picture.width,
+            "height": picture.height,
+        }
+        for picture in data.pictures
+    ]
+    categories = [{"id": number, "name": name} for number, name in data.labels.items()]
+    return {"images": images, "annotations": [], "categories": categories}
+
+
+def _compared(
+    own: Look, first: Look, ap50: float, first_ap50: float, tolerance: float
+) -> Agreement:
+    faults = list(_ap50_fault(ap50, first_ap50))
+    differences, overlaps, crossing = [0.0], [1.0], 0
+    for picture, found in own.golden.items():
+        for mine, other in ((found, first.golden[picture]), (first.golden[picture], found)):
+            for one in _strong(mine):
+                match = _counterpart(one, other, tolerance)
+                if match is None:
+                    faults.append(f"{picture}: {one['label']} {one['score']:.2f} in one only")
+                    continue
+                crossing += match["score"] < SHOWN_SCORE
+                differences.append(abs(one["score"] - match["score"]))
+                overlaps.append(_iou(one, match))
+    return Agreement(
+        kernels=own.kernels,
+        ap50=ap50,
+        objects=sum(len(_strong(found)) for found in own.golden.values()),
+        crossing=crossing,
+        faults=tuple(faults),
+        max_score_difference=round(max(differences), 3),
+        min_iou=round(min(overlaps), 3),
+        invoke_ms=own.invoke_ms,
+        relative_time=_relative(own, first),
+    )
+
+
+def _ap50_fault(ap50: float, first: float) -> Iterator[str]:
+    if abs(ap50 - first) > MAX_AP50_DIFFERENCE:
+        yield f"AP50 {ap50:.4f} against {first:.4f}: more than {MAX_AP50_DIFFERENCE} apart"
+
+
+def _relative(own: Look, first: Look) -> float:
+    return round(own.invoke_ms["p50"] / first.invoke_ms["p50"], 2) if own.invoke_ms else 1.0
+
+
+def _strong(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in found if one["score"] >= SHOWN_SCORE]
+
+
+def _counterpart(
+    one: dict[str, Any], others: Sequence[dict[str, Any]], tolerance: float
+) -> dict[str, Any] | None:
+    same = [
+        other
+        for other in others
+        if other["label"] == one["label"]
+        and abs(other["score"] - one["score"]) <= tolerance
+        and _iou(one, other) >= MIN_IOU
+    ]
+    return max(same, key=lambda other: _iou(one, other), default=None)
+
+
+def _iou(one: dict[str, Any], other: dict[str, Any]) -> float:
+    return Box(*one["box_px"]).iou(Box(*other["box_px"]))
+
+
+def show(name: str, found: Sequence[Agreement]) -> None:
+    """Print a model's table and every fault."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{name}: golden objects from score {SHOWN_SCORE}, against the first row")
+    table.add_column("kernels", no_wrap=True)
+    for column in ("AP50", "objects", "cross", "score +-", "IoU >=", "p50 ms", "times", "verdict"):
+        table.add_column(column)
+    for one in found:
+        table.add_row(
+            one.kernels,
+            f"{one.ap50:.4f}",
+            str(one.objects),
+            str(one.crossing),
+            f"{one.max_score_difference:.3f}",
+            f"{one.min_iou:.2f}",
+            f"{one.invoke_ms.get('p50', float('nan')):.2f}",
+            f"{one.relative_time:.2f}",
+            "differs" if one.faults else "agrees",
+        )
+    console = Console()
+    console.print(table)
+    for one in found:
+        for fault in one.faults:
+            console.print(f"  {one.kernels}: {fault}", highlight=False)
