@@ -24,11 +24,16 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("train", "detect"): ("tools.train.detect", "Train the detector from labels, in float."),
     ("train", "detect-int8"): ("tools.train.detect_int8", "Adapt the detector to int8 (QAT)."),
     ("train", "color"): ("tools.train.color", "Train the color model."),
+    ("train", "classifier"): ("tools.classifier.train", "Train a classifier on class folders."),
     ("quantize", "detect"): ("tools.quantize_detect", "Make the detector's int8 model folder."),
     ("quantize", "color"): ("tools.quantize_color", "Make the color model's int8 model folder."),
+    ("quantize", "classifier"): ("tools.classifier.levels", "Convert to every level of int8."),
     ("import-model",): ("tools.import_model", "Make a model folder of somebody else's detector."),
     ("evaluate", "detect"): ("tools.evaluate.command", "Accuracy and speed of detectors."),
     ("evaluate", "color"): ("tools.evaluate_color", "Accuracy and calibration of a color model."),
+    ("evaluate", "classifier"): ("tools.classifier.evaluate", "All levels with one method."),
+    ("explain", "classifier"): ("tools.explain.classifier", "Where a classifier looks: Grad-CAM."),
+    ("explain", "detect"): ("tools.explain.detect", "What made a detection: Grad-CAM."),
     ("annotate", "color"): ("tools.annotate.color", "Label colors on a page in the browser."),
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
 }
@@ -36,6 +41,7 @@ GROUPS = {
     "annotate": "Label data by hand.",
     "train": "Train a model.",
     "quantize": "Make an integer-only model folder.",
+    "explain": "Show what speaks for an answer.",
     "evaluate": "Measure a model on labelled data.",
 }
 

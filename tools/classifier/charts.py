@@ -1,0 +1,68 @@
+"""Diagrams of the classifier's figures as PNG files, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DPI = 100
+
+
+def trials(done: Sequence[Any], settings: Sequence[str], path: Path) -> None:
+    """Write the validation loss of a search's trials over their order and over each setting.
+
+    done: Optuna's finished trials; pruned ones are drawn hollow.
+    """
+    figure, plots = _new(len(settings) + 1)
+    numbers = np.array([trial.number for trial in done])
+    losses = np.array([float(trial.value) for trial in done])
+    pruned = np.array([trial.state.name == "PRUNED" for trial in done])
+    order = np.argsort(numbers)
+    best = np.minimum.accumulate(np.where(pruned, np.inf, losses)[order])
+    plots[0].plot(numbers[order], best, drawstyle="steps-post", label="best so far")
+    plots[0].legend(fontsize=8)
+    for plot, name in zip(plots, ("trial", *settings), strict=True):
+        places = numbers if name == "trial" else np.array([t.params[name] for t in done])
+        plot.scatter(places[~pruned], losses[~pruned], s=18)
+        plot.scatter(places[pruned], losses[pruned], s=18, facecolors="none", edgecolors="gray")
+        plot.set(xlabel=name, ylabel="validation loss")
+        if name in {"learning_rate", "batch", "width"}:
+            plot.set_xscale("log")
+    _save(figure, path)
+
+
+def bars(columns: Mapping[str, Mapping[str, float]], path: Path, *, title: str) -> None:
+    """Write one bar chart a figure: columns is figure -> name -> value."""
+    figure, plots = _new(len(columns))
+    figure.suptitle(title)
+    for plot, (heading, values) in zip(plots, columns.items(), strict=True):
+        drawn = plot.bar(range(len(values)), list(values.values()), color="tab:blue")
+        plot.bar_label(drawn, fmt="%.3g", fontsize=8)
+        plot.set_xticks(range(len(values)), list(values), rotation=45, ha="right", fontsize=8)
+        plot.set_title(heading, fontsize=10)
+    _save(figure, path)
+
+
+def line(points: Mapping[int, float], path: Path, *, title: str, axes: tuple[str, str]) -> None:
+    """Write values over numbers on a logarithmic axis."""
+    figure, (plot,) = _new(1)
+    plot.plot(list(points), list(points.values()), "o-")
+    plot.set(title=title, xlabel=axes[0], ylabel=axes[1], xscale="log")
+    plot.set_xticks(list(points), [str(number) for number in points])
+    plot.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _new(plots: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * plots, 3.8), dpi=DPI, layout="constrained")
+    return figure, figure.subplots(1, plots, squeeze=False)[0]
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})

@@ -1,0 +1,94 @@
+"""What a classifier's folder says of itself: `classifier.json` beside the model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge.errors import ModelError
+
+FILE = "classifier.json"
+KERAS_FILE = "model.keras"
+TFLITE_FILE = "model.tflite"
+
+Level = Literal["NQ", "TL", "F16", "DR", "FF", "IO"]
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A training run, as it was asked for.
+
+    backbone: a name of `network.backbones()`. alpha: width of a MobileNet's layers.
+    weights: `imagenet`, `none` (random) or a file. pooling: `average` gives the head one vector;
+    `positions` applies its neurons at each place of the last map, as Edge Impulse's head does.
+    width: neurons of the dense layer; 0 leaves it out. dropout: share, 0..1.
+    learning_rate: of Adam at the beginning; it falls along a cosine to zero.
+    patience: validations without a better loss until training stops.
+    fine_tune_layers: last layers of the backbone that are trained after the head; -1 is all.
+    """
+
+    backbone: str = "MobileNetV2"
+    alpha: float = 1.0
+    side_px: int = 96
+    weights: str = "imagenet"
+    pooling: Literal["average", "positions"] = "average"
+    width: int = 64
+    dropout: float = 0.1
+    learning_rate: float = 1e-3
+    batch: int = 32
+    epochs: int = 50
+    patience: int = 8
+    validate_every: int = 1
+    fine_tune_layers: int = 0
+    fine_tune_epochs: int = 10
+    fine_tune_rate: float = 1e-4
+    seed: int = 1
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A classifier beside its file.
+
+    labels: by output. parameters: weights and biases. level: of conversion, see `levels`.
+    notes: free text by topic (what was pruned, how it was calibrated).
+    """
+
+    labels: tuple[str, ...]
+    side_px: int
+    backbone: str
+    parameters: int
+    level: Level
+    file: str
+    train_sha256: str
+    training: Training
+    notes: dict[str, str] = {}
+
+
+def read(folder: Path) -> Description:
+    """Return the description of a classifier's folder.
+
+    Raises ModelError when it is missing or not valid.
+    """
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Description)
+    except OSError as error:
+        raise ModelError(
+            f"classifier {folder}: {FILE}: {error.strerror}; "
+            "name a folder that edge-tools train classifier wrote"
+        ) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ModelError(f"classifier {folder}: {FILE} is not valid: {error}") from None
+
+
+def write(folder: Path, described: Description) -> None:
+    """Write the description into the folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FILE, described)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, at once: a reader sees the old file or the new one."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(text + b"\n")
+    part.replace(path)

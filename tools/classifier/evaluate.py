@@ -1,0 +1,259 @@
+"""Measure classifiers of all levels with one method: `edge-tools evaluate classifier MODEL…`.
+
+Each model runs in a process of its own, one picture at a time. Reading the result: loss is the mean
+cross entropy with probabilities floored at 1e-7, as Keras does it; an int8 file answers in steps of
+1/256, so where it says 0 of the right class it pays in full. Agreement is the share of pictures
+that get the same class as from the float network (NQ, or the first model named). Memory is the
+process's peak, and in brackets what the model added to its runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from edge.errors import InputError, ModelError
+from tools import plots
+from tools.classifier import charts, convert, data, description, fit, runtime
+from tools.classifier.data import Pictures
+from tools.classifier.description import Description
+from tools.classifier.measure import Job, Measured
+
+EXAMPLES = """\
+examples:
+  edge-tools evaluate classifier runs/birds/levels --data DATASET --output runs/birds-measured
+  edge-tools evaluate classifier runs/a runs/b/levels/IO --data DATASET --split val
+MODEL is a folder with a classifier.json, or a folder of such, as edge-tools quantize wrote it.
+"""
+MB = 1e6
+PLAIN_COLUMNS = 120  # of a table that goes into a file
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of one model; times in milliseconds, sizes in bytes, shares 0..1."""
+
+    model: str
+    level: str
+    pictures: int
+    loss: float
+    accuracy: float
+    agreement: float
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    load_ms: float
+    file_bytes: int
+    peak_bytes: int
+    added_bytes: int
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A model with its answers, float32 (n, classes)."""
+
+    folder: Path
+    described: Description
+    measured: Measured
+    answers: NDArray[np.float32]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders")
+    parser.add_argument("--data", type=Path, required=True, help="class folders")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument("--output", type=Path, default=Path("runs/measured"), help="tables, plots")
+    parser.add_argument("--limit", type=int, help="only so many pictures, as many of each class")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the runtimes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table and write it as CSV and JSON, with its plots."""
+    folders = _folders(args.models)
+    described = [description.read(folder) for folder in folders]
+    _check_same(folders, described)
+    pictures = _pictures(args, described[0])
+    answered = [
+        measure(folder, one, pictures, args.threads)
+        for folder, one in runtime.shown(list(zip(folders, described, strict=True)), "models")
+    ]
+    found = figures(answered, pictures)
+    _print(found)
+    _write(found, answered, pictures, args.output)
+    return 0
+
+
+def measure(folder: Path, described: Description, pictures: Pictures, threads: int) -> Answered:
+    """Return what a process of its own found about a model.
+
+    Raises ModelError when that process fails.
+    """
+    path = folder / described.file
+    if not path.is_file():
+        raise ModelError(f"classifier {folder}: no {described.file}; convert the model again")
+    job = Job(
+        model=str(path),
+        pixels=str(pictures.file),
+        side_px=described.side_px,
+        count=len(pictures.labels),
+        threads=threads,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        job_file, result = Path(scratch, "job.json"), Path(scratch, "result.json")
+        job_file.write_bytes(msgspec.json.encode(job))
+        command = [sys.executable, "-m", "tools.classifier.measure", str(job_file), str(result)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            raise ModelError(
+                f"model file {path}: {reason.removeprefix('edge.errors.ModelError: ')}"
+            )
+        measured = msgspec.json.decode(result.read_bytes(), type=Measured)
+        return Answered(folder, described, measured, np.load(result.with_suffix(".npy")))
+
+
+def figures(answered: Sequence[Answered], pictures: Pictures) -> list[Figures]:
+    """Return the figures of each model; agreement is with the first NQ, or the first of all."""
+    reference = next((one for one in answered if one.described.level == "NQ"), answered[0])
+    expected = reference.answers.argmax(1)
+    found = []
+    for one in answered:
+        times = np.array(one.measured.times_ms)
+        p50, p95, p99 = np.percentile(times, (50, 95, 99))
+        found.append(
+            Figures(
+                model=str(one.folder),
+                level=one.described.level,
+                pictures=len(times),
+                loss=fit.cross_entropy(one.answers, pictures.labels),
+                accuracy=fit.accuracy(one.answers, pictures.labels),
+                agreement=float((one.answers.argmax(1) == expected).mean()),
+                mean_ms=float(times.mean()),
+                p50_ms=float(p50),
+                p95_ms=float(p95),
+                p99_ms=float(p99),
+                load_ms=one.measured.load_ms,
+                file_bytes=(one.folder / one.described.file).stat().st_size,
+                peak_bytes=one.measured.peak_bytes,
+                added_bytes=one.measured.peak_bytes - one.measured.baseline_bytes,
+                runtime=one.measured.runtime,
+            )
+        )
+    return found
+
+
+def _folders(models: Sequence[Path]) -> list[Path]:
+    """Return the classifiers' folders; a folder of levels stands for those in it, NQ first."""
+    found: list[Path] = []
+    for model in models:
+        if (model / description.FILE).exists():
+            found.append(model)
+            continue
+        inside = [model / level for level in convert.LEVELS]
+        levels = [folder for folder in inside if (folder / description.FILE).exists()]
+        if not levels:
+            raise ModelError(
+                f"{model}: no {description.FILE} in it nor in folders {', '.join(convert.LEVELS)}; "
+                "name what edge-tools train or quantize classifier wrote"
+            )
+        found += levels
+    return found
+
+
+def _check_same(folders: Sequence[Path], described: Sequence[Description]) -> None:
+    for folder, one in zip(folders, described, strict=True):
+        if (one.labels, one.side_px) != (described[0].labels, described[0].side_px):
+            raise InputError(
+                f"{folder} has other labels or another size than {folders[0]}; measure it alone"
+            )
+
+
+def _pictures(args: argparse.Namespace, described: Description) -> Pictures:
+    from tools.classifier import representative
+
+    size = described.side_px
+    pictures = data.pack(args.data, args.split, described.labels, size, args.output / "cache")
+    if args.limit is None or args.limit >= len(pictures.labels):
+        return pictures
+    rows = np.sort(representative.choose(pictures.labels, args.limit, seed=1))
+    return data.subset(pictures, rows)
+
+
+def _print(found: Sequence[Figures]) -> None:
+    heads = ("level", "loss", "accuracy", "agreement", "mean ms", "p50", "p95", "p99")
+    table = Table(*heads, "load ms", "file MB", "memory MB", title="One picture at a time")
+    for one in found:
+        times = (one.mean_ms, one.p50_ms, one.p95_ms, one.p99_ms)
+        table.add_row(
+            one.level,
+            f"{one.loss:.4f}",
+            f"{one.accuracy:.4f}",
+            f"{one.agreement:.4f}",
+            *(f"{value:.3f}" for value in times),
+            f"{one.load_ms:.1f}",
+            f"{one.file_bytes / MB:.3f}",
+            f"{one.peak_bytes / MB:.0f} ({one.added_bytes / MB:.0f})",
+        )
+    Console(width=None if sys.stdout.isatty() else PLAIN_COLUMNS).print(table)
+    for one in found:
+        print(f"{one.level}: {one.model}, {one.runtime}")
+
+
+def _write(
+    found: Sequence[Figures], answered: Sequence[Answered], pictures: Pictures, output: Path
+) -> None:
+    """Write levels.csv, levels.json, levels.png, and two plots for each model."""
+    output.mkdir(parents=True, exist_ok=True)
+    description.write_json(output / "levels.json", list(found))
+    rows = [msgspec.to_builtins(one) for one in found]
+    with (output / "levels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    names = _names(found)
+    columns = {
+        "accuracy": {name: one.accuracy for name, one in zip(names, found, strict=True)},
+        "p50 ms": {name: one.p50_ms for name, one in zip(names, found, strict=True)},
+        "file MB": {name: one.file_bytes / MB for name, one in zip(names, found, strict=True)},
+        "memory MB": {name: one.peak_bytes / MB for name, one in zip(names, found, strict=True)},
+    }
+    charts.bars(columns, output / "levels.png", title="Levels of conversion")
+    for name, one in zip(names, answered, strict=True):
+        _plot(name, one, pictures, output)
+    print(f"{output}: levels.csv, levels.json, levels.png, confusion and reliability of each model")
+
+
+def _names(found: Sequence[Figures]) -> list[str]:
+    levels = [one.level for one in found]
+    if len(set(levels)) == len(levels):
+        return levels
+    return [f"{number}-{level}" for number, level in enumerate(levels, 1)]
+
+
+def _plot(name: str, one: Answered, pictures: Pictures, output: Path) -> None:
+    """Write the confusion matrix and the reliability diagram of a model."""
+    labels = one.described.labels
+    guesses = one.answers.argmax(1)
+    counts = np.zeros((len(labels), len(labels)), int)
+    np.add.at(counts, (pictures.labels, guesses), 1)
+    plots.confusion_matrix(counts, labels, output / f"confusion-{name}.png", title=name)
+    plots.reliability(
+        one.answers.max(1),
+        guesses == pictures.labels,
+        output / f"reliability-{name}.png",
+        title=name,
+    )

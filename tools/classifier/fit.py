@@ -1,0 +1,225 @@
+"""One stage of training: epochs with early stopping, best weights restored, resumable.
+
+Started again with the same folder, a stage goes on after its last whole epoch and ends with the
+same weights as an uninterrupted one: every epoch draws its order anew from seed and number.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.classifier import runtime
+from tools.classifier.description import write_json
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+PREDICT_BATCH = 64
+MIN_PROBABILITY = 1e-7  # Keras's floor in its cross entropy, so that losses compare
+# Draws one batch: rows and a generator for what is random (None: nothing is) -> network inputs.
+Prepare = Callable[[NDArray[np.intp], np.random.Generator | None], Floats]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a stage learns from: inputs by row, and labels, int64 (n,)."""
+
+    prepare: Prepare
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a stage trains; see `description.Training`.
+
+    folder: where its state is kept; None keeps nothing, such a stage cannot be resumed.
+    """
+
+    name: str
+    epochs: int
+    batch: int
+    learning_rate: float
+    patience: int
+    validate_every: int
+    seed: int
+    folder: Path | None = None
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of one epoch; the last three only where it was validated."""
+
+    stage: str
+    number: int
+    loss: float
+    learning_rate: float
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    is_best: bool = False
+
+
+class State(msgspec.Struct, kw_only=True):
+    """Where a stage stands: its epochs so far, and how many validations brought nothing better."""
+
+    history: list[Epoch] = []
+    waited: int = 0
+    finished: bool = False
+
+
+Report = Callable[[Epoch, Floats], None]
+
+
+@dataclass
+class _Stage:
+    """A network in training."""
+
+    network: Any
+    plan: Plan
+    state: State = field(default_factory=State)
+    best: list[NDArray[Any]] | None = None
+
+    def save(self) -> None:
+        """Keep weights, optimizer and figures; the figures last, they say what is complete."""
+        if self.plan.folder is None:
+            return
+        number = len(self.state.history)
+        _save_weights(self.network, self._file(number))
+        if self.state.history and self.state.history[-1].is_best:
+            _save_weights(self.network, self._file("best"))
+        write_json(self.plan.folder / f"{self.plan.name}.json", self.state)
+        self._file(number - 1).unlink(missing_ok=True)
+
+    def load(self) -> None:
+        """Go back to what was saved last, if anything was."""
+        if self.plan.folder is None:
+            return
+        self.plan.folder.mkdir(parents=True, exist_ok=True)
+        note = self.plan.folder / f"{self.plan.name}.json"
+        if not note.exists():
+            return
+        self.state = msgspec.json.decode(note.read_bytes(), type=State)
+        if self._file("best").exists():
+            self.network.load_weights(self._file("best"))
+            self.best = self.network.get_weights()
+        self.network.load_weights(self._file(len(self.state.history)))
+
+    def _file(self, mark: int | str) -> Path:
+        assert self.plan.folder is not None  # noqa: S101 - only called where there is one
+        return self.plan.folder / f"{self.plan.name}-{mark}.weights.h5"
+
+
+def fit(
+    network: Any, train: Samples, validation: Samples, plan: Plan, report: Report | None = None
+) -> list[Epoch]:
+    """Train a network and leave it with its best weights; return the figures of all epochs.
+
+    report: called after each validation with its figures and the probabilities (n, classes).
+    """
+    _compile(network, plan, math.ceil(len(train.labels) / plan.batch))
+    stage = _Stage(network, plan)
+    stage.load()
+    while not stage.state.finished:
+        epoch = _epoch(stage, train, validation, report)
+        stage.state.history.append(epoch)
+        stage.state.finished = _is_over(stage.state, plan)
+        stage.save()
+        logger.info("%s", _line(epoch, plan))
+    if stage.best is not None:
+        network.set_weights(stage.best)
+    return stage.state.history
+
+
+def probabilities(network: Any, samples: Samples) -> Floats:
+    """Return the network's answers, float32 (n, classes)."""
+    rows = np.arange(len(samples.labels))
+    parts = [rows[at : at + PREDICT_BATCH] for at in range(0, len(rows), PREDICT_BATCH)]
+    return np.concatenate([network.predict_on_batch(samples.prepare(some, None)) for some in parts])
+
+
+def cross_entropy(answers: Floats, labels: NDArray[np.int64]) -> float:
+    """Return the mean of -ln of the label's probability, floored as Keras does it."""
+    right = np.clip(answers[np.arange(len(labels)), labels], MIN_PROBABILITY, 1)
+    return float(-np.log(right).mean())
+
+
+def accuracy(answers: Floats, labels: NDArray[np.int64]) -> float:
+    """Return the share of rows whose largest answer is the label."""
+    return float((answers.argmax(1) == labels).mean())
+
+
+def _compile(network: Any, plan: Plan, steps: int) -> None:
+    keras, _ = runtime.load()
+    rate = keras.optimizers.schedules.CosineDecay(plan.learning_rate, max(1, plan.epochs * steps))
+    network.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    network.optimizer.build(network.trainable_variables)
+
+
+def _epoch(stage: _Stage, train: Samples, validation: Samples, report: Report | None) -> Epoch:
+    """Train one epoch and validate it when it is due."""
+    plan, network = stage.plan, stage.network
+    number = len(stage.state.history) + 1
+    network.reset_metrics()
+    loss = 0.0
+    for rows, generator in _batches(train, plan, number):
+        # A running mean over the epoch.
+        loss = float(network.train_on_batch(train.prepare(rows, generator), train.labels[rows]))
+    rate = float(network.optimizer.learning_rate)
+    epoch = Epoch(stage=plan.name, number=number, loss=loss, learning_rate=rate)
+    if number % plan.validate_every and number < plan.epochs:
+        return epoch
+    return _validate(stage, epoch, validation, report)
+
+
+def _validate(stage: _Stage, epoch: Epoch, validation: Samples, report: Report | None) -> Epoch:
+    answers = probabilities(stage.network, validation)
+    loss = cross_entropy(answers, validation.labels)
+    known = [one.val_loss for one in stage.state.history if one.val_loss is not None]
+    is_best = loss < min(known, default=math.inf)
+    stage.state.waited = 0 if is_best else stage.state.waited + 1
+    if is_best:
+        stage.best = stage.network.get_weights()
+    found = msgspec.structs.replace(
+        epoch,
+        val_loss=loss,
+        val_accuracy=accuracy(answers, validation.labels),
+        is_best=is_best,
+    )
+    if report is not None:
+        report(found, answers)
+    return found
+
+
+def _batches(
+    train: Samples, plan: Plan, number: int
+) -> Iterator[tuple[NDArray[np.intp], np.random.Generator]]:
+    generator = np.random.default_rng((plan.seed, number))
+    order = generator.permutation(len(train.labels))
+    starts = range(0, len(order), plan.batch)
+    for at in runtime.shown(starts, f"{plan.name}, epoch {number}"):
+        yield np.sort(order[at : at + plan.batch]), generator
+
+
+def _is_over(state: State, plan: Plan) -> bool:
+    return len(state.history) >= plan.epochs or state.waited >= plan.patience
+
+
+def _line(epoch: Epoch, plan: Plan) -> str:
+    text = f"{epoch.stage} epoch {epoch.number}/{plan.epochs} loss {epoch.loss:.4f}"
+    if epoch.val_loss is None:
+        return text
+    best = " best" if epoch.is_best else ""
+    return f"{text} val_loss {epoch.val_loss:.4f} val_accuracy {epoch.val_accuracy:.4f}{best}"
+
+
+def _save_weights(network: Any, path: Path) -> None:
+    part = path.with_name(f".part-{path.name}")
+    network.save_weights(part)
+    part.replace(path)

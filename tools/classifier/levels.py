@@ -1,0 +1,174 @@
+"""Convert a trained classifier to every level: `edge-tools quantize classifier RUN --data DATASET`.
+
+Each level gets a folder of its own (`NQ`, `TL`, `F16`, `DR`, `FF`, `IO`), ready to be measured by
+`edge-tools evaluate classifier`; `IO` is a model folder with manifest and card as well. The
+pictures that calibrate the ranges are chosen from the training split, as many of each class;
+`--sweep` shows what their number does to the accuracy on the validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edge.errors import InputError
+from tools.classifier import (
+    charts,
+    convert,
+    data,
+    description,
+    fit,
+    folder,
+    network,
+    representative,
+    runtime,
+)
+from tools.classifier.data import Pictures
+from tools.classifier.description import Description
+from tools.classifier.tflite import TFLiteClassifier
+
+EXAMPLES = """\
+examples:
+  edge-tools quantize classifier runs/birds --data DATASET --levels all --output runs/birds-levels
+  edge-tools quantize classifier runs/birds --data DATASET --levels IO --representative 500
+  edge-tools quantize classifier runs/birds --data DATASET --sweep 5 20 100 500
+  edge-tools quantize classifier runs/birds --data DATASET --prune 0.3 --prune-epochs 5 --qat 3
+"""
+DEFAULT_COUNT = 200  # pictures; see the guide for what fewer and more do
+SWEEP_FILE, SWEEP_PLOT = "representative.csv", "representative.png"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to convert, with its data."""
+
+    described: Description
+    train: Pictures
+    validation: Pictures
+    count: int
+
+    def pixels(self) -> data.Pixels:
+        """Return the representative pictures."""
+        return representative.pixels(self.train, self.count, self.described.training.seed)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", type=Path, help="folder that edge-tools train classifier wrote")
+    parser.add_argument("--data", type=Path, required=True, help="the data set it was trained on")
+    parser.add_argument(
+        "--levels", nargs="+", default=["all"], help="all, or of NQ TL F16 DR FF IO"
+    )
+    parser.add_argument("--output", type=Path, help="default: MODEL/levels")
+    parser.add_argument("--representative", type=int, default=DEFAULT_COUNT, metavar="COUNT")
+    parser.add_argument("--sweep", type=int, nargs="+", metavar="COUNT", help="compare counts")
+    parser.add_argument("--prune", type=float, default=0.0, metavar="SHARE", help="of channels")
+    parser.add_argument("--prune-epochs", type=int, default=3, help="training after pruning")
+    parser.add_argument("--qat", type=int, default=0, metavar="EPOCHS", help="train through int8")
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="after pruning, of QAT")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of TensorFlow")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a folder for each level."""
+    chosen = _levels(args.levels)
+    runtime.load(args.threads)
+    job, net = _open(args)
+    net, job = _adapted(net, job, args)
+    output = args.output or args.model / "levels"
+    for level in runtime.shown(chosen, "levels"):
+        path = write_level(output / level, level, net, job)
+        print(f"{path}: {convert.DESCRIPTIONS[level]}, {path.stat().st_size:,} bytes")
+    if args.sweep:
+        _sweep(net, job, args.sweep, output)
+    return 0
+
+
+def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
+    """Write the folder of one level; return its model file."""
+    target.mkdir(parents=True, exist_ok=True)
+    file = description.KERAS_FILE if level == "NQ" else description.TFLITE_FILE
+    if level == "NQ":
+        network.save(net, target / file)
+    else:
+        (target / file).write_bytes(convert.convert(net, level, job.pixels()))
+    notes = job.described.notes | {"level": convert.DESCRIPTIONS[level]}
+    if level in convert.CALIBRATED:
+        notes["calibration"] = f"{len(job.pixels())} training pictures, stratified by class"
+    described = msgspec.structs.replace(
+        job.described, level=level, file=file, parameters=network.parameters(net), notes=notes
+    )
+    description.write(target, described)
+    if level == "IO":
+        folder.complete(target, described, job.pixels()[0])
+    return target / file
+
+
+def _levels(names: Sequence[str]) -> tuple[str, ...]:
+    if "all" in names:
+        return convert.LEVELS
+    unknown = sorted(set(names) - set(convert.LEVELS))
+    if unknown:
+        raise InputError(f"level {unknown[0]!r} is unknown; choose all or of {convert.LEVELS}")
+    return tuple(level for level in convert.LEVELS if level in names)
+
+
+def _open(args: argparse.Namespace) -> tuple[Job, Any]:
+    if args.representative < 1 or min(args.sweep or [1]) < 1:
+        raise InputError("--representative and --sweep take 1 picture or more")
+    described = description.read(args.model)
+    net = network.load(args.model / described.file)
+    train, validation = (
+        data.pack(args.data, split, described.labels, described.side_px, args.model / "cache")
+        for split in ("train", "val")
+    )
+    return Job(described, train, validation, args.representative), net
+
+
+def _adapted(net: Any, job: Job, args: argparse.Namespace) -> tuple[Any, Job]:
+    """Return the network pruned and trained through int8, as asked for."""
+    from tools.classifier import prune, qat
+
+    notes = dict(job.described.notes)
+    sets = job.train, job.validation
+    if args.prune:
+        net, notes["pruning"] = prune.prune(net, args.prune)
+        before = network.parameters(net)
+        prune.recover(net, *sets, epochs=args.prune_epochs, learning_rate=args.learning_rate)
+        print(f"pruned: {notes['pruning']}; {before:,} parameters are left")
+    if args.qat:
+        net = qat.train_quantized(net, *sets, epochs=args.qat, learning_rate=args.learning_rate)
+        notes["qat"] = f"{args.qat} epochs through fake quantization, rate {args.learning_rate:g}"
+    described = msgspec.structs.replace(job.described, notes=notes)
+    return net, Job(described, job.train, job.validation, job.count)
+
+
+def _sweep(net: Any, job: Job, counts: Sequence[int], output: Path) -> None:
+    """Write what the number of representative pictures does to the integer-only file."""
+    points = {}
+    for count in runtime.shown(sorted(set(counts)), "representative pictures"):
+        pixels = representative.pixels(job.train, count, job.described.training.seed)
+        path = output / ".sweep.tflite"
+        path.write_bytes(convert.convert(net, "IO", pixels))
+        points[len(pixels)] = measured(path, job.validation)
+        path.unlink()
+        print(f"{len(pixels)} representative pictures: val_accuracy {points[len(pixels)]:.4f}")
+    with (output / SWEEP_FILE).open("w", newline="") as file:
+        csv.writer(file).writerows([("pictures", "val_accuracy"), *points.items()])
+    title = f"Integer only, {len(job.validation.labels)} validation pictures"
+    axes = ("representative pictures", "accuracy")
+    charts.line(points, output / SWEEP_PLOT, title=title, axes=axes)
+
+
+def measured(path: Path, pictures: Pictures) -> float:
+    """Return the accuracy of a .tflite file."""
+    classifier = TFLiteClassifier(path)
+    answers = np.stack([classifier.probabilities(np.asarray(rgb)) for rgb in pictures.rgb])
+    return fit.accuracy(answers, pictures.labels)

@@ -1,0 +1,122 @@
+"""Measures one model in a process of its own: `python -m tools.classifier.measure JOB RESULT`.
+
+One element at a time: the picture is read from the file of pixels, the network is asked, the time
+of that is taken. Pixels are read, not mapped, so that they do not count as the model's memory.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.classifier.data import Pixels, network_input
+
+Classify = Callable[[Pixels], NDArray[np.float32]]
+WARM_UPS = 3
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure: a model file, and a .npy file of pixels, uint8 (n, side, side, 3)."""
+
+    model: str
+    pixels: str
+    side_px: int
+    count: int
+    threads: int
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process found; the answers, float32 (n, classes), lie in a .npy file beside it.
+
+    baseline_bytes: memory once the runtime was imported; peak_bytes: the most of all.
+    """
+
+    runtime: str
+    load_ms: float
+    times_ms: list[float]
+    baseline_bytes: int
+    peak_bytes: int
+
+
+def main(job_file: str, result_file: str) -> None:
+    """Measure the job and write the result."""
+    job = msgspec.json.decode(Path(job_file).read_bytes(), type=Job)
+    path = Path(job.model)
+    opener = _keras if path.suffix == ".keras" else _tflite
+    runtime, open_model = opener(job)
+    baseline = _memory_bytes("VmRSS")
+    began = time.perf_counter()
+    classify = open_model(path)
+    load_ms = (time.perf_counter() - began) * 1e3
+    answers, times = _measure(classify, job)
+    np.save(Path(result_file).with_suffix(".npy"), answers)
+    found = Measured(
+        runtime=runtime,
+        load_ms=load_ms,
+        times_ms=times,
+        baseline_bytes=baseline,
+        peak_bytes=_memory_bytes("VmHWM"),
+    )
+    Path(result_file).write_bytes(msgspec.json.encode(found))
+
+
+def _measure(classify: Classify, job: Job) -> tuple[NDArray[np.float32], list[float]]:
+    """Return the answers to all pictures and how long each took."""
+    shape = (job.side_px, job.side_px, 3)
+    answers, times = [], []
+    with Path(job.pixels).open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        for row in range(job.count):
+            rgb = np.frombuffer(file.read(int(np.prod(shape))), np.uint8).reshape(shape)
+            if row == 0:
+                for _ in range(WARM_UPS):
+                    classify(rgb)
+            began = time.perf_counter()
+            answers.append(classify(rgb))
+            times.append((time.perf_counter() - began) * 1e3)
+    return np.stack(answers), times
+
+
+def _tflite(job: Job) -> tuple[str, Callable[[Path], Classify]]:
+    from edge.interpreter import installed_runtime
+    from tools.classifier.tflite import TFLiteClassifier
+
+    name, _ = installed_runtime()
+    return name, lambda path: TFLiteClassifier(path, threads=job.threads).probabilities
+
+
+def _keras(job: Job) -> tuple[str, Callable[[Path], Classify]]:
+    """Return Keras as its users run it for one picture: the compiled graph, not a slow predict."""
+    from tools.classifier import network, runtime
+
+    keras, tensorflow = runtime.load(job.threads)
+
+    def open_model(path: Path) -> Classify:
+        net = network.load(path)
+        compiled = tensorflow.function(lambda image: net(image, training=False))
+        return lambda rgb: np.asarray(compiled(network_input(rgb[None])))[0]
+
+    return f"keras {keras.__version__}, tensorflow {tensorflow.__version__}", open_model
+
+
+def _memory_bytes(field: str) -> int:
+    """Return a figure of this process's memory from the kernel; 0 where there is none to ask.
+
+    Not `getrusage`: its maximum is inherited from the process that started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

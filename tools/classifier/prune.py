@@ -1,0 +1,181 @@
+"""Structured pruning: whole channels with the smallest filters are cut out, then training goes on.
+
+A channel can be cut where everything between its convolution and the next one works channel by
+channel and has one reader: so in the expansions of inverted residuals, between the layers of a
+MobileNet, inside a ResNet's bottleneck. What is added to something else or concatenated stays.
+Source: Li et al., Pruning Filters for Efficient ConvNets, 2017 (L1 norm of the filters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import InputError
+from tools.classifier import fit, network, runtime, train
+from tools.classifier.data import Pictures
+
+MULTIPLE = 8  # channels stay a multiple of this: what int8 kernels work in
+RECOVERY_BATCH = 32
+CHANNELWISE = frozenset(
+    {
+        "Activation", "AveragePooling2D", "BatchNormalization", "DepthwiseConv2D", "Dropout",
+        "MaxPooling2D", "ReLU", "SpatialDropout2D", "ZeroPadding2D",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A convolution, the channelwise layers after it, and the convolution that reads them."""
+
+    first: str
+    between: tuple[str, ...]
+    last: str
+
+
+def prune(net: Any, share: float) -> tuple[Any, str]:
+    """Return a network without the weakest channels, and a line that says what was cut.
+
+    share: of the channels of each chain, 0..1, rounded so that a multiple of 8 stays.
+    Raises InputError for a share out of range or a backbone that has nothing to cut.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"--prune {share:g}: must be more than 0 and less than 1")
+    backbone = network.part(net, network.BACKBONE)
+    kept = {chain: _strongest(backbone, chain, share) for chain in chains(backbone)}
+    if not kept:
+        raise InputError("--prune: this backbone has no channels that can be cut")
+    smaller = _rebuilt(backbone, kept)
+    before, after = network.parameters(backbone), network.parameters(smaller)
+    line = (
+        f"{share:.0%} of the channels between {len(kept)} pairs of convolutions by L1 norm; "
+        f"backbone {before:,} -> {after:,} parameters"
+    )
+    return _joined(net, smaller), line
+
+
+def recover(
+    net: Any, train_set: Pictures, validation: Pictures, *, epochs: int, learning_rate: float
+) -> list[fit.Epoch]:
+    """Train the whole pruned network, batch statistics included, keeping its best weights."""
+    if epochs < 1:
+        return []
+    net.trainable = True
+    adapter = network.part(net, network.ADAPTER)
+    if adapter is not None:
+        adapter.trainable = False
+    plan = fit.Plan("recovery", epochs, RECOVERY_BATCH, learning_rate, epochs, 1, seed=1)
+    sets = train.pictures_samples(train_set), train.pictures_samples(validation)
+    return fit.fit(net, *sets, plan)
+
+
+def chains(backbone: Any) -> list[Chain]:
+    """Return all places where channels can be cut, in the network's order."""
+    found = []
+    for layer in backbone.layers:
+        if _is_convolution(layer):
+            chain = _chain(layer)
+            if chain is not None:
+                found.append(chain)
+    return found
+
+
+def _is_convolution(layer: Any) -> bool:
+    return type(layer).__name__ == "Conv2D" and layer.groups == 1
+
+
+def _readers(layer: Any) -> list[Any]:
+    return [node.operation for node in layer._outbound_nodes]  # noqa: SLF001 - Keras's only way
+
+
+def _chain(first: Any) -> Chain | None:
+    """Follow the single readers of a convolution up to the next one."""
+    between: list[str] = []
+    layer = first
+    while True:
+        readers = _readers(layer)
+        if len(readers) != 1:
+            return None
+        layer = readers[0]
+        if _is_convolution(layer):
+            return Chain(first.name, tuple(between), layer.name)
+        is_widened = type(layer).__name__ == "DepthwiseConv2D" and layer.depth_multiplier != 1
+        if type(layer).__name__ not in CHANNELWISE or is_widened:
+            return None
+        between.append(layer.name)
+
+
+def _strongest(backbone: Any, chain: Chain, share: float) -> NDArray[np.intp]:
+    """Return the channels that stay, in order: those with the largest L1 norm of their filter."""
+    kernel = backbone.get_layer(chain.first).get_weights()[0]
+    norms = np.abs(kernel).sum((0, 1, 2))
+    wanted = max(MULTIPLE, round(len(norms) * (1 - share) / MULTIPLE) * MULTIPLE)
+    return np.sort(np.argsort(-norms, kind="stable")[:wanted])
+
+
+def _rebuilt(backbone: Any, kept: dict[Chain, NDArray[np.intp]]) -> Any:
+    """Return the backbone with fewer filters and the weights that are left."""
+    keras, _ = runtime.load()
+    filters = {chain.first: len(rows) for chain, rows in kept.items()}
+    config = backbone.get_config()
+    for layer in config["layers"]:
+        layer.pop("build_config", None)  # the shapes of the whole network
+        if layer["config"]["name"] in filters:
+            layer["config"]["filters"] = filters[layer["config"]["name"]]
+    smaller = keras.Model.from_config(config)
+    cuts = _cuts(kept)
+    for layer in backbone.layers:
+        values = [_cut(value, axes, cuts, layer) for axes, value in _axes(layer)]
+        if values:
+            smaller.get_layer(layer.name).set_weights(values)
+    return smaller
+
+
+def _cuts(kept: dict[Chain, NDArray[np.intp]]) -> dict[tuple[str, str], NDArray[np.intp]]:
+    """Return the channels that stay by (layer, `inputs` or `outputs`)."""
+    found = {}
+    for chain, rows in kept.items():
+        found[chain.first, "outputs"] = rows
+        found[chain.last, "inputs"] = rows
+        for name in chain.between:
+            found[name, "outputs"] = rows
+    return found
+
+
+def _axes(layer: Any) -> Iterator[tuple[dict[str, int], Any]]:
+    """Yield each weight of a layer with the axis of its inputs and outputs."""
+    for value in layer.get_weights():
+        if value.ndim == 4 and type(layer).__name__ == "DepthwiseConv2D":
+            yield {"outputs": 2}, value
+        elif value.ndim == 4:
+            yield {"inputs": 2, "outputs": 3}, value
+        else:
+            yield {"outputs": 0}, value
+
+
+def _cut(
+    value: NDArray[Any],
+    axes: dict[str, int],
+    cuts: dict[tuple[str, str], NDArray[np.intp]],
+    layer: Any,
+) -> NDArray[Any]:
+    for role, axis in axes.items():
+        rows = cuts.get((layer.name, role))
+        if rows is not None:
+            value = np.take(value, rows, axis)
+    return value
+
+
+def _joined(net: Any, backbone: Any) -> Any:
+    """Return the network with another backbone; adapter and head are the same layers."""
+    keras, _ = runtime.load()
+    backbone.name = network.BACKBONE
+    image = keras.Input(net.input.shape[1:], name="image")
+    adapter = network.part(net, network.ADAPTER)
+    value = backbone(image if adapter is None else adapter(image))
+    return keras.Model(image, network.part(net, network.HEAD)(value))

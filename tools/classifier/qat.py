@@ -1,0 +1,184 @@
+"""Quantization-aware training: the network learns with the rounding of int8 in its way.
+
+Weights pass through per-channel fake quantization and every tensor that the int8 file will store
+through a range of its own, followed as a moving average of minimum and maximum; gradients go
+straight through. The trained weights return to the plain network, which is then converted as
+always. Batch statistics stay as they are, so a scale per channel before the batch norm is the scale
+the converter finds after folding it.
+Source: Jacob et al., Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference, 2018.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from edge.errors import ModelError
+from tools.classifier import fit, network, runtime, train
+from tools.classifier.data import Pictures
+
+BATCH = 32
+MOMENTUM = 0.99  # of the ranges
+KERNELS = frozenset({"Conv2D", "DepthwiseConv2D", "Dense"})
+# Layers that move values without making new ones.
+SHAPES = frozenset(
+    {"InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "ZeroPadding2D", "MaxPooling2D"}
+)
+
+
+def train_quantized(
+    net: Any, train_set: Pictures, validation: Pictures, *, epochs: int, learning_rate: float
+) -> Any:
+    """Return the network with weights trained through int8; its structure is unchanged.
+
+    Raises ModelError for a network with layers that cannot be cloned.
+    """
+    noisy = _noisy_copy(net)
+    plan = fit.Plan("qat", epochs, BATCH, learning_rate, epochs, 1, seed=1)
+    sets = train.pictures_samples(train_set), train.pictures_samples(validation)
+    fit.fit(noisy, *sets, plan)
+    for name in (network.BACKBONE, network.HEAD):
+        source = network.part(noisy, name)
+        for layer in network.part(net, name).layers:
+            count = len(layer.weights)
+            if count:
+                layer.set_weights(source.get_layer(layer.name).get_weights()[:count])
+    return net
+
+
+def _noisy_copy(net: Any) -> Any:
+    """Return the network with fake quantization in every layer of backbone and head."""
+    keras, _ = runtime.load()
+    image = keras.Input(net.input.shape[1:], name="image")
+    adapter = network.part(net, network.ADAPTER)
+    value = image if adapter is None else adapter(image)
+    for name in (network.BACKBONE, network.HEAD):
+        source = network.part(net, name)
+        try:
+            copy = keras.models.clone_model(source, clone_function=_noisy)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"--qat: {name} cannot be cloned: {reason}") from None
+        copy.name = name
+        for layer in source.layers:
+            made = copy.get_layer(layer.name)
+            made.set_weights([*layer.get_weights(), *made.get_weights()[len(layer.weights) :]])
+        value = copy(value)
+    return keras.Model(image, value)
+
+
+def _noisy(layer: Any) -> Any:
+    """Return a copy of a layer that quantizes what it stores."""
+    kind = type(layer).__name__
+    config = layer.get_config()
+    if kind in SHAPES:
+        return type(layer).from_config(config)
+    base: Any = type(layer)
+    copy = _noisy_class(base).from_config(config)
+    copy.stores_output = _stores_output(layer)
+    if kind == "BatchNormalization":
+        copy.trainable = False
+    return copy
+
+
+def _stores_output(layer: Any) -> bool:
+    """Return whether the int8 file holds the layer's output, not only that of the next one."""
+    readers = [node.operation for node in layer._outbound_nodes]  # noqa: SLF001 - Keras's only way
+    is_fused = len(readers) == 1 and _is_fused(readers[0])
+    return not is_fused and _activation(layer) != "softmax"
+
+
+def _is_fused(layer: Any) -> bool:
+    """Return whether the converter merges the layer into the one before."""
+    is_relu = type(layer).__name__ == "Activation" and _activation(layer) in {"relu", "relu6"}
+    return is_relu or type(layer).__name__ in {"BatchNormalization", "ReLU"}
+
+
+def _activation(layer: Any) -> str:
+    return getattr(getattr(layer, "activation", None), "__name__", "")
+
+
+@functools.cache
+def _noisy_class(base: Any) -> Any:
+    """Return a subclass of a Keras layer with fake quantization of its weights and output."""
+
+    class Noisy(base):  # type: ignore[misc]
+        """A layer as int8 arithmetic would leave it."""
+
+        stores_output = True
+
+        def build(self, input_shape: Any) -> None:
+            """Make the layer's weights, then three for its range."""
+            super().build(input_shape)
+            self.lowest, self.highest, self.is_set = (
+                self.add_weight(name=name, shape=(), initializer="zeros", trainable=False)
+                for name in ("lowest", "highest", "is_set")
+            )
+
+        def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG002
+            """Answer with quantized weights and output."""
+            if base.__name__ in KERNELS:
+                value = _weighted(self, inputs)
+            elif base.__name__ == "BatchNormalization":
+                value = super().call(inputs, training=False)
+            else:
+                value = super().call(inputs)
+            if not self.stores_output:
+                return value
+            if training:
+                _follow(self, value)
+            return _stored(self, value)
+
+    Noisy.__name__ = f"Noisy{base.__name__}"
+    return Noisy
+
+
+def _weighted(layer: Any, value: Any) -> Any:
+    """Return a convolution's or dense layer's answer with a quantized kernel."""
+    ops = runtime.load()[0].ops
+    kind = type(layer).__name__.removeprefix("Noisy")
+    kernel = _quantized_kernel(layer.kernel, is_depthwise=kind == "DepthwiseConv2D")
+    if kind == "Dense":
+        made = ops.matmul(value, kernel)
+    else:
+        convolve = ops.depthwise_conv if kind == "DepthwiseConv2D" else ops.conv
+        made = convolve(
+            value, kernel, strides=layer.strides, padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+        )  # fmt: skip
+    if layer.use_bias:
+        made = ops.add(made, layer.bias)
+    return layer.activation(made)
+
+
+def _quantized_kernel(kernel: Any, *, is_depthwise: bool) -> Any:
+    """Return a kernel rounded to 255 levels, symmetric, for each output channel."""
+    _, tensorflow = runtime.load()
+    # Of a depthwise kernel, (height, width, channels, 1), the channels are to come last.
+    value = tensorflow.transpose(kernel, (0, 1, 3, 2)) if is_depthwise else kernel + 0.0
+    most = tensorflow.reduce_max(tensorflow.abs(value), axis=list(range(value.ndim - 1)))
+    most = tensorflow.maximum(tensorflow.stop_gradient(most), 1e-8)
+    rounded = tensorflow.quantization.fake_quant_with_min_max_vars_per_channel(
+        value, -most, most, narrow_range=True
+    )
+    return tensorflow.transpose(rounded, (0, 1, 3, 2)) if is_depthwise else rounded
+
+
+def _stored(layer: Any, value: Any) -> Any:
+    """Return a value rounded to the 256 levels of the layer's range, once that is known."""
+    _, tensorflow = runtime.load()
+    is_known = layer.is_set > 0
+    low = tensorflow.where(is_known, tensorflow.minimum(layer.lowest + 0.0, 0.0), -1.0)
+    high = tensorflow.where(is_known, tensorflow.maximum(layer.highest + 0.0, low + 1e-6), 1.0)
+    noisy = tensorflow.quantization.fake_quant_with_min_max_vars(value, low, high)
+    return tensorflow.where(is_known, noisy, value)
+
+
+def _follow(layer: Any, value: Any) -> None:
+    """Move the layer's range towards that of a batch; the first batch sets it."""
+    _, tensorflow = runtime.load()
+    keep = tensorflow.where(layer.is_set > 0, MOMENTUM, 0.0)
+    layer.lowest.assign(layer.lowest * keep + tensorflow.reduce_min(value) * (1 - keep))
+    layer.highest.assign(layer.highest * keep + tensorflow.reduce_max(value) * (1 - keep))
+    layer.is_set.assign(1.0)

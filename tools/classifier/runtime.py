@@ -1,0 +1,77 @@
+"""Keras on TensorFlow: imported late, with a fixed number of threads, and without its greetings."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from edge.errors import ConfigError
+
+_STDERR = 2
+
+T = TypeVar("T")
+
+
+def shown(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items under a progress bar, where there is a terminal."""
+    from rich.progress import track
+
+    hidden = not sys.stdout.isatty()
+    yield from track(items, title, total, transient=True, disable=hidden)
+
+
+@functools.cache
+def load(threads: int = 1) -> tuple[Any, Any]:
+    """Return the modules (keras, tensorflow); the first call sets the CPU threads.
+
+    Raises ConfigError when they are not installed.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the figures are the CPU's
+    try:
+        with quiet():
+            import keras
+            import tensorflow
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"classifiers need {error.name}: pip install 'edge-camera[keras]'"
+        ) from None
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # hints about retracing
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+    tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
+    return keras, tensorflow
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back warnings and standard error, C++'s included; pass them on when the block fails."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        before = os.dup(_STDERR)
+    except OSError:  # closed: nobody reads it
+        yield
+        return
+    with tempfile.TemporaryFile() as held, os.fdopen(before, "wb", buffering=0) as stderr:
+        os.dup2(held.fileno(), _STDERR)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except ModuleNotFoundError:
+            raise
+        except Exception:
+            held.seek(0)
+            stderr.write(held.read())
+            raise
+        finally:
+            os.dup2(stderr.fileno(), _STDERR)

@@ -1,0 +1,133 @@
+"""Search for the head's settings: Optuna's TPE, kept in SQLite, bad trials ended early.
+
+Searched on the frozen backbone's cached features, so a trial takes seconds. The median pruner ends
+a trial whose validation loss is worse than the median of the earlier ones at the same epoch.
+Started again, a search goes on: N counts all finished trials of the study.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from edge.errors import ConfigError
+from tools.classifier import charts, fit, network, train, weights
+from tools.classifier.description import Training
+from tools.classifier.fit import Epoch, Samples
+from tools.classifier.train import HEAD, Run
+
+logger = logging.getLogger(__name__)
+
+LEARNING_RATES = (1e-4, 3e-2)
+BATCHES = (16, 32, 64, 128)
+DROPOUTS = (0.0, 0.6)
+WIDTHS = (8, 16, 32, 64, 128, 256)
+STARTUP_TRIALS = 5  # random ones, before TPE and the pruner have something to compare with
+WARMUP_EPOCHS = 2
+STUDY_FILE = "search.db"
+TABLE_FILE = "search.csv"
+PLOT_FILE = "search.png"
+SETTINGS = ("learning_rate", "batch", "dropout", "width")
+
+
+def search(loaded: Run, trials: int) -> Training:
+    """Return the training with the best settings of `trials` finished trials.
+
+    Raises ConfigError for random weights: there is no frozen backbone to search on.
+    """
+    if loaded.training.weights == weights.RANDOM:
+        raise ConfigError("--search needs a trained backbone; random weights (none) have no head")
+    net = network.build(loaded.training, len(loaded.labels))
+    sets = train.head_samples(loaded, net)
+    study = _study(loaded)
+    left = trials - len(finished(study))
+    if left > 0:
+        study.optimize(lambda trial: _value(trial, loaded, sets), n_trials=left)
+    _report(study, loaded.folder)
+    return msgspec.structs.replace(loaded.training, **study.best_params)
+
+
+def finished(study: Any) -> list[Any]:
+    """Return a study's trials that ran to their end or were pruned, in order."""
+    from optuna.trial import TrialState
+
+    return list(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def _study(loaded: Run) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return optuna.create_study(
+            study_name=_study_name(loaded),
+            storage=f"sqlite:///{loaded.folder / STUDY_FILE}",
+            sampler=optuna.samplers.TPESampler(seed=loaded.training.seed),
+            pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_EPOCHS),
+            load_if_exists=True,
+        )
+
+
+def _study_name(loaded: Run) -> str:
+    """Return a name that other data or another network does not share."""
+    fixed = {
+        key: value
+        for key, value in msgspec.to_builtins(loaded.training).items()
+        if key not in SETTINGS
+    }
+    return f"{loaded.train.sha256[:16]} {msgspec.json.encode(fixed).decode()}"[:500]
+
+
+def _value(trial: Any, loaded: Run, sets: tuple[Samples, Samples]) -> float:
+    """Train a head with a trial's settings; return its best validation loss."""
+    import optuna
+
+    training = msgspec.structs.replace(
+        loaded.training,
+        learning_rate=trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
+        batch=trial.suggest_categorical("batch", BATCHES),
+        dropout=trial.suggest_float("dropout", *DROPOUTS),
+        width=trial.suggest_categorical("width", WIDTHS),
+    )
+
+    def report(epoch: Epoch, _: fit.Floats) -> None:
+        trial.report(float(epoch.val_loss or 0.0), epoch.number)
+        trial.set_user_attr("val_accuracy", epoch.val_accuracy)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    shape = sets[0].prepare(np.zeros(1, np.intp), None).shape[1:]
+    net = network.build_head(training, shape, len(loaded.labels))
+    history = fit.fit(net, *sets, train.plan(training, HEAD, None), report)
+    return min(epoch.val_loss for epoch in history if epoch.val_loss is not None)
+
+
+def _report(study: Any, folder: Path) -> None:
+    """Print the trials, best first, and write them as CSV and as a picture."""
+    done = sorted(finished(study), key=lambda trial: float(trial.value))
+    heads = ("trial", "state", "val_loss", "val_accuracy", *SETTINGS)
+    rows = [
+        (
+            str(trial.number),
+            trial.state.name.lower(),
+            f"{trial.value:.4f}",
+            f"{trial.user_attrs.get('val_accuracy', float('nan')):.4f}",
+            *(f"{trial.params[name]:.4g}" for name in SETTINGS),
+        )
+        for trial in done
+    ]
+    table = Table(*heads, title="Trials, best first")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    text = "\n".join(",".join(row) for row in (heads, *rows))
+    (folder / TABLE_FILE).write_text(text + "\n")
+    charts.trials(done, SETTINGS, folder / PLOT_FILE)

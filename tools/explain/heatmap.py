@@ -1,0 +1,102 @@
+"""Class activation maps as pictures.
+
+Grad-CAM: the channels of a feature map, weighted by the mean gradient of a score over the map's
+places, summed, negatives dropped. Bright is what raised the score. It says where the evidence is,
+at the map's resolution, not what it is.
+Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import InputError
+from edge.values import Box, Image
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+OPACITY = 0.45  # of the heat over the picture
+BAR_PX = 22  # height of the caption
+MIN_HEIGHT_PX = 224  # smaller pictures are enlarged: a caption must be readable
+
+Floats = NDArray[np.float32]
+
+
+def grad_cam(activations: Floats, gradients: Floats) -> Floats:
+    """Return the map (height, width), 0..1, of activations and gradients (height, width, channel).
+
+    All zero where nothing raises the score.
+    """
+    weights = gradients.mean((0, 1))
+    heat = np.maximum((activations * weights).sum(-1), 0)
+    return np.asarray(heat / heat.max() if heat.max() > 0 else heat, np.float32)
+
+
+def overlay(bgr: Image, heat: Floats, caption: str, box_px: Box | None = None) -> Image:
+    """Return the picture with the heat over it and a caption below, uint8 (h, w, 3).
+
+    bgr: uint8, (h, w, 3). heat: any size, 0..1; stretched over the picture. box_px: drawn white.
+    """
+    height, width = bgr.shape[:2]
+    grown = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
+    levels = np.rint(np.clip(grown, 0, 1) * 255).astype(np.uint8)
+    colored = cv2.applyColorMap(levels, cv2.COLORMAP_JET)
+    mixed = np.asarray(cv2.addWeighted(colored, OPACITY, bgr, 1 - OPACITY, 0), np.uint8)
+    if box_px is not None:
+        left, top, right, bottom = (
+            round(edge)
+            for edge in (box_px.x, box_px.y, box_px.x + box_px.width, box_px.y + box_px.height)
+        )
+        cv2.rectangle(mixed, (left, top), (right, bottom), (255, 255, 255), 2)
+    return _captioned(_enlarged(mixed), caption)
+
+
+def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
+    """Yield the pictures of files and folders.
+
+    Raises InputError for a file that cannot be read, or when there is no picture.
+    """
+    found = [one for path in paths for one in (_inside(path) if path.is_dir() else [path])]
+    if not found:
+        raise InputError(f"no picture in {', '.join(map(str, paths))}; name PNG or JPEG files")
+    for path in found:
+        try:
+            bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        except (OSError, cv2.error):
+            bgr = None
+        if bgr is None:
+            raise InputError(f"{path}: cannot be read as a picture")
+        yield path, np.asarray(bgr, np.uint8)
+
+
+def write(path: Path, bgr: Image) -> None:
+    """Write a picture.
+
+    Raises InputError when there is no room or no right to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), bgr):
+        raise InputError(f"{path}: cannot be written; check space and rights")
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def _enlarged(bgr: Image) -> Image:
+    factor = int(np.ceil(MIN_HEIGHT_PX / bgr.shape[0]))
+    if factor <= 1:
+        return bgr
+    size = (bgr.shape[1] * factor, bgr.shape[0] * factor)
+    return np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _captioned(bgr: Image, text: str) -> Image:
+    bar = np.zeros((BAR_PX, bgr.shape[1], 3), np.uint8)
+    place = (4, BAR_PX - 7)
+    cv2.putText(bar, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.concatenate([bgr, bar])
