@@ -16,9 +16,17 @@ import torch
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
-from tools import color_data, evaluate_color, package, quantize_color
+from tools import (
+    color_baselines,
+    color_data,
+    color_figures,
+    evaluate_color,
+    package,
+    quantize_color,
+)
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import OUTPUT, ColorArchitecture
+from tools.cli import main
 from tools.color_data import Packed
 from tools.quantize import Calibration
 from tools.train import color as training
@@ -262,10 +270,10 @@ def test_figures_of_known_answers() -> None:
     shares[:2, 1] = 0.1
     shares[2:, 1] = 0.3
     shares[2:, 2:] = 0.7 / 9
-    answers = evaluate_color.Answers(
+    answers = color_figures.Answers(
         shares, np.array([0, 1, 1, 1]), ("scene", "scene", "carpanel", "carpanel"), np.ones((4, 3))
     )
-    report = evaluate_color.figures(answers, unknown_below=0.5)
+    report = color_figures.figures(answers, unknown_below=0.5)
     assert report.top1 == 0.75
     assert report.coverage == 0.5
     assert report.named_top1 == 0.5
@@ -274,14 +282,73 @@ def test_figures_of_known_answers() -> None:
     assert report.precision["black"] == 0.5
     assert report.recall["pink"] is None
     assert report.confusion["white"] == {"black": 1, "white": 2}
-    assert evaluate_color.figures(evaluate_color.only(answers, "carpanel"), 0.5).top1 == 1.0
+    assert report.selective_top1 == pytest.approx(2 / 3)  # three of four crops are 80 %
+    assert color_figures.figures(answers, 0.5, coverage=0.25).selective_top1 == 1.0
+    assert color_figures.figures(color_figures.only(answers, "carpanel"), 0.5).top1 == 1.0
+
+
+FLAT = {"red": (20, 20, 210), "blue": (190, 80, 40), "white": (240, 240, 240)}
+
+
+def flat_items(folder: Path) -> list[color_data.ColorItem]:
+    """Write pictures of one color each, in a frame of gray, and return them as items."""
+    items = []
+    for name, bgr in FLAT.items():
+        picture = np.full((40, 40, 3), 128, np.uint8)
+        picture[6:34, 6:34] = bgr
+        cv2.imwrite(str(folder / f"{name}.png"), picture)
+        shares = tuple(float(term == name) for term in TERMS)
+        items.append(
+            color_data.ColorItem(folder / f"{name}.png", None, "carpanel", name, shares, 1.0)
+        )
+    return items
+
+
+def test_classical_baselines_name_clear_colors(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    items = flat_items(tmp_path)
+    trees = color_baselines.Trees.fit(items * 5, tmp_path / "cache")
+    for item, (crop, _) in zip(items, color_data.read_crops(items), strict=True):
+        for method in (color_baselines.KMeans(), trees):
+            shares = method.shares(crop)
+            assert TERMS[int(shares.argmax())] == item.label
+            assert shares.sum() == pytest.approx(1)
+
+
+def test_evaluation_measures_baselines_beside_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    folder = tmp_path / "data" / "color"
+    folder.mkdir(parents=True)
+    rows = [
+        {"file_name": item.file.name, "split": split, "color": item.label, "source": "carpanel"}
+        for item in flat_items(folder)
+        for split in (*["train"] * 5, "val")
+    ]
+    (folder / "labels.json").write_text(json.dumps(rows))
+    report = tmp_path / "report.json"
+    words = ["evaluate", "color", str(MODEL), "--data", str(folder), "--json", str(report)]
+    words += ["--baselines", str(tmp_path / "data"), "--cache", str(tmp_path / "cache")]
+    assert main([*words, "--no-class", "--coverage", "0.5"]) == 0
+    assert "k-means" in capsys.readouterr().out
+    baselines = json.loads(report.read_text())["baselines"]
+    assert baselines["Lab histogram + trees"]["figures"]["all"]["top1"] == 1.0
+    assert all(method["median_ms"] > 0 for method in baselines.values())
+
+
+@pytest.mark.parametrize("share", ["0", "1.2", "all"])
+def test_a_coverage_that_is_no_share_is_wrong_usage(share: str) -> None:
+    words = ["evaluate", "color", str(MODEL), "--data", "x", "--coverage", share]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
 
 
 def test_temperature_of_overconfident_answers_is_above_one() -> None:
     shares = np.full((100, len(TERMS)), 0.001)
     shares[:, 0] = 0.99
     labels = np.array([0] * 70 + [1] * 30)
-    answers = evaluate_color.Answers(shares, labels, ("scene", "carpanel") * 50, np.ones((100, 3)))
+    answers = color_figures.Answers(shares, labels, ("scene", "carpanel") * 50, np.ones((100, 3)))
     assert quantize_color.best_temperature(answers) > 1.5
 
 
@@ -296,7 +363,10 @@ def test_shipped_model_names_seven_of_ten_validation_crops(
     args = parser.parse_args([str(MODEL), "--data", *folders, "--json", str(report)])
     assert evaluate_color.run(args) == 0
     assert "Answers by label" in capsys.readouterr().out
-    found = json.loads(report.read_text())["figures"]
+    document = json.loads(report.read_text())
+    assert set(document["selective_top1"]["scene"]) == {"0.5", "0.6", "0.7", "0.8", "0.9", "1.0"}
+    found = document["figures"]
+    assert found["person"]["crops"] > found["bus"]["crops"] > 0
     products = [found["storeitems"], found["carpanel"]]
     crops = sum(one["crops"] for one in products)
     assert sum(one["top1"] * one["crops"] for one in products) / crops >= 0.70

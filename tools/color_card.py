@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.color import TERMS
 from edge.manifest import Accuracy, Manifest
-from tools.evaluate_color import Answers, ColorFigures, figures, only
+from tools.color_figures import Answers, ColorFigures, figures, only
 from tools.train.color_state import ColorTraining
 
 LICENCE = "Apache-2.0"

@@ -124,6 +124,26 @@ def training_items(data: Path) -> list[ColorItem]:
     return [item for item in items if item.weight > 0]
 
 
+def hold_out(items: Sequence[ColorItem], share: float) -> tuple[list[ColorItem], list[ColorItem]]:
+    """Return what is left to train on, and the agreed scene objects of a share of the pictures.
+
+    The same pictures each time: chosen by a hash of their names. Of a held-out picture nothing is
+    left to train on.
+    """
+    kept = [item for item in items if _fraction(item.file.name) >= share]
+    held = [
+        item
+        for item in items
+        if _fraction(item.file.name) < share and item.box_px is not None and item.label is not None
+    ]
+    return kept, held
+
+
+def _fraction(name: str) -> float:
+    """Return a number in 0..1 that depends on nothing but the name."""
+    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 0x1_0000_0000
+
+
 def unlabelled_items(
     data: Path, labelled: Sequence[ColorItem], min_side_px: float
 ) -> list[ColorItem]:

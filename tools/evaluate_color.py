@@ -1,9 +1,8 @@
 """How well a color model names colors: `edge-tools evaluate color MODEL --data FOLDER…`.
 
 Runs the packaged model through `edge.color`, as the daemon does, over folders laid out as `color`
-or `scene_color`; objects without an agreed basic term are left out. Reading the result: top-1
-counts the largest share whatever its size; `named` says how many crops reach the model's
-threshold and how many of those are right; ECE is the gap between share and accuracy (15 bins).
+or `scene_color`; objects without an agreed basic term are left out. The columns are explained in
+`tools.color_figures`.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -24,47 +22,27 @@ from rich.table import Table
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
+from tools import color_data
+from tools.color_baselines import Baseline, KMeans, Trees
 from tools.color_data import ColorItem, read_crops, read_set
+from tools.color_figures import (
+    COVERAGE,
+    Answers,
+    ColorFigures,
+    by_class,
+    figures,
+    groups,
+    label_indices,
+)
 
 EXAMPLES = """\
-example:
+examples:
   edge-tools evaluate color models/color-64 --data ../shared/data/color ../shared/data/scene_color
+  edge-tools evaluate color models/color-64 --data ../shared/data/scene_color --no-class \\
+      --coverage 0.9 --baselines ../shared/data
 """
-ECE_BINS = 15
 STAGES = ("preprocess", "invoke", "decode")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model said of n crops.
-
-    shares: float64, (n, 11), in the order of TERMS. labels: int64, (n,), index into TERMS.
-    sources: of each crop. stage_ms: float64, (n, 3), in the order of STAGES.
-    """
-
-    shares: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    sources: tuple[str, ...]
-    stage_ms: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ColorFigures:
-    """Figures of some crops; shares and rates 0..1.
-
-    coverage: crops whose largest share reaches the threshold; named_top1: right among those.
-    recall, precision: by term; None where there is no crop or no answer of it.
-    confusion: labelled term -> answered term -> crops.
-    """
-
-    crops: int
-    top1: float
-    ece: float
-    coverage: float
-    named_top1: float
-    recall: dict[str, float | None]
-    precision: dict[str, float | None]
-    confusion: dict[str, dict[str, int]]
+CURVE = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # coverages of the JSON document's curve
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +52,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, nargs="+", required=True, help="folders with a labels.json"
     )
     parser.add_argument("--split", default="val")
+    parser.add_argument(
+        "--coverage",
+        type=_coverage,
+        default=COVERAGE,
+        metavar="SHARE",
+        help=f"also top-1 of this share of the crops, the most certain ones; default {COVERAGE}",
+    )
+    parser.add_argument("--no-class", action="store_true", help="withhold the objects' classes")
+    parser.add_argument(
+        "--baselines",
+        type=Path,
+        metavar="DATA",
+        help="also k-means, and trees trained on this folder with color/, scene_color/, detection/",
+    )
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of decoded crops")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+
+
+def _coverage(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; give one above 0, at most 1")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,19 +83,32 @@ def run(args: argparse.Namespace) -> int:
     Raises InputError when the folders hold no labelled crop.
     """
     model = ColorModel(Interpreter.load(args.model))
+    items = _labelled(args)
+    answers = ask(model, items)
+    threshold = model.manifest.decoder.unknown_below
+    reports = {
+        name: figures(some, threshold, args.coverage)
+        for name, some in {"all": answers, **groups(answers), **by_class(answers)}.items()
+    }
+    console = Console()
+    console.print(_table(reports, args.coverage))
+    console.print(_confusion_table(reports["all"]))
+    _print_times(console, answers, model.interpreter.runtime)
+    others = _baselines(args, items) if args.baselines else {}
+    for name, said in others.items():
+        _print_baseline(console, name, said, args.coverage)
+    if args.json:
+        document = _document(reports, answers, model) | {"baselines": _baseline_figures(others)}
+        args.json.write_text(json.dumps(document, indent=2) + "\n")
+    return 0
+
+
+def _labelled(args: argparse.Namespace) -> list[ColorItem]:
     items = [item for folder in args.data for item in read_set(folder, args.split)]
     labelled = [item for item in items if item.label is not None]
     if not labelled:
         raise InputError("no crop with an agreed basic color term; name other folders with --data")
-    answers = ask(model, labelled)
-    threshold = model.manifest.decoder.unknown_below
-    reports = {"all": figures(answers, threshold)}
-    for source in sorted(set(answers.sources)):
-        reports[source] = figures(only(answers, source), threshold)
-    _print(reports, answers, model.interpreter.runtime)
-    if args.json:
-        args.json.write_text(json.dumps(_document(reports, answers, model), indent=2) + "\n")
-    return 0
+    return [replace(item, object_class=None) for item in labelled] if args.no_class else labelled
 
 
 def ask(model: ColorModel, items: Sequence[ColorItem]) -> Answers:
@@ -114,86 +127,94 @@ def ask(model: ColorModel, items: Sequence[ColorItem]) -> Answers:
         stage_ms[row] = np.diff(stamps) * 1e3
         for score in scores:
             shares[row, TERMS.index(score.name)] = score.score
-    labels = np.array([TERMS.index(str(item.label)) for item in items], np.int64)
-    return Answers(shares, labels, tuple(item.source for item in items), stage_ms)
+    return _answers(items, shares, stage_ms)
 
 
-def only(answers: Answers, *sources: str) -> Answers:
-    """Return the answers about the crops of some sources."""
-    rows = np.array([name in sources for name in answers.sources])
-    kept = tuple(name for name in answers.sources if name in sources)
-    return Answers(answers.shares[rows], answers.labels[rows], kept, answers.stage_ms[rows])
+def _answers(items: Sequence[ColorItem], shares: np.ndarray, stage_ms: np.ndarray) -> Answers:
+    sources = tuple(item.source for item in items)
+    return Answers(shares, label_indices(items), sources, stage_ms, tuple(items))
 
 
-def figures(answers: Answers, unknown_below: float) -> ColorFigures:
-    """Return the figures of some answers."""
-    guesses, tops = answers.shares.argmax(1), answers.shares.max(1)
-    hits = guesses == answers.labels
-    counts = np.zeros((len(TERMS), len(TERMS)), int)
-    np.add.at(counts, (answers.labels, guesses), 1)
-    named = tops >= unknown_below
-    return ColorFigures(
-        crops=len(hits),
-        top1=float(hits.mean()),
-        ece=expected_calibration_error(tops, hits),
-        coverage=float(named.mean()),
-        named_top1=float(hits[named].mean()) if named.any() else 0.0,
-        recall=_ratios(counts.diagonal(), counts.sum(1)),
-        precision=_ratios(counts.diagonal(), counts.sum(0)),
-        confusion={
-            term: {TERMS[column]: int(row[column]) for column in np.flatnonzero(row)}
-            for term, row in zip(TERMS, counts, strict=True)
-        },
-    )
-
-
-def expected_calibration_error(tops: NDArray[np.float64], hits: NDArray[np.bool_]) -> float:
-    """Return the mean gap between share and accuracy over equal bins, weighted by their crops.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
-    """
-    bins = np.minimum((tops * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = [
-        abs(float(hits[bins == number].mean() - tops[bins == number].mean()))
-        * (bins == number).mean()
-        for number in np.unique(bins)
-    ]
-    return float(sum(gaps))
-
-
-def _ratios(parts: NDArray[np.int_], wholes: NDArray[np.int_]) -> dict[str, float | None]:
-    return {
-        term: float(part / whole) if whole else None
-        for term, part, whole in zip(TERMS, parts, wholes, strict=True)
+def _baselines(args: argparse.Namespace, items: Sequence[ColorItem]) -> dict[str, Answers]:
+    """Return what the classical methods say, by their name."""
+    trained = color_data.training_items(args.baselines)
+    methods: dict[str, Baseline] = {
+        "k-means": KMeans(),
+        "Lab histogram + trees": Trees.fit(trained, args.cache),
     }
+    return {name: _ask_baseline(method, items) for name, method in methods.items()}
+
+
+def _ask_baseline(method: Baseline, items: Sequence[ColorItem]) -> Answers:
+    shares, stage_ms = np.zeros((len(items), len(TERMS))), np.zeros((len(items), 1))
+    for row, (crop, _) in enumerate(read_crops(items)):
+        start = time.perf_counter()
+        shares[row] = method.shares(crop)
+        stage_ms[row] = (time.perf_counter() - start) * 1e3
+    return _answers(items, shares, stage_ms)
 
 
 def _document(
     reports: dict[str, ColorFigures], answers: Answers, model: ColorModel
 ) -> dict[str, object]:
     medians = np.median(answers.stage_ms, axis=0)
+    threshold = model.manifest.decoder.unknown_below
     return {
         "model": model.manifest.name,
         "version": model.manifest.version,
         "runtime": model.interpreter.runtime,
-        "unknown_below": model.manifest.decoder.unknown_below,
+        "unknown_below": threshold,
         "median_ms": dict(zip(STAGES, (round(float(value), 4) for value in medians), strict=True)),
         "figures": {name: asdict(report) for name, report in reports.items()},
+        "selective_top1": {
+            name: {share: figures(some, threshold, share).selective_top1 for share in CURVE}
+            for name, some in {"all": answers, **groups(answers)}.items()
+        },
     }
 
 
-def _print(reports: dict[str, ColorFigures], answers: Answers, runtime: str) -> None:
-    console = Console()
-    table = Table("source", "crops", "top-1", "ECE", "named", "right of named", title="Color")
+def _baseline_figures(others: dict[str, Answers]) -> dict[str, object]:
+    return {
+        name: {
+            "median_ms": round(float(np.median(said.stage_ms)), 4),
+            "figures": {
+                part: asdict(figures(some, 0.0))
+                for part, some in {"all": said, **groups(said)}.items()
+            },
+        }
+        for name, said in others.items()
+    }
+
+
+def _table(reports: dict[str, ColorFigures], coverage: float) -> Table:
+    heads = ("crops", "number", "top-1", f"top-1 at {coverage:.0%}", "ECE", "named", "right")
+    table = Table(*heads, title="Color")
     for name, report in reports.items():
-        rates = (report.top1, report.ece, report.coverage, report.named_top1)
+        rates = (
+            report.top1,
+            report.selective_top1,
+            report.ece,
+            report.coverage,
+            report.named_top1,
+        )
         table.add_row(name, str(report.crops), *(f"{rate:.3f}" for rate in rates))
-    console.print(table)
-    console.print(_confusion_table(reports["all"]))
+    return table
+
+
+def _print_times(console: Console, answers: Answers, runtime: str) -> None:
     for stage, times in zip(STAGES, answers.stage_ms.T, strict=True):
         p50, p95 = np.percentile(times, (50, 95))
         console.print(f"{stage}: p50 {p50:.3f} ms, p95 {p95:.3f} ms")
     console.print(runtime)
+
+
+def _print_baseline(console: Console, name: str, answers: Answers, coverage: float) -> None:
+    p50, p95 = np.percentile(answers.stage_ms, (50, 95))
+    parts = {"all": answers, **groups(answers)}
+    reports = {part: figures(some, 0.0, coverage) for part, some in parts.items()}
+    table = _table(reports, coverage)
+    table.title = f"{name}: p50 {p50:.2f} ms, p95 {p95:.2f} ms"
+    console.print(table)
 
 
 def _confusion_table(report: ColorFigures) -> Table:

@@ -23,7 +23,8 @@ from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
 from tools import color_card, color_data, package, quantize
 from tools.architectures.color import ColorNet
-from tools.evaluate_color import Answers, ask, figures, only
+from tools.color_figures import Answers, figures, only
+from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization
 from tools.train.color_answers import top1
 from tools.train.color_state import ColorTraining, load_network, parameter_count

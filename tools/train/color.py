@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
-from tools.color_data import Packed
+from tools.color_data import ColorItem, Packed
 from tools.train import color_teacher
 from tools.train.color_answers import top1
 from tools.train.color_augment import augment, with_classes, withhold
@@ -60,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--learning-rate", type=float, default=ColorTraining.learning_rate, help="peak"
     )
+    parser.add_argument("--emphasis", type=float, default=ColorTraining.emphasis, metavar="SHARE")
+    parser.add_argument(
+        "--hold-out",
+        type=float,
+        default=ColorTraining.hold_out,
+        metavar="SHARE",
+        help="of the scenes' pictures, to compare runs on; default 0: train on all",
+    )
     parser.add_argument("--trunk", choices=get_args(Trunk), default=ColorArchitecture.trunk)
     parser.add_argument("--input", type=int, default=ColorArchitecture.input_px, metavar="PX")
     parser.add_argument(
@@ -91,13 +99,15 @@ def run(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         seed=args.seed,
         learning_rate=args.learning_rate,
+        emphasis=args.emphasis,
+        hold_out=args.hold_out,
     )
     cache = args.out.parent / "cache"
-    items = color_data.training_items(args.data)
+    items, held = color_data.hold_out(color_data.training_items(args.data), args.hold_out)
     if args.teacher:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
     packed = color_data.pack_cached(items, round(STORED * args.input), MARGIN, cache)
-    checks = validation_sets(args.data, architecture.input_px, cache)
+    checks = validation_sets(args.data, held, architecture.input_px, cache)
     with tracking.start(
         "color",
         params=asdict(config),
@@ -112,12 +122,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def validation_sets(data: Path, side: int, cache: Path) -> dict[str, Packed]:
-    """Return the validation crops as the runtime sees them, by source and by what is known."""
+def validation_sets(data: Path, held: list[ColorItem], side: int, cache: Path) -> dict[str, Packed]:
+    """Return the validation crops as the runtime sees them, by source and by what is known.
+
+    held: objects held out of the training set.
+    """
     items = color_data.validation_items(data)
     sources = sorted({item.source for item in items})
     chosen = {name: [item for item in items if item.source == name] for name in sources}
     chosen["sure"] = [item for item in items if item.source == "scene" and item.is_sure]
+    chosen["held out"] = held
+    chosen["held out, no class"] = [replace(item, object_class=None) for item in held]
     chosen["no class"] = [replace(item, object_class=None) for item in chosen.get("scene", [])]
     return {
         name: color_data.pack_cached(some, side, 0.0, cache)
@@ -201,7 +216,9 @@ def _loss(
     pixels = augment(rgb, boxes, config.architecture.input_px, config.augmentation)
     known = withhold(classes, config.augmentation.class_dropout)
     answers = network(with_classes(pixels, known, config.architecture.classes))[OUTPUT]
-    targets = shares * (1 - config.smoothing) + config.smoothing / shares.shape[1]
+    leading = functional.one_hot(shares.argmax(1), shares.shape[1])
+    targets = shares + config.emphasis * (leading - shares)
+    targets = targets * (1 - config.smoothing) + config.smoothing / shares.shape[1]
     losses = functional.cross_entropy(answers, targets, reduction="none")
     return (losses * weights).sum() / weights.sum()
 

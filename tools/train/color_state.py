@@ -30,6 +30,8 @@ class ColorTraining:
     ema: share of the moving average that a step keeps.
     seed: of weights, order and augmentation.
     teacher_share: of a labelled crop's target that the teachers give, where there are some.
+    emphasis: of a target that goes to its leading term; 0 leaves the shares of the surface.
+    hold_out: share of the scenes' pictures that runs are compared on in place of training.
     """
 
     architecture: ColorArchitecture = field(default_factory=ColorArchitecture)
@@ -43,6 +45,8 @@ class ColorTraining:
     ema: float = 0.998
     seed: int = 3
     teacher_share: float = 0.5
+    emphasis: float = 0.0
+    hold_out: float = 0.0
 
 
 @dataclass
