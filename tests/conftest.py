@@ -15,6 +15,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite stored references")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _experiments_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests train out of the developer's own experiments."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", str(tmp_path_factory.getbasetemp() / "mlflow"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def mosquitto_program() -> str:
     """The path of the real broker; tests that need it are skipped without."""
