@@ -74,9 +74,11 @@ def test_int8_finds_what_the_float_network_finds(folder: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
     from tools.float_detector import FloatDetector
+    from tools.input_size import InputSize
 
     picture = golden_picture(folder)
-    size = manifest.read(folder).input.shape[1]
+    _, height, width, _ = manifest.read(folder).input.shape
+    size = InputSize(width, height)
     expected = FloatDetector(WEIGHTS, size, min_score=0.55).detect(picture)
     found = Detector(Interpreter.load(folder), min_score=0.35).detect(picture)
     assert len(expected) >= 5

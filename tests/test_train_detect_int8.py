@@ -20,6 +20,7 @@ from edge.errors import InputError  # noqa: E402
 from tools import quantize_detect  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.coco_labels import NAMES  # noqa: E402
+from tools.input_size import InputSize  # noqa: E402
 from tools.train import detect_int8, detect_state, distil  # noqa: E402
 
 WEIGHTS = Path(__file__).parents[2] / "shared" / "weights" / "yolox_nano.onnx"
@@ -97,13 +98,13 @@ def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Pa
     train(pictures, tmp_path / "run", 1)
     parser = argparse.ArgumentParser()
     quantize_detect.add_arguments(parser)
-    arguments = ["--weights", str(WEIGHTS), "--size", "96"]
+    arguments = ["--weights", str(WEIGHTS), "--size", "128x96"]
     arguments += ["--checkpoint", str(tmp_path / "run" / "checkpoint.pt")]
     arguments += ["--output", str(tmp_path / "model")]
     assert quantize_detect.run(parser.parse_args(arguments)) == 0
     made = manifest.read(tmp_path / "model")
-    assert made.name == "yolox-nano-96"
-    assert made.input.shape == (1, 96, 96, 3)
+    assert made.name == "yolox-nano-128"
+    assert made.input.shape == (1, 96, 128, 3)
     assert "1 steps" in made.training["method"]
 
 
@@ -123,7 +124,7 @@ def test_float_weights_without_pictures_are_refused(tmp_path: Path) -> None:
 
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pt"):
-        detect_state.trained(tmp_path / "none.pt", WEIGHTS, 64)
+        detect_state.trained(tmp_path / "none.pt", WEIGHTS, InputSize(64, 64))
 
 
 def test_loss_is_least_for_the_teachers_own_outputs() -> None:

@@ -12,6 +12,7 @@ from edge.detector import MAX_CANDIDATES, MAX_DETECTIONS, suppress
 from edge.detector.candidates import sigmoid
 from edge.values import Box, Detection, Image
 from tools.architectures import yolox
+from tools.input_size import InputSize
 from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import NMS_IOU, letterboxed
 
@@ -19,16 +20,16 @@ Floats = NDArray[np.float32]
 
 
 class FloatDetector:
-    """YOLOX-Nano in float32 at a square input of `size` pixels; slow, for measurements only.
+    """YOLOX-Nano in float32 at an input of `size`; slow, for measurements only.
 
     weights: yolox_nano.onnx or a best.pt. min_score: 0..1, as `edge.detector.Detector` takes it.
     """
 
-    def __init__(self, weights: Path, size: int, *, min_score: float) -> None:
+    def __init__(self, weights: Path, size: InputSize, *, min_score: float) -> None:
         self._net = yolox.load(weights)
         self._size = size
         self._min_score = min_score
-        self._batch = torch.zeros(1, 3, size, size)
+        self._batch = torch.zeros(1, 3, size.height, size.width)
 
     def invoke(self) -> dict[str, Floats]:
         """Return the network's outputs of the last picture."""
@@ -43,7 +44,7 @@ class FloatDetector:
         scores, classes, corners = (np.concatenate(parts) for parts in zip(*found, strict=True))
         best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
         kept = best[suppress(corners[best], classes[best], NMS_IOU)][:MAX_DETECTIONS]
-        ratio = max(bgr.shape[:2]) / self._size
+        ratio = max(bgr.shape[1] / self._size.width, bgr.shape[0] / self._size.height)
         limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
         return [
             Detection(self._net.labels[classes[index]], float(scores[index]), _box(edges))

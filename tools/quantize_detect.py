@@ -21,10 +21,12 @@ from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
 from tools import dataset, package
 from tools.architectures import yolox
+from tools.input_size import InputSize
 from tools.package import Facts
 from tools.quantize import Calibration, Graph, Quantization, calibrate, write
 from tools.quantize.ranges import PIXELS, batches
 from tools.train import detect_state
+from tools.train.detect_state import DetectTraining
 
 IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
 NMS_IOU = 0.65  # YOLOX's own
@@ -39,18 +41,18 @@ example:
 """
 
 
-def letterboxed(bgr: Image, size: int) -> Image:
-    """Return a picture as the daemon writes it into a square input, uint8 (size, size, 3)."""
+def letterboxed(bgr: Image, size: InputSize) -> Image:
+    """Return a picture as the daemon writes it into an input, uint8 (height, width, 3)."""
     spec = Input(
         name="input",
-        shape=(1, size, size, 3),
+        shape=(1, size.height, size.width, 3),
         dtype="uint8",
         scale=1.0,
         zero_point=0,
         color_order="bgr",
         resize="letterbox",
     )
-    canvas = np.empty((size, size, 3), np.uint8)
+    canvas = np.empty((size.height, size.width, 3), np.uint8)
     Letterbox(spec).write(bgr, canvas)
     return canvas
 
@@ -82,9 +84,9 @@ def write_model(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / package.MODEL_FILE
     write(graph, ranges, path)
-    size = graph.nodes[0].shape[1]
+    width = graph.nodes[0].shape[2]
     facts = Facts(
-        name=f"yolox-nano-{size}",
+        name=f"yolox-nano-{width}",
         version="1.0.0",
         task="detect",
         image=IMAGE,
@@ -106,7 +108,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
     parser.add_argument("--images", type=Path, help="folder of its pictures")
     parser.add_argument("--output", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--size", type=int, default=320, help="input side in pixels, of 32s")
+    parser.add_argument(
+        "--size",
+        type=InputSize.parse,
+        default=DetectTraining.size,
+        help="of the input: 352x288, 416",
+    )
     parser.add_argument("--groups", type=int, default=3, help="groups of the stem, 1 to 16")
     parser.add_argument("--percentile", type=float, default=99.99, help="of each range")
     parser.add_argument("--count", type=int, default=256, help="calibration pictures")

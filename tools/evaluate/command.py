@@ -12,9 +12,10 @@ from edge import model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError
 from tools import dataset
 from tools.dataset import Dataset
-from tools.evaluate import accuracy, confusion, kernels, report, subjects, timing
+from tools.evaluate import accuracy, confusion, kernels, pictures, report, subjects, timing
 from tools.evaluate.report import Measured
 from tools.evaluate.subjects import FLOAT_SIZE, Options, Subject
+from tools.input_size import InputSize
 
 EXAMPLES = """examples:
   edge-tools evaluate detect models/yolox-nano-320 \\
@@ -22,7 +23,7 @@ EXAMPLES = """examples:
   edge-tools evaluate detect models/yolox-nano-320 models/yolox-nano-416 \\
     --baselines ../shared/baselines --reference ssd_mobilenet_v1_coco_uint8 --csv table.csv \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
-  edge-tools evaluate detect models/yolox-nano-320 --plots plots \\
+  edge-tools evaluate detect models/yolox-nano-320 --plots plots --pictures seen \\
     --annotations own/val.json --images own/pictures
   edge-tools evaluate detect models/yolox-nano-320 --kernels all \
     --tflite-runtime .venv-tflite-runtime/bin/python \
@@ -48,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reference", metavar="NAME", help="of relative times; default: the first")
     parser.add_argument(
-        "--size", type=int, default=FLOAT_SIZE, help=f"of a float original; default {FLOAT_SIZE}"
+        "--size",
+        type=InputSize.parse,
+        default=FLOAT_SIZE,
+        help=f"of a float original; default {FLOAT_SIZE}",
     )
     parser.add_argument("--kernels", choices=(*KERNELS, "all"), default="xnnpack")
     parser.add_argument(
@@ -62,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write them as a table")
     parser.add_argument(
         "--plots", type=Path, metavar="DIR", help="write precision-recall and confusion diagrams"
+    )
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="draw the best hits and the worst errors"
     )
     parser.add_argument(
         "--record", action="store_true", help="store the figures in the models' manifests and cards"
@@ -128,15 +135,21 @@ def _write(
         results = found[one.subject.name]
         if args.plots:
             _plot(one, results, data, args.plots)
+        if args.pictures:
+            sheet = args.pictures / f"{one.subject.name}.jpg"
+            pictures.write(list(confusion.matches(data, results)), data, sheet)
         if args.record and one.subject.folder is not None:
             _record(one)
 
 
 def _record(measured: Measured) -> None:
     from tools import package
+    from tools.evaluate import seen
 
-    if measured.subject.folder is not None:
-        package.record_accuracy(measured.subject.folder, measured.accuracy)
+    folder = measured.subject.folder
+    if folder is not None:
+        seen.draw(folder)
+        package.record_accuracy(folder, measured.accuracy)
 
 
 def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, folder: Path) -> None:

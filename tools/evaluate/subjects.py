@@ -14,8 +14,9 @@ from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.values import Detection, Image
 from tools.evaluate.accuracy import MIN_SCORE
+from tools.input_size import InputSize
 
-FLOAT_SIZE = 416  # what yolox_nano.onnx was published for
+FLOAT_SIZE = InputSize(416, 416)  # what yolox_nano.onnx was published for
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Options:
-    """How models are loaded. float_size: input side of the float original."""
+    """How models are loaded. float_size: input of the float original."""
 
     xnnpack: bool = True
     threads: int = 1
-    float_size: int = FLOAT_SIZE
+    float_size: InputSize = FLOAT_SIZE
 
 
 def load(model: str, stack: ExitStack, options: Options) -> Subject:
@@ -109,7 +110,7 @@ def _onnx(path: Path, options: Options) -> Subject:
     from tools.float_detector import FloatDetector
 
     original = FloatDetector(path, options.float_size, min_score=MIN_SCORE)
-    size = f"{options.float_size}x{options.float_size}"
+    size = str(options.float_size)
     return _float(path, original.detect, original.invoke, size, "torch")
 
 

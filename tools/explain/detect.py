@@ -20,6 +20,7 @@ from edge.values import Box, Image
 from tools.architectures import yolox
 from tools.explain import heatmap
 from tools.explain.heatmap import Floats
+from tools.input_size import InputSize
 from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import NMS_IOU, letterboxed
 
@@ -64,7 +65,7 @@ class Explainer:
 
     def explain(self, bgr: Image) -> list[Explanation]:
         """Return the detections of a picture, uint8 (h, w, 3), best first, each with its map."""
-        (batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
+        (batch,) = batches([letterboxed(bgr, InputSize(self._size, self._size))], PIXELS, 1)
         maps = [value.detach().requires_grad_() for value in self._maps(batch)]
         outputs = self._heads(maps)
         ratio = max(bgr.shape[:2]) / self._size

@@ -32,9 +32,11 @@ from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.dataset import Dataset
 from tools.evaluate import MIN_SCORE, collect, score
+from tools.input_size import InputSize
 from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
+from tools.train.detect_state import DetectTraining
 from tools.train.labels import Taught
 
 EXAMPLES = """\
@@ -46,7 +48,7 @@ example (started again, it goes on where it stopped):
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 SAVE_EVERY = 50  # steps
-TEACHER_SIZE = 416
+TEACHER_SIZE = InputSize(416, 416)
 logger = logging.getLogger(__name__)
 
 
@@ -101,7 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=_names, help="person,forklift,…; default: the weights'")
     parser.add_argument("--seed", type=int, default=LabelTraining.seed)
     parser.add_argument("--every", type=int, default=300, help="steps between measurements")
-    parser.add_argument("--size", type=int, default=320, help="input side of the measurements")
+    parser.add_argument(
+        "--size", type=InputSize.parse, default=DetectTraining.size, help="of the measurements"
+    )
     parser.add_argument("--patience", type=int, default=4, help="measurements without a gain")
     parser.add_argument("--device", default="cpu", help="of PyTorch: cpu, cuda, …")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
@@ -206,7 +210,7 @@ def train(
     return total / steps
 
 
-def measure(state: State, data: Dataset, size: int, out: Path, mean_loss: float) -> float:
+def measure(state: State, data: Dataset, size: InputSize, out: Path, mean_loss: float) -> float:
     """Return the average's AP50 in float; keep it as `best.pt` when it is the best."""
     from tools.float_detector import FloatDetector
 

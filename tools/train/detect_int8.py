@@ -31,6 +31,7 @@ from tools import dataset
 from tools.architectures import yolox
 from tools.dataset import Dataset, Picture
 from tools.evaluate import Accuracy, evaluate
+from tools.input_size import InputSize
 from tools.quantize import Calibration, FakeQuantizer, calibrate
 from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import SOURCE, letterboxed, stem_groups, write_model
@@ -67,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("runs/detect-int8"), help="checkpoint folder"
     )
     parser.add_argument("--steps", type=int, default=DetectTraining.steps)
-    parser.add_argument("--size", type=int, default=DetectTraining.size, help="input side, pixels")
+    parser.add_argument(
+        "--size", type=InputSize.parse, default=DetectTraining.size, help="352x288, 416"
+    )
     parser.add_argument("--groups", type=int, default=DetectTraining.groups, help="of the stem")
     parser.add_argument("--seed", type=int, default=DetectTraining.seed)
     parser.add_argument("--every", type=int, default=100, help="steps between measurements")

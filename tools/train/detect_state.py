@@ -10,6 +10,7 @@ import torch
 
 from edge.errors import InputError
 from tools.architectures import yolox
+from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization, trace
 
 CHECKPOINT = "checkpoint.pt"
@@ -19,13 +20,13 @@ CHECKPOINT = "checkpoint.pt"
 class DetectTraining:
     """One run.
 
-    size: input side in pixels. groups: of the stem, with scales of their own. percentile: of the
+    size: of the input. groups: of the stem, with scales of their own. percentile: of the
     activation ranges, which stay fixed. batch: pictures a step.
     learning_rate: relative to each tensor's root mean square; one flat rate diverges.
     ema: share of the moving average that a step keeps. seed: of order and augmentation.
     """
 
-    size: int = 320
+    size: InputSize = InputSize(352, 288)  # noqa: RUF009 - immutable
     groups: int = 2
     percentile: float = 99.99
     calibration: int = 256
@@ -69,9 +70,9 @@ class Trained:
     step: int
 
 
-def build(weights: Path, groups: list[list[int]], size: int) -> Graph:
+def build(weights: Path, groups: list[list[int]], size: InputSize) -> Graph:
     """Return the trainable graph of YOLOX-Nano with its float weights."""
-    return trace(yolox.load(weights, groups)).with_shapes((3, size, size))
+    return trace(yolox.load(weights, groups)).with_shapes((3, size.height, size.width))
 
 
 def optimizer(graph: Graph, config: DetectTraining) -> torch.optim.Adam:
@@ -89,7 +90,7 @@ def optimizer(graph: Graph, config: DetectTraining) -> torch.optim.Adam:
 def save(config: DetectTraining, state: State, path: Path) -> None:
     """Write a checkpoint; a kill in between leaves the one before."""
     content = {
-        "config": asdict(config),
+        "config": asdict(config) | {"size": list(config.size)},
         "groups": state.groups,
         "ranges": {name: (item.scale, item.zero_point) for name, item in state.ranges.items()},
         "graph": state.graph.state_dict(),
@@ -109,7 +110,7 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     Raises InputError when the file is no checkpoint, or was made with another config.
     """
     stored = _read(path)
-    if DetectTraining(**stored["config"]) != config:
+    if _config(stored) != config:
         raise InputError(f"{path} was made with another config; name another folder with --out")
     graph = build(weights, stored["groups"], config.size)
     average = build(weights, stored["groups"], config.size)
@@ -123,15 +124,15 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     return State(graph, average, ranges, stored["groups"], labels, adam, step, best)
 
 
-def trained(path: Path, weights: Path, size: int) -> Trained:
-    """Return what a run made, for an input of `size` pixels.
+def trained(path: Path, weights: Path, size: InputSize) -> Trained:
+    """Return what a run made, for an input of `size`.
 
     Raises InputError when the file is no checkpoint.
     """
     stored = _read(path)
     graph = build(weights, stored["groups"], size)
     graph.load_state_dict(stored["average"])
-    config = DetectTraining(**stored["config"])
+    config = _config(stored)
     return Trained(config, graph, _ranges(stored), stored["step"])
 
 
@@ -143,6 +144,11 @@ def described(config: DetectTraining, step: int) -> dict[str, str]:
         f"{config.groups} groups, ranges of percentile {config.percentile:g}",
         "data": f"training pictures only, no labels; {config.calibration} of them for the ranges",
     }
+
+
+def _config(stored: dict[str, Any]) -> DetectTraining:
+    plain = dict(stored["config"])
+    return DetectTraining(**plain | {"size": InputSize(*plain["size"])})
 
 
 def _ranges(stored: dict[str, Any]) -> dict[str, Quantization]:

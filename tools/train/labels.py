@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge.errors import InputError
 from tools.dataset import Dataset, Picture
 from tools.evaluate import collect
+from tools.input_size import InputSize
 
 Boxes = NDArray[np.float32]  # (n, 4): left, top, right, bottom in pixels
 SURE = 0.45  # of the teacher's score: an object; DESIGN: its precision there is above .8
@@ -41,7 +42,7 @@ class Taught:
     ignored: Boxes
 
 
-def suspect(weights: Path, data: Dataset, size: int, path: Path) -> list[dict[str, Any]]:
+def suspect(weights: Path, data: Dataset, size: InputSize, path: Path) -> list[dict[str, Any]]:
     """Return the teacher's detections on pictures with unknown classes; kept in `path` (JSON).
 
     Only labels that a picture does not annotate exhaustively; COCO result dicts.
