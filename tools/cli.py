@@ -7,6 +7,7 @@ imported, so that `benchmark` and `validate` need nothing but the board's own de
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -45,6 +46,8 @@ GROUPS = {
     "evaluate": "Measure a model on labelled data.",
 }
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
@@ -65,9 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        reason = f"{place}{os.strerror(error.errno or 0)}; make room and start again"
     except KeyboardInterrupt:
-        print("edge-tools: stopped; what was saved so far is kept", file=sys.stderr)
-        return EXIT_FAILURE
+        reason = "stopped"
+    print(f"edge-tools: {reason}; what was saved so far is kept", file=sys.stderr)
+    return EXIT_FAILURE
 
 
 def _run(words: tuple[str, ...], arguments: list[str]) -> int:
