@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -17,13 +19,15 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
 from edge import manifest
-from edge.errors import InputError
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, InputError
 from tools import dataset, evaluate
+from tools.cli import main
 from tools.dataset import Dataset
 from tools.evaluate import command
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "yolox-nano-320"
+BASELINES = ROOT.parent / "shared" / "baselines"
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
 HERE, THERE = [10.0, 10.0, 20.0, 20.0], [60.0, 60.0, 30.0, 30.0]
 
@@ -123,6 +127,103 @@ def test_command_measures_and_records_a_model_folder(tmp_path: Path) -> None:
     assert (
         f"| person | {figures['classes']['person']['objects']} |" in (model / "CARD.md").read_text()
     )
+    card = (model / "CARD.md").read_text()
+    assert "| object size | objects |" in card
+    assert "- **Good at**" in card
+    assert "](seen.jpg)" in card
+    assert (model / "seen.jpg").is_file()
+
+
+def test_sizes_and_sources_are_measured_apart(tmp_path: Path) -> None:
+    images: list[dict[str, Any]] = [{"source": "street"}, {"source": "room"}]
+    large = [0.0, 0.0, 98.0, 99.0]
+    data = write(tmp_path, images, [box(1, HERE), box(1, large, image=2)])
+    found = [box(1, HERE, score=0.9), box(1, HERE, image=2, score=0.8)]
+    measured = evaluate.accuracy.with_sources(evaluate.score(data, found), data, found)
+    assert (measured.sizes["small"].ap50, measured.sizes["small"].objects) == (1.0, 1)
+    assert (measured.sizes["large"].ap50, measured.sizes["large"].objects) == (0.0, 1)
+    assert math.isnan(measured.sizes["medium"].ap50)
+    assert {name: group.ap50 for name, group in measured.sources.items()} == {
+        "room": 0.0,
+        "street": 1.0,
+    }
+    assert evaluate.accuracy.strongest(measured.sources) == ["street", "room"]
+
+
+def test_curves_fall_from_one_for_a_perfect_class_and_leave_out_absent_ones(tmp_path: Path) -> None:
+    data = write(tmp_path, [{}], [box(1, HERE)])
+    run_ = evaluate.accuracy.accumulated(data, [box(1, HERE, score=0.9)])
+    curves = evaluate.accuracy.curves(data, run_)
+    assert list(curves) == ["person"]
+    recall, precision = curves["person"]
+    assert recall.shape == precision.shape == (101,)
+    np.testing.assert_allclose(precision, 1.0)
+
+
+def run(folder: Path, *words: str) -> int:
+    data = ["--annotations", str(folder / "some.json"), "--images", str(folder)]
+    return main(["evaluate", "detect", *words, *data, "--runs", "1"])
+
+
+def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden_set(tmp_path)
+    out = tmp_path / "out"
+    words = [str(MODEL), "yolox-nano-416", "--reference", "yolox-nano-416"]
+    words += ["--csv", str(out / "t.csv"), "--json", str(out / "t.json")]
+    assert run(tmp_path, *words, "--plots", str(out), "--pictures", str(out)) == EXIT_OK
+    small, large = json.loads((out / "t.json").read_text())["models"]
+    assert large["relative_time"] == 1.0
+    assert small["relative_time"] < 1.0
+    assert small["classes"]["person"]["objects"] >= 4
+    rows = list(csv.DictReader((out / "t.csv").read_text().splitlines()))
+    assert {row["model"] for row in rows} == {"yolox-nano-320", "yolox-nano-416"}
+    assert {row["group"] for row in rows} == {"all", "classes", "sizes", "sources"}
+    names = {path.name for path in out.iterdir()}
+    for model in ("yolox-nano-320", "yolox-nano-416"):
+        assert {f"{model}.jpg", f"{model}-confusion.png", f"{model}-precision-recall.png"} <= names
+    assert "time, relative" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "part", "code"),
+    [
+        ([], "name a MODEL", EXIT_FAILURE),
+        (["nothing-such"], "not installed", EXIT_CONFIG),
+        (["no/file.onnx"], "no such file", EXIT_CONFIG),
+        ([str(MODEL), str(MODEL)], "one name", EXIT_FAILURE),
+        ([str(MODEL), "--reference", "other"], "--reference other", EXIT_FAILURE),
+        (["--baselines", "models"], "no .tflite or .onnx", EXIT_CONFIG),
+        (["tests/data/detect.tflite"], "edge-tools import-model", EXIT_CONFIG),
+    ],
+)
+def test_wrong_use_is_one_line(
+    tmp_path: Path,
+    words: list[str],
+    part: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    golden_set(tmp_path)
+    assert run(tmp_path, *words) == code
+    assert part in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.skipif(not BASELINES.exists(), reason="the baselines are not here")
+def test_published_baselines_are_measured_from_their_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    golden_set(tmp_path)
+    assert run(tmp_path, "--baselines", str(BASELINES), "--json", str(tmp_path / "t.json")) == 0
+    models = json.loads((tmp_path / "t.json").read_text())["models"]
+    ap50 = {one["model"]: one["classes"]["person"]["ap50"] for one in models}
+    assert len(ap50) == 3
+    assert min(ap50.values()) > 0.5
+    assert {one["arithmetic"] for one in models} == {"integer-only", "part float", "float"}
 
 
 def test_sample_keeps_each_sources_share_and_the_seed_decides(tmp_path: Path) -> None:

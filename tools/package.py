@@ -7,6 +7,7 @@ rest comes in `Facts`.
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from edge.manifest import (
     Manifest,
     Task,
 )
+from tools import detector_card
 
 if TYPE_CHECKING:
     from tools.evaluate import Accuracy as Measured
@@ -119,19 +121,23 @@ def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> M
 
 
 def record_accuracy(folder: Path, measured: Measured) -> Manifest:
-    """Store measured figures in the manifest and the card's table; return the manifest."""
+    """Store measured figures in the manifest and the card's tables; return the manifest."""
     command = (
         f"edge-tools evaluate detect models/{folder.resolve().name} "
         f"--annotations ../shared/data/{measured.dataset}.json "
         f"--images ../shared/data/{measured.dataset.rpartition('/')[0]}"
     )
     figures = {"AP": measured.ap, "AP50": measured.ap50, "AP75": measured.ap75}
-    figures |= {f"AP50 {name}": item.ap50 for name, item in measured.classes.items()}
+    for groups in (measured.classes, measured.sizes, measured.sources):
+        known = {name: item.ap50 for name, item in groups.items() if not math.isnan(item.ap50)}
+        figures |= {f"AP50 {name}": value for name, value in known.items()}
     accuracy = tuple(
         Accuracy(dataset=measured.dataset, metric=metric, value=value, command=command)
         for metric, value in figures.items()
     )
-    _write_table(folder / CARD_FILE, measured, command)
+    has_seen = (folder / detector_card.SEEN_FILE).is_file()
+    part = detector_card.measured_part(measured, command, has_seen=has_seen)
+    _write_part(folder / CARD_FILE, part)
     return _replace(folder, accuracy=accuracy)
 
 
@@ -141,23 +147,10 @@ def _replace(folder: Path, **changes: Any) -> Manifest:
     return changed
 
 
-def _write_table(card: Path, measured: Measured, command: str) -> None:
+def _write_part(card: Path, part: str) -> None:
     """Replace the part of the card between the two marks; a card without them stays as it is."""
     text = card.read_text() if card.exists() else ""
     before, begin, rest = text.partition(TABLE_BEGIN)
     _old, end, after = rest.partition(TABLE_END)
-    if not begin or not end:
-        return
-    rows = [
-        f"{measured.dataset}, {measured.images} images, through the daemon's own code:",
-        f"`{command}`",
-        "",
-        "| class | objects | AP | AP50 |",
-        "|---|---|---|---|",
-    ]
-    rows += [
-        f"| {name} | {item.objects} | {item.ap:.3f} | {item.ap50:.3f} |"
-        for name, item in measured.classes.items()
-    ]
-    rows.append(f"| **all** | | **{measured.ap:.3f}** | **{measured.ap50:.3f}** |")
-    card.write_text(f"{before}{begin}\n" + "\n".join(rows) + f"\n{end}{after}")
+    if begin and end:
+        card.write_text(f"{before}{begin}\n{part}\n{end}{after}")

@@ -1,0 +1,80 @@
+"""The measured part of a detector's card: tables, and what it is good and bad at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import isnan
+
+from tools.evaluate.accuracy import Accuracy, GroupAccuracy
+
+NOTABLE = 0.1  # of AP50, from the mean over the labels
+FEW_OBJECTS = 30  # below, a figure says little
+SEEN_FILE = "seen.jpg"
+SEEN_COMMAND = (
+    "edge-tools evaluate detect {name} --annotations tools/assets/seen/labels.json "
+    "--images tools/assets/seen --pictures {folder}"
+)
+
+
+def measured_part(measured: Accuracy, command: str, *, has_seen: bool) -> str:
+    """Return Markdown; has_seen: whether the folder holds `seen.jpg`."""
+    lines = [
+        f"{measured.dataset}, {measured.images} images, through the daemon's own code:",
+        f"`{command}`",
+        "",
+        *_table("class", measured.classes),
+        f"| **all** | | **{measured.ap:.3f}** | **{measured.ap50:.3f}** |",
+        "",
+        *_table("object size", measured.sizes),
+        "",
+        *_table("source", measured.sources),
+        "",
+        "Sizes are COCO's, in pixels of these pictures: small is below 32x32, large from 96x96.",
+        "",
+        *_judgement(measured),
+    ]
+    if has_seen:
+        lines += ["", *_seen()]
+    return "\n".join(lines)
+
+
+def _table(title: str, groups: Mapping[str, GroupAccuracy]) -> Iterator[str]:
+    yield f"| {title} | objects | AP | AP50 |"
+    yield "|---|---|---|---|"
+    for name, group in groups.items():
+        yield f"| {name} | {group.objects} | {_figure(group.ap)} | {_figure(group.ap50)} |"
+
+
+def _figure(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.3f}"
+
+
+def _judgement(measured: Accuracy) -> Iterator[str]:
+    """Yield what stands out from the mean over the labels, by AP50."""
+    groups = measured.classes | {f"{name} objects": item for name, item in measured.sizes.items()}
+    groups |= {f"pictures of {name}": item for name, item in measured.sources.items()}
+    known = {name: item for name, item in groups.items() if not isnan(item.ap50)}
+    ordered = sorted(known, key=lambda name: known[name].ap50)
+    good = [name for name in reversed(ordered) if known[name].ap50 >= measured.ap50 + NOTABLE]
+    bad = [name for name in ordered if known[name].ap50 <= measured.ap50 - NOTABLE]
+    mean = f"AP50, by {NOTABLE} or more from the mean of {measured.ap50:.3f}"
+    yield f"- **Good at** ({mean}): {_listed(good, known)}."
+    yield f"- **Bad at**: {_listed(bad, known)}."
+
+
+def _listed(names: list[str], groups: Mapping[str, GroupAccuracy]) -> str:
+    return ", ".join(f"{name} {_with_doubt(groups[name])}" for name in names) or "nothing apart"
+
+
+def _with_doubt(group: GroupAccuracy) -> str:
+    few = group.objects < FEW_OBJECTS
+    return f"{group.ap50:.2f}" + (f" (only {group.objects} objects: says little)" if few else "")
+
+
+def _seen() -> Iterator[str]:
+    yield f"![Hits, then misses, in nine pictures]({SEEN_FILE})"
+    yield ""
+    yield (
+        "Hits (blue) and errors (red) beside what is annotated (green), in the nine pictures of "
+        "`tools/assets/seen`, chosen to be hard; none of them was trained on or measured on."
+    )

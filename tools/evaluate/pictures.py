@@ -1,0 +1,106 @@
+"""Hits and misses of a detector to look at, worst first: a contact sheet of any data set.
+
+Drawn in green: what is annotated; in the color of the verdict: what was detected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.values import Box, Image
+from tools import contact_sheet, dataset
+from tools.contact_sheet import Tile
+from tools.dataset import Dataset
+from tools.evaluate.confusion import Match
+
+GREEN, BLUE, RED = (80, 200, 60), (230, 130, 30), (50, 50, 230)  # BGR
+MARGIN = 0.6  # of the object's larger side, around it
+MIN_SIDE_PX = 96
+SHOWN = 24
+
+
+def write(found: Sequence[Match], data: Dataset, path: Path, *, count: int = SHOWN) -> None:
+    """Write the best hits, then the worst errors, as one JPEG; nothing when there is neither.
+
+    found: every match of a set. count: of hits and of errors.
+    Raises InputError for a picture, EdgeError for a file that cannot be read or written.
+    """
+    hits, errors = chosen(found, count)
+    if hits or errors:
+        contact_sheet.write([tile(match, data) for match in (*hits, *errors)], path)
+
+
+def chosen(found: Sequence[Match], count: int) -> tuple[list[Match], list[Match]]:
+    """Return the best hits and the worst errors, at most `count` of each.
+
+    Hits: by score, each label in turn. Errors, in turn: the largest objects that were missed, the
+    surest objects under a wrong label, the surest false alarms.
+    """
+    hits = sorted((match for match in found if match.is_hit), key=lambda match: -_score(match))
+    by_label: dict[int, list[Match]] = {}
+    for match in hits:
+        by_label.setdefault(Match.label_of(match.truth), []).append(match)
+    errors = [match for match in found if not match.is_hit]
+    missed = [match for match in errors if match.found is None]
+    alarms = [match for match in errors if match.truth is None]
+    confused = [match for match in errors if None not in (match.found, match.truth)]
+    queues = [
+        sorted(missed, key=lambda match: -_area(match)),
+        sorted(confused, key=lambda match: -_score(match)),
+        sorted(alarms, key=lambda match: -_score(match)),
+    ]
+    return _in_turn(list(by_label.values()), count), _in_turn(queues, count)
+
+
+def _in_turn(queues: list[list[Match]], count: int) -> list[Match]:
+    """Return the first of each queue, then the second of each, and so on."""
+    longest = max(map(len, queues), default=0)
+    taken = [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
+    return taken[:count]
+
+
+def _score(match: Match) -> float:
+    return float(match.found["score"]) if match.found else 0.0
+
+
+def _area(match: Match) -> float:
+    return float(match.truth["bbox"][2] * match.truth["bbox"][3]) if match.truth else 0.0
+
+
+def tile(match: Match, data: Dataset) -> Tile:
+    """Return the surroundings of a match with its boxes.
+
+    Raises InputError when the picture cannot be read.
+    """
+    boxes = [Box(*item["bbox"]) for item in (match.truth, match.found) if item]
+    left, top, part = _around(dataset.load(match.picture), boxes)
+    verdict = BLUE if match.is_hit else RED
+    drawn = [
+        (Box(*item["bbox"])._replace(x=item["bbox"][0] - left, y=item["bbox"][1] - top), color)
+        for item, color in ((match.truth, GREEN), (match.found, verdict))
+        if item
+    ]
+    return Tile(part, _caption(match, data), drawn)
+
+
+def _around(bgr: Image, boxes: Sequence[Box]) -> tuple[int, int, Image]:
+    """Return where a square around boxes begins in the picture, and its pixels."""
+    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
+    right = max(box.x + box.width for box in boxes)
+    bottom = max(box.y + box.height for box in boxes)
+    side = round(max(max(right - left, bottom - top) * (1 + MARGIN), MIN_SIDE_PX))
+    x = max(round((left + right - side) / 2), 0)
+    y = max(round((top + bottom - side) / 2), 0)
+    return x, y, bgr[y : y + side, x : x + side]
+
+
+def _caption(match: Match, data: Dataset) -> str:
+    """Return what the tile shows in a few words."""
+    wanted = data.labels[Match.label_of(match.truth)] if match.truth else ""
+    if match.found is None:
+        return f"missed {wanted}"
+    seen = f"{data.labels[Match.label_of(match.found)]} {match.found['score']:.2f}"
+    if match.is_hit:
+        return seen
+    return f"{seen}, is {wanted}" if wanted else f"{seen}, false alarm"
