@@ -72,6 +72,23 @@ class MqttConfig(Section, frozen=True, kw_only=True):
     discovery_prefix: Prefix = "homeassistant"
 
 
+CommandName = Literal["pause", "resume", "set_thresholds", "snapshot", "reload"]
+
+
+class CommandsConfig(Section, frozen=True, kw_only=True):
+    """Which commands are obeyed, and from whom.
+
+    allow: the others are answered with an error and change nothing.
+    key_file: file whose first line is a key shared with those who may command; with it only signed
+        commands (`edge sign-command`) are obeyed.
+    max_age_s: how far a signed command's time may be from this device's clock.
+    """
+
+    allow: tuple[CommandName, ...] = ("pause", "resume", "set_thresholds", "snapshot", "reload")
+    key_file: Text | None = None
+    max_age_s: Seconds = 30
+
+
 class BudgetConfig(Section, frozen=True, kw_only=True):
     """The latency promise.
 
@@ -229,6 +246,18 @@ class WebConfig(Section, frozen=True, kw_only=True):
     port: Port = 8080
 
 
+class ModelsConfig(Section, frozen=True, kw_only=True):
+    """Where `edge models pull` takes versions from, and whose are trusted.
+
+    registry: a folder, or an address such as s3://bucket/models (extra `registry`).
+    trusted_keys: minisign public keys; when there are any, a model folder that none of them signed
+        is refused, but for those that ship with edge.
+    """
+
+    registry: Text | None = None
+    trusted_keys: tuple[Text, ...] = ()
+
+
 class LogConfig(Section, frozen=True, kw_only=True):
     """Log level on standard error."""
 
@@ -246,7 +275,9 @@ class Config(Section, frozen=True, kw_only=True):
     device: Name | None = None
     state_dir: Text | None = None
     models_dir: Text | None = None
+    models: ModelsConfig = ModelsConfig()
     mqtt: MqttConfig = MqttConfig()
+    commands: CommandsConfig = CommandsConfig()
     budget: BudgetConfig = BudgetConfig()
     cameras: Annotated[dict[Name, CameraConfig], Meta(min_length=1)]
     motion: MotionConfig = MotionConfig()

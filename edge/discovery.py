@@ -6,7 +6,7 @@ Source: Home Assistant documentation, "MQTT / Device discovery payload" (since 2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from edge.messages import Message, Topics
 _EVENT_TEMPLATE = "{{ dict(value_json, event_type=value_json.kind) | tojson }}"
 # Entities that many households would rather switch on themselves.
 SNAPSHOT_DEFAULT_LABELS = frozenset({"person"})
+BUTTON_ICONS = {"pause": "mdi:pause", "resume": "mdi:play"}
 
 
 def discovery_topic(prefix: str, device: str) -> str:
@@ -24,13 +25,24 @@ def discovery_topic(prefix: str, device: str) -> str:
 
 
 def discovery_message(
-    prefix: str, topics: Topics, version: str, cameras: Sequence[str], labels: Sequence[str]
+    prefix: str,
+    topics: Topics,
+    version: str,
+    cameras: Sequence[str],
+    labels: Sequence[str],
+    commands: Container[str],
 ) -> Message:
     """Return the retained message from which Home Assistant makes the device and its entities.
 
     prefix: Home Assistant's discovery prefix. labels: classes that may have snapshots.
+    commands: those that Home Assistant may send; others get no button.
     """
-    components = _device_components(topics)
+    components = _readings(topics)
+    components |= {
+        command: _button(topics, command, icon)
+        for command, icon in BUTTON_ICONS.items()
+        if command in commands
+    }
     for camera in cameras:
         components |= _camera_components(topics, camera, labels)
     payload = {
@@ -55,7 +67,7 @@ def discovery_message(
     return Message(topic, msgspec.json.encode(payload), qos=1, retain=True)
 
 
-def _device_components(topics: Topics) -> dict[str, dict[str, Any]]:
+def _readings(topics: Topics) -> dict[str, dict[str, Any]]:
     def stat(name: str, template: str, unit: str, **more: str) -> dict[str, Any]:
         return {
             "platform": "sensor",
@@ -66,15 +78,6 @@ def _device_components(topics: Topics) -> dict[str, dict[str, Any]]:
             "state_class": "measurement",
             "entity_category": "diagnostic",
             **more,
-        }
-
-    def button(name: str, command: str, icon: str) -> dict[str, Any]:
-        return {
-            "platform": "button",
-            "name": name,
-            "command_topic": topics.command(command),
-            "payload_press": "{}",
-            "icon": icon,
         }
 
     return {
@@ -88,8 +91,16 @@ def _device_components(topics: Topics) -> dict[str, dict[str, Any]]:
         "temperature": stat(
             "Temperature", "{{ value_json.temperature_c }}", "°C", device_class="temperature"
         ),
-        "pause": button("Pause", "pause", "mdi:pause"),
-        "resume": button("Resume", "resume", "mdi:play"),
+    }
+
+
+def _button(topics: Topics, command: str, icon: str) -> dict[str, Any]:
+    return {
+        "platform": "button",
+        "name": command.capitalize(),
+        "command_topic": topics.command(command),
+        "payload_press": "{}",
+        "icon": icon,
     }
 
 

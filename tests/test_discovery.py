@@ -12,7 +12,8 @@ from edge.discovery import discovery_message, discovery_topic
 from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
 
 TOPICS = Topics("edge", "gate")
-MESSAGE = discovery_message("homeassistant", TOPICS, "1.2.3", ["front", "back"], ["person", "car"])
+CAMERAS, LABELS = ["front", "back"], ["person", "car"]
+MESSAGE = discovery_message("homeassistant", TOPICS, "1.2.3", CAMERAS, LABELS, COMMANDS)
 PAYLOAD = json.loads(MESSAGE.payload)
 COMPONENTS = PAYLOAD["components"]
 # What is published on a component's state topic.
@@ -78,3 +79,10 @@ def test_buttons_press_commands_that_exist():
     for button in buttons:
         name = button["command_topic"].removeprefix(TOPICS.command(""))
         assert decode_command(name, button["payload_press"].encode()) == COMMANDS[name]()
+
+
+def test_commands_that_are_not_obeyed_get_no_button():
+    message = discovery_message("homeassistant", TOPICS, "1", CAMERAS, LABELS, ["resume"])
+    found = json.loads(message.payload)["components"]
+    assert "resume" in found
+    assert "pause" not in found

@@ -23,6 +23,7 @@ from edge.messages.commands import (
     SetThresholds,
     Snapshot,
     decode_command,
+    transaction_of,
 )
 from edge.messages.payload import Payload
 from edge.values import FrameResult, ObjectEvent
@@ -60,6 +61,7 @@ __all__ = [
     "encode",
     "event_body",
     "stamp_event",
+    "transaction_of",
     "utc_text",
 ]
 

@@ -89,6 +89,20 @@ def decode_command(name: str, payload: bytes) -> Command:
         raise ValueError(f"command {name}: {_one_line(str(error))}") from None
 
 
+class _OnlyTransaction(msgspec.Struct):
+    """What can be told of a refused payload, so that the sender can match the answer."""
+
+    transaction: Transaction = None
+
+
+def transaction_of(payload: bytes) -> str | None:
+    """Return the `transaction` of a payload that was refused, None when it has none to echo."""
+    try:
+        return msgspec.json.decode(payload, type=_OnlyTransaction).transaction
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _one_line(text: str) -> str:
     """Return a complaint that may quote the sender's own text as one short line."""
     shown = "".join(char if char.isprintable() else " " for char in text)

@@ -12,7 +12,9 @@ once and tried again slowly: a wrong password does not mend itself.
 from __future__ import annotations
 
 import logging
+import math
 import queue
+import random
 import threading
 import time
 from dataclasses import dataclass
@@ -26,7 +28,15 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError, PublishError
-from edge.messages import MAX_COMMAND_BYTES, Message, Response, Status, Topics, encode
+from edge.messages import (
+    MAX_COMMAND_BYTES,
+    Message,
+    Response,
+    Status,
+    Topics,
+    encode,
+    transaction_of,
+)
 from edge.publisher import options
 from edge.publisher.connection import (
     Connection,
@@ -44,6 +54,7 @@ __all__ = ["ConnectionState", "Delivery", "EventQueue", "IncomingCommand", "Publ
 logger = logging.getLogger(__name__)
 
 MAX_COMMANDS = 32
+DISCOVERY_SPREAD_S = 3.0
 # A connection that held this long makes the next failure a first one.
 STABLE_S = 10.0
 # Of the time `close` has, what is kept for saying `offline` after the events.
@@ -107,6 +118,7 @@ class Publisher:
         self._others: set[int] = set()
         self._stop = threading.Event()
         self._close_by_s = self._connected_s = 0.0
+        self._discovery_due_s = math.inf
 
     def __enter__(self) -> Self:
         """Check the files of the config and start the network thread."""
@@ -236,6 +248,7 @@ class Publisher:
             connection.open(self._waker, self._stop.is_set)
             self._begin(connection)
             while not self._stop.is_set():
+                self._send_discovery_again()
                 self._feed(connection)
                 connection.pump(self._waker, 1.0)
                 self._events.settle()
@@ -250,6 +263,11 @@ class Publisher:
             if connection is not None:
                 connection.abort()
         return None
+
+    def _send_discovery_again(self) -> None:
+        if time.monotonic() >= self._discovery_due_s:
+            self._discovery_due_s = math.inf
+            self._outbox.send_again(self._config.discovery_prefix)
 
     def _begin(self, connection: Connection) -> None:
         self._counts.connects += 1
@@ -335,7 +353,8 @@ class Publisher:
     def _on_received(self, incoming: Incoming) -> None:
         if incoming.topic == f"{self._config.discovery_prefix}/status":
             if incoming.payload == b"online":
-                self._outbox.send_again(self._config.discovery_prefix)
+                # Spread: it asks every board of a fleet in the same moment.
+                self._discovery_due_s = time.monotonic() + random.uniform(0, DISCOVERY_SPREAD_S)  # noqa: S311
             return
         name = incoming.topic.removeprefix(self._topics.command(""))
         command = IncomingCommand(
@@ -351,7 +370,8 @@ class Publisher:
             self._counts.commands += 1
         else:
             self._counts.commands_refused += 1
-            self.respond(command, Response(status="error", error=fault))
+            transaction = transaction_of(incoming.payload)
+            self.respond(command, Response(status="error", error=fault, transaction=transaction))
 
     def _refusal(self, incoming: Incoming) -> str | None:
         """Return why a command is not even decoded, None when it is."""

@@ -35,7 +35,6 @@ from edge.discovery import discovery_message
 from edge.errors import EXIT_OK, EdgeError
 from edge.health import Notifier, read_condition
 from edge.messages import (
-    COMMANDS,
     CameraState,
     Info,
     Message,
@@ -54,6 +53,7 @@ from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
 from edge.service.fixed import refuse_fixed_changes
 from edge.service.parts import build_parts, model_infos, only_camera
+from edge.service.permission import Permission
 from edge.service.signals import signals
 from edge.service.snapshots import Snapshots
 from edge.service.stats import StatsMaker, spool_stats
@@ -84,6 +84,7 @@ class Service:
         self._stats = StatsMaker(self._boot_id, time.monotonic())
         self._snapshots = Snapshots(self._topics)
         self._desk = CommandDesk(
+            Permission(config.commands, self._topics, config_file.state_dir(config)),
             pause=self._pause,
             resume=self._resume,
             set_thresholds=self._set_thresholds,
@@ -256,6 +257,7 @@ class Service:
                 __version__,
                 [self._camera_name],
                 self._parts.labels(),
+                () if self._config.commands.key_file else self._config.commands.allow,
             )
             self._publisher.publish(message)
 
@@ -268,7 +270,7 @@ class Service:
             cameras=(self._camera_name,),
             labels=self._parts.labels(),
             budget_ms=self._config.budget.frame_ms,
-            commands=tuple(COMMANDS),
+            commands=self._config.commands.allow,
         )
         self._view.tell_info(payload)
         return Message(self._topics.of("info"), messages.encode(payload), qos=1, retain=True)

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from edge.errors import EdgeError
 from edge.messages import (
     Command,
@@ -18,7 +16,9 @@ from edge.messages import (
     SetThresholds,
     Snapshot,
     decode_command,
+    transaction_of,
 )
+from edge.service.permission import Permission
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class CommandDesk:
 
     def __init__(
         self,
+        permission: Permission,
         *,
         pause: Callable[[Pause], Result],
         resume: Callable[[Resume], Result],
@@ -37,6 +38,7 @@ class CommandDesk:
         snapshot: Callable[[Snapshot], Result],
         reload: Callable[[Reload], Result],
     ) -> None:
+        self._permission = permission
         self._handlers: dict[type[Command], Callable[[Any], Result]] = {
             Pause: pause,
             Resume: resume,
@@ -48,10 +50,11 @@ class CommandDesk:
     def answer(self, name: str, payload: bytes) -> Response:
         """Return the response to one command message; never raises for what it contains."""
         try:
+            payload = self._permission.body(name, payload)
             command = decode_command(name, payload)
         except ValueError as error:
             logger.warning("command.refused error=%s", error)
-            return Response(status="error", error=str(error), transaction=_transaction(payload))
+            return Response(status="error", error=str(error), transaction=transaction_of(payload))
         try:
             result = self._handlers[type(command)](command)
         except EdgeError as error:
@@ -59,16 +62,3 @@ class CommandDesk:
             return Response(status="error", error=str(error), transaction=command.transaction)
         logger.info("command.done name=%s", name)
         return Response(status="ok", result=result, transaction=command.transaction)
-
-
-class _OnlyTransaction(msgspec.Struct):
-    """What can be told of a refused payload, so that the sender can match the answer."""
-
-    transaction: str | None = None
-
-
-def _transaction(payload: bytes) -> str | None:
-    try:
-        return msgspec.json.decode(payload, type=_OnlyTransaction).transaction
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from edge import model_store
+from edge import model_store, model_update, signature
 from edge.budget import Governor
 from edge.color import ColorModel
 from edge.config import Config
 from edge.detector import Detector
-from edge.errors import ConfigError
+from edge.errors import ConfigError, ModelError
 from edge.interpreter import Interpreter
 from edge.messages import ModelInfo
+from edge.model_update import Shelf
 from edge.pipeline import Models, Pipeline, Thresholds, check_labels
 
 WARM_UP_SIZE = (640, 480)
@@ -45,11 +47,29 @@ class Parts:
 
 
 def build_parts(config: Config, camera: str) -> Parts:
-    """Return loaded models and a warm pipeline.
+    """Return loaded models and a warm pipeline; versions on trial that fail are rolled back.
 
     Raises ModelError when a model is missing or not what its manifest says, ConfigError when the
     config names classes that the detector does not have.
     """
+    shelves = managed(config)
+    model_update.count_starts(shelves)
+    try:
+        return _build(config, camera)
+    except (ModelError, ConfigError) as error:
+        if not model_update.give_up_trials(shelves, str(error)):
+            raise
+    return _build(config, camera)
+
+
+def managed(config: Config) -> list[Shelf]:
+    """Return where the config's models lie on this board when they were pulled from a registry."""
+    models_dir = Path(config.models_dir).expanduser() if config.models_dir else None
+    names = [config.detector.model, *([config.color.model] if config.color.enabled else [])]
+    return [Shelf(models_dir, name) for name in names if models_dir and "/" not in name]
+
+
+def _build(config: Config, camera: str) -> Parts:
     interpreters = load_interpreters(config)
     models = build_models(interpreters, config)
     governor = Governor(config.budget.frame_ms, time.monotonic)
@@ -62,15 +82,19 @@ def build_parts(config: Config, camera: str) -> Parts:
 def load_interpreters(config: Config) -> dict[str, Interpreter]:
     """Return the loaded models by role: `detector`, and `color` unless switched off.
 
-    Raises ModelError when a model is missing or not what its manifest says.
+    Raises ModelError when a model is missing, not what its manifest says, or not signed by a key
+    that the config trusts; ConfigError when such a key is none.
     """
+    trusted = signature.parse_all(config.models.trusted_keys)
     wanted = {"detector": (config.detector.model, config.detector.threads)}
     if config.color.enabled:
         wanted["color"] = (config.color.model, config.color.threads)
-    return {
-        role: Interpreter.load(model_store.find(model, config.models_dir), threads=threads)
-        for role, (model, threads) in wanted.items()
-    }
+    interpreters = {}
+    for role, (model, threads) in wanted.items():
+        folder = model_store.find(model, config.models_dir)
+        model_update.refuse_unsigned(folder, trusted)
+        interpreters[role] = Interpreter.load(folder, threads=threads)
+    return interpreters
 
 
 def build_models(interpreters: dict[str, Interpreter], config: Config) -> Models:

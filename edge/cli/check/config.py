@@ -9,6 +9,7 @@ from edge import config_file
 from edge.errors import EXIT_OK
 from edge.publisher import options
 from edge.service.parts import build_models, load_interpreters, only_camera
+from edge.service.permission import read_key
 from edge.web import check_installed
 
 HELP = "Check a config file and the models, password and certificates it names."
@@ -26,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     only_camera(config)
     options.check(config.mqtt)
     check_installed(config.web)
+    if config.commands.key_file:
+        read_key(Path(config.commands.key_file))
     interpreters = load_interpreters(config)
     build_models(interpreters, config)
     models = ", ".join(

@@ -1,0 +1,32 @@
+"""`edge sign-command`: the payload of a command for a device that asks for a key."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from edge.errors import EXIT_OK
+from edge.messages.signing import sign
+from edge.service.permission import read_key
+
+HELP = "Sign a command for a device with commands.key_file; print what to publish."
+EXAMPLES = """examples:
+  topic=edge/gate/command/pause
+  mosquitto_pub -q 1 -t $topic -m "$(edge sign-command --key-file key $topic '{"for_s": 60}')"
+
+It is obeyed once, on this topic only, within the device's commands.max_age_s from now."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--key-file", type=Path, required=True, metavar="FILE")
+    parser.add_argument("topic", metavar="TOPIC", help="<prefix>/<device>/command/<name>")
+    parser.add_argument("payload", nargs="?", default="", metavar="JSON", help="default: empty")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the signed payload; ConfigError when the key cannot be used."""
+    key = read_key(args.key_file)
+    print(sign(key, args.topic, time.time_ns() // 1_000_000, args.payload).decode())
+    return EXIT_OK

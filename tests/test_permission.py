@@ -1,0 +1,164 @@
+"""Who may command: allowed names, signatures, recordings, clocks that jump."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.config import CommandsConfig
+from edge.errors import ConfigError, PublishError
+from edge.messages import Response, Topics
+from edge.messages.signing import mac_of, sign, verify
+from edge.service.commands import CommandDesk
+from edge.service.permission import Permission, read_key
+from fakes import FakeClock
+
+TOPICS = Topics("edge", "gate")
+PAUSE = TOPICS.command("pause")
+KEY = b"0123456789abcdef0123456789abcdef"
+NOW_MS = 1_800_000_000_000
+
+
+class Guarded:
+    """A desk whose handlers note what they were asked to do."""
+
+    def __init__(self, folder: Path, **config: object) -> None:
+        self.folder = folder
+        (folder / "key").write_bytes(KEY + b"\n")
+        self.config = CommandsConfig(**config)
+        self.clock = FakeClock(NOW_MS / 1000)
+        self.done: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        def note(command: object) -> None:
+            self.done.append(type(command).__name__)
+
+        permission = Permission(self.config, TOPICS, self.folder, wall=self.clock)
+        self.desk = CommandDesk(
+            permission, pause=note, resume=note, set_thresholds=note, snapshot=note, reload=note
+        )
+
+    def ask(self, payload: bytes, name: str = "pause") -> Response:
+        return self.desk.answer(name, payload)
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Guarded:
+    return Guarded(tmp_path, key_file=str(tmp_path / "key"))
+
+
+def test_command_that_is_not_allowed_changes_nothing(tmp_path: Path) -> None:
+    desk = Guarded(tmp_path, allow=("resume",))
+    answer = desk.ask(b'{"transaction":"t1"}')
+    assert (answer.status, answer.transaction) == ("error", "t1")
+    assert "commands.allow" in str(answer.error)
+    assert desk.done == []
+    assert desk.ask(b"", "resume").status == "ok"
+    assert desk.done == ["Resume"]
+
+
+def test_signed_command_is_obeyed_once(keyed: Guarded) -> None:
+    payload = sign(KEY, PAUSE, NOW_MS, '{"for_s":5,"transaction":"t1"}')
+    assert keyed.ask(payload) == Response(status="ok", transaction="t1")
+    again = keyed.ask(payload)
+    assert "obeyed before" in str(again.error)
+    assert keyed.done == ["Pause"]
+
+
+def test_recording_is_refused_after_a_restart_and_a_clock_that_went_back(keyed: Guarded) -> None:
+    payload = sign(KEY, PAUSE, NOW_MS, "")
+    keyed.ask(payload)
+    for seconds in (0, -20, -86_400):
+        keyed.clock.now_s = NOW_MS / 1000 + seconds
+        keyed.start()
+        assert keyed.ask(payload).status == "error"
+    assert keyed.done == ["Pause"]
+
+
+@pytest.mark.parametrize("away_ms", [-31_000, 31_000, 10**12])
+def test_command_signed_at_another_time_is_refused(keyed: Guarded, away_ms: int) -> None:
+    answer = keyed.ask(sign(KEY, PAUSE, NOW_MS + away_ms, ""))
+    assert "set both clocks" in str(answer.error)
+    assert keyed.done == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{}",
+        b'{"for_s":5}',
+        b"\xff",
+        sign(b"another key, as long as ours is.", PAUSE, NOW_MS, ""),
+        sign(KEY, TOPICS.command("resume"), NOW_MS, ""),  # another command
+        sign(KEY, "edge/garden/command/pause", NOW_MS, ""),  # another device
+        sign(KEY, PAUSE, NOW_MS, "").replace(b'"body":""', b'"body":"{}"'),
+        b'{"body":"\\ud800","signed_ms":1,"mac":"' + b"0" * 64 + b'"}',
+    ],
+)
+def test_what_is_not_signed_for_this_topic_changes_nothing(keyed: Guarded, payload: bytes) -> None:
+    answer = keyed.ask(payload)
+    assert answer.status == "error"
+    assert KEY.decode() not in str(answer.error)
+    assert keyed.done == []
+    assert not (keyed.folder / "last-command").exists()
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_pass_without_the_key(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="sign"):
+        verify(KEY, PAUSE, payload)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=50), st.integers(0, NOW_MS))
+def test_what_was_signed_comes_back(body: str, signed_ms: int) -> None:
+    signed = verify(KEY, PAUSE, sign(KEY, PAUSE, signed_ms, body))
+    assert (signed.body, signed.signed_ms) == (body, signed_ms)
+
+
+def test_the_code_is_plain_hmac_sha256() -> None:
+    # openssl: printf 'edge/gate/command/pause\n1\n{}' | openssl dgst -sha256 -hmac 0123456789abcdef
+    assert mac_of(b"0123456789abcdef", PAUSE, 1, "{}") == (
+        "f0967a090a3f5b906949cf237cc13902dbc1c9b046cf8e486e81aa6b9824d963"
+    )
+
+
+def test_command_that_cannot_be_remembered_is_not_obeyed(keyed: Guarded) -> None:
+    (keyed.folder / "last-command.new").mkdir()
+    assert "make room" in str(keyed.ask(sign(KEY, PAUSE, NOW_MS, "")).error)
+    assert keyed.done == []
+
+
+@pytest.mark.parametrize("content", ["", "x", "-5", "9" * 30])
+def test_damaged_memory_is_one_clear_error(keyed: Guarded, content: str) -> None:
+    (keyed.folder / "last-command").write_text(content)
+    with pytest.raises(PublishError, match=r"last-command: damaged; remove it"):
+        keyed.start()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short\n", b"\xff\xfe"])
+def test_key_that_is_none_is_one_clear_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"commands\.key_file .*openssl rand -hex 32") as raised:
+        read_key(path)
+    assert "short" not in str(raised.value)
+
+
+def test_sign_command_prints_what_a_device_accepts(
+    keyed: Guarded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edge.cli import main
+
+    key_file = str(keyed.folder / "key")
+    assert main(["sign-command", "--key-file", key_file, PAUSE, '{"for_s": 5}']) == 0
+    printed = capsys.readouterr().out.encode()
+    keyed.clock.now_s = json.loads(printed)["signed_ms"] / 1000 + 1
+    assert keyed.ask(printed.strip()).status == "ok"
+    assert keyed.done == ["Pause"]
