@@ -130,13 +130,14 @@ def hold_out(items: Sequence[ColorItem], share: float) -> tuple[list[ColorItem],
     The same pictures each time: chosen by a hash of their names. Of a held-out picture nothing is
     left to train on.
     """
+    kept, held = by_picture(items, share)
+    return kept, [item for item in held if item.box_px is not None and item.label is not None]
+
+
+def by_picture(items: Sequence[ColorItem], share: float) -> tuple[list[ColorItem], list[ColorItem]]:
+    """Return the items of most pictures, and those of a share of the pictures."""
     kept = [item for item in items if _fraction(item.file.name) >= share]
-    held = [
-        item
-        for item in items
-        if _fraction(item.file.name) < share and item.box_px is not None and item.label is not None
-    ]
-    return kept, held
+    return kept, [item for item in items if _fraction(item.file.name) < share]
 
 
 def _fraction(name: str) -> float:

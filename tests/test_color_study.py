@@ -1,0 +1,114 @@
+"""The study's networks: their sizes, a tiny run of some, resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install 'edge-camera[tools]'")
+pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camera[tools]'")
+
+import torch
+
+from edge.errors import InputError
+from tools.cli import main
+from tools.color_study import command
+from tools.color_study.measure import Crops, score, train
+from tools.color_study.networks import STUDY, Vgg16, _planes
+
+FEW = ("single", "ours, fast")
+torch.set_num_threads(1)
+COLORS = {"red": (30, 30, 200), "blue": (200, 60, 30)}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of flat red and blue pictures, 40 to train on and 4 to test with."""
+    folder = tmp_path / "data" / "color"
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(44):
+        name = ("red", "blue")[number % 2]
+        file = f"{number}.png"
+        cv2.imwrite(str(folder / file), np.full((20, 20, 3), COLORS[name], np.uint8))
+        split = "val" if number >= 40 else "train"
+        rows.append({"file_name": file, "split": split, "color": name, "source": "carpanel"})
+    (folder / "labels.json").write_text(json.dumps(rows))
+    return folder.parent
+
+
+def study(data: Path, *words: str) -> int:
+    out = data.parent / "out"
+    return main(["color", "study", "--data", str(data), "--out", str(out), *words])
+
+
+@pytest.mark.parametrize("name", [name for name, one in STUDY.items() if one.weights_m])
+def test_rebuilt_networks_have_the_studys_number_of_weights(name: str) -> None:
+    with torch.device("meta"):
+        # A selection of planes is fixed: nothing of it is made on the meta device.
+        weights = sum(weight.numel() for weight in STUDY[name].make().parameters())
+    assert weights / 1e6 == pytest.approx(STUDY[name].weights_m, rel=0.01)
+
+
+def test_a_twins_paths_see_different_planes() -> None:
+    planes = torch.rand(1, 6, 4, 4)
+    assert torch.equal(_planes(0)(planes), planes[:, :3])
+    assert torch.equal(_planes(3)(planes), planes[:, 3:])
+
+
+def test_study_measures_networks_and_goes_on_where_it_stopped(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--epochs", "1", "--only")
+    assert study(data, *words, FEW[0]) == 0
+    row = json.loads((data.parent / "out" / "single" / "row.json").read_text())["row"]
+    assert row["weights"] == 1_279_819
+    assert 1_000_000 < row["bytes_int8"] < 1_500_000
+    assert row["int8_ms"] > 0
+    assert 0 <= row["test_accuracy"] <= 1
+
+    measured = []
+    real = command.measure
+    monkeypatch.setattr(
+        command, "measure", lambda *given: measured.append(given[0]) or real(*given)
+    )
+    assert study(data, *words, *FEW) == 0
+    assert measured == [STUDY[FEW[1]]]
+    table = capsys.readouterr().out
+    assert "1.28 M" in table
+    assert "0.09 M" in table
+
+
+def test_a_studied_network_learns() -> None:
+    torch.manual_seed(1)
+    levels = np.zeros((32, 32, 32, 3), np.uint8)
+    levels[::2, ..., 0] = levels[1::2, ..., 2] = 200
+    shares = np.zeros((32, 11), np.float32)
+    shares[::2, 3] = shares[1::2, 7] = 1
+    network = STUDY["single"].make()
+    train(network, Crops(levels, shares), 3)
+    assert score(network, Crops(levels, shares))[1] == 1.0
+
+
+def test_without_its_weights_the_transfer_row_says_what_it_needs() -> None:
+    row = command.Row(1, 1, 1.0, 1.0, 1.0, None, None, None, None, 1.0)
+    assert command.UNTRAINED in command._cells(row, None)
+
+
+def test_other_files_are_no_vgg16_weights(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        network = Vgg16()
+    other = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(1)}, other)
+    for path in (tmp_path / "none.pth", other):
+        with pytest.raises(InputError, match="no VGG16 weights"):
+            network.load_imagenet(path)
+
+
+def test_too_few_crops_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study(data, "--limit", "1") == 66
+    assert "raise --limit" in capsys.readouterr().err

@@ -1,0 +1,39 @@
+"""Runs one .tflite file in a process of its own: `python -m tools.color_study.peak [FILE]`.
+
+Prints the median time of an invoke and the process's peak memory as JSON; without a file, those of
+a process that only loads the runtime.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+
+from edge.interpreter import installed_runtime
+
+RUNS = 30
+
+
+def main(words: list[str]) -> None:
+    """Print the figures of the named file, or of none."""
+    _, module = installed_runtime()
+    times = [0.0]
+    if words:
+        engine = module.Interpreter(model_path=words[0], num_threads=1)
+        engine.allocate_tensors()
+        times = [_invoke_ms(engine) for _ in range(RUNS)]
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"median_ms": statistics.median(times), "peak_mb": peak_kb / 1024}))
+
+
+def _invoke_ms(engine: object) -> float:
+    start = time.perf_counter()
+    engine.invoke()  # type: ignore[attr-defined]
+    return (time.perf_counter() - start) * 1e3
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
