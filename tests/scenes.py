@@ -18,7 +18,7 @@ BGR = {"red": (40, 30, 200), "blue": (190, 80, 30), "yellow": (40, 215, 240), "w
 def scene(color: str, seed: int = 0) -> Image:
     """Return a picture with one object of a color in BOX_PX."""
     random = np.random.default_rng(seed)
-    ground = random.normal((70, 110, 80), 6, (SIZE[1], SIZE[0], 3)).clip(0, 255).astype(np.uint8)
+    ground = random.normal((95, 108, 98), 6, (SIZE[1], SIZE[0], 3)).clip(0, 255).astype(np.uint8)
     cv2.ellipse(ground, CENTER, AXES, 0, 0, 360, BGR[color], cv2.FILLED, cv2.LINE_AA)
     return ground
 

@@ -198,6 +198,16 @@ class LabelFile:
         partial.replace(self.path)
 
 
+def check_writable(labels: LabelFile, option: str) -> None:
+    """Raise InputError, naming the option that names another file, when it cannot be written."""
+    try:
+        labels.save()
+    except OSError as error:
+        raise InputError(
+            f"{labels.path}: {error.strerror}; name a file you may write with {option}"
+        ) from None
+
+
 def with_agreement(row: Row) -> Row:
     """Return the row with `agreed` where two labellers have answered, null where they differ."""
     row = {key: value for key, value in row.items() if key != "agreed"}

@@ -17,9 +17,9 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import InputError, WebError
+from edge.errors import WebError
 from edge.model_store import find
-from tools.color_labels import LabelFile, labels_path, read_objects
+from tools.color_labels import LabelFile, check_writable, labels_path, read_objects
 
 if TYPE_CHECKING:
     import uvicorn
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from tools.annotate.session import Session
     from tools.color_proposal import Proposer
 
-    _check_writable(labels)
+    check_writable(labels, "--labels")
     session = Session(objects, labels, Proposer(find(args.model)), args.labeller)
     server = _server(make_app(session))
     with _listen(args.port) as listener, contextlib.suppress(KeyboardInterrupt):  # the usual end
@@ -85,15 +85,6 @@ def run(args: argparse.Namespace) -> int:
             webbrowser.open(url)
         server.run(sockets=[listener])
     return 0
-
-
-def _check_writable(labels: LabelFile) -> None:
-    try:
-        labels.save()
-    except OSError as error:
-        raise InputError(
-            f"{labels.path}: {error.strerror}; name a file you may write with --labels"
-        ) from None
 
 
 def _listen(port: int) -> socket.socket:

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
+pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
+
+from edge.values import Box
+from scenes import BOX_PX, scene
+from tools import color_failures
+from tools.cli import main
+from tools.color_proposal import cut_out
+
+MODEL = Path(__file__).parents[1] / "models" / "color-64"
+SURE = {"sure_1": True, "sure_2": True, "cls": "car", "source": "rendered"}
+
+
+def write_set(folder: Path, objects: list[dict[str, Any]]) -> Path:
+    """Write objects as scene_color lays them out: rows, crops, pictures, and all boxes."""
+    for name in ("set/val", "pictures"):
+        (folder / name).mkdir(parents=True)
+    rows, boxes = [], []
+    for number, one in enumerate(objects):
+        name = f"{number}.png"
+        box_px = one.get("box", BOX_PX)
+        cv2.imwrite(str(folder / "pictures" / name), one["picture"])
+        cv2.imwrite(str(folder / "set" / "val" / name), cut_out(one["picture"], box_px))
+        row = {"file_name": name, "image": name, "bbox": list(box_px), "split": "val"} | SURE
+        label = one["label"]
+        row |= {"label_1": label, "label_2": label, "agreed": label}
+        rows.append(row | one.get("row", {}))
+        boxes += [(number, box) for box in (box_px, *one.get("others", ()))]
+    (folder / "set" / "labels.json").write_text(json.dumps(rows))
+    document = {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": [
+            {"id": number, "file_name": f"{number}.png", "width": 240, "height": 180}
+            for number in range(len(objects))
+        ],
+        "annotations": [
+            {"id": place, "image_id": number, "category_id": 1, "bbox": list(box)}
+            for place, (number, box) in enumerate(boxes)
+        ],
+    }
+    (folder / "boxes.json").write_text(json.dumps(document))
+    return folder
+
+
+def judged(folder: Path, output: Path) -> dict[str, Any]:
+    options = ["--images", str(folder / "pictures"), "--boxes", str(folder / "boxes.json")]
+    data = ["--data", str(folder / "set"), "--output", str(output)]
+    assert main(["color", "failures", str(MODEL), *data, *options]) == 0
+    found: dict[str, Any] = json.loads((output / "failures.json").read_text())
+    return found
+
+
+def two_toned() -> np.ndarray:
+    picture = scene("red")
+    picture[50:90, 75:185][scene("red")[50:90, 75:185, 2] > 150] = (200, 60, 20)
+    return picture
+
+
+def test_each_cause_is_found_drawn_and_counted(tmp_path: Path) -> None:
+    red = scene("red")
+    wrong = {"label": "green", "picture": red}
+    causes = {
+        "tiny": wrong | {"picture": red, "box": Box(110, 80, 40, 20)},
+        "clipped": wrong | {"picture": red[:, :150], "box": Box(75, 50, 75, 80)},
+        "light": wrong | {"picture": (red * 0.12).astype(np.uint8), "label": "purple"},
+        "two-tone": wrong | {"picture": two_toned()},
+        "second object": wrong | {"others": [Box(120, 50, 60, 80)]},
+        "doubtful": wrong | {"row": {"sure_2": False}},
+        "unexplained": wrong,
+    }
+    right = {"label": "red", "picture": red}
+    folder = write_set(tmp_path, [*causes.values(), right, right | {"row": {"sure_1": False}}])
+    found = judged(folder, tmp_path / "out")
+    assert found["objects"] == 9
+    assert [one["cause"] for one in found["failures"]] == list(causes)
+    assert {path.stem for path in (tmp_path / "out").glob("*.jpg")} == {
+        cause.replace(" ", "-") for cause in causes
+    }
+    doubtful = found["causes"]["doubtful"]
+    assert (doubtful["drawn"], doubtful["wrong"], doubtful["objects"]) == (1, 1, 2)
+    assert doubtful["wrong_with"] == 0.5
+    assert doubtful["wrong_without"] == pytest.approx(6 / 7)
+
+
+def test_without_pictures_and_boxes_only_the_crop_speaks(tmp_path: Path) -> None:
+    folder = write_set(tmp_path, [{"label": "green", "picture": scene("red")[:, :150]}])
+    out = tmp_path / "out"
+    options = ["--data", str(folder / "set"), "--output", str(out)]
+    assert main(["color", "failures", str(MODEL), *options]) == 0
+    (failure,) = json.loads((out / "failures.json").read_text())["failures"]
+    assert failure["measured"]["at_edge"] is None
+    assert failure["measured"]["covered"] is None
+
+
+def test_share_that_another_box_covers() -> None:
+    box = Box(0, 0, 10, 10)
+    assert color_failures.covered_share(box, []) == 0
+    assert color_failures.covered_share(box, [box]) == 0  # the object itself
+    assert color_failures.covered_share(box, [Box(5, 0, 10, 10)]) == pytest.approx(0.5)
+    assert color_failures.covered_share(box, [Box(5, 5, 100, 100)]) == pytest.approx(0.25)
+
+
+def test_folder_without_agreed_objects_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"agreed": None, "label_2": "blue"}
+    folder = write_set(tmp_path, [{"label": "red", "picture": scene("red"), "row": row}])
+    data = ["--data", str(folder / "set"), "--output", str(tmp_path / "out")]
+    assert main(["color", "failures", str(MODEL), *data]) == 66
+    assert "no object with an agreed basic color term" in capsys.readouterr().err
