@@ -35,6 +35,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("evaluate", "classifier"): ("tools.classifier.evaluate", "All levels with one method."),
     ("explain", "classifier"): ("tools.explain.classifier", "Where a classifier looks: Grad-CAM."),
     ("explain", "detect"): ("tools.explain.detect", "What made a detection: Grad-CAM."),
+    ("color", "study"): ("tools.color_study.command", "Compare seven color networks."),
     ("annotate", "color"): ("tools.annotate.color", "Label colors on a page in the browser."),
     ("color", "failures"): ("tools.color_failures", "Draw a color model's mistakes by cause."),
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
