@@ -82,7 +82,7 @@ def test_boxes_stay_on_their_object_in_the_cut(
     bgr[y : y + 30, x : x + 30] = 255
     cv2.imwrite(str(picture.path), bgr)
     made = pictures.tile(Match(picture, item(1, [*corner, 30.0, 30.0]), None), a_set(picture))
-    ((box, _),) = made.boxes
+    (box,) = made.boxes
     left, top = int(box.x), int(box.y)
     assert (made.bgr[top : top + 30, left : left + 30] == 255).all()
     assert (made.bgr == 255).sum() == 30 * 30 * 3

@@ -1,85 +1,95 @@
-"""Many small pictures with captions on one JPEG, to look through at a glance."""
+"""Many small pictures with captions on one sheet, for a person to look over."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from edge.errors import EdgeError
-from edge.values import Box, Image
+from edge.values import Image
 
-TILE_PX = 240
-CAPTION_PX = 20
-GAP_PX = 4
-PAPER = 32  # gray level between tiles
+CAPTION_PX = 18
+FONT_SCALE = 0.42
+CHARACTER_PX = 7  # about a letter's width at that scale
+PAPER = 32
 INK = (235, 235, 235)
-FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
-JPEG_QUALITY = 85
+MAX_SIDE_PX = 65_000  # JPEG ends at 65,535
+PALETTE = (
+    (80, 200, 255), (80, 230, 80), (255, 160, 60), (230, 90, 230), (70, 90, 250),
+    (230, 230, 70), (150, 110, 255), (110, 180, 180),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TileBox:
+    """A box to draw, in pixels of the tile's picture; color: blue, green, red."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    label: str = ""
+    color: tuple[int, int, int] = PALETTE[0]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture, uint8 BGR of any size, with a caption and boxes in its pixels.
-
-    boxes: (box, color as BGR), drawn over the picture; the picture itself is not modified.
-    """
+    """bgr: uint8, (height, width, 3), any size; not modified."""
 
     bgr: Image
     caption: str = ""
-    boxes: Sequence[tuple[Box, tuple[int, int, int]]] = field(default=())
+    boxes: tuple[TileBox, ...] = ()
 
 
-def write(tiles: Sequence[Tile], path: Path, *, columns: int = 6, tile_px: int = TILE_PX) -> None:
-    """Write tiles in reading order to a JPEG; makes its folder.
+def write(tiles: Iterable[Tile], path: Path, *, columns: int = 6, tile_px: int = 240) -> None:
+    """Write all tiles, row by row, as one JPEG; make its folder.
 
-    columns: tiles in a row. tile_px: largest side that a picture is scaled to.
-    Raises ValueError for no tiles, EdgeError when the file cannot be written.
+    tile_px: side of the square into which a picture is fitted. Raises ValueError without tiles,
+    EdgeError when the file cannot be written or JPEG cannot hold so many.
     """
-    sheet = compose(tiles, columns=columns, tile_px=tile_px)
-    encoded = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None
-
-
-def compose(tiles: Sequence[Tile], *, columns: int = 6, tile_px: int = TILE_PX) -> Image:
-    """Return the sheet, uint8 BGR; see `write`."""
-    if not tiles:
+    cells = [draw(tile, tile_px) for tile in tiles]
+    if not cells:
         raise ValueError("a contact sheet needs at least one tile")
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    step_x, step_y = tile_px + GAP_PX, tile_px + CAPTION_PX + GAP_PX
-    sheet = np.full((rows * step_y, columns * step_x, 3), PAPER, np.uint8)
-    for place, tile in enumerate(tiles):
-        row, column = divmod(place, columns)
-        top, left = row * step_y, column * step_x
-        _put(sheet[top : top + step_y, left : left + step_x], tile, tile_px)
-    return sheet
+    columns = min(columns, len(cells))
+    rows = math.ceil(len(cells) / columns)
+    if max(rows * (tile_px + CAPTION_PX), columns * tile_px) > MAX_SIDE_PX:
+        raise EdgeError(f"{path}: {len(cells)} tiles are too many for one JPEG; choose fewer")
+    cells += [np.full_like(cells[0], PAPER)] * (rows * columns - len(cells))
+    lines = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), np.vstack(lines)):
+        raise EdgeError(f"{path}: cannot be written; does it end in .jpg, is the disk full?")
 
 
-def _put(cell: Image, tile: Tile, tile_px: int) -> None:
+def draw(tile: Tile, tile_px: int) -> Image:
+    """Return the tile: uint8, (tile_px + CAPTION_PX, tile_px, 3)."""
     height, width = tile.bgr.shape[:2]
-    scale = tile_px / max(height, width)
+    scale = min(tile_px / width, tile_px / height)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = np.asarray(cv2.resize(tile.bgr, size, interpolation=way), np.uint8)
-    for box, color in tile.boxes:
-        near = round(box.x * scale), round(box.y * scale)
-        far = round((box.x + box.width) * scale), round((box.y + box.height) * scale)
-        cv2.rectangle(small, near, far, color, 2)
-    cell[: size[1], : size[0]] = small
-    caption = _fitting(tile.caption, tile_px)
-    cv2.putText(cell, caption, (2, tile_px + 15), FONT, FONT_SCALE, INK, 1, cv2.LINE_AA)
+    fitted = np.asarray(cv2.resize(tile.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+    for box in tile.boxes:
+        _outline(fitted, box, scale)
+    cell = np.full((tile_px + CAPTION_PX, tile_px, 3), PAPER, np.uint8)
+    left, top = (tile_px - size[0]) // 2, (tile_px - size[1]) // 2
+    cell[top : top + size[1], left : left + size[0]] = fitted
+    _write(cell, tile.caption[: tile_px // CHARACTER_PX], (3, tile_px + CAPTION_PX - 5), INK)
+    return cell
 
 
-def _fitting(caption: str, width_px: int) -> str:
-    """Return the caption, cut where it would leave the tile."""
-    while caption and cv2.getTextSize(caption, FONT, FONT_SCALE, 1)[0][0] > width_px:
-        caption = caption[:-1]
-    return caption
+def _outline(bgr: Image, box: TileBox, scale: float) -> None:
+    left, top = round(box.x * scale), round(box.y * scale)
+    right, bottom = round((box.x + box.width) * scale), round((box.y + box.height) * scale)
+    cv2.rectangle(bgr, (left, top), (right, bottom), box.color, 1)
+    if box.label:
+        _write(bgr, box.label, (left + 1, max(top - 2, 9)), box.color)
+
+
+def _write(bgr: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
+    """Write text; what the built-in font lacks becomes a question mark."""
+    plain = text.encode("ascii", "replace").decode()
+    cv2.putText(bgr, plain, at, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, color, 1, cv2.LINE_AA)

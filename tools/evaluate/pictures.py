@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.values import Box, Image
 from tools import contact_sheet, dataset
-from tools.contact_sheet import Tile
+from tools.contact_sheet import Tile, TileBox
 from tools.dataset import Dataset
 from tools.evaluate.confusion import Match
 
@@ -76,11 +76,11 @@ def tile(match: Match, data: Dataset) -> Tile:
     boxes = [Box(*item["bbox"]) for item in (match.truth, match.found) if item]
     left, top, part = _around(dataset.load(match.picture), boxes)
     verdict = BLUE if match.is_hit else RED
-    drawn = [
-        (Box(*item["bbox"])._replace(x=item["bbox"][0] - left, y=item["bbox"][1] - top), color)
+    drawn = tuple(
+        TileBox(item["bbox"][0] - left, item["bbox"][1] - top, *item["bbox"][2:], color=color)
         for item, color in ((match.truth, GREEN), (match.found, verdict))
         if item
-    ]
+    )
     return Tile(part, _caption(match, data), drawn)
 
 
