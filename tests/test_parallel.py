@@ -1,0 +1,116 @@
+"""`run_tasks`: every item once, on a pool and on a cluster, also when workers are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.errors import InputError
+from tools.parallel import QUEUE_PER_WORKER, WorkerError, run_tasks
+
+
+def square(number: int) -> int:
+    if number == 3:
+        raise InputError("three: is never squared")
+    return number * number
+
+
+def die_at_seven(number: int) -> int:
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def die_once(item: tuple[int, str]) -> int:
+    """Kill the first worker that takes item 5; the file remembers it."""
+    number, flag = item
+    if number == 5 and not Path(flag).exists():
+        Path(flag).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_item_is_answered_once_and_one_failure_ends_nothing(workers: int):
+    done = sorted(
+        run_tasks(square, range(20), workers=workers, title="squares"), key=lambda d: d.index
+    )
+    assert [item.index for item in done] == list(range(20))
+    assert [item.result for item in done if item.error is None] == [
+        n * n for n in range(20) if n != 3
+    ]
+    (failed,) = [item for item in done if item.error]
+    assert (failed.item, failed.reason) == (3, "three: is never squared")
+
+
+def test_the_item_that_kills_its_worker_is_named_and_the_rest_is_done():
+    done = list(run_tasks(die_at_seven, range(20), workers=2, title="deaths"))
+    assert sorted(item.index for item in done) == list(range(20))
+    (failed,) = [item for item in done if item.error]
+    assert failed.item == 7
+    assert isinstance(failed.error, WorkerError)
+
+
+def test_a_worker_that_dies_by_chance_costs_nothing(tmp_path: Path):
+    items = [(number, str(tmp_path / "died")) for number in range(20)]
+    done = list(run_tasks(die_once, items, workers=2, title="deaths"))
+    assert (tmp_path / "died").exists()
+    assert sorted(item.result or 0 for item in done if not item.error) == list(range(20))
+
+
+def test_no_more_items_are_under_way_than_the_queue_holds():
+    class Watched(list[int]):
+        taken = 0
+
+        def __getitem__(self, index: int) -> int:  # type: ignore[override]
+            self.taken = max(self.taken, index + 1)
+            return super().__getitem__(index)
+
+    items = Watched(range(200))
+    outcomes = run_tasks(square, items, workers=2, title="squares")
+    next(outcomes)
+    assert items.taken <= 2 * 2 * QUEUE_PER_WORKER
+    outcomes.close()
+
+
+def test_an_item_that_cannot_be_sent_fails_alone():
+    done = list(run_tasks(str, [1, lambda: None, 3], workers=2, title="texts"))  # type: ignore[arg-type, list-item]
+    assert [item.index for item in done if item.error] == [1]
+
+
+def test_ctrl_c_ends_the_pool_without_a_traceback_from_workers():
+    script = (
+        "import os, signal, time, sys\n"
+        "sys.path.insert(0, 'tests')\n"
+        "from test_parallel import square\n"
+        "from tools.parallel import run_tasks\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        for n, done in enumerate(run_tasks(square, range(10**6), workers=2, title='x')):\n"
+        "            if n == 5: os.killpg(os.getpgid(0), signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('stopped')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    assert done.stdout == "stopped\n"
+    assert done.stderr == ""
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("tools.parallel.CONNECT_S", 0.5)
+    with pytest.raises(WorkerError, match=r"^--dask tcp://127\.0\.0\.1:9: .*dask scheduler"):
+        list(run_tasks(square, [1], workers=1, dask="tcp://127.0.0.1:9", title="x"))
