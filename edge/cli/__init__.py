@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from edge import __version__
-from edge.cli import check, demo, infer, models, run, sign
+from edge.cli import check, demo, infer, install, models, run, sign
 from edge.cli.progress import one_line
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 
@@ -22,6 +22,8 @@ COMMANDS: dict[str, ModuleType] = {
     "models": models,
     "check-config": check.config,
     "config-schema": check.schema,
+    "install-service": install.place,
+    "uninstall-service": install.remove,
     "sign-command": sign,
 }
 

@@ -1,0 +1,36 @@
+"""What both commands share: where to, and the dry run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge import install
+from edge.errors import EXIT_OK
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Declare where to install, and the dry run."""
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), metavar="DIR", help="folder of an image"
+    )
+    parser.add_argument(
+        "--units-dir",
+        type=Path,
+        default=install.ADMIN_UNITS,
+        metavar="DIR",
+        help=f"where units go below the root (default {install.ADMIN_UNITS})",
+    )
+
+
+def place(args: argparse.Namespace) -> install.Place:
+    """Return where to install, as the arguments say."""
+    return install.Place(args.root, args.units_dir)
+
+
+def carry_out(steps: list[install.Step], args: argparse.Namespace) -> int:
+    """Do the steps, or only print them; return the exit code."""
+    for step in install.run(steps, is_dry=args.dry_run):
+        print(f"would {step.text}" if args.dry_run and step.act else step.text)
+    return EXIT_OK

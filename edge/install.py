@@ -1,0 +1,244 @@
+"""Places the systemd units and a first config on a board, and takes them away again.
+
+Method: a plan first, a list of steps of which each has its line of text, then its execution; so a
+dry run says exactly what would be done. Every step compares before it acts: what is already as it
+should be is left alone, and a config file is never overwritten.
+Under a root other than `/` (an image, a package's staging folder) no systemd is talked to.
+
+`edge@.service` is derived from `edge.service`, one daemon a camera: its instance `door` reads
+/etc/edge/door.yaml and keeps its state in /var/lib/edge-door.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import EXIT_UNAVAILABLE, EdgeError
+
+UNIT = "edge.service"
+TEMPLATE = "edge@.service"
+ADMIN_UNITS = Path("/etc/systemd/system")
+PACKAGE_UNITS = Path("/usr/lib/systemd/system")
+CONFIG_DIR = Path("/etc/edge")
+CONFIG = "edge.yaml"
+EXAMPLE = "edge.example.yaml"
+DEFAULT_PROGRAM = "/opt/edge/bin/edge"  # what the shipped unit names
+# A service with DynamicUser keeps its state below private; the plain name is a link to it.
+STATE_DIRS = ("var/lib/private", "var/lib")
+
+_PACKAGE = Path(__file__).resolve().parent
+# Inside an installed wheel the units lie in the package; in a checkout beside it.
+_SOURCES = (_PACKAGE / "systemd", _PACKAGE.parent / "systemd")
+_PLAIN_PATH = re.compile(r"/[\w./@+-]+")
+# ProtectHome and PrivateTmp give the service empty ones.
+_HIDDEN_FROM_SERVICE = ("/home", "/root", "/tmp", "/var/tmp", "/run/user")  # noqa: S108
+
+
+class InstallError(EdgeError):
+    """The service cannot be placed or taken away here."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do: `text` says what, `act` does it (None: nothing to do)."""
+
+    text: str
+    act: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to install: root directory, and where units go below it."""
+
+    root: Path = Path("/")
+    units: Path = ADMIN_UNITS
+
+    def path(self, absolute: Path) -> Path:
+        """Return where an absolute path lies below the root."""
+        return self.root / absolute.relative_to("/")
+
+    @property
+    def is_running_system(self) -> bool:
+        """Return whether this is the machine's own root, whose systemd is to be told."""
+        return self.root.resolve() == Path("/")
+
+
+def install_steps(place: Place, program: Path, *, is_started: bool = True) -> list[Step]:
+    """Return what makes the daemon a service, in order.
+
+    program: absolute path of the `edge` command on the board.
+    is_started: enable and start it, on a running system.
+    Raises InstallError when there is no systemd, or the service could not run the program.
+    """
+    _check_systemd(place)
+    _check_package(place)
+    unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _checked(program, place))
+    units = place.path(place.units)
+    config = place.path(CONFIG_DIR)
+    steps = [
+        _write(units / UNIT, unit),
+        _write(units / TEMPLATE, template(unit)),
+        _write(config / EXAMPLE, (_source() / EXAMPLE).read_text()),
+        _write(config / CONFIG, (_source() / CONFIG).read_text(), is_kept=True),
+    ]
+    if place.is_running_system:
+        is_changed = any(step.act for step in steps[:2])
+        steps += _start_steps(is_changed=is_changed, is_started=is_started)
+    return steps
+
+
+def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
+    """Return what takes the service away, in order.
+
+    is_purged: config, own drop-ins and state go as well; otherwise they are kept.
+    Raises InstallError when there is no systemd, or a Debian package owns the service.
+    """
+    _check_systemd(place)
+    _check_package(place)
+    units = place.path(place.units)
+    steps = [_remove(units / name) for name in (UNIT, TEMPLATE)]
+    if place.is_running_system:
+        stop = [_systemctl("disable", "--now", UNIT), _systemctl("stop", "edge@*.service")]
+        steps = [*(stop if steps[0].act else []), *steps, _systemctl("daemon-reload")]
+    return steps + [_remove(path) if is_purged else _keep(path) for path in _own_paths(place)]
+
+
+def template(unit: str) -> str:
+    """Return the text of `edge@.service`, made from that of `edge.service`."""
+    changes = {
+        "Description=Camera detection over MQTT (edge)": (
+            "Description=Camera detection over MQTT (edge, %i)"
+        ),
+        f"{CONFIG_DIR}/{CONFIG}": f"{CONFIG_DIR}/%i.yaml",
+        "StateDirectory=edge\n": "StateDirectory=edge-%i\n",
+        "/run/credentials/edge.service/": "/run/credentials/edge@door.service/",
+    }
+    for old, new in changes.items():
+        unit = unit.replace(old, new)
+    return unit
+
+
+def run(steps: list[Step], *, is_dry: bool) -> Iterator[Step]:
+    """Do the steps and yield each when it is done; a dry run only yields them.
+
+    Raises InstallError where the system refuses.
+    """
+    for step in steps:
+        if step.act is not None and not is_dry:
+            try:
+                step.act()
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise InstallError(f"{step.text}: {reason}; run it as root (sudo)") from None
+        yield step
+
+
+def _start_steps(*, is_changed: bool, is_started: bool) -> list[Step]:
+    steps = [_systemctl("daemon-reload")] if is_changed else []
+    if is_started:
+        steps.append(_systemctl("enable", "--now", UNIT))
+        if is_changed:  # what `--now` has just started is not there to be restarted
+            steps.insert(1, _systemctl("try-restart", UNIT))
+    return steps
+
+
+def _source() -> Path:
+    for folder in _SOURCES:
+        if (folder / UNIT).is_file():
+            return folder
+    raise InstallError("the unit files are missing; install edge-camera again")
+
+
+def _checked(program: Path, place: Place) -> str:
+    """Return the program's path as the unit names it; refuse what the service could not run."""
+    text = str(program)
+    if not _PLAIN_PATH.fullmatch(text):
+        raise InstallError(f"program {text!r}: name an absolute path of letters, digits and ./@+-_")
+    if not place.is_running_system:
+        return text
+    if not program.is_file():
+        raise InstallError(f"program {text}: no such file; name the edge command: --program FILE")
+    for path in (text, str(_PACKAGE)):
+        hidden = next((top for top in _HIDDEN_FROM_SERVICE if path.startswith(f"{top}/")), None)
+        if hidden is not None:
+            raise InstallError(
+                f"{path}: the service cannot see {hidden}; install edge in /opt/edge"
+            )
+    return text
+
+
+def _check_systemd(place: Place) -> None:
+    if not place.is_running_system:
+        if not place.root.is_dir():
+            raise InstallError(f"root {place.root}: no such folder; make it")
+    elif not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None:
+        raise InstallError(
+            "systemd does not run here; for an image name its folder: --root DIR, "
+            "else start `edge run --config FILE` from your own supervisor"
+        )
+
+
+def _check_package(place: Place) -> None:
+    packaged = place.path(PACKAGE_UNITS / UNIT)
+    if place.units != PACKAGE_UNITS and packaged.exists():
+        raise InstallError(
+            f"{packaged}: the Debian package edge-camera has placed the service; "
+            "use systemctl, or apt to remove it"
+        )
+
+
+def _write(path: Path, text: str, *, is_kept: bool = False) -> Step:
+    if path.exists():
+        if is_kept:
+            return Step(f"keep {path}")
+        if path.read_text() == text:
+            return Step(f"unchanged {path}")
+    verb = "update" if path.exists() else "write"
+    return Step(f"{verb} {path}", lambda: _replace(path, text))
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o644)  # whatever the umask: the service's user has to read its config
+
+
+def _own_paths(place: Place) -> Iterator[Path]:
+    """Yield what the administrator and the daemon have made: drop-ins, config, state."""
+    yield from sorted(place.path(place.units).glob("edge.service.d"))
+    yield from sorted(place.path(place.units).glob("edge@*.service.d"))
+    yield place.path(CONFIG_DIR)
+    for folder in STATE_DIRS:
+        for name in ("edge", "edge-*"):
+            yield from sorted((place.root / folder).glob(name))
+
+
+def _remove(path: Path) -> Step:
+    if path.is_dir() and not path.is_symlink():
+        return Step(f"remove {path}", lambda: shutil.rmtree(path))
+    if path.exists() or path.is_symlink():
+        return Step(f"remove {path}", path.unlink)
+    return Step(f"absent {path}")
+
+
+def _keep(path: Path) -> Step:
+    return Step(f"keep {path}" if path.exists() else f"absent {path}")
+
+
+def _systemctl(*words: str) -> Step:
+    command = ["systemctl", *words]
+
+    def call() -> None:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = " ".join(done.stderr.split())
+            raise InstallError(f"{' '.join(command)}: {reason or done.returncode}")
+
+    return Step(" ".join(command), call)

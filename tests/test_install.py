@@ -1,0 +1,182 @@
+"""`edge install-service` on real folders; with a real systemd: tests/systemd."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge import config_file, install
+from edge.cli import main
+from edge.errors import EXIT_OK, EXIT_UNAVAILABLE
+from edge.install import Place
+
+PROGRAM = "/opt/edge/bin/edge"
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file below a folder, with its text."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_text() for path in files}
+
+
+def call(root: Path, command: str = "install-service", *more: str) -> int:
+    program = ["--program", PROGRAM] if command == "install-service" else []
+    return main([command, "--root", str(root), *program, *more])
+
+
+def test_image_gets_units_a_valid_config_and_the_complete_example(tmp_path: Path) -> None:
+    assert call(tmp_path) == EXIT_OK
+    assert set(tree(tmp_path)) == {
+        "etc/edge/edge.yaml",
+        "etc/edge/edge.example.yaml",
+        "etc/systemd/system/edge.service",
+        "etc/systemd/system/edge@.service",
+    }
+    assert config_file.load(tmp_path / "etc/edge/edge.yaml").cameras
+
+
+def test_second_install_changes_nothing_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(tmp_path)
+    before = tree(tmp_path)
+    capsys.readouterr()
+    assert call(tmp_path) == EXIT_OK
+    assert tree(tmp_path) == before
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "unchanged",
+        "unchanged",
+        "unchanged",
+        "keep",
+    ]
+
+
+def test_own_config_is_kept_and_an_old_unit_replaced(tmp_path: Path) -> None:
+    call(tmp_path)
+    fresh = tree(tmp_path)
+    config = tmp_path / "etc/edge/edge.yaml"
+    config.write_text("cameras: {door: {source: 1}}\n")
+    (tmp_path / "etc/systemd/system/edge.service").write_text("[Unit]\n")
+    call(tmp_path)
+    assert tree(tmp_path) == {**fresh, "etc/edge/edge.yaml": "cameras: {door: {source: 1}}\n"}
+
+
+@pytest.mark.parametrize("command", ["install-service", "uninstall-service"])
+def test_dry_run_says_what_it_would_do_and_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    if command == "uninstall-service":
+        call(tmp_path)
+    before = tree(tmp_path)
+    capsys.readouterr()
+    assert call(tmp_path, command, "--dry-run") == EXIT_OK
+    assert tree(tmp_path) == before
+    assert f"{tmp_path}/etc/systemd/system/edge.service" in capsys.readouterr().out
+
+
+def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
+    call(tmp_path)
+    spool = tmp_path / "var/lib/private/edge/spool.sqlite"
+    spool.parent.mkdir(parents=True)
+    spool.write_text("events")
+    (tmp_path / "var/lib/edge").symlink_to("private/edge")
+    dropin = tmp_path / "etc/systemd/system/edge.service.d/local.conf"
+    dropin.parent.mkdir()
+    dropin.write_text("[Service]\n")
+    assert call(tmp_path, "uninstall-service") == EXIT_OK
+    assert not list((tmp_path / "etc/systemd/system").glob("*.service"))
+    assert spool.exists()
+    assert dropin.exists()
+    assert (tmp_path / "etc/edge/edge.yaml").exists()
+    assert call(tmp_path, "uninstall-service", "--purge") == EXIT_OK
+    assert call(tmp_path, "uninstall-service", "--purge") == EXIT_OK  # nothing left to do
+    assert tree(tmp_path) == {}
+    assert not (tmp_path / "var/lib/edge").is_symlink()
+
+
+def test_template_has_config_and_state_of_its_own_for_each_instance(tmp_path: Path) -> None:
+    call(tmp_path)
+    units = tmp_path / "etc/systemd/system"
+    plain, template = ((units / name).read_text() for name in (install.UNIT, install.TEMPLATE))
+    changed = {
+        (old, new)
+        for old, new in zip(plain.splitlines(), template.splitlines(), strict=True)
+        if old != new and not old.startswith("#")
+    }
+    assert changed == {
+        (
+            "Description=Camera detection over MQTT (edge)",
+            "Description=Camera detection over MQTT (edge, %i)",
+        ),
+        (
+            f"ExecStart={PROGRAM} run --config /etc/edge/edge.yaml",
+            f"ExecStart={PROGRAM} run --config /etc/edge/%i.yaml",
+        ),
+        ("StateDirectory=edge", "StateDirectory=edge-%i"),
+    }
+
+
+def test_unit_starts_the_program_it_was_installed_with(tmp_path: Path) -> None:
+    main(["install-service", "--root", str(tmp_path), "--program", "/usr/local/bin/edge"])
+    for name in (install.UNIT, install.TEMPLATE):
+        unit = (tmp_path / "etc/systemd/system" / name).read_text()
+        assert "ExecStart=/usr/local/bin/edge run" in unit
+
+
+@pytest.mark.parametrize("program", ["edge", "/opt/my edge/bin/edge", "/opt/%i/edge"])
+def test_program_that_a_unit_cannot_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str
+) -> None:
+    code = main(["install-service", "--root", str(tmp_path), "--program", program])
+    assert code == EXIT_UNAVAILABLE
+    assert "name an absolute path" in capsys.readouterr().err
+    assert tree(tmp_path) == {}
+
+
+def test_program_that_the_sandbox_hides_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Place, "is_running_system", property(lambda _self: True))
+    monkeypatch.setattr(install, "_check_systemd", lambda _place: None)
+    monkeypatch.setattr(install, "_HIDDEN_FROM_SERVICE", (str(tmp_path),))
+    program = tmp_path / "edge"
+    program.write_text("#!/bin/sh\n")
+    with pytest.raises(install.InstallError, match="the service cannot see"):
+        install.install_steps(Place(tmp_path), program)
+
+
+def test_without_systemd_the_way_out_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    if Path("/run/systemd/system").is_dir() and shutil.which("systemctl"):
+        pytest.skip("systemd runs here")
+    assert main(["install-service", "--dry-run"]) == EXIT_UNAVAILABLE
+    error = capsys.readouterr().err
+    assert error.startswith("edge: systemd does not run here")
+    assert "--root DIR" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_missing_root_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(tmp_path / "absent") == EXIT_UNAVAILABLE
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_service_of_the_debian_package_is_left_to_apt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packaged = tmp_path / "usr/lib/systemd/system/edge.service"
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text("[Unit]\n")
+    assert call(tmp_path) == EXIT_UNAVAILABLE
+    assert "Debian package" in capsys.readouterr().err
+
+
+def test_folder_that_cannot_be_written_is_named_with_the_fix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc").write_text("a file where the folder should be")
+    assert call(tmp_path) == EXIT_UNAVAILABLE
+    error = capsys.readouterr().err
+    assert "etc/systemd/system/edge.service" in error
+    assert len(error.splitlines()) == 1
