@@ -59,7 +59,7 @@ bench: setup  ## time the models and the frame path on this machine
 
 lock:  ## resolve requirements.lock anew for all platforms (needs uv: pip install uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header \
-		--extra demo --extra dev --extra web --extra registry --extra otlp pyproject.toml -o requirements.lock
+		--extra demo --extra dev --extra web --extra registry --extra otlp --extra metrics pyproject.toml -o requirements.lock
 
 clean:  ## remove the virtual environments and caches
 	rm -rf $(VENV) $(TFLITE_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

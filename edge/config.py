@@ -258,6 +258,19 @@ class ModelsConfig(Section, frozen=True, kw_only=True):
     trusted_keys: tuple[Text, ...] = ()
 
 
+class MetricsConfig(Section, frozen=True, kw_only=True):
+    """Prometheus metrics; need the extra `metrics`.
+
+    port: where `/metrics` is served over HTTP; None = not at all.
+    host: address to listen on.
+    textfile: file for node_exporter's textfile collector, best on a RAM disk.
+    """
+
+    port: Port | None = None
+    host: Text = "127.0.0.1"
+    textfile: Text | None = None
+
+
 class LogConfig(Section, frozen=True, kw_only=True):
     """Log level on standard error."""
 
@@ -288,4 +301,5 @@ class Config(Section, frozen=True, kw_only=True):
     publish: PublishConfig = PublishConfig()
     spool: SpoolConfig = SpoolConfig()
     web: WebConfig = WebConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()

@@ -1,7 +1,8 @@
 """Exceptions of the daemon; a class exists only where the caller acts differently.
 
 Exit codes (documented in README.md): 0 success, 1 unexpected failure, 2 wrong usage,
-66 unreadable input, 69 service unavailable, 78 wrong config or model.
+3 something is wrong on the board (`edge status`, `edge doctor`), 66 unreadable input,
+69 service unavailable, 78 wrong config or model.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+EXIT_UNHEALTHY = 3
 EXIT_NO_INPUT = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 EXIT_CONFIG = 78  # EX_CONFIG
@@ -52,5 +54,11 @@ class PublishError(EdgeError):
 
 class WebError(EdgeError):
     """The status page's address cannot be listened on; restarting may help."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class UnavailableError(EdgeError):
+    """No daemon answers on this board."""
 
     exit_code = EXIT_UNAVAILABLE

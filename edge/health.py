@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Thermal zones named like this are the processor's; others (battery, Wi-Fi) say little about it.
 _CPU_ZONE_WORDS = ("cpu", "soc", "pkg", "core")
 _PLAUSIBLE_C = (-40.0, 150.0)
+_THROTTLE_CAUSES = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
 
 
 class Notifier:
@@ -132,6 +133,30 @@ def read_condition(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Cond
         cpu_hz=None if khz is None else int(khz * 1000),
         rss_bytes=_rss_bytes(proc / "self/status"),
         load_1min=None if load is None else float(load.split()[0]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """Why a board's firmware slows it down, in words: at this moment, and since boot."""
+
+    now: tuple[str, ...]
+    before: tuple[str, ...]
+
+
+def read_throttling(sys: Path = Path("/sys")) -> Throttling | None:
+    """Return what a Raspberry Pi's firmware tells, None on other boards.
+
+    Source: Raspberry Pi documentation, `vcgencmd get_throttled`: bits 0 to 3 now, 16 to 19 before.
+    """
+    try:
+        bits = int(_text(sys / "devices/platform/soc/soc:firmware/get_throttled") or "", 16)
+    except ValueError:
+        return None
+    causes = tuple(enumerate(_THROTTLE_CAUSES))
+    return Throttling(
+        now=tuple(cause for bit, cause in causes if bits >> bit & 1),
+        before=tuple(cause for bit, cause in causes if bits >> (bit + 16) & 1),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from edge import __version__
-from edge.cli import check, demo, infer, install, models, run, sign
+from edge.cli import check, demo, doctor, infer, install, models, run, sign, status
 from edge.cli.progress import one_line
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 
@@ -25,10 +25,13 @@ COMMANDS: dict[str, ModuleType] = {
     "install-service": install.place,
     "uninstall-service": install.remove,
     "sign-command": sign,
+    "status": status,
+    "doctor": doctor,
 }
 
-EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 66 unreadable input;
-69 camera, spool or port unavailable; 78 wrong config or model (systemd does not restart)"""
+EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 3 something is wrong
+(status, doctor); 66 unreadable input; 69 camera, spool, port or daemon unavailable;
+78 wrong config or model (systemd does not restart)"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,6 +46,7 @@ from edge.messages import (
     Status,
     Topics,
 )
+from edge.metrics import Metrics
 from edge.pipeline import Thresholds
 from edge.publisher import Publisher
 from edge.service.clock import is_clock_synchronized
@@ -58,6 +59,7 @@ from edge.service.signals import signals
 from edge.service.snapshots import Snapshots
 from edge.service.stats import StatsMaker, spool_stats
 from edge.spool import Spool
+from edge.status_socket import StatusSocket
 from edge.values import Frame, FrameResult
 from edge.web import View, WebServer
 
@@ -127,9 +129,23 @@ class Service:
             Publisher(config.mqtt, self._topics, self._spool, birth)
         )
         self._announce()
+        stack.enter_context(StatusSocket(state_dir, self._report))
+        stack.enter_context(
+            Metrics(
+                config.metrics,
+                lambda: (self._view.info, self._view.stats),
+                config.publish.stats_interval_s,
+            )
+        )
         self._cameras = stack.enter_context(ExitStack())
         self._open_camera(config)
         logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
+
+    def _report(self) -> bytes:
+        """Return what `edge status` shows; runs in the socket's thread."""
+        view = self._view
+        report = {"health": view.health(), "info": view.info, "stats": view.stats}
+        return msgspec.json.encode(report)
 
     def _open_camera(self, config: Config, before: CaptureStatus | None = None) -> None:
         camera = Camera(self._camera_name, config.cameras[self._camera_name], before=before)
@@ -169,6 +185,8 @@ class Service:
             self._publish_detections(result)
         self._parts.governor.record("publish", result.stage_ms["publish"])
         latency_ms = 1000 * (time.monotonic() - frame.captured_mono_s)
+        if result.skipped is None:
+            self._parts.prove()
         is_late = latency_ms > self._parts.governor.frame_ms
         self._counters.add(result, latency_ms, is_late=is_late)
         self._view.tell_frame(result)

@@ -8,7 +8,7 @@ from edge.config import Config
 from edge.errors import ConfigError
 from edge.service.parts import only_camera
 
-FIXED_SECTIONS = ("device", "state_dir", "mqtt", "commands", "spool", "web")
+FIXED_SECTIONS = ("device", "state_dir", "mqtt", "commands", "spool", "web", "metrics")
 
 
 def refuse_fixed_changes(path: Path, old: Config, new: Config) -> None:

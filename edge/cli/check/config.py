@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge import config_file
+from edge import config_file, metrics
 from edge.errors import EXIT_OK
 from edge.publisher import options
 from edge.service.parts import build_models, load_interpreters, only_camera
@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     only_camera(config)
     options.check(config.mqtt)
     check_installed(config.web)
+    metrics.check_installed(config.metrics)
     if config.commands.key_file:
         read_key(Path(config.commands.key_file))
     interpreters = load_interpreters(config)

@@ -1,0 +1,253 @@
+"""`edge doctor [CONFIG]`: looks at all that the daemon depends on, one line each, with the fix.
+
+It asks a running daemon for its camera, which only one program can open, and otherwise opens it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import MQTTProtocolVersion
+
+from edge import config_file, status_socket
+from edge.capture import Camera
+from edge.cli.progress import one_line
+from edge.cli.status import DEFAULT_CONFIG, Report
+from edge.config import Config
+from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError
+from edge.health import read_condition, read_throttling
+from edge.messages import Message, Topics
+from edge.publisher import options
+from edge.service.clock import is_clock_synchronized
+from edge.service.parts import build_models, load_interpreters, only_camera
+
+HELP = "Check camera, models, broker, permissions, clock, temperature and disk."
+EXAMPLES = """examples:
+  edge doctor                       # of /etc/edge/edge.yaml
+  edge doctor gate.yaml --json
+
+exit codes: 0 nothing failed (warnings do not count); 3 something failed; 78 wrong config."""
+
+WARM_C = 75.0
+HOT_C = 82.0  # a Raspberry Pi throttles at 80 to 85
+ANSWER_S = 10.0
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line; `fix` says what to do when it is not ok."""
+
+    level: Level
+    text: str
+    fix: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("config", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG")
+    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings as they are made; ConfigError when the config itself is wrong."""
+    config = config_file.load(args.config)
+    only_camera(config)
+    found: dict[str, Finding] = {}
+    for name, check in CHECKS.items():
+        found[name] = finding = _careful(check, config)
+        if not args.json:
+            fix = f"; {finding.fix}" if finding.fix else ""
+            print(f"{finding.level:<4}  {name:<11} {finding.text}{fix}", flush=True)
+    if args.json:
+        print(msgspec.json.encode(found).decode())
+    is_failed = any(finding.level is Level.FAIL for finding in found.values())
+    return EXIT_UNHEALTHY if is_failed else EXIT_OK
+
+
+def _careful(check: Callable[[Config], Finding], config: Config) -> Finding:
+    """Return what a check finds; its error, which names the fix, is a finding too."""
+    try:
+        return check(config)
+    except (EdgeError, OSError) as error:
+        return Finding(Level.FAIL, one_line(error))
+
+
+def _daemon(config: Config) -> Report | None:
+    """Return what a running daemon tells, None when none answers."""
+    try:
+        answer = status_socket.ask(config_file.state_dir(config))
+        return msgspec.json.decode(answer, type=Report) if answer else None
+    except (PermissionError, msgspec.MsgspecError):
+        return None
+
+
+def check_daemon(config: Config) -> Finding:
+    """Return whether a daemon runs on this config."""
+    report = _daemon(config)
+    if report is None:
+        return Finding(Level.WARN, "not running, or not yours to ask", "systemctl start edge")
+    if report.health.status != "ok":
+        return Finding(Level.FAIL, "runs, but makes no progress", "systemctl restart edge")
+    return Finding(Level.OK, "runs")
+
+
+def check_camera(config: Config) -> Finding:
+    """Return whether a frame can be had."""
+    name = only_camera(config)
+    report = _daemon(config)
+    if report is not None and report.health.camera:
+        state = f"{name}: {report.health.camera}, says the daemon"
+        if report.health.camera == "live":
+            return Finding(Level.OK, state)
+        return Finding(Level.FAIL, state, "check cable, address, power; see journalctl -u edge")
+    camera_config = config.cameras[name]
+    with Camera(name, camera_config) as camera:
+        frame = camera.take(camera_config.open_timeout_s + camera_config.read_timeout_s)
+        if frame is None:
+            reason = camera.status.reason or "no frame in time"
+            return Finding(Level.FAIL, f"{name}: {reason}", "check cable, address and power")
+        width, height = frame.size
+        return Finding(Level.OK, f"{name}: gives {width}x{height}")
+
+
+def check_models(config: Config) -> Finding:
+    """Return whether all models load and are what their manifests say."""
+    interpreters = load_interpreters(config)
+    build_models(interpreters, config)
+    return Finding(Level.OK, ", ".join(model.manifest.name for model in interpreters.values()))
+
+
+def check_broker(config: Config) -> Finding:
+    """Return whether the broker answers and takes the login."""
+    where = f"{config.mqtt.host}:{config.mqtt.port}"
+    protocol = config.mqtt.protocol
+    is_old = protocol == "3.1.1"
+    answer = _login(config, MQTTProtocolVersion.MQTTv311 if is_old else MQTTProtocolVersion.MQTTv5)
+    if answer is None and protocol == "auto":
+        answer = _login(config, MQTTProtocolVersion.MQTTv311)
+    if answer is None:
+        return Finding(Level.FAIL, f"{where}: no answer", "is it a broker, and does it run?")
+    if answer != "Success":
+        return Finding(Level.FAIL, f"{where}: {answer}", "check mqtt.username and its password")
+    return Finding(Level.OK, f"{where} takes the login")
+
+
+def _login(config: Config, protocol: MQTTProtocolVersion) -> str | None:
+    """Return the broker's answer to a login in words, None when there is none in time.
+
+    Raises ConfigError for an unusable file of the section, OSError without a connection.
+    """
+    topics = Topics(config.mqtt.prefix, config_file.device_name(config))
+    # Not the daemon's client id: the broker would end its connection.
+    identity = options.Identity(f"{topics.device}-doctor", Message(topics.response("doctor"), b""))
+    client = options.make_client(config.mqtt, identity, protocol)
+    answers: list[str] = []
+    answered = threading.Event()
+
+    def on_connect(_client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _more: Any) -> None:
+        answers.append(str(reason))
+        answered.set()
+
+    client.on_connect = on_connect
+    try:
+        options.connect(client, config.mqtt)
+    except OSError as error:
+        where = f"{config.mqtt.host}:{config.mqtt.port}"
+        fix = "check mqtt.host, port and network"
+        raise EdgeError(f"{where}: {one_line(error)}; {fix}") from None
+    client.loop_start()
+    answered.wait(ANSWER_S)
+    client.disconnect()
+    client.loop_stop()
+    return answers[0] if answers else None
+
+
+def check_permissions(config: Config) -> Finding:
+    """Return whether this user may write the state directory and open the video devices."""
+    state_dir = config_file.state_dir(config)
+    nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(Level.FAIL, f"may not write {state_dir}", "set state_dir, or its owner")
+    closed = [str(p) for p in Path("/dev").glob("video*") if not os.access(p, os.R_OK | os.W_OK)]
+    if closed:
+        fix = "add the user to group video"
+        return Finding(Level.WARN, f"may not open {', '.join(sorted(closed)[:3])}", fix)
+    return Finding(Level.OK, f"may write {state_dir}")
+
+
+def check_disk(config: Config) -> Finding:
+    """Return whether the spool has the room that the config promises it."""
+    state_dir = config_file.state_dir(config)
+    nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    free_bytes = shutil.disk_usage(nearest).free
+    text = f"{free_bytes / 1e6:,.0f} MB free for {state_dir}"
+    if free_bytes < config.spool.max_bytes / 8:
+        return Finding(Level.FAIL, text, "make room, or events are lost while the broker is away")
+    if free_bytes < 2 * config.spool.max_bytes:
+        return Finding(Level.WARN, text, "make room, or set a smaller spool.max_bytes")
+    return Finding(Level.OK, text)
+
+
+def check_clock(_config: Config) -> Finding:
+    """Return whether the wall clock can be believed."""
+    is_synced = is_clock_synchronized()
+    if is_synced is None:
+        fix = "let systemd-timesyncd or chrony run"
+        return Finding(Level.WARN, "nobody tells whether it is synchronized", fix)
+    if not is_synced:
+        fix = "check the network; events carry clock_synced false"
+        return Finding(Level.WARN, "not synchronized since boot", fix)
+    return Finding(Level.OK, "synchronized")
+
+
+def check_temperature(_config: Config) -> Finding:
+    """Return how warm the processor is."""
+    warmth_c = read_condition().temperature_c
+    if warmth_c is None:
+        return Finding(Level.OK, "this board does not tell")
+    level = Level.FAIL if warmth_c >= HOT_C else Level.WARN if warmth_c >= WARM_C else Level.OK
+    return Finding(level, f"{warmth_c:.0f} °C", "" if level is Level.OK else "cool the board")
+
+
+def check_throttling(_config: Config) -> Finding:
+    """Return whether the board's firmware slows it down."""
+    throttling = read_throttling()
+    if throttling is None:
+        return Finding(Level.OK, "this board does not tell")
+    fix = "use a better power supply and cable, and cool the board"
+    if throttling.now:
+        return Finding(Level.FAIL, f"now: {', '.join(throttling.now)}", fix)
+    if throttling.before:
+        return Finding(Level.WARN, f"since boot: {', '.join(throttling.before)}", fix)
+    return Finding(Level.OK, "none since boot")
+
+
+CHECKS: dict[str, Callable[[Config], Finding]] = {
+    "daemon": check_daemon,
+    "camera": check_camera,
+    "models": check_models,
+    "broker": check_broker,
+    "permissions": check_permissions,
+    "disk": check_disk,
+    "clock": check_clock,
+    "temperature": check_temperature,
+    "throttling": check_throttling,
+}

@@ -1,0 +1,99 @@
+"""`edge status [CONFIG]`: how the daemon of this board is, asked over its socket."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from edge import config_file, status_socket
+from edge.errors import EXIT_OK, EXIT_UNHEALTHY, UnavailableError
+from edge.messages import Info, Payload, Stats
+from edge.web.view import Health
+
+HELP = "Ask the running daemon how it is."
+EXAMPLES = """examples:
+  edge status                       # the daemon of /etc/edge/edge.yaml
+  edge status /etc/edge/gate.yaml --json | jq .stats.latency_ms
+
+exit codes: 0 running and well; 3 running with something wrong; 69 no daemon answers."""
+
+DEFAULT_CONFIG = Path("/etc/edge/edge.yaml")
+
+
+class Report(Payload, frozen=True, kw_only=True):
+    """What the daemon tells; None before it is known."""
+
+    health: Health
+    info: Info | None
+    stats: Stats | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("config", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG")
+    parser.add_argument("--json", action="store_true", help="all that is known, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report; UnavailableError when no daemon answers."""
+    state_dir = config_file.state_dir(config_file.load(args.config))
+    try:
+        answer = status_socket.ask(state_dir)
+    except PermissionError:
+        raise UnavailableError(f"{state_dir}: no permission to ask; use sudo") from None
+    if answer is None:
+        raise UnavailableError(f"no daemon answers in {state_dir}; start it: systemctl start edge")
+    try:
+        report = msgspec.json.decode(answer, type=Report)
+    except msgspec.MsgspecError:
+        raise UnavailableError(f"{state_dir}: the daemon is of another version") from None
+    faults = list(faults_of(report))
+    if args.json:
+        print(answer.decode())
+    else:
+        print("\n".join([*lines_of(report), *(f"WRONG: {fault}" for fault in faults)]))
+    return EXIT_UNHEALTHY if faults else EXIT_OK
+
+
+def faults_of(report: Report) -> Iterator[str]:
+    """Yield what is wrong, each with what to look at."""
+    if report.health.status != "ok":
+        yield "no progress; see journalctl -u edge"
+    if report.health.camera in {"lost", "ended"}:
+        yield f"camera {report.health.camera}; run edge doctor"
+    if report.stats is None:
+        return
+    if not str(report.stats.mqtt["state"]).startswith("connected"):
+        yield f"broker {report.stats.mqtt['state']}; events wait in the spool"
+    if report.stats.spool.failure:
+        yield f"spool: {report.stats.spool.failure}; make room or repair the disk"
+    if report.stats.spool.lost:
+        yield f"{report.stats.spool.lost} events lost since the start; see the topic lost"
+
+
+def lines_of(report: Report) -> Iterator[str]:
+    """Yield the report for people."""
+    age = report.health.frame_age_s
+    frame = "no frame yet" if age is None else f"newest frame {age:.1f} s ago"
+    if report.info is not None:
+        models = ", ".join(model.name for model in report.info.models.values())
+        yield f"device    {report.info.device}, edge {report.info.version}, {models}"
+    yield f"camera    {report.health.camera or 'not opened yet'}, {frame}"
+    if report.stats is not None:
+        yield from _stats_lines(report.stats)
+
+
+def _stats_lines(stats: Stats) -> Iterator[str]:
+    skipped = ", ".join(f"{cause} {n}" for cause, n in stats.skipped.items() if n) or "none"
+    yield f"frames    {stats.frames_per_s:g} a second detected, {stats.detected} so far"
+    yield f"skipped   {skipped}"
+    latency = ", ".join(f"{name} {ms:g} ms" for name, ms in stats.latency_ms.items())
+    yield f"latency   {latency or 'not known yet'}{', degraded' if stats.degraded else ''}"
+    yield f"broker    {stats.mqtt['state']}, {stats.mqtt['acknowledged']} events acknowledged"
+    yield f"spool     {stats.spool.waiting} waiting, {stats.spool.lost} lost"
+    memory = "?" if stats.rss_bytes is None else f"{stats.rss_bytes / 1e6:.0f}"
+    warmth = "?" if stats.temperature_c is None else f"{stats.temperature_c:.0f}"
+    yield f"board     {warmth} °C, {memory} MB, up {stats.uptime_s:.0f} s"

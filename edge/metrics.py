@@ -1,0 +1,243 @@
+"""Prometheus metrics of the newest `stats`: over HTTP, or as a file for node_exporter.
+
+Source of the names: Prometheus documentation, "Metric and label naming" (base units, `_total`).
+Values are as old as `publish.stats_interval_s` at most. Imports prometheus_client only when used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from edge.config import MetricsConfig
+from edge.errors import ConfigError, WebError
+from edge.messages import Info, Stats
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+    from prometheus_client.registry import CollectorRegistry
+
+logger = logging.getLogger(__name__)
+
+MQTT_COUNTERS = ("connects", "refusals", "sent", "acknowledged", "dropped", "commands")
+# One value each: name after `edge_`, help, field of Stats.
+GAUGES = (
+    ("uptime_seconds", "Time since the daemon's start.", "uptime_s"),
+    ("frames_per_second", "Frames whose detector ran, since the last stats.", "frames_per_s"),
+    ("temperature_celsius", "Hottest processor zone.", "temperature_c"),
+    ("cpu_hertz", "Present clock of the first core.", "cpu_hz"),
+    ("load1", "Runnable tasks, mean of the last minute.", "load_1min"),
+    ("resident_memory_bytes", "Memory of the daemon that is in RAM.", "rss_bytes"),
+)
+COUNTERS = (
+    ("frames_detected", "Frames whose detector ran.", "detected"),
+    ("frames_late", "Results handed over after the promised age.", "late"),
+    ("colors_shed", "Color crops left out for the budget.", "colors_shed"),
+    ("events", "Events handed to the spool.", "events"),
+)
+
+
+class Metrics:
+    """Serves or writes metrics while it is entered; does nothing when the config asks for nothing.
+
+    known: returns the newest info and stats, None before the first; called in other threads.
+    interval_s: how often the textfile is written.
+    Entering raises ConfigError without prometheus_client, WebError when the port cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: MetricsConfig,
+        known: Callable[[], tuple[Info | None, Stats | None]],
+        interval_s: float,
+    ) -> None:
+        self._config = config
+        self._collector = Collector(known)
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Begin to serve and write."""
+        if self._config.port is None and self._config.textfile is None:
+            return self
+        check_installed(self._config)
+        from prometheus_client.registry import CollectorRegistry
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self._collector)
+        if self._config.port is not None:
+            self._serve(registry, self._config.port)
+        if self._config.textfile is not None:
+            self._write_on(registry, Path(self._config.textfile))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop and join; a second time does nothing."""
+        self._stop.set()
+        self._stack.close()
+
+    def _serve(self, registry: CollectorRegistry, port: int) -> None:
+        from prometheus_client import start_http_server
+
+        host = self._config.host
+        try:
+            server, thread = start_http_server(port, host, registry)
+        except (OSError, UnicodeError) as error:
+            number = getattr(error, "errno", None) or 0
+            fault = os.strerror(number) if number > 0 else "no such host"
+            raise WebError(
+                f"metrics: {host}:{port}: {fault}; choose another metrics.port or metrics.host"
+            ) from None
+        self._stack.callback(thread.join)
+        self._stack.callback(server.server_close)
+        self._stack.callback(server.shutdown)
+        logger.info("metrics.started url=http://%s:%d/metrics", host, port)
+
+    def _write_on(self, registry: CollectorRegistry, path: Path) -> None:
+        thread = threading.Thread(target=self._write, args=(registry, path), name="metrics")
+        thread.start()
+        self._stack.callback(thread.join)
+        self._stack.callback(self._stop.set)
+
+    def _write(self, registry: CollectorRegistry, path: Path) -> None:
+        """Replace the file again and again, and remove it at last; a failure is logged once."""
+        from prometheus_client import write_to_textfile
+
+        told = ""
+        while not self._stop.wait(self._interval_s):
+            try:
+                write_to_textfile(str(path), registry)
+                told = ""
+            except OSError as error:
+                if str(error) != told:
+                    told = str(error)
+                    logger.warning("metrics.not_written path=%s error=%s", path, error.strerror)
+        path.unlink(missing_ok=True)  # old numbers would pass for new ones
+
+
+def check_installed(config: MetricsConfig) -> None:
+    """Raise ConfigError when metrics are asked for and their library is missing."""
+    if config.port is None and config.textfile is None:
+        return
+    try:
+        importlib.import_module("prometheus_client")
+    except ImportError:
+        raise ConfigError(
+            "metrics: prometheus_client is missing; run: pip install 'edge-camera[metrics]'"
+        ) from None
+
+
+class Collector:
+    """Makes metrics of what is known at the moment of asking."""
+
+    def __init__(self, known: Callable[[], tuple[Info | None, Stats | None]]) -> None:
+        self._known = known
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families; none before the first stats."""
+        info, stats = self._known()
+        if info is not None:
+            yield _labelled(
+                "gauge", "edge_info", "What runs.", ("device", "version"),
+                [((info.device, info.version), 1.0)],
+            )  # fmt: skip
+        if stats is not None:
+            yield from _simple(stats)
+            yield from _frames(stats)
+            yield from _cameras(stats)
+            yield from _connections(stats)
+
+
+def _labelled(
+    kind: str,
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    values: Iterable[tuple[tuple[str, ...], float | None]],
+) -> Metric:
+    """Return one family; values that are not known are left out."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    make: Any = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+    family: Metric = make(name, text, labels=labels)
+    for found, value in values:
+        if value is not None:
+            family.add_metric(list(found), value)  # type: ignore[attr-defined]
+    return family
+
+
+def _simple(stats: Stats) -> Iterator[Metric]:
+    for name, text, field in GAUGES:
+        yield _labelled("gauge", f"edge_{name}", text, (), [((), getattr(stats, field))])
+    for name, text, field in COUNTERS:
+        yield _labelled("counter", f"edge_{name}", text, (), [((), getattr(stats, field))])
+
+
+def _frames(stats: Stats) -> Iterator[Metric]:
+    yield _labelled(
+        "counter", "edge_frames_skipped", "Frames without detection, by cause.", ("cause",),
+        [((cause,), count) for cause, count in stats.skipped.items()],
+    )  # fmt: skip
+    yield _labelled(
+        "gauge", "edge_latency_seconds", "Age of frames when handed over.", ("quantile",),
+        [((name,), ms / 1000) for name, ms in stats.latency_ms.items()],
+    )  # fmt: skip
+    yield _labelled(
+        "gauge", "edge_stage_seconds", "Time of a stage.", ("stage", "quantile"),
+        [
+            ((stage, name), ms / 1000)
+            for stage, quantiles in stats.stages_ms.items()
+            for name, ms in quantiles.items()
+        ],
+    )  # fmt: skip
+
+
+def _cameras(stats: Stats) -> Iterator[Metric]:
+    cameras = stats.cameras.items()
+    yield _labelled(
+        "gauge", "edge_camera_live", "1 while frames come.", ("camera",),
+        [((name,), float(camera.state == "live")) for name, camera in cameras],
+    )  # fmt: skip
+    for field, text in (
+        ("frames", "Frames read."),
+        ("bad_frames", "Damaged frames passed over."),
+        ("reconnects", "Attempts after the first."),
+        ("hung", "Readers given up."),
+    ):
+        yield _labelled(
+            "counter", f"edge_camera_{field}", text, ("camera",),
+            [((name,), getattr(camera, field)) for name, camera in cameras],
+        )  # fmt: skip
+
+
+def _connections(stats: Stats) -> Iterator[Metric]:
+    state = str(stats.mqtt["state"])
+    yield _labelled(
+        "gauge", "edge_broker_connected", "1 while connected.", (),
+        [((), float(state.startswith("connected")))],
+    )  # fmt: skip
+    for name in MQTT_COUNTERS:
+        text = f"Counter {name} of stats.mqtt."
+        yield _labelled("counter", f"edge_mqtt_{name}", text, (), [((), float(stats.mqtt[name]))])
+    spool = stats.spool
+    for kind, name, text, value in (
+        ("gauge", "waiting", "Events not acknowledged.", spool.waiting),
+        ("gauge", "used_bytes", "Size of what waits on disk.", spool.used_bytes),
+        ("gauge", "writable", "1 while the disk takes events.", float(not spool.failure)),
+        ("counter", "lost", "Events dropped for lack of room.", spool.lost),
+        ("counter", "written_bytes", "Estimate of bytes written.", spool.written_bytes),
+    ):
+        yield _labelled(kind, f"edge_spool_{name}", text, (), [((), value)])

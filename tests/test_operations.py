@@ -1,0 +1,250 @@
+"""What an operator asks: status, doctor, metrics. One daemon answers most of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemon import CLIP, Daemon
+from edge import health, metrics, status_socket
+from edge.cli import doctor, main, status
+from edge.config import MetricsConfig
+from edge.errors import WebError
+from edge.messages import SpoolStats, Stats
+from mosquitto import Login, Mosquitto, free_port
+from waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def watched(
+    tmp_path_factory: pytest.TempPathFactory, mosquitto_program: str, port: int
+) -> Iterator[Daemon]:
+    """A daemon that works, with metrics on a port and in a file."""
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "broker").mkdir()
+    wanted = {"port": port, "textfile": str(folder / "edge.prom")}
+    with (
+        Mosquitto(folder / "broker") as broker,
+        Daemon(folder, broker.port, metrics=wanted) as daemon,
+    ):
+        wait_until((folder / "edge.prom").exists, 40)
+        wait_until(lambda: "edge_events_total 0.0" not in (folder / "edge.prom").read_text(), 20)
+        yield daemon
+
+
+def test_status_of_a_daemon_that_works(watched: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(watched.config_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "camera    live" in printed
+    assert "broker    connected" in printed
+    assert "WRONG" not in printed
+    assert main(["status", "--json", str(watched.config_path)]) == 0
+    report = msgspec.json.decode(capsys.readouterr().out, type=status.Report)
+    assert report.info is not None
+    assert report.info.device == "gate"
+
+
+def test_metrics_say_over_http_and_in_the_file_what_stats_say(watched: Daemon, port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        served = answer.read().decode()
+    for text in (served, (watched.folder / "edge.prom").read_text()):
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        assert families["edge_camera_live"].samples[0].value == 1
+        assert families["edge_broker_connected"].samples[0].value == 1
+        assert families["edge_frames_detected"].samples[0].value > 0
+        assert {s.labels["cause"] for s in families["edge_frames_skipped"].samples} >= {"budget"}
+        stages = {sample.labels["stage"] for sample in families["edge_stage_seconds"].samples}
+        assert {"detector", "tracker"} <= stages
+        assert all(0 <= s.value < 10 for s in families["edge_stage_seconds"].samples)
+
+
+def test_doctor_finds_nothing_wrong_beside_a_daemon_that_works(
+    watched: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--json", str(watched.config_path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == set(doctor.CHECKS)
+    for name in ("daemon", "camera", "models", "broker", "permissions"):
+        assert found[name]["level"] == "ok", found[name]
+
+
+def test_socket_survives_those_who_connect_and_say_nothing(watched: Daemon) -> None:
+    address = str(watched.folder / "state" / status_socket.NAME)
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(5)]
+    for client in idle:
+        client.connect(address)
+    assert status_socket.ask(watched.folder / "state") is not None
+    for client in idle:
+        client.close()
+
+
+def stats(**changes: object) -> Stats:
+    """Of a daemon that does nothing."""
+    spool = SpoolStats(waiting=0, lost=0, used_bytes=0, written_bytes=0, failure="")
+    known = {
+        "boot_id": "b", "uptime_s": 1, "frames_per_s": 1, "detected": 1, "skipped": {}, "late": 0,
+        "colors_shed": 0, "events": 0, "latency_ms": {}, "stages_ms": {}, "degraded": "",
+        "cameras": {}, "spool": spool, "temperature_c": None, "cpu_governor": None,
+        "cpu_hz": None, "load_1min": None, "rss_bytes": None,
+        "mqtt": {"state": "connected: MQTT 5", **dict.fromkeys(metrics.MQTT_COUNTERS, 0)},
+    }  # fmt: skip
+    return Stats(**(known | changes))
+
+
+@pytest.mark.parametrize(
+    ("camera", "alive", "changes", "fault"),
+    [
+        ("lost", "ok", {}, "camera lost"),
+        ("live", "failing", {}, "no progress"),
+        ("live", "ok", {"mqtt": {"state": "refused: bad password", "acknowledged": 0}}, "refused"),
+        ("live", "ok", {"spool": SpoolStats(waiting=0, lost=3, used_bytes=0, written_bytes=0,
+                                            failure="disk full")}, "disk full"),
+    ],
+)  # fmt: skip
+def test_status_names_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], camera: str, alive: str, changes: dict,
+    fault: str,
+) -> None:  # fmt: skip
+    config = tmp_path / "edge.yaml"
+    config.write_text(f"state_dir: {tmp_path}\ncameras: {{front: {{source: 0}}}}\n")
+    state = status.Health(status=alive, camera=camera, frame_age_s=None)
+    report = status.Report(health=state, info=None, stats=stats(**changes))
+    with status_socket.StatusSocket(tmp_path, lambda: msgspec.json.encode(report)):
+        assert main(["status", str(config)]) == 3
+    assert any(
+        line.startswith("WRONG") and fault in line for line in capsys.readouterr().out.splitlines()
+    )
+
+
+def test_status_without_a_daemon_is_one_line_and_69(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(f"state_dir: {tmp_path}/state\ncameras: {{front: {{source: 0}}}}\n")
+    assert main(["status", str(config)]) == 69
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "systemctl start edge" in line
+
+
+def test_socket_of_a_killed_daemon_is_replaced_in_a_folder_of_any_length(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as left:  # bound, and nobody listens
+        descriptor = os.open(folder, os.O_PATH)
+        left.bind(f"/proc/self/fd/{descriptor}/{status_socket.NAME}")
+        os.close(descriptor)
+    assert status_socket.ask(folder) is None
+    with status_socket.StatusSocket(folder, lambda: b"{}"):
+        assert status_socket.ask(folder) == b"{}"
+    assert status_socket.ask(folder) is None
+    assert list(folder.iterdir()) == []
+
+
+def test_daemon_goes_on_where_no_socket_can_be_made(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / status_socket.NAME).mkdir()
+    with status_socket.StatusSocket(tmp_path, lambda: b"{}"):
+        assert "status.no_socket" in caplog.text
+
+
+def test_doctor_names_each_fault_and_its_fix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mosquitto_program: str
+) -> None:
+    (tmp_path / "password").write_text("wrong\n")
+    config = tmp_path / "edge.yaml"
+    with Mosquitto(tmp_path, login=Login("gate", "right")) as broker:
+        config.write_text(
+            f"state_dir: /proc/nowhere\ndetector: {{model: yolo-best}}\n"
+            f"mqtt: {{host: 127.0.0.1, port: {broker.port}, username: gate, "
+            f"password_file: {tmp_path}/password}}\n"
+            f"cameras: {{front: {{source: /dev/video63, open_timeout_s: 0.5}}}}\n"
+        )
+        assert main(["doctor", str(config)]) == 3
+    printed = capsys.readouterr().out
+    lines = {line.split()[1]: line for line in printed.splitlines()}
+    assert "is it plugged in" in lines["camera"]
+    assert "yolo-best" in lines["models"]
+    assert "check mqtt.username" in lines["broker"]
+    assert "wrong" not in lines["broker"]
+    assert lines["permissions"].startswith("fail") or os.geteuid() == 0
+    assert all(len(line.splitlines()) == 1 for line in lines.values())
+
+
+def test_doctor_opens_the_camera_itself_when_no_daemon_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(
+        f"state_dir: {tmp_path}\nmqtt: {{host: 127.0.0.1, port: 1}}\n"
+        f"cameras: {{front: {{source: {CLIP}}}}}\n"
+    )
+    assert main(["doctor", str(config)]) == 3
+    printed = capsys.readouterr().out
+    assert "front: gives 640x480" in printed
+    assert "127.0.0.1:1" in printed  # nobody listens there
+
+
+@pytest.mark.parametrize(
+    ("bits", "now", "before"),
+    [
+        ("0x0", (), ()),
+        ("50005", ("under-voltage", "throttled"), ("under-voltage", "throttled")),
+        ("0x80002", ("clock capped",), ("soft temperature limit",)),
+    ],
+)
+def test_throttling_is_read_as_the_firmware_writes_it(
+    tmp_path: Path, bits: str, now: tuple[str, ...], before: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "devices/platform/soc/soc:firmware"
+    folder.mkdir(parents=True)
+    (folder / "get_throttled").write_text(f"{bits}\n")
+    assert health.read_throttling(tmp_path) == health.Throttling(now, before)
+    assert health.read_throttling(tmp_path / "elsewhere") is None
+
+
+def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = MetricsConfig(port=taken.getsockname()[1])
+        with pytest.raises(WebError, match=r"metrics: 127\.0\.0\.1:\d+: .*metrics\.port"):
+            metrics.Metrics(config, lambda: (None, None), 1).__enter__()
+    config = MetricsConfig(port=9, host="no..host")
+    with pytest.raises(WebError, match="no such host"):
+        metrics.Metrics(config, lambda: (None, None), 1).__enter__()
+
+
+def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "missing" / "edge.prom"
+    with metrics.Metrics(MetricsConfig(textfile=str(path)), lambda: (None, stats()), 0.01):
+        wait_until(lambda: "metrics.not_written" in caplog.text)
+        path.parent.mkdir()
+        wait_until(path.exists)
+        assert "edge_spool_writable 1.0" in path.read_text()
+    assert caplog.text.count("metrics.not_written") == 1
+    assert not path.exists()  # old numbers would pass for new ones
+
+
+def test_nothing_is_imported_or_started_for_metrics_nobody_wants() -> None:
+    code = (
+        "import sys; from edge.metrics import Metrics; from edge.config import MetricsConfig\n"
+        "with Metrics(MetricsConfig(), lambda: (None, None), 1): pass\n"
+        "assert 'prometheus_client' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
