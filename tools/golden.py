@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edge.capture import read_image
@@ -12,6 +12,7 @@ from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Golden, GoldenDetection
 from edge.values import Box, Detection
+from tools.classifier import packaged
 
 
 def differences(folder: Path, *, xnnpack: bool = True) -> list[str]:
@@ -25,17 +26,20 @@ def differences(folder: Path, *, xnnpack: bool = True) -> list[str]:
     golden = loaded.manifest.golden
     if golden is None:
         raise ModelError(f"model {folder}: its manifest has no golden picture; package it again")
+    picture = read_image(folder / golden.file)
     if loaded.manifest.task == "color":
-        return list(_shares(loaded, golden, folder))
+        found = {score.name: score.score for score in ColorModel(loaded).classify(picture)}
+        return list(_shares(found, golden))
+    if loaded.manifest.task == "classify":
+        return list(_shares(packaged.probabilities(loaded, picture), golden))
     return list(_objects(loaded, golden, folder))
 
 
-def _shares(loaded: Interpreter, golden: Golden, folder: Path) -> Iterator[str]:
-    scores = ColorModel(loaded).classify(read_image(folder / golden.file))
-    for score in scores:
-        expected = golden.shares.get(score.name, 0.0)
-        if abs(score.score - expected) > golden.tolerance:
-            yield f"{score.name}: share {score.score:.3f}, expected {expected:.3f}"
+def _shares(found: Mapping[str, float], golden: Golden) -> Iterator[str]:
+    for name, share in found.items():
+        expected = golden.shares.get(name, 0.0)
+        if abs(share - expected) > golden.tolerance:
+            yield f"{name}: share {share:.3f}, expected {expected:.3f}"
 
 
 def _objects(loaded: Interpreter, golden: Golden, folder: Path) -> Iterator[str]:

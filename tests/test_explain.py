@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="explaining detections needs PyTorch: '.[tools]'")
+pytest.importorskip("rich", reason="needs rich: pip install 'edge-camera[tools]'")
+
+import torch
+
+from edge.errors import EXIT_NO_INPUT, InputError
+from edge.values import Box
+from tools import cli
+from tools.architectures import yolox
+from tools.explain import detect, heatmap
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "edge" / "assets" / "demo.jpg"
+WEIGHTS = ROOT.parent / "shared" / "weights" / "yolox_nano.onnx"
+
+
+def test_map_is_bright_where_the_weighted_channel_is() -> None:
+    activations, gradients = np.zeros((2, 4, 4, 3), np.float32)
+    activations[1, 2, 0] = 5  # speaks for it
+    activations[3, 3, 1] = 9  # speaks against it
+    activations[0, 0, 2] = 9  # does not matter
+    gradients[..., 0], gradients[..., 1] = 0.5, -0.5
+    heat = heatmap.grad_cam(activations, gradients)
+    assert np.argwhere(heat > 0).tolist() == [[1, 2]]
+    assert heat[1, 2] == 1
+
+
+def test_map_without_evidence_is_dark() -> None:
+    heat = heatmap.grad_cam(np.ones((3, 3, 2), np.float32), -np.ones((3, 3, 2), np.float32))
+    assert not heat.any()
+
+
+def test_overlay_heats_the_bright_side_and_keeps_the_picture() -> None:
+    bgr = np.full((240, 320, 3), 100, np.uint8)
+    heat = np.zeros((2, 2), np.float32)
+    heat[:, 1] = 1
+    drawn = heatmap.overlay(bgr, heat, "cat 0.90", Box(10, 10, 50, 50))
+    assert drawn.shape == (240 + heatmap.BAR_PX, 320, 3)
+    assert drawn[120, 310, 2] > drawn[120, 5, 2]  # red
+    assert drawn[120, 5, 0] > drawn[120, 310, 0]  # blue
+    assert drawn[10, 30].tolist() == [255, 255, 255]
+    assert (bgr == 100).all()
+
+
+def test_unreadable_picture_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "a.png"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"a\.png: cannot be read"):
+        list(heatmap.pictures([tmp_path]))
+
+
+def test_folder_without_pictures_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "random.pt"
+    command = ["explain", "detect", "--weights", str(weights), str(tmp_path), "--size", "100"]
+    assert cli.main(command) == EXIT_NO_INPUT
+    assert "--size 100: must be a multiple of 32" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="needs ../shared/weights")
+def test_each_person_of_the_demo_is_explained_near_itself() -> None:
+    bgr = np.asarray(cv2.imread(str(DEMO)), np.uint8)
+    found = detect.Explainer(WEIGHTS, 416, min_score=0.5).explain(bgr)
+    assert len(found) >= 3
+    assert {one.label for one in found} == {"person"}
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    for one in found:
+        assert mean_inside(one, bgr.shape) > 1.5 * float(one.heat.mean())
+
+
+def mean_inside(one: detect.Explanation, shape: tuple[int, ...]) -> float:
+    """Return the mean heat within a detection's box."""
+    heat = cv2.resize(one.heat, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    left, top = int(one.box_px.x), int(one.box_px.y)
+    right, bottom = int(left + one.box_px.width), int(top + one.box_px.height)
+    return float(heat[top : bottom + 1, left : right + 1].mean())
+
+
+def test_command_writes_a_picture_for_each_detection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(yolox, "load", lambda _: eager())
+    picture = tmp_path / "in" / "noise.png"
+    picture.parent.mkdir()
+    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype("u1"))
+    out = tmp_path / "out"
+    command = ["explain", "detect", "--weights", "random", str(picture.parent), "--size", "64"]
+    assert cli.main([*command, "--min-score", "0.2", "--output", str(out)]) == 0
+    written = sorted(out.glob("*.jpg"))
+    assert written
+    assert len(capsys.readouterr().out.splitlines()) == len(written)
+
+
+def eager() -> yolox.YoloxNano:
+    """A random network that sees something everywhere."""
+    net = yolox.YoloxNano().eval()
+    with torch.no_grad():
+        for head in net.heads:
+            head.objectness.bias.fill_(3.0)  # type: ignore[union-attr,operator]
+            head.class_logits.bias.fill_(0.0)  # type: ignore[union-attr,operator]
+    return net
