@@ -26,6 +26,11 @@ def search_dirs(models_dir: str | None) -> list[Path]:
     return [own, *(folder for folder in SHIPPED_DIRS if folder.is_dir())]
 
 
+def is_shipped(folder: Path) -> bool:
+    """Return whether a model folder came with edge itself."""
+    return folder.resolve().parent in [shipped.resolve() for shipped in SHIPPED_DIRS]
+
+
 def installed(models_dir: str | None = None) -> list[Path]:
     """Return every model folder by name; a user's own hides a shipped one of the same name."""
     found: dict[str, Path] = {}

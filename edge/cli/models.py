@@ -1,33 +1,77 @@
-"""`edge models`: what is installed, hashes, certificate."""
+"""`edge models`: what is installed; signed versions pulled from a registry, and back again."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
-from edge import model_store
+from edge import config_file, model_store, model_update, registry, signature
 from edge.cli.progress import one_line
-from edge.errors import EXIT_CONFIG, EXIT_OK, ModelError
+from edge.config import Config
+from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, ModelError
 from edge.interpreter import Interpreter
+from edge.model_update import Shelf
+from edge.signature import PublicKey
 
-HELP = "List the installed models; load each one to check hash, tensors and certificate."
-EXAMPLES = "examples:\n  edge models\n  edge models --models-dir /var/lib/edge/models"
+HELP = "List and check the installed models; pull signed versions from a registry."
+EXAMPLES = """examples:
+  edge models                                  # load each one: hash, tensors, certificate
+  edge models --models-dir /var/lib/edge/models --trusted-key RWQ…      # and its signature
+  edge models pull color-64 --config /etc/edge/edge.yaml                # what is in production
+  edge models pull color-64 --version 1.3.0 --config /etc/edge/edge.yaml
+  edge models rollback color-64 --config /etc/edge/edge.yaml            # the version before
+  systemctl reload edge                        # the daemon loads what is linked now"""
+
+
+@dataclass(frozen=True)
+class Board:
+    """Where this board keeps and finds models, and whose it trusts."""
+
+    models_dir: Path
+    registry: str | None
+    trusted: tuple[PublicKey, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--models-dir", metavar="DIR", help="look here first")
+    parser.add_argument(
+        "--trusted-key", action="append", default=[], metavar="KEY", help="demand its signature"
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    pull = actions.add_parser("pull", help="bring a signed version into service")
+    rollback = actions.add_parser("rollback", help="return to the version before")
+    for action in (pull, rollback):
+        action.add_argument("name", metavar="NAME", help="of the model")
+        action.add_argument("--config", type=Path, required=True, metavar="FILE")
+    which = pull.add_mutually_exclusive_group()
+    which.add_argument("--version", metavar="V", help="this one")
+    which.add_argument("--stage", choices=("production", "staging"), default="production")
+    pull.add_argument(
+        "--force", action="store_true", help="also an older one, or one that failed here"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    """List the models, or do what the action says."""
+    if args.action == "pull":
+        return _pull(args)
+    if args.action == "rollback":
+        return _rollback(args)
+    return _list(args.models_dir, signature.parse_all(args.trusted_key))
+
+
+def _list(models_dir: str | None, trusted: tuple[PublicKey, ...]) -> int:
     """Print a line per model and return 78 when one of them does not hold."""
-    folders = model_store.installed(args.models_dir)
+    folders = model_store.installed(models_dir)
     if not folders:
         raise ModelError("no model is installed; give --models-dir or install edge-camera again")
     broken = 0
     print(f"{'name':<22} {'version':<9} {'task':<7} {'input':<9} {'sha256':<14} certificate")
     for folder in folders:
         try:
+            model_update.refuse_unsigned(folder, trusted)
             print(_line(folder))
         except ModelError as error:
             broken += 1
@@ -44,3 +88,44 @@ def _line(folder: Path) -> str:
         f"{model.name:<22} {model.version:<9} {model.task:<7} {f'{width}x{height}':<9} "
         f"{model.sha256[:12]:<14} {verdict} ({tensors})"
     )
+
+
+def _pull(args: argparse.Namespace) -> int:
+    board = _board(config_file.load(args.config))
+    if board.registry is None:
+        raise ConfigError(f"{args.config}: models.registry is empty; name a folder or s3://…")
+    store = registry.open_store(board.registry)
+    shelf = Shelf(board.models_dir, args.name)
+    before = shelf.active
+    with registry.reaching(board.registry):
+        version = args.version or registry.choose(
+            registry.read_stages(store, args.name, board.trusted), args.stage
+        )
+        found = model_update.pull(store, shelf, version, board.trusted, is_forced=args.force)
+    if before == version:
+        print(f"{args.name} {version}: active already")
+    else:
+        print(
+            f"{args.name} {version}: verified (serial {found.serial}), golden picture repeated, "
+            f"linked; before: {before or 'the shipped one'}. The daemon takes it at its next "
+            "reload (systemctl reload edge)"
+        )
+    return EXIT_OK
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    board = _board(config_file.load(args.config))
+    version = model_update.roll_back(Shelf(board.models_dir, args.name), "asked for")
+    print(f"{args.name}: {version or 'the shipped version'} is linked; reload the daemon")
+    return EXIT_OK
+
+
+def _board(config: Config) -> Board:
+    if config.models_dir is None:
+        raise ConfigError(
+            "models_dir is empty; pulled versions need one, e.g. /var/lib/edge/models"
+        )
+    folder = Path(config.models_dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    trusted = signature.parse_all(config.models.trusted_keys)
+    return Board(folder, config.models.registry, trusted)

@@ -26,13 +26,22 @@ WARM_UP_SIZE = (640, 480)
 class Parts:
     """What runs under one config.
 
-    interpreters: loaded models by role.
+    interpreters: loaded models by role. shelves: where pulled models lie. is_proved: a frame was
+    processed.
     """
 
     config: Config
     interpreters: dict[str, Interpreter]
     governor: Governor
     pipeline: Pipeline
+    shelves: list[Shelf]
+    is_proved: bool = False
+
+    def prove(self) -> None:
+        """End the trial of pulled models: a frame was processed with them."""
+        if not self.is_proved:
+            self.is_proved = True
+            model_update.confirm(self.shelves)
 
     def labels(self) -> tuple[str, ...]:
         """Return the classes that are looked for."""
@@ -76,7 +85,7 @@ def _build(config: Config, camera: str) -> Parts:
     pipeline = Pipeline(config.cameras[camera], config, models, governor, time.monotonic)
     width, height = WARM_UP_SIZE
     pipeline.warm_up(np.full((height, width, 3), 114, dtype=np.uint8))
-    return Parts(config, interpreters, governor, pipeline)
+    return Parts(config, interpreters, governor, pipeline, managed(config))
 
 
 def load_interpreters(config: Config) -> dict[str, Interpreter]:

@@ -1,0 +1,128 @@
+"""A model folder as one signed unit: `bundle.json` lists every file's hash, a signature vouches.
+
+`bundle.json.minisig` signs the bytes of `bundle.json`, and that has name, version, serial number
+and the sha256 of every other file, so nothing in the folder can be changed, added, left out or
+taken from another version. The serial grows with every version of a model: a board that has run
+number 7 takes no 6, however well signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import ModelError
+from edge.manifest import MANIFEST_NAME, FileName, Struct
+from edge.signature import SUFFIX, PublicKey, SignatureError, verify
+
+BUNDLE_NAME = "bundle.json"
+SIGNATURE_NAME = BUNDLE_NAME + SUFFIX
+MAX_BUNDLE_BYTES = 65_536
+MAX_FILE_BYTES = 512 * 1024 * 1024
+
+
+class FileFact(Struct, frozen=True, kw_only=True):
+    """One file of the folder."""
+
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    bytes: Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
+
+
+class Bundle(Struct, frozen=True, kw_only=True):
+    """What is signed. serial: larger than that of every version before."""
+
+    format: Literal[1] = 1
+    name: FileName
+    version: FileName
+    serial: Annotated[int, Meta(ge=1)]
+    files: Annotated[dict[FileName, FileFact], Meta(max_length=64)]
+
+    def encode(self) -> bytes:
+        """Return the one spelling that is stored and signed: sorted keys, indented, a newline."""
+        text = msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2)
+        return text + b"\n"
+
+
+def describe(folder: Path, name: str, version: str, serial: int) -> Bundle:
+    """Return the bundle of a folder's present files. Raises ModelError for folders in it."""
+    files: dict[str, FileFact] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name in (BUNDLE_NAME, SIGNATURE_NAME):
+            continue
+        if not path.is_file():
+            raise ModelError(f"model {folder}: {path.name} is no plain file; take it out")
+        content = path.read_bytes()
+        files[path.name] = fact_of(content)
+    try:
+        raw = {"name": name, "version": version, "serial": serial, "files": files}
+        return msgspec.convert({"format": 1, **msgspec.to_builtins(raw)}, Bundle)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"model {folder}: {error}; rename it") from None
+
+
+def fact_of(content: bytes) -> FileFact:
+    """Return size and hash of a file's content."""
+    return FileFact(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def decode(content: bytes, source: str) -> Bundle:
+    """Return a bundle from its JSON; `source` names it. Raises ModelError when it is none."""
+    try:
+        bundle = msgspec.json.decode(content, type=Bundle)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{source}: {BUNDLE_NAME} is damaged: {reason}; push it again") from None
+    if MANIFEST_NAME not in bundle.files:
+        raise ModelError(f"{source}: {BUNDLE_NAME} lists no {MANIFEST_NAME}; push it again")
+    return bundle
+
+
+def decode_signed(
+    content: bytes, signature: bytes | None, trusted: Sequence[PublicKey], source: str
+) -> Bundle:
+    """Return a bundle that one of the trusted keys signed; nothing of it is read before.
+
+    Raises SignatureError otherwise.
+    """
+    if signature is None:
+        raise SignatureError(f"{source}: not signed; sign it when it is pushed (--sign-key)")
+    try:
+        verify(content, signature, trusted)
+    except SignatureError as error:
+        raise SignatureError(f"{source}: {error}") from None
+    return decode(content, source)
+
+
+def check_folder(folder: Path, trusted: Sequence[PublicKey]) -> Bundle:
+    """Return the bundle of a folder that is signed, complete and unchanged.
+
+    Raises SignatureError naming the folder and what is wrong.
+    """
+    source = f"model {folder}"
+    try:
+        content = (folder / BUNDLE_NAME).read_bytes()
+    except FileNotFoundError:
+        raise SignatureError(
+            f"{source}: not signed, and models.trusted_keys is given; "
+            "take it from the registry: edge models pull"
+        ) from None
+    path = folder / SIGNATURE_NAME
+    signature = path.read_bytes() if path.is_file() else None
+    bundle = decode_signed(content, signature, trusted, source)
+    _check_files(folder, bundle)
+    return bundle
+
+
+def _check_files(folder: Path, bundle: Bundle) -> None:
+    found = {path.name for path in folder.iterdir()} - {BUNDLE_NAME, SIGNATURE_NAME}
+    if found != set(bundle.files):
+        names = ", ".join(sorted(found ^ set(bundle.files)))
+        raise SignatureError(f"model {folder}: missing or not signed: {names}; pull it again")
+    for name, fact in bundle.files.items():
+        if fact_of((folder / name).read_bytes()) != fact:
+            raise SignatureError(f"model {folder}: {name} is not what was signed; pull it again")

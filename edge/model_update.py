@@ -1,0 +1,339 @@
+"""Model versions on a board: pulled, proved, switched to at once, and back again when they fail.
+
+    models_dir/color-64 -> .versions/color-64/1.3.0      what the daemon loads: a link
+    models_dir/.versions/color-64/<version>/             complete, verified, never changed
+    models_dir/.versions/color-64/state.json             what is on trial, what was before
+
+A version is downloaded beside the others, checked against its signature and hashes, made to repeat
+its golden picture (the canary) and only then linked, by one rename: a power cut at any moment
+leaves the old version or the new one. It is on trial until the daemon has processed a frame with
+it. When the daemon cannot be built with it, or MAX_STARTS starts in a row ended before that frame,
+the link goes back to the version before, and the failed one is not taken again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge import bundle, golden, model_store, registry
+from edge.bundle import Bundle
+from edge.errors import ConfigError, InputError, ModelError
+from edge.manifest import FileName, Struct
+from edge.registry import Store
+from edge.signature import PublicKey, SignatureError
+
+logger = logging.getLogger(__name__)
+
+VERSIONS_DIR = ".versions"
+STATE_NAME = "state.json"
+MAX_STARTS = 3  # without a frame, before a version on trial is given up
+PARTIAL = ".partial-"
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """What a board remembers of one model.
+
+    serial: the largest that was active, and the hash of its bundle. previous: the version before,
+    None when the model that ships with edge served. trial: the version with which no frame has been
+    processed yet. starts: of the daemon, on trial. refused: versions that failed here.
+    """
+
+    serial: Annotated[int, Meta(ge=0)] = 0
+    bundle_sha256: str = ""
+    previous: FileName | None = None
+    trial: FileName | None = None
+    starts: Annotated[int, Meta(ge=0)] = 0
+    refused: tuple[FileName, ...] = ()
+
+
+class Shelf:
+    """All versions of one model on this board."""
+
+    def __init__(self, models_dir: Path, name: str) -> None:
+        """Name the board's folder of models and the model; touches nothing."""
+        self.name = name
+        self.link = models_dir / name
+        self.folder = models_dir / VERSIONS_DIR / name
+
+    @property
+    def active(self) -> str | None:
+        """Return the version that is linked, None when the link is not ours."""
+        if not self.link.is_symlink():
+            return None
+        target = self.link.readlink()
+        is_ours = target.parent == Path(VERSIONS_DIR) / self.name
+        return target.name if is_ours else None
+
+    def state(self) -> State:
+        """Return what is remembered. Raises ModelError when its file is damaged."""
+        path = self.folder / STATE_NAME
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=State)
+        except FileNotFoundError:
+            return State()
+        except msgspec.MsgspecError as error:
+            raise ModelError(f"{path} is damaged: {error}; remove it and pull again") from None
+
+    def remember(self, state: State) -> None:
+        """Write what is remembered, at once."""
+        part = self.folder / f"{PARTIAL}{STATE_NAME}"
+        with part.open("wb") as file:
+            file.write(msgspec.json.encode(state))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.folder / STATE_NAME)
+        _sync(self.folder)
+
+    def switch(self, version: str | None) -> None:
+        """Link a version, or none, at once."""
+        if version is None:
+            self.link.unlink(missing_ok=True)
+        else:
+            part = self.folder / f"{PARTIAL}link"
+            part.unlink(missing_ok=True)
+            part.symlink_to(Path(VERSIONS_DIR) / self.name / version)
+            part.replace(self.link)
+        _sync(self.link.parent)
+
+    @contextmanager
+    def pulling(self) -> Iterator[None]:
+        """Keep other pulls away; raises ModelError while there is one."""
+        with self._lock("pull") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ModelError(f"model {self.name}: being pulled already; try later") from None
+            yield
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Wait for other changes of link and state, which take milliseconds."""
+        with self._lock("state") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _lock(self, name: str) -> IO[str]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return (self.folder / f".{name}.lock").open("w")
+
+
+def refuse_unsigned(folder: Path, trusted: Sequence[PublicKey]) -> None:
+    """Raise SignatureError for a folder that no trusted key signed, or that was changed since.
+
+    Without trusted keys every folder passes. What ships with edge always does: it came with the
+    code that checks here, and is trusted like it.
+    """
+    if trusted and not model_store.is_shipped(folder):
+        bundle.check_folder(folder, trusted)
+
+
+def pull(
+    store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey], *, is_forced: bool
+) -> Bundle:
+    """Bring a version from the registry into service and return its bundle.
+
+    is_forced: also an older one, and one that failed here before.
+    Raises ModelError, with the active version untouched, when it is not what was signed, older than
+    what was active before, or fails its canary run.
+    """
+    for word in (shelf.name, version):
+        _refuse_path(word)
+    if not trusted:
+        raise ConfigError("models.trusted_keys is empty; name the keys whose versions you trust")
+    if shelf.link.exists() and shelf.active is None:
+        raise ModelError(f"{shelf.link} was not pulled; move it away, the link takes its place")
+    with shelf.pulling():
+        if version in shelf.state().refused and not is_forced:
+            raise ModelError(f"{shelf.name} {version}: it failed here before; --force tries again")
+        found = _download(store, shelf, version, trusted)
+        _refuse_replay(found, shelf.state(), is_forced=is_forced)
+        if shelf.active == version:
+            logger.info("model.unchanged name=%s version=%s", shelf.name, version)
+            return found
+        _canary(shelf, version)
+        with shelf.changing():
+            _activate(shelf, found)
+            _forget_others(shelf)
+    return found
+
+
+def roll_back(shelf: Shelf, reason: str) -> str | None:
+    """Return to the version before and refuse the active one from now on.
+
+    Returns the version that serves now, None for the shipped model.
+    Raises ModelError when nothing was pulled.
+    """
+    with shelf.changing():
+        state, failed = shelf.state(), shelf.active
+        if failed is None:
+            raise ModelError(f"model {shelf.name}: no pulled version is active")
+        calm = msgspec.structs.replace(
+            _refusing(state, failed), previous=None, trial=None, starts=0
+        )
+        shelf.switch(state.previous)  # first: a power cut in between leaves nothing on trial
+        shelf.remember(calm)
+    logger.warning(
+        "model.rolled_back name=%s from=%s to=%s reason=%s",
+        shelf.name,
+        failed,
+        state.previous or "the shipped one",
+        reason,
+    )
+    return state.previous
+
+
+def count_starts(shelves: Sequence[Shelf]) -> None:
+    """Note that the daemon starts with what is on trial; give up what was tried too often."""
+    for shelf in shelves:
+        state = _trial(shelf)
+        if state is None:
+            continue
+        try:
+            if state.starts >= MAX_STARTS:
+                roll_back(shelf, f"{state.starts} starts without a frame")
+            else:
+                shelf.remember(msgspec.structs.replace(state, starts=state.starts + 1))
+        except OSError as error:
+            logger.warning("model.trial_not_counted name=%s reason=%s", shelf.name, error)
+
+
+def give_up_trials(shelves: Sequence[Shelf], reason: str) -> bool:
+    """Roll back all that is on trial; return whether there was any."""
+    tried = [shelf for shelf in shelves if _trial(shelf) is not None]
+    for shelf in tried:
+        try:
+            roll_back(shelf, reason)
+        except OSError as error:
+            raise ModelError(f"model {shelf.name}: cannot go back: {error}; {reason}") from error
+    return bool(tried)
+
+
+def confirm(shelves: Sequence[Shelf]) -> None:
+    """End all trials: a frame was processed."""
+    for shelf in shelves:
+        state = _trial(shelf)
+        if state is not None:
+            try:
+                shelf.remember(msgspec.structs.replace(state, trial=None, starts=0))
+            except OSError as error:
+                logger.warning("model.trial_not_ended name=%s reason=%s", shelf.name, error)
+                continue
+            logger.info("model.confirmed name=%s version=%s", shelf.name, shelf.active)
+
+
+def _refuse_path(word: str) -> None:
+    try:
+        msgspec.convert(word, FileName)
+    except msgspec.ValidationError:
+        raise ModelError(f"{word!r}: no name of a model or version; see edge models") from None
+
+
+def _trial(shelf: Shelf) -> State | None:
+    """Return the state when what is active is on trial, else None."""
+    state = shelf.state()
+    return state if state.trial is not None and state.trial == shelf.active else None
+
+
+def _refusing(state: State, version: str) -> State:
+    others = tuple(one for one in state.refused if one != version)
+    return msgspec.structs.replace(state, refused=(*others, version))
+
+
+def _download(store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey]) -> Bundle:
+    """Put a version onto the shelf; what is there already is only checked."""
+    for rest in shelf.folder.glob(f"{PARTIAL}*"):  # of a power cut
+        shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+    folder = shelf.folder / version
+    if folder.is_dir():
+        try:
+            return bundle.check_folder(folder, trusted)
+        except SignatureError:
+            if shelf.active == version:
+                raise
+            shutil.rmtree(folder)  # damaged on the card
+    part = Path(tempfile.mkdtemp(dir=shelf.folder, prefix=PARTIAL))
+    try:
+        found = registry.fetch(store, shelf.name, version, part, trusted)
+        part.chmod(0o755)
+        _sync(part)
+        part.rename(folder)
+        _sync(shelf.folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return found
+
+
+def _refuse_replay(found: Bundle, state: State, *, is_forced: bool) -> None:
+    digest = bundle.fact_of(found.encode()).sha256
+    if found.serial == state.serial and digest != state.bundle_sha256:
+        raise SignatureError(
+            f"{found.name} {found.version}: another version had its serial {found.serial}; "
+            "the registry was rewound or two sign for it"
+        )
+    if found.serial < state.serial and not is_forced:
+        raise SignatureError(
+            f"{found.name} {found.version}: older (serial {found.serial}) than what was active "
+            f"here (serial {state.serial}); --force goes back"
+        )
+
+
+def _canary(shelf: Shelf, version: str) -> None:
+    """Load a version and let it repeat its golden picture, before anything depends on it."""
+    try:
+        faults = golden.differences(shelf.folder / version)
+    except (ModelError, InputError) as error:
+        faults = [str(error)]
+    if faults:
+        with shelf.changing():
+            shelf.remember(_refusing(shelf.state(), version))
+        raise ModelError(
+            f"{shelf.name} {version}: canary run failed: {faults[0]} ({len(faults)} in all); "
+            f"{shelf.active or 'the shipped version'} stays"
+        )
+
+
+def _activate(shelf: Shelf, found: Bundle) -> None:
+    state, before = shelf.state(), shelf.active
+    is_older = found.serial < state.serial
+    digest = state.bundle_sha256 if is_older else bundle.fact_of(found.encode()).sha256
+    # A version that has not proved itself yet is nothing to go back to.
+    previous = state.previous if state.trial == before else before
+    shelf.remember(
+        State(
+            serial=max(found.serial, state.serial),
+            bundle_sha256=digest,
+            previous=previous,
+            trial=found.version,
+            refused=tuple(one for one in state.refused if one != found.version),
+        )
+    )
+    shelf.switch(found.version)
+    logger.info("model.activated name=%s version=%s before=%s", shelf.name, found.version, before)
+
+
+def _forget_others(shelf: Shelf) -> None:
+    """Remove versions that are neither active nor what a rollback returns to."""
+    needed = {shelf.active, shelf.state().previous}
+    for folder in shelf.folder.iterdir():
+        if folder.is_dir() and folder.name not in needed:
+            shutil.rmtree(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Make a folder's entries survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

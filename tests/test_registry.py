@@ -1,0 +1,235 @@
+"""Versions of models are kept unchanged, signed, and staged, in a folder and in a bucket."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cryptography")
+
+from edge import manifest, registry
+from edge.bundle import BUNDLE_NAME, SIGNATURE_NAME
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ModelError
+from edge.signature import PublicKey, SecretKey, SignatureError
+from models import COLOR, change_manifest
+from registered import Registry, golden_folder
+from tools.cli import main
+from tools.registry import versions
+from waiting import wait_until
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Registry:
+    return Registry(tmp_path)
+
+
+def fetch(kept: Registry, version: str, folder: Path) -> Path:
+    folder.mkdir()
+    registry.fetch(kept.store, COLOR, version, folder, kept.trusted)
+    return folder
+
+
+def test_version_comes_back_as_it_was_pushed(kept: Registry, tmp_path: Path) -> None:
+    kept.push("1.0.0")
+    folder = fetch(kept, "1.0.0", tmp_path / "back")
+    source = tmp_path / "sources" / "1.0.0" / COLOR
+    for path in source.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
+def test_version_is_never_changed(kept: Registry, tmp_path: Path) -> None:
+    kept.push("1.0.0")
+    before = kept.file("1.0.0", BUNDLE_NAME).read_bytes()
+    other = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
+    with pytest.raises(ModelError, match="never change"):
+        versions.push(kept.store, other, kept.key)
+    assert kept.file("1.0.0", BUNDLE_NAME).read_bytes() == before
+
+
+def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
+    store = kept.store
+    store.put("a/b/bundle.json", b"first", is_new=True)
+    with pytest.raises(FileExistsError):
+        store.put("a/b/bundle.json", b"second", is_new=True)
+    assert store.get("a/b/bundle.json", 100) == b"first"
+
+
+def test_half_a_push_is_no_version(kept: Registry) -> None:
+    kept.push("1.0.0")
+    kept.file("1.0.0", BUNDLE_NAME).unlink()
+    assert registry.versions(kept.store, COLOR) == []
+    again = golden_folder(kept.folder / "again", "1.0.0")
+    assert versions.push(kept.store, again, kept.key).serial == 1
+
+
+def test_serials_grow_and_removed_ones_are_not_given_again(kept: Registry) -> None:
+    assert [kept.push("1.0.0").serial, kept.push("1.1.0").serial] == [1, 2]
+    versions.remove(kept.store, COLOR, "1.1.0", kept.key)
+    assert kept.push("1.2.0").serial == 3
+    assert [one.version for one in registry.versions(kept.store, COLOR)] == ["1.0.0", "1.2.0"]
+    again = golden_folder(kept.folder / "again", "1.1.0")
+    with pytest.raises(ModelError, match="was removed"):
+        versions.push(kept.store, again, kept.key)
+
+
+def test_promotion_archives_the_version_before(kept: Registry) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        kept.push(version)
+        versions.promote(kept.store, COLOR, version, "production", kept.key)
+    stages = registry.read_stages(kept.store, COLOR, kept.trusted)
+    assert stages.stages == {"1.0.0": "archived", "1.1.0": "production"}
+    assert registry.choose(stages, "production") == "1.1.0"
+    with pytest.raises(ModelError, match="promote another"):
+        versions.remove(kept.store, COLOR, "1.1.0", kept.key)
+    with pytest.raises(ModelError, match="--sign-key"):
+        versions.promote(kept.store, COLOR, "1.0.0", "production", None)
+
+
+def test_stages_of_an_unknown_key_are_refused(kept: Registry) -> None:
+    kept.push("1.0.0")
+    versions.promote(kept.store, COLOR, "1.0.0", "production", SecretKey.generate())
+    with pytest.raises(SignatureError, match="not trusted"):
+        registry.read_stages(kept.store, COLOR, kept.trusted)
+
+
+def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
+    kept: Registry, tmp_path: Path
+) -> None:
+    folder = golden_folder(tmp_path, "1.0.0")
+    wanted = manifest.read(folder).golden
+    assert wanted is not None
+    wrong = dict.fromkeys(wanted.shares, 1 / 11)
+    change_manifest(folder, golden=manifest.Golden(file=wanted.file, tolerance=0, shares=wrong))
+    with pytest.raises(ModelError, match=r"expected 0\.091"):
+        versions.push(kept.store, folder, kept.key)
+    assert kept.store.names("") == []
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "manifest.json", "golden.png", BUNDLE_NAME])
+def test_tampered_file_is_refused(kept: Registry, tmp_path: Path, name: str) -> None:
+    kept.push("1.0.0")
+    path = kept.file("1.0.0", name)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SignatureError):
+        fetch(kept, "1.0.0", tmp_path / "back")
+
+
+@pytest.mark.parametrize("name", ["model.tflite", BUNDLE_NAME, SIGNATURE_NAME])
+def test_truncated_file_is_refused(kept: Registry, tmp_path: Path, name: str) -> None:
+    kept.push("1.0.0")
+    path = kept.file("1.0.0", name)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SignatureError):
+        fetch(kept, "1.0.0", tmp_path / "back")
+
+
+def test_unsigned_and_wrongly_signed_versions_are_refused(kept: Registry, tmp_path: Path) -> None:
+    kept.push("1.0.0")
+    mallory = Registry(kept.folder, SecretKey.generate())
+    mallory.push("6.6.6")
+    with pytest.raises(SignatureError, match="not trusted"):
+        fetch(kept, "6.6.6", tmp_path / "other key")
+    kept.file("1.0.0", SIGNATURE_NAME).unlink()
+    with pytest.raises(SignatureError, match="not signed"):
+        fetch(kept, "1.0.0", tmp_path / "unsigned")
+
+
+def test_version_under_anothers_name_is_refused(kept: Registry, tmp_path: Path) -> None:
+    kept.push("1.0.0")
+    kept.push("1.1.0")
+    for name in (BUNDLE_NAME, SIGNATURE_NAME, "manifest.json"):
+        kept.file("1.1.0", name).write_bytes(kept.file("1.0.0", name).read_bytes())
+    with pytest.raises(SignatureError, match="somebody moved it"):
+        fetch(kept, "1.1.0", tmp_path / "back")
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a real S3 server: moto's, as a process of its own."""
+    pytest.importorskip("moto")
+    s3fs = pytest.importorskip("s3fs")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    code = "import sys; from moto.server import main; main(sys.argv[1:])"
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: is_listening(port), 60)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("models")
+        yield "s3://models/edge"
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.kill()
+        server.wait(10)
+
+
+def test_commands_work_on_a_bucket(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGE_REGISTRY", bucket)
+    key = str(tmp_path / "key.pem")
+    assert main(["registry", "keygen", key]) == EXIT_OK
+    public = capsys.readouterr().out.splitlines()[-1]
+    assert PublicKey.parse(public).text() == public
+    assert Path(key).stat().st_mode & 0o077 == 0
+    for version in ("1.0.0", "1.1.0"):
+        folder = str(golden_folder(tmp_path, version))
+        assert main(["registry", "push", folder, "--sign-key", key]) == EXIT_OK
+        assert main(["registry", "push", folder, "--sign-key", key]) == EXIT_CONFIG
+    promote = ["registry", "promote", COLOR, "1.1.0", "production", "--sign-key", key]
+    assert main(promote) == EXIT_OK
+    assert main(["registry", "remove", COLOR, "1.0.0", "--sign-key", key]) == EXIT_OK
+    capsys.readouterr()
+    assert main(["registry", "list"]) == EXIT_OK
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[:4] == [COLOR, "1.1.0", "2", "production"]
+    assert main(["registry", "show", COLOR, "1.1.0", "--trusted-key", public]) == EXIT_OK
+    assert "signature: by " in capsys.readouterr().out
+    back = tmp_path / "back"
+    pull = ["registry", "pull", COLOR, "--output", str(back), "--trusted-key", public]
+    assert main(pull) == EXIT_OK
+    assert manifest.read(back).version == "1.1.0"
+    store = registry.open_store(bucket)
+    with pytest.raises(FileExistsError):
+        store.put(f"{COLOR}/1.1.0/{BUNDLE_NAME}", b"other", is_new=True)
+
+
+def test_registry_that_is_away_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    assert main(["registry", "list", "--registry", "s3://away/models"]) == EXIT_UNAVAILABLE
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "registry s3://away/models" in line
+
+
+def test_without_a_registry_the_fix_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EDGE_REGISTRY", raising=False)
+    assert main(["registry", "list"]) == EXIT_CONFIG
+    assert "--registry" in capsys.readouterr().err

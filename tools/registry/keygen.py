@@ -1,0 +1,37 @@
+"""`edge-tools registry keygen FILE`: a pair of keys that signs and checks model versions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from edge.errors import EXIT_OK, ConfigError
+from edge.signature import PUBLIC_SUFFIX, SecretKey
+from tools.registry import options
+
+EXAMPLES = f"""examples:
+  edge-tools registry keygen signing.pem
+  {options.PASSWORD_VARIABLE}=… edge-tools registry keygen signing.pem     # encrypted"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="new secret key (PEM)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the secret key, readable by its owner alone, and FILE.pub; print the public key."""
+    key = SecretKey.generate()
+    try:
+        descriptor = os.open(args.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise ConfigError(f"secret key {args.file}: {error.strerror}; name a new file") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key.pem(options.password()))
+    public = args.file.with_name(args.file.name + PUBLIC_SUFFIX)
+    text = f"untrusted comment: minisign public key {key.public.name}\n{key.public.text()}\n"
+    public.write_text(text)
+    print(f"{args.file}: keep it secret; {public}: give it to boards (models.trusted_keys)")
+    print(key.public.text())
+    return EXIT_OK

@@ -1,0 +1,42 @@
+"""`edge-tools registry promote MODEL VERSION STAGE`: what boards take when they pull."""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+
+from edge import registry
+from edge.errors import EXIT_OK
+from edge.registry import Stage
+from tools.registry import options, versions
+
+EXAMPLES = """examples:
+  edge-tools registry promote color-64 1.3.0 staging --registry /srv/models --sign-key signing.pem
+  edge-tools registry promote color-64 1.3.0 production --registry /srv/models \\
+    --sign-key signing.pem"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("name", metavar="MODEL")
+    parser.add_argument("version", metavar="VERSION")
+    parser.add_argument("stage", choices=get_args(Stage), metavar="STAGE", help=_stages())
+    options.add_registry(parser)
+    options.add_sign_key(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Change the stage; the version that held it before is archived."""
+    key = options.sign_key(args)
+    store = options.opened(args)
+    with registry.reaching(args.registry):
+        stages = versions.promote(store, args.name, args.version, args.stage, key)
+    for version, stage in stages.stages.items():
+        print(f"{args.name:<22} {version:<12} {stage}")
+    if key is None:
+        print("NOT signed: boards that pull by stage will refuse it")
+    return EXIT_OK
+
+
+def _stages() -> str:
+    return ", ".join(get_args(Stage))

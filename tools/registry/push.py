@@ -1,0 +1,36 @@
+"""`edge-tools registry push FOLDER`: registers a model folder as a version that never changes."""
+
+from __future__ import annotations
+
+import argparse
+
+from edge import model_store, registry
+from edge.errors import EXIT_OK
+from tools.registry import options, versions
+
+EXAMPLES = """examples:
+  edge-tools registry push models/color-64 --registry /srv/models --sign-key signing.pem
+  edge-tools registry push runs/own/model --version 1.4.0 --registry s3://bucket/models \\
+    --sign-key signing.pem --stage staging"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help="name or folder")
+    parser.add_argument("--version", metavar="V", help="default: the manifest's")
+    parser.add_argument("--stage", choices=("staging", "production"), help="promote it at once")
+    options.add_registry(parser)
+    options.add_sign_key(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the folder, upload it, print what it is called now."""
+    key = options.sign_key(args)
+    store = options.opened(args)
+    with registry.reaching(args.registry):
+        new = versions.push(store, model_store.find(args.model), key, version=args.version)
+        if args.stage:
+            versions.promote(store, new.name, new.version, args.stage, key)
+    signed = f"signed by {key.public.name}" if key else "NOT signed: boards will refuse it"
+    print(f"{new.name} {new.version}: registered, serial {new.serial}, {signed}")
+    return EXIT_OK

@@ -1,0 +1,129 @@
+"""Writes a registry: a new version, its stage, its removal."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from edge import bundle, manifest, registry
+from edge.bundle import BUNDLE_NAME, SIGNATURE_NAME, Bundle
+from edge.errors import ModelError
+from edge.interpreter import Interpreter
+from edge.registry import MAX_STAGES_BYTES, STAGES_NAME, Envelope, Stage, Stages, Store
+from edge.signature import SecretKey
+from tools import golden
+
+
+def push(
+    store: Store, folder: Path, key: SecretKey | None, *, version: str | None = None
+) -> Bundle:
+    """Register a model folder as a new version and return its bundle.
+
+    version: None takes the manifest's. The folder is loaded and repeats its golden picture before
+    anything is written; what boards would refuse is not registered. The version is there at once,
+    when its last object is written. Raises ModelError when the folder does not hold, or when the
+    version is there, or was.
+    """
+    _prove(folder)
+    described = manifest.read(folder)
+    name = described.name
+    new = bundle.describe(folder, name, version or described.version, _next_serial(store, name))
+    stages = registry.read_stages(store, name)
+    if new.version in stages.removed:
+        raise ModelError(f"{name} {new.version} was removed; versions are never given again")
+    if new.version in {one.version for one in registry.versions(store, name)}:
+        raise ModelError(f"{name} {new.version} is registered; versions never change, count on")
+    _upload(store, folder, new, key)
+    return new
+
+
+def promote(store: Store, name: str, version: str, stage: Stage, key: SecretKey | None) -> Stages:
+    """Put a version into a stage and return all stages.
+
+    Staging and production hold one version each: the one before is archived.
+    """
+    known = {one.version for one in registry.versions(store, name)}
+    if version not in known:
+        raise ModelError(f"{name} {version}: not in the registry; push it first")
+    before = registry.read_stages(store, name)
+    stages = {
+        one: "archived" if held == stage and stage in ("staging", "production") else held
+        for one, held in before.stages.items()
+    }
+    changed = msgspec.structs.replace(
+        before, revision=before.revision + 1, stages={**stages, version: stage}
+    )
+    return _write_stages(store, changed, key)
+
+
+def remove(store: Store, name: str, version: str, key: SecretKey | None) -> None:
+    """Delete a version; its name and serial stay taken. Raises ModelError for one in production."""
+    before = registry.read_stages(store, name)
+    if before.stages.get(version) == "production":
+        raise ModelError(f"{name} {version} is in production; promote another one first")
+    found = [one for one in registry.versions(store, name) if one.version == version]
+    if not found:
+        raise ModelError(f"{name} {version}: not in the registry")
+    stages = {one: held for one, held in before.stages.items() if one != version}
+    removed = {**before.removed, version: found[0].serial}
+    changed = msgspec.structs.replace(
+        before, revision=before.revision + 1, stages=stages, removed=removed
+    )
+    _write_stages(store, changed, key)
+    # What makes it a version goes first: nobody sees a part of it.
+    for file in (BUNDLE_NAME, SIGNATURE_NAME, *found[0].files):
+        with contextlib.suppress(FileNotFoundError):
+            store.delete(f"{name}/{version}/{file}")
+
+
+def _prove(folder: Path) -> None:
+    described = Interpreter.load(folder).manifest
+    if described.golden is None:
+        raise ModelError(f"model {folder}: no golden picture; boards could not prove it")
+    faults = golden.differences(folder)
+    if faults:
+        raise ModelError(f"model {folder}: {faults[0]}; package it again")
+
+
+def _next_serial(store: Store, name: str) -> int:
+    stages = registry.read_stages(store, name)
+    taken = [one.serial for one in registry.versions(store, name)]
+    return max([0, *taken, *stages.removed.values()]) + 1
+
+
+def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> None:
+    where = f"{new.name}/{new.version}"
+    content = new.encode()
+    for file, fact in new.files.items():
+        uploaded = (folder / file).read_bytes()
+        if bundle.fact_of(uploaded) != fact:
+            raise ModelError(f"model {folder}: {file} changed meanwhile; push again")
+        store.put(f"{where}/{file}", uploaded)
+    if key is not None:
+        comment = f"{new.name} {new.version} serial {new.serial}"
+        store.put(f"{where}/{SIGNATURE_NAME}", key.sign(content, comment))
+    try:
+        store.put(f"{where}/{BUNDLE_NAME}", content, is_new=True)
+    except FileExistsError:
+        raise ModelError(f"{new.name} {new.version} was registered meanwhile; count on") from None
+
+
+def _write_stages(store: Store, stages: Stages, key: SecretKey | None) -> Stages:
+    if key is None and _are_signed(store, stages.name):
+        raise ModelError(f"{stages.name}: its stages are signed; give --sign-key")
+    text = msgspec.json.encode(stages, order="sorted")
+    comment = f"{stages.name} stages revision {stages.revision}"
+    signature = key.sign(text, comment).decode() if key else ""
+    envelope = Envelope(text=text.decode(), signature=signature)
+    store.put(f"{stages.name}/{STAGES_NAME}", msgspec.json.encode(envelope))
+    return stages
+
+
+def _are_signed(store: Store, name: str) -> bool:
+    try:
+        content = store.get(f"{name}/{STAGES_NAME}", MAX_STAGES_BYTES)
+    except FileNotFoundError:
+        return False
+    return bool(msgspec.json.decode(content, type=Envelope).signature)
