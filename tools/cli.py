@@ -38,9 +38,20 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("color", "study"): ("tools.color_study.command", "Compare seven color networks."),
     ("annotate", "color"): ("tools.annotate.color", "Label colors on a page in the browser."),
     ("color", "failures"): ("tools.color_failures", "Draw a color model's mistakes by cause."),
+    ("registry", "keygen"): ("tools.registry.keygen", "Make the keys that sign model versions."),
+    ("registry", "push"): ("tools.registry.push", "Register a model folder as a version."),
+    ("registry", "list"): ("tools.registry.list_models", "List models, versions and stages."),
+    ("registry", "show"): ("tools.registry.show", "Show a version: hashes, certificate, signer."),
+    ("registry", "promote"): ("tools.registry.promote", "Put a version into a stage."),
+    ("registry", "pull"): ("tools.registry.pull", "Fetch a version into a folder."),
+    ("registry", "remove"): (
+        "tools.registry.remove",
+        "Delete a version, not that in production.",
+    ),
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
 }
 GROUPS = {
+    "registry": "Keep versions of models, signed, in a folder or bucket.",
     "color": "Compare color networks.",
     "annotate": "Label data by hand.",
     "train": "Train a model.",
