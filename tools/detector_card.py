@@ -10,10 +10,6 @@ from tools.evaluate.accuracy import Accuracy, GroupAccuracy
 NOTABLE = 0.1  # of AP50, from the mean over the labels
 FEW_OBJECTS = 30  # below, a figure says little
 SEEN_FILE = "seen.jpg"
-SEEN_COMMAND = (
-    "edge-tools evaluate detect {name} --annotations tools/assets/seen/labels.json "
-    "--images tools/assets/seen --pictures {folder}"
-)
 
 
 def measured_part(measured: Accuracy, command: str, *, has_seen: bool) -> str:

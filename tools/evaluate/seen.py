@@ -6,13 +6,14 @@ from pathlib import Path
 
 from edge.detector import Detector
 from edge.interpreter import Interpreter
-from tools import dataset
+from tools import contact_sheet, dataset
 from tools.detector_card import SEEN_FILE
 from tools.evaluate import confusion, pictures
 from tools.evaluate.accuracy import collect
 
 PICTURES = Path(__file__).parents[1] / "assets" / "seen"
-SHOWN = 12  # hits, and as many errors
+SHOWN = 8  # hits, and as many errors: a row each
+TILE_PX = 180
 
 
 def draw(folder: Path) -> None:
@@ -23,4 +24,6 @@ def draw(folder: Path) -> None:
     data = dataset.read(PICTURES / "labels.json", PICTURES)
     detector = Detector(Interpreter.load(folder), min_score=confusion.SHOWN_SCORE)
     found = list(confusion.matches(data, collect(detector.detect, data)))
-    pictures.write(found, data, folder / SEEN_FILE, count=SHOWN)
+    hits, errors = pictures.chosen(found, SHOWN)
+    tiles = [pictures.tile(match, data) for match in (*hits, *errors)]
+    contact_sheet.write(tiles, folder / SEEN_FILE, columns=SHOWN, tile_px=TILE_PX)
