@@ -186,6 +186,19 @@ def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
     assert "time, relative" in capsys.readouterr().out
 
 
+def test_kernels_are_compared_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden_set(tmp_path)
+    words = [str(MODEL), "--kernels", "all", "--json", str(tmp_path / "k.json")]
+    assert run(tmp_path, *words) == EXIT_OK
+    first, second = json.loads((tmp_path / "k.json").read_text())["kernels"]
+    assert abs(first["ap50"] - second["ap50"]) <= 0.003
+    assert first["objects"] >= 20
+    assert second["faults"] == []
+    assert "agrees" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "part", "code"),
     [

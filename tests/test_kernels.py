@@ -80,8 +80,8 @@ def test_an_object_just_across_the_threshold_is_counted_but_no_fault() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [look(), look(one(0.7)), look(one(0.5, "car")), look(one(0.5, box_px=[50.0, 50.0, 9.0, 9.0]))],
-    ids=["missing", "other_score", "other_label", "other_place"],
+    [look(), look(one(0.19)), look(one(0.5, "car")), look(one(0.5, box_px=[50.0, 50.0, 9.0, 9.0]))],
+    ids=["missing", "too_weak", "other_label", "other_place"],
 )
 def test_what_differs_is_a_fault(other: Look) -> None:
     (fault, *_) = compared(other, look(one(0.5))).faults

@@ -176,9 +176,13 @@ def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, fold
 def _compare_kernels(args: argparse.Namespace, data: Dataset) -> int:
     """Print how kernels agree on model folders; 78 when they do not."""
     faults = 0
+    documents: list[dict[str, Any]] = []
     for model in args.models:
         folder = Path(model) if Path(model).is_dir() else model_store.find(model)
         found = kernels.agreement(folder, data, python=args.tflite_runtime, runs=args.runs)
         kernels.show(folder.resolve().name, found)
+        documents += kernels.documents(folder.resolve().name, found)
         faults += any(one.faults for one in found)
+    if args.json:
+        report.write_document({"kernels": documents}, args.json)
     return EXIT_CONFIG if faults else EXIT_OK

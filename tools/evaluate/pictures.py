@@ -77,11 +77,15 @@ def tile(match: Match, data: Dataset) -> Tile:
     left, top, part = _around(dataset.load(match.picture), boxes)
     verdict = BLUE if match.is_hit else RED
     drawn = tuple(
-        TileBox(item["bbox"][0] - left, item["bbox"][1] - top, *item["bbox"][2:], color=color)
+        _drawn(Box(*item["bbox"]), (left, top), color)
         for item, color in ((match.truth, GREEN), (match.found, verdict))
         if item
     )
     return Tile(part, _caption(match, data), drawn)
+
+
+def _drawn(box: Box, offset: tuple[int, int], color: tuple[int, int, int]) -> TileBox:
+    return TileBox(box.x - offset[0], box.y - offset[1], box.width, box.height, color=color)
 
 
 def _around(bgr: Image, boxes: Sequence[Box]) -> tuple[int, int, Image]:

@@ -49,7 +49,14 @@ def _without_nan(value: Any) -> Any:
 
 def write_json(measured: Sequence[Measured], path: Path) -> None:
     """Write every model's figures as one document."""
-    document = {"models": [one.document() for one in measured]}
+    write_document({"models": [one.document() for one in measured]}, path)
+
+
+def write_document(document: dict[str, Any], path: Path) -> None:
+    """Write a document of JSON types, indented.
+
+    Raises EdgeError when the file cannot be written.
+    """
     _write(path, json.dumps(document, indent=2) + "\n")
 
 
