@@ -37,6 +37,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("explain", "detect"): ("tools.explain.detect", "What made a detection: Grad-CAM."),
     ("color", "study"): ("tools.color_study.command", "Compare seven color networks."),
     ("annotate", "color"): ("tools.annotate.color", "Label colors on a page in the browser."),
+    ("label", "color"): ("tools.label_color", "Label colors without a person."),
     ("color", "failures"): ("tools.color_failures", "Draw a color model's mistakes by cause."),
     ("registry", "keygen"): ("tools.registry.keygen", "Make the keys that sign model versions."),
     ("registry", "push"): ("tools.registry.push", "Register a model folder as a version."),
@@ -51,6 +52,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
 }
 GROUPS = {
+    "registry": "Keep versions of models, signed, in a folder or bucket.",
+    "label": "Label data automatically.",
     "registry": "Keep versions of models, signed, in a folder or bucket.",
     "color": "Compare color networks.",
     "annotate": "Label data by hand.",
