@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,9 @@ class _Stage:
         if self.plan.folder is None:
             return
         number = len(self.state.history)
-        _save_weights(self.network, self._file(number))
-        if self.state.history and self.state.history[-1].is_best:
-            _save_weights(self.network, self._file("best"))
+        _save(_variables(self.network), self._file(number))
+        if self.best is not None and self.state.history[-1].is_best:
+            _save(self.best, self._file("best"))
         write_json(self.plan.folder / f"{self.plan.name}.json", self.state)
         self._file(number - 1).unlink(missing_ok=True)
 
@@ -107,13 +107,14 @@ class _Stage:
             return
         self.state = msgspec.json.decode(note.read_bytes(), type=State)
         if self._file("best").exists():
-            self.network.load_weights(self._file("best"))
-            self.best = self.network.get_weights()
-        self.network.load_weights(self._file(len(self.state.history)))
+            self.best = _load(self._file("best"))
+        stored = _load(self._file(len(self.state.history)))
+        for variable, value in zip(_variables(self.network), stored, strict=True):
+            variable.assign(value)
 
     def _file(self, mark: int | str) -> Path:
         assert self.plan.folder is not None  # noqa: S101 - only called where there is one
-        return self.plan.folder / f"{self.plan.name}-{mark}.weights.h5"
+        return self.plan.folder / f"{self.plan.name}-{mark}.npz"
 
 
 def fit(
@@ -219,7 +220,19 @@ def _line(epoch: Epoch, plan: Plan) -> str:
     return f"{text} val_loss {epoch.val_loss:.4f} val_accuracy {epoch.val_accuracy:.4f}{best}"
 
 
-def _save_weights(network: Any, path: Path) -> None:
+def _variables(network: Any) -> list[Any]:
+    """Return all that training changes: weights, statistics, seeds, the optimizer's state."""
+    return [*network.variables, *network.optimizer.variables]
+
+
+def _save(values: Sequence[Any], path: Path) -> None:
+    """Write arrays at once. Not as HDF5: its library does not survive a full disk."""
     part = path.with_name(f".part-{path.name}")
-    network.save_weights(part)
+    with part.open("wb") as file:
+        np.savez(file, *(np.asarray(value) for value in values))
     part.replace(path)
+
+
+def _load(path: Path) -> list[NDArray[Any]]:
+    with np.load(path) as stored:
+        return [stored[name] for name in stored.files]

@@ -127,10 +127,10 @@ def train(loaded: Run, tracking_uri: str | None = None) -> Path:
     else:
         history = _train_head(loaded, net, report)
         if loaded.training.fine_tune_layers:
-            history += _fine_tune(loaded, net, report)
+            history += _fine_tune(loaded, net, report, _best(history))
     _write(loaded, net, history)
     _track(loaded, history, tracking_uri)
-    best = min((one for one in history if one.val_loss is not None), key=_val_loss)
+    best = _best(history)
     print(
         f"{loaded.folder / description.KERAS_FILE}: val_accuracy {best.val_accuracy:.4f}, "
         f"{network.parameters(net):,} parameters, {time.monotonic() - began_s:.0f} s"
@@ -180,8 +180,11 @@ def _train_head(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
     return fit.fit(head, train_set, validation, stage, report)
 
 
-def _fine_tune(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
-    """Train the backbone's last layers with the head; batch statistics stay as they are."""
+def _fine_tune(loaded: Run, net: Any, report: fit.Report, before: Epoch) -> list[Epoch]:
+    """Train the backbone's last layers with the head; batch statistics stay as they are.
+
+    before: the head's best epoch; the network goes back to it where nothing better comes.
+    """
     keras, _ = runtime.load()
     backbone = network.part(net, network.BACKBONE)
     count = loaded.training.fine_tune_layers
@@ -189,9 +192,14 @@ def _fine_tune(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
         layer.trainable = False
     for layer in backbone.layers if count < 0 else backbone.layers[-count:]:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    kept = net.get_weights()
     stage = plan(loaded.training, FINE_TUNE, loaded.folder / "state")
     sets = pictures_samples(loaded.train), pictures_samples(loaded.validation)
-    return fit.fit(net, *sets, stage, report)
+    history = fit.fit(net, *sets, stage, report)
+    if _val_loss(_best(history)) > _val_loss(before):
+        net.set_weights(kept)
+        logger.info("fine-tuning brought nothing better: the head's best epoch stays")
+    return history
 
 
 def _train_whole(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
@@ -243,6 +251,10 @@ def _reporter(loaded: Run) -> Callable[[Epoch, fit.Floats], None]:
         samples.write(loaded.validation, loaded.labels, answers, path)
 
     return report
+
+
+def _best(history: list[Epoch]) -> Epoch:
+    return min(history, key=_val_loss)
 
 
 def _val_loss(epoch: Epoch) -> float:
