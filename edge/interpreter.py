@@ -204,6 +204,7 @@ def _allocate(
                 experimental_op_resolver_type=resolver,
             )
             engine.allocate_tensors()
+        engine.get_input_details(), engine.get_output_details()  # names that are no text raise here
     except (ValueError, RuntimeError, SystemError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"model file {path}: the TFLite runtime refuses it: {reason}") from None

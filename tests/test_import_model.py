@@ -129,6 +129,25 @@ def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        (b"detections:1", b"detecti\xffns:1", "refuses it"),  # no UTF-8
+        (b"max_classes_per_detection", b"max_classes_per_detectioX", "does not run"),
+    ],
+)
+def test_a_damaged_file_is_one_line(
+    tmp_path: Path, old: bytes, new: bytes, part: str, two: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (DATA / "ssd.tflite").read_bytes()
+    assert content.count(old) >= 1
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(content.replace(old, new))
+    code = imported(str(path), "ssd_postprocess", tmp_path / "m", "--labels", two)
+    assert code == EXIT_CONFIG
+    assert part in capsys.readouterr().err
+
+
 def test_an_existing_folder_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -178,9 +178,19 @@ def import_file(path: Path, folder: Path, wishes: Wishes) -> Manifest:
         made = Path(parent) / folder.name
         written = package.write_folder(made, path, facts)
         (made / package.CARD_FILE).write_text(_card(file, written, wishes))
-        Detector(Interpreter.load(made), min_score=0.5).detect(np.full((96, 128, 3), 114, np.uint8))
+        _try(made, path)
         shutil.move(made, folder)
     return written
+
+
+def _try(folder: Path, path: Path) -> None:
+    """Run the model on a gray picture; raise ModelError naming the file when it does not."""
+    gray = np.full((96, 128, 3), 114, np.uint8)
+    try:
+        Detector(Interpreter.load(folder), min_score=0.5).detect(gray)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: does not run: {reason}; export it again") from None
 
 
 def _facts(file: ForeignFile, wishes: Wishes) -> package.Facts:
