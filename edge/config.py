@@ -106,6 +106,8 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     loop: files begin again at their end.
     realtime: files play at their recorded rate; false = as fast as possible, no frame dropped.
     open_timeout_s, read_timeout_s: after these the source counts as lost and is opened again.
+    frozen_timeout_s: a live source that gives the very same picture for this long counts as lost;
+        0 = never.
     retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
     width, height, fps: asked of a V4L2 camera; 0 = its default. fps is also the rate of a folder of
         images; 0 = one a second.
@@ -118,6 +120,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     realtime: bool = True
     open_timeout_s: Seconds = 10
     read_timeout_s: Seconds = 5
+    frozen_timeout_s: Annotated[float, Meta(ge=0, le=86_400)] = 300
     retry_min_s: Seconds = 0.5
     retry_max_s: Seconds = 30
     width: Pixels = 0

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import MAX_PIXELS
 from edge.capture.address import IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
@@ -25,6 +26,7 @@ from edge.values import Image
 FOLDER_FPS = 1.0  # images have no rate of their own
 USUAL_FPS = 25.0  # for a file that states none
 MAX_FPS = 1000.0  # above, a file's rate is its time base, not its rate
+MAX_IMAGE_BYTES = 256 * 1024 * 1024  # of one image file
 MAX_BAD_READS = 10  # a V4L2 camera's broken JPEGs in a row before it counts as lost
 FFMPEG_QUIET = "8"  # AV_LOG_FATAL: a stream that stays away would fill the journal
 
@@ -87,13 +89,17 @@ def open_source(config: CameraConfig) -> Source:
 def read_image(path: Path) -> Image:
     """Return one image file as uint8 (height, width, 3) BGR, turned as its EXIF says.
 
-    Raises InputError when the file is missing or cannot be decoded.
+    Raises InputError when the file is missing, too large or cannot be decoded.
     """
     _check_exists(path)
     try:
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size} bytes; this is no camera's picture")
         encoded = np.fromfile(path, dtype=np.uint8)
         bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     except (OSError, cv2.error) as error:
+        if "MAX_IMAGE_PIXELS" in str(error):
+            raise InputError(f"{path}: over {MAX_PIXELS} pixels; make it smaller") from None
         raise InputError(f"{path}: cannot be read: {_one_line(error)}") from None
     if bgr is None:
         raise InputError(f"{path}: not an image that can be decoded; is it complete?")
@@ -117,10 +123,13 @@ def image_paths(path: Path) -> list[Path]:
 def checked(pixels: NDArray[np.generic] | None) -> Image:
     """Return what a backend delivered as uint8 (height, width, 3) BGR.
 
-    Raises ValueError for nothing, an empty image, or a layout that is not 1, 3 or 4 bytes a pixel.
+    Raises ValueError for nothing, an empty or huge image, or another layout than 1, 3 or 4 bytes a
+    pixel.
     """
-    if pixels is None or pixels.size == 0 or pixels.dtype != np.uint8:
+    if pixels is None or pixels.size == 0 or pixels.ndim < 2 or pixels.dtype != np.uint8:
         raise ValueError("no picture")
+    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
+        raise ValueError(f"over {MAX_PIXELS} pixels")
     bgr = np.asarray(pixels, dtype=np.uint8)
     channels = bgr.shape[2] if bgr.ndim == 3 else bgr.ndim - 1
     if channels == 1:
@@ -168,6 +177,7 @@ class VideoSource:
         if not self._capture.isOpened():
             self._capture.release()
             raise _cannot_open(config, self._kind)
+        self._refuse_huge(config)
         self.is_live = self._kind.is_live
         self.fps = 0.0 if self.is_live else self._recorded_fps()
         self.frames = 0 if self.is_live else self._stated_frames()
@@ -189,6 +199,17 @@ class VideoSource:
     def close(self) -> None:
         """Release OpenCV's capture."""
         self._capture.release()
+
+    def _refuse_huge(self, config: CameraConfig) -> None:
+        """Raise, before anything is decoded, for frames that would not fit into memory."""
+        width = float(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        height = float(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MAX_PIXELS:
+            self._capture.release()
+            kind = CameraError if self._kind.is_live else InputError
+            raise kind(
+                f"{redact(config.source)}: {width:.0f}x{height:.0f} is over {MAX_PIXELS} pixels"
+            )
 
     def _recorded_fps(self) -> float:
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))

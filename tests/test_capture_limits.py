@@ -1,0 +1,129 @@
+"""What a source may not do: freeze unnoticed, or fill the memory."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge import MAX_PIXELS
+from edge.capture import Camera, CaptureState
+from edge.capture.source import checked
+from edge.config import CameraConfig
+from fakes import FakeSource
+from waiting import wait_until
+
+SIDE = 8400  # pixels; 212 MB when decoded
+
+
+def still(count: int = 100_000) -> FakeSource:
+    return FakeSource([np.full((8, 8, 3), 7, np.uint8)] * count)
+
+
+def noisy() -> FakeSource:
+    noise = np.random.default_rng(1)
+    return FakeSource([noise.integers(0, 255, (8, 8, 3), np.uint8) for _ in range(97)] * 1000)
+
+
+def test_frozen_camera_is_lost_and_opened_again() -> None:
+    opened = []
+
+    def open_again(_config: CameraConfig) -> FakeSource:
+        opened.append(still() if not opened else noisy())
+        return opened[-1]
+
+    config = CameraConfig(source=0, frozen_timeout_s=0.05, retry_min_s=0.01, retry_max_s=0.01)
+    with Camera("front", config, open_source=open_again) as camera:
+        wait_until(lambda: camera.status.state is CaptureState.LOST)
+        assert "the same picture for 0.05 s" in camera.status.reason
+        wait_until(lambda: len(opened) >= 2 and camera.status.state is CaptureState.LIVE)
+        assert opened[0].is_closed
+
+
+def test_noise_is_not_frozen_and_zero_means_never() -> None:
+    for source, limit_s in ((noisy(), 0.02), (still(), 0)):
+        config = CameraConfig(source=0, frozen_timeout_s=limit_s)
+        with Camera("front", config, open_source=lambda _, source=source: source) as camera:
+            wait_until(lambda: camera.status.frames > 2_000 or camera.status.reason, 60)
+            assert camera.status.frames > 2_000
+
+
+def bomb(path: Path) -> Path:
+    """A PNG of 200 KB that becomes 212 MB."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    packer = zlib.compressobj(1)
+    row = bytes(1 + SIDE * 3)
+    pixels = b"".join(packer.compress(row) for _ in range(SIDE)) + packer.flush()
+    head = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", head), chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+def huge_video(path: Path) -> Path:
+    size = f"color=red:size={SIDE}x{SIDE}:rate=5"
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        size,
+        "-frames:v",
+        "1",
+        "-c:v",
+        "mjpeg",
+    ]
+    subprocess.run([*command, str(path)], check=True)
+    return path
+
+
+def large_file(path: Path) -> Path:
+    with path.open("wb") as file:
+        file.truncate(300 * 1024 * 1024)  # takes no room on the disk
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "fault"),
+    [
+        (bomb, "bomb.png", "pixels; make it smaller"),
+        (huge_video, "huge.avi", f"is over {MAX_PIXELS} pixels"),
+        (large_file, "large.jpg", "this is no camera's picture"),
+    ],
+)
+def test_decompression_bomb_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, make, name: str, fault: str
+) -> None:
+    path = make(tmp_path / name)
+    # What infer needs by itself is far below; a decoded bomb would be far above.
+    code = (
+        "import resource, sys; from edge.cli import main\n"
+        "code = main(['infer', sys.argv[1], '--no-color'])\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "assert peak < 300e6, peak\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 66, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert fault in line
+
+
+@pytest.mark.parametrize("shape", [(MAX_PIXELS + 1, 1), (2**14, 2**14, 3), (5,)])
+def test_huge_or_flat_frame_of_a_camera_is_a_bad_frame(shape: tuple[int, ...]) -> None:
+    frame = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, (0,) * len(shape))
+    with pytest.raises(ValueError, match=r"pixels|no picture"):
+        checked(frame)
