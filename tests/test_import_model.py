@@ -52,7 +52,7 @@ def test_imported_model_runs(
     tmp_path: Path, kind: str, two: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "deep" / kind
-    more = ["--box-unit", "share"] if kind == "yolov8_float" else []
+    more = ["--box-unit", "share", "--range", "0..255"] if kind == "yolov8_float" else []
     code = imported(kind, KINDS[kind], folder, "--labels", two, "--resize", "stretch", *more)
     assert code == EXIT_OK
     model = manifest.read(folder)
@@ -105,7 +105,8 @@ WRONG = {
     "labels": (["yolov5", "yolov5"], "80 classes need 85 channels", EXIT_CONFIG),
     "decoder": (["ssd", "yolov8", "--labels", "TWO"], "one output of three axes", EXIT_CONFIG),
     "operator": (["yolov5", "ssd_postprocess"], "no TFLite_Detection_PostProcess", EXIT_CONFIG),
-    "unit": (["yolov8_float", "yolov8", "--labels", "TWO"], "--box-unit", EXIT_CONFIG),
+    "range": (["yolov8_float", "yolov8", "--labels", "TWO"], "give --range", EXIT_CONFIG),
+    "unit": (["yolov8_float", "yolov8", "--labels", "TWO", "--range", "0..1"], "--box-unit", 78),
     "shape": (["color", "yolov5"], "one output of three axes", EXIT_CONFIG),
     "no_file": (["/no/where.tflite", "yolov5"], "No such file", EXIT_CONFIG),
     "no_model": ([str(GOLDEN), "yolov5"], "not a TFLite flatbuffer", EXIT_CONFIG),

@@ -6,7 +6,7 @@ written down here, none is learned:
 - color: the mean color of an 8x8 picture against one prototype per color term; the logit is
   minus the squared distance without the part that is the same for all terms.
 - yolov5, yolov8, ssd: the same cells as `detect` in the outputs of other people's detectors;
-  yolov8_float and ssd end in float.
+  yolov8_float begins and ends in float, ssd ends in float.
 - class_color: red by the mean of the red plane, brown where the plane of `dog` is full.
 - float, float_inside, custom: what the interpreter must refuse.
 """
@@ -230,10 +230,13 @@ def yolov5() -> bytes:
 
 
 def yolov8(*, is_float: bool = False) -> bytes:
-    """Red, green, blue in; (1, 4 + 2, 16) out, on request as floats."""
+    """Red, green, blue in; (1, 4 + 2, 16) out; on request floats at both ends."""
     model = Model()
-    image = model.tensor("image", (1, 64, 64, 3), "INT8", PIXELS)
-    rows = cells(model, image, [RED, BLUE])
+    image = quantized = model.tensor("image", (1, 64, 64, 3), "INT8", PIXELS)
+    if is_float:
+        image = model.tensor("levels", (1, 64, 64, 3), "FLOAT32")
+        model.operator("QUANTIZE", [image], quantized, options=schema.QuantizeOptionsT())
+    rows = cells(model, quantized, [RED, BLUE])
     columns = model.tensor("columns", (1, 6, 16), "INT8", SHARES)
     order = model.constant("order", np.array([0, 2, 1], np.int32), None)
     model.operator("TRANSPOSE", [rows, order], columns, options=schema.TransposeOptionsT())
