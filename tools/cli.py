@@ -19,6 +19,12 @@ from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError
 
 # Subcommand words, the module that serves them, and one line of help.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
+    ("data", "import"): ("tools.data.importing", "Bring COCO, VOC, YOLO or class folders in."),
+    ("data", "check"): ("tools.data.check", "Find what is wrong with a data set."),
+    ("data", "split"): ("tools.data.split", "Divide into train, val and test."),
+    ("data", "stats"): ("tools.data.stats", "Count and draw what a data set holds."),
+    ("data", "preview"): ("tools.data.preview", "Draw a contact sheet with boxes."),
+    ("data", "scaling"): ("tools.data.scaling", "Time an import against workers."),
     ("benchmark",): ("tools.benchmark", "Time models and the whole frame path on this machine."),
     ("profile",): ("tools.profile_parts", "Show where a model's time goes, part by part."),
     ("validate",): ("tools.validate", "Prove that a model is integer-only and gives what it must."),
@@ -53,6 +59,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
 }
 GROUPS = {
     "registry": "Keep versions of models, signed, in a folder or bucket.",
+    "data": "Import, check, split and look at labelled pictures.",
     "label": "Label data automatically.",
     "registry": "Keep versions of models, signed, in a folder or bucket.",
     "color": "Compare color networks.",

@@ -197,11 +197,11 @@ def _on_dask(
     """Run on a cluster; Dask gives a dead worker's items to another."""
     from distributed import as_completed
 
-    with _connect(address) as client:
+    with connect(address) as client:
         cores = sum(client.nthreads().values())
         waiting = iter(enumerate(items))
         running: dict[str, tuple[int, Item]] = {}
-        futures = as_completed()  # type: ignore[no-untyped-call]
+        futures = as_completed()
         for _ in range(max(QUEUE_PER_WORKER * cores, QUEUE_PER_WORKER)):
             _submit(client, function, waiting, running, futures)
         for future in futures:
@@ -240,12 +240,12 @@ def _gathered(future: Any, index: int, item: Item) -> Done[Item, Result]:
     return outcome
 
 
-def _connect(address: str) -> Any:
+def connect(address: str) -> Any:
     """Return a Dask client; WorkerError when nobody answers or there is no worker."""
     from distributed import Client
 
     try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
         client.wait_for_workers(1, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:
         reason = " ".join(str(error).split())

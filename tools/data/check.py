@@ -1,0 +1,148 @@
+"""`edge-tools data check`: what is wrong with a data set, one line each; exit code 1 if anything.
+
+Broken and missing pictures, sizes that are not the file's, boxes outside or empty, classes without
+objects, pictures that show the same, and the same picture on two sides of a split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+from tools import parallel
+from tools.data import fingerprint, folder
+from tools.data.entry import Labelled, placed, region
+from tools.data.fingerprint import Fingerprint
+from tools.dataset import Dataset, Picture
+
+EXAMPLES = """\
+examples:
+  edge-tools data check data/street                    # annotations.json, or train/val/test.json
+  edge-tools data check train.json val.json --images pictures --report faults.json
+  edge-tools data check data/street --allow duplicate  # report them, but do not fail
+"""
+KINDS = ("broken", "size", "box", "empty-class", "duplicate", "leak")
+SHOWN = 20  # lines of each kind on the terminal; --report has all
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong; kind: one of KINDS."""
+
+    kind: str
+    text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    folder.add_arguments(parser)
+    parser.add_argument("--allow", nargs="+", choices=KINDS, default=[], metavar="KIND")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="all faults as JSON")
+    parallel.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the faults and how many of each kind there are; return 1 for any not allowed."""
+    sets = folder.read_all(args.data, args.images)
+    faults = find_faults(sets, args.workers, args.dask)
+    counts = Counter(fault.kind for fault in faults)
+    for kind in KINDS:
+        lines = [fault.text for fault in faults if fault.kind == kind]
+        for text in lines[:SHOWN]:
+            print(f"{kind}: {text}")
+        if len(lines) > SHOWN:
+            print(f"{kind}: {len(lines) - SHOWN} more; --report FILE has all")
+    pictures = sum(len(data.pictures) for data in sets)
+    print(f"{pictures} pictures: " + ", ".join(f"{counts[kind]} {kind}" for kind in KINDS))
+    if args.report:
+        _save(faults, args.report)
+    return EXIT_FAILURE if set(counts) - set(args.allow) else EXIT_OK
+
+
+def _save(faults: list[Fault], path: Path) -> None:
+    try:
+        path.write_text(json.dumps([vars(fault) for fault in faults], indent=1) + "\n")
+    except OSError as error:
+        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None
+
+
+def find_faults(sets: list[Dataset], workers: int, dask: str | None) -> list[Fault]:
+    """Return all faults of the sets; more than one set are the sides of a split."""
+    taken, faults = fingerprints([p for data in sets for p in data.pictures], workers, dask)
+    for data in sets:
+        faults += _of_sizes(data, taken)
+        faults += _of_boxes(data)
+        faults += _of_classes(data)
+    return faults + list(_of_twins(sets, taken))
+
+
+def fingerprints(
+    pictures: list[Picture], workers: int, dask: str | None
+) -> tuple[dict[Path, Fingerprint], list[Fault]]:
+    """Return the fingerprint of each file, and a fault for each that cannot be read."""
+    paths = sorted({picture.path.resolve() for picture in pictures})
+    taken: dict[Path, Fingerprint] = {}
+    faults = []
+    for done in parallel.run_tasks(
+        fingerprint.take, paths, workers=workers, dask=dask, title="read"
+    ):
+        if done.result is None:
+            faults.append(Fault("broken", done.reason))
+        else:
+            taken[done.item] = done.result
+    return taken, faults
+
+
+def _of_sizes(data: Dataset, taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
+    for picture in data.pictures:
+        found = taken.get(picture.path.resolve())
+        if found and found.size != (picture.width, picture.height):
+            is_size = f"is {found.size[0]}x{found.size[1]}"
+            claim = f"{picture.width}x{picture.height}"
+            yield Fault("size", f"{picture.path}: {is_size}, {data.name} says {claim}")
+
+
+def _of_boxes(data: Dataset) -> Iterator[Fault]:
+    known = {picture.image_id: picture for picture in data.pictures}
+    for item in data.annotations:
+        picture = known.get(item.get("image_id", -1))
+        where = f"{data.name}: annotation {item.get('id', '?')}"
+        if picture is None:
+            yield Fault("box", f"{where}: no image with id {item.get('image_id')}")
+        elif item.get("category_id") not in data.labels:
+            yield Fault("box", f"{where}: no category with id {item.get('category_id')}")
+        else:
+            label = data.labels[item["category_id"]]
+            try:
+                box = Labelled(label, region(item.get("bbox", ())))
+                complaint = placed(box, (picture.width, picture.height))[1]
+            except ValueError as error:
+                complaint = str(error)
+            if complaint:
+                yield Fault(
+                    "box", f"{where}: {picture.path.name}: {complaint.removesuffix('; cut')}"
+                )
+
+
+def _of_classes(data: Dataset) -> Iterator[Fault]:
+    counts = Counter(item.get("category_id") for item in data.annotations)
+    for number, label in data.labels.items():
+        if not counts[number]:
+            yield Fault("empty-class", f"{data.name}: class {label!r} has no object")
+
+
+def _of_twins(sets: list[Dataset], taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
+    """Yield a fault for each pair that shows the same, in one set or across two."""
+    listed = [(data.name, p.path) for data in sets for p in data.pictures]
+    listed = [item for item in listed if item[1].resolve() in taken]
+    prints = [taken[path.resolve()] for _, path in listed]
+    for one, other in fingerprint.pairs(prints):
+        (name, path), (other_name, other_path) = listed[one], listed[other]
+        kind = "duplicate" if name == other_name else "leak"
+        sides = name if name == other_name else f"{name} and {other_name}"
+        yield Fault(kind, f"{path} shows the same as {other_path} ({sides})")

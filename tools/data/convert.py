@@ -1,0 +1,91 @@
+"""One picture into the data set's `images/`: decoded to prove it whole, made smaller if asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.errors import EdgeError, InputError
+from edge.values import Image
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picture to convert; max_side_px None keeps its size. Sizes are (width, height)."""
+
+    source: Path
+    target: Path
+    max_side_px: int | None
+    is_copied: bool
+
+
+@dataclass(frozen=True)
+class Converted:
+    """size: of the picture as written; source_size: as it was."""
+
+    size: tuple[int, int]
+    source_size: tuple[int, int]
+
+
+def convert(task: Task) -> Converted:
+    """Write one picture, in one step, so that it is there whole or not at all.
+
+    Unless it shrinks it is linked (copied where links are impossible, or asked for).
+    Raises InputError when it cannot be read, EdgeError when it cannot be written.
+    """
+    bgr = decode(task.source)
+    height, width = bgr.shape[:2]
+    factor = min((task.max_side_px or max(width, height)) / max(width, height), 1.0)
+    size = (max(round(width * factor), 1), max(round(height * factor), 1))
+    task.target.parent.mkdir(parents=True, exist_ok=True)
+    part = task.target.with_name(f".{os.getpid()}-{task.target.name}")
+    try:
+        if factor < 1:
+            _write(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), part)
+        else:
+            part.unlink(missing_ok=True)
+            (shutil.copyfile if task.is_copied else link_or_copy)(task.source, part)
+        part.replace(task.target)
+        part.unlink(missing_ok=True)  # replacing a link by another of the same file leaves both
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EdgeError(f"{task.target}: {error.strerror}; is the disk full?") from None
+    return Converted(size, (width, height))
+
+
+def decode(path: Path) -> Image:
+    """Return a file's pixels, uint8 BGR; InputError when it is not a whole picture."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[len(data) // 2 :]:
+        raise InputError(f"{path}: the end of the JPEG is missing; repair or remove it")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:
+        bgr = None
+    if bgr is None:
+        raise InputError(f"{path}: cannot be read as a picture; repair or remove it")
+    return np.asarray(bgr, np.uint8)
+
+
+def _write(bgr: np.ndarray, path: Path) -> None:
+    settings = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    _, data = cv2.imencode(path.suffix, bgr, settings)
+    path.write_bytes(data.tobytes())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file another name that is free; copy it where hard links are impossible."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)

@@ -1,0 +1,78 @@
+"""The data set's folder: which COCO files are in it, read and written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EdgeError, InputError
+from tools import dataset
+from tools.dataset import Dataset, Picture
+
+ALL = "annotations"
+SPLITS = ("train", "val", "test")
+CLASSIFICATION, DETECTION = "classification", "detection"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which data set is meant."""
+    parser.add_argument("data", type=Path, nargs="+", help="data set's folder, or its COCO files")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="where the file names begin; default: images"
+    )
+
+
+def files(data: list[Path]) -> list[Path]:
+    """Return the COCO files that are meant: the splits of a folder, else its annotations.json.
+
+    Raises InputError when a folder has neither.
+    """
+    found: list[Path] = []
+    for path in data:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        splits = [path / f"{name}.json" for name in SPLITS]
+        present = [file for file in splits if file.is_file()] or [path / f"{ALL}.json"]
+        if not present[0].is_file():
+            raise InputError(f"{path}: no {ALL}.json in it; make it with edge-tools data import")
+        found += present
+    return found
+
+
+def read(file: Path, images: Path | None) -> Dataset:
+    """Return one COCO file's data set; pictures are in `images` beside it unless named."""
+    beside = file.parent / "images"
+    return dataset.read(file, images or (beside if beside.is_dir() else file.parent))
+
+
+def read_all(data: list[Path], images: Path | None) -> list[Dataset]:
+    """Return all data sets that are meant, in their order."""
+    return [read(file, images) for file in files(data)]
+
+
+def name_of(picture: Picture, root: Path) -> str:
+    """Return the file name that a COCO file has for a picture."""
+    return picture.path.relative_to(root).as_posix()
+
+
+def document(file: Path) -> dict[str, Any]:
+    """Return a COCO file as it is; InputError when it cannot be read."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: {' '.join(str(error).split())}") from None
+
+
+def write(file: Path, content: dict[str, Any]) -> None:
+    """Write JSON in one step; EdgeError when it cannot be written."""
+    part = file.with_name(f".{file.name}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(content) + "\n")
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EdgeError(f"{file}: {error.strerror}; is the disk full?") from None

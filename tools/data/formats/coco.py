@@ -1,0 +1,66 @@
+"""COCO JSON. Kept: boxes, crowds, and what our sets add; left behind: outlines and key points."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from tools import dataset
+from tools.data.entry import Entry, Labelled, Listing, region, safe_name
+
+
+def read(source: Path, images: Path | None) -> Listing:
+    """Return the pictures of a JSON file.
+
+    images: where its file names begin; default: `images` beside it, else its own folder.
+    Raises InputError when the file is missing or not COCO JSON.
+    """
+    beside = source.parent / "images"
+    root = images or (beside if beside.is_dir() else source.parent)
+    data = dataset.read(source, root)
+    listing = Listing(classes=[data.labels[number] for number in sorted(data.labels)])
+    objects = _objects(data, listing, source)
+    for picture in data.pictures:
+        try:
+            name = safe_name(picture.path.relative_to(root).as_posix())
+        except ValueError:
+            listing.problems.append(f"{source}: file name {picture.path} leads out of {root}")
+            continue
+        listing.entries.append(_entry(picture, name, objects.pop(picture.image_id, [])))
+    listing.problems += [
+        f"{source}: {len(found)} boxes of image id {number}, which is not among its images"
+        for number, found in objects.items()
+    ]
+    return listing
+
+
+def _entry(picture: dataset.Picture, name: str, objects: list[Labelled]) -> Entry:
+    return Entry(
+        path=picture.path,
+        name=name,
+        objects=tuple(objects),
+        source=picture.source,
+        size=(picture.width, picture.height),
+        exhaustive_classes=tuple(sorted(picture.exhaustive_classes)),
+        ignore_regions=picture.ignore_regions,
+    )
+
+
+def _objects(data: dataset.Dataset, listing: Listing, source: Path) -> dict[int, list[Labelled]]:
+    """Return the objects by image id; what cannot be one is a line in `problems`."""
+    found: dict[int, list[Labelled]] = defaultdict(list)
+    for number, item in enumerate(data.annotations):
+        try:
+            found[int(item["image_id"])].append(_labelled(item, data.labels))
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            listing.problems.append(f"{source}: annotation {item.get('id', number)}: {reason}")
+    return found
+
+
+def _labelled(item: dict[str, Any], labels: dict[int, str]) -> Labelled:
+    if item["category_id"] not in labels:
+        raise ValueError(f"category id {item['category_id']!r} is not among the categories")
+    box = region(item["bbox"])
+    return Labelled(labels[item["category_id"]], box, is_crowd=bool(item.get("iscrowd", 0)))

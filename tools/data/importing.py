@@ -1,0 +1,189 @@
+"""`edge-tools data import`: COCO, VOC XML, YOLO text or class folders into one form.
+
+Stopped and started again, it goes on where it stopped. Pictures run over a process pool, or a Dask
+cluster whose workers see the same paths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EXIT_FAILURE, EXIT_OK, InputError
+from tools import parallel
+from tools.data import folder
+from tools.data.convert import Converted, Task, convert
+from tools.data.entry import Entry, Listing, placed
+from tools.data.formats import READERS
+from tools.data.journal import Journal
+
+EXAMPLES = """\
+examples:
+  edge-tools data import instances.json --format coco --images pictures --output data/street
+  edge-tools data import VOCdevkit/VOC2012 --format voc --max-side 640 --output data/voc
+  edge-tools data import own --format yolo --output data/own --workers 4
+  edge-tools data import birds --format folders --output /nfs/birds --dask tcp://host:8786
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_source(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--copy", action="store_true", help="copy pictures in place of hard links")
+    parallel.add_arguments(parser)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Declare what is read and how large its pictures may be."""
+    parser.add_argument("source", type=Path, help="COCO's JSON file; else the data set's folder")
+    parser.add_argument("--format", choices=sorted(READERS), required=True)
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are")
+    parser.add_argument(
+        "--max-side", type=parallel.worker_count, metavar="PX", help="shrink what is larger"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import; return 1 when something was left out."""
+    listing = READERS[args.format](args.source, args.images)
+    _refuse_twins(listing)
+    sizes = _convert_all(listing, args)
+    content = make_document(listing, sizes, str(args.source))
+    if not content["images"]:
+        _tell(listing.problems)
+        raise InputError(f"{args.source}: no picture could be imported")
+    folder.write(args.output / f"{folder.ALL}.json", content)
+    _tell(listing.problems)
+    print(
+        f"{args.output}: {len(content['images'])} pictures, {len(content['annotations'])} objects, "
+        f"{len(content['categories'])} classes; {len(listing.problems)} problems"
+    )
+    return EXIT_FAILURE if listing.problems else EXIT_OK
+
+
+def _tell(problems: list[str]) -> None:
+    for line in problems:
+        print("".join(char if char.isprintable() else " " for char in line), file=sys.stderr)
+
+
+def _refuse_twins(listing: Listing) -> None:
+    """Leave out a picture whose name is taken: two would become one file."""
+    seen: set[str] = set()
+    kept = []
+    for entry in listing.entries:
+        if entry.name in seen:
+            listing.problems.append(f"{entry.path}: the name {entry.name} is listed twice")
+            continue
+        seen.add(entry.name)
+        kept.append(entry)
+    listing.entries = kept
+
+
+def tasks_of(listing: Listing, args: argparse.Namespace, output: Path) -> list[Task]:
+    """Return one conversion a picture."""
+    images = output.resolve() / "images"
+    return [
+        Task(entry.path.resolve(), images / entry.name, args.max_side, args.copy)
+        for entry in listing.entries
+    ]
+
+
+def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Converted]:
+    """Convert what is not done yet; return sizes by name, add failures to the problems."""
+    names = {
+        task: entry.name
+        for task, entry in zip(tasks_of(listing, args, args.output), listing.entries, strict=True)
+    }
+    with Journal(args.output) as journal:
+        known = {task: found for task in names if (found := journal.find(task)) is not None}
+        todo = [task for task in names if task not in known]
+        if known:
+            print(f"{len(known)} pictures are done, {len(todo)} to do", file=sys.stderr)
+        outcomes = parallel.run_tasks(
+            convert, todo, workers=args.workers, dask=args.dask, title="import"
+        )
+        for done in outcomes:
+            if done.result is None:
+                listing.problems.append(done.reason)
+                continue
+            journal.add(done.item, done.result)
+            known[done.item] = done.result
+    return {names[task]: found for task, found in known.items()}
+
+
+def make_document(listing: Listing, sizes: dict[str, Converted], source: str) -> dict[str, Any]:
+    """Return COCO JSON of the converted pictures; what is wrong with a box joins the problems."""
+    numbers = {name: number for number, name in enumerate(listing.classes, 1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for entry in sorted(listing.entries, key=lambda item: item.name):
+        if entry.name not in sizes:
+            continue
+        converted = sizes[entry.name]
+        if entry.size and entry.size != converted.source_size:
+            width, height = converted.source_size
+            claim = f"{entry.size[0]}x{entry.size[1]}"
+            listing.problems.append(
+                f"{entry.path}: is {width}x{height} as shown, its labels say {claim}; left out"
+            )
+            continue
+        images.append(_image(entry, len(images) + 1, converted, listing))
+        for item in _annotations(entry, converted, numbers, listing.problems):
+            annotations.append({"id": len(annotations) + 1, "image_id": len(images), **item})
+    task = folder.DETECTION if listing.has_boxes else folder.CLASSIFICATION
+    return {
+        "info": {"task": task, "imported_from": source},
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+        "images": images,
+        "annotations": annotations,
+    }
+
+
+def _image(entry: Entry, number: int, done: Converted, listing: Listing) -> dict[str, Any]:
+    width, height = done.size
+    factors = (width / done.source_size[0], height / done.source_size[1]) * 2
+    image: dict[str, Any] = {
+        "id": number,
+        "file_name": entry.name,
+        "width": width,
+        "height": height,
+        "source": entry.source,
+    }
+    if entry.exhaustive_classes is not None and set(entry.exhaustive_classes) != set(
+        listing.classes
+    ):
+        image["exhaustive_classes"] = list(entry.exhaustive_classes)
+    if entry.ignore_regions:
+        image["ignore_regions"] = [
+            [round(value * factor, 2) for value, factor in zip(region, factors, strict=True)]
+            for region in entry.ignore_regions
+        ]
+    return image
+
+
+def _annotations(
+    entry: Entry, done: Converted, numbers: dict[str, int], problems: list[str]
+) -> list[dict[str, Any]]:
+    factors = (done.size[0] / done.source_size[0], done.size[1] / done.source_size[1]) * 2
+    found = []
+    for item in entry.objects:
+        try:
+            box, complaint = placed(item, done.source_size)
+        except ValueError as error:
+            problems.append(f"{entry.path}: {error}; left out")
+            continue
+        if complaint:
+            problems.append(f"{entry.path}: {complaint}")
+        scaled = [round(value * factor, 2) for value, factor in zip(box, factors, strict=True)]
+        found.append(
+            {
+                "category_id": numbers[item.label],
+                "bbox": scaled,
+                "area": round(scaled[2] * scaled[3], 2),
+                "iscrowd": int(item.is_crowd),
+            }
+        )
+    return found

@@ -1,0 +1,174 @@
+"""`edge-tools data split`: train.json, val.json and test.json of a data set.
+
+What shows the same stays together. Groups are dealt class by class, the rarest first, in the order
+of their content's hash: the same pictures give the same split under any names. Pictures that were
+dealt before stay where they are, so a set that grows keeps its validation data clean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EXIT_OK, EdgeError, InputError
+from tools import parallel
+from tools.data import check, fingerprint, folder
+from tools.data.convert import link_or_copy
+from tools.data.fingerprint import Fingerprint
+from tools.dataset import Dataset
+
+EXAMPLES = """\
+examples:
+  edge-tools data split data/street                  # 80 : 10 : 10
+  edge-tools data split data/street --val 0.2 --test 0
+  edge-tools data split data/birds    # of class folders: data/birds/folders/train/<class>, too
+"""
+TRAIN, VAL, TEST = folder.SPLITS
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that show the same; key: the smallest hash of their files."""
+
+    names: tuple[str, ...]
+    labels: frozenset[str]
+    key: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("data", type=Path, help="folder with annotations.json and images")
+    parser.add_argument("--val", type=_share, default=0.1, metavar="SHARE")
+    parser.add_argument("--test", type=_share, default=0.1, metavar="SHARE")
+    parallel.add_arguments(parser)
+
+
+def _share(text: str) -> float:
+    """Return a share; ArgumentTypeError when it is not in 0..1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of 0 to 1")
+    return share
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the splits and print how many pictures and objects each got."""
+    if args.val + args.test >= 1:
+        raise InputError("--val and --test leave nothing to train on; together they are below 1")
+    file = args.data / f"{folder.ALL}.json"
+    data = folder.read(file, None)
+    taken, faults = check.fingerprints(list(data.pictures), args.workers, args.dask)
+    if faults:
+        raise InputError(f"{faults[0].text} ({len(faults)} broken; see edge-tools data check)")
+    groups = make_groups(data, taken, args.data / "images")
+    shares = {VAL: args.val, TEST: args.test}
+    sides = deal(groups, shares, _earlier(args.data))
+    content = folder.document(file)
+    for side in folder.SPLITS:
+        names = {name for name, where in sides.items() if where == side}
+        path = args.data / f"{side}.json"
+        if names or side == TRAIN:
+            part = part_of(content, names)
+            folder.write(path, part)
+            print(f"{path}: {len(part['images'])} pictures, {len(part['annotations'])} objects")
+        else:
+            path.unlink(missing_ok=True)
+    if content.get("info", {}).get("task") == folder.CLASSIFICATION:
+        _class_folders(args.data, sides)
+    return EXIT_OK
+
+
+def make_groups(data: Dataset, taken: dict[Path, Fingerprint], root: Path) -> list[Group]:
+    """Return the pictures of a set in groups that show the same."""
+    labels: dict[int, set[str]] = defaultdict(set)
+    for item in data.annotations:
+        labels[item["image_id"]].add(data.labels[item["category_id"]])
+    pictures = data.pictures
+    prints = [taken[picture.path.resolve()] for picture in pictures]
+    return [
+        Group(
+            tuple(folder.name_of(pictures[index], root) for index in members),
+            frozenset().union(*(labels[pictures[index].image_id] for index in members)),
+            min(prints[index].sha256 for index in members),
+        )
+        for members in fingerprint.groups(prints)
+    ]
+
+
+def deal(groups: list[Group], shares: dict[str, float], earlier: dict[str, str]) -> dict[str, str]:
+    """Return the side of every picture by name.
+
+    shares: of val and test; the rest is train. earlier: sides that are kept; a group of which only
+    some were dealt joins them.
+    """
+    frequency = Counter(label for group in groups for label in group.labels)
+    strata: dict[str, list[Group]] = defaultdict(list)
+    for group in sorted(groups, key=lambda item: item.key):
+        strata[min(group.labels, key=lambda name: (frequency[name], name), default="")].append(
+            group
+        )
+    sides: dict[str, str] = {}
+    for stratum in strata.values():
+        fixed = [_side_of(group, earlier) for group in stratum]
+        counts = Counter(fixed)
+        quota = {
+            side: max(_wanted(share, len(stratum)) - counts[side], 0)
+            for side, share in shares.items()
+        }
+        for group, kept in zip(stratum, fixed, strict=True):
+            side = kept or next((name for name in quota if quota[name] > 0), TRAIN)
+            if not kept and side in quota:
+                quota[side] -= 1
+            sides.update(dict.fromkeys(group.names, side))
+    return sides
+
+
+def _wanted(share: float, groups: int) -> int:
+    """Return how many of a class's groups a side gets: one at least, where there are three."""
+    least = 1 if share > 0 and groups >= len(folder.SPLITS) else 0
+    return max(round(share * groups), least)
+
+
+def _side_of(group: Group, earlier: dict[str, str]) -> str | None:
+    """Return where a group's pictures were dealt; train wins: it has been learned from."""
+    known = {earlier[name] for name in group.names if name in earlier}
+    return next((side for side in folder.SPLITS if side in known), None)
+
+
+def _earlier(data: Path) -> dict[str, str]:
+    """Return the side of each picture in the splits that are there already."""
+    return {
+        item["file_name"]: side
+        for side in folder.SPLITS
+        if (data / f"{side}.json").is_file()
+        for item in folder.document(data / f"{side}.json").get("images", ())
+    }
+
+
+def part_of(content: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """Return a COCO document with only the named pictures; ids stay."""
+    images = [item for item in content["images"] if item["file_name"] in names]
+    numbers = {item["id"] for item in images}
+    found = [item for item in content["annotations"] if item["image_id"] in numbers]
+    return {**content, "images": images, "annotations": found}
+
+
+def _class_folders(data: Path, sides: dict[str, str]) -> None:
+    """Link the pictures into folders/train/<class> and so on, as classifiers read them."""
+    root = data / "folders"
+    shutil.rmtree(root, ignore_errors=True)
+    try:
+        for name, side in sides.items():
+            target = root / side / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(data / "images" / name, target)
+    except OSError as error:
+        raise EdgeError(f"{root}: {error.strerror}; is the disk full?") from None
+    print(f"{root}: {', '.join(sorted(set(sides.values())))}, each with a folder a class")
