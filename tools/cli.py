@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from edge import __version__
+from edge import __version__, logs
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError
 
 # Subcommand words, the module that serves them, and one line of help.
@@ -26,6 +26,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("data", "preview"): ("tools.data.preview", "Draw a contact sheet with boxes."),
     ("data", "scaling"): ("tools.data.scaling", "Time an import against workers."),
     ("benchmark",): ("tools.benchmark", "Time models and the whole frame path on this machine."),
+    ("soak",): ("tools.soak", "Let the daemon run for long and hold it to budgets."),
     ("profile",): ("tools.profile_parts", "Show where a model's time goes, part by part."),
     ("validate",): ("tools.validate", "Prove that a model is integer-only and gives what it must."),
     ("train", "detect"): ("tools.train.detect", "Train the detector from labels, in float."),
@@ -58,8 +59,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
 }
 GROUPS = {
-    "registry": "Keep versions of models, signed, in a folder or bucket.",
     "data": "Import, check, split and look at labelled pictures.",
+    "registry": "Keep versions of models, signed, in a folder or bucket.",
     "label": "Label data automatically.",
     "registry": "Keep versions of models, signed, in a folder or bucket.",
     "color": "Compare color networks.",
@@ -76,8 +77,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("tools").setLevel(logging.INFO)
     words = _words(arguments)
     if words not in COMMANDS:
         return _overview(arguments)
@@ -112,9 +111,20 @@ def _run(words: tuple[str, ...], arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    code = int(module.run(parser.parse_args(arguments)))
+    logs.add_arguments(parser, level="info")
+    args = parser.parse_args(arguments)
+    logs.set_up(logs.chosen(args), text="%(message)s")
+    _silence_others(args.log_level)
+    code = int(module.run(args))
     sys.stdout.flush()  # here, where a closed pipe is still no failure
     return code
+
+
+def _silence_others(level: str) -> None:
+    """Let only our own modules tell what they do; of libraries, and of edge, what went wrong."""
+    logging.getLogger("tools").setLevel(level.upper())
+    if level == "info":
+        logging.getLogger().setLevel(logging.WARNING)
 
 
 def _words(arguments: list[str]) -> tuple[str, ...]:

@@ -1,0 +1,263 @@
+"""`edge-tools soak`: lets the daemon run for long and holds it to budgets.
+
+Method: `edge run` on a clip that loops, with a mosquitto of its own, which is away for the middle
+third. Once in SAMPLE_S seconds memory, descriptors and threads are read from /proc and the counters
+from the daemon's own socket. Memory's slope is the least-squares line over all samples after the
+first fifth, when caches have filled. Spool bytes are the daemon's estimate (pages and log written,
+`edge.spool`), told as bytes a day at one event a second, with the broker there and away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import numpy as np
+import yaml
+from rich.progress import track
+
+import edge
+from edge import status_socket
+from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+
+EXAMPLES = """examples:
+  edge-tools soak --minutes 30
+  edge-tools soak --minutes 720 --source /dev/video0 --json soak.json
+
+exit codes: 0 all budgets held; 1 one was broken."""
+
+SAMPLE_S = 5.0
+SETTLED = 0.2  # share of the run after which memory is expected to stay
+DAY_S = 86_400
+STOP_S = 30.0
+
+# What may not be exceeded.
+BUDGETS = {
+    "rss_slope_mb_per_hour": 6.0,
+    "descriptors_growth": 3.0,
+    "threads_growth": 2.0,
+    "log_lines_per_minute": 2.0,
+    "spool_mb_per_day_broker_there": 200.0,
+    "spool_mb_per_day_broker_away": 1024.0,
+    "events_lost": 0.0,
+    "exit_code": 0.0,
+}
+
+
+class _Spool(msgspec.Struct):
+    written_bytes: int
+    lost: int
+    waiting: int
+
+
+class _Stats(msgspec.Struct):
+    events: int
+    spool: _Spool
+
+
+class _Report(msgspec.Struct):
+    stats: _Stats | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The daemon at one moment; `is_away`: the broker is stopped."""
+
+    at_s: float
+    rss_bytes: int
+    descriptors: int
+    threads: int
+    log_lines: int
+    events: int
+    written_bytes: int
+    lost: int
+    is_away: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="default 30")
+    parser.add_argument("--source", metavar="S", help="a camera or clip; default: the demo clip")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also save figures and samples")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print each figure beside its budget; 1 when one is broken."""
+    if args.minutes * 60 < 12 * SAMPLE_S:
+        raise EdgeError(f"--minutes {args.minutes:g}: too short to tell; give at least 1")
+    with tempfile.TemporaryDirectory(prefix="edge-soak-") as folder:
+        samples, exit_code = _watch(Path(folder), args.source, args.minutes * 60)
+    figures = figures_of(samples) | {"exit_code": float(exit_code)}
+    broken = [name for name, limit in BUDGETS.items() if figures[name] > limit]
+    for name, limit in BUDGETS.items():
+        verdict = "BROKEN" if name in broken else "ok"
+        print(f"{name:<32} {figures[name]:>10.2f}   budget {limit:>8g}   {verdict}")
+    if args.json:
+        report = {"figures": figures, "samples": [asdict(sample) for sample in samples]}
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    return EXIT_FAILURE if broken else EXIT_OK
+
+
+def figures_of(samples: list[Sample]) -> dict[str, float]:
+    """Return what the budgets are about; `samples` in the order of their time."""
+    settled = [one for one in samples if one.at_s >= SETTLED * samples[-1].at_s]
+    hours = np.array([one.at_s / 3600 for one in settled])
+    slope = np.polyfit(hours, [one.rss_bytes / 1e6 for one in settled], 1)[0]
+    first, last = settled[0], settled[-1]
+    lines = last.log_lines - first.log_lines
+    return {
+        "rss_slope_mb_per_hour": float(slope),
+        "descriptors_growth": float(last.descriptors - first.descriptors),
+        "threads_growth": float(last.threads - first.threads),
+        "log_lines_per_minute": lines / ((last.at_s - first.at_s) / 60),
+        "spool_mb_per_day_broker_there": _mb_per_day(samples, is_away=False),
+        "spool_mb_per_day_broker_away": _mb_per_day(samples, is_away=True),
+        "events_lost": float(last.lost),
+        "events": float(last.events),
+        "rss_mb": last.rss_bytes / 1e6,
+    }
+
+
+def _mb_per_day(samples: list[Sample], *, is_away: bool) -> float:
+    """Return megabytes written a day at one event a second, over the pairs of one kind."""
+    events = written_bytes = 0
+    for before, after in itertools.pairwise(samples):
+        if before.is_away is is_away is after.is_away:
+            events += after.events - before.events
+            written_bytes += after.written_bytes - before.written_bytes
+    return written_bytes / max(events, 1) * DAY_S / 1e6
+
+
+def _watch(folder: Path, source: str | None, run_s: float) -> tuple[list[Sample], int]:
+    """Run daemon and broker; return the samples and the daemon's exit code."""
+    broker = Broker(folder)
+    log = LogCounter()
+    samples: list[Sample] = []
+    with broker, _daemon(folder, broker.port, source) as daemon:
+        threading.Thread(target=log.read, args=(daemon.stderr,), daemon=True).start()
+        started_s = time.monotonic()
+        for _ in track(range(int(run_s / SAMPLE_S)), "soaking"):
+            time.sleep(SAMPLE_S)
+            at_s = time.monotonic() - started_s
+            broker.be(there=not run_s / 3 <= at_s < run_s * 2 / 3)
+            if daemon.poll() is not None:
+                raise EdgeError(f"the daemon ended by itself, code {daemon.returncode}: {log.last}")
+            sample = _sample(folder, daemon.pid, at_s, log.lines, is_away=not broker.is_there)
+            samples += [sample] if sample else []
+        daemon.terminate()
+        return samples, daemon.wait(STOP_S)
+
+
+def _sample(folder: Path, pid: int, at_s: float, lines: int, *, is_away: bool) -> Sample | None:
+    answer = status_socket.ask(folder / "state")
+    stats = msgspec.json.decode(answer, type=_Report).stats if answer else None
+    if stats is None:
+        return None
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return Sample(
+        at_s=at_s,
+        rss_bytes=int(status["VmRSS"].split()[0]) * 1024,
+        descriptors=len(os.listdir(f"/proc/{pid}/fd")),  # noqa: PTH208 - names only
+        threads=int(status["Threads"]),
+        log_lines=lines,
+        events=stats.events,
+        written_bytes=stats.spool.written_bytes,
+        lost=stats.spool.lost,
+        is_away=is_away,
+    )
+
+
+@contextlib.contextmanager
+def _daemon(folder: Path, port: int, source: str | None) -> Iterator[subprocess.Popen[str]]:
+    clip = Path(edge.__file__).parent / "assets" / "demo.mp4"
+    config = {
+        "device": "soak",
+        "state_dir": str(folder / "state"),
+        "mqtt": {"host": "127.0.0.1", "port": port, "retry_max_s": 5},
+        "cameras": {"front": {"source": source or str(clip), "loop": True}},
+        "publish": {"stats_interval_s": SAMPLE_S / 2},
+    }
+    path = folder / "edge.yaml"
+    path.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "edge", "run", "--config", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class LogCounter:
+    """Counts what the daemon logs."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.last = ""
+
+    def read(self, stream: Iterable[str]) -> None:
+        """Count until the stream ends; for a thread."""
+        for line in stream:
+            self.lines += 1
+            self.last = line.rstrip()
+
+
+class Broker:
+    """A mosquitto on the loopback that comes and goes; a context manager.
+
+    Raises EdgeError when mosquitto is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None:
+            raise EdgeError("mosquitto is missing; run: apt install mosquitto")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        config = folder / "mosquitto.conf"
+        user = "user root\n" if os.geteuid() == 0 else ""
+        config.write_text(f"{user}listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        self._command = [program, "-c", str(config)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Return whether it runs."""
+        return self._process is not None
+
+    def be(self, *, there: bool) -> None:
+        """Start or stop it, unless it is so already."""
+        if there and self._process is None:
+            self._process = subprocess.Popen(
+                self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        elif not there and self._process is not None:
+            process, self._process = self._process, None
+            process.terminate()
+            process.wait(STOP_S)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.be(there=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.be(there=False)
