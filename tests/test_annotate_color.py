@@ -20,6 +20,7 @@ pytest.importorskip("litestar", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 
 from browser import browser
+from edge.values import Box
 from scenes import BOX_PX, overlap, truth, write_scenes
 from tools import color_data
 from tools.cli import main
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 httpx = pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 
 ROOT = Path(__file__).parents[1]
+WAIT_S = 60  # for a browser on a busy machine
 CENTER = {"x": 130 / 240, "y": 90 / 180}
 RED = {"label": "red", "colors": ["red"], "sure": True, "marks": {"clicks": [CENTER], "grow": 0}}
 
@@ -227,9 +229,10 @@ def test_second_labeller_starts_afresh_and_agreement_is_noted(tmp_path: Path) ->
     )
 
 
-def test_ctrl_c_ends_it_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_it_well(tmp_path: Path, number: int) -> None:
     with Annotate(write_scenes(tmp_path / "pictures")) as command:
-        command.process.send_signal(signal.SIGINT)
+        command.process.send_signal(number)
         assert command.process.wait(timeout=30) == 0
         assert command.process.stderr is not None
         assert command.process.stderr.read() == ""
@@ -261,6 +264,18 @@ def test_export_is_what_training_and_evaluation_read(
         assert crop.shape[:2] == (80, 110)
     assert main(["annotate", "color", str(boxes), *options]) == 0  # again: the same
     assert len(color_data.training_items(out)) == len(training)
+
+
+def test_clicked_object_is_exported_with_the_box_around_it(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures", ("red",))
+    with Annotate(folder) as command:
+        command.ask("/api/objects/0/label", "PUT", json=RED)
+    assert rows(folder)[0]["bbox"] is None  # the picture is the object, as far as the file knows
+    out = tmp_path / "data"
+    assert main(["annotate", "color", str(folder), "--export", str(out), "--val-share", "0"]) == 0
+    (item,) = color_data.training_items(out)
+    assert item.box_px is not None
+    assert Box(*item.box_px).iou(BOX_PX) > 0.9
 
 
 @pytest.mark.parametrize(
@@ -319,7 +334,7 @@ def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
             command.process.send_signal(signal.SIGKILL)
         with Annotate(folder) as again:
             chrome.get(again.url)
-            wait_until(lambda: state(chrome).get("index") == "2")
+            wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)
             assert state(chrome)["labelled"] == "2"
         assert [entry for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"] == []
     assert [row["label_1"] for row in LabelFile(labels_path(folder)).rows.values()] == [
@@ -341,29 +356,29 @@ def label_in_browser(chrome: Chrome, folder: Path) -> None:
     def press(*keys: str) -> None:
         ActionChains(chrome).send_keys(*keys).perform()
 
-    wait_until(lambda: state(chrome).get("outlines") == "0")
+    wait_until(lambda: state(chrome).get("outlines") == "0", WAIT_S)
     canvas = chrome.find_element("id", "canvas")
     ActionChains(chrome).move_to_element_with_offset(canvas, 20, 0).click().perform()
-    wait_until(lambda: state(chrome).get("outlines") == "1")
+    wait_until(lambda: state(chrome).get("outlines") == "1", WAIT_S)
     assert "red" in chrome.find_element("id", "surfaces").text
     chosen = "#terms button[aria-checked=true]"
     press("b")
     assert "blue" in chrome.find_element("css selector", chosen).text
     press(Keys.ENTER)
-    wait_until(lambda: state(chrome).get("index") == "1")
+    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
     (row,) = rows(folder)
     assert (row["label_1"], row["colors_1"][0], row["image"]) == ("blue", "blue", "0-red.png")
     assert overlap(filled(row["outline_1"])) > 0.9
     press("y", Keys.ENTER)
-    wait_until(lambda: state(chrome).get("index") == "2")
+    wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)
     assert len(rows(folder)) == 2
     press("z")
-    wait_until(lambda: state(chrome).get("index") == "1")
+    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
     assert len(rows(folder)) == 1
     press(Keys.ARROW_LEFT)
-    wait_until(lambda: state(chrome).get("saved") == "blue")
+    wait_until(lambda: state(chrome).get("saved") == "blue", WAIT_S)
     assert state(chrome)["outlines"] == "1"  # the saved mask is shown again
     press(Keys.ARROW_RIGHT)
-    wait_until(lambda: state(chrome).get("index") == "1")
+    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
     press("9", Keys.ENTER)
-    wait_until(lambda: state(chrome).get("index") == "2")
+    wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)

@@ -2,7 +2,8 @@
 
 DIR/detection/train holds the training pictures, DIR/scene_color/labels.json the rows,
 DIR/scene_color/train and val the objects' crops. A picture and all its objects go to one split,
-chosen by a hash of its name, so that a later export with more labels moves none.
+chosen by a hash of its name, so that a later export with more labels moves none. An object without
+a box, clicked in a whole picture, is cut out by the box around its outline.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import cv2
 
 from edge.errors import InputError
+from edge.values import Box
 from tools.color_labels import LabelFile, LabelObject, Row
 from tools.color_proposal import cut_out
 from tools.dataset import load_file
@@ -57,11 +59,23 @@ def _exported(one: LabelObject, row: Row, number: int, folder: Path, split: str)
     crop = folder / "scene_color" / split / name
     crop.parent.mkdir(parents=True, exist_ok=True)
     bgr = load_file(one.file)
-    pixels = bgr if one.box_px is None else cut_out(bgr, one.box_px)
+    box_px = one.box_px or _outlined(row)
+    pixels = bgr if box_px is None else cut_out(bgr, box_px)
     cv2.imwrite(str(crop), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if split == "train":
         _link(one.file, folder / "detection" / "train" / one.image)
-    return row | {"file_name": name, "split": split, "source": "annotated"}
+    box = None if box_px is None else list(box_px)
+    return row | {"bbox": box, "file_name": name, "split": split, "source": "annotated"}
+
+
+def _outlined(row: Row) -> Box | None:
+    """Return the box around what was outlined, None when nothing was."""
+    outlines = row.get("outline_1") or row.get("outline_2") or []
+    points = [point for outline in outlines for point in outline]
+    if not points:
+        return None
+    xs, ys = zip(*points, strict=True)
+    return Box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
 
 
 def _link(file: Path, target: Path) -> None:

@@ -96,6 +96,12 @@ def grown(mask: Mask, steps: int) -> Mask:
     return changed if changed.any() else mask
 
 
+def bounds(mask: Mask) -> Box | None:
+    """Return the smallest box around the mask, None when it is empty."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return Box(x, y, width, height) if width and height else None
+
+
 def outlines(mask: Mask) -> list[Polygon]:
     """Return the mask's outer outlines, points 0..1 of the picture."""
     height, width = mask.shape

@@ -10,8 +10,8 @@ goes on at the first object without a label. `tools.color_labels` describes the 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
+import signal
 import socket
 import webbrowser
 from pathlib import Path
@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     check_writable(labels, "--labels")
     session = Session(objects, labels, Proposer(find(args.model)), args.labeller)
     server = _server(make_app(session))
-    with _listen(args.port) as listener, contextlib.suppress(KeyboardInterrupt):  # the usual end
+    with _listen(args.port) as listener:
+        _end_with(server)
         done = session.progress()
         url = f"http://localhost:{listener.getsockname()[1]}"
         print(f"{done.labelled} of {done.total} labelled in {labels.path}", flush=True)
@@ -93,6 +94,17 @@ def _listen(port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         fault = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise WebError(f"{HOST}:{port}: {fault}; choose another with --port") from None
+
+
+def _end_with(server: uvicorn.Server) -> None:
+    """Let Ctrl-C and SIGTERM end the server well, from before it has its own handlers."""
+
+    def end(number: int, frame: object) -> None:
+        del number, frame
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 def _server(app: AsgiApp) -> uvicorn.Server:

@@ -170,7 +170,9 @@ class Session:
         """Return the mask for what was clicked, and the colors in it."""
         view = self.view(index)
         mask, is_guess = self._mask(index, marks)
-        proposal = self._proposer.propose(view.bgr, view.object_px, mask, self.objects[index].cls)
+        clicked = None if mask is None else color_mask.bounds(mask)
+        box_px = view.box_px or clicked or view.object_px
+        proposal = self._proposer.propose(view.bgr, box_px, mask, self.objects[index].cls)
         outlines = [] if mask is None else color_mask.outlines(mask)
         return _suggestion(proposal, outlines, is_guess=is_guess)
 

@@ -88,6 +88,7 @@ async function propose() {
   const turn = ++page.asked;
   draw();
   canvas.classList.add("busy");
+  $("hint").textContent = "cutting…";
   const suggestion = await ask(address(page.index, "/mask"), "POST", marks()).finally(() => canvas.classList.remove("busy"));
   if (turn === page.asked) take(suggestion);
 }
