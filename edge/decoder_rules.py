@@ -39,6 +39,8 @@ def _yolox(model: Manifest) -> str:
             fault = _cell_fault(f"{name}_{stride}", outputs, count)
             if fault:
                 return fault
+        if len({outputs[f"{name}_{stride}"].shape[:3] for name in channels}) > 1:
+            return f"the outputs of stride {stride} have different numbers of cells"
     return ""
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from edge import cli, manifest
+from edge.decoder_rules import contradiction
 from edge.detector import Detector, Letterbox, quantized_level
 from edge.errors import EXIT_OK, ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Input, TensorSpec
 from edge.values import Box, Detection, Image
-from models import FOREIGN, change_manifest, foreign_folder, refused_folder
+from models import FOREIGN, change_manifest, detect_folder, foreign_folder, refused_folder
 
 RED, BLUE = (0, 0, 255), (255, 0, 0)  # BGR
 every_kind = pytest.mark.parametrize("kind", FOREIGN)
@@ -217,6 +218,15 @@ def test_manifest_that_contradicts_itself_is_refused(
     with pytest.raises(ModelError, match="contradicts itself") as caught:
         Interpreter.load(foreign_folder(tmp_path, kind, **changes))
     assert part in str(caught.value)
+
+
+def test_yolox_outputs_of_different_cells_contradict_each_other(tmp_path: Path) -> None:
+    model = manifest.read(detect_folder(tmp_path))
+    box, *others = model.outputs
+    odd = msgspec.structs.replace(box, shape=(1, 4, 5, 4))
+    fault = contradiction(msgspec.structs.replace(model, outputs=(odd, *others)))
+    assert "stride 16 have different numbers of cells" in fault
+    assert contradiction(model) == ""
 
 
 def test_swapped_roles_are_refused(tmp_path: Path) -> None:
