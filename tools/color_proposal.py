@@ -2,7 +2,7 @@
 
 The model names the dominant color; the clusters of the mask (`tools.color_naming`) add further
 colors and are the second opinion that makes an answer sure. The model sees the box as it is, as in
-the daemon: with the surroundings painted gray it is worse (scene_color/val .63 against .79).
+the daemon: with the surroundings painted gray, which it never saw, it names fewer objects right.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ SURE_SHARE, SURE_CLUSTER = 0.7, 0.25  # the model's share, and that of the same 
 class Proposal:
     """An answer in a labeller's words.
 
-    label: a term, or `unclear` in the dark. `mixed` is left to people: a rule for it was right in
-        none of the 12 cases it found in scene_color/val.
+    label: a term, or `unclear` in the dark; `mixed` is left to people.
     colors: dominant first, then further colors.
     shares: of the surface per term, largest first, summing to 1.
     clusters: the mask's surfaces, largest first; none without a mask.
