@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-camera[tools]'")
 
 from class_folders import CLASSES, draw, draw_splits
-from edge.errors import InputError
+from edge.errors import EXIT_USAGE, InputError
+from tools import cli
 from tools.classifier import data, representative
 from tools.classifier.augment import augment
 
@@ -139,3 +140,21 @@ def test_augmented_pictures_are_shifted_or_mirrored_originals() -> None:
     assert made.shape == rgb.shape
     assert (made > 0).sum() == (rgb > 0).sum()
     assert len({picture.tobytes() for picture in made}) > 10
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["train", "classifier", "x", "--dropout", "1"], "'1' is no share"),
+        (["train", "classifier", "x", "--epochs", "0"], "'0' is no whole number of 1 or more"),
+        (["train", "classifier", "x", "--learning-rate", "-1"], "'-1' is no number above 0"),
+        (["quantize", "classifier", "x", "--data", "y", "--levels", "F8"], "invalid choice: 'F8'"),
+    ],
+)
+def test_impossible_number_is_wrong_usage(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == EXIT_USAGE
+    assert line in capsys.readouterr().err

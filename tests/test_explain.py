@@ -11,11 +11,12 @@ pytest.importorskip("rich", reason="needs rich: pip install 'edge-camera[tools]'
 
 import torch
 
-from edge.errors import EXIT_NO_INPUT, InputError
+from edge.errors import InputError
 from edge.values import Box
 from tools import cli
 from tools.architectures import yolox
 from tools.explain import detect, heatmap
+from tools.input_size import InputSize
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
@@ -58,19 +59,15 @@ def test_unreadable_picture_is_named(tmp_path: Path) -> None:
         list(heatmap.pictures([tmp_path]))
 
 
-def test_folder_without_pictures_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    weights = tmp_path / "random.pt"
-    command = ["explain", "detect", "--weights", str(weights), str(tmp_path), "--size", "100"]
-    assert cli.main(command) == EXIT_NO_INPUT
-    assert "--size 100: must be a multiple of 32" in capsys.readouterr().err
+def test_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"no picture in {tmp_path}"):
+        list(heatmap.pictures([tmp_path]))
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="needs ../shared/weights")
 def test_each_person_of_the_demo_is_explained_near_itself() -> None:
     bgr = np.asarray(cv2.imread(str(DEMO)), np.uint8)
-    found = detect.Explainer(WEIGHTS, 416, min_score=0.5).explain(bgr)
+    found = detect.Explainer(WEIGHTS, InputSize(416, 416), min_score=0.5).explain(bgr)
     assert len(found) >= 3
     assert {one.label for one in found} == {"person"}
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)

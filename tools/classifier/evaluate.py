@@ -26,7 +26,7 @@ from rich.table import Table
 
 from edge.errors import InputError, ModelError
 from tools import plots
-from tools.classifier import charts, convert, data, description, fit, runtime
+from tools.classifier import arguments, charts, convert, data, description, fit, runtime
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description
 from tools.classifier.measure import Job, Measured
@@ -77,8 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="class folders")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument("--output", type=Path, default=Path("runs/measured"), help="tables, plots")
-    parser.add_argument("--limit", type=int, help="only so many pictures, as many of each class")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the runtimes")
+    parser.add_argument(
+        "--limit", type=arguments.count, help="only so many pictures, as many of each class"
+    )
+    parser.add_argument(
+        "--threads", type=arguments.count, default=1, help="CPU threads of the runtimes"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge.errors import InputError
 from tools.classifier import (
+    arguments,
     charts,
     convert,
     data,
@@ -63,17 +63,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", type=Path, help="folder that edge-tools train classifier wrote")
     parser.add_argument("--data", type=Path, required=True, help="the data set it was trained on")
-    parser.add_argument(
-        "--levels", nargs="+", default=["all"], help="all, or of NQ TL F16 DR FF IO"
-    )
+    levels = ("all", *convert.LEVELS)
+    parser.add_argument("--levels", nargs="+", choices=levels, default=["all"])
     parser.add_argument("--output", type=Path, help="default: MODEL/levels")
-    parser.add_argument("--representative", type=int, default=DEFAULT_COUNT, metavar="COUNT")
-    parser.add_argument("--sweep", type=int, nargs="+", metavar="COUNT", help="compare counts")
-    parser.add_argument("--prune", type=float, default=0.0, metavar="SHARE", help="of channels")
-    parser.add_argument("--prune-epochs", type=int, default=3, help="training after pruning")
-    parser.add_argument("--qat", type=int, default=0, metavar="EPOCHS", help="train through int8")
-    parser.add_argument("--learning-rate", type=float, default=1e-4, help="after pruning, of QAT")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of TensorFlow")
+    parser.add_argument(
+        "--representative", type=arguments.count, default=DEFAULT_COUNT, metavar="COUNT"
+    )
+    parser.add_argument(
+        "--sweep", type=arguments.count, nargs="+", metavar="COUNT", help="compare counts"
+    )
+    parser.add_argument(
+        "--prune", type=arguments.share, default=0.0, metavar="SHARE", help="of channels"
+    )
+    parser.add_argument(
+        "--prune-epochs", type=arguments.count, default=3, help="training after pruning"
+    )
+    parser.add_argument("--qat", type=arguments.count, metavar="EPOCHS", help="train through int8")
+    parser.add_argument(
+        "--learning-rate", type=arguments.positive, default=1e-4, help="after pruning, of QAT"
+    )
+    parser.add_argument(
+        "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,15 +125,10 @@ def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
 def _levels(names: Sequence[str]) -> tuple[str, ...]:
     if "all" in names:
         return convert.LEVELS
-    unknown = sorted(set(names) - set(convert.LEVELS))
-    if unknown:
-        raise InputError(f"level {unknown[0]!r} is unknown; choose all or of {convert.LEVELS}")
     return tuple(level for level in convert.LEVELS if level in names)
 
 
 def _open(args: argparse.Namespace) -> tuple[Job, Any]:
-    if args.representative < 1 or min(args.sweep or [1]) < 1:
-        raise InputError("--representative and --sweep take 1 picture or more")
     described = description.read(args.model)
     net = network.load(args.model / described.file)
     train, validation = (

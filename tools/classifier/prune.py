@@ -42,10 +42,8 @@ def prune(net: Any, share: float) -> tuple[Any, str]:
     """Return a network without the weakest channels, and a line that says what was cut.
 
     share: of the channels of each chain, 0..1, rounded so that a multiple of 8 stays.
-    Raises InputError for a share out of range or a backbone that has nothing to cut.
+    Raises InputError for a backbone that has nothing to cut.
     """
-    if not 0 < share < 1:
-        raise InputError(f"--prune {share:g}: must be more than 0 and less than 1")
     backbone = network.part(net, network.BACKBONE)
     kept = {chain: _strongest(backbone, chain, share) for chain in chains(backbone)}
     if not kept:

@@ -20,7 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
-from tools.classifier import data, description, features, fit, network, runtime, samples, weights
+from tools.classifier import (
+    arguments,
+    data,
+    description,
+    features,
+    fit,
+    network,
+    runtime,
+    samples,
+    weights,
+)
 from tools.classifier.augment import augment
 from tools.classifier.data import Pictures
 from tools.classifier.description import Training
@@ -59,21 +69,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="class folders, or train/, val/, test/ of them")
     parser.add_argument("--output", type=Path, default=Path("runs/classifier"), help="run folder")
     parser.add_argument("--backbone", default=default.backbone, help="name in keras.applications")
-    parser.add_argument("--alpha", type=float, default=default.alpha, help="MobileNet's width")
-    parser.add_argument("--side", type=int, default=default.side_px, dest="side_px", metavar="PX")
+    parser.add_argument(
+        "--alpha", type=arguments.positive, default=default.alpha, help="MobileNet's width"
+    )
+    parser.add_argument(
+        "--side", type=arguments.count, default=default.side_px, dest="side_px", metavar="PX"
+    )
     parser.add_argument("--weights", default=default.weights, help="imagenet, none or a file")
     parser.add_argument("--pooling", choices=("average", "positions"), default=default.pooling)
-    parser.add_argument("--width", type=int, default=default.width, help="neurons of the head")
-    parser.add_argument("--dropout", type=float, default=default.dropout)
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
-    parser.add_argument("--batch", type=int, default=default.batch)
-    parser.add_argument("--epochs", type=int, default=default.epochs)
-    parser.add_argument("--patience", type=int, default=default.patience, help="of early stopping")
-    parser.add_argument("--validate-every", type=int, default=default.validate_every, metavar="N")
+    parser.add_argument(
+        "--width", type=int, default=default.width, help="neurons of the head, 0: none"
+    )
+    parser.add_argument("--dropout", type=arguments.share, default=default.dropout)
+    parser.add_argument("--learning-rate", type=arguments.positive, default=default.learning_rate)
+    parser.add_argument("--batch", type=arguments.count, default=default.batch)
+    parser.add_argument("--epochs", type=arguments.count, default=default.epochs)
+    parser.add_argument(
+        "--patience", type=arguments.count, default=default.patience, help="of early stopping"
+    )
+    parser.add_argument(
+        "--validate-every", type=arguments.count, default=default.validate_every, metavar="N"
+    )
     parser.add_argument("--seed", type=int, default=default.seed)
     _add_fine_tuning(parser, default)
-    parser.add_argument("--search", type=int, default=0, metavar="N", help="first try N settings")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of TensorFlow")
+    parser.add_argument("--search", type=arguments.count, metavar="N", help="first try N settings")
+    parser.add_argument(
+        "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
+    )
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
@@ -85,15 +107,16 @@ def _add_fine_tuning(parser: argparse.ArgumentParser, default: Training) -> None
         metavar="N",
         help="then train the last N layers of the backbone too; -1 is all",
     )
-    parser.add_argument("--fine-tune-epochs", type=int, default=default.fine_tune_epochs)
-    parser.add_argument("--fine-tune-rate", type=float, default=default.fine_tune_rate)
+    parser.add_argument(
+        "--fine-tune-epochs", type=arguments.count, default=default.fine_tune_epochs
+    )
+    parser.add_argument("--fine-tune-rate", type=arguments.positive, default=default.fine_tune_rate)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and write `model.keras` and `classifier.json` into the output folder."""
     names = [field.name for field in msgspec.structs.fields(Training)]
     training = Training(**{name: getattr(args, name) for name in names})
-    _check(training)
     runtime.load(args.threads)
     if args.search:
         training = _searched(args, training)
@@ -206,17 +229,6 @@ def _train_whole(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
     stage = plan(loaded.training, WHOLE, loaded.folder / "state")
     sets = pictures_samples(loaded.train), pictures_samples(loaded.validation)
     return fit.fit(net, *sets, stage, report)
-
-
-def _check(training: Training) -> None:
-    """Raise InputError for numbers that cannot train."""
-    for name in ("side_px", "batch", "epochs", "patience", "validate_every"):
-        if getattr(training, name) < 1:
-            raise InputError(f"--{name.removesuffix('_px').replace('_', '-')} must be 1 or more")
-    if not 0 <= training.dropout < 1:
-        raise InputError("--dropout must be 0 or more and less than 1")
-    if training.width < 0 or training.learning_rate <= 0 or training.fine_tune_rate <= 0:
-        raise InputError("--width must not be negative, learning rates must be above 0")
 
 
 def _searched(args: argparse.Namespace, training: Training) -> Training:

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge.errors import InputError
 from edge.values import Image
-from tools.classifier import data, description, network, runtime
+from tools.classifier import arguments, data, description, network, runtime
 from tools.classifier.description import Description
 from tools.explain import heatmap
 from tools.explain.heatmap import Floats
@@ -82,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders")
     parser.add_argument("--class", dest="label", help="explain this class; default: the answer")
     parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of TensorFlow")
+    parser.add_argument(
+        "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from edge.detector import suppress
-from edge.errors import InputError
 from edge.values import Box, Image
 from tools.architectures import yolox
+from tools.classifier import arguments
 from tools.explain import heatmap
 from tools.explain.heatmap import Floats
 from tools.input_size import InputSize
@@ -28,7 +28,6 @@ EXAMPLES = """\
 example:
   edge-tools explain detect --weights ../shared/weights/yolox_nano.onnx street.jpg --min-score 0.5
 """
-STRIDE_MULTIPLE = 32
 
 
 @dataclass(frozen=True)
@@ -54,21 +53,19 @@ class Explanation:
 
 
 class Explainer:
-    """Explains the detections of YOLOX-Nano in float at a square input of `size` pixels."""
+    """Explains the detections of YOLOX-Nano in float at some input size."""
 
-    def __init__(self, weights: Path, size: int, *, min_score: float) -> None:
-        if size % STRIDE_MULTIPLE or size < STRIDE_MULTIPLE:
-            raise InputError(f"--size {size}: must be a multiple of {STRIDE_MULTIPLE}")
+    def __init__(self, weights: Path, size: InputSize, *, min_score: float) -> None:
         self._net = yolox.load(weights)
         self._size = size
         self._min_score = min_score
 
     def explain(self, bgr: Image) -> list[Explanation]:
         """Return the detections of a picture, uint8 (h, w, 3), best first, each with its map."""
-        (batch,) = batches([letterboxed(bgr, InputSize(self._size, self._size))], PIXELS, 1)
+        (batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
         maps = [value.detach().requires_grad_() for value in self._maps(batch)]
         outputs = self._heads(maps)
-        ratio = max(bgr.shape[:2]) / self._size
+        ratio = self._ratio(bgr)
         return [
             Explanation(
                 label=self._net.labels[cell.label],
@@ -115,12 +112,16 @@ class Explainer:
             found.append(Cell(stride, row, column, label, float(scores[label, row, column]), place))
         return found
 
+    def _ratio(self, bgr: Image) -> float:
+        """Return how many of the picture's pixels go into one of the input."""
+        height, width = bgr.shape[:2]
+        return max(float(width) / self._size.width, float(height) / self._size.height)
+
     def _visible(self, heat: Floats, bgr: Image) -> Floats:
         """Return the part of a map that lies over the picture, not over its padding."""
-        height, width = bgr.shape[:2]
-        longest = max(height, width)
-        rows = max(1, round(heat.shape[0] * height / longest))
-        columns = max(1, round(heat.shape[1] * width / longest))
+        filled = 1 / self._ratio(bgr)
+        rows = max(1, round(heat.shape[0] * bgr.shape[0] * filled / self._size.height))
+        columns = max(1, round(heat.shape[1] * bgr.shape[1] * filled / self._size.width))
         return np.ascontiguousarray(heat[:rows, :columns])
 
 
@@ -147,10 +148,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders")
     parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx or best.pt")
-    parser.add_argument("--size", type=int, default=416, help="input side in pixels")
+    parser.add_argument("--size", type=InputSize.parse, default=InputSize(416, 416))
     parser.add_argument("--min-score", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--threads", type=arguments.count, default=1, help="CPU threads of PyTorch")
 
 
 def run(args: argparse.Namespace) -> int:
