@@ -1,0 +1,132 @@
+"""One logging set-up for all commands: lines or JSON on standard error, a file, syslog, OTLP, MQTT.
+
+Every message begins with a constant event (`camera.lost device=%s retry_s=%.1f`), so a record has
+the same facts everywhere: time, level, logger, event, message, and the named values with their
+types. Secrets are taken out of all of them: what `hide` was told, logins in addresses, and values
+named password, secret or token.
+
+Only standard error is written by the thread that logs. File, syslog and OTLP have a thread of their
+own behind a bounded queue: a full disk, a name server or a collector that hangs never keeps a frame
+waiting; what does not fit is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from edge.config import LogConfig
+from edge.errors import ConfigError
+from edge.logs.facts import JsonFormatter, TextFormatter, hide
+from edge.logs.mqtt import MqttLog
+from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
+
+__all__ = ["MqttLog", "add_arguments", "chosen", "hide", "published", "set_up"]
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+# Where the config says nothing.
+VARIABLES = {
+    "format": "EDGE_LOG_FORMAT",
+    "file": "EDGE_LOG_FILE",
+    "syslog": "EDGE_LOG_SYSLOG",
+    "otlp": "EDGE_LOG_OTLP",
+}
+_ours: list[logging.Handler] = []
+
+
+class _Stderr(logging.Handler):
+    """Standard error as it is when something is said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a reader that has gone is nobody's failure."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:
+    """Declare `--log-level`, `--log-format` and `--log-file`. level: the default one."""
+    group = parser.add_argument_group("log")
+    group.add_argument("--log-level", choices=LEVELS, default=level, help=f"default: {level}")
+    group.add_argument("--log-format", choices=FORMATS, help="default: $EDGE_LOG_FORMAT, else text")
+    group.add_argument("--log-file", metavar="FILE", help="also here, rotated")
+
+
+def chosen(args: argparse.Namespace, config: LogConfig | None = None) -> LogConfig:
+    """Return how to log: a config's section, or the level of the command line; with its options."""
+    base = config or LogConfig(level=args.log_level)
+    given = {"format": args.log_format, "file": args.log_file}
+    return msgspec.structs.replace(base, **{key: one for key, one in given.items() if one})
+
+
+def set_up(
+    config: LogConfig,
+    *,
+    text: str = "%(levelname)s %(name)s %(message)s",
+    device: str = "",
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Let the root logger write as configured; what an earlier call set up is closed.
+
+    text: format of lines for people. device: names this board in JSON, syslog and OTLP.
+    Raises ConfigError, with the earlier set-up in place, when a sink cannot be made.
+    """
+    config = _with_environment(config, environment)
+    handlers = _handlers(config, text, device)
+    root = logging.getLogger()
+    _remove_ours(root)
+    _ours.extend(handlers)
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(config.level.upper())
+
+
+@contextlib.contextmanager
+def published(level: str | None, publish: Callable[[bytes], None]) -> Iterator[MqttLog]:
+    """Let the root logger publish, too, within the block; gives what changes the level."""
+    handler = MqttLog(publish, level)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def _with_environment(config: LogConfig, environment: Mapping[str, str]) -> LogConfig:
+    given = {
+        key: environment[name]
+        for key, name in VARIABLES.items()
+        if environment.get(name) and getattr(config, key) is None
+    }
+    if given.get("format", "text") not in FORMATS:
+        raise ConfigError(f"${VARIABLES['format']}={given['format']}: text or json")
+    return msgspec.structs.replace(config, **given)
+
+
+def _handlers(config: LogConfig, text: str, device: str) -> list[logging.Handler]:
+    stderr = _Stderr()
+    is_json = config.format == "json"
+    stderr.setFormatter(JsonFormatter(device) if is_json else TextFormatter(text))
+    sinks: list[logging.Handler] = []
+    if config.file:
+        sinks.append(file_sink(Path(config.file), config, device))
+    if config.syslog:
+        sinks.append(syslog_sink(config.syslog, device))
+    if config.otlp:
+        sinks.append(otlp_sink(config.otlp, device))
+    return [stderr, Queued(sinks)] if sinks else [stderr]
+
+
+def _remove_ours(root: logging.Logger) -> None:
+    for handler in _ours:
+        root.removeHandler(handler)
+        handler.close()
+    _ours.clear()

@@ -1,0 +1,82 @@
+"""The topic `…/log`: what a board logs, readable from anywhere, a few lines a minute at most."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from edge.logs.facts import facts_of
+
+BURST = 20  # messages at once
+PER_SECOND = 0.5  # in the long run
+MAX_BYTES = 8192  # of a payload; the message is cut, the traceback left out
+# What the connection says of itself would be said through it.
+SILENT = ("edge.publisher", "edge.logs", "paho")
+
+
+class MqttLog(logging.Handler):
+    """Publishes records as JSON; what is too much is counted and told with the next one.
+
+    publish: takes a payload and never waits; whatever it raises only loses the record.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[bytes], None],
+        level: str | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.choose(level)
+        self.lost = 0
+        self._publish = publish
+        self._clock = clock
+        self._allowance = float(BURST)
+        self._asked_s = clock()
+        self._busy = threading.local()
+        self._suppressed = 0
+
+    def choose(self, level: str | None) -> None:
+        """Publish records of this level and above; None: none."""
+        self.setLevel(level.upper() if level else logging.CRITICAL + 1)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Publish a record, unless it comes from publishing or there were too many."""
+        is_inside = getattr(self._busy, "value", False)
+        if is_inside or record.name.startswith(SILENT):
+            return
+        if not self._may():
+            self._suppressed += 1
+            return
+        facts = facts_of(record)
+        if self._suppressed:
+            facts["suppressed"], self._suppressed = self._suppressed, 0
+        self._busy.value = True
+        try:
+            self._publish(_bounded(facts))
+        except Exception:  # noqa: BLE001 - logging never ends the daemon
+            self.lost += 1
+        finally:
+            self._busy.value = False
+
+    def _may(self) -> bool:
+        """Return whether one more is allowed now: a bucket that fills slowly."""
+        now_s = self._clock()
+        gained = (now_s - self._asked_s) * PER_SECOND
+        self._allowance, self._asked_s = min(BURST, self._allowance + gained), now_s
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+
+def _bounded(facts: dict[str, object]) -> bytes:
+    payload = msgspec.json.encode(facts)
+    if len(payload) <= MAX_BYTES:
+        return payload
+    kept = {key: facts[key] for key in ("time", "level", "logger", "event") if key in facts}
+    return msgspec.json.encode({**kept, "message": str(facts["message"])[: MAX_BYTES // 4]})

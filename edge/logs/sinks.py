@@ -1,0 +1,231 @@
+"""Where records go besides standard error, each behind a queue and allowed to fail."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import sys
+from collections.abc import Sequence
+from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler, SysLogHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from edge.config import LogConfig
+from edge.errors import ConfigError
+from edge.logs.facts import JsonFormatter, SyslogFormatter, facts_of
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 1000  # records in the queue
+CLOSE_S = 3.0  # for what waits when the process ends
+NETWORK_TIMEOUT_S = 5.0
+DEFAULT_SYSLOG_PORT = 514
+# Their messages about a delivery must not be delivered.
+_CARRIERS = ("opentelemetry", "urllib3", "requests")
+
+
+class _Reporting(logging.Handler):
+    """A sink that says once that it lost records; the daemon goes on."""
+
+    sink = ""
+    lost = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the base's
+        """Count a record that could not be written."""
+        self.say_lost(str(sys.exc_info()[1]))
+
+    def say_lost(self, reason: str) -> None:
+        """Count a loss; the first one is told."""
+        self.lost += 1
+        if self.lost == 1:
+            logger.warning("log.sink_lost sink=%s reason=%s", self.sink, reason)
+
+
+class _File(_Reporting, RotatingFileHandler):
+    """JSON lines in a file that is moved aside when it is full."""
+
+
+class _Syslog(_Reporting, SysLogHandler):
+    """A syslog server that may be away: connected when there is something to say."""
+
+    append_nul = False
+    _is_made = False
+
+    def createSocket(self) -> None:  # noqa: N802 - the base's
+        """Connect, but not while the handler is made."""
+        if not self._is_made:
+            return
+        if self.socktype == socket.SOCK_STREAM:
+            self.unixsocket = False
+            host, port = self.address
+            self.socket = socket.create_connection((str(host), port), NETWORK_TIMEOUT_S)
+        else:
+            super().createSocket()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base's
+        """Connect anew for the next record."""
+        super().handleError(record)
+        broken, self.socket = self.socket, None  # type: ignore[assignment]
+        if broken is not None:
+            broken.close()
+
+
+class _Otlp(_Reporting):
+    """An OpenTelemetry collector; the exporter batches in a thread of its own."""
+
+    def __init__(self, endpoint: str, device: str) -> None:
+        super().__init__()
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+        from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+        from opentelemetry.sdk.resources import Resource
+
+        resource = Resource.create({"service.name": "edge", "service.instance.id": device or "-"})
+        self._provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        say_lost = self.say_lost
+
+        class Exporter(OTLPLogExporter):  # type: ignore[misc]  # untyped here
+            def export(self, batch: Sequence[Any]) -> Any:
+                result = super().export(batch)
+                if result.name == "FAILURE":
+                    say_lost(f"{len(batch)} records not delivered")
+                return result
+
+        exporter = Exporter(endpoint=endpoint, timeout=NETWORK_TIMEOUT_S)
+        self._provider.add_log_record_processor(
+            BatchLogRecordProcessor(exporter, schedule_delay_millis=1000)
+        )
+        self._logger = self._provider.get_logger("edge")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a record to the exporter."""
+        from opentelemetry._logs import LogRecord, SeverityNumber
+
+        facts = facts_of(record)
+        severity = record.levelno * 4 // 10 + 1  # 10, 20, 30, 40 -> DEBUG 5, INFO 9, WARN 13, …
+        named = {key: facts[key] for key in ("logger", "event", "exception") if key in facts}
+        self._logger.emit(
+            LogRecord(
+                timestamp=int(record.created * 1e9),
+                severity_text=record.levelname,
+                severity_number=SeverityNumber(min(max(severity, 1), 24)),
+                body=facts["message"],
+                attributes={**named, **facts.get("fields", {})},
+            )
+        )
+
+    def close(self) -> None:
+        """Send what waits, for a bounded time."""
+        self._provider.force_flush(int(CLOSE_S * 1000))
+        self._provider.shutdown()
+        super().close()
+
+
+class _Listener(QueueListener):
+    """The thread that writes; stopping waits for a bounded time."""
+
+    def __init__(self, waiting: queue.Queue[Any], *sinks: logging.Handler) -> None:
+        super().__init__(waiting, *sinks)
+        self._waiting = waiting
+
+    def stop(self) -> None:
+        """Write what waits, within CLOSE_S."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            try:
+                self._waiting.put(None, timeout=CLOSE_S)
+            except queue.Full:
+                return
+            thread.join(CLOSE_S)
+
+
+class Queued(QueueHandler):
+    """Hands records to sinks in another thread; never waits."""
+
+    def __init__(self, sinks: Sequence[logging.Handler]) -> None:
+        """Start the thread."""
+        waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
+        super().__init__(waiting)
+        self.dropped = 0
+        self._waiting = waiting
+        self._sinks = sinks
+        self._thread = _Listener(waiting, *sinks)
+        self._thread.start()
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Return the record with its arguments: sinks are in this process and want the types."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Put a record into the queue, or count it as dropped when it is full."""
+        try:
+            self._waiting.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Write what waits, then close the sinks; both within a bounded time."""
+        self._thread.stop()
+        for sink in self._sinks:
+            sink.close()
+        super().close()
+
+
+def file_sink(path: Path, config: LogConfig, device: str) -> logging.Handler:
+    """Return a rotated file of JSON lines. Raises ConfigError when it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sink = _File(path, maxBytes=config.file_max_bytes, backupCount=config.file_count)
+    except OSError as error:
+        raise ConfigError(
+            f"log.file {path}: {error.strerror}; name one that can be written"
+        ) from None
+    sink.sink = str(path)
+    sink.setFormatter(JsonFormatter(device))
+    return sink
+
+
+def syslog_sink(address: str, device: str) -> logging.Handler:
+    """Return a syslog server: `host`, `host:port` (UDP), `tcp://host:port`, or a socket's path.
+
+    Raises ConfigError when the address is none.
+    """
+    kind = socket.SOCK_STREAM if address.startswith("tcp://") else socket.SOCK_DGRAM
+    target: str | tuple[str, int]
+    if address.startswith("/"):
+        target = address
+    else:
+        try:
+            parts = urlsplit(address if "://" in address else f"udp://{address}")
+            target = (parts.hostname or "", parts.port or DEFAULT_SYSLOG_PORT)
+        except ValueError:
+            target = ("", 0)
+        if not target[0] or parts.scheme not in ("udp", "tcp"):
+            raise ConfigError(f"log.syslog {address!r}: host:port, tcp://host:port or /dev/log")
+    sink = _Syslog(target, SysLogHandler.LOG_DAEMON, kind)
+    sink._is_made = True  # noqa: SLF001 - ours
+    sink.sink = f"syslog {address}"
+    # Messages in a stream are told apart by their ends.
+    sink.setFormatter(SyslogFormatter(device, end="\n" if kind == socket.SOCK_STREAM else ""))
+    return sink
+
+
+def otlp_sink(endpoint: str, device: str) -> logging.Handler:
+    """Return an OpenTelemetry collector, `http://host:4318`; OTLP over HTTP.
+
+    Raises ConfigError when the extra is not installed or the address is none.
+    """
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"log.otlp {endpoint!r}: not an address such as http://host:4318")
+    url = endpoint if parts.path.strip("/") else f"{endpoint.rstrip('/')}/v1/logs"
+    try:
+        sink = _Otlp(url, device)
+    except ImportError:
+        raise ConfigError("log.otlp needs: pip install 'edge-camera[otlp]'") from None
+    sink.sink = f"otlp {parts.hostname}"
+    sink.addFilter(lambda record: not record.name.startswith(_CARRIERS))
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # we say it, and once
+    return sink

@@ -1,0 +1,371 @@
+"""Logs reach standard error, a file, syslog, a collector and MQTT: same facts, no secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from daemon import Daemon
+from edge import cli, logs
+from edge.config import LogConfig
+from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from edge.logs import facts, mqtt, sinks
+from fakes import FakeClock
+from mosquitto import Login, Mosquitto, Subscriber
+from tools import cli as tools_cli
+from waiting import wait_until
+
+logger = logging.getLogger("edge.test_logs")
+
+
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(facts, "_secrets", set())
+    root = logging.getLogger()
+    level = root.level
+    yield
+    logs._remove_ours(root)
+    root.setLevel(level)
+
+
+def set_up(**config: Any) -> None:
+    logs.set_up(LogConfig(**config), device="gate", environment={})
+
+
+def record(template: str, *args: object) -> logging.LogRecord:
+    return logging.LogRecord("edge.x", logging.INFO, "x.py", 1, template, args, None)
+
+
+def test_json_has_event_and_typed_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up(format="json")
+    logger.warning("camera.lost device=%s retry_s=%.1f tries=%d", "front", 2.5, 3)
+    (line,) = capsys.readouterr().err.splitlines()
+    found = json.loads(line)
+    assert found.pop("time").endswith("Z")
+    assert found == {
+        "level": "warning",
+        "logger": "edge.test_logs",
+        "device": "gate",
+        "event": "camera.lost",
+        "message": "camera.lost device=front retry_s=2.5 tries=3",
+        "fields": {"device": "front", "retry_s": 2.5, "tries": 3},
+    }
+
+
+def test_text_is_one_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up()
+    logger.info("service.started device=%s", "gate")
+    assert capsys.readouterr().err == "INFO edge.test_logs service.started device=gate\n"
+
+
+def test_template_that_does_not_fit_its_values_loses_no_message() -> None:
+    assert facts.facts_of(record("100%% of %s", "all"))["message"] == "100% of all"
+    assert "fields" not in facts.facts_of(record("plain"))
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("camera.lost source=%s", "rtsp://admin:hunter22@10.0.0.1/s"),
+        ("camera.lost source=%s", "rtsp://admin:p@ss:hunter22@10.0.0.1/s"),
+        ("mqtt.refused password=%s", "hunter22"),
+        ("mqtt.refused reason=%s", "token: hunter22"),
+        ("said=%s", "the secret is s3cr3t-hunter22"),
+    ],
+)
+def test_secrets_are_nowhere(template: str, value: str) -> None:
+    logs.hide("s3cr3t-hunter22")
+    one = record(template, value)
+    for formatter in (
+        facts.JsonFormatter("gate"),
+        facts.TextFormatter(),
+        facts.SyslogFormatter("gate", end=""),
+    ):
+        assert "hunter22" not in formatter.format(one)
+        assert facts.HIDDEN in formatter.format(one)
+
+
+def test_traceback_has_no_secret_either() -> None:
+    logs.hide("hunter22")
+    try:
+        int("hunter22")
+    except ValueError:
+        one = record("failed")
+        one.exc_info = sys.exc_info()
+    found = facts.facts_of(one)
+    assert "ValueError" in found["exception"]
+    assert "hunter22" not in json.dumps(found)
+
+
+def test_file_is_json_and_rotates(tmp_path: Path) -> None:
+    path = tmp_path / "log" / "edge.log"
+    set_up(file=str(path), file_max_bytes=4096, file_count=2)
+    for number in range(100):
+        logger.info("counted number=%d", number)
+    logs._remove_ours(logging.getLogger())
+    names = sorted(one.name for one in path.parent.iterdir())
+    assert names == ["edge.log", "edge.log.1", "edge.log.2"]
+    assert all(one.stat().st_size <= 4096 for one in path.parent.iterdir())
+    texts = [(path.parent / name).read_text() for name in names[::-1]]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    numbers = [line["fields"]["number"] for line in lines]
+    assert numbers == list(range(numbers[0], 100))
+
+
+def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"log\.file"):
+        set_up(file=str(tmp_path / "file" / "edge.log"))
+
+
+class Receiver:
+    """A real syslog server on a free port."""
+
+    def __init__(self, kind: int) -> None:
+        self.lines: list[str] = []
+        lines = self.lines
+
+        class Datagram(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                lines.append(self.request[0].decode())
+
+        class Stream(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                lines.extend(line.decode().rstrip("\n") for line in self.rfile)
+
+        is_udp = kind == socket.SOCK_DGRAM
+        server: Any = socketserver.ThreadingUDPServer if is_udp else socketserver.ThreadingTCPServer
+        self.server = server(("127.0.0.1", 0), Datagram if is_udp else Stream)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        self._thread = threading.Thread(target=self.server.serve_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self._thread.join(10)
+        self.server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix"), [(socket.SOCK_DGRAM, ""), (socket.SOCK_STREAM, "tcp://")]
+)
+def test_syslog_gets_rfc5424_with_structured_data(kind: int, prefix: str) -> None:
+    with Receiver(kind) as receiver:
+        set_up(syslog=f"{prefix}127.0.0.1:{receiver.port}")
+        logger.error("camera.lost device=%s reason=%s", "front", 'a "quoted" ] end')
+        logger.info("camera.live")
+        wait_until(lambda: len(receiver.lines) >= 2 or kind == socket.SOCK_STREAM)
+        logs._remove_ours(logging.getLogger())
+        wait_until(lambda: len(receiver.lines) >= 2)
+    first, second = receiver.lines
+    assert first.startswith("<27>1 20")  # facility daemon (3), severity error (3)
+    assert " gate edge " in first
+    assert ' camera.lost [edge@32473 logger="edge.test_logs" device="front" ' in first
+    assert 'reason="a \\"quoted\\" \\] end"] camera.lost device=front' in first
+    assert second.startswith("<30>1 ")
+
+
+def test_syslog_server_that_is_away_is_said_once_and_found_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sink = sinks.syslog_sink(f"tcp://127.0.0.1:{port}", "gate")
+    set_up()
+    for _ in range(3):
+        sink.handle(record("lost"))
+    assert capsys.readouterr().err.count("log.sink_lost") == 1
+    socketserver.ThreadingTCPServer.allow_reuse_address = True
+    receiver = Receiver(socket.SOCK_STREAM)
+    with receiver:
+        there = sinks.syslog_sink(f"tcp://127.0.0.1:{receiver.port}", "gate")
+        sink.address = there.address  # type: ignore[attr-defined]
+        sink.handle(record("found"))
+        sink.close()
+        wait_until(lambda: receiver.lines)
+    there.close()
+    assert "found" in receiver.lines[0]
+
+
+def test_sink_that_hangs_keeps_nobody_waiting() -> None:
+    release = threading.Event()
+
+    class Hanging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            release.wait(30)
+
+    queued = sinks.Queued([Hanging()])
+    for _ in range(sinks.MAX_WAITING + 50):
+        queued.handle(record("counted"))
+    assert queued.dropped >= 40
+    release.set()
+    queued.close()
+
+
+@pytest.mark.parametrize("address", ["ftp://x", "host:99999", ":1", "tcp://"])
+def test_wrong_syslog_address_is_one_line(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"log\.syslog"):
+        set_up(syslog=address)
+
+
+def test_collector_gets_severity_body_and_attributes() -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+    bodies: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            bodies.append((self.path, content))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        set_up(otlp=f"http://127.0.0.1:{server.server_address[1]}")
+        logger.warning("camera.lost device=%s tries=%d", "front", 3)
+        logs._remove_ours(logging.getLogger())
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+    ((path, content),) = bodies
+    assert path == "/v1/logs"
+    (resource,) = ExportLogsServiceRequest.FromString(content).resource_logs
+    assert '"gate"' in str(resource.resource)
+    (one,) = resource.scope_logs[0].log_records
+    assert one.severity_number == 13
+    assert one.body.string_value == "camera.lost device=front tries=3"
+    values = {pair.key: pair.value for pair in one.attributes}
+    assert values["event"].string_value == "camera.lost"
+    assert values["tries"].int_value == 3
+
+
+def test_mqtt_log_is_limited_and_tells_what_was_suppressed() -> None:
+    clock, sent = FakeClock(), []
+    handler = mqtt.MqttLog(lambda payload: sent.append(json.loads(payload)), "info", clock)
+    for number in range(mqtt.BURST + 30):
+        handler.handle(record("counted number=%d", number))
+    assert len(sent) == mqtt.BURST
+    clock.now_s += 1 / mqtt.PER_SECOND
+    handler.handle(record("later"))
+    assert len(sent) == mqtt.BURST + 1
+    assert sent[-1]["suppressed"] == 30
+
+
+def test_mqtt_log_never_publishes_what_publishing_says() -> None:
+    sent: list[bytes] = []
+
+    def publish(payload: bytes) -> None:
+        handler.handle(record("said while publishing"))
+        sent.append(payload)
+
+    handler = mqtt.MqttLog(publish, "info")
+    handler.handle(record("once"))
+    own = record("mqtt.lost")
+    own.name = "edge.publisher.connection"
+    handler.handle(own)
+    assert len(sent) == 1
+
+
+def test_failing_publisher_only_loses_the_record() -> None:
+    def publish(payload: bytes) -> None:
+        raise RuntimeError("the thread died")
+
+    handler = mqtt.MqttLog(publish, "info")
+    handler.handle(record("x"))
+    assert handler.lost == 1
+
+
+def test_large_message_is_cut() -> None:
+    sent: list[bytes] = []
+    mqtt.MqttLog(sent.append, "info").handle(record("event.large text=%s", "x" * 100_000))
+    assert len(sent[0]) <= mqtt.MAX_BYTES
+    assert json.loads(sent[0])["event"] == "event.large"
+
+
+def test_daemon_publishes_its_log_without_the_password(
+    mosquitto_program: str, tmp_path: Path
+) -> None:
+    login = Login("gate", "hunter22-is-secret")
+    (tmp_path / "broker").mkdir()
+    (tmp_path / "password").write_text(login.password + "\n")
+    with (
+        Mosquitto(tmp_path / "broker", login=login) as broker,
+        Subscriber(broker.port, login=login) as subscriber,
+    ):
+        daemon = Daemon(
+            tmp_path,
+            broker.port,
+            log={"mqtt_level": "info", "format": "json", "file": str(tmp_path / "edge.log")},
+        )
+        daemon.config["mqtt"] |= {
+            "username": login.username,
+            "password_file": str(tmp_path / "password"),
+        }
+        daemon.config["cameras"]["front"]["source"] = f"rtsp://u:{login.password}@127.0.0.1:9/x"
+        daemon.write_config()
+        with daemon:
+            lines = subscriber.wait_for_topic("edge/gate/log", 2, 30)
+            assert daemon.stop() == EXIT_OK
+        everything = [*daemon.log, (tmp_path / "edge.log").read_text()]
+        everything += [one.payload.decode(errors="replace") for one in subscriber.received]
+        assert not any(login.password in text for text in everything)
+        assert {"service.started", "camera.lost"} & {
+            json.loads(line.payload).get("event") for line in lines
+        }
+        assert all(json.loads(line)["device"] == "gate" for line in daemon.log)
+
+
+def test_environment_and_option_choose_the_format(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EDGE_LOG_FORMAT", "xml")
+    assert cli.main(["models"]) == EXIT_CONFIG
+    assert "EDGE_LOG_FORMAT=xml: text or json" in capsys.readouterr().err
+    monkeypatch.setenv("EDGE_LOG_FORMAT", "text")
+    command = ["--log-level", "info", "--log-format", "json", "models"]
+    assert cli.main(command) == EXIT_OK
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert set(events) == {"model.loaded"}
+
+
+def test_workstation_commands_log_by_the_same_setup(tmp_path: Path) -> None:
+    path = tmp_path / "tools.log"
+    arguments = ["validate", "color-64", "--log-file", str(path), "--log-level", "debug"]
+    assert tools_cli.main(arguments) == EXIT_OK
+    logs._remove_ours(logging.getLogger())
+    assert '"event":"model.loaded"' in path.read_text()
+
+
+def test_what_was_logged_last_is_written_when_the_process_ends(tmp_path: Path) -> None:
+    path = tmp_path / "last.log"
+    code = (
+        "import logging; from edge import logs; from edge.config import LogConfig; "
+        f"logs.set_up(LogConfig(file={str(path)!r})); "
+        "[logging.info('n number=%d', n) for n in range(200)]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+    assert len(path.read_text().splitlines()) == 200
