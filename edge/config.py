@@ -30,6 +30,7 @@ Name = Annotated[
 ]
 Prefix = Annotated[str, Meta(pattern=PREFIX_PATTERN)]
 Text = Annotated[str, Meta(pattern=TEXT_PATTERN)]
+LogLevel = Literal["debug", "info", "warning", "error"]
 PointConfig = tuple[Share, Share]
 PolygonConfig = Annotated[tuple[PointConfig, ...], Meta(min_length=3)]
 
@@ -275,9 +276,25 @@ class MetricsConfig(Section, frozen=True, kw_only=True):
 
 
 class LogConfig(Section, frozen=True, kw_only=True):
-    """Log level on standard error."""
+    """What is logged, and where besides standard error.
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: lines for people or JSON objects on standard error; null: $EDGE_LOG_FORMAT, else text.
+    file: JSON lines, moved to `<file>.1`, … at file_max_bytes; file_count of these are kept.
+    syslog: `host`, `host:port` (UDP), `tcp://host:port` or `/dev/log`; RFC 5424.
+    otlp: address of an OpenTelemetry collector, http://host:4318 (extra `otlp`).
+    mqtt_level: from this level on also on the topic `log`, a few a minute; null: none. At most what
+        `level` lets through.
+    file, syslog and otlp fall back to $EDGE_LOG_FILE, $EDGE_LOG_SYSLOG, $EDGE_LOG_OTLP.
+    """
+
+    level: LogLevel = "info"
+    format: Literal["text", "json"] | None = None
+    file: Text | None = None
+    file_max_bytes: Annotated[int, Meta(ge=4096, le=2**40)] = 1_048_576
+    file_count: Annotated[int, Meta(ge=1, le=100)] = 3
+    syslog: Text | None = None
+    otlp: Text | None = None
+    mqtt_level: LogLevel | None = None
 
 
 class Config(Section, frozen=True, kw_only=True):

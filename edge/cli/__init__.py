@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from edge import __version__
+from edge import __version__, logs
 from edge.cli import check, demo, doctor, infer, install, models, run, sign, status
 from edge.cli.progress import one_line
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
@@ -39,10 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _fill_closed_streams()
     parser = _parser()
     args = parser.parse_args(argv)
-    logging.basicConfig(
-        level=args.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr
-    )
     try:
+        logs.set_up(logs.chosen(args), text="%(levelname)s %(message)s")
         code = int(COMMANDS[args.command].run(args))
         sys.stdout.flush()  # here, where a closed pipe is still no failure
     except EdgeError as error:
@@ -83,9 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"edge {__version__}")
-    parser.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="warning"
-    )
+    logs.add_arguments(parser, level="warning")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         command = commands.add_parser(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
-import sys
 from pathlib import Path
 
-from edge import config_file
+import msgspec
+
+from edge import config_file, logs
 from edge.service import Service
 
 HELP = "Run the daemon in the foreground; systemd or a terminal may stop it with a signal."
@@ -28,11 +28,7 @@ def run(args: argparse.Namespace) -> int:
     # A reload asked for before the service listens would otherwise end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = config_file.load(args.config)
-    # The journal adds the time; in a terminal the order is enough.
-    logging.basicConfig(
-        level=config.log.level.upper(),
-        format="%(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
+    # The journal adds the time to lines; in a terminal the order is enough.
+    config = msgspec.structs.replace(config, log=logs.chosen(args, config.log))
+    logs.set_up(config.log, device=config_file.device_name(config))
     return Service(args.config, config).run()

@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge import logs
 from edge.config import MqttConfig
 from edge.errors import ConfigError
 from edge.messages import Message
@@ -70,7 +71,9 @@ def make_client(
     will = identity.will
     client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
     if config.username is not None:
-        client.username_pw_set(config.username, read_password(config, environment))
+        password = read_password(config, environment)
+        logs.hide(password)
+        client.username_pw_set(config.username, password)
     context = make_tls(config)
     if context is not None:
         client.tls_set_context(context)

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from edge import __version__, config_file, messages
+from edge import __version__, config_file, logs, messages
 from edge.budget import timed
 from edge.capture import (
     Camera,
@@ -128,6 +128,9 @@ class Service:
         self._publisher = stack.enter_context(
             Publisher(config.mqtt, self._topics, self._spool, birth)
         )
+        self._mqtt_log = stack.enter_context(
+            logs.published(config.log.mqtt_level, self._publish_log)
+        )
         self._announce()
         stack.enter_context(StatusSocket(state_dir, self._report))
         stack.enter_context(
@@ -146,6 +149,9 @@ class Service:
         view = self._view
         report = {"health": view.health(), "info": view.info, "stats": view.stats}
         return msgspec.json.encode(report)
+
+    def _publish_log(self, payload: bytes) -> None:
+        self._publisher.publish(Message(self._topics.of("log"), payload))
 
     def _open_camera(self, config: Config, before: CaptureStatus | None = None) -> None:
         camera = Camera(self._camera_name, config.cameras[self._camera_name], before=before)
@@ -363,7 +369,8 @@ class Service:
             self._cameras.close()
             self._open_camera(config, self._camera.status)
         self._config, self._parts = config, parts
-        logging.getLogger().setLevel(config.log.level.upper())
+        logs.set_up(config.log, device=self._topics.device)
+        self._mqtt_log.choose(config.log.mqtt_level)
         self._announce()
         logger.info("service.reloaded path=%s", self._path)
         return {"reloaded": True}
