@@ -106,20 +106,24 @@ def collect(
         from rich.progress import track
 
         pictures = track(data.pictures, title)
-    numbers = {name: number for number, name in data.labels.items()}
-    results: list[dict[str, Any]] = []
-    for picture in pictures:
-        results += [
-            {
-                "image_id": picture.image_id,
-                "category_id": numbers[found.label],
-                "bbox": list(found.box_px),
-                "score": found.score,
-            }
-            for found in detect(dataset.load(picture))
-            if found.label in numbers
-        ]
-    return results
+    return [item for picture in pictures for item in collect_picture(detect, data.labels, picture)]
+
+
+def collect_picture(
+    detect: Callable[[Image], list[Detection]], labels: dict[int, str], picture: Picture
+) -> list[dict[str, Any]]:
+    """Return COCO result dicts of one picture; labels: names by category id."""
+    numbers = {name: number for number, name in labels.items()}
+    return [
+        {
+            "image_id": picture.image_id,
+            "category_id": numbers[found.label],
+            "bbox": list(found.box_px),
+            "score": found.score,
+        }
+        for found in detect(dataset.load(picture))
+        if found.label in numbers
+    ]
 
 
 def score(data: Dataset, results: list[dict[str, Any]]) -> Accuracy:

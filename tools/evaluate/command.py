@@ -10,9 +10,9 @@ from typing import Any
 
 from edge import model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError
-from tools import dataset
+from tools import dataset, parallel
 from tools.dataset import Dataset
-from tools.evaluate import accuracy, confusion, kernels, pictures, report, subjects, timing
+from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
 from tools.evaluate.report import Measured
 from tools.evaluate.subjects import FLOAT_SIZE, Options, Subject
 from tools.input_size import InputSize
@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="draw the best hits and the worst errors"
     )
+    parallel.add_arguments(parser)
     parser.add_argument(
         "--record", action="store_true", help="store the figures in the models' manifests and cards"
     )
@@ -86,17 +87,16 @@ def run(args: argparse.Namespace) -> int:
     options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
     with ExitStack() as stack:
         loaded = [subjects.load(str(name), stack, options) for name in names]
-        found = {one.name: _collect(one, data) for one in loaded}
+        found = {
+            one.name: spread.collect(one, options, data, workers=args.workers, dask=args.dask)
+            for one in loaded
+        }
         if len(found) < len(loaded):
             raise EdgeError("two models have one name; rename a folder")
         measured = _measure(loaded, found, data, args)
     report.show(measured)
     _write(measured, found, data, args)
     return EXIT_OK
-
-
-def _collect(subject: Subject, data: Dataset) -> list[dict[str, Any]]:
-    return accuracy.collect(subject.detect, data, show_progress=True, title=subject.name)
 
 
 def _measure(
@@ -110,7 +110,9 @@ def _measure(
         raise EdgeError(f"--reference {reference}: measured are {', '.join(found)}")
     times: dict[str, dict[str, float]] = {}
     ratios: dict[str, float] = {}
-    if args.runs:
+    if args.runs and data.pictures:
+        for one in loaded:
+            one.detect(dataset.load(data.pictures[0]))  # the pictures may have been seen elsewhere
         times = timing.measure({one.name: one.invoke for one in loaded}, args.runs)
         ratios = timing.relative(times, reference)
     measured = []

@@ -1,0 +1,55 @@
+"""A set measured over processes gives what one process gives, in the same order."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import InputError
+from models import detect_folder
+from tools.dataset import Dataset, Picture
+from tools.evaluate import accuracy, spread, subjects
+from tools.evaluate.subjects import Options
+
+LABELS = {1: "person", 2: "car"}
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Dataset:
+    """More pictures than run in one process, each with a red cell somewhere."""
+    pictures = []
+    for number in range(spread.FEW_PICTURES + 4):
+        bgr = np.zeros((64, 64, 3), np.uint8)
+        row, column = 16 * (number % 4), 16 * (number // 4 % 4)
+        bgr[row : row + 16, column : column + 16] = (0, 0, 255)
+        path = tmp_path / f"{number}.png"
+        cv2.imwrite(str(path), bgr)
+        pictures.append(Picture(number, path, 64, 64, "", frozenset(LABELS.values()), ()))
+    return Dataset("street", tuple(pictures), LABELS, ())
+
+
+def test_processes_find_what_one_process_finds_in_the_sets_order(
+    tmp_path: Path, street: Dataset
+) -> None:
+    with ExitStack() as stack:
+        subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
+        alone = accuracy.collect(subject.detect, street)
+        spread_out = spread.collect(subject, Options(), street, workers=2, dask=None)
+    assert spread_out == alone
+    assert len({item["image_id"] for item in alone}) == len(street.pictures)
+
+
+def test_a_picture_that_cannot_be_read_is_named_from_a_worker_too(
+    tmp_path: Path, street: Dataset
+) -> None:
+    first = replace(street.pictures[0], path=tmp_path / "gone.png")
+    broken = replace(street, pictures=(first, *street.pictures[1:]))
+    with ExitStack() as stack:
+        subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
+        with pytest.raises(InputError, match=r"gone\.png"):
+            spread.collect(subject, Options(), broken, workers=2, dask=None)

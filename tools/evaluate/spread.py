@@ -1,0 +1,55 @@
+"""A set's pictures over processes or a Dask cluster: each worker loads the model once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from edge.detector import Detector
+from edge.interpreter import Interpreter
+from edge.values import Detection, Image
+from tools import parallel
+from tools.dataset import Dataset, Picture
+from tools.evaluate.accuracy import MIN_SCORE, collect_picture
+from tools.evaluate.subjects import Options, Subject
+
+FEW_PICTURES = 64  # starting processes takes longer than these
+
+
+def collect(
+    subject: Subject, options: Options, data: Dataset, *, workers: int, dask: str | None
+) -> list[dict[str, Any]]:
+    """Return COCO result dicts of every picture, in the set's order.
+
+    workers, dask: as `tools.parallel.run_tasks` takes them. What has no model folder, and sets of
+    a few pictures, run in this process. Raises InputError for a picture that cannot be read,
+    ModelError, and WorkerError when a worker dies or no scheduler answers.
+    """
+    look: Callable[[Picture], list[dict[str, Any]]]
+    if subject.folder is None or (dask is None and len(data.pictures) < FEW_PICTURES):
+        look, workers, dask = partial(collect_picture, subject.detect, data.labels), 1, None
+    else:
+        look = partial(_look, str(subject.folder.resolve()), options, data.labels)
+    outcomes = parallel.run_tasks(
+        look, data.pictures, workers=workers, dask=dask, title=subject.name
+    )
+    found: dict[int, list[dict[str, Any]]] = {}
+    for done in outcomes:
+        if done.error is not None:
+            raise done.error
+        found[done.index] = done.result or []
+    return [item for index in sorted(found) for item in found[index]]
+
+
+def _look(
+    folder: str, options: Options, labels: dict[int, str], picture: Picture
+) -> list[dict[str, Any]]:
+    return collect_picture(_loaded(folder, options), labels, picture)
+
+
+@lru_cache(maxsize=1)  # one model after the other is measured
+def _loaded(folder: str, options: Options) -> Callable[[Image], list[Detection]]:
+    loaded = Interpreter.load(Path(folder), threads=options.threads, xnnpack=options.xnnpack)
+    return Detector(loaded, min_score=MIN_SCORE).detect
