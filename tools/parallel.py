@@ -201,7 +201,7 @@ def _on_dask(
         cores = sum(client.nthreads().values())
         waiting = iter(enumerate(items))
         running: dict[str, tuple[int, Item]] = {}
-        futures = as_completed()
+        futures = as_completed(loop=client.loop)
         for _ in range(max(QUEUE_PER_WORKER * cores, QUEUE_PER_WORKER)):
             _submit(client, function, waiting, running, futures)
         for future in futures:
