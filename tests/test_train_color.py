@@ -13,11 +13,13 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 import torch
 
+from edge import manifest
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import (
     color_baselines,
+    color_card,
     color_data,
     color_figures,
     evaluate_color,
@@ -342,6 +344,55 @@ def test_a_coverage_that_is_no_share_is_wrong_usage(share: str) -> None:
     words = ["evaluate", "color", str(MODEL), "--data", "x", "--coverage", share]
     with pytest.raises(SystemExit, match="2"):
         main(words)
+
+
+def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
+    items = [
+        replace(item, source=source, object_class="car", is_sure=True)
+        for source in ("scene", "carpanel")
+        for item in flat_items(tmp_path)
+    ]
+    labels = color_figures.label_indices(items)
+    shares = np.full((6, len(TERMS)), 0.01)
+    shares[np.arange(6), labels] = 0.9
+    shares[0] = np.roll(shares[0], 1)
+    sources = tuple(item.source for item in items)
+    answers = color_figures.Answers(shares, labels, sources, np.ones((6, 3)), tuple(items))
+    cause = {"wrong": 1, "objects": 2, "wrong_with": 0.5, "wrong_without": None}
+    causes = {"objects": 3, "causes": {"tiny": cause}}
+    text = color_card.text(manifest.read(MODEL), answers, causes)
+    assert "| car | 3 | 0.667 |" in text
+    assert "| scene, sure | 3 | 0.667 |" in text
+    assert "| 0.9-1.0 | 6 | 0.90 | 0.83 |" in text
+    assert "| tiny | 1 | 2 | 0.50 | - |" in text
+
+
+def test_a_file_that_is_no_failures_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("[]")
+    for name in ("other.json", "none.json"):
+        with pytest.raises(InputError, match="color failures"):
+            quantize_color._causes(tmp_path / name)
+
+
+def test_a_run_may_be_given_fewer_epochs_than_it_began_with(tmp_path: Path) -> None:
+    state = stored.start(SMALL, CPU)
+    stored.save(SMALL, replace(state, epoch=2), tmp_path / stored.CHECKPOINT)
+    assert stored.resume(replace(SMALL, epochs=3), tmp_path / stored.CHECKPOINT, CPU).epoch == 2
+
+
+def test_held_out_pictures_are_the_same_each_time_and_whole(tmp_path: Path) -> None:
+    items = [
+        color_data.ColorItem(
+            tmp_path / f"{number // 2}.png", (0, 0, 9, 9), "more", "red", (1.0,) * 11, 1.0
+        )
+        for number in range(400)
+    ]
+    kept, held = color_data.hold_out(items, 0.25)
+    assert (kept, held) == color_data.hold_out(items, 0.25)
+    assert len(kept) + len(held) == 400
+    assert 60 <= len(held) <= 140
+    assert not {item.file for item in kept} & {item.file for item in held}
+    assert color_data.hold_out(items, 0.0) == (items, [])
 
 
 def test_temperature_of_overconfident_answers_is_above_one() -> None:

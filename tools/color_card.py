@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from edge.color import TERMS
 from edge.manifest import Accuracy, Manifest
-from tools.color_figures import Answers, ColorFigures, figures, only
+from tools.architectures.color import ColorArchitecture
+from tools.color_figures import Answers, ColorFigures, by_class, figures, groups, only
 from tools.train.color_state import ColorTraining
 
 LICENCE = "Apache-2.0"
+Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
 PRODUCTS = ("carpanel", "storeitems")
 
 _LIMITS = """\
@@ -24,18 +30,37 @@ _LIMITS = """\
 
 _FIGURES = """\
 ## Validation figures of this file
-Measured through `edge.color`. Models were chosen and the temperature was fitted on these crops, so
-expect a little less on new ones.
+Measured through `edge.color`, the objects' classes given as the daemon gives them. Models were
+chosen and the temperature was fitted on these crops, so expect a little less on new ones. One
+standard error is .016 on `color`, .034 on `scene_color`, .05 on the sure ones.
 
 {table}
-`named`: crops whose best term reaches {threshold}; the others are reported as `unknown`.
+`at 80 %`: top-1 of the most certain four fifths. `named`: crops whose best term reaches
+{threshold}; the others are reported as `unknown`. `sure`: objects that both labellers were sure of.
 """
 
-_TRIED = """\
-Tried, one run each, and no better on validation (top-1 of products and panels / scenes): widths
-24 48 128 with depths 1 2 1, 40 epochs, unclear objects as even targets .789 / .752; this size with
-stronger augmentation, dropout 0.2, weight decay 0.1 and unclear objects .793 / .765. The float
-network of this file has .801 / .792. One standard error is .016 / .034.
+_CLASSES = """\
+## By the object's class
+Agreed objects of `scene_color` val; a class of a dozen crops has a standard error of .1.
+
+{table}
+"""
+
+_CALIBRATION = """\
+## Calibration
+What the best term's share says, and how often it is right, over all validation crops.
+
+{table}
+"""
+
+_FAILURES = """\
+## Failures by cause
+Of {objects} agreed objects of `scene_color` val, by what can be measured; `edge-tools color
+failures models/{name} --data ../shared/data/scene_color --images ../shared/data/detection/val
+--boxes ../shared/data/detection/val.json --output DIR` draws them. A cause explains only where
+`wrong with` is the larger.
+
+{table}
 """
 
 _GOLDEN = """\
@@ -59,12 +84,30 @@ def training(config: ColorTraining) -> dict[str, str]:
             "highway40 and OpenImages (CC BY), kioe_traffic (MPL-2.0), dotah88 (not stated); no "
             "picture is part of this model"
         ),
-        "architecture": f"widths {size.widths}, depths {size.depths}, input {size.input_px} px",
+        "architecture": _architecture(size),
         "run": (
             f"{config.epochs} epochs, batch {config.batch}, AdamW {config.learning_rate:g}, "
             f"seed {config.seed}, averaged weights"
         ),
+        "begins_with": (
+            "ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its first five stages"
+            if size.trunk == "efficientnet-lite0"
+            else "random weights"
+        ),
+        "teachers": (
+            f"{config.teachers} network(s) of this chain: {config.teacher_share:g} of a labelled "
+            "target, all of that of an unlabelled box of detection/train"
+            if config.teachers
+            else "none"
+        ),
     }
+
+
+def _architecture(size: ColorArchitecture) -> str:
+    inside = f"widths {size.widths}, depths {size.depths}"
+    if size.trunk == "efficientnet-lite0":
+        inside = f"EfficientNet-Lite0's stages 1-5, then {size.widths[2]} channels"
+    return f"{inside}, input {size.input_px} px, {size.classes} class planes"
 
 
 def accuracy(answers: Answers, name: str, unknown_below: float) -> tuple[Accuracy, ...]:
@@ -85,31 +128,59 @@ def accuracy(answers: Answers, name: str, unknown_below: float) -> tuple[Accurac
     return tuple(found)
 
 
-def text(model: Manifest, answers: Answers) -> str:
-    """Return CARD.md."""
+def text(model: Manifest, answers: Answers, causes: Causes | None = None) -> str:
+    """Return CARD.md.
+
+    causes: content of `failures.json` of `edge-tools color failures`, None where it was not run.
+    """
     threshold = model.decoder.unknown_below
-    groups: dict[str, tuple[str, ...]] = {
-        "color": PRODUCTS,
-        "color, storeitems": ("storeitems",),
-        "color, carpanel": ("carpanel",),
-        "scene_color": ("scene",),
-    }
+    products, scenes = only(answers, *PRODUCTS), only(answers, "scene")
     reports = {
-        name: figures(only(answers, *sources), threshold) for name, sources in groups.items()
+        name: figures(some, threshold)
+        for name, some in {"color": products, **groups(answers)}.items()
+        if len(some.labels)
     }
-    return "\n".join(
-        (
-            _header(model),
-            _FIGURES.format(threshold=threshold, table=_table(reports)),
-            "## Confusion (rows: label)\n### Products and car panels",
-            _confusion(reports["color"]),
-            "### Objects of scenes",
-            _confusion(reports["scene_color"]),
-            _training(model),
-            _LIMITS,
-            _GOLDEN,
+    parts = [
+        _header(model),
+        _FIGURES.format(threshold=threshold, table=_table(reports)),
+        _CLASSES.format(
+            table=_table({k: figures(v, threshold) for k, v in by_class(scenes).items()})
+        ),
+        _CALIBRATION.format(table=_calibration(answers)),
+        "## Confusion (rows: label)\n### Products and car panels",
+        _confusion(figures(products, threshold)),
+        "### Objects of scenes",
+        _confusion(figures(scenes, threshold)),
+    ]
+    if causes is not None:
+        parts.append(_failures(model.name, causes))
+    return "\n".join((*parts, _training(model), _LIMITS, _GOLDEN))
+
+
+def _calibration(answers: Answers) -> str:
+    tops = answers.shares.max(1)
+    hits = answers.shares.argmax(1) == answers.labels
+    lines = ["| share | crops | mean share | right |", "|---|---|---|---|"]
+    tenths = np.minimum((tops * 10 + 1e-9).astype(int), 9)
+    for tenth in np.unique(tenths):
+        here = tenths == tenth
+        rates = f"{tops[here].mean():.2f} | {hits[here].mean():.2f}"
+        lines.append(f"| {tenth / 10:.1f}-{tenth / 10 + 0.1:.1f} | {here.sum()} | {rates} |")
+    return "\n".join(lines) + "\n"
+
+
+def _failures(name: str, causes: Causes) -> str:
+    lines = [
+        "| cause | failures | objects | wrong with | wrong without |",
+        "|---|---|---|---|---|",
+    ]
+    for cause, one in causes["causes"].items():
+        rates = " | ".join(
+            "-" if one[key] is None else f"{one[key]:.2f}"
+            for key in ("wrong_with", "wrong_without")
         )
-    )
+        lines.append(f"| {cause} | {one['wrong']} | {one['objects']} | {rates} |")
+    return _FAILURES.format(objects=causes["objects"], name=name, table="\n".join(lines) + "\n")
 
 
 def _header(model: Manifest) -> str:
@@ -119,7 +190,8 @@ def _header(model: Manifest) -> str:
         f"Names the color of an object's crop: shares over the 11 basic color terms "
         f"({', '.join(model.labels)}).\n"
         f"{model.parameters:,} weights, {width}x{height} RGB int8 input (the crop stretched), "
-        f"every tensor an integer. Licence {model.licence}.\n"
+        f"every tensor an integer. It is told the object's class where that is known "
+        f"({', '.join(model.input.classes)}). Licence {model.licence}.\n"
     )
 
 
@@ -129,17 +201,24 @@ def _training(model: Manifest) -> str:
         f"## Training\n{facts}\n```\n"
         "edge-tools train color --data ../shared/data --out runs/color\n"
         "edge-tools quantize color runs/color/checkpoint.pt --data ../shared/data "
-        f"--out models/{model.name}\n```\n{_TRIED}"
+        f"--out models/{model.name}\n```\n"
+        "The options of each run, and what else was tried: tools/README.md, Color.\n"
     )
 
 
 def _table(reports: dict[str, ColorFigures]) -> str:
     lines = [
-        "| crops | number | top-1 | ECE | named | right of named |",
-        "|---|---|---|---|---|---|",
+        "| crops | number | top-1 | at 80 % | ECE | named | right of named |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, report in reports.items():
-        rates = (report.top1, report.ece, report.coverage, report.named_top1)
+        rates = (
+            report.top1,
+            report.selective_top1,
+            report.ece,
+            report.coverage,
+            report.named_top1,
+        )
         cells = " | ".join(f"{rate:.3f}" for rate in rates)
         lines.append(f"| {name} | {report.crops} | {cells} |")
     return "\n".join(lines) + "\n"

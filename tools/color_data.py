@@ -300,6 +300,11 @@ def _packed(
     )
 
 
+def fingerprint(items: Sequence[ColorItem]) -> str:
+    """Return what tells one list of crops from another, as text."""
+    return " ".join(f"{item.file} {item.box_px}" for item in items)
+
+
 def class_index(name: str | None) -> int:
     """Return a class's plane, NO_CLASS for one that has none."""
     return OBJECT_CLASSES.index(name) if name in OBJECT_CLASSES else NO_CLASS
@@ -310,7 +315,7 @@ def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Pat
 
     The file name carries a fingerprint of the items and the size, so a change makes a new file.
     """
-    text = f"{side} {margin} " + " ".join(f"{item.file} {item.box_px}" for item in items)
+    text = f"{side} {margin} " + fingerprint(items)
     path = cache / f"color-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
     if not path.exists():
         packed = pack(items, side, margin)

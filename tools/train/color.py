@@ -101,11 +101,13 @@ def run(args: argparse.Namespace) -> int:
         learning_rate=args.learning_rate,
         emphasis=args.emphasis,
         hold_out=args.hold_out,
+        teachers=len(args.teacher),
     )
     cache = args.out.parent / "cache"
     items, held = color_data.hold_out(color_data.training_items(args.data), args.hold_out)
     if args.teacher:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
+        items, _ = color_data.by_picture(items, args.hold_out)  # nor boxes of held-out pictures
     packed = color_data.pack_cached(items, round(STORED * args.input), MARGIN, cache)
     checks = validation_sets(args.data, held, architecture.input_px, cache)
     with tracking.start(

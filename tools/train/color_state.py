@@ -29,6 +29,7 @@ class ColorTraining:
     smoothing: share of each target spread over all terms; labels of shops disagree.
     ema: share of the moving average that a step keeps.
     seed: of weights, order and augmentation.
+    teachers: networks whose answers are learned from, also of unlabelled boxes; 0 for none.
     teacher_share: of a labelled crop's target that the teachers give, where there are some.
     emphasis: of a target that goes to its leading term; 0 leaves the shares of the surface.
     hold_out: share of the scenes' pictures that runs are compared on in place of training.
@@ -44,6 +45,7 @@ class ColorTraining:
     smoothing: float = 0.03
     ema: float = 0.998
     seed: int = 3
+    teachers: int = 0
     teacher_share: float = 0.5
     emphasis: float = 0.0
     hold_out: float = 0.0
@@ -88,12 +90,16 @@ def _build(config: ColorTraining, device: torch.device) -> ColorNet:
 
 
 def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
-    """Return the checkpoint's state, a new one when there is none."""
+    """Return the checkpoint's state, a new one when there is none.
+
+    A run may be given more or fewer epochs than it began with: its cosine is that of the new
+    number from there on. Raises InputError when anything else differs.
+    """
     state = start(config, device)
     if not path.exists():
         return state
     stored = _load(path, device)
-    if _config_dict(stored["config"]) != config:
+    if replace(_config_dict(stored["config"]), epochs=config.epochs) != config:
         raise InputError(f"{path} was made with another config; name another folder with --out")
     state.network.load_state_dict(stored["network"])
     state.average.load_state_dict(stored["average"])

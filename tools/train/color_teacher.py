@@ -7,6 +7,7 @@ Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.color import TERMS
+from edge.errors import InputError
 from tools import color_data
 from tools.color_data import ColorItem
 from tools.train.color_answers import logits
@@ -57,14 +58,34 @@ def mean_opinion(
     items: Sequence[ColorItem], teachers: Sequence[Path], cache: Path
 ) -> NDArray[np.float64]:
     """Return the teachers' mean shares, float64 (n, 11), each row summing to 1."""
-    total = np.zeros((len(items), len(TERMS)))
-    for path in teachers:
-        config, network = load_network(path)
-        packed = color_data.pack_cached(items, config.architecture.input_px, 0.0, cache)
-        mirrored = replace(packed, rgb=np.ascontiguousarray(packed.rgb[:, :, ::-1]))
-        for view in (packed, mirrored):
-            total += softmax(logits(network, view, CPU))
-    opinion: NDArray[np.float64] = total / total.sum(1, keepdims=True)
+    found = np.stack([_opinion_cached(items, path, cache) for path in teachers])
+    opinion: NDArray[np.float64] = found.mean(0)
+    return opinion
+
+
+def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
+    """Return a teacher's shares, from the cache when the same one was asked the same before."""
+    if not path.exists():
+        raise InputError(f"{path} is missing; train a teacher with `edge-tools train color`")
+    asked = color_data.fingerprint(items) + " ".join(str(item.object_class) for item in items)
+    mark = hashlib.sha256(path.read_bytes() + asked.encode())
+    stored = cache / f"opinion-{mark.hexdigest()[:16]}.npy"
+    if not stored.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = stored.with_suffix(".part.npy")  # a kill in between leaves no half cache
+        np.save(partial, _opinion(items, path, cache))
+        partial.replace(stored)
+    opinion: NDArray[np.float64] = np.load(stored)
+    return opinion
+
+
+def _opinion(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
+    """Return a teacher's shares for each crop as it is and mirrored, averaged."""
+    config, network = load_network(path)
+    packed = color_data.pack_cached(items, config.architecture.input_px, 0.0, cache)
+    mirrored = replace(packed, rgb=np.ascontiguousarray(packed.rgb[:, :, ::-1]))
+    plain, flipped = (softmax(logits(network, view, CPU)) for view in (packed, mirrored))
+    opinion: NDArray[np.float64] = (plain + flipped) / 2
     return opinion
 
 
