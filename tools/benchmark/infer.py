@@ -1,0 +1,165 @@
+"""`edge-tools benchmark-infer`: pictures a second of `edge infer FOLDER`, against two other ways.
+
+`reload` is the naive script that loads the model anew for each picture; `onnx` is ONNX Runtime on
+the same network in float32, with the same letterbox. Each way is a fresh process, timed from its
+start to its end, so that imports and loading count as a user meets them; `a picture, ms` are
+quantiles of what is inside, without the start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+
+from edge.capture import open_source
+from edge.config import CameraConfig
+from edge.errors import EXIT_OK, EdgeError, InputError
+from tools.benchmark import machine
+from tools.benchmark.frame_path import DEMO_CLIP
+from tools.benchmark.quantiles import cells, quantiles
+
+EXAMPLES = """\
+examples:
+  edge-tools benchmark-infer
+  edge-tools benchmark-infer --onnx yolox_nano.onnx --source vtest.avi --json infer.json
+"""
+TIMEOUT_S = 1200
+RELOAD = """
+import json, sys, time, cv2
+from pathlib import Path
+from edge import model_store
+from edge.detector import Detector
+from edge.interpreter import Interpreter
+times = []
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    started = time.perf_counter()
+    folder = model_store.find(sys.argv[2])
+    Detector(Interpreter.load(folder), min_score=0.25).detect(cv2.imread(str(path)))
+    times.append(1000 * (time.perf_counter() - started))
+print(json.dumps(times))
+"""
+ONNX = """
+import json, sys, time, cv2, numpy as np, onnxruntime
+from pathlib import Path
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[2], options, providers=["CPUExecutionProvider"])
+node, times = session.get_inputs()[0], []
+high, wide = node.shape[2:]
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    started = time.perf_counter()
+    bgr = cv2.imread(str(path))
+    factor = min(wide / bgr.shape[1], high / bgr.shape[0])
+    size = (round(bgr.shape[1] * factor), round(bgr.shape[0] * factor))
+    square = np.full((high, wide, 3), 114, np.uint8)
+    square[: size[1], : size[0]] = cv2.resize(bgr, size)
+    session.run(None, {node.name: square.transpose(2, 0, 1)[None].astype(np.float32)})
+    times.append(1000 * (time.perf_counter() - started))
+print(json.dumps(times))
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--model", default="yolox-nano-416", metavar="NAME")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="the same network in ONNX")
+    parser.add_argument("--source", default=str(DEMO_CLIP), metavar="FILE", help="default: demo")
+    parser.add_argument("--counts", type=int, nargs="+", default=[5, 500], metavar="N")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one row for each way and number of pictures."""
+    if min(args.counts) < 1:
+        raise EdgeError("--counts needs numbers of at least 1")
+    if args.onnx and not args.onnx.is_file():
+        raise InputError(f"--onnx {args.onnx}: no such file")
+    machine.show(_machine())
+    print(f"\n{'one process, 1 thread':<24}{'pictures':>10}{'per s':>9}{'seconds':>9}", end="")
+    print(f"{'ms p50':>10}{'p95':>10}{'p99':>10}")
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for count in args.counts:
+            pictures = Path(scratch) / str(count)
+            _write_frames(args.source, pictures, count)
+            for name, command in _ways(args, pictures):
+                rows.append({"way": name, "pictures": count, **_time(command, count)})
+                _show(rows[-1])
+    if args.json:
+        _save(rows, args.json)
+    return EXIT_OK
+
+
+def _machine() -> dict[str, Any]:
+    """Return the machine's description by name."""
+    return dict(msgspec.to_builtins(machine.read()))
+
+
+def _ways(args: argparse.Namespace, pictures: Path) -> list[tuple[str, list[str]]]:
+    python = sys.executable
+    words = [str(pictures), "--model", args.model, "--no-color", "--output", os.devnull]
+    ways = [
+        ("edge infer", [python, "-m", "edge", "infer", *words]),
+        ("reload per picture", [python, "-c", RELOAD, str(pictures), args.model]),
+    ]
+    if args.onnx:
+        ways.append(("ONNX Runtime, float", [python, "-c", ONNX, str(pictures), str(args.onnx)]))
+    return ways
+
+
+def _write_frames(source: str, folder: Path, count: int) -> None:
+    """Write a clip's frames as JPEG, from its beginning again until there are enough."""
+    folder.mkdir()
+    written = 0
+    while written < count:
+        before = written
+        reader = open_source(CameraConfig(source=source, realtime=False))
+        while written < count and (bgr := reader.read()) is not None:
+            cv2.imwrite(str(folder / f"{written:05}.jpg"), bgr)
+            written += 1
+        reader.close()
+        if written == before:
+            raise InputError(f"{source}: no frames")
+
+
+def _time(command: list[str], count: int) -> dict[str, Any]:
+    """Return seconds of the whole process, and quantiles where it tells its own times."""
+    started_s = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise EdgeError(f"{command[1]}: not done within {TIMEOUT_S} s; ask for fewer") from None
+    seconds = time.perf_counter() - started_s
+    if done.returncode:
+        reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise EdgeError(f"a child process failed: {reason[-1]}")
+    times_ms = json.loads(done.stdout) if done.stdout.strip() else []
+    row: dict[str, Any] = {"seconds": round(seconds, 3), "per_s": round(count / seconds, 2)}
+    return row | ({"picture_ms": quantiles(times_ms)} if times_ms else {})
+
+
+def _show(row: dict[str, Any]) -> None:
+    inside = cells(row["picture_ms"]) if "picture_ms" in row else ""
+    print(
+        f"{row['way']:<24}{row['pictures']:>10}{row['per_s']:>9.2f}{row['seconds']:>9.2f}{inside}",
+        flush=True,
+    )
+
+
+def _save(rows: list[dict[str, Any]], path: Path) -> None:
+    try:
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+    except OSError as error:
+        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None
