@@ -46,6 +46,12 @@ def test_missed_objects_and_false_alarms_stand_in_the_background() -> None:
     assert counted(data, box(3, THERE, score=0.9)) == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
+def test_an_object_goes_to_its_own_label_even_where_another_is_surer() -> None:
+    data = a_set(box(1, HERE))
+    found = [box(3, HERE, score=0.9), box(1, HERE, score=0.5)]
+    assert counted(data, *found) == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
 def test_weak_detections_are_not_looked_at() -> None:
     assert counted(a_set(box(1, HERE)), box(1, HERE, score=0.29))[0] == [0, 0, 1]
 

@@ -1,7 +1,8 @@
 """Which detection is which object, and what is taken for what.
 
 Matching for people to look at, not COCO's: detections from a score that a daemon would use, best
-first, each takes the unmatched object that it overlaps most, whatever its label, from IoU 0.5 on.
+first, each takes the unmatched object of its label that it overlaps most, from IoU 0.5 on; those
+left over then take objects of other labels in the same way.
 What lies in a crowd, an ignore region or a class that the picture does not annotate exhaustively
 is no false alarm.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,15 +75,32 @@ def _in_picture(
     crowds = [item for item in truths if item.get("iscrowd", 0)]
     crowds += uncounted(picture, data.labels)
     open_truths = [item for item in truths if not item.get("iscrowd", 0)]
+    hits = list(_pairs(picture, open_truths, found, is_own_label=True))
+    confused = list(_pairs(picture, open_truths, found, is_own_label=False))
+    yield from (*hits, *confused)
     for item in found:
-        overlaps = [_iou(item, truth) for truth in open_truths]
-        best = int(np.argmax(overlaps)) if overlaps else -1
-        if overlaps and overlaps[best] >= MIN_IOU:
-            yield Match(picture, open_truths.pop(best), item, overlaps[best])
-        elif not any(_is_within(item, crowd) for crowd in crowds):
+        if not any(_is_within(item, crowd) for crowd in crowds):
             yield Match(picture, None, item)
     for truth in open_truths:
         yield Match(picture, truth, None)
+
+
+def _pairs(
+    picture: Picture,
+    truths: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    *,
+    is_own_label: bool,
+) -> Iterator[Match]:
+    """Yield what belongs together, taking it from both lists."""
+    for item in tuple(found):
+        label = Match.label_of(item)
+        near = [one for one in truths if not is_own_label or Match.label_of(one) == label]
+        best = max(near, key=partial(_iou, item), default=None)
+        if best is not None and _iou(item, best) >= MIN_IOU:
+            truths.remove(best)
+            found.remove(item)
+            yield Match(picture, best, item, _iou(item, best))
 
 
 def _iou(one: dict[str, Any], other: dict[str, Any]) -> float:
