@@ -12,6 +12,7 @@ one step (`os.replace`): then an item that was run twice leaves its output once.
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import os
 import signal
@@ -244,6 +245,8 @@ def connect(address: str) -> Any:
     """Return a Dask client; WorkerError when nobody answers or there is no worker."""
     from distributed import Client
 
+    # Says at each lost worker that its results are computed again, which is no news to the user.
+    logging.getLogger("distributed.client").setLevel(logging.ERROR)
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
         client.wait_for_workers(1, timeout=CONNECT_S)

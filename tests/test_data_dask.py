@@ -1,0 +1,110 @@
+"""`--dask`: a real scheduler and two real workers, one of them killed in mid-run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import labelled
+from waiting import wait_until
+
+pytest.importorskip("distributed")
+
+ROOT = Path(__file__).parents[1]
+PICTURES = 300
+START_S = 60
+
+
+def start(*words: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start a Dask command in a group of its own: a nanny's child dies with it."""
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *words],
+            stdout=file,
+            stderr=file,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The address of a scheduler with two workers, and the workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    worker = ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    running = [start(*scheduler, log=tmp_path / "scheduler.log")]
+    logs = [tmp_path / f"worker{number}.log" for number in (1, 2)]
+    running += [
+        start(*worker, "--local-directory", str(tmp_path / log.stem), log=log) for log in logs
+    ]
+    try:
+        wait_until(
+            lambda: all("Registered to:" in log.read_text() for log in logs), timeout_s=START_S
+        )
+        yield address, running[1:]
+    finally:
+        for process in running[::-1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            process.wait()
+
+
+def data_import(source: Path, output: Path, *more: str) -> list[str]:
+    words = ["data", "import", str(source), "--format", "coco", "--output", str(output)]
+    return [sys.executable, "-m", "tools", *words, "--max-side", "48", *more]
+
+
+@contextlib.contextmanager
+def killed_after(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+def lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_mid_run_loses_nothing_and_doubles_nothing(
+    tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+):
+    address, workers = cluster
+    source = labelled.coco(tmp_path / "source", PICTURES)
+    output = tmp_path / "set"
+    command = data_import(source, output, "--dask", address)
+    with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1) as run, killed_after(run):
+        journal = output / "import.jsonl"
+        wait_until(lambda: lines(journal) > 20 or run.poll() is not None, timeout_s=START_S)
+        os.kill(workers[0].pid, 9)
+        done_before = lines(journal)
+        _, complaints = run.communicate(timeout=120)
+    assert run.returncode == 0, complaints
+    assert 20 < done_before < PICTURES, "the worker was not killed in mid-run"
+    assert complaints == b""
+    assert workers[0].wait() == -9
+    assert workers[1].poll() is None
+    notes = Counter(json.loads(line)["key"] for line in journal.read_text().splitlines())
+    assert (len(notes), set(notes.values())) == (PICTURES, {1})
+    files = {path.name for path in (output / "images").iterdir()}
+    assert files == {f"{number:03}.jpg" for number in range(PICTURES)}
+
+    alone = tmp_path / "alone"
+    subprocess.run(data_import(source, alone, "--workers", "1"), cwd=ROOT, check=True, timeout=120)
+    assert (output / "annotations.json").read_text() == (alone / "annotations.json").read_text()
+    for name in sorted(files)[::50]:
+        assert (output / "images" / name).read_bytes() == (alone / "images" / name).read_bytes()
