@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 TFLITE_VENV := .venv-tflite-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools demo test test-tflite-runtime check format bench lock apt-test clean
+.PHONY: help setup setup-tools demo test faults test-tflite-runtime check format bench lock apt-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
@@ -40,6 +40,10 @@ test: setup apt-test  ## all tests (installs mosquitto and an RTSP server with a
 
 apt-test:
 	@sh tests/apt_test.sh
+
+faults: setup apt-test  ## strike with every fault, 200 power cuts; print the README's table
+	$(BIN)/pytest -m fault --fault-tries 3 --kills 200 --fault-table fault-table.md
+	@cat fault-table.md
 
 test-tflite-runtime: apt-test  ## runtime tests on tflite-runtime 2.14, numpy 1.26, Python 3.11
 	sh tests/tflite_runtime.sh $(TFLITE_VENV)

@@ -7,12 +7,43 @@ from pathlib import Path
 
 import pytest
 
+from fault_table import Fault, FaultTable
 from mosquitto import Mosquitto, Subscriber, find_mosquitto
 from publishing import Start, starting
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite stored references")
+    parser.addoption("--fault-tries", type=int, default=1, help="how often each fault strikes")
+    parser.addoption("--kills", type=int, default=20, help="power cuts (kill -9) of the spool")
+    parser.addoption("--fault-table", type=Path, help="write what the faults did, as Markdown")
+
+
+TABLE = pytest.StashKey[FaultTable]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TABLE] = FaultTable()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--fault-table")
+    if path is not None:
+        session.config.stash[TABLE].write(path)
+
+
+@pytest.fixture
+def fault(request: pytest.FixtureRequest) -> Fault:
+    """The counter of the fault that the test's mark names."""
+    mark = request.node.get_closest_marker("fault")
+    row = request.config.stash[TABLE].row(mark.args[0])
+    return Fault(row, request.config.getoption("--fault-tries"))
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How many power cuts."""
+    return int(request.config.getoption("--kills"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,10 +14,14 @@ LOOPBACK = "127.0.0.1"
 class Relay:
     """Forwards bytes between clients and a broker on loopback; a context manager.
 
+    delay_s: how long everything is held back, on each of both ways.
     refuses_mqtt5: a connection whose CONNECT names protocol level 5 is closed without an answer.
     """
 
-    def __init__(self, broker_port: int, *, refuses_mqtt5: bool = False) -> None:
+    def __init__(
+        self, broker_port: int, *, refuses_mqtt5: bool = False, delay_s: float = 0.0
+    ) -> None:
+        self._delay_s = delay_s
         self._broker_port = broker_port
         self._refuses_mqtt5 = refuses_mqtt5
         self._listener = socket.create_server((LOOPBACK, 0))
@@ -25,6 +29,7 @@ class Relay:
         self.accepted = 0
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
+        self._pause = threading.Event()
         self._speaks = threading.Event()
         self._speaks.set()
         self._is_closed = False
@@ -55,6 +60,7 @@ class Relay:
         traceback: TracebackType | None,
     ) -> None:
         self._is_closed = True
+        self._pause.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self.cut()
         self._speaks.set()
@@ -93,6 +99,7 @@ class Relay:
             while data := source.recv(65_536):
                 if is_broker:
                     self._speaks.wait(30)
+                self._pause.wait(self._delay_s)
                 target.sendall(data)
             target.shutdown(socket.SHUT_RDWR)
 

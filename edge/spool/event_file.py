@@ -9,7 +9,6 @@ Not thread-safe; `Spool` holds a lock around every call.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from edge.errors import PublishError
 from edge.messages import LostRange, SpooledEvent
+from edge.spool.soundness import DamagedError, check_content, event_of, fix_of, is_damage, number_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,10 @@ class EventFile:
         self.written_bytes = 0
         self._checkpoint_failure = ""
         meter = self._db.execute("SELECT allowance_bytes, at_utc_s FROM meter").fetchone()
-        self._allowance = float(meter[0])
-        self._metered_utc_s = float(meter[1])
+        # A damaged number must neither hold all writes back for ever nor let them run free.
+        most = float(limits.max_write_bytes_per_day)
+        self._allowance = min(max(number_of(meter[0], most), -most), most)
+        self._metered_utc_s = number_of(meter[1], wall())
 
     def close(self) -> None:
         """Fold the log into the file and close it."""
@@ -124,7 +126,7 @@ class EventFile:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             return
         self._db.close()
-        if _is_damage(error):
+        if is_damage(error):
             self._set_aside(error)
         self._db = self._open_or_begin_anew()
 
@@ -137,13 +139,16 @@ class EventFile:
         return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
 
     def read(self, after_row: int, limit: int) -> list[SpooledEvent]:
-        """Return at most `limit` events with larger rows, oldest first."""
+        """Return at most `limit` events with larger rows, oldest first.
+
+        Raises sqlite3.Error, of which DamagedError is one.
+        """
         cursor = self._db.execute(
             "SELECT row, boot_id, seq, topic, body, put_mono_s FROM event"
             " WHERE row > ? ORDER BY row LIMIT ?",
             (after_row, limit),
         )
-        return [SpooledEvent(*fields) for fields in cursor]
+        return [event_of(fields) for fields in cursor]
 
     def losses(self) -> dict[int, LostRange]:
         """Return the lost ranges not yet published, by id."""
@@ -273,14 +278,14 @@ class EventFile:
             ) from None
         try:
             return self._connect()
-        except _DamagedError as damage:
+        except DamagedError as damage:
             self._set_aside(damage)
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file, check it, and prove that it can be written.
 
-        Raises PublishError naming the file and the fix, _DamagedError when it is no spool.
+        Raises PublishError naming the file and the fix, DamagedError when it is no spool.
         """
         db = None
         try:
@@ -288,12 +293,15 @@ class EventFile:
                 self._path, timeout=1.0, isolation_level=None, check_same_thread=False
             )
             _prepare(db, self._limits, self._wall)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             if db is not None:
                 db.close()
-            if _is_damage(error):
-                raise _DamagedError(str(error)) from None
-            raise PublishError(f"spool {self._path}: {error}; {_fix(error, self._path)}") from None
+            # The complaint itself quotes damaged names when the schema is hit.
+            if is_damage(error) or isinstance(error, UnicodeDecodeError):
+                raise DamagedError(str(error)) from None
+            raise PublishError(
+                f"spool {self._path}: {error}; {fix_of(error, self._path)}"
+            ) from None
         return db
 
     def _set_aside(self, fault: object) -> None:
@@ -320,14 +328,10 @@ class EventFile:
         )
 
 
-class _DamagedError(Exception):
-    """The file is not a spool, or not a sound one."""
-
-
 def _prepare(db: sqlite3.Connection, limits: Limits, wall: Callable[[], float]) -> None:
     """Set the pragmas, check the file, create the tables and write one row.
 
-    Raises sqlite3.Error, _DamagedError.
+    Raises sqlite3.Error, DamagedError.
     """
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     db.execute("PRAGMA journal_mode = WAL")
@@ -338,10 +342,12 @@ def _prepare(db: sqlite3.Connection, limits: Limits, wall: Callable[[], float]) 
     version = db.execute("PRAGMA user_version").fetchone()[0]
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
     if (version, tables) not in ((0, set()), (SCHEMA_VERSION, {"event", "lost", "meter"})):
-        raise _DamagedError(f"schema {version} with tables {sorted(tables)}, not {SCHEMA_VERSION}")
+        raise DamagedError(f"schema {version} with tables {sorted(tables)}, not {SCHEMA_VERSION}")
     fault = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if fault != "ok":
-        raise _DamagedError(fault.splitlines()[-1])
+        raise DamagedError(fault.splitlines()[-1])
+    if version:
+        check_content(db)
     db.execute("BEGIN IMMEDIATE")
     if not version:
         for statement in _SCHEMA.split(";"):
@@ -350,29 +356,5 @@ def _prepare(db: sqlite3.Connection, limits: Limits, wall: Callable[[], float]) 
         start = (float(limits.max_write_bytes_per_day), wall())
         db.execute("INSERT INTO meter(allowance_bytes, at_utc_s) VALUES(?,?)", start)
     elif not db.execute("UPDATE meter SET at_utc_s = min(at_utc_s, ?)", (wall(),)).rowcount:
-        raise _DamagedError("its meter is missing")
+        raise DamagedError("its meter is missing")
     db.execute("COMMIT")
-
-
-def _is_damage(error: Exception) -> bool:
-    """Return whether SQLite says that the file's content is wrong, not that it cannot be used."""
-    return isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorcode & 0xFF in (
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    )
-
-
-def _fix(error: Exception, path: Path) -> str:
-    """Return what the user can do about a file that cannot be opened or written."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return "another daemon uses it: stop that one or set another state_dir"
-    if code == sqlite3.SQLITE_FULL:
-        return "free some space or set state_dir to another disk"
-    if not os.access(path.parent, os.W_OK) or code in (
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM,
-    ):
-        return "make its folder writable for this user or set another state_dir"
-    return "check the disk or set another state_dir"

@@ -1,0 +1,79 @@
+"""Counts what faults did: tries, events lost, hangs, time to recover; prints the README's table.
+
+A test marked `fault("name")` takes the fixture `fault` and calls `fault.recovered(...)` once a try.
+What was tried and did not come to that call within the test's bounded waits counts as hung.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HEAD = "| fault | tries | events lost | hung | time to recover, median / longest (s) |"
+
+
+@dataclass
+class Row:
+    tries: int = 0
+    lost: int = 0
+    done: int = 0
+    recover_s: list[float] = field(default_factory=list)
+
+    def line(self, name: str) -> str:
+        times = sorted(self.recover_s)
+        spread = f"{times[len(times) // 2]:.2f} / {times[-1]:.2f}" if times else "-"
+        return f"| {name} | {self.tries} | {self.lost} | {self.tries - self.done} | {spread} |"
+
+
+@dataclass
+class Try:
+    """One strike of a fault; `strike` again where the fault ends later than it begins."""
+
+    row: Row
+    since_s: float
+
+    def strike(self) -> None:
+        """From now on the time to recover counts."""
+        self.since_s = time.monotonic()
+
+    def recovered(self, *, lost: int = 0) -> None:
+        self.row.recover_s.append(time.monotonic() - self.since_s)
+        self.row.lost += lost
+
+
+@dataclass
+class Fault:
+    """What one test counts; `tries`: how often it is to strike."""
+
+    row: Row
+    tries: int
+
+    @contextmanager
+    def trial(self) -> Iterator[Try]:
+        self.row.tries += 1
+        yield Try(self.row, time.monotonic())
+        self.row.done += 1
+
+    def count(self, *, tries: int, lost: int) -> None:
+        """Take over tries that were counted elsewhere and have no time to recover."""
+        self.row.tries += tries
+        self.row.done += tries
+        self.row.lost += lost
+
+
+class FaultTable:
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+
+    def row(self, name: str) -> Row:
+        return self.rows.setdefault(name, Row())
+
+    def text(self) -> str:
+        lines = [row.line(name) for name, row in sorted(self.rows.items())]
+        return "\n".join([HEAD, "|---|---|---|---|---|", *lines]) + "\n"
+
+    def write(self, path: Path) -> None:
+        path.write_text(self.text())

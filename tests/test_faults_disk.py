@@ -1,0 +1,160 @@
+"""The disk's faults and power cuts, on a real spool and real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edge.spool as spool_module
+from edge.spool import Spool
+from fault_table import Fault
+from mosquitto import Mosquitto, Subscriber
+from publishing import EVENTS, start_child
+from spooling import PROMPT, TOPIC, body, open_spool, seqs
+from test_spool_disk import CHILD, file_size_limit, small_disk
+from waiting import wait_until
+
+__all__ = ["small_disk"]
+COUNT = 30
+FAST_RETRY_S = 0.02
+
+
+def lost_of(spool: Spool, last: int) -> int:
+    return len(set(range(1, last + 1)) - set(seqs(spool)))
+
+
+@pytest.mark.fault("disk full")
+def test_full_disk(tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "RETRY_S", FAST_RETRY_S)
+    for number in range(3 * fault.tries):
+        with open_spool(tmp_path / str(number)) as spool, fault.trial() as strike:
+            spool.put(TOPIC, body(0))
+            assert spool.flush(10)
+            with file_size_limit(4096):
+                for n in range(1, COUNT):
+                    spool.put(TOPIC, body(n))
+                wait_until(lambda: spool.counters().failure != "")
+            strike.strike()
+            assert spool.flush(20)
+            strike.recovered(lost=lost_of(spool, COUNT))
+            assert lost_of(spool, COUNT) == 0
+
+
+@pytest.mark.fault("disk turns read-only")
+def test_disk_that_turns_read_only(
+    small_disk: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read-only as the kernel makes it: new writes fail with EROFS once the file is opened anew."""
+    monkeypatch.setattr(spool_module, "RETRY_S", FAST_RETRY_S)
+    remount = ["mount", "-o"]
+    for number in range(3 * fault.tries):
+        with fault.trial() as strike:
+            with open_spool(small_disk, boot_id=f"boot-{number}") as spool:
+                spool.put(TOPIC, body(0))
+                assert spool.flush(10)
+            subprocess.run([*remount, "remount,ro", str(small_disk)], check=True)
+            with pytest.raises(spool_module.PublishError, match="make its folder writable"):
+                open_spool(small_disk).__enter__()
+            subprocess.run([*remount, "remount,rw", str(small_disk)], check=True)
+            strike.strike()
+            with open_spool(small_disk, boot_id=f"again-{number}") as spool:
+                kept = [event.boot_id for event in spool.pending(0, 1000)]
+            strike.recovered(lost=number + 1 - len(kept))
+            assert kept == [f"boot-{n}" for n in range(number + 1)]
+
+
+@pytest.mark.fault("spool file corrupted")
+def test_corrupted_file(tmp_path: Path, fault: Fault) -> None:
+    """What stood in the file is lost, and that is counted; what comes after is not."""
+    chance = random.Random(7)
+    for number in range(5 * fault.tries):
+        folder = tmp_path / str(number)
+        with open_spool(folder) as spool:
+            for n in range(COUNT):
+                spool.put(TOPIC, body(n))
+        content = bytearray((folder / "spool.sqlite").read_bytes())
+        for _ in range(200):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        (folder / "spool.sqlite").write_bytes(content)
+        with fault.trial() as strike, open_spool(folder, boot_id="boot-2") as spool:
+            for n in range(COUNT):
+                spool.put(TOPIC, body(n))
+            assert spool.flush(20)
+            found = spool.pending(0, 1000)
+            after = [event.seq for event in found if event.boot_id == "boot-2"]
+            strike.recovered(lost=COUNT - sum(event.boot_id == "boot-1" for event in found))
+            assert after == list(range(1, COUNT + 1))
+
+
+@pytest.mark.fault("power cut (kill -9): spool")
+@pytest.mark.timeout(1800)
+def test_power_cut_at_any_moment_loses_nothing_accepted(
+    tmp_path: Path, fault: Fault, kills: int
+) -> None:
+    chance = random.Random(20261124)
+    path = tmp_path / "spool.sqlite"
+    accepted: set[tuple[str, int]] = set()
+    environment = {**os.environ, "PYTHONPATH": str(CHILD.parents[1])}
+    for boot in range(kills):
+        child = subprocess.Popen(
+            [sys.executable, str(CHILD), str(path), f"boot-{boot}"],
+            env=environment, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert child.stdout is not None
+        told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
+        child.send_signal(signal.SIGKILL)
+        told += child.stdout.readlines()
+        accepted |= {(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")}
+        child.wait()
+        child.stdout.close()
+    with fault.trial() as strike, Spool(path, PROMPT, boot_id="last") as spool:
+        found = [(event.boot_id, event.seq) for event in spool.pending(0, 1_000_000)]
+        strike.recovered(lost=len(accepted - set(found)))
+    fault.count(tries=kills - 1, lost=0)
+    assert accepted <= set(found)
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.fault("power cut (kill -9): publisher, broker there")
+@pytest.mark.timeout(1800)
+def test_power_cut_gives_no_number_to_two_events(
+    tmp_path: Path, fault: Fault, mosquitto: Mosquitto
+) -> None:
+    chance = random.Random(5)
+    accepted: set[tuple[str, int]] = set()
+    boots = 3 * fault.tries
+    with Subscriber(mosquitto.port, EVENTS) as subscriber:
+        for boot in range(boots):
+            with fault.trial():
+                child = start_child(mosquitto.port, "auto", tmp_path, f"boot-{boot}")
+                assert child.stdout is not None
+                told = [child.stdout.readline() for _ in range(chance.randint(5, 60))]
+                child.send_signal(signal.SIGKILL)
+                told += child.stdout.readlines()
+                accepted |= {(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")}
+                child.wait()
+                child.stdout.close()
+        child = start_child(mosquitto.port, "auto", tmp_path, "last")  # delivers what was left
+        subscriber.wait_for(lambda all_: accepted <= bodies_of(all_).keys(), 60)
+        child.kill()
+        child.communicate()
+        for (boot_id, _), contents in bodies_of(subscriber.received).items():
+            assert len(contents) == 1
+            assert json.loads(next(iter(contents)))["boot"] == boot_id
+
+
+def bodies_of(received: list) -> dict[tuple[str, int], set[bytes]]:
+    """What came under each number, without what sending adds."""
+    found: dict[tuple[str, int], set[bytes]] = {}
+    for one in received:
+        event = json.loads(one.payload)
+        body_only = one.payload.rpartition(b',"seq"')[0] + b"}"
+        found.setdefault((event["boot_id"], event["seq"]), set()).add(body_only)
+    return found
