@@ -11,6 +11,7 @@ or uint8, and there is no custom operator and no operator that touches a float.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -108,6 +109,18 @@ class _Table:
         start, count = self.vector(field, 4)
         return struct.unpack_from(f"<{count}i", self._data, start)
 
+    def floats(self, field: int) -> tuple[float, ...]:
+        """Return a vector of float32."""
+        start, count = self.vector(field, 4)
+        return struct.unpack_from(f"<{count}f", self._data, start)
+
+    def table(self, field: int) -> _Table | None:
+        """Return a table that is a field, None when it is absent."""
+        at = self._at(field)
+        if at is None:
+            return None
+        return _Table(self._data, at + struct.unpack_from("<I", self._data, at)[0])
+
     def tables(self, field: int) -> Iterator[_Table]:
         """Yield the tables of a vector of tables."""
         start, count = self.vector(field, 4)
@@ -143,6 +156,28 @@ def read_graph(data: bytes) -> Graph:
         return _walk(model, len(data) // MIN_TABLE_BYTES)
     except (struct.error, IndexError) as error:
         raise ValueError(f"damaged or truncated TFLite flatbuffer ({error})") from None
+
+
+def parameter_count(data: bytes) -> int:
+    """Return how many numbers the constants of computing tensors hold: weights and biases.
+
+    Constants that steer operators (shapes, axes, paddings) have no scale and are left out, so this
+    counts quantized files; data: a file that `read_graph` takes.
+    """
+    model = _Table(data, struct.unpack_from("<I", data, 0)[0])
+    filled = [buffer.vector(0, 1)[1] > 0 for buffer in model.tables(4)]
+    return sum(
+        math.prod(tensor.integers(0))
+        for subgraph in model.tables(2)
+        for tensor in subgraph.tables(0)
+        if filled[tensor.integer(2, "I")] and _scales(tensor)
+    )
+
+
+def _scales(tensor: _Table) -> tuple[float, ...]:
+    """Return a tensor's scales: one, one a channel, or none."""
+    quantization = tensor.table(4)
+    return quantization.floats(2) if quantization is not None else ()
 
 
 def _walk(model: _Table, max_tables: int) -> Graph:

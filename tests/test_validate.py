@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from edge import manifest, model_store
+from edge import certificate, manifest, model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK
+from models import DATA
 from tools.cli import main
 
 SSD = Path(__file__).parents[2] / "shared" / "baselines" / "ssd_mobilenet_v1_coco_uint8.tflite"
@@ -46,3 +48,59 @@ def test_float_tensors_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(tmp_path / "no.tflite")]) == EXIT_CONFIG
     assert "no.tflite" in capsys.readouterr().err
+
+
+COLOR = "color-64"
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (["--max-params", "1M", "--max-ms", "10000", "--min-accuracy", "0.5"], EXIT_OK),
+        (["--max-params", "97k"], EXIT_CONFIG),
+        (["--max-ms", "0.000001"], EXIT_CONFIG),
+        (["--min-accuracy", "0.99"], EXIT_CONFIG),
+        (["--max-drop", "0.2", "--float-accuracy", "0.9"], EXIT_OK),
+        (["--max-drop", "0.01", "--float-accuracy", "0.9"], EXIT_CONFIG),
+        (["--min-accuracy", "0.1", "--metric", "AP50"], EXIT_CONFIG),
+        (["--max-drop", "0.01"], EXIT_CONFIG),
+    ],
+)
+def test_limits_are_gates(limits: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", COLOR, *limits]) == code
+    captured = capsys.readouterr()
+    shown = captured.out + captured.err
+    assert limits[0] in shown
+    assert ("FAIL  " in shown or captured.err != "") == (code != EXIT_OK)
+
+
+def test_parameters_are_counted_in_the_file() -> None:
+    for folder in model_store.installed():
+        count = certificate.parameter_count((folder / "model.tflite").read_bytes())
+        assert count == pytest.approx(manifest.read(folder).parameters, rel=0.005)
+
+
+def test_proof_is_written_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "proof" / "color.json"
+    assert main(["validate", COLOR, "--max-params", "1k", "--json", str(path)]) == EXIT_CONFIG
+    (report,) = json.loads(path.read_text())
+    assert report["passed"] is False
+    assert {check["name"]: check["passed"] for check in report["checks"]}["integer-only"]
+    model = manifest.read(model_store.find(COLOR))
+    assert len(report["tensors"]) == sum(model.certificate.tensors.values())
+    assert len(report["operators"]) == sum(model.certificate.operators.values())
+
+
+@pytest.mark.parametrize("file", ["float.tflite", "float_inside.tflite", "custom.tflite"])
+def test_any_file_is_judged_and_what_breaks_it_named(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(DATA / file)]) == EXIT_CONFIG
+    assert "FAIL  integer-only: " in capsys.readouterr().out
+
+
+def test_any_integer_only_file_runs_on_both_kernel_families(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["validate", str(DATA / "detect.tflite")]) == EXIT_OK
+    assert "pass  both kernel families run it" in capsys.readouterr().out

@@ -1,64 +1,281 @@
 """`edge-tools validate MODEL…`: proves that it is integer-only and gives what its manifest says.
 
-Needs the board's own dependencies only. The exit code says pass (0) or fail (78): made for CI.
+Checks, each pass or fail: the certificate, read from the file; the golden picture on both kernel
+families (XNNPACK and the runtime's built-in kernels); and, as gates, whatever limits are given.
+Needs the board's own dependencies only, but for --float's plot (matplotlib). The exit code says
+pass (0) or fail (78): made for CI.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edge import certificate, manifest, model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK, ModelError
-from tools import golden
+from edge.capture import read_image
+from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, ModelError
+from edge.interpreter import Interpreter, installed_runtime
+from edge.manifest import Manifest
+from edge.quiet import without_greeting
+from tools import golden, layer_error
 
 EXAMPLES = """examples:
   edge-tools validate yolox-nano-320 color-64     # installed models
-  edge-tools validate some/model.tflite --list    # any file: the certificate alone"""
+  edge-tools validate some/model.tflite --list    # any file: certificate, kernels
+  edge-tools validate color-64 --max-params 1M --max-ms 10 --min-accuracy 0.75 --json proof.json
+  edge-tools validate io.tflite --float original.tflite --images pictures --plot layers.png"""
+WARM_UP_INVOKES = 5
+TIMED_INVOKES = 50
+SHOWN_LAYERS = 15
+MAX_PICTURES = 16
+SUFFIXES = {"k": 1_000, "M": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check's verdict. detail: what was found, or what breaks it."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass
+class Report:
+    """All that was found out about one model."""
+
+    model: str
+    checks: list[Check] = field(default_factory=list)
+    operators: list[str] = field(default_factory=list)
+    tensors: list[dict[str, str]] = field(default_factory=list)
+    layers: list[layer_error.LayerError] = field(default_factory=list)
+
+    def add(self, name: str, *, passed: bool, detail: str) -> None:
+        """Add one verdict."""
+        self.checks.append(Check(name, passed, detail))
+
+    @property
+    def passed(self) -> bool:
+        """Return whether all checks hold."""
+        return all(check.passed for check in self.checks)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("models", nargs="+", metavar="MODEL", help="name, folder or .tflite file")
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
-    parser.add_argument("--list", action="store_true", help="list every tensor and operator")
+    parser.add_argument(
+        "--list", "--verbose", action="store_true", help="list every tensor and operator"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found here")
+    gates = parser.add_argument_group("limits that fail the model")
+    gates.add_argument("--max-params", type=_count, metavar="N", help="such as 1M or 97k")
+    gates.add_argument("--max-ms", type=float, help="median invoke here, one thread, XNNPACK")
+    gates.add_argument("--min-accuracy", type=float, help="as its manifest records it")
+    gates.add_argument("--metric", help="of --min-accuracy; default: AP50 or top-1")
+    gates.add_argument("--max-drop", type=float, help="below --float-accuracy")
+    gates.add_argument("--float-accuracy", type=float, help="of the float original, same metric")
+    layers = parser.add_argument_group("error of each layer against the float original")
+    layers.add_argument("--float", type=Path, metavar="FILE", help="float .tflite of one network")
+    layers.add_argument("--images", type=Path, metavar="DIR", help="default: its golden picture")
+    layers.add_argument("--plot", type=Path, metavar="PNG")
+    layers.add_argument("--min-snr-db", type=float, help="fail when an output falls below")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a verdict per model and return 78 when one fails."""
-    failed = 0
-    for model in args.models:
-        if model.endswith(".tflite"):
-            faults = _check_file(Path(model), is_listed=args.list)
-        else:
-            folder = model_store.find(model, args.models_dir)
-            path = folder / manifest.read(folder).file
-            faults = _check_file(path, is_listed=args.list) or _check_golden(folder)
-        for fault in faults:
-            print(f"  {fault}")
-        print(f"{model}: {'FAIL' if faults else 'pass'}")
-        failed += bool(faults)
-    return EXIT_CONFIG if failed else EXIT_OK
+    if args.max_drop is not None and args.float_accuracy is None:
+        raise ConfigError("--max-drop needs --float-accuracy: what the float original reaches")
+    reports = [_validate(model, args) for model in args.models]
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        found = [asdict(report) | {"passed": report.passed} for report in reports]
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    return EXIT_OK if all(report.passed for report in reports) else EXIT_CONFIG
 
 
-def _check_file(path: Path, *, is_listed: bool) -> list[str]:
+def _validate(model: str, args: argparse.Namespace) -> Report:
+    report = Report(model)
+    folder = None if model.endswith(".tflite") else model_store.find(model, args.models_dir)
+    described = manifest.read(folder) if folder else None
+    path = folder / described.file if folder and described else Path(model)
+    content = _certify(path, report)
+    if report.passed or (described and described.allow_float):
+        _run_checks(path, folder, args, report)
+        _gates(content, described, args, report)
+    _print(report, is_listed=args.list)
+    return report
+
+
+def _certify(path: Path, report: Report) -> bytes:
     try:
-        graph = certificate.read_graph(path.read_bytes())
+        content = path.read_bytes()
+        graph = certificate.read_graph(content)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {error}; name a complete .tflite file") from None
     summary = certificate.summarize(graph)
     print(f"{path}: tensors {summary.tensors}; operators {summary.operators}")
+    report.operators = list(graph.operators)
+    report.tensors = [{"name": one.name, "dtype": one.dtype} for one in graph.tensors]
+    broken = certificate.violations(graph)
+    for line in broken:
+        report.add("integer-only", passed=False, detail=line)
+    if not broken:
+        report.add("integer-only", passed=True, detail=f"{len(graph.operators)} operators")
+    return content
+
+
+def _run_checks(path: Path, folder: Path | None, args: argparse.Namespace, report: Report) -> None:
+    if folder is not None:
+        for kernels, xnnpack in (("xnnpack", True), ("builtin kernels", False)):
+            wrong = golden.differences(folder, xnnpack=xnnpack)
+            for line in wrong or [installed_runtime()[0]]:
+                report.add(f"golden picture, {kernels}", passed=not wrong, detail=line)
+    else:
+        steps = _kernel_difference(path)
+        detail = f"XNNPACK and built-in kernels differ by {steps} steps of an output at most"
+        report.add("both kernel families run it", passed=True, detail=detail)
+    if args.float:
+        _compare_layers(path, folder, args, report)
+
+
+def _kernel_difference(path: Path) -> int:
+    """Return the largest difference of outputs between kernel families on random pixels."""
+    outputs = []
+    for xnnpack in (True, False):
+        engine = _engine(path, xnnpack=xnnpack)
+        detail = engine.get_input_details()[0]
+        limits = np.iinfo(detail["dtype"])
+        pixels = np.random.default_rng(1).integers(limits.min, limits.max + 1, detail["shape"])
+        engine.set_tensor(detail["index"], pixels.astype(detail["dtype"]))
+        engine.invoke()
+        outputs.append([engine.get_tensor(one["index"]) for one in engine.get_output_details()])
+    pairs = zip(*outputs, strict=True)
+    return max(int(np.abs(one.astype(int) - other.astype(int)).max()) for one, other in pairs)
+
+
+def _gates(
+    content: bytes, described: Manifest | None, args: argparse.Namespace, report: Report
+) -> None:
+    if args.max_params is not None:
+        count = certificate.parameter_count(content)
+        limit = f"{count:,} parameters, at most {args.max_params:,}"
+        report.add("--max-params", passed=count <= args.max_params, detail=limit)
+    if args.max_ms is not None:
+        median_ms = _median_ms(content)
+        limit = f"{median_ms:.2f} ms, at most {args.max_ms:g}"
+        report.add("--max-ms", passed=median_ms <= args.max_ms, detail=limit)
+    for name, passed, detail in _accuracy(described, args):
+        report.add(name, passed=passed, detail=detail)
+
+
+def _accuracy(
+    described: Manifest | None, args: argparse.Namespace
+) -> Iterator[tuple[str, bool, str]]:
+    """Give the verdicts on accuracy; a figure that nobody measured fails."""
+    wanted = [args.metric] if args.metric else ["AP50", "top-1", "accuracy"]
+    figures = [one for one in (described.accuracy if described else ()) if one.metric in wanted]
+    limits = {"--min-accuracy": args.min_accuracy}
+    if args.max_drop is not None:
+        limits["--max-drop"] = args.float_accuracy - args.max_drop
+    for name, lowest in limits.items():
+        if lowest is None:
+            continue
+        if not figures:
+            yield name, False, "no such figure in its manifest; run edge-tools evaluate … --record"
+        for one in figures:
+            detail = f"{one.metric} {one.value:.4f} on {one.dataset}, at least {lowest:.4f}"
+            yield name, one.value >= lowest, detail
+
+
+def _median_ms(content: bytes) -> float:
+    engine = _engine(content, xnnpack=True)
+    times = []
+    for number in range(WARM_UP_INVOKES + TIMED_INVOKES):
+        began_s = time.perf_counter()
+        engine.invoke()
+        if number >= WARM_UP_INVOKES:
+            times.append(1000 * (time.perf_counter() - began_s))
+    return float(np.median(times))
+
+
+def _engine(model: Path | bytes, *, xnnpack: bool) -> Any:
+    content = model if isinstance(model, bytes) else model.read_bytes()
+    _, module = installed_runtime()
+    kinds = module.OpResolverType
+    resolver = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        with without_greeting():
+            engine = module.Interpreter(
+                model_content=content, num_threads=1, experimental_op_resolver_type=resolver
+            )
+            engine.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"the TFLite runtime refuses it: {error}") from None
+    return engine
+
+
+def _compare_layers(
+    path: Path, folder: Path | None, args: argparse.Namespace, report: Report
+) -> None:
+    pictures = [read_image(one)[:, :, ::-1] for one in _pictures(folder, args.images)]
+    report.layers = layer_error.compare(path, args.float, pictures)
+    if args.plot:
+        layer_error.plot(report.layers, args.plot, title=f"{path.name} against {args.float.name}")
+    if args.min_snr_db is not None:
+        outputs = {one.name for one in certificate.read_graph(path.read_bytes()).outputs}
+        lowest = min((one for one in report.layers if one.name in outputs), key=_snr, default=None)
+        if lowest is None:
+            report.add("--min-snr-db", passed=False, detail="no output has the original's name")
+        else:
+            detail = f"{lowest.name}: {lowest.snr_db:.1f} dB, at least {args.min_snr_db:g}"
+            report.add("--min-snr-db", passed=lowest.snr_db >= args.min_snr_db, detail=detail)
+
+
+def _snr(one: layer_error.LayerError) -> float:
+    return one.snr_db
+
+
+def _pictures(folder: Path | None, images: Path | None) -> list[Path]:
+    if images is not None:
+        kinds = (".jpg", ".jpeg", ".png")
+        found = sorted(one for one in images.rglob("*") if one.suffix.lower() in kinds)
+        if not found:
+            raise ModelError(f"{images}: no pictures (jpg, png) there; name a folder of some")
+        return found[:: max(1, len(found) // MAX_PICTURES)][:MAX_PICTURES]
+    stored = Interpreter.load(folder).manifest.golden if folder else None
+    if folder is None or stored is None:
+        raise ConfigError("--float needs pictures; give --images DIR")
+    return [folder / stored.file]
+
+
+def _print(report: Report, *, is_listed: bool) -> None:
     if is_listed:
-        for number, name in enumerate(graph.operators):
+        for number, name in enumerate(report.operators):
             print(f"  operator {number:>4} {name}")
-        for tensor in graph.tensors:
-            print(f"  tensor {tensor.dtype:<8} {tensor.name}")
-    return certificate.violations(graph)
+        for tensor in report.tensors:
+            print(f"  tensor {tensor['dtype']:<8} {tensor['name']}")
+    if report.layers:
+        print(f"  {'SNR, dB':>8} {'steps':>8} {'clipped':>8}  tensor (worst of "
+              f"{len(report.layers)})")  # fmt: skip
+        for one in report.layers if is_listed else report.layers[:SHOWN_LAYERS]:
+            print(f"  {one.snr_db:8.1f} {one.worst_steps:8.1f} {one.clipped:8.2%}  {one.name}")
+    for check in report.checks:
+        print(f"  {'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+    print(f"{report.model}: {'pass' if report.passed else 'FAIL'}")
 
 
-def _check_golden(folder: Path) -> list[str]:
-    return [
-        f"{kernels}: {difference}"
-        for kernels, xnnpack in (("xnnpack", True), ("builtin kernels", False))
-        for difference in golden.differences(folder, xnnpack=xnnpack)
-    ]
+def _count(text: str) -> int:
+    """Return a number with an optional k or M."""
+    factor = SUFFIXES.get(text[-1:], 1)
+    try:
+        return int(float(text.rstrip("kM")) * factor)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number such as 97000, 97k or 1M") from None

@@ -1,0 +1,88 @@
+"""The error of each layer: small where int8 suffices, large where a range was chosen badly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("flatbuffers")
+
+from torch import nn  # noqa: E402
+
+from edge.errors import ModelError  # noqa: E402
+from models import DATA  # noqa: E402
+from tools import layer_error  # noqa: E402
+from tools.quantize import PIXELS, calibrate, trace, write  # noqa: E402
+
+SIDE = 16
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(8, 4, 1)).eval()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    generator = np.random.default_rng(1)
+    return [generator.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(12)]
+
+
+def errors(
+    folder: Path, pictures: list[np.ndarray], factor: float
+) -> dict[str, layer_error.LayerError]:
+    """Quantize with the second convolution's scale multiplied, by layer."""
+    graph = trace(network()).with_shapes((3, SIDE, SIDE))
+    ranges = calibrate(graph, pictures, pixels=PIXELS)
+    name = graph.nodes[2].name
+    ranges[name] = replace(ranges[name], scale=ranges[name].scale * factor)
+    write(graph, ranges, folder / "m.tflite")
+    found = layer_error.compare_graph(folder / "m.tflite", graph, pictures[:4])
+    assert [one.snr_db for one in found] == sorted(one.snr_db for one in found)
+    return {one.name: one for one in found}
+
+
+def test_every_layer_is_compared_with_its_float_self(
+    tmp_path: Path, pictures: list[np.ndarray]
+) -> None:
+    found = errors(tmp_path, pictures, 1.0)
+    assert len(found) == 4
+    assert found["input"].worst_steps == 0
+    assert found["input"].snr_db == layer_error.SILENT_DB
+    assert all(one.snr_db > 25 for one in found.values())
+
+
+def test_range_that_is_too_small_is_found_where_it_is(
+    tmp_path: Path, pictures: list[np.ndarray]
+) -> None:
+    found = errors(tmp_path, pictures, 0.1)
+    (before, bad) = [one for name, one in found.items() if name.startswith("_")][::-1][:2]
+    assert before.snr_db > 25
+    assert bad.snr_db < 10
+    assert bad.clipped > 0.2
+    assert before.clipped < 0.01
+
+
+def test_range_that_is_too_large_costs_six_db_a_bit(
+    tmp_path: Path, pictures: list[np.ndarray]
+) -> None:
+    fine, coarse = (errors(tmp_path, pictures, factor) for factor in (2.0, 16.0))
+    drop_db = fine["_2"].snr_db - coarse["_2"].snr_db
+    assert 9 < drop_db < 24  # three bits are 18 dB; what comes from before adds to both
+
+
+def test_plot_is_a_picture(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    pytest.importorskip("matplotlib")
+    found = sorted(errors(tmp_path, pictures, 1.0).values(), key=lambda one: one.snr_db)
+    layer_error.plot(found, tmp_path / "plots" / "layers.png", title="test")
+    assert (tmp_path / "plots" / "layers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_files_of_different_networks_are_refused(pictures: list[np.ndarray]) -> None:
+    with pytest.raises(ModelError, match="its own original"):
+        layer_error.compare(DATA / "detect.tflite", DATA / "float.tflite", pictures)

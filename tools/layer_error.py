@@ -1,0 +1,216 @@
+"""How far each tensor of an int8 model is from its float original: signal-to-noise, worst first.
+
+Method: both files run on the same pictures with every tensor kept (built-in kernels, no delegate);
+a tensor of the int8 file is turned into real values by its scale and compared with the float file's
+tensor of the same name and shape. The float file gets the real values that the int8 input stands
+for, so the error shown is that of weights, activations and rounding, not of the input. A layer's
+error includes what the layers before it gave on: look for where SNR falls, not for where it is low.
+SNR = 10 log10(mean square of the float values / mean square of the difference), in dB; one bit is
+worth 6 dB, and below 10 dB little is left of the signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ModelError
+from edge.interpreter import installed_runtime
+from edge.quiet import without_greeting
+
+Values = dict[str, NDArray[np.float64]]
+SILENT_DB = 200.0  # of tensors that are equal
+_SIDES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """One tensor. snr_db: see above. worst_steps: largest difference in its own scale.
+
+    clipped: share of values beyond the tensor's range, 0..1: large where it was chosen too small.
+    """
+
+    name: str
+    snr_db: float
+    worst_steps: float
+    clipped: float
+
+
+class Kept:
+    """A .tflite file whose every tensor can be read after it ran."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the file. Raises ModelError when the runtime refuses it."""
+        _, module = installed_runtime()
+        try:
+            with without_greeting():
+                self._engine = module.Interpreter(
+                    model_content=path.read_bytes(),
+                    experimental_preserve_all_tensors=True,
+                    experimental_op_resolver_type=(
+                        module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                    ),
+                )
+                self._engine.allocate_tensors()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"model file {path}: {error}; name a complete .tflite file") from None
+        self._details = self._engine.get_tensor_details()
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """Return the runtime's description of the one input."""
+        found: dict[str, Any] = self._engine.get_input_details()[0]
+        return found
+
+    def run(self, value: NDArray[Any]) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
+        """Return every computed tensor with its description, by name."""
+        self._engine.set_tensor(self.input["index"], value)
+        self._engine.invoke()
+        found = {}
+        for detail in self._details:
+            try:
+                found[detail["name"]] = (self._engine.get_tensor(detail["index"]), detail)
+            except ValueError:  # not filled: a constant of an operator that was folded
+                continue
+        return found
+
+
+def compare(int8: Path, original: Path, pictures: Sequence[NDArray[np.uint8]]) -> list[LayerError]:
+    """Return the errors of all tensors that both files have, worst first.
+
+    pictures: uint8 (height, width, 3) of any size, in the network's color order.
+    Raises ModelError when the files have no tensor in common or other input shapes.
+    """
+    quantized, floating = Kept(int8), Kept(original)
+    if tuple(quantized.input["shape"]) != tuple(floating.input["shape"]):
+        raise ModelError(f"{original}: another input shape than {int8}; name its own original")
+    sums: dict[str, _Sum] = {}
+    for picture in pictures:
+        stored = _stored(picture, quantized.input)
+        real = _real(stored, quantized.input).astype(np.float32)
+        wanted = {name: value for name, (value, _) in floating.run(real).items()}
+        add(sums, quantized.run(stored), wanted)
+    if not sums:
+        raise ModelError(f"{original}: no tensor in common with {int8}; name its own original")
+    return finish(sums)
+
+
+def compare_graph(
+    int8: Path, graph: Any, pictures: Sequence[NDArray[np.uint8]]
+) -> list[LayerError]:
+    """Return the errors against the float graph that our own writer made the file of.
+
+    graph: `tools.quantize.Graph` with its float weights; tensors have its nodes' names.
+    pictures: as `compare` takes them.
+    """
+    import torch
+
+    quantized = Kept(int8)
+    sums: dict[str, _Sum] = {}
+    for picture in pictures:
+        stored = _stored(picture, quantized.input)
+        real = _real(stored, quantized.input).astype(np.float32).transpose(0, 3, 1, 2)
+        recorder = _Recorder({})
+        with torch.no_grad():
+            graph(torch.from_numpy(np.ascontiguousarray(real)), recorder)
+        named = {name: recorder.values[source] for name, source in graph.outputs.items()}
+        add(sums, quantized.run(stored), recorder.values | named)
+    return finish(sums)
+
+
+@dataclass
+class _Recorder:
+    """A quantizer that changes nothing and keeps every activation, (1, height, width, channel)."""
+
+    values: dict[str, NDArray[Any]]
+
+    def activation(self, name: str, value: Any) -> Any:
+        self.values[name] = value.permute(0, 2, 3, 1).numpy() if value.ndim == 4 else value.numpy()
+        return value
+
+    def weight(self, _name: str, value: Any) -> Any:
+        return value
+
+
+def add(
+    sums: dict[str, _Sum],
+    found: Mapping[str, tuple[NDArray[Any], dict[str, Any]]],
+    wanted: Mapping[str, NDArray[Any]],
+) -> None:
+    """Add one picture's tensors to the sums; those without a scale or a partner are left out."""
+    for name, (value, detail) in found.items():
+        original = wanted.get(name)
+        is_layer = detail["quantization"][0] > 0 and value.dtype.name in _SIDES
+        if not is_layer or original is None or original.shape != value.shape:
+            continue
+        if original.dtype.kind == "f" and name != "":
+            sums.setdefault(name, _Sum()).add(value, original.astype(np.float64), detail)
+
+
+def finish(sums: Mapping[str, _Sum]) -> list[LayerError]:
+    """Return the errors of what was added, worst first."""
+    return sorted((one.error(name) for name, one in sums.items()), key=lambda one: one.snr_db)
+
+
+class _Sum:
+    """Squares of signal and difference over pictures."""
+
+    def __init__(self) -> None:
+        self._signal = self._noise = self._worst = 0.0
+        self._clipped = self._count = 0
+
+    def add(
+        self, stored: NDArray[Any], wanted: NDArray[np.float64], detail: dict[str, Any]
+    ) -> None:
+        difference = _real(stored, detail) - wanted
+        low, high = _SIDES[stored.dtype.name]
+        self._signal += float(np.square(wanted).sum())
+        self._noise += float(np.square(difference).sum())
+        self._worst = max(self._worst, float(np.abs(difference).max()) / detail["quantization"][0])
+        is_end = (stored == low) | (stored == high)  # a ReLU's zero is one, too, but exact
+        self._clipped += int((is_end & (np.abs(difference) > detail["quantization"][0])).sum())
+        self._count += stored.size
+
+    def error(self, name: str) -> LayerError:
+        snr_db = SILENT_DB
+        if self._noise:
+            snr_db = 10 * float(np.log10(max(self._signal, 1e-30) / self._noise))
+        return LayerError(name, snr_db, self._worst, self._clipped / self._count)
+
+
+def plot(errors: Sequence[LayerError], path: Path, *, title: str) -> None:
+    """Write bars of SNR, worst at the top, as PNG; the worst 40 tensors."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = list(errors[:40])[::-1]
+    figure = Figure(figsize=(9, 1.5 + 0.25 * len(shown)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.barh([one.name[-60:] for one in shown], [one.snr_db for one in shown])
+    axes.set(title=title, xlabel="signal to quantization noise, dB (worst layers first)")
+    axes.tick_params(axis="y", labelsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def _stored(picture: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
+    """Return a picture as the int8 input holds it: 0..255 shifted to the tensor's type."""
+    _, height, width, channels = (int(size) for size in detail["shape"])
+    if channels != 3:
+        raise ModelError(f"its input has {channels} channels; only pictures are compared")
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    dtype = np.dtype(detail["dtype"])
+    shifted = resized.astype(np.int16) - (128 if dtype == np.int8 else 0)
+    return shifted.astype(dtype)[np.newaxis]
+
+
+def _real(stored: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float64]:
+    scale, zero_point = detail["quantization"]
+    return (stored.astype(np.float64) - zero_point) * scale
