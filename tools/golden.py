@@ -1,63 +1,26 @@
-"""Golden results: what a model says of the picture in its folder, against its manifest."""
+"""Golden results of all models: the board's own check, and classifiers, which boards do not run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from edge import golden, manifest
 from edge.capture import read_image
-from edge.color import ColorModel
-from edge.detector import Detector
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
-from edge.manifest import Golden, GoldenDetection
-from edge.values import Box, Detection
 from tools.classifier import packaged
 
 
 def differences(folder: Path, *, xnnpack: bool = True) -> list[str]:
     """Return one line for everything that is not as the manifest expects; empty when all is.
 
-    Kernels round differently (xnnpack or not, x86 or ARM), so results are compared with the
-    manifest's tolerance: objects by label, overlap and score, shares one by one.
-    Raises ModelError when the folder cannot be loaded or has no golden picture.
+    As `edge.golden.differences`, and for classifiers, too.
     """
-    loaded = Interpreter.load(folder, xnnpack=xnnpack)
-    golden = loaded.manifest.golden
-    if golden is None:
+    described = manifest.read(folder)
+    if described.task != "classify":
+        return golden.differences(folder, xnnpack=xnnpack)
+    if described.golden is None:
         raise ModelError(f"model {folder}: its manifest has no golden picture; package it again")
-    picture = read_image(folder / golden.file)
-    if loaded.manifest.task == "color":
-        found = {score.name: score.score for score in ColorModel(loaded).classify(picture)}
-        return list(_shares(found, golden))
-    if loaded.manifest.task == "classify":
-        return list(_shares(packaged.probabilities(loaded, picture), golden))
-    return list(_objects(loaded, golden, folder))
-
-
-def _shares(found: Mapping[str, float], golden: Golden) -> Iterator[str]:
-    for name, share in found.items():
-        expected = golden.shares.get(name, 0.0)
-        if abs(share - expected) > golden.tolerance:
-            yield f"{name}: share {share:.3f}, expected {expected:.3f}"
-
-
-def _objects(loaded: Interpreter, golden: Golden, folder: Path) -> Iterator[str]:
-    lowest = min((found.score for found in golden.detections), default=1.0)
-    detector = Detector(loaded, min_score=max(lowest - golden.tolerance, 0.01))
-    found = detector.detect(read_image(folder / golden.file))
-    for expected in golden.detections:
-        if not any(_is_same(expected, one, golden) for one in found):
-            yield f"{expected.label} {expected.score:.2f} at {expected.box_px}: not found"
-    for one in found:
-        is_clear = one.score > lowest + golden.tolerance
-        if is_clear and not any(_is_same(expected, one, golden) for expected in golden.detections):
-            yield f"{one.label} {one.score:.2f} at {tuple(one.box_px)}: not expected"
-
-
-def _is_same(expected: GoldenDetection, found: Detection, golden: Golden) -> bool:
-    return (
-        found.label == expected.label
-        and abs(found.score - expected.score) <= golden.tolerance
-        and found.box_px.iou(Box(*expected.box_px)) >= golden.min_iou
-    )
+    loaded = Interpreter.load(folder, xnnpack=xnnpack)
+    found = packaged.probabilities(loaded, read_image(folder / described.golden.file))
+    return list(golden.wrong_shares(found, described.golden))

@@ -213,4 +213,5 @@ def _stored(picture: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
 
 def _real(stored: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float64]:
     scale, zero_point = detail["quantization"]
-    return (stored.astype(np.float64) - zero_point) * scale
+    real: NDArray[np.float64] = (stored.astype(np.float64) - zero_point) * scale
+    return real

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler, SysLogHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from edge.config import LogConfig
@@ -59,8 +59,8 @@ class _Syslog(_Reporting, SysLogHandler):
             return
         if self.socktype == socket.SOCK_STREAM:
             self.unixsocket = False
-            host, port = self.address
-            self.socket = socket.create_connection((str(host), port), NETWORK_TIMEOUT_S)
+            host, port = cast("tuple[str, int]", self.address)
+            self.socket = socket.create_connection((host, port), NETWORK_TIMEOUT_S)
         else:
             super().createSocket()
 
