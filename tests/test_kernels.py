@@ -51,7 +51,7 @@ def test_kernels_and_another_process_agree_on_a_model(tmp_path: Path, street: Da
 
 def test_environment_that_does_not_run_is_named(tmp_path: Path, street: Dataset) -> None:
     with pytest.raises(ModelError, match="--tflite-runtime /no/python"):
-        kernels.agreement(detect_folder(tmp_path), street, python=Path("/no/python"), runs=0)
+        kernels._elsewhere(Path("/no/python"), detect_folder(tmp_path), street, 0)
 
 
 def look(*golden: dict[str, Any]) -> Look:
