@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 TFLITE_VENV := .venv-tflite-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools demo test faults test-tflite-runtime check format bench lock apt-test clean
+.PHONY: help setup setup-tools demo test faults test-tflite-runtime check format bench lock deb apt-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
@@ -64,6 +64,9 @@ bench: setup  ## time the models and the frame path on this machine
 lock:  ## resolve requirements.lock anew for all platforms (needs uv: pip install uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header \
 		--extra demo --extra dev --extra web --extra registry --extra otlp --extra metrics pyproject.toml -o requirements.lock
+
+deb: setup  ## Debian packages for ARM64 and x86-64 into dist/ (needs dpkg-deb and uv: pip install uv)
+	$(BIN)/python systemd/debian/build.py --arch arm64 --arch amd64
 
 clean:  ## remove the virtual environments and caches
 	rm -rf $(VENV) $(TFLITE_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
