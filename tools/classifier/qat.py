@@ -116,6 +116,10 @@ def _noisy_class(base: Any) -> Any:
                 for name in ("lowest", "highest", "is_set")
             )
 
+        def compute_output_spec(self, inputs: Any, **_: Any) -> Any:
+            """Answer without `call`'s other arguments: not every layer's own takes them."""
+            return super().compute_output_spec(inputs)
+
         def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG002
             """Answer with quantized weights and output."""
             if base.__name__ in KERNELS:
