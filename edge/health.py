@@ -164,7 +164,7 @@ def _temperature_c(folder: Path) -> float | None:
     """Return the hottest processor zone, else the hottest of all, in degrees Celsius."""
     cpu: list[float] = []
     other: list[float] = []
-    for zone in sorted(folder.glob("thermal_zone*")):
+    for zone in _zones(folder):
         millidegrees = _number(zone / "temp")
         if millidegrees is None or not _PLAUSIBLE_C[0] < millidegrees / 1000 < _PLAUSIBLE_C[1]:
             continue
@@ -180,6 +180,14 @@ def _rss_bytes(path: Path) -> int | None:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def _zones(folder: Path) -> list[Path]:
+    """Return the thermal zones; none when they cannot be listed, as without file descriptors."""
+    try:
+        return sorted(folder.glob("thermal_zone*"))
+    except OSError:
+        return []
 
 
 def _text(path: Path) -> str | None:

@@ -123,9 +123,8 @@ def test_broker_that_refuses_the_login_for_a_while(
             starting(folder) as start,
             fault.trial() as strike,
         ):
-            publisher, spool = start(relay.port, **account)
-            on = Rig(broker, subscriber, publisher, spool, relay)
-            wait_until(lambda: on.publisher.state[0] is ConnectionState.REFUSED)
+            on = Rig(broker, subscriber, *start(relay.port, **account), relay)
+            wait_until(lambda on=on: on.publisher.state[0] is ConnectionState.REFUSED)
             on.publish()
             password.write_text("right\n")
             strike.strike()

@@ -33,6 +33,7 @@ from rich.progress import track
 
 import edge
 from edge import status_socket
+from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 
 EXAMPLES = """examples:
@@ -46,14 +47,15 @@ SETTLED = 0.2  # share of the run after which memory is expected to stay
 DAY_S = 86_400
 STOP_S = 30.0
 
-# What may not be exceeded.
+ALLOWANCE_MB = SpoolConfig().max_write_bytes_per_day / 1e6
+# What may not be exceeded. The spool's are what the config promises the card.
 BUDGETS = {
     "rss_slope_mb_per_hour": 6.0,
     "descriptors_growth": 3.0,
     "threads_growth": 2.0,
     "log_lines_per_minute": 2.0,
-    "spool_mb_per_day_broker_there": 200.0,
-    "spool_mb_per_day_broker_away": 1024.0,
+    "spool_mb_per_day_broker_there": ALLOWANCE_MB,
+    "spool_mb_per_day_broker_away": ALLOWANCE_MB,
     "events_lost": 0.0,
     "exit_code": 0.0,
 }

@@ -257,6 +257,8 @@ class Publisher:
             return error
         except ConfigError as error:
             return ConnectionEndedError(EndKind.REFUSED, str(error))
+        except OSError as error:  # no file descriptor is left, not even for an attempt
+            return ConnectionEndedError(EndKind.LOST, error.strerror or str(error))
         finally:
             self._events.settle()
             self._outbox.close()
