@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def _imagenet(builder: Callable[..., Any], options: dict[str, Any]) -> Any:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        return builder(weights=IMAGENET, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that another input size than 224 is no hindrance
+            return builder(weights=IMAGENET, **options)
     except Exception as error:
         # Keras raises a bare Exception here.
         found = re.search(r"URL fetch failure on (\S+):", str(error))
@@ -95,4 +98,4 @@ def _fill(network: Any, path: Path) -> None:
         raise
     except Exception as error:  # noqa: BLE001 - whatever HDF5 and Keras raise about a wrong file
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"weights {path}: do not fit {network.name}: {reason}") from None
+        raise ModelError(f"weights {path}: do not fit this backbone: {reason}") from None
