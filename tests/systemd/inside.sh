@@ -1,0 +1,50 @@
+#!/bin/sh
+# Runs as root inside a booted machine where the Debian package is installed: checks the service under
+# the real systemd. One line a check; ends with 1 when one fails.
+set -u
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+clip=$(ls /usr/lib/edge-camera/lib/python3*/site-packages/edge/assets/demo.mp4)
+failed=0
+check() { # name, then a command
+    name=$1
+    shift
+    if "$@" >/dev/null 2>&1; then echo "pass $name"; else echo "FAIL $name"; failed=1; fi
+}
+is() { [ "$(systemctl show -P "$1" edge)" = "$2" ]; }
+in_sandbox() { nsenter -t "$pid" -m sh -c "$1"; }
+cannot_write() { ! in_sandbox "touch $1/probe"; }
+seconds() { date +%s; }
+logged() { journalctl -u edge -o cat --no-pager | grep -q "$1"; }
+restarted() {
+    for _ in $(seq 200); do
+        [ "$(systemctl show -P NRestarts edge)" -ge 1 ] && is ActiveState active && return 0
+        sleep 0.2
+    done
+    return 1
+}
+
+printf 'cameras: {front: {source: "%s", loop: true}}\n' "$clip" >/etc/edge/edge.yaml
+mkdir -p /run/systemd/system/edge.service.d
+printf '[Service]\nWatchdogSec=6\nRestartSec=1\n' >/run/systemd/system/edge.service.d/test.conf
+systemctl daemon-reload
+check "starts and says ready" timeout 60 systemctl restart edge
+pid=$(systemctl show -P MainPID edge)
+check "is not root" test "$(ps -o uid= -p "$pid")" -gt 1000
+check "has no capability" grep -q 'CapEff:.0000000000000000' "/proc/$pid/status"
+check "has a system-call filter" grep -q 'Seccomp:.2' "/proc/$pid/status"
+for folder in /etc /usr /var /opt; do check "cannot write $folder" cannot_write "$folder"; done
+check "can write its state" in_sandbox "touch /var/lib/private/edge/probe"
+check "reloads" systemctl reload edge
+sleep 2
+check "has read the config again" logged service.reloaded
+kill -STOP "$pid"
+check "watchdog kills and restarts a hung daemon" restarted
+began=$(seconds)
+check "stops" systemctl stop edge
+check "stops within 5 s" test $(($(seconds) - began)) -le 5
+echo 'camras: {}' >/etc/edge/edge.yaml
+systemctl start edge 2>/dev/null
+sleep 4
+check "wrong config ends with 78" is ExecMainStatus 78
+check "wrong config is not restarted" is ActiveState failed
+exit $failed
