@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -367,11 +368,35 @@ def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
     assert "| tiny | 1 | 2 | 0.50 | - |" in text
 
 
+def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(MODEL, tmp_path / "color-64")
+    (model / "CARD.md").write_text("old")
+    folder = tmp_path / "color"
+    folder.mkdir()
+    sources = ("carpanel", "storeitems", "scene")
+    rows = [
+        {"file_name": item.file.name, "split": "val", "color": item.label, "source": source}
+        for item, source in zip(flat_items(folder), sources, strict=True)
+    ]
+    failures = tmp_path / "failures.json"
+    failures.write_text('{"objects": 3, "causes": {}}')
+    words = ["evaluate", "color", str(model), "--data", str(folder), "--card", str(failures)]
+    (folder / "labels.json").write_text(json.dumps(rows[:2]))
+    assert main(words) == 66
+    assert "needs crops of scene" in capsys.readouterr().err
+    assert (model / "CARD.md").read_text() == "old"
+    (folder / "labels.json").write_text(json.dumps(rows))
+    assert main(words) == 0
+    assert "Of 3 agreed objects" in (model / "CARD.md").read_text()
+
+
 def test_a_file_that_is_no_failures_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[]")
     for name in ("other.json", "none.json"):
         with pytest.raises(InputError, match="color failures"):
-            quantize_color._causes(tmp_path / name)
+            color_card.read_causes(tmp_path / name)
 
 
 def test_a_run_may_be_given_fewer_epochs_than_it_began_with(tmp_path: Path) -> None:

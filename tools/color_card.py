@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge.color import TERMS
+from edge.errors import InputError
 from edge.manifest import Accuracy, Manifest
 from tools.architectures.color import ColorArchitecture
 from tools.color_figures import Answers, ColorFigures, by_class, figures, groups, only
@@ -103,6 +106,17 @@ def training(config: ColorTraining) -> dict[str, str]:
     }
 
 
+def read_causes(path: Path) -> Causes:
+    """Return what `color failures` counted; InputError for a file that is not its."""
+    try:
+        found: Causes = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        found = {}
+    if not isinstance(found, dict) or not {"causes", "objects"} <= found.keys():
+        raise InputError(f"{path}: no failures.json of `edge-tools color failures`; run that first")
+    return found
+
+
 def _architecture(size: ColorArchitecture) -> str:
     inside = f"widths {size.widths}, depths {size.depths}"
     if size.trunk == "efficientnet-lite0":
@@ -190,9 +204,14 @@ def _header(model: Manifest) -> str:
         f"Names the color of an object's crop: shares over the 11 basic color terms "
         f"({', '.join(model.labels)}).\n"
         f"{model.parameters:,} weights, {width}x{height} RGB int8 input (the crop stretched), "
-        f"every tensor an integer. It is told the object's class where that is known "
-        f"({', '.join(model.input.classes)}). Licence {model.licence}.\n"
+        f"every tensor an integer. {_classes(model)} Licence {model.licence}.\n"
     )
+
+
+def _classes(model: Manifest) -> str:
+    if not model.input.classes:
+        return "It is not told the object's class."
+    return f"It is told the object's class: {', '.join(model.input.classes)}."
 
 
 def _training(model: Manifest) -> str:

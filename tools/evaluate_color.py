@@ -40,6 +40,8 @@ examples:
   edge-tools evaluate color models/color-64 --data ../shared/data/color ../shared/data/scene_color
   edge-tools evaluate color models/color-64 --data ../shared/data/scene_color --no-class \\
       --coverage 0.9 --baselines ../shared/data
+  edge-tools evaluate color models/color-64 --card runs/failures/failures.json \\
+      --data ../shared/data/color ../shared/data/scene_color
 """
 STAGES = ("preprocess", "invoke", "decode")
 CURVE = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # coverages of the JSON document's curve
@@ -67,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also k-means, and trees trained on this folder with color/, scene_color/, detection/",
     )
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of decoded crops")
+    parser.add_argument(
+        "--card",
+        type=Path,
+        metavar="FAILURES.json",
+        help="write the model's CARD.md anew, with what `color failures` counted",
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
 
 
@@ -97,10 +105,23 @@ def run(args: argparse.Namespace) -> int:
     others = _baselines(args, items) if args.baselines else {}
     for name, said in others.items():
         _print_baseline(console, name, said, args.coverage)
+    if args.card:
+        _write_card(args, model, answers)
     if args.json:
         document = _document(reports, answers, model) | {"baselines": _baseline_figures(others)}
         args.json.write_text(json.dumps(document, indent=2) + "\n")
     return 0
+
+
+def _write_card(args: argparse.Namespace, model: ColorModel, answers: Answers) -> None:
+    from tools import color_card  # needs PyTorch, through the training's config
+
+    causes = color_card.read_causes(args.card)
+    missing = {"scene", "carpanel", "storeitems"} - set(answers.sources)
+    if missing:
+        raise InputError(f"a card needs crops of {', '.join(sorted(missing))}; add them to --data")
+    text = color_card.text(model.manifest, answers, causes)
+    (args.model / "CARD.md").write_text(text)
 
 
 def _labelled(args: argparse.Namespace) -> list[ColorItem]:

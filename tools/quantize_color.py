@@ -8,7 +8,6 @@ quantization costs: top-1 of the float network beside that of the file.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from edge import manifest
 from edge.color import TERMS, ColorModel
-from edge.errors import InputError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
@@ -75,22 +73,11 @@ def run(args: argparse.Namespace) -> int:
     fit(args.out, items)
     answers = ask(ColorModel(Interpreter.load(args.out)), items)
     final = finish(args.out, answers)
-    causes = _causes(args.failures) if args.failures else None
+    causes = color_card.read_causes(args.failures) if args.failures else None
     (args.out / package.CARD_FILE).write_text(color_card.text(final, answers, causes))
     compare(network, config, answers, items)
     print(f"{args.out}: {final.certificate.tensors}, temperature {final.decoder.temperature:.3f}")
     return 0
-
-
-def _causes(path: Path) -> color_card.Causes:
-    """Return what `color failures` counted; InputError for a file that is not its."""
-    try:
-        found: color_card.Causes = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        found = {}
-    if not isinstance(found, dict) or not {"causes", "objects"} <= found.keys():
-        raise InputError(f"{path}: no failures.json of `edge-tools color failures`; run that first")
-    return found
 
 
 def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
