@@ -7,10 +7,8 @@ import os
 import random
 import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,29 +202,3 @@ def test_really_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (small_disk / "filler").unlink()
         assert spool.flush(10)
         assert seqs(spool) == list(range(1, 60))
-
-
-def test_kill_9_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
-    chance = random.Random(20261122)
-    path = tmp_path / "spool.sqlite"
-    accepted: list[tuple[str, int]] = []
-    environment = {**os.environ, "PYTHONPATH": str(CHILD.parents[1])}
-    for boot in range(20):
-        child = subprocess.Popen(
-            [sys.executable, str(CHILD), str(path), f"boot-{boot}"],
-            env=environment, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert child.stdout is not None
-        told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
-        child.send_signal(signal.SIGKILL)
-        told += child.stdout.readlines()  # told before it died
-        accepted += [(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")]
-        child.wait()
-        child.stdout.close()
-    with Spool(path, PROMPT, boot_id="last") as spool:
-        found = [(event.boot_id, event.seq) for event in spool.pending(0, 1_000_000)]
-    assert set(accepted) <= set(found)
-    assert len(found) == len(set(found))
-    for boot in range(20):
-        numbers = [seq for boot_id, seq in found if boot_id == f"boot-{boot}"]
-        assert numbers == list(range(1, len(numbers) + 1))
