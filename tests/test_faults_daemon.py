@@ -15,13 +15,14 @@ import pytest
 
 from daemon import Daemon
 from edge import model_store
+from edge.config import DetectorConfig
 from edge.messages import Event
 from fault_table import Fault
 from mosquitto import Mosquitto, Subscriber
 from test_service import EVENTS, events_of
 from waiting import wait_until
 
-MODEL = "yolox-nano-320"
+MODEL = "yolox-nano-352"
 
 
 def lost_of(events: list[Event]) -> int:
