@@ -22,7 +22,7 @@ from mosquitto import Mosquitto, Subscriber
 from test_service import EVENTS, events_of
 from waiting import wait_until
 
-MODEL = "yolox-nano-352"
+MODEL = DetectorConfig().model
 
 
 def lost_of(events: list[Event]) -> int:
