@@ -69,6 +69,7 @@ def test_study_measures_networks_and_goes_on_where_it_stopped(
     assert row["weights"] == 1_279_819
     assert 1_000_000 < row["bytes_int8"] < 1_500_000
     assert row["int8_ms"] > 0
+    assert row["peak_mb"] > 0.5  # its own weights are 1.3 MB
     assert 0 <= row["test_accuracy"] <= 1
 
     measured = []
