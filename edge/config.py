@@ -165,7 +165,7 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
     labels: per-class changes.
     """
 
-    model: Text = "yolox-nano-320"
+    model: Text = "yolox-nano-352"
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     min_score: Score = 0.5
     labels: dict[str, LabelConfig] = {}

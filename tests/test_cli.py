@@ -262,7 +262,7 @@ def test_models_are_listed_with_hash_and_certificate(call: Callable[..., Outcome
     outcome = call("models")
     assert outcome.code == EXIT_OK
     assert outcome.out.count("integer-only (") == len(list(ROOT.glob("models/*/manifest.json")))
-    assert "yolox-nano-320" in outcome.out
+    assert "yolox-nano-352" in outcome.out
 
 
 def test_broken_models_are_listed_and_exit_with_78(call: Callable[..., Outcome], tmp_path: Path):

@@ -19,7 +19,7 @@ from edge.manifest import Input, TensorSpec
 from edge.values import Box, Detection
 
 ROOT = Path(__file__).parents[1]
-MODELS = [ROOT / "models" / name for name in ("yolox-nano-320", "yolox-nano-416")]
+MODELS = [ROOT / "models" / name for name in ("yolox-nano-352", "yolox-nano-448")]
 WEIGHTS = ROOT.parent / "shared" / "weights" / "yolox_nano.onnx"
 
 

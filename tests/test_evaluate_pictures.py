@@ -17,7 +17,7 @@ from tools.evaluate import pictures, seen
 from tools.evaluate.confusion import Match
 
 ROOT = Path(__file__).parents[1]
-MODEL = ROOT / "models" / "yolox-nano-320"
+MODEL = ROOT / "models" / "yolox-nano-352"
 LABELS = {1: "person", 2: "car"}
 
 

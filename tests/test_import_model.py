@@ -19,7 +19,7 @@ from tools.cli import main
 
 ROOT = Path(__file__).parents[1]
 BASELINES = ROOT.parent / "shared" / "baselines"
-GOLDEN = ROOT / "models" / "yolox-nano-320" / "golden.jpg"
+GOLDEN = ROOT / "models" / "yolox-nano-352" / "golden.jpg"
 needs_baselines = pytest.mark.skipif(not BASELINES.exists(), reason="the baselines are not here")
 KINDS = {
     "yolov5": "yolov5",

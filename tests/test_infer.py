@@ -310,7 +310,7 @@ def test_a_model_of_the_wrong_task_is_refused(
 
 
 def test_shipped_models_find_the_demos_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    golden = shutil.copy(next(ROOT.glob("models/yolox-nano-320/golden.*")), tmp_path)
+    golden = shutil.copy(next(ROOT.glob("models/yolox-nano-352/golden.*")), tmp_path)
     assert main(["infer", str(golden)]) == EXIT_OK
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["detections"]

@@ -29,7 +29,7 @@ def weights(tmp_path: Path) -> Path:
     """A network of random weights, in the file that `train detect` reads and writes."""
     torch.manual_seed(1)
     path = tmp_path / "random.pt"
-    yolox.save(yolox.YoloxNano(), path)
+    yolox.save(yolox.YoloxNano(), path, "random")
     return path
 
 
@@ -217,7 +217,9 @@ def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
 ) -> None:
     assert train(coco, weights, tmp_path / "run", "--labels", "person,forklift") == 0
     assert "does not know every label" in caplog.text
-    assert yolox.stored_labels(tmp_path / "run" / "latest.pt") == ("person", "forklift")
+    made = tmp_path / "run" / "latest.pt"
+    assert yolox.stored_labels(made) == ("person", "forklift")
+    assert yolox.origin(made).startswith("random; then labels of")
     fresh = yolox.load(weights, labels=("person", "forklift")).heads[0].class_logits
     known = yolox.load(weights).heads[0].class_logits
     assert torch.equal(fresh.weight[0], known.weight[0])

@@ -26,8 +26,8 @@ from edge.quiet import without_greeting
 
 EXAMPLES = """\
 examples:
-  edge-tools profile models/yolox-nano-320
-  edge-tools profile models/yolox-nano-320 --depth 3 --json parts.json
+  edge-tools profile models/yolox-nano-352
+  edge-tools profile models/yolox-nano-352 --depth 3 --json parts.json
 """
 QUANTILE = 0.1
 WARM = 2  # invokes before each timed one: the cuts push each other out of the caches

@@ -32,13 +32,12 @@ IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range":
 # Its authors' 0.65 keeps more doubles: 0.55 gives +.004 AP50, person +.007, AP -.001 on val.
 NMS_IOU = 0.55
 GOLDEN_TOLERANCE = 0.12  # of a score; the runtimes' kernels round differently
-SOURCE = "YOLOX-Nano, COCO (Megvii, Apache-2.0)"
 
 EXAMPLES = """\
 example:
   edge-tools quantize detect --weights ../shared/weights/yolox_nano.onnx \\
     --annotations ../shared/data/detection/train.json --images ../shared/data/detection \\
-    --output models/yolox-nano-320
+    --output models/yolox-nano-352
 """
 
 
@@ -128,7 +127,9 @@ def run(args: argparse.Namespace) -> int:
     make = _from_float if args.checkpoint is None else _from_checkpoint
     graph, ranges, training = make(args)
     labels = yolox.stored_labels(args.weights)
-    manifest = write_model(args.output, graph, ranges, {"weights": SOURCE} | training, labels)
+    manifest = write_model(
+        args.output, graph, ranges, {"weights": yolox.origin(args.weights)} | training, labels
+    )
     if args.golden:
         package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
     print(f"{args.output}: {manifest.name}, sha256 {manifest.sha256[:12]}…")

@@ -27,7 +27,7 @@ from edge.quiet import without_greeting
 from tools import golden, layer_error
 
 EXAMPLES = """examples:
-  edge-tools validate yolox-nano-320 color-64     # installed models
+  edge-tools validate yolox-nano-352 color-64     # installed models
   edge-tools validate some/model.tflite --list    # any file: certificate, kernels
   edge-tools validate color-64 --max-params 1M --max-ms 10 --min-accuracy 0.75 --json proof.json
   edge-tools validate io.tflite --float original.tflite --images pictures --plot layers.png"""

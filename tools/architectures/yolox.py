@@ -22,6 +22,7 @@ from tools.coco_labels import NAMES
 from tools.quantize import SpaceToDepth
 
 STRIDES = (8, 16, 32)
+PUBLISHED = "YOLOX-Nano, COCO (Megvii, Apache-2.0)"
 LABELS = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "bird", "cat", "dog")
 _STEM_CHANNELS = 16
 _HEAD_CHANNELS = 64
@@ -218,9 +219,13 @@ class YoloxNano(nn.Module):
 
 @dataclass(frozen=True)
 class _Stored:
-    """A file's content: labels of the class rows, weight and bias of each convolution."""
+    """A file's content: labels of the class rows, weight and bias of each convolution.
+
+    origin: where the weights come from, for people.
+    """
 
     labels: tuple[str, ...]
+    origin: str
     convolutions: list[tuple[Tensor, Tensor]]
 
 
@@ -268,20 +273,34 @@ def stored_labels(path: Path) -> tuple[str, ...]:
     return _default_labels(_read(path))
 
 
+def origin(path: Path) -> str:
+    """Return where a file's weights come from, for people.
+
+    Raises InputError when the file cannot be read.
+    """
+    return _read(path).origin
+
+
 def knows(path: Path, labels: Sequence[str]) -> bool:
     """Return whether a file's network was trained for all of these classes."""
     return set(labels) <= set(_read(path).labels)
 
 
-def save(net: YoloxNano, path: Path) -> None:
+def save(net: YoloxNano, path: Path, origin: str) -> None:
     """Write a network's weights for `load`; a kill in between leaves the file before.
 
+    origin: where they come from, for people.
     Raises ValueError for a network whose stem is split.
     """
     if len(net.backbone.stem.groups) > 1:
         raise ValueError("only a network with a whole stem can be saved")
     partial = path.with_suffix(".part")
-    torch.save({"labels": list(net.labels), "convolutions": _convolutions(net)}, partial)
+    content = {
+        "labels": list(net.labels),
+        "origin": origin,
+        "convolutions": _convolutions(net),
+    }
+    torch.save(content, partial)
     partial.replace(path)
 
 
@@ -312,7 +331,7 @@ def _read(path: Path) -> _Stored:
 
 def _read_saved(path: Path) -> _Stored:
     stored = torch.load(path, weights_only=True)
-    return _Stored(tuple(stored["labels"]), stored["convolutions"])
+    return _Stored(tuple(stored["labels"]), str(stored["origin"]), stored["convolutions"])
 
 
 def _read_published(path: Path) -> _Stored:
@@ -331,7 +350,7 @@ def _read_published(path: Path) -> _Stored:
         for node in graph.node
         if node.op_type == "Conv"
     ]
-    return _Stored(NAMES, [_reordered(found[0]), *found[1:]])
+    return _Stored(NAMES, PUBLISHED, [_reordered(found[0]), *found[1:]])
 
 
 def _reordered(stem: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

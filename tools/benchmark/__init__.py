@@ -20,7 +20,7 @@ from tools.benchmark import frame_path, invokes, machine, start_up
 
 EXAMPLES = """examples:
   python -m tools benchmark                         # all installed models, 1 and 2 threads
-  python -m tools benchmark --models yolox-nano-320 --threads 1 4 --json pi4.json"""
+  python -m tools benchmark --models yolox-nano-352 --threads 1 4 --json pi4.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -71,7 +71,7 @@ print(json.dumps(times))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--model", default="yolox-nano-416", metavar="NAME")
+    parser.add_argument("--model", default="yolox-nano-448", metavar="NAME")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the same network in ONNX")
     parser.add_argument("--source", default=str(DEMO_CLIP), metavar="FILE", help="default: demo")
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 500], metavar="N")

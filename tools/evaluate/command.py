@@ -18,14 +18,14 @@ from tools.evaluate.subjects import FLOAT_SIZE, Options, Subject
 from tools.input_size import InputSize
 
 EXAMPLES = """examples:
-  edge-tools evaluate detect models/yolox-nano-320 \\
+  edge-tools evaluate detect models/yolox-nano-352 \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
-  edge-tools evaluate detect models/yolox-nano-320 models/yolox-nano-416 \\
+  edge-tools evaluate detect models/yolox-nano-352 models/yolox-nano-448 \\
     --baselines ../shared/baselines --reference ssd_mobilenet_v1_coco_uint8 --csv table.csv \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
-  edge-tools evaluate detect models/yolox-nano-320 --plots plots --pictures seen \\
+  edge-tools evaluate detect models/yolox-nano-352 --plots plots --pictures seen \\
     --annotations own/val.json --images own/pictures
-  edge-tools evaluate detect models/yolox-nano-320 --kernels all \
+  edge-tools evaluate detect models/yolox-nano-352 --kernels all \
     --tflite-runtime .venv-tflite-runtime/bin/python \
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
   edge-tools evaluate detect ../shared/weights/yolox_nano.onnx --size 320 \\

@@ -78,11 +78,15 @@ class LabelTraining:
 
 @dataclass
 class State:
-    """What a checkpoint holds. bad: measurements since the best one."""
+    """What a checkpoint holds. bad: measurements since the best one.
+
+    origin: where the weights come from, for people; not in the checkpoint.
+    """
 
     net: yolox.YoloxNano
     average: yolox.YoloxNano
     optimizer: torch.optim.Adam
+    origin: str = ""
     step: int = 0
     best: float = 0.0
     bad: int = 0
@@ -131,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
     taught = labels.teach(training, suspected, names)
     config = _taught_alone(config, args.weights, names)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device)
+    state.origin = f"{yolox.origin(args.weights)}; then labels of {training.name}"
     teacher = _prepared(yolox.load(args.weights), args.device)
     with tracking.start(
         "detect", params=_plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
@@ -215,7 +220,7 @@ def measure(state: State, data: Dataset, size: InputSize, out: Path, mean_loss: 
     from tools.float_detector import FloatDetector
 
     latest = out / "latest.pt"
-    yolox.save(state.average, latest)
+    yolox.save(state.average, latest, f"{state.origin}, {state.step} steps")
     measured = score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
     with (out / "metrics.jsonl").open("a") as log:
         log.write(json.dumps({"step": state.step, "loss": mean_loss} | asdict(measured)) + "\n")

@@ -34,7 +34,7 @@ from tools.evaluate import Accuracy, evaluate
 from tools.input_size import InputSize
 from tools.quantize import Calibration, FakeQuantizer, calibrate
 from tools.quantize.ranges import PIXELS, batches
-from tools.quantize_detect import SOURCE, letterboxed, stem_groups, write_model
+from tools.quantize_detect import letterboxed, stem_groups, write_model
 from tools.train.detect_state import (
     CHECKPOINT,
     DetectTraining,
@@ -105,7 +105,8 @@ def start(config: DetectTraining, args: argparse.Namespace, training: Dataset) -
     ranges = calibrate(graph, images, options=Calibration(percentile=config.percentile))
     average = build(args.weights, groups, config.size)
     labels = yolox.stored_labels(args.weights)
-    return State(graph, average, ranges, groups, labels, optimizer(graph, config))
+    origin = yolox.origin(args.weights)
+    return State(graph, average, ranges, groups, labels, origin, optimizer(graph, config))
 
 
 def train(
@@ -191,5 +192,5 @@ def measure(
 
 def write_average(config: DetectTraining, state: State, folder: Path) -> None:
     """Write the moving average as a model folder."""
-    training = {"weights": SOURCE} | described(config, state.step)
+    training = {"weights": state.origin} | described(config, state.step)
     write_model(folder, state.average, state.ranges, training, state.labels)

@@ -43,6 +43,7 @@ class State:
     """What a checkpoint holds; `average` is the exponential moving average of `graph`.
 
     groups: channels of the stem's branches. labels: of the class outputs.
+    origin: of the float weights.
     step: finished ones. best: AP50 of the best average.
     """
 
@@ -51,6 +52,7 @@ class State:
     ranges: dict[str, Quantization]
     groups: list[list[int]]
     labels: tuple[str, ...]
+    origin: str
     optimizer: torch.optim.Adam
     step: int = 0
     best: float = 0.0
@@ -121,7 +123,8 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     ranges = _ranges(stored)
     labels = yolox.stored_labels(weights)
     step, best = stored["step"], stored["best"]
-    return State(graph, average, ranges, stored["groups"], labels, adam, step, best)
+    origin = yolox.origin(weights)
+    return State(graph, average, ranges, stored["groups"], labels, origin, adam, step, best)
 
 
 def trained(path: Path, weights: Path, size: InputSize) -> Trained:
