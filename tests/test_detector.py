@@ -70,7 +70,7 @@ def test_golden_objects_are_found_within_tolerance(folder: Path, xnnpack: bool) 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="the float weights are not on this machine")
 @pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
-def test_int8_finds_what_the_float_network_finds(folder: Path) -> None:
+def test_int8_finds_what_the_published_float_network_finds(folder: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
     from tools.float_detector import FloatDetector
@@ -86,7 +86,7 @@ def test_int8_finds_what_the_float_network_finds(folder: Path) -> None:
         best = matching(found, item.label, item.box_px)
         assert best is not None
         assert best.box_px.iou(item.box_px) >= 0.7
-        assert abs(best.score - item.score) <= 0.2
+        assert abs(best.score - item.score) <= 0.25  # ours learned from labels, too
     sure = [item for item in found if item.score >= 0.7]
     assert len(sure) >= 3
     for item in sure:
