@@ -63,7 +63,6 @@ GROUPS = {
     "data": "Import, check, split and look at labelled pictures.",
     "registry": "Keep versions of models, signed, in a folder or bucket.",
     "label": "Label data automatically.",
-    "registry": "Keep versions of models, signed, in a folder or bucket.",
     "color": "Compare color networks.",
     "annotate": "Label data by hand.",
     "train": "Train a model.",
