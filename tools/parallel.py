@@ -130,10 +130,11 @@ def _on_processes(
     while waiting:
         suspects: list[int] = []  # under way when a worker died
         yield from _until_broken(function, items, waiting, workers, suspects)
-        for index in suspects:
-            alone: list[int] = []
-            yield from _until_broken(function, items, deque([index]), 1, alone)
-            if alone:
+        alone = deque(suspects)
+        while alone:
+            guilty: list[int] = []
+            yield from _until_broken(function, items, alone, 1, guilty)
+            for index in guilty:
                 yield Done(index, items[index], error=WorkerError("its worker process died"))
 
 
@@ -144,12 +145,16 @@ def _until_broken(
     workers: int,
     suspects: list[int],
 ) -> Iterator[Done[Item, Result]]:
-    """Take items from `waiting` till none is left or a worker dies; then fill `suspects`."""
+    """Take items from `waiting` till none is left or a worker dies; then fill `suspects`.
+
+    A single worker has one item at a time, so that it is known which killed it.
+    """
+    queue = 1 if workers == 1 else QUEUE_PER_WORKER * workers
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _begin_worker)
     running: dict[Future[Done[Item, Result]], int] = {}
     try:
         while (waiting or running) and not suspects:
-            while waiting and len(running) < QUEUE_PER_WORKER * workers:
+            while waiting and len(running) < queue:
                 index = waiting[0]
                 running[pool.submit(_call, function, index, items[index])] = index
                 waiting.popleft()
