@@ -1,0 +1,112 @@
+"""YOLOX-Nano in ONNX Runtime, float32: what the benchmark sets beside the daemon's detector.
+
+It does the daemon's whole work: letterbox, network, candidates, suppression, boxes in the frame.
+The published file's output is (1, cells, 85): x and y offset and log size in cells, objectness,
+80 class scores, rows of cells at strides 8, 16 and 32 one after another. Source: Megvii's YOLOX.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.detector import MAX_CANDIDATES, MAX_DETECTIONS, Letterbox, suppress
+from edge.detector.candidates import Floats, corners_of
+from edge.errors import ModelError
+from edge.manifest import Manifest
+from edge.values import Box, Detection, Image
+from tools.coco_labels import NAMES
+
+_OBJECTNESS, _BEFORE_CLASSES = 4, 5
+
+
+def write_at_size(path: Path, size: tuple[int, int], output: Path) -> None:
+    """Write the published network with an input of (width, height), multiples of 32.
+
+    Raises ModelError when the file is not the published YOLOX-Nano.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        network = onnx.load(path)
+        (image,), (answer,) = network.graph.input, network.graph.output
+        for axis, side in ((2, size[1]), (3, size[0])):
+            image.type.tensor_type.shape.dim[axis].dim_value = side
+        answer.type.tensor_type.shape.dim[1].Clear()  # cells follow from the size
+        del network.graph.value_info[:]
+        onnx.save(onnx.shape_inference.infer_shapes(network), output)
+    except (DecodeError, LookupError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: not the published yolox_nano.onnx ({reason})") from None
+
+
+class YoloxOnnx:
+    """One session, one thread.
+
+    path: the network at the size of the model's input. model: manifest of the int8 network, whose
+    labels, input and suppression apply. min_score: 0..1.
+    """
+
+    def __init__(self, path: Path, model: Manifest, *, min_score: float) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        _, height, width, _ = model.input.shape
+        self._input_name = self._session.get_inputs()[0].name
+        self._letterbox = Letterbox(msgspec.structs.replace(model.input, dtype="float32"))
+        self._batch = np.zeros((1, 3, height, width), np.float32)
+        self._columns = _BEFORE_CLASSES + np.array([NAMES.index(name) for name in model.labels])
+        self._cells, self._strides_px = _grid((width, height), model.decoder.strides)
+        self._model = model
+        self._min_score = min_score
+
+    def detect(self, bgr: Image) -> list[Detection]:
+        """Return the objects of a frame, uint8 (height, width, 3), best first."""
+        self._letterbox.write(bgr, self._batch[0].transpose(1, 2, 0))
+        output = self._session.run(None, {self._input_name: self._batch})[0][0]
+        scores, classes, corners = self._candidates(output)
+        best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
+        overlap = self._model.decoder.nms_iou
+        kept = best[suppress(corners[best], classes[best], overlap)][:MAX_DETECTIONS]
+        size = (bgr.shape[1], bgr.shape[0])
+        ratios = np.array(size * 2) / np.array(self._letterbox.inner_size(size) * 2)
+        edges = np.clip(corners[kept] * ratios, 0, np.array(size * 2))
+        return [
+            Detection(self._model.labels[classes[index]], float(scores[index]), _box(found))
+            for index, found in zip(kept, edges.tolist(), strict=True)
+        ]
+
+    def _candidates(self, output: Floats) -> tuple[Floats, NDArray[np.intp], Floats]:
+        """Return scores (n,), class indices (n,) and corners (n, 4) in input pixels."""
+        cells = np.flatnonzero(output[:, _OBJECTNESS] >= self._min_score)
+        scores = output[cells, _OBJECTNESS, None] * output[cells[:, None], self._columns]
+        rows, classes = np.nonzero(scores >= self._min_score)
+        chosen = cells[rows]
+        strides_px = self._strides_px[chosen]
+        centers = (output[chosen, :2] + self._cells[chosen]) * strides_px
+        sides = np.exp(output[chosen, 2:_OBJECTNESS]) * strides_px
+        return scores[rows, classes], classes, corners_of(centers, sides)
+
+
+def _grid(size: tuple[int, int], strides: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Return column and row of each cell (n, 2), and its stride in pixels (n, 1)."""
+    cells, strides_px = [], []
+    for stride in strides:
+        columns, rows = size[0] // stride, size[1] // stride
+        row, column = np.divmod(np.arange(rows * columns), columns)
+        cells.append(np.stack([column, row], 1).astype(np.float32))
+        strides_px.append(np.full((rows * columns, 1), stride, np.float32))
+    return np.concatenate(cells), np.concatenate(strides_px)
+
+
+def _box(edges: list[float]) -> Box:
+    left, top, right, bottom = edges
+    return Box(left, top, right - left, bottom - top)
