@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         count, seconds = _measure(args, workers, address)
         first_s = first_s or seconds
         rate, gain = count / seconds, first_s / seconds
-        print(f"{kind:<8}{workers:>8}{count:>10}{seconds:>10.2f}{rate:>9.1f}{gain:>7.2f}")
+        print(f"{kind:<8}{workers:>8}{count:>10}{seconds:>10.3f}{rate:>9.1f}{gain:>7.2f}")
     return EXIT_OK
 
 
