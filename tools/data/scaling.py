@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -92,8 +93,10 @@ def _cluster(workers: int) -> Iterator[str]:
     """Yield the address of a Dask scheduler with worker processes of one thread."""
     from distributed import LocalCluster
 
+    # Reports every connection, and a closed one with a traceback when the cluster ends.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
     ) as cluster:
         yield str(cluster.scheduler_address)
 
