@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.logging import LogCaptureHandler
 
 from fault_table import Fault, FaultTable
 from mosquitto import Mosquitto, Subscriber, find_mosquitto
@@ -52,6 +54,21 @@ def _experiments_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", str(tmp_path_factory.getbasetemp() / "mlflow"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Undo what commands and libraries change of logging in this process: levels, handlers."""
+    root = logging.getLogger()
+    loggers = [root, *(logging.getLogger(name) for name in ("edge", "tools"))]
+    before = [(item, item.level, item.propagate, list(item.handlers)) for item in loggers]
+    yield
+    for item, level, propagate, handlers in before:
+        item.setLevel(level)
+        item.propagate = propagate
+        for handler in set(item.handlers) - set(handlers):
+            if not isinstance(handler, LogCaptureHandler):  # pytest's own come and go
+                item.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -19,13 +20,15 @@ from tools.classifier.augment import augment
 NAMES = tuple(sorted(CLASSES))
 
 
-@pytest.fixture
+@contextmanager
 def limited_files() -> Iterator[None]:
-    """No file may grow above 10 kB, as on a full disk."""
+    """No file may grow above 10 kB, as on a full disk; only in the block: pytest writes, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_classes_are_the_sorted_folders(tmp_path: Path) -> None:
@@ -118,9 +121,9 @@ def test_class_that_was_not_trained_is_named(tmp_path: Path) -> None:
         data.items(tmp_path, "test", ("blue", "green"))
 
 
-def test_full_disk_leaves_no_half_cache_that_counts(tmp_path: Path, limited_files: None) -> None:
+def test_full_disk_leaves_no_half_cache_that_counts(tmp_path: Path) -> None:
     draw_splits(tmp_path / "set", 6)
-    with pytest.raises(OSError, match="File too large"):
+    with limited_files(), pytest.raises(OSError, match="File too large"):
         data.pack(tmp_path / "set", "train", NAMES, 32, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.json"))
 
