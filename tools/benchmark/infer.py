@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         network = _resized(args, Path(scratch)) if args.onnx else None
-        for count in args.counts:
-            pictures = Path(scratch) / str(count)
+        for number, count in enumerate(args.counts):
+            pictures = Path(scratch) / str(number)
             _write_frames(args.source, pictures, count)
             for name, command in _ways(args.model, network, pictures):
                 rows.append({"way": name, "pictures": count, **_time(command, count)})
