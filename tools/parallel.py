@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, Generic, TypeVar
 
 from edge.errors import EXIT_UNAVAILABLE, EdgeError
@@ -150,6 +151,7 @@ def _until_broken(
     A single worker has one item at a time, so that it is known which killed it.
     """
     queue = 1 if workers == 1 else QUEUE_PER_WORKER * workers
+    _start_server()
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _begin_worker)
     running: dict[Future[Done[Item, Result]], int] = {}
     try:
@@ -189,11 +191,24 @@ def _outcome(future: Future[Done[Item, Result]], index: int, item: Item) -> Done
     return future.result()
 
 
+def _start_server() -> None:
+    """Start the process that workers are forked from, with Ctrl-C blocked: that is the parent's.
+
+    Workers inherit it, so that none is struck before `_begin_worker` runs.
+    """
+    resource_tracker.ensure_running()  # would unblock it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_worker() -> None:
     """Leave Ctrl-C to the parent, and the other cores to the other workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
 
