@@ -101,7 +101,12 @@ def write_model(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `edge-tools quantize detect` takes."""
-    parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx or a best.pt")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=yolox.WEIGHTS,
+        help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
+    )
     parser.add_argument(
         "--checkpoint", type=Path, help="trained one: `edge-tools train detect-int8`"
     )

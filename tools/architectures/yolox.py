@@ -22,6 +22,8 @@ from tools.coco_labels import NAMES
 from tools.quantize import SpaceToDepth
 
 STRIDES = (8, 16, 32)
+# The shipped float weights: what our rungs were quantized from, a start for one's own detectors.
+WEIGHTS = Path(__file__).parents[1] / "weights" / "yolox-nano.pt"
 PUBLISHED = "YOLOX-Nano, COCO (Megvii, Apache-2.0)"
 LABELS = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "bird", "cat", "dog")
 _STEM_CHANNELS = 16

@@ -147,7 +147,12 @@ def _scaled(box_px: Box, ratio: float, bgr: Image) -> Box:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders")
-    parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx or best.pt")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=yolox.WEIGHTS,
+        help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
+    )
     parser.add_argument("--size", type=InputSize.parse, default=InputSize(416, 416))
     parser.add_argument("--min-score", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")

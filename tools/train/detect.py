@@ -94,7 +94,12 @@ class State:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--weights", type=Path, required=True, help="yolox_nano.onnx or a best.pt")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=yolox.WEIGHTS,
+        help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
+    )
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
