@@ -8,10 +8,10 @@ TORCH ?= torch==2.13.0
 TFLITE_VENV := .venv-tflite-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools demo test faults test-tflite-runtime check format bench lock deb apt-test clean
+.PHONY: help setup setup-tools demo test faults test-tflite-runtime check format bench lock deb test-systemd test-arm64 apt-test clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
 
 setup: $(STAMP)  ## make the virtual environment from the lock file
 
@@ -67,6 +67,14 @@ lock:  ## resolve requirements.lock anew for all platforms (needs uv: pip instal
 
 deb: setup  ## Debian packages for ARM64 and x86-64 into dist/ (needs dpkg-deb and uv: pip install uv)
 	$(BIN)/python systemd/debian/build.py --arch arm64 --arch amd64
+
+test-systemd: setup  ## the x86-64 package in a booted Debian 12 (root; debootstrap, systemd-container)
+	$(BIN)/python systemd/debian/build.py --arch amd64
+	sh tests/systemd/run.sh "$$(ls -t dist/edge-camera_*_amd64.deb | head -1)"
+
+test-arm64: setup  ## the ARM64 package on an emulated Cortex-A72 (debootstrap, qemu-user-static)
+	$(BIN)/python systemd/debian/build.py --arch arm64
+	sh tests/arm/run.sh "$$(ls -t dist/edge-camera_*_arm64.deb | head -1)"
 
 clean:  ## remove the virtual environments and caches
 	rm -rf $(VENV) $(TFLITE_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

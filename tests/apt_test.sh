@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what tests talk to, where it is missing: mosquitto (MQTT broker), ffmpeg with GStreamer's
-# RTSP server (cameras), minisign (signatures), chromium (the pages). Says so; needs root or sudo. Where it cannot,
+# RTSP server (cameras), minisign (signatures), systemd-analyze (the units), chromium (the pages). Says
+# so; needs root or sudo. Where it cannot,
 # the tests that need them fail with the same list; those of the pages are skipped.
 set -eu
 missing=""
@@ -9,6 +10,7 @@ command -v ffmpeg >/dev/null 2>&1 || missing="$missing ffmpeg"
 /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
     missing="$missing python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 command -v minisign >/dev/null 2>&1 || missing="$missing minisign"
+command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 browser=""
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
     command -v google-chrome >/dev/null 2>&1 || browser=chromium

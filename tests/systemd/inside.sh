@@ -1,18 +1,11 @@
 #!/bin/sh
 # Runs as root inside a booted machine where the Debian package is installed: checks the service under
-# the real systemd. One line a check; ends with 1 when one fails.
-set -u
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# the real systemd. Ends with the number of checks that failed.
+. "${0%/*}/check.sh"
 clip=$(ls /usr/lib/edge-camera/lib/python3*/site-packages/edge/assets/demo.mp4)
-failed=0
-check() { # name, then a command
-    name=$1
-    shift
-    if "$@" >/dev/null 2>&1; then echo "pass $name"; else echo "FAIL $name"; failed=1; fi
-}
-is() { [ "$(systemctl show -P "$1" edge)" = "$2" ]; }
 in_sandbox() { nsenter -t "$pid" -m sh -c "$1"; }
 cannot_write() { ! in_sandbox "touch $1/probe"; }
+fails() { ! "$@"; }
 seconds() { date +%s; }
 logged() { journalctl -u edge -o cat --no-pager | grep -q "$1"; }
 restarted() {
@@ -34,6 +27,12 @@ check "has no capability" grep -q 'CapEff:.0000000000000000' "/proc/$pid/status"
 check "has a system-call filter" grep -q 'Seccomp:.2' "/proc/$pid/status"
 for folder in /etc /usr /var /opt; do check "cannot write $folder" cannot_write "$folder"; done
 check "can write its state" in_sandbox "touch /var/lib/private/edge/probe"
+# The group of the video devices must count although its users are private.
+touch /srv/camera && chgrp video /srv/camera && chmod 0040 /srv/camera
+check "reads what the group video may" timeout 30 systemd-run --quiet --wait --pipe -p DynamicUser=yes \
+    -p SupplementaryGroups=video -p PrivateUsers=yes -p CapabilityBoundingSet= cat /srv/camera
+check "without the group it may not" fails timeout 30 systemd-run --quiet --wait --pipe \
+    -p DynamicUser=yes -p PrivateUsers=yes -p CapabilityBoundingSet= cat /srv/camera
 check "reloads" systemctl reload edge
 sleep 2
 check "has read the config again" logged service.reloaded
@@ -47,4 +46,4 @@ systemctl start edge 2>/dev/null
 sleep 4
 check "wrong config ends with 78" is ExecMainStatus 78
 check "wrong config is not restarted" is ActiveState failed
-exit $failed
+exit "$failed"
