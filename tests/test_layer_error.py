@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from torch import nn  # noqa: E402
 from edge.errors import ModelError  # noqa: E402
 from models import DATA  # noqa: E402
 from tools import layer_error  # noqa: E402
+from tools.architectures import yolox  # noqa: E402
 from tools.quantize import PIXELS, calibrate, trace, write  # noqa: E402
 
 SIDE = 16
@@ -86,3 +88,27 @@ def test_plot_is_a_picture(tmp_path: Path, pictures: list[np.ndarray]) -> None:
 def test_files_of_different_networks_are_refused(pictures: list[np.ndarray]) -> None:
     with pytest.raises(ModelError, match="its own original"):
         layer_error.compare(DATA / "detect.tflite", DATA / "float.tflite", pictures)
+
+
+def detector_errors(weights: Path) -> dict[str, float]:
+    folder = DATA.parents[1] / "models" / "yolox-nano-288"
+    picture = cv2.imread(str(folder / "golden.jpg"))
+    found = layer_error.compare_detector(folder / "model.tflite", weights, [picture])
+    return {one.name: one.snr_db for one in found}
+
+
+def test_shipped_detector_is_near_its_float_weights_and_far_from_others(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    yolox.save(yolox.YoloxNano(), tmp_path / "other.pt", "random")
+    own, other = detector_errors(yolox.WEIGHTS), detector_errors(tmp_path / "other.pt")
+    assert own.keys() == other.keys()
+    assert len(own) > 300
+    assert min(own.values()) > 5
+    assert np.median(list(own.values())) > 12
+    assert np.median(list(other.values())) < 3
+
+
+def test_a_file_that_is_no_detector_of_ours_is_refused() -> None:
+    file = DATA.parents[1] / "models" / "color-64" / "model.tflite"
+    with pytest.raises(ModelError, match="not of our YOLOX-Nano"):
+        layer_error.compare_detector(file, yolox.WEIGHTS, [])

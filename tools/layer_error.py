@@ -11,6 +11,7 @@ worth 6 dB, and below 10 dB little is left of the signal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,10 @@ class Kept:
         found: dict[str, Any] = self._engine.get_input_details()[0]
         return found
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return every tensor's shape by its name."""
+        return {one["name"]: tuple(int(side) for side in one["shape"]) for one in self._details}
+
     def run(self, value: NDArray[Any]) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
         """Return every computed tensor with its description, by name."""
         self._engine.set_tensor(self.input["index"], value)
@@ -122,6 +127,37 @@ def compare_graph(
         named = {name: recorder.values[source] for name, source in graph.outputs.items()}
         add(sums, quantized.run(stored), recorder.values | named)
     return finish(sums)
+
+
+def compare_detector(
+    int8: Path, weights: Path, pictures: Sequence[NDArray[np.uint8]]
+) -> list[LayerError]:
+    """Return the errors of a YOLOX-Nano file against its float weights, worst first.
+
+    weights: yolox_nano.onnx or a .pt of `train detect`. pictures: uint8 (height, width, 3) BGR.
+    Left out: tensors of a stem in groups, since the file does not say which channel went where.
+    After quantization-aware training the error holds what the training changed, too.
+    Raises InputError, ModelError.
+    """
+    from tools.input_size import InputSize
+    from tools.train import detect_state
+
+    quantized = Kept(int8)
+    sizes = [
+        shape[3] for name, shape in quantized.shapes().items() if _STEM_CONVOLUTION.fullmatch(name)
+    ]
+    if not sizes:
+        raise ModelError(f"{int8}: not of our YOLOX-Nano, whose float weights {weights} are")
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    groups = [[*range(start, start + size)] for start, size in zip(starts, sizes, strict=True)]
+    _, height, width, _ = quantized.input["shape"]
+    graph = detect_state.build(weights, groups, InputSize(int(width), int(height)))
+    found = compare_graph(int8, graph, pictures)
+    return [one for one in found if len(sizes) == 1 or not _OF_STEM.match(one.name)]
+
+
+_STEM_CONVOLUTION = re.compile(r"backbone_stem_branches_\d+_0_0")
+_OF_STEM = re.compile(r"backbone_stem_branches_|cat$")
 
 
 @dataclass

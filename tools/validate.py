@@ -83,7 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gates.add_argument("--max-drop", type=float, help="below --float-accuracy")
     gates.add_argument("--float-accuracy", type=float, help="of the float original, same metric")
     layers = parser.add_argument_group("error of each layer against the float original")
-    layers.add_argument("--float", type=Path, metavar="FILE", help="float .tflite of one network")
+    layers.add_argument(
+        "--float",
+        type=Path,
+        metavar="FILE",
+        help="float .tflite, or our detector's float weights (.pt, .onnx)",
+    )
     layers.add_argument("--images", type=Path, metavar="DIR", help="default: its golden picture")
     layers.add_argument("--plot", type=Path, metavar="PNG")
     layers.add_argument("--min-snr-db", type=float, help="fail when an output falls below")
@@ -225,8 +230,12 @@ def _engine(model: Path | bytes, *, xnnpack: bool) -> Any:
 def _compare_layers(
     path: Path, folder: Path | None, args: argparse.Namespace, report: Report
 ) -> None:
-    pictures = [read_image(one)[:, :, ::-1] for one in _pictures(folder, args.images)]
-    report.layers = layer_error.compare(path, args.float, pictures)
+    pictures = [read_image(one) for one in _pictures(folder, args.images)]
+    if args.float.suffix in {".pt", ".onnx"}:
+        report.layers = layer_error.compare_detector(path, args.float, pictures)
+    else:
+        rgb = [bgr[:, :, ::-1] for bgr in pictures]
+        report.layers = layer_error.compare(path, args.float, rgb)
     if args.plot:
         layer_error.plot(report.layers, args.plot, title=f"{path.name} against {args.float.name}")
     if args.min_snr_db is not None:
