@@ -45,7 +45,10 @@ class Rig:
         self.subscriber.wait_subscribed()
         lost = self.spool.counters().lost
         strike.recovered(lost=lost)
-        self.subscriber.wait_for(lambda all_: set(seqs(all_)) >= set(range(1, self.put + 1)))
+        wanted = set(range(1, self.put + 1))  # looked for only when there are enough to be all
+        self.subscriber.wait_for(
+            lambda all_: len(all_) >= self.put and wanted <= set(seqs(all_)), timeout_s
+        )
         assert lost == 0
 
 
