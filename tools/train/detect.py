@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +37,7 @@ from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
 from tools.train.detect_state import DetectTraining
 from tools.train.labels import Taught
+from tools.train.steps import follow, rate_factor, relative_adam
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -162,7 +162,7 @@ def start(config: LabelTraining, weights: Path, checkpoint: Path, device: str) -
     Raises InputError when the checkpoint was made with another config.
     """
     net, average = (_prepared(yolox.load(weights, labels=config.labels), device) for _ in range(2))
-    state = State(net, average, _optimizer(net, config))
+    state = State(net, average, relative_adam(net, config.learning_rate))
     if not checkpoint.exists():
         return state
     stored = torch.load(checkpoint, weights_only=True, map_location=device)
@@ -200,12 +200,12 @@ def train(
     path: Path,
 ) -> float:
     """Run `steps` steps, saving to `path` now and then; return the mean loss."""
-    rates = [group["lr"] for group in _optimizer(state.net, config).param_groups]
+    rates = [group["lr"] for group in relative_adam(state.net, config.learning_rate).param_groups]
     device = next(state.net.parameters()).device
     total = 0.0
     for _ in track(range(steps), f"from step {state.step}"):
         for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * _schedule(config, state.step)
+            group["lr"] = rate * rate_factor(state.step, config.steps, config.warmup_steps)
         images, truths = _batch(config, taught, state.step, device)
         value = _loss(config, state.net, teacher, images, truths)
         state.optimizer.zero_grad()
@@ -213,7 +213,7 @@ def train(
         nn.utils.clip_grad_norm_(state.net.parameters(), 20.0)
         state.optimizer.step()
         state.step += 1
-        _follow(state, min(config.ema, (1 + state.step) / (10 + state.step)))
+        follow(state.average, state.net, state.step, config.ema)
         total += float(value.detach())
         if state.step % SAVE_EVERY == 0:
             save(config, state, path)
@@ -281,32 +281,6 @@ def _truth(sample: Sample, device: torch.device) -> Truth:
         torch.from_numpy(sample.labels).to(device),
         torch.from_numpy(sample.ignored).to(device),
     )
-
-
-def _schedule(config: LabelTraining, step: int) -> float:
-    """Return the rate's factor: linear rise, then a cosine down to a twentieth."""
-    rise = min((step + 1) / config.warmup_steps, 1.0)
-    return rise * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)))
-
-
-def _follow(state: State, keep: float) -> None:
-    with torch.no_grad():
-        for average, current in zip(
-            state.average.parameters(), state.net.parameters(), strict=True
-        ):
-            average.lerp_(current, 1 - keep)
-
-
-def _optimizer(net: nn.Module, config: LabelTraining) -> torch.optim.Adam:
-    """Return Adam with a rate for each tensor, a share of its root mean square."""
-    groups = [
-        {
-            "params": [tensor],
-            "lr": config.learning_rate * float(tensor.detach().square().mean().sqrt()) + 1e-7,
-        }
-        for tensor in net.parameters()
-    ]
-    return torch.optim.Adam(groups)
 
 
 def _prepared(net: yolox.YoloxNano, device: str) -> yolox.YoloxNano:

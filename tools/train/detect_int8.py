@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import random
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -41,11 +40,11 @@ from tools.train.detect_state import (
     State,
     build,
     described,
-    optimizer,
     resume,
     save,
 )
 from tools.train.distil import loss
+from tools.train.steps import follow, rate_factor, relative_adam
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -111,7 +110,9 @@ def start(config: DetectTraining, args: argparse.Namespace, training: Dataset) -
     average = build(args.weights, groups, config.size)
     labels = yolox.stored_labels(args.weights)
     origin = yolox.origin(args.weights)
-    return State(graph, average, ranges, groups, labels, origin, optimizer(graph, config))
+    return State(
+        graph, average, ranges, groups, labels, origin, relative_adam(graph, config.learning_rate)
+    )
 
 
 def train(
@@ -124,12 +125,12 @@ def train(
 ) -> float:
     """Run `steps` steps, saving to `path` now and then; return the mean loss."""
     quantizer = FakeQuantizer(state.graph, state.ranges)
-    rates = [group["lr"] for group in optimizer(state.graph, config).param_groups]
+    rates = [group["lr"] for group in relative_adam(state.graph, config.learning_rate).param_groups]
     first = state.step
     total = 0.0
     for batch in track(_batches(config, pictures, first, steps), f"from step {first}", total=steps):
         for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * _schedule(config, state.step)
+            group["lr"] = rate * rate_factor(state.step, config.steps, config.warmup_steps)
         with torch.no_grad():
             wanted = teacher(batch)
         value = loss(state.graph(batch, quantizer), wanted, yolox.STRIDES)
@@ -137,25 +138,11 @@ def train(
         value.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         state.step += 1
-        _follow(state, min(config.ema, (1 + state.step) / (10 + state.step)))
+        follow(state.average, state.graph, state.step, config.ema)
         total += float(value.detach())
         if state.step % SAVE_EVERY == 0:
             save(config, state, path)
     return total / steps
-
-
-def _schedule(config: DetectTraining, step: int) -> float:
-    """Return the rate's factor: linear rise, then a cosine down to a twentieth."""
-    rise = min((step + 1) / config.warmup_steps, 1.0)
-    return rise * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)))
-
-
-def _follow(state: State, keep: float) -> None:
-    with torch.no_grad():
-        for average, current in zip(
-            state.average.parameters(), state.graph.parameters(), strict=True
-        ):
-            average.lerp_(current, 1 - keep)
 
 
 def _batches(

@@ -12,6 +12,7 @@ from edge.errors import InputError
 from tools.architectures import yolox
 from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization, trace
+from tools.train.steps import relative_adam
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -77,18 +78,6 @@ def build(weights: Path, groups: list[list[int]], size: InputSize) -> Graph:
     return trace(yolox.load(weights, groups)).with_shapes((3, size.height, size.width))
 
 
-def optimizer(graph: Graph, config: DetectTraining) -> torch.optim.Adam:
-    """Return Adam with a rate for each tensor, a share of its root mean square."""
-    groups = [
-        {
-            "params": [tensor],
-            "lr": config.learning_rate * float(tensor.detach().square().mean().sqrt()) + 1e-7,
-        }
-        for tensor in graph.parameters()
-    ]
-    return torch.optim.Adam(groups)
-
-
 def save(config: DetectTraining, state: State, path: Path) -> None:
     """Write a checkpoint; a kill in between leaves the one before."""
     content = {
@@ -116,7 +105,7 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
         raise InputError(f"{path} was made with another config; name another folder with --out")
     graph = build(weights, stored["groups"], config.size)
     average = build(weights, stored["groups"], config.size)
-    adam = optimizer(graph, config)
+    adam = relative_adam(graph, config.learning_rate)
     graph.load_state_dict(stored["graph"])
     average.load_state_dict(stored["average"])
     adam.load_state_dict(stored["optimizer"])
