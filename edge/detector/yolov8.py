@@ -11,35 +11,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.detector.candidates import (
-    NOTHING,
-    Candidates,
-    as_is,
-    as_score,
-    class_selection,
-    corners_of,
-    quantized_level,
-    real_values,
-)
+from edge.detector.candidates import NOTHING, Candidates, corners_of
+from edge.detector.one_output import OneOutput
 from edge.interpreter import Interpreter
-from edge.manifest import Manifest
 
 BOX = 4
 
 
-class Yolov8Decoder:
+class Yolov8Decoder(OneOutput):
     """The one output of one model."""
 
-    def __init__(self, model: Manifest, min_score: float) -> None:
-        (spec,) = model.outputs
-        self._name = spec.name
-        self._channels_first = model.decoder.channels_first
-        self._classes = class_selection(model.decoder, BOX, len(model.labels))
-        self._least = quantized_level(min_score, spec)
-        self._min_score = min_score
-        self._scores = real_values(spec, as_score)
-        self._boxes = real_values(spec, as_is)
-        self._unit_px = np.array(model.box_unit_px(), np.float32)
+    first_class = BOX
 
     def candidates(self, interpreter: Interpreter) -> Candidates:
         """Return what the network's output now says."""
