@@ -26,7 +26,7 @@ from tools.quantize import (  # noqa: E402
 )
 from tools.quantize.graph import Graph  # noqa: E402
 from tools.quantize.ranges import LOGISTIC, PIXELS, from_range, shared_scales  # noqa: E402
-from tools.train import detect_state  # noqa: E402
+from tools.train.steps import relative_adam  # noqa: E402
 
 SIDE = 16
 
@@ -266,7 +266,7 @@ def test_training_through_quantization_lowers_its_loss() -> None:
         wanted = net(batch)
         for weight in graph.weights.values():
             weight.mul_(0.8)
-    optimizer = detect_state.optimizer(graph, detect_state.DetectTraining(learning_rate=0.01))
+    optimizer = relative_adam(graph, 0.01)
     losses = []
     for _ in range(60):
         loss = (graph(batch, quantizer)["output"] - wanted).square().mean()

@@ -16,7 +16,8 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as shells report it
 def signals(stop: threading.Event, reload: threading.Event) -> Iterator[None]:
     """Let SIGTERM and SIGINT set `stop`, SIGHUP `reload`; a second stop exits at once.
 
-    Main thread only. What was accepted by the spool survives the quick exit.
+    Main thread only. What was accepted by the spool survives the quick exit. After a stop the
+    process is about to end: what comes then is ignored, so that it turns no clean end into a kill.
     """
 
     def ask_to_stop(number: int, _frame: FrameType | None) -> None:
@@ -37,4 +38,4 @@ def signals(stop: threading.Event, reload: threading.Event) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)
