@@ -20,6 +20,10 @@ MAX_BYTES = 250_000  # read in seconds even on a slow board
 # Second level of the device's topics that a camera's name would collide with.
 RESERVED_NAMES = frozenset({"status", "info", "stats", "command", "response", "lost", "log"})
 
+# What edge.service and edge@.service say (ConfigurationDirectory, StateDirectory).
+SERVICE_CONFIGS = Path("/etc/edge")
+SERVICE_STATES = Path("/var/lib")
+
 MAX_DEPTH = 20
 MAX_FAULT_CHARS = 300
 PATTERNS = {
@@ -49,6 +53,22 @@ def load(path: Path) -> Config:
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; this is no edge config")
     return parse(text, str(path))
+
+
+def load_of_service(path: Path) -> Config:
+    """Return the config of a daemon that may run as a service, for those who want to talk to it.
+
+    Its unit keeps the state of /etc/edge/edge.yaml in /var/lib/edge and that of /etc/edge/door.yaml
+    (edge@door) in /var/lib/edge-door; that is filled in where nothing else names the directory.
+    Raises ConfigError as `load` does.
+    """
+    config = load(path)
+    if config.state_dir is None and "STATE_DIRECTORY" not in os.environ:
+        name = "edge" if path.stem == "edge" else f"edge-{path.stem}"
+        kept = SERVICE_STATES / name  # a link into a folder that only root may look at
+        if path.absolute().parent == SERVICE_CONFIGS and os.path.lexists(kept):
+            return msgspec.structs.replace(config, state_dir=str(kept))
+    return config
 
 
 def parse(text: str, source: str) -> Config:

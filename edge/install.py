@@ -1,4 +1,4 @@
-"""Places the systemd units and a first config on a board, and takes them away again.
+"""Places the systemd units, a first config and what they need on a board; takes them away again.
 
 Method: a plan first, a list of steps of which each has its line of text, then its execution; so a
 dry run says exactly what would be done. Every step compares before it acts: what is already as it
@@ -27,6 +27,9 @@ PACKAGE_UNITS = Path("/usr/lib/systemd/system")
 CONFIG_DIR = Path("/etc/edge")
 CONFIG = "edge.yaml"
 EXAMPLE = "edge.example.yaml"
+ENVIRONMENT = "environment"
+# Source and folder of what systemd-sysusers and systemd-tmpfiles read; it is edge.conf there.
+MADE_BY = {"sysusers.conf": "sysusers.d", "tmpfiles.conf": "tmpfiles.d"}
 DEFAULT_PROGRAM = "/opt/edge/bin/edge"  # what the shipped unit names
 # A service with DynamicUser keeps its state below private; the plain name is a link to it.
 STATE_DIRS = ("var/lib/private", "var/lib")
@@ -60,6 +63,13 @@ class Place:
     root: Path = Path("/")
     units: Path = ADMIN_UNITS
 
+    def made_by(self) -> dict[str, Path]:
+        """Return where the sources of MADE_BY go: beside the units, in /etc or /usr/lib."""
+        return {
+            name: self.path(self.units.parents[1] / to / "edge.conf")
+            for name, to in MADE_BY.items()
+        }
+
     def path(self, absolute: Path) -> Path:
         """Return where an absolute path lies below the root."""
         return self.root / absolute.relative_to("/")
@@ -87,11 +97,16 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
         _write(units / TEMPLATE, template(unit)),
         _write(config / EXAMPLE, (_source() / EXAMPLE).read_text()),
         _write(config / CONFIG, (_source() / CONFIG).read_text(), is_kept=True),
+        _write(config / ENVIRONMENT, (_source() / ENVIRONMENT).read_text(), is_kept=True),
     ]
+    made = [_write(to, (_source() / name).read_text()) for name, to in place.made_by().items()]
     if place.is_running_system:
+        if any(step.act for step in made):
+            made += [_command("systemd-sysusers", "edge.conf")]
+            made += [_command("systemd-tmpfiles", "--create", "edge.conf")]
         is_changed = any(step.act for step in steps[:2])
-        steps += _start_steps(is_changed=is_changed, is_started=is_started)
-    return steps
+        made += _start_steps(is_changed=is_changed, is_started=is_started)
+    return steps + made
 
 
 def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
@@ -104,6 +119,7 @@ def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     _check_package(place)
     units = place.path(place.units)
     steps = [_remove(units / name) for name in (UNIT, TEMPLATE)]
+    steps += [_remove(path) for path in place.made_by().values()]
     if place.is_running_system:
         stop = [_systemctl("disable", "--now", UNIT), _systemctl("stop", "edge@*.service")]
         steps = [*(stop if steps[0].act else []), *steps, _systemctl("daemon-reload")]
@@ -233,8 +249,10 @@ def _keep(path: Path) -> Step:
 
 
 def _systemctl(*words: str) -> Step:
-    command = ["systemctl", *words]
+    return _command("systemctl", *words)
 
+
+def _command(*command: str) -> Step:
     def call() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

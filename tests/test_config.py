@@ -207,6 +207,31 @@ def test_state_dir_is_the_configured_then_systemds_then_the_users(monkeypatch: p
     assert config_file.state_dir(parse(SMALLEST + "state_dir: /s")) == Path("/s")
 
 
+@pytest.mark.parametrize(
+    ("config", "name", "found"),
+    [
+        ("etc/edge.yaml", "edge", "edge"),
+        ("etc/door.yaml", "edge-door", "edge-door"),
+        ("etc/door.yaml", "edge", None),  # not the state of another daemon
+        ("home/edge.yaml", "edge", None),
+    ],
+)
+def test_state_of_a_service_is_found_beside_its_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, name: str, found: str | None
+):
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setattr(config_file, "SERVICE_CONFIGS", tmp_path / "etc")
+    monkeypatch.setattr(config_file, "SERVICE_STATES", tmp_path)
+    (tmp_path / name).symlink_to(tmp_path / "private")  # which is nobody's to look at
+    path = tmp_path / config
+    path.parent.mkdir()
+    path.write_text("cameras: {front: {source: 0}}\n")
+    loaded = config_file.load_of_service(path)
+    assert loaded.state_dir == (None if found is None else str(tmp_path / found))
+    path.write_text("state_dir: /elsewhere\ncameras: {front: {source: 0}}\n")
+    assert config_file.load_of_service(path).state_dir == "/elsewhere"
+
+
 def test_json_schema_knows_every_key_and_refuses_others():
     schema = json.loads(json.dumps(config_file.json_schema()))
     for name, kind in schema["$defs"].items():

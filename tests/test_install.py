@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,9 @@ def test_image_gets_units_a_valid_config_and_the_complete_example(tmp_path: Path
     assert set(tree(tmp_path)) == {
         "etc/edge/edge.yaml",
         "etc/edge/edge.example.yaml",
+        "etc/edge/environment",
+        "etc/sysusers.d/edge.conf",
+        "etc/tmpfiles.d/edge.conf",
         "etc/systemd/system/edge.service",
         "etc/systemd/system/edge@.service",
     }
@@ -50,6 +55,9 @@ def test_second_install_changes_nothing_and_says_so(
         "unchanged",
         "unchanged",
         "keep",
+        "keep",
+        "unchanged",
+        "unchanged",
     ]
 
 
@@ -87,6 +95,7 @@ def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
     dropin.write_text("[Service]\n")
     assert call(tmp_path, "uninstall-service") == EXIT_OK
     assert not list((tmp_path / "etc/systemd/system").glob("*.service"))
+    assert not list(tmp_path.glob("etc/*.d/edge.conf"))
     assert spool.exists()
     assert dropin.exists()
     assert (tmp_path / "etc/edge/edge.yaml").exists()
@@ -123,6 +132,19 @@ def test_unit_starts_the_program_it_was_installed_with(tmp_path: Path) -> None:
     for name in (install.UNIT, install.TEMPLATE):
         unit = (tmp_path / "etc/systemd/system" / name).read_text()
         assert "ExecStart=/usr/local/bin/edge run" in unit
+
+
+def test_what_systemd_makes_for_the_service_is_valid(tmp_path: Path) -> None:
+    """The group of the cameras and the folder of the secrets, made by systemd's own programs."""
+    programs = [shutil.which(name) for name in ("systemd-sysusers", "systemd-tmpfiles")]
+    if None in programs or os.geteuid() != 0:
+        pytest.skip("needs root, systemd-sysusers and systemd-tmpfiles")
+    call(tmp_path)
+    for program, more in zip(programs, ([], ["--create"]), strict=True):
+        command = [program, f"--root={tmp_path}", *more, "edge.conf"]
+        subprocess.run(command, check=True, capture_output=True)
+    assert "video:" in (tmp_path / "etc/group").read_text()
+    assert (tmp_path / "etc/credstore").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("program", ["edge", "/opt/my edge/bin/edge", "/opt/%i/edge"])

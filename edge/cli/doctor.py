@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings as they are made; ConfigError when the config itself is wrong."""
-    config = config_file.load(args.config)
+    config = config_file.load_of_service(args.config)
     only_camera(config)
     found: dict[str, Finding] = {}
     for name, check in CHECKS.items():
@@ -86,6 +86,8 @@ def _careful(check: Callable[[Config], Finding], config: Config) -> Finding:
     """Return what a check finds; its error, which names the fix, is a finding too."""
     try:
         return check(config)
+    except PermissionError as error:
+        return Finding(Level.FAIL, f"{error.filename}: no permission to look", "use sudo")
     except (EdgeError, OSError) as error:
         return Finding(Level.FAIL, one_line(error))
 

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; UnavailableError when no daemon answers."""
-    state_dir = config_file.state_dir(config_file.load(args.config))
+    state_dir = config_file.state_dir(config_file.load_of_service(args.config))
     try:
         answer = status_socket.ask(state_dir)
     except PermissionError:

@@ -31,7 +31,7 @@ HOME = Path("usr/lib/edge-camera")
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 EXTRAS = "web,demo,metrics,registry"
 PLATFORMS = {"amd64": "x86_64-manylinux_2_35", "arm64": "aarch64-manylinux_2_35"}
-CONFFILES = ("/etc/edge/edge.yaml", "/etc/edge/edge.example.yaml")
+CONFFILES = ("/etc/edge/edge.yaml", "/etc/edge/edge.example.yaml", "/etc/edge/environment")
 COMMANDS = {"edge": "edge", "edge-tools": "tools"}  # command: package
 LAUNCHER = """#!/{home}/bin/python
 import sys

@@ -16,12 +16,31 @@ restarted() {
     return 1
 }
 
-printf 'cameras: {front: {source: "%s", loop: true}}\n' "$clip" >/etc/edge/edge.yaml
+healthy() {
+    for _ in $(seq 100); do edge status >/dev/null 2>&1 && return 0; sleep 0.2; done
+    return 1
+}
+
+# A broker that wants a login and gives the rights of the example; the password is a credential.
+check "the folder of the secrets is root's alone" test "$(stat -c %a:%U /etc/credstore)" = 700:root
+echo the-password >/etc/credstore/edge.mqtt-password
+cp /root/mosquitto-acl.example /etc/mosquitto/edge.acl
+mosquitto_passwd -c -b /etc/mosquitto/passwords gate the-password
+chown mosquitto /etc/mosquitto/passwords /etc/mosquitto/edge.acl
+printf 'listener 1883 127.0.0.1\nallow_anonymous false\npassword_file %s\nacl_file %s\n' \
+    /etc/mosquitto/passwords /etc/mosquitto/edge.acl >/etc/mosquitto/conf.d/edge.conf
+systemctl restart mosquitto
+echo 'EDGE_LOG_FORMAT=json' >>/etc/edge/environment
+printf 'device: gate\nmqtt: {host: 127.0.0.1, username: gate}\ncameras: {front: {source: "%s", loop: true}}\n' \
+    "$clip" >/etc/edge/edge.yaml
 mkdir -p /run/systemd/system/edge.service.d
 printf '[Service]\nWatchdogSec=6\nRestartSec=1\n' >/run/systemd/system/edge.service.d/test.conf
 systemctl daemon-reload
 check "starts and says ready" timeout 60 systemctl restart edge
 pid=$(systemctl show -P MainPID edge)
+check "logs in with the credential, and edge status says that all is well" healthy
+check "the environment file is read" logged '"event":"service.started"'
+check "no log has the password" fails logged the-password
 check "is not root" test "$(ps -o uid= -p "$pid")" -gt 1000
 check "has no capability" grep -q 'CapEff:.0000000000000000' "/proc/$pid/status"
 check "has a system-call filter" grep -q 'Seccomp:.2' "/proc/$pid/status"

@@ -28,6 +28,10 @@ upgrade)
     check "apt installs it once more" apt install --reinstall "$2"
     check "what was disabled stays so" test "$(systemctl is-enabled edge)" = disabled
     ;;
+keep-a-copy) # for service.sh, as pip would have put it there
+    cp -a /usr/lib/edge-camera /opt/edge
+    sed -i 's,/usr/lib/edge-camera,/opt/edge,' /opt/edge/bin/edge
+    ;;
 purge)
     check "apt removes it" apt remove edge-camera
     check "the config stays" test -e /etc/edge/edge.yaml

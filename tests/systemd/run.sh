@@ -26,11 +26,11 @@ trap 'exit 1' HUP INT TERM
 
 # init-system-helpers and the libraries are what the package depends on; apt has no network inside.
 debootstrap --variant=minbase \
-    --include=systemd,systemd-sysv,dbus,python3,libstdc++6,procps,init-system-helpers,util-linux \
+    --include=systemd,systemd-sysv,dbus,python3,libstdc++6,procps,init-system-helpers,util-linux,mosquitto \
     bookworm "$root" >"$work/debootstrap.log" 2>&1 || { tail "$work/debootstrap.log"; exit 1; }
 umount "$root/proc" 2>/dev/null || true
 cp "$deb" "$root/root/first.deb"
-cp "$here"/*.sh "$root/root/"
+cp "$here"/*.sh "$here/../../systemd/mosquitto-acl.example" "$root/root/"
 # The same package as a later version, for the upgrade.
 dpkg-deb -R "$deb" "$work/later"
 sed -i 's/^Version: .*/&+later/' "$work/later/DEBIAN/control"
@@ -54,6 +54,8 @@ failed=0
 inside sh /root/package.sh install /root/first.deb || failed=1
 inside sh /root/inside.sh || failed=1
 inside sh /root/package.sh upgrade /root/later.deb || failed=1
+inside sh /root/package.sh keep-a-copy || failed=1
 inside sh /root/package.sh purge || failed=1
+inside sh /root/service.sh || failed=1
 [ "$failed" = 0 ] && echo "systemd: all passed ($(basename "$deb"))"
 exit "$failed"
