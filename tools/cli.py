@@ -28,6 +28,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("benchmark",): ("tools.benchmark", "Time models and the whole frame path on this machine."),
     ("soak",): ("tools.soak", "Let the daemon run for long and hold it to budgets."),
     ("benchmark-infer",): ("tools.benchmark.infer", "Pictures a second against other ways."),
+    ("benchmark-mqtt",): ("tools.benchmark.mqtt", "Events a second against bare paho, QoS 1."),
     ("profile",): ("tools.profile_parts", "Show where a model's time goes, part by part."),
     ("validate",): ("tools.validate", "Prove that a model is integer-only and gives what it must."),
     ("train", "detect"): ("tools.train.detect", "Train the detector from labels, in float."),

@@ -1,0 +1,69 @@
+"""`benchmark-mqtt`: the daemon's way of sending and bare paho on a real broker, nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+from tools.benchmark import mqtt
+from tools.benchmark.mqtt_sender import WAYS, Sender, send
+from tools.cli import main
+
+
+def test_every_way_is_measured_on_one_broker(
+    tmp_path: Path, mosquitto_program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "mqtt.json"
+    words = ["--events", "300", "--rate", "100", "--seconds", "1", "--rounds", "1"]
+    assert main(["benchmark-mqtt", *words, "--json", str(saved)]) == EXIT_OK
+    rows = json.loads(saved.read_text())["rows"]
+    assert [row["way"] for row in rows] == list(WAYS)
+    for row in rows:
+        assert row["events_per_s"] > 10
+        assert 0 < row["p50"] <= row["p95"] <= row["p99"]
+    printed = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split()[0] for line in printed] == list(WAYS)
+    assert printed[0].split()[2] == "1.00"
+
+
+def test_events_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "TIMEOUT_S", 0.01)
+    with pytest.raises(EdgeError, match="0 of 2 events came"):
+        mqtt.Receiver().wait(2)
+
+
+def test_sender_that_fails_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match=r"paho: .*refused"):
+        mqtt._send("paho", 1, mqtt.Receiver(), tmp_path / "full", 1, 0.0)
+
+
+def test_sender_never_has_more_waiting_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.benchmark.mqtt_sender.WAITING", 3)
+    waiting: list[bytes] = []
+    lengths: list[int] = []
+
+    def put(event: bytes) -> None:
+        waiting.append(event)
+        lengths.append(len(waiting))
+
+    def count() -> int:  # once it is full one is acknowledged whenever somebody looks
+        found = len(waiting)
+        if found >= 3 or (found and len(lengths) == 50):
+            waiting.pop()
+        return found
+
+    send(Sender(put, count), 50, 0.0)
+    assert len(lengths) == 50
+    assert max(lengths) == 3
+    assert not waiting
+
+
+@pytest.mark.parametrize("words", [["--events", "0"], ["--rate", "0.1", "--seconds", "1"]])
+def test_numbers_too_small_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark-mqtt", *words]) == EXIT_FAILURE
+    assert len(capsys.readouterr().err.splitlines()) == 1
