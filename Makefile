@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 TFLITE_VENV := .venv-tflite-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools demo test faults test-tflite-runtime check format bench lock deb test-systemd test-arm64 apt-test clean
+.PHONY: help setup setup-tools demo test faults test-tflite-runtime check format bench lock deb test-systemd test-arm64 test-homeassistant apt-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
@@ -48,6 +48,9 @@ faults: setup apt-test  ## strike with every fault, 200 power cuts; print the RE
 test-tflite-runtime: apt-test  ## runtime tests on tflite-runtime 2.14, numpy 1.26, Python 3.11
 	sh tests/tflite_runtime.sh $(TFLITE_VENV)
 
+test-homeassistant: setup  ## the discovery message against Home Assistant's own schemas (Python 3.13)
+	sh tests/homeassistant.sh
+
 check: setup-tools  ## ruff, mypy --strict (which reads PyTorch's types), import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,4 +80,4 @@ test-arm64: setup  ## the ARM64 package on an emulated Cortex-A72 (debootstrap, 
 	sh tests/arm/run.sh "$$(ls -t dist/edge-camera_*_arm64.deb | head -1)"
 
 clean:  ## remove the virtual environments and caches
-	rm -rf $(VENV) $(TFLITE_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(TFLITE_VENV) .venv-homeassistant .mypy_cache .ruff_cache .pytest_cache .hypothesis

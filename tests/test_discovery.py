@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import jinja2
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 from edge.discovery import discovery_message, discovery_topic
 from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
 
+# What Home Assistant's own schemas take, written down by tests/homeassistant.sh.
+REFERENCE = Path(__file__).parent / "reference" / "homeassistant.json"
 TOPICS = Topics("edge", "gate")
 CAMERAS, LABELS = ["front", "back"], ["person", "car"]
 MESSAGE = discovery_message("homeassistant", TOPICS, "1.2.3", CAMERAS, LABELS, COMMANDS)
@@ -47,6 +50,16 @@ def test_unique_ids_are_unique_and_every_component_has_a_platform():
     assert len(set(ids)) == len(ids)
     assert all(entity["platform"] for entity in COMPONENTS.values())
     assert all(entity["name"] for entity in COMPONENTS.values())
+
+
+def test_home_assistants_schemas_know_every_key_and_miss_none():
+    platforms = json.loads(REFERENCE.read_text())["platforms"]
+    shared = {"availability", "qos", "device"}
+    for name, entity in COMPONENTS.items():
+        known = platforms[entity["platform"]]
+        keys = set(entity) - {"platform"} | shared
+        assert keys <= set(known["keys"]), name
+        assert set(known["required"]) <= keys, name
 
 
 def test_every_camera_has_objects_state_and_a_snapshot_per_label():
