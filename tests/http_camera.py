@@ -17,9 +17,10 @@ class MotionJpeg(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
         self.end_headers()
-        jpeg = self.server.jpeg
         try:
             while not self.server.stop.wait(self.server.interval_s):
+                jpeg = self.server.jpeg
+                self.server.sent += 1
                 head = b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
                 self.wfile.write(head % len(jpeg) + jpeg + b"\r\n")
         except OSError:
@@ -38,6 +39,7 @@ class MotionJpegServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), MotionJpeg)
         self.jpeg = cv2.imencode(".jpg", bgr)[1].tobytes()
         self.interval_s = interval_s
+        self.sent = 0
         self.stop = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
         self._thread.start()

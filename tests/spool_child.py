@@ -9,12 +9,19 @@ from edge.config import SpoolConfig
 from edge.spool import Spool
 
 
+def body_of(boot_id: str, seq: int) -> bytes:
+    """The one body that may stand under a number."""
+    return b'{"boot":"%s","n":%d,"pad":"%s"}' % (boot_id.encode(), seq, b"x" * 460)
+
+
 def main(path: str, boot_id: str) -> None:
     config = SpoolConfig(commit_interval_s=0.001)
+    number = 0
     with Spool(Path(path), config, boot_id=boot_id) as spool:
         while True:
             for _ in range(3):
-                seq = spool.put("edge/gate/front/events", b'{"pad":"%s"}' % (b"x" * 500))
+                number += 1
+                seq = spool.put("edge/gate/front/events", body_of(boot_id, number))
             if not spool.flush(10):
                 raise SystemExit("not accepted within 10 s")
             sys.stdout.write(f"{seq}\n")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -21,6 +23,7 @@ from publishing import EVENTS, Start, body, seqs, wait_acknowledged
 from waiting import wait_until
 
 DAY_S = 86_400.0
+MOST_JPEG_ERROR = 20  # mean over a picture, gray levels
 
 
 def picture(width: int = 64, height: int = 48) -> np.ndarray:
@@ -102,6 +105,36 @@ def test_camera_that_emits_damaged_frames(fault: Fault) -> None:
             wait_frame(camera)
             strike.recovered()
             assert camera.status.bad_frames == 50
+
+
+def is_like(wanted: np.ndarray) -> Callable[[Frame], object]:
+    """Whether a frame shows this picture, as far as JPEG keeps it."""
+    return lambda frame: (
+        frame.bgr.shape == wanted.shape
+        and np.abs(frame.bgr.astype(int) - wanted).mean() < MOST_JPEG_ERROR
+    )
+
+
+@pytest.mark.fault("camera emits garbage over HTTP")
+def test_camera_that_emits_garbage_over_http(fault: Fault) -> None:
+    """Random bytes for pictures, then halves of one; the stream may break off and is read anew."""
+    chance = random.Random(3)
+    wanted = cv2.resize(picture(8, 6), (64, 48))
+    server = MotionJpegServer(wanted)
+    good = server.jpeg
+    with Camera("front", settings(server.server_address[1])) as camera:
+        for _ in range(3 * fault.tries):
+            with fault.trial() as strike:
+                wait_frame(camera, is_like(wanted))
+                for garbage in (chance.randbytes(len(good)), good[: len(good) // 2]):
+                    server.jpeg = garbage
+                    sent = server.sent
+                    wait_until(lambda sent=sent: server.sent >= sent + 10, 20)
+                server.jpeg = good
+                strike.strike()
+                wait_frame(camera, is_like(wanted))
+                strike.recovered()
+    server.leave()
 
 
 @pytest.mark.fault("camera frozen (same picture)")

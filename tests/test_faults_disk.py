@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,11 @@ import pytest
 import edge.spool as spool_module
 from edge.spool import Spool
 from fault_table import Fault
-from mosquitto import Mosquitto, Subscriber
-from publishing import EVENTS, start_child
+from mosquitto import PERSISTENT, Mosquitto, Subscriber
+from publishing import EVENTS, start_child, starting, wait_connected
+from publishing import body as event_body
+from publishing import seqs as events_seqs
+from spool_child import body_of
 from spooling import PROMPT, TOPIC, body, open_spool, seqs
 from test_spool_disk import CHILD, file_size_limit, small_disk
 from waiting import wait_until
@@ -70,6 +75,64 @@ def test_disk_that_turns_read_only(
             assert kept == [f"boot-{n}" for n in range(number + 1)]
 
 
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A real ext4, and a call after which it is read-only for good, as a dying card makes it."""
+    folder, image = tmp_path / "card", tmp_path / "card.img"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(8 * 1024 * 1024)
+    make = ["mkfs.ext4", "-q", str(image)]
+    mount = ["mount", "-o", "loop,errors=remount-ro", str(image), str(folder)]
+    if os.geteuid() or shutil.which("mkfs.ext4") is None or not run_all(make, mount):
+        pytest.skip("may not make a disk of its own here")
+    found = subprocess.run(
+        ["findmnt", "-no", "SOURCE", folder], check=True, capture_output=True, text=True
+    )
+    trigger = Path("/sys/fs/ext4") / Path(found.stdout.strip()).name / "trigger_fs_error"
+
+    def fail() -> None:
+        trigger.write_text("a test")
+
+    yield folder, fail
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def run_all(*commands: list[str]) -> bool:
+    return not any(subprocess.run(c, check=False, capture_output=True).returncode for c in commands)
+
+
+@pytest.mark.fault("disk fails and turns read-only under the open spool")
+def test_disk_that_fails_under_the_spool(
+    failing_disk: tuple[Path, Callable[[], None]], fault: Fault, tmp_path: Path,
+    mosquitto_program: str,
+) -> None:  # fmt: skip
+    """What is on it can still be read, what comes after lives in memory: all reaches the broker."""
+    folder, fail = failing_disk
+    with (
+        Mosquitto(tmp_path, settings=f"{PERSISTENT}{tmp_path}/") as mosquitto,
+        Subscriber(mosquitto.port, EVENTS) as subscriber,
+        starting(folder) as start,
+        fault.trial() as strike,
+    ):
+        publisher, spool = start(mosquitto.port, spool=PROMPT)
+        wait_connected(publisher)
+        mosquitto.stop()
+        for n in range(COUNT):
+            last = publisher.publish_event(EVENTS, event_body(n))
+        assert spool.flush(20)
+        fail()
+        for n in range(COUNT):
+            last = publisher.publish_event(EVENTS, event_body(n))
+        wait_until(lambda: spool.counters().failure != "", 20)
+        assert not spool.flush(0.1)
+        mosquitto.start()
+        strike.strike()
+        subscriber.wait_for(lambda all_: len(events_seqs(all_)) >= last, 40)
+        strike.recovered(lost=last - len(set(events_seqs(subscriber.received))))
+        assert set(events_seqs(subscriber.received)) == set(range(1, last + 1))
+
+
 @pytest.mark.fault("spool file corrupted")
 def test_corrupted_file(tmp_path: Path, fault: Fault) -> None:
     """What stood in the file is lost, and that is counted; what comes after is not."""
@@ -115,21 +178,23 @@ def test_power_cut_at_any_moment_loses_nothing_accepted(
         child.wait()
         child.stdout.close()
     with fault.trial() as strike, Spool(path, PROMPT, boot_id="last") as spool:
-        found = [(event.boot_id, event.seq) for event in spool.pending(0, 1_000_000)]
+        events = spool.pending(0, 1_000_000)
+        found = [(event.boot_id, event.seq) for event in events]
         strike.recovered(lost=len(accepted - set(found)))
     fault.count(tries=kills - 1, lost=0)
     assert accepted <= set(found)
     assert len(found) == len(set(found))
+    assert [event.body for event in events] == [body_of(*name) for name in found]
 
 
 @pytest.mark.fault("power cut (kill -9): publisher, broker there")
 @pytest.mark.timeout(1800)
 def test_power_cut_gives_no_number_to_two_events(
-    tmp_path: Path, fault: Fault, mosquitto: Mosquitto
+    tmp_path: Path, fault: Fault, mosquitto: Mosquitto, kills: int
 ) -> None:
     chance = random.Random(5)
     accepted: set[tuple[str, int]] = set()
-    boots = 3 * fault.tries
+    boots = max(3 * fault.tries, kills // 5)
     with Subscriber(mosquitto.port, EVENTS) as subscriber:
         for boot in range(boots):
             with fault.trial():

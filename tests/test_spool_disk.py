@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge import spool as spool_module
+from edge.config import SpoolConfig
 from edge.errors import PublishError
 from edge.messages import LostRange
 from edge.spool import Spool
@@ -106,6 +107,30 @@ def test_state_dir_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(PublishError, match=r"cannot create its folder: .*set state_dir"):
         open_spool(tmp_path / "state").__enter__()
+
+
+def kernel_written_bytes() -> int:
+    """What this process has made the kernel write to disks so far."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("write_bytes")).split()[1])
+
+
+def test_one_event_a_second_stays_within_the_daily_allowance(tmp_path: Path) -> None:
+    """The dearest case, broker away and a commit for each; the estimate is the kernel's count."""
+    config, count = SpoolConfig(commit_interval_s=0), 300
+    with open_spool(tmp_path, config) as spool:
+        spool.put(TOPIC, body(0, 500))
+        assert spool.flush(10)
+        before, kernel_before = spool.counters().written_bytes, kernel_written_bytes()
+        for n in range(1, count + 1):
+            spool.put(TOPIC, body(n, 500))
+            assert spool.flush(10)
+        estimate = (spool.counters().written_bytes - before) / count
+        counted = (kernel_written_bytes() - kernel_before) / count
+    assert estimate * 86_400 <= SpoolConfig().max_write_bytes_per_day
+    if counted:  # a file system in memory writes nothing
+        assert counted * 86_400 <= SpoolConfig().max_write_bytes_per_day
+        assert 0.5 < estimate / counted < 2
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ Not thread-safe; `Spool` holds a lock around every call.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -120,10 +121,12 @@ class EventFile:
     def reopen(self, error: Exception) -> None:
         """Open the file again after an error; a damaged one is moved aside for an empty one.
 
-        A full disk is left as it is: what was stored can still be read.
+        On a disk that is full or takes no writes it is left as it is: what was stored can still be
+        read, which a file opened anew could not be.
         Raises PublishError when the file cannot be written; call it again later.
         """
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        if is_full or not (is_damage(error) or self._disk_takes_writes()):
             return
         self._db.close()
         if is_damage(error):
@@ -254,6 +257,18 @@ class EventFile:
             self._checkpoint_failure = str(error)
         else:
             self._checkpoint_failure = ""
+
+    def _disk_takes_writes(self) -> bool:
+        probe = self._path.with_name(self._path.name + "-probe")
+        try:
+            with probe.open("wb") as file:
+                file.write(b"probe")
+                file.flush()
+                os.fsync(file.fileno())
+            probe.unlink()
+        except OSError:
+            return False
+        return True
 
     def _wal_bytes(self) -> int:
         try:

@@ -28,7 +28,7 @@ cp /root/mosquitto-acl.example /etc/mosquitto/edge.acl
 mosquitto_passwd -c -b /etc/mosquitto/passwords gate the-password
 chown mosquitto /etc/mosquitto/passwords /etc/mosquitto/edge.acl
 printf 'listener 1883 127.0.0.1\nallow_anonymous false\npassword_file %s\nacl_file %s\n' \
-    /etc/mosquitto/passwords /etc/mosquitto/edge.acl >/etc/mosquitto/conf.d/edge.conf
+    /etc/mosquitto/passwords /etc/mosquitto/edge.acl >/etc/mosquitto/conf.d/login.conf
 systemctl restart mosquitto
 echo 'EDGE_LOG_FORMAT=json' >>/etc/edge/environment
 printf 'device: gate\nmqtt: {host: 127.0.0.1, username: gate}\ncameras: {front: {source: "%s", loop: true}}\n' \

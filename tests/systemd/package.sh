@@ -37,7 +37,7 @@ purge)
     check "the config stays" test -e /etc/edge/edge.yaml
     check "no service runs" cannot_find /sys/fs/cgroup/system.slice -name 'edge.service'
     check "apt purges it" apt purge edge-camera
-    check "nothing is left" cannot_find / -xdev ! -path '/proc/*' ! -path '/root/*' \
+    check "nothing is left" cannot_find / -xdev ! -path '/proc/*' ! -path '/root/*' ! -path '/opt/*' \
         ! -path '/var/log/*' '(' -name 'edge*.service*' -o -name 'edge-camera*' -o -path '/etc/edge' \
         -o -path '/var/lib/edge' -o -path '/var/lib/private/edge' ')'
     ;;

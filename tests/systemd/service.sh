@@ -18,5 +18,5 @@ check "has stopped the service" fails systemctl is-active edge
 check "the config stays" test -e /etc/edge/edge.yaml
 check "uninstall-service --purge" "$edge" uninstall-service --purge
 check "has left nothing" cannot_find /etc /var/lib ! -path '/etc/credstore*' '(' -name 'edge*.service*' \
-    -o -path /etc/edge -o -path '/etc/*.d/edge.conf' -o -path /var/lib/edge -o -path /var/lib/private/edge ')'
+    -o -path /etc/edge -o -path '/etc/[st]*.d/edge.conf' -o -path /var/lib/edge -o -path /var/lib/private/edge ')'
 exit "$failed"
