@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The CPU build is enough: where your package index has one, pip takes it.
 TORCH ?= torch==2.13.0
+FUZZ_RUNS ?= 100000
 TFLITE_VENV := .venv-tflite-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools demo test faults test-tflite-runtime check format bench lock deb test-systemd test-arm64 test-homeassistant apt-test clean
+.PHONY: help setup setup-tools demo test faults fuzz test-tflite-runtime check format bench lock deb test-systemd test-arm64 test-homeassistant apt-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
@@ -44,6 +45,13 @@ apt-test:
 faults: setup apt-test  ## strike with every fault, 200 power cuts; print the README's table
 	$(BIN)/pytest -m fault --fault-tries 3 --kills 200 --fault-table fault-table.md
 	@cat fault-table.md
+
+fuzz: setup  ## 100,000 commands from strangers; as many coverage-guided where atheris runs (x86-64)
+	EDGE_FUZZ=$(FUZZ_RUNS) $(BIN)/pytest tests/test_security.py -k any_command
+	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3.0'
+	mkdir -p build
+	for target in commands model config; do \
+		$(BIN)/python tests/fuzz.py $$target -runs=$(FUZZ_RUNS) -artifact_prefix=build/ || exit 1; done
 
 test-tflite-runtime: apt-test  ## runtime tests on tflite-runtime 2.14, numpy 1.26, Python 3.11
 	sh tests/tflite_runtime.sh $(TFLITE_VENV)

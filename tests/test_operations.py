@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon import CLIP, Daemon
 from edge import health, metrics, status_socket
 from edge.cli import doctor, main, status
-from edge.config import MetricsConfig
+from edge.config import CameraConfig, Config, MetricsConfig
 from edge.errors import WebError
 from edge.messages import SpoolStats, Stats
 from mosquitto import Login, Mosquitto, free_port
@@ -184,6 +185,60 @@ def test_doctor_names_each_fault_and_its_fix(
     assert "wrong" not in lines["broker"]
     assert lines["permissions"].startswith("fail") or os.geteuid() == 0
     assert all(len(line.splitlines()) == 1 for line in lines.values())
+
+
+GIGABYTE = 10**9
+HOT = health.Condition(90.0, None, None, None, None)
+WARM = health.Condition(76.0, None, None, None, None)
+THROTTLED = health.Throttling(("throttled",), ("throttled",))
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "value", "level", "fix"),
+    [
+        ("temperature", "read_condition", HOT, "fail", "cool the board"),
+        ("temperature", "read_condition", WARM, "warn", "cool the board"),
+        ("throttling", "read_throttling", THROTTLED, "fail", "power supply"),
+        ("throttling", "read_throttling", health.Throttling((), ("throttled",)), "warn", "power"),
+        ("throttling", "read_throttling", health.Throttling((), ()), "ok", ""),
+        ("clock", "is_clock_synchronized", False, "warn", "check the network"),
+        ("clock", "is_clock_synchronized", None, "warn", "systemd-timesyncd"),
+        ("clock", "is_clock_synchronized", True, "ok", ""),
+    ],
+)
+def test_doctor_judges_the_board(
+    monkeypatch: pytest.MonkeyPatch, check: str, name: str, value: object, level: str, fix: str
+) -> None:
+    monkeypatch.setattr(doctor, name, lambda: value)
+    finding = doctor.CHECKS[check](Config(cameras={"front": CameraConfig(source=0)}))
+    assert finding.level == level
+    assert fix in finding.fix
+    assert bool(finding.fix) == (level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "level"),
+    [(1_000_000, "fail"), (40_000_000, "warn"), (GIGABYTE, "ok")],
+)
+def test_doctor_judges_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, level: str
+) -> None:
+    usage = shutil._ntuple_diskusage(2 * GIGABYTE, 0, free_bytes)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _path: usage)
+    config = Config(state_dir=str(tmp_path), cameras={"front": CameraConfig(source=0)})
+    finding = doctor.check_disk(config)
+    assert finding.level == level
+    assert bool(finding.fix) == (level != "ok")
+
+
+def test_doctor_without_the_right_to_look_says_sudo() -> None:
+    def check(_config: Config) -> doctor.Finding:
+        raise PermissionError(13, "Permission denied", "/var/lib/edge")
+
+    finding = doctor._careful(check, Config(cameras={"front": CameraConfig(source=0)}))
+    assert finding == doctor.Finding(
+        doctor.Level.FAIL, "/var/lib/edge: no permission to look", "use sudo"
+    )
 
 
 def test_doctor_opens_the_camera_itself_when_no_daemon_runs(

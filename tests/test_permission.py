@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,23 @@ def test_the_code_is_plain_hmac_sha256() -> None:
     assert mac_of(b"0123456789abcdef", PAUSE, 1, "{}") == (
         "f0967a090a3f5b906949cf237cc13902dbc1c9b046cf8e486e81aa6b9824d963"
     )
+
+
+def test_command_is_on_the_disk_before_it_acts(
+    keyed: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File, then its folder, then the act: a power cut in between obeys nothing twice."""
+    order: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        order.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    keyed.done = order
+    assert keyed.ask(sign(KEY, PAUSE, NOW_MS, "")).status == "ok"
+    assert order == ["last-command.new", keyed.folder.name, "Pause"]
 
 
 def test_command_that_cannot_be_remembered_is_not_obeyed(keyed: Guarded) -> None:

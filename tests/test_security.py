@@ -7,13 +7,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon import Daemon
+from edge.cli import main
 from edge.config import CommandsConfig
-from edge.messages import COMMANDS, Message, Topics
+from edge.errors import EXIT_CONFIG
+from edge.messages import COMMANDS, Message, Topics, decode_command
 from edge.service.commands import CommandDesk
 from edge.service.permission import Permission
 from mosquitto import Login, Mosquitto, Subscriber
@@ -104,6 +107,41 @@ def test_secrets_show_in_no_log_topic_or_process_list(tmp_path: Path, guarded: M
         assert secret not in seen
         assert secret not in told
         assert secret not in "\n".join(daemon.log).encode()
+
+
+def billion_laughs(levels: int = 30) -> str:
+    lines = ["a0: &a0 [ha, ha]"]
+    lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        billion_laughs(),
+        "[" * 100_000,
+        "x: !!python/object/apply:os.system [id]",
+        "device: " + "x" * 300_000,
+        "<<: &m {<<: *m}",
+    ],
+)
+@pytest.mark.timeout(30)
+def test_yaml_bomb_is_one_line_and_78(
+    tmp_path: Path, bomb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(bomb)
+    assert main(["check-config", str(config)]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize("name", ["../front", "/etc/passwd", "front\0", "..", "a/b", "+", "#"])
+@pytest.mark.parametrize("command", ["pause", "resume", "snapshot"])
+def test_path_tricks_in_commands_are_refused(command: str, name: str) -> None:
+    payload = msgspec.json.encode({"camera": name})
+    with pytest.raises(ValueError, match=command):
+        decode_command(command, payload)
 
 
 json_values = st.recursive(

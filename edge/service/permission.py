@@ -8,6 +8,7 @@ commands; it cannot let a recording through.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,14 +90,26 @@ class Permission:
         return signed.body.encode()
 
     def _remember(self, signed_ms: int) -> None:
-        """Keep the time before the command acts; one that cannot be remembered is not obeyed."""
+        """Put the time on the disk before the command acts; else the command is not obeyed."""
         fresh = self._memory.with_suffix(".new")
         try:
-            fresh.write_text(f"{signed_ms}\n")
+            with fresh.open("w") as file:
+                file.write(f"{signed_ms}\n")
+                file.flush()
+                os.fsync(file.fileno())
             fresh.replace(self._memory)
+            _sync_folder(self._memory.parent)
         except OSError as error:
             raise ValueError(f"{self._memory}: {error.strerror}; make room") from None
         self._last_ms = signed_ms
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_memory(path: Path) -> int:
