@@ -15,6 +15,7 @@ done
 
 if [ ! -x "$root/usr/bin/python3.11" ]; then
     archives="$root.download"
+    mkdir -p "$(dirname "$root")"
     PATH=$PATH:/usr/sbin debootstrap --download-only --arch=arm64 --variant=minbase \
         --include=python3,libstdc++6 bookworm "$archives" >"$root.log" 2>&1 || { tail "$root.log"; exit 1; }
     for package in "$archives"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
