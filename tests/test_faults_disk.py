@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,15 @@ from waiting import wait_until
 __all__ = ["small_disk"]
 COUNT = 30
 FAST_RETRY_S = 0.02
+
+
+def spool_child(path: Path, boot_id: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(CHILD), str(path), boot_id],
+        env={**os.environ, "PYTHONPATH": str(CHILD.parents[1])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def lost_of(spool: Spool, last: int) -> int:
@@ -75,44 +86,91 @@ def test_disk_that_turns_read_only(
             assert kept == [f"boot-{n}" for n in range(number + 1)]
 
 
+@dataclass(frozen=True)
+class Card:
+    """A real ext4 in a file, mounted."""
+
+    folder: Path
+    image: Path
+
+    def fail(self) -> None:
+        """Make it read-only for good, as the kernel does with a dying card."""
+        found = run("findmnt", "-no", "SOURCE", str(self.folder)).stdout.strip()
+        (Path("/sys/fs/ext4") / Path(found).name / "trigger_fs_error").write_text("a test")
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+@contextmanager
+def mounted(image: Path, folder: Path) -> Iterator[Card]:
+    folder.mkdir(exist_ok=True)
+    run("mount", "-o", "loop,errors=remount-ro", str(image), str(folder))
+    try:
+        yield Card(folder, image)
+    finally:
+        run("umount", str(folder))
+
+
 @pytest.fixture
-def failing_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A real ext4, and a call after which it is read-only for good, as a dying card makes it."""
-    folder, image = tmp_path / "card", tmp_path / "card.img"
-    folder.mkdir()
+def card(tmp_path: Path) -> Iterator[Card]:
+    image = tmp_path / "card.img"
     with image.open("wb") as file:
         file.truncate(8 * 1024 * 1024)
-    make = ["mkfs.ext4", "-q", str(image)]
-    mount = ["mount", "-o", "loop,errors=remount-ro", str(image), str(folder)]
-    if os.geteuid() or shutil.which("mkfs.ext4") is None or not run_all(make, mount):
-        pytest.skip("may not make a disk of its own here")
-    found = subprocess.run(
-        ["findmnt", "-no", "SOURCE", folder], check=True, capture_output=True, text=True
-    )
-    trigger = Path("/sys/fs/ext4") / Path(found.stdout.strip()).name / "trigger_fs_error"
-
-    def fail() -> None:
-        trigger.write_text("a test")
-
-    yield folder, fail
-    subprocess.run(["umount", str(folder)], check=True)
+    if os.geteuid() or shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs root and mkfs.ext4")
+    run("mkfs.ext4", "-q", str(image))
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(mounted(image, tmp_path / "card"))
+        except subprocess.CalledProcessError as error:
+            if error.cmd[0] != "mount":
+                raise
+            pytest.skip("may not mount a disk of its own here")
 
 
-def run_all(*commands: list[str]) -> bool:
-    return not any(subprocess.run(c, check=False, capture_output=True).returncode for c in commands)
+@pytest.mark.fault("power cut: the card as it was at that moment")
+@pytest.mark.timeout(600)
+def test_power_cut_leaves_all_that_was_accepted_on_the_card(
+    card: Card, tmp_path: Path, fault: Fault, kills: int
+) -> None:
+    """What is in memory only, the kernel's included, is lost: the card's bytes are copied.
+
+    The copy then goes through what a board does at boot: the file system's journal, the spool.
+    """
+    chance = random.Random(20261126)
+    copy = tmp_path / "after.img"
+    for number in range(max(3, kills // 10)):
+        boot_id = f"boot-{number}"
+        child = spool_child(card.folder / f"{number}.sqlite", boot_id)
+        assert child.stdout is not None
+        told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
+        child.send_signal(signal.SIGSTOP)
+        shutil.copyfile(card.image, copy)
+        child.kill()
+        child.communicate()
+        accepted = range(1, int(told[-1]) + 1)
+        with fault.trial() as strike, mounted(copy, tmp_path / "after") as after:
+            path = after.folder / f"{number}.sqlite"
+            with Spool(path, PROMPT, boot_id="later") as spool:
+                bodies = {event.seq: event.body for event in spool.pending(0, 100_000)}
+            strike.recovered(lost=len(set(accepted) - set(bodies)))
+            assert set(accepted) <= set(bodies)
+            assert all(body == body_of(boot_id, seq) for seq, body in bodies.items())
+        for file in card.folder.glob(f"{number}.sqlite*"):
+            file.unlink()
 
 
 @pytest.mark.fault("disk fails and turns read-only under the open spool")
 def test_disk_that_fails_under_the_spool(
-    failing_disk: tuple[Path, Callable[[], None]], fault: Fault, tmp_path: Path,
-    mosquitto_program: str,
-) -> None:  # fmt: skip
+    card: Card, fault: Fault, tmp_path: Path, mosquitto_program: str
+) -> None:
     """What is on it can still be read, what comes after lives in memory: all reaches the broker."""
-    folder, fail = failing_disk
     with (
         Mosquitto(tmp_path, settings=f"{PERSISTENT}{tmp_path}/") as mosquitto,
         Subscriber(mosquitto.port, EVENTS) as subscriber,
-        starting(folder) as start,
+        starting(card.folder) as start,
         fault.trial() as strike,
     ):
         publisher, spool = start(mosquitto.port, spool=PROMPT)
@@ -121,7 +179,7 @@ def test_disk_that_fails_under_the_spool(
         for n in range(COUNT):
             last = publisher.publish_event(EVENTS, event_body(n))
         assert spool.flush(20)
-        fail()
+        card.fail()
         for n in range(COUNT):
             last = publisher.publish_event(EVENTS, event_body(n))
         wait_until(lambda: spool.counters().failure != "", 20)
@@ -164,12 +222,8 @@ def test_power_cut_at_any_moment_loses_nothing_accepted(
     chance = random.Random(20261124)
     path = tmp_path / "spool.sqlite"
     accepted: set[tuple[str, int]] = set()
-    environment = {**os.environ, "PYTHONPATH": str(CHILD.parents[1])}
     for boot in range(kills):
-        child = subprocess.Popen(
-            [sys.executable, str(CHILD), str(path), f"boot-{boot}"],
-            env=environment, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        child = spool_child(path, f"boot-{boot}")
         assert child.stdout is not None
         told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
         child.send_signal(signal.SIGKILL)
