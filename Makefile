@@ -9,7 +9,7 @@ FUZZ_RUNS ?= 100000
 TFLITE_VENV := .venv-tflite-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools demo test faults fuzz test-tflite-runtime check format bench lock deb test-systemd test-arm64 test-homeassistant test-container apt-test clean
+.PHONY: help setup setup-tools demo test faults fuzz test-tflite-runtime check format bench lock deb test-systemd test-arm64 test-homeassistant test-container test-armhf apt-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
@@ -58,6 +58,9 @@ test-tflite-runtime: apt-test  ## runtime tests on tflite-runtime 2.14, numpy 1.
 
 test-homeassistant: setup  ## the discovery message against Home Assistant's own schemas (Python 3.13)
 	sh tests/homeassistant.sh
+
+test-armhf: setup  ## models and daemon on an emulated ARMv7 (debootstrap, qemu-user-static, a cross compiler)
+	sh tests/arm/armhf.sh
 
 test-container:  ## build and try the container image (docker, podman or buildah; mosquitto)
 	sh tests/container.sh
