@@ -19,7 +19,9 @@ pytest.importorskip("rich")
 from edge.errors import InputError  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
+from tools.input_size import InputSize  # noqa: E402
 from tools.train import assign, detect, detect_augment, labels  # noqa: E402
+from tools.train.sampler import sampler  # noqa: E402
 
 LABELS = {1: "person", 3: "car"}
 
@@ -110,11 +112,27 @@ def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> 
 def test_a_step_has_the_same_pictures_whenever_it_is_made(coco: Path) -> None:
     taught = labels.teach(dataset.read(coco, coco.parent), [], yolox.LABELS)
     config = detect.LabelTraining(batch=2, sizes=(64, 96))
+    pictures = sampler(taught, 0.5)
     first, again, other = (
-        detect._batch(config, taught, step, torch.device("cpu"))[0] for step in (5, 5, 6)
+        detect._batch(config, pictures, step, torch.device("cpu"))[0] for step in (5, 5, 6)
     )
     assert torch.equal(first, again)
     assert first.shape != other.shape or not torch.equal(first, other)
+
+
+def test_pictures_of_rare_labels_are_drawn_more_often() -> None:
+    car = {"image_id": 1, "category_id": 3, "bbox": [1, 0, 10, 10]}
+    person = {"image_id": 1, "category_id": 1, "bbox": [1, 0, 10, 10]}
+    cars, persons = teach([car], []), teach([person], [])
+    pictures = [cars, *[persons] * 9]
+
+    def share_of_cars(balance: float) -> float:
+        drawn = sampler(pictures, balance).draw(2000, random.Random(1))
+        return sum(taught is cars for taught in drawn) / 2000
+
+    assert share_of_cars(0.0) == pytest.approx(0.1, abs=0.03)
+    assert share_of_cars(0.5) == pytest.approx(3 / 12, abs=0.03)
+    assert share_of_cars(1.0) == pytest.approx(0.5, abs=0.03)
 
 
 def outputs(size: int = 64) -> dict[str, torch.Tensor]:
@@ -210,6 +228,18 @@ def test_checkpoint_of_another_config_is_refused(coco: Path, weights: Path, tmp_
     assert train(coco, weights, tmp_path / "run") == 0
     with pytest.raises(InputError, match="another config"):
         train(coco, weights, tmp_path / "run", "--seed", "9")
+
+
+def test_a_rectified_run_goes_on_with_its_own_stem(
+    coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect, "RECTIFIED_AT", InputSize(32, 32))
+    assert train(coco, weights, tmp_path / "run", "--rectify") == 0
+    made = (tmp_path / "run" / "rectified.pt").stat()
+    assert train(coco, weights, tmp_path / "run", "--rectify") == 0
+    assert (tmp_path / "run" / "rectified.pt").stat().st_mtime_ns == made.st_mtime_ns
+    assert yolox.is_rectified(tmp_path / "run" / "latest.pt")
+    assert not yolox.is_rectified(weights)
 
 
 def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(

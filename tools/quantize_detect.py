@@ -31,6 +31,7 @@ from tools.train.detect_state import DetectTraining
 IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
 # Its authors' 0.65 keeps more doubles: 0.55 gives +.004 AP50, person +.007, AP -.001 on val.
 NMS_IOU = 0.55
+PLAIN_GROUPS = 3  # of the stem, where nothing is trained
 GOLDEN_TOLERANCE = 0.12  # of a score; the runtimes' kernels round differently
 
 EXAMPLES = """\
@@ -119,7 +120,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DetectTraining.size,
         help="of the input: 352x288, 416",
     )
-    parser.add_argument("--groups", type=int, default=3, help="groups of the stem, 1 to 16")
+    parser.add_argument(
+        "--groups", type=int, help="of the stem, 1 to 16; default: 3, 1 where it is rectified"
+    )
     parser.add_argument("--percentile", type=float, default=99.99, help="of each range")
     parser.add_argument("--count", type=int, default=256, help="calibration pictures")
     parser.add_argument("--threads", type=int, default=1, help="of the float network")
@@ -152,7 +155,8 @@ def _from_float(args: argparse.Namespace) -> Made:
     data = dataset.read(args.annotations, args.images)
     chosen = dataset.stratified(data.pictures, args.count)
     images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
-    groups = stem_groups(args.weights, images, args.groups)
+    count = args.groups or (1 if yolox.is_rectified(args.weights) else PLAIN_GROUPS)
+    groups = stem_groups(args.weights, images, count)
     graph = detect_state.build(args.weights, groups, args.size)
     ranges = calibrate(graph, images, options=Calibration(percentile=args.percentile))
     training = {

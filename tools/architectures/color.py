@@ -7,7 +7,9 @@ features are weighed by a learned gate before they are averaged: the gate looks 
 wheels, windows and skin. Only operators with fast int8 kernels.
 
 Two trunks: `residual`, small, whose first convolution already steps by 4, since color needs little
-resolution; `efficientnet-lite0`, accurate, which begins with ImageNet's weights.
+resolution; `efficientnet-lite0`, accurate, which begins with ImageNet's weights. Beside that one
+runs a path of 1x1 convolutions over mean colors of 4x4 pixels: the trunk tells where the object is,
+the path what color stands there, finer than features made for telling things apart keep it.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class ColorArchitecture:
     widths: channels of the residual trunk at a quarter, an eighth and a sixteenth of the
         resolution; depths: residual blocks at each of them. The last width is also that of the
         features that the gate weighs, with either trunk.
+    colors: channels of the path of plain colors beside the trunk; 0 leaves it out.
     labels: number of terms. classes: number of object classes.
     """
 
@@ -40,6 +43,7 @@ class ColorArchitecture:
     input_px: int = 64
     widths: tuple[int, int, int] = (24, 48, 96)
     depths: tuple[int, int, int] = (1, 1, 1)
+    colors: int = 0
     labels: int = 11
     classes: int = 9
 
@@ -56,6 +60,10 @@ class ColorNet(nn.Module):
         else:
             self.trunk, before = efficientnet_lite.trunk(planes), efficientnet_lite.CHANNELS
             self.mix = _convolution(before, width, kernel=1, padding=0)
+            if size.colors:
+                self.mix = self.mix[:2]  # its ReLU comes after the path of plain colors was added
+        self.colors = _color_path(planes, size.colors, width) if size.colors else None
+        self.relu = nn.ReLU()
         self.known = nn.Conv2d(planes, before, 1, stride=STRIDE, bias=False)
         self.gate = nn.Sequential(nn.Conv2d(width, width, 1), nn.Sigmoid())
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1))
@@ -65,6 +73,8 @@ class ColorNet(nn.Module):
     def forward(self, planes: Tensor) -> dict[str, Tensor]:
         """Return {`color`: logits (n, labels)}."""
         features = self.mix(self.trunk(planes) + self.known(planes))
+        if self.colors is not None:
+            features = self.relu(features + self.colors(planes))
         return {OUTPUT: self.head(self.pool(features * self.gate(features)))}
 
 
@@ -95,6 +105,17 @@ def _residual_trunk(size: ColorArchitecture, planes: int) -> nn.Sequential:
         stages += [Residual(width) for _ in range(depth - (index == 2))]
         before = width
     return nn.Sequential(*stages)
+
+
+def _color_path(planes: int, colors: int, width: int) -> nn.Sequential:
+    """Return soft histograms of the cells: colors of 4x4 pixels, sorted, averaged, weighed."""
+    return nn.Sequential(
+        nn.AvgPool2d(4),
+        _convolution(planes, colors, kernel=1, padding=0),
+        _convolution(colors, colors, kernel=1, padding=0),
+        nn.AvgPool2d(STRIDE // 4),
+        _convolution(colors, width, kernel=1, padding=0)[:2],
+    )
 
 
 def _convolution(

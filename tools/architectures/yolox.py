@@ -4,6 +4,9 @@ Differences from the original, all exact: the image is rearranged by SPACE_TO_DE
 channel order; each stride gives box, objectness and class logits as separate outputs; only the
 wanted classes are kept; the stem, whose channels differ a hundredfold in range, can be split into
 groups that get scales of their own. Source: Megvii's YOLOX (Apache-2.0), depth 0.33, width 0.25.
+
+Or the stem is rectified: its first SiLU is a ReLU (`tools.train.rectify` fits one). A ReLU's
+channels may be scaled freely: all get one range, need no groups, and it is no operator of its own.
 """
 
 from __future__ import annotations
@@ -39,9 +42,8 @@ class Conv(nn.Sequential):
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
     ) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups), nn.SiLU()
-        )
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
+        super().__init__(convolution, nn.SiLU())
 
 
 class Separable(nn.Sequential):
@@ -106,16 +108,21 @@ class Stem(nn.Module):
     """First convolution and depthwise one, in groups of channels with scales of their own.
 
     groups: stem channels of each branch; their concatenation is the order the next layer sees.
+    is_rectified: whether ReLU follows the first convolution, not SiLU.
     """
 
-    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+    def __init__(self, groups: Sequence[Sequence[int]], *, is_rectified: bool) -> None:
         super().__init__()
         self.groups = [list(group) for group in groups]
         self.rearrange = SpaceToDepth(2)
-        self.branches = nn.ModuleList(
-            nn.Sequential(Conv(12, len(group), 3), Conv(len(group), len(group), 3, 2, len(group)))
-            for group in self.groups
-        )
+        self.is_rectified = is_rectified
+        self.branches = nn.ModuleList(self._branch(len(group)) for group in self.groups)
+
+    def _branch(self, channels: int) -> nn.Sequential:
+        first = Conv(12, channels, 3)
+        if self.is_rectified:
+            first[1] = nn.ReLU()
+        return nn.Sequential(first, Conv(channels, channels, 3, 2, channels))
 
     def forward(self, value: Tensor) -> Tensor:
         """(n, 3, h, w) -> (n, 16, h/4, w/4)."""
@@ -127,9 +134,9 @@ class Stem(nn.Module):
 class Backbone(nn.Module):
     """CSPDarknet up to stride 32."""
 
-    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+    def __init__(self, groups: Sequence[Sequence[int]], *, is_rectified: bool) -> None:
         super().__init__()
-        self.stem = Stem(groups)
+        self.stem = Stem(groups, is_rectified=is_rectified)
         self.dark2 = nn.Sequential(Conv(16, 32), CrossStage(32, 32, 1, adds=True))
         self.dark3 = nn.Sequential(Separable(32, 64, 2), CrossStage(64, 64, 3, adds=True))
         self.dark4 = nn.Sequential(Separable(64, 128, 2), CrossStage(128, 128, 3, adds=True))
@@ -195,15 +202,19 @@ class YoloxNano(nn.Module):
 
     Input float32 (n, 3, height, width), BGR 0..255, sides multiples of 32.
     A box is (x, y, log width, log height) in strides, x and y relative to the cell.
-    groups: see `Stem`. labels: of the class outputs, in their order.
+    groups, is_rectified: see `Stem`. labels: of the class outputs, in their order.
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[int]] | None = None, labels: Sequence[str] = LABELS
+        self,
+        groups: Sequence[Sequence[int]] | None = None,
+        labels: Sequence[str] = LABELS,
+        *,
+        is_rectified: bool = False,
     ) -> None:
         super().__init__()
         self.labels = tuple(labels)
-        self.backbone = Backbone(groups or [range(_STEM_CHANNELS)])
+        self.backbone = Backbone(groups or [range(_STEM_CHANNELS)], is_rectified=is_rectified)
         self.neck = Neck()
         self.heads = nn.ModuleList(Head(channels, len(self.labels)) for channels in (64, 128, 256))
 
@@ -223,12 +234,17 @@ class YoloxNano(nn.Module):
 class _Stored:
     """A file's content: labels of the class rows, weight and bias of each convolution.
 
-    origin: where the weights come from, for people.
+    origin: where the weights come from, for people. is_rectified: see `Stem`.
     """
 
     labels: tuple[str, ...]
     origin: str
     convolutions: list[tuple[Tensor, Tensor]]
+    is_rectified: bool = False
+
+    @property
+    def default_labels(self) -> tuple[str, ...]:
+        return LABELS if self.labels == NAMES else self.labels
 
 
 def load(
@@ -244,7 +260,8 @@ def load(
     Raises InputError when the file is missing or its convolutions are not YOLOX-Nano's.
     """
     file = _read(path)
-    net = YoloxNano(groups, _default_labels(file) if labels is None else labels)
+    wanted_labels = file.default_labels if labels is None else labels
+    net = YoloxNano(groups, wanted_labels, is_rectified=file.is_rectified)
     stored = file.convolutions
     if len(stored) < 3:
         raise InputError(f"{path}: {len(stored)} convolutions, not YOLOX-Nano's")
@@ -272,7 +289,7 @@ def stored_labels(path: Path) -> tuple[str, ...]:
 
     Raises InputError when the file cannot be read.
     """
-    return _default_labels(_read(path))
+    return _read(path).default_labels
 
 
 def origin(path: Path) -> str:
@@ -281,6 +298,11 @@ def origin(path: Path) -> str:
     Raises InputError when the file cannot be read.
     """
     return _read(path).origin
+
+
+def is_rectified(path: Path) -> bool:
+    """Return whether a file's network has a rectified stem, which needs no groups."""
+    return _read(path).is_rectified
 
 
 def knows(path: Path, labels: Sequence[str]) -> bool:
@@ -300,6 +322,7 @@ def save(net: YoloxNano, path: Path, origin: str) -> None:
     content = {
         "labels": list(net.labels),
         "origin": origin,
+        "is_rectified": net.backbone.stem.is_rectified,
         "convolutions": _convolutions(net),
     }
     torch.save(content, partial)
@@ -316,10 +339,6 @@ def _convolutions(net: YoloxNano) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _default_labels(file: _Stored) -> tuple[str, ...]:
-    return LABELS if file.labels == NAMES else file.labels
-
-
 def _read(path: Path) -> _Stored:
     try:
         return _read_saved(path) if path.suffix == ".pt" else _read_published(path)
@@ -333,7 +352,12 @@ def _read(path: Path) -> _Stored:
 
 def _read_saved(path: Path) -> _Stored:
     stored = torch.load(path, weights_only=True)
-    return _Stored(tuple(stored["labels"]), str(stored["origin"]), stored["convolutions"])
+    return _Stored(
+        tuple(stored["labels"]),
+        str(stored["origin"]),
+        stored["convolutions"],
+        bool(stored.get("is_rectified", False)),  # files before there was a choice have no such key
+    )
 
 
 def _read_published(path: Path) -> _Stored:

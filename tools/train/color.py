@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--learning-rate", type=float, default=ColorTraining.learning_rate, help="peak"
     )
+    parser.add_argument(
+        "--trunk-rate",
+        type=float,
+        default=ColorTraining.trunk_rate,
+        metavar="FACTOR",
+        help="of the learning rate, for a pretrained trunk",
+    )
     parser.add_argument("--emphasis", type=float, default=ColorTraining.emphasis, metavar="SHARE")
     parser.add_argument(
         "--hold-out",
@@ -80,6 +87,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--widths", type=int, nargs=3, default=ColorArchitecture.widths)
     parser.add_argument("--depths", type=int, nargs=3, default=ColorArchitecture.depths)
+    parser.add_argument(
+        "--colors",
+        type=int,
+        default=ColorArchitecture.colors,
+        metavar="CHANNELS",
+        help="of the path of plain colors beside a pretrained trunk; default 0: none",
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps …")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
@@ -93,12 +107,14 @@ def run(args: argparse.Namespace) -> int:
         input_px=args.input,
         widths=tuple(args.widths),
         depths=tuple(args.depths),
+        colors=args.colors,
     )
     config = ColorTraining(
         architecture=architecture,
         epochs=args.epochs,
         seed=args.seed,
         learning_rate=args.learning_rate,
+        trunk_rate=args.trunk_rate,
         emphasis=args.emphasis,
         hold_out=args.hold_out,
         teachers=len(args.teacher),
@@ -186,7 +202,7 @@ def train_epoch(
     ):
         rate = learning_rate(config, state.step, steps)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         loss = _loss(config, state.network, packed, indices, device)
         state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -25,6 +25,7 @@ class ColorTraining:
     architecture: size of the network.
     epochs: passes over the training crops; batch: crops a step.
     learning_rate: peak of the cosine; warmup_steps: linear rise before it.
+    trunk_rate: of a pretrained trunk, as a factor of learning_rate: it need only be adapted.
     weight_decay: of convolution and linear weights.
     smoothing: share of each target spread over all terms; labels of shops disagree.
     ema: share of the moving average that a step keeps.
@@ -41,6 +42,7 @@ class ColorTraining:
     batch: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 200
+    trunk_rate: float = 0.2
     weight_decay: float = 0.03
     smoothing: float = 0.03
     ema: float = 0.998
@@ -73,13 +75,21 @@ def start(config: ColorTraining, device: torch.device) -> State:
         efficientnet_lite.load_pretrained(network.trunk, efficientnet_lite.pretrained_file())
     average = _build(config, device)
     average.load_state_dict(network.state_dict())
-    decayed = [weight for weight in network.parameters() if weight.dim() > 1]
-    others = [weight for weight in network.parameters() if weight.dim() <= 1]
+    return State(network, average.eval(), _optimizer(config, network))
+
+
+def _optimizer(config: ColorTraining, network: ColorNet) -> torch.optim.AdamW:
+    """Return AdamW whose groups carry `factor`, what the run's learning rate is multiplied by."""
+    pretrained = config.architecture.trunk == "efficientnet-lite0"
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {
+            "params": [weight],
+            "weight_decay": config.weight_decay if weight.dim() > 1 else 0.0,
+            "factor": config.trunk_rate if pretrained and name.startswith("trunk.") else 1.0,
+        }
+        for name, weight in network.named_parameters()
     ]
-    return State(network, average.eval(), torch.optim.AdamW(groups, config.learning_rate))
+    return torch.optim.AdamW(groups, config.learning_rate)
 
 
 def _build(config: ColorTraining, device: torch.device) -> ColorNet:

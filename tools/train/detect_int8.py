@@ -75,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=InputSize.parse, default=DetectTraining.size, help="352x288, 416"
     )
-    parser.add_argument("--groups", type=int, default=DetectTraining.groups, help="of the stem")
+    parser.add_argument(
+        "--groups", type=int, help="of the stem; default: 2, 1 where it is rectified"
+    )
     parser.add_argument("--seed", type=int, default=DetectTraining.seed)
     parser.add_argument("--every", type=int, default=100, help="steps between measurements")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
@@ -84,7 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `best`."""
     torch.set_num_threads(args.threads)
-    config = DetectTraining(size=args.size, groups=args.groups, steps=args.steps, seed=args.seed)
+    groups = args.groups or (1 if yolox.is_rectified(args.weights) else DetectTraining.groups)
+    config = DetectTraining(size=args.size, groups=groups, steps=args.steps, seed=args.seed)
     training = dataset.read(args.train, args.images)
     validation = dataset.read(args.val, args.images)
     args.out.mkdir(parents=True, exist_ok=True)
