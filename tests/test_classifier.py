@@ -24,7 +24,7 @@ import importlib.util
 from class_folders import CLASSES, draw_splits
 from edge import certificate, manifest
 from edge.interpreter import Interpreter
-from tools import golden
+from tools import golden, tracking
 from tools.classifier import convert, description
 from tools.classifier.description import Description, Training
 from tools.classifier.tflite import TFLiteClassifier
@@ -98,17 +98,26 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
         "base": train(folder, "base", *whole, "--validate-every", "2", "--dropout", "0"),
         "levels": [*quantize, "--sweep", "3", "30", "--representative", "60"],
         "smaller": [*smaller, "--output", str(folder / "smaller")],
-        "evaluate": ["evaluate", "classifier", levels, *data, "--output", str(folder / "figures")],
+        "again": ["quantize", base, "--levels", "all", "--representative", "60"],
+        "fewer": ["quantize", base, "--levels", "DR", "IO", "--representative", "30",
+                  "--output", str(folder / "fewer")],
+        "unrecorded": ["validate", f"{levels}/IO", "--max-drop", "0.5"],
+        "evaluate": ["evaluate", levels, "--record", "--output", str(folder / "figures")],
+        "gates": ["validate", f"{levels}/IO", "--max-params", "1M", "--max-ms", "1000",
+                  "--min-accuracy", "0.7", "--max-drop", "0.1"],
+        "floats": ["evaluate", f"{levels}/TL", "--record", "--output", str(folder / "floats")],
         "head": head(folder, "whole"),
         "search": head(folder, "search", "--search", "2", "--epochs", "3"),
         "more": head(folder, "search", "--search", "3", "--epochs", "3"),
         "explain": ["explain", "classifier", base, str(folder / "set" / "test" / "red"),
                     "--class", "red", "--output", str(folder / "explained")],
         "imagenet": train(folder, "imagenet", "--backbone", "MobileNet", "--alpha", "0.25"),
+        "no-store": [*head(folder, "unstored"), "--tracking-uri", "nowhere://store"],
         "other": train(folder, "base", *whole, "--seed", "7"),
         "misfit": train(folder, "misfit", "--weights", str(CHILD)),
         "unknown": [*train(folder, "unknown"), "--backbone", "MobileNet9"],
         "unreadable": ["quantize", "classifier", str(folder / "broken"), *data],
+        "dataless": ["quantize", str(folder / "broken")],
     }  # fmt: skip
     write_unreadable(folder / "broken")
     return Walk(folder, run_all(folder, commands))
@@ -181,8 +190,61 @@ def test_validation_leaves_sample_predictions(walk: Walk) -> None:
     assert np.asarray(cv2.imread(str(sheets[0]))).shape == (4 * 218, 6 * 200, 3)
 
 
-def test_run_is_recorded_as_an_experiment(walk: Walk) -> None:
-    assert (walk.folder / "ml.db").exists()
+def runs(walk: Walk, experiment: str) -> list[Any]:
+    from mlflow.tracking import MlflowClient
+
+    with tracking._quiet():
+        client = MlflowClient(tracking_uri=f"sqlite:///{walk.folder}/ml.db")
+        found = client.get_experiment_by_name(experiment)
+        assert found is not None
+        return list(client.search_runs([found.experiment_id], order_by=["start_time ASC"]))
+
+
+def test_every_step_is_recorded_as_an_experiment(walk: Walk) -> None:
+    training, levels, measured = (
+        runs(walk, name)[0] for name in ("classifier", "quantize", "levels")
+    )
+    for run in (training, levels, measured):
+        assert run.info.status == "FINISHED"
+        assert len(run.data.params["data_sha256"]) == 64
+        assert run.data.params["git_commit"]
+    assert training.data.params["backbone"] == "TinyNet"
+    assert 0 < training.data.metrics["val_accuracy"] <= 1
+    assert levels.data.metrics["IO bytes"] > 0
+    assert measured.data.metrics["IO accuracy"] == float(figures(walk)["IO"]["accuracy"])
+
+
+def test_training_stopped_by_its_store_begins_nothing(walk: Walk) -> None:
+    assert "experiment store nowhere://store" in said(walk, "no-store", 69)
+    assert not (walk.folder / "unstored" / "state").exists()
+
+
+def test_levels_that_are_there_are_not_converted_again(walk: Walk) -> None:
+    assert "levels/IO/model.tflite" in said(walk, "again", 0)
+    for level in convert.LEVELS:
+        note = walk.folder / "base" / "levels" / level / description.FILE
+        assert note.stat().st_mtime_ns < (walk.folder / "fewer" / "DR").stat().st_mtime_ns
+
+
+def test_other_settings_convert_again(walk: Walk) -> None:
+    said(walk, "fewer", 0)
+    notes = [description.read(walk.folder / name / "IO").notes for name in ("fewer", "base/levels")]
+    assert notes[0]["calibration"] == "30 training pictures, stratified by class"
+    assert notes[1]["calibration"].startswith("60 training pictures")
+    assert notes[0]["made from"] == notes[1]["made from"]
+
+
+def test_recorded_figures_are_judged_by_validate(walk: Walk) -> None:
+    assert "no such figure in its manifest" in walk.answers["unrecorded"][1]
+    assert walk.answers["unrecorded"][0] == 78
+    assert "pass  --max-drop: top-1" in said(walk, "gates", 0)
+    row = figures(walk)
+    stored = {one.metric: one.value for one in manifest.read(io_folder(walk)).accuracy}
+    assert stored["top-1"] == float(row["IO"]["accuracy"])
+    assert stored["top-1 float"] == float(row["NQ"]["accuracy"])
+    card = (io_folder(walk) / "CARD.md").read_text()
+    assert f"| IO | {float(row['IO']['loss']):.3f} | {stored['top-1']:.4f} |" in card
+    assert "Nobody has measured" not in card
 
 
 def test_every_level_is_written_and_only_io_is_integer_only(walk: Walk) -> None:
@@ -353,6 +415,8 @@ def test_explanation_of_a_class_is_a_picture_for_each_picture(walk: Walk) -> Non
         ),
         ("misfit", 78, ("classifier_child.py: do not fit",)),
         ("unknown", 78, ("'MobileNet9' is unknown; known are", "MobileNetV2")),
+        ("dataless", 66, ("broken: no note of its data set", "name it with --data")),
+        ("floats", 66, ("--record: none of the models has a manifest",)),
         ("unreadable", 78, ("broken/model.keras: cannot be read", "train it again")),
     ],
 )

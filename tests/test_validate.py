@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,56 @@ def test_limits_are_gates(limits: list[str], code: int, capsys: pytest.CaptureFi
     shown = captured.out + captured.err
     assert limits[0] in shown
     assert ("FAIL  " in shown or captured.err != "") == (code != EXIT_OK)
+
+
+def recorded(folder: Path, **figures: float) -> str:
+    """Return a color model's folder with accuracy figures of our own."""
+    shutil.copytree(model_store.find(COLOR), folder)
+    accuracy = tuple(
+        manifest.Accuracy(dataset="set/val", metric=metric, value=value, command="none")
+        for metric, value in figures.items()
+    )
+    manifest.write(folder, msgspec.structs.replace(manifest.read(folder), accuracy=accuracy))
+    return str(folder)
+
+
+@pytest.mark.parametrize(("limit", "code"), [("0.01", EXIT_OK), ("0.009", EXIT_CONFIG)])
+def test_drop_is_against_the_float_figure_in_the_manifest(
+    limit: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = recorded(tmp_path / COLOR, **{"top-1": 0.89, "top-1 float": 0.9})
+    assert main(["validate", model, "--max-drop", limit, "--min-accuracy", "0.8"]) == code
+    assert f"float 0.9000: 0.0100 lower, at most {limit}" in capsys.readouterr().out
+
+
+def test_drop_without_a_float_figure_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = recorded(tmp_path / COLOR, **{"top-1": 0.89})
+    assert main(["validate", model, "--max-drop", "0.5"]) == EXIT_CONFIG
+    assert "no 'top-1 float' in its manifest" in capsys.readouterr().out
+
+
+def test_another_environment_checks_on_its_own_runtime(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / "proof.json"
+    own = ["--tflite-runtime", sys.executable, "--json", str(found)]
+    assert main(["validate", COLOR, *own]) == EXIT_OK
+    names = [check["name"] for check in json.loads(found.read_text())[0]["checks"]]
+    here = [name for name in names if not name.startswith("other")]
+    assert [name for name in names if name not in here] == [f"other runtime, {n}" for n in here]
+    assert "pass  other runtime, golden picture, builtin kernels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "true"])
+def test_environment_that_cannot_check_is_named(
+    python: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", COLOR, "--tflite-runtime", python]) == EXIT_CONFIG
+    captured = capsys.readouterr()
+    assert f"--tflite-runtime {python}: " in captured.err
+    assert captured.err.count("\n") == 1
 
 
 def test_parameters_are_counted_in_the_file() -> None:

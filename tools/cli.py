@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from edge import __version__, logs
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError
+from tools import model_kind
 
 # Subcommand words, the module that serves them, and one line of help.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
@@ -72,12 +73,14 @@ GROUPS = {
     "evaluate": "Measure a model on labelled data.",
 }
 
+# Groups whose second word may be left out where the first model's folder tells it.
+GUESSED = frozenset({"evaluate", "quantize"})
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _with_kind(list(sys.argv[1:] if argv is None else argv))
     words = _words(arguments)
     if words not in COMMANDS:
         return _overview(arguments)
@@ -128,6 +131,15 @@ def _silence_others(level: str) -> None:
         logging.getLogger().setLevel(logging.WARNING)
 
 
+def _with_kind(arguments: list[str]) -> list[str]:
+    """Return the arguments with the kind of model where it was left out: `evaluate MODEL`."""
+    group, *rest = arguments or [""]
+    if group not in GUESSED or (group, *rest[:1]) in COMMANDS:
+        return arguments
+    kind = model_kind.first(rest)
+    return arguments if kind is None else [group, kind, *rest]
+
+
 def _words(arguments: list[str]) -> tuple[str, ...]:
     """Return the leading words that name a subcommand."""
     length = 2 if arguments[:1] and arguments[0] in GROUPS else 1
@@ -145,8 +157,17 @@ def _overview(arguments: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"edge-tools {__version__}")
     parser.add_argument("command", metavar="COMMAND")
-    parser.parse_args(arguments)
-    parser.error(f"unknown command {' '.join(arguments[:2])!r}; see edge-tools --help")
+    parser.parse_args([text for text in arguments[:2] if text.startswith("-")] or arguments[:1])
+    parser.error(f"{_unknown(arguments)}; see edge-tools --help")
+
+
+def _unknown(arguments: list[str]) -> str:
+    """Say what is wrong with words that name no subcommand."""
+    group, named = arguments[0], " ".join(arguments[:2])
+    kinds = ", ".join(words[1] for words in COMMANDS if words[0] == group and words[1:])
+    if group in GUESSED and len(arguments) > 1:
+        return f"{named}: neither a model that is here nor one of {kinds}"
+    return f"unknown command {named!r}" + (f", {group} needs one of {kinds}" if kinds else "")
 
 
 def _missing(words: tuple[str, ...], error: ModuleNotFoundError) -> int:

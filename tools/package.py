@@ -137,6 +137,11 @@ def record_accuracy(folder: Path, measured: Measured) -> Manifest:
     )
     has_seen = (folder / detector_card.SEEN_FILE).is_file()
     part = detector_card.measured_part(measured, command, has_seen=has_seen)
+    return record(folder, accuracy, part)
+
+
+def record(folder: Path, accuracy: tuple[Accuracy, ...], part: str) -> Manifest:
+    """Store figures in the manifest and `part` in the card's measured part; return the manifest."""
     _write_part(folder / CARD_FILE, part)
     return _replace(folder, accuracy=accuracy)
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from edge import certificate, manifest, model_store
 from edge.capture import read_image
 from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, ModelError
 from edge.interpreter import Interpreter, installed_runtime
-from edge.manifest import Manifest
+from edge.manifest import Accuracy, Manifest
 from edge.quiet import without_greeting
 from tools import golden, layer_error
 
@@ -31,10 +33,15 @@ EXAMPLES = """examples:
   edge-tools validate some/model.tflite --list    # any file: certificate, kernels
   edge-tools validate color-64 --max-params 1M --max-ms 10 --min-accuracy 0.75 --json proof.json
   edge-tools validate io.tflite --float original.tflite --images pictures --plot layers.png"""
+ROOT = Path(__file__).parents[1]
+TIMEOUT_S = 600  # of the other environment's checks
 WARM_UP_INVOKES = 5
 TIMED_INVOKES = 50
 SHOWN_LAYERS = 15
 MAX_PICTURES = 16
+FLOAT_SUFFIX = " float"  # of the float original's figures in a manifest
+NOT_MEASURED = "no such figure in its manifest; run edge-tools evaluate … --record"
+ROUNDING = 1e-9  # of differences of shares: .90 - .89 is not below .01 in binary
 SUFFIXES = {"k": 1_000, "M": 1_000_000}
 
 
@@ -75,13 +82,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--list", "--verbose", action="store_true", help="list every tensor and operator"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found here")
+    parser.add_argument(
+        "--tflite-runtime",
+        type=Path,
+        metavar="PYTHON",
+        help="also check on the other runtime: the interpreter of an environment that has it",
+    )
     gates = parser.add_argument_group("limits that fail the model")
     gates.add_argument("--max-params", type=_count, metavar="N", help="such as 1M or 97k")
     gates.add_argument("--max-ms", type=float, help="median invoke here, one thread, XNNPACK")
     gates.add_argument("--min-accuracy", type=float, help="as its manifest records it")
     gates.add_argument("--metric", help="of --min-accuracy; default: AP50 or top-1")
-    gates.add_argument("--max-drop", type=float, help="below --float-accuracy")
-    gates.add_argument("--float-accuracy", type=float, help="of the float original, same metric")
+    gates.add_argument("--max-drop", type=float, help="below the float original's accuracy")
+    gates.add_argument(
+        "--float-accuracy",
+        type=float,
+        help="of the float original, same metric; default: as its manifest records it",
+    )
     layers = parser.add_argument_group("error of each layer against the float original")
     layers.add_argument(
         "--float",
@@ -96,8 +113,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a verdict per model and return 78 when one fails."""
-    if args.max_drop is not None and args.float_accuracy is None:
-        raise ConfigError("--max-drop needs --float-accuracy: what the float original reaches")
     reports = [_validate(model, args) for model in args.models]
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -147,8 +162,37 @@ def _run_checks(path: Path, folder: Path | None, args: argparse.Namespace, repor
         steps = _kernel_difference(path)
         detail = f"XNNPACK and built-in kernels differ by {steps} steps of an output at most"
         report.add("both kernel families run it", passed=True, detail=detail)
+    if args.tflite_runtime:
+        _check_elsewhere(path if folder is None else folder, args.tflite_runtime, report)
     if args.float:
         _compare_layers(path, folder, args, report)
+
+
+def _check_elsewhere(model: Path, python: Path, report: Report) -> None:
+    """Add the verdicts of this command in another environment, on the runtime that it has."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = Path(scratch, "found.json")
+        command = [
+            str(python),
+            "-m",
+            "tools",
+            "validate",
+            str(model.resolve()),
+            "--json",
+            str(found),
+        ]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ModelError(f"--tflite-runtime {python}: {error}") from None
+        if not found.exists():
+            reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            raise ModelError(f"--tflite-runtime {python}: {reason}")
+        for check in json.loads(found.read_text())[0]["checks"]:
+            name = f"other runtime, {check['name']}"
+            report.add(name, passed=check["passed"], detail=check["detail"])
 
 
 def _kernel_difference(path: Path) -> int:
@@ -186,18 +230,33 @@ def _accuracy(
 ) -> Iterator[tuple[str, bool, str]]:
     """Give the verdicts on accuracy; a figure that nobody measured fails."""
     wanted = [args.metric] if args.metric else ["AP50", "top-1", "accuracy"]
-    figures = [one for one in (described.accuracy if described else ()) if one.metric in wanted]
-    limits = {"--min-accuracy": args.min_accuracy}
-    if args.max_drop is not None:
-        limits["--max-drop"] = args.float_accuracy - args.max_drop
-    for name, lowest in limits.items():
-        if lowest is None:
-            continue
-        if not figures:
-            yield name, False, "no such figure in its manifest; run edge-tools evaluate … --record"
-        for one in figures:
-            detail = f"{one.metric} {one.value:.4f} on {one.dataset}, at least {lowest:.4f}"
-            yield name, one.value >= lowest, detail
+    recorded = described.accuracy if described else ()
+    figures = [one for one in recorded if one.metric in wanted]
+    for name, limit in (("--min-accuracy", args.min_accuracy), ("--max-drop", args.max_drop)):
+        if limit is not None and not figures:
+            yield name, False, NOT_MEASURED
+    for one in figures:
+        found = f"{one.metric} {one.value:.4f} on {one.dataset}"
+        if args.min_accuracy is not None:
+            passed = one.value >= args.min_accuracy
+            yield "--min-accuracy", passed, f"{found}, at least {args.min_accuracy:.4f}"
+        if args.max_drop is not None:
+            yield _drop(one, found, recorded, args)
+
+
+def _drop(
+    one: Accuracy, found: str, recorded: Sequence[Accuracy], args: argparse.Namespace
+) -> tuple[str, bool, str]:
+    """Give the verdict on what a figure lost against the float original's."""
+    key = (one.dataset, f"{one.metric}{FLOAT_SUFFIX}")
+    original = args.float_accuracy
+    if original is None:
+        original = next((it.value for it in recorded if (it.dataset, it.metric) == key), None)
+    if original is None:
+        return "--max-drop", False, f"{found}; no {key[1]!r} in its manifest, give --float-accuracy"
+    drop = original - one.value
+    detail = f"{found}, float {original:.4f}: {drop:.4f} lower, at most {args.max_drop:g}"
+    return "--max-drop", drop <= args.max_drop + ROUNDING, detail
 
 
 def _median_ms(content: bytes) -> float:

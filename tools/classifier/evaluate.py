@@ -25,10 +25,21 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.errors import InputError, ModelError
-from tools import plots
-from tools.classifier import arguments, charts, convert, data, description, fit, runtime
+from tools import plots, tracking
+from tools.classifier import (
+    arguments,
+    charts,
+    convert,
+    data,
+    description,
+    fit,
+    recorded,
+    runtime,
+    source,
+)
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description
+from tools.classifier.figures import Figures
 from tools.classifier.measure import Job, Measured
 
 EXAMPLES = """\
@@ -39,26 +50,6 @@ MODEL is a folder with a classifier.json, or a folder of such, as edge-tools qua
 """
 MB = 1e6
 PLAIN_COLUMNS = 120  # of a table that goes into a file
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one model; times in milliseconds, sizes in bytes, shares 0..1."""
-
-    model: str
-    level: str
-    pictures: int
-    loss: float
-    accuracy: float
-    agreement: float
-    mean_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    load_ms: float
-    file_bytes: int
-    peak_bytes: int
-    added_bytes: int
-    runtime: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ class Answered:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders")
-    parser.add_argument("--data", type=Path, required=True, help="class folders")
+    parser.add_argument("--data", type=Path, help="class folders; default: those of the training")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument("--output", type=Path, default=Path("runs/measured"), help="tables, plots")
     parser.add_argument(
@@ -83,6 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of the runtimes"
     )
+    parser.add_argument(
+        "--record", action="store_true", help="store the figures in manifest and card of IO"
+    )
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,14 +85,19 @@ def run(args: argparse.Namespace) -> int:
     folders = _folders(args.models)
     described = [description.read(folder) for folder in folders]
     _check_same(folders, described)
+    args.data = source.dataset(args.data, folders[0])
     pictures = _pictures(args, described[0])
-    answered = [
-        measure(folder, one, pictures, args.threads)
-        for folder, one in runtime.shown(list(zip(folders, described, strict=True)), "models")
-    ]
-    found = figures(answered, pictures)
-    _print(found)
-    _write(found, answered, pictures, args.output)
+    with tracking.start("levels", params=_settings(args, pictures), uri=args.tracking_uri) as kept:
+        answered = [
+            measure(folder, one, pictures, args.threads)
+            for folder, one in runtime.shown(list(zip(folders, described, strict=True)), "models")
+        ]
+        found = figures(answered, pictures)
+        _print(found)
+        _write(found, answered, pictures, args.output)
+        if args.record:
+            recorded.write(found, f"{args.data.resolve().name}/{args.split}")
+        _keep(kept, found, args.output)
     return 0
 
 
@@ -158,6 +158,31 @@ def figures(answered: Sequence[Answered], pictures: Pictures) -> list[Figures]:
             )
         )
     return found
+
+
+def _settings(args: argparse.Namespace, pictures: Pictures) -> dict[str, object]:
+    """Return what an experiment keeps of a measurement."""
+    return {
+        "models": " ".join(str(model) for model in args.models),
+        "split": args.split,
+        "pictures": len(pictures.labels),
+        "threads": args.threads,
+        "data_sha256": pictures.sha256,
+    }
+
+
+def _keep(record: tracking.Run, found: Sequence[Figures], output: Path) -> None:
+    for name, one in zip(_names(found), found, strict=True):
+        record.metrics(
+            0,
+            **{
+                f"{name} {figure}": value
+                for figure, value in msgspec.to_builtins(one).items()
+                if isinstance(value, int | float)
+            },
+        )
+    for path in (*output.glob("levels.*"), *output.glob("*.png")):
+        record.artifact(path)
 
 
 def _folders(models: Sequence[Path]) -> list[Path]:

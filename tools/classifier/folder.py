@@ -26,7 +26,9 @@ int8; every tensor an integer.
 ## Training
 {training}
 ## Figures
-`edge-tools evaluate classifier` measures this file beside the other levels of conversion.
+{begin}
+Nobody has measured this file yet: `edge-tools evaluate LEVELS --record` does.
+{end}
 
 ## Licence
 That of the training pictures and of the backbone's weights; both are yours to name.
@@ -85,4 +87,6 @@ def _card(target: Path, described: Description) -> str:
         parameters=described.parameters,
         side=described.side_px,
         training="".join(f"- {key}: {text}\n" for key, text in _training(described).items()),
+        begin=package.TABLE_BEGIN,
+        end=package.TABLE_END,
     )

@@ -3,21 +3,24 @@
 Each level gets a folder of its own (`NQ`, `TL`, `F16`, `DR`, `FF`, `IO`), ready to be measured by
 `edge-tools evaluate classifier`; `IO` is a model folder with manifest and card as well. The
 pictures that calibrate the ranges are chosen from the training split, as many of each class;
-`--sweep` shows what their number does to the accuracy on the validation split.
+`--sweep` shows what their number does to the accuracy on the validation split. Started again, it
+converts what is not there yet: a level's description is written last and says what it was made of.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from tools import tracking
 from tools.classifier import (
     arguments,
     charts,
@@ -29,6 +32,7 @@ from tools.classifier import (
     network,
     representative,
     runtime,
+    source,
 )
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description
@@ -36,12 +40,15 @@ from tools.classifier.tflite import TFLiteClassifier
 
 EXAMPLES = """\
 examples:
+  edge-tools quantize runs/birds --levels all
   edge-tools quantize classifier runs/birds --data DATASET --levels all --output runs/birds-levels
   edge-tools quantize classifier runs/birds --data DATASET --levels IO --representative 500
   edge-tools quantize classifier runs/birds --data DATASET --sweep 5 20 100 500
   edge-tools quantize classifier runs/birds --data DATASET --prune 0.3 --prune-epochs 5 --qat 3
 """
 DEFAULT_COUNT = 200  # pictures; see the guide for what fewer and more do
+ADAPTED = "adapted"  # folder of the network that was pruned or trained through int8
+MADE_FROM = "made from"  # a note: network and settings
 SWEEP_FILE, SWEEP_PLOT = "representative.csv", "representative.png"
 
 
@@ -62,7 +69,7 @@ class Job:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", type=Path, help="folder that edge-tools train classifier wrote")
-    parser.add_argument("--data", type=Path, required=True, help="the data set it was trained on")
+    parser.add_argument("--data", type=Path, help="default: the data set it was trained on")
     levels = ("all", *convert.LEVELS)
     parser.add_argument("--levels", nargs="+", choices=levels, default=["all"])
     parser.add_argument("--output", type=Path, help="default: MODEL/levels")
@@ -85,41 +92,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
     )
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write a folder for each level."""
     chosen = _levels(args.levels)
-    runtime.load(args.threads)
-    job, net = _open(args)
-    net, job = _adapted(net, job, args)
     output = args.output or args.model / "levels"
-    for level in runtime.shown(chosen, "levels"):
-        path = write_level(output / level, level, net, job)
-        print(f"{path}: {convert.DESCRIPTIONS[level]}, {path.stat().st_size:,} bytes")
-    if args.sweep:
-        _sweep(net, job, args.sweep, output)
+    described = description.read(args.model)
+    dataset = source.dataset(args.data, args.model)
+    runtime.load(args.threads)
+    job, net = _open(args, described, dataset)
+    with tracking.start("quantize", params=_settings(job, args), uri=args.tracking_uri) as record:
+        if args.prune or args.qat:
+            net, job = _adapted(net, job, args, output / ADAPTED)
+        source.remember(output, dataset)
+        for level in runtime.shown(chosen, "levels"):
+            path = write_level(output / level, level, net, job)
+            size = path.stat().st_size
+            print(f"{path}: {convert.DESCRIPTIONS[level]}, {size:,} bytes")
+            record.metrics(0, **{f"{level} bytes": size})
+        if args.sweep:
+            _sweep(net, job, args.sweep, output)
+            record.artifact(output / SWEEP_FILE)
+            record.artifact(output / SWEEP_PLOT)
     return 0
 
 
 def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
-    """Write the folder of one level; return its model file."""
-    target.mkdir(parents=True, exist_ok=True)
+    """Write the folder of one level, unless it is there as asked for; return its model file."""
     file = description.KERAS_FILE if level == "NQ" else description.TFLITE_FILE
-    if level == "NQ":
-        network.save(net, target / file)
-    else:
-        (target / file).write_bytes(convert.convert(net, level, job.pixels()))
     notes = job.described.notes | {"level": convert.DESCRIPTIONS[level]}
     if level in convert.CALIBRATED:
         notes["calibration"] = f"{len(job.pixels())} training pictures, stratified by class"
     described = msgspec.structs.replace(
         job.described, level=level, file=file, parameters=network.parameters(net), notes=notes
     )
-    description.write(target, described)
+    if _is_written(target, described):
+        return target / file
+    target.mkdir(parents=True, exist_ok=True)
+    if level == "NQ":
+        network.save(net, target / file)
+    else:
+        (target / file).write_bytes(convert.convert(net, level, job.pixels()))
     if level == "IO":
         folder.complete(target, described, job.pixels()[0])
+    description.write(target, described)  # last: it says that all is there
     return target / file
+
+
+def _is_written(target: Path, described: Description) -> bool:
+    has_both = (target / description.FILE).is_file() and (target / described.file).is_file()
+    return has_both and description.read(target) == described
 
 
 def _levels(names: Sequence[str]) -> tuple[str, ...]:
@@ -128,21 +152,49 @@ def _levels(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(level for level in convert.LEVELS if level in names)
 
 
-def _open(args: argparse.Namespace) -> tuple[Job, Any]:
-    described = description.read(args.model)
+def _open(args: argparse.Namespace, described: Description, dataset: Path) -> tuple[Job, Any]:
     net = network.load(args.model / described.file)
     train, validation = (
-        data.pack(args.data, split, described.labels, described.side_px, args.model / "cache")
+        data.pack(dataset, split, described.labels, described.side_px, args.model / "cache")
         for split in ("train", "val")
     )
+    content = (args.model / described.file).read_bytes()
+    notes = described.notes | {MADE_FROM: f"sha256 {hashlib.sha256(content).hexdigest()}"}
+    described = msgspec.structs.replace(described, notes=notes)
     return Job(described, train, validation, args.representative), net
 
 
-def _adapted(net: Any, job: Job, args: argparse.Namespace) -> tuple[Any, Job]:
-    """Return the network pruned and trained through int8, as asked for."""
+def _adapted(net: Any, job: Job, args: argparse.Namespace, kept: Path) -> tuple[Any, Job]:
+    """Return the network pruned and trained through int8, as asked for; kept in a folder."""
+    made_from = f"{job.described.notes[MADE_FROM]}, {_adaptation(args)}"
+    if (kept / description.FILE).is_file():
+        described = description.read(kept)
+        if described.notes.get(MADE_FROM) == made_from:
+            return network.load(kept / described.file), replace(job, described=described)
+    net, notes = _adapt(net, job, args)
+    described = msgspec.structs.replace(
+        job.described,
+        file=description.KERAS_FILE,
+        parameters=network.parameters(net),
+        notes=job.described.notes | notes | {MADE_FROM: made_from},
+    )
+    network.save(net, kept / described.file)
+    description.write(kept, described)
+    return net, replace(job, described=described)
+
+
+def _adaptation(args: argparse.Namespace) -> str:
+    """Return all that decides what pruning and int8 training make of a network."""
+    prune = f"prune {args.prune:g}, {args.prune_epochs} epochs" if args.prune else ""
+    qat = f"qat {args.qat} epochs" if args.qat else ""
+    return ", ".join(filter(None, (prune, qat, f"rate {args.learning_rate:g}")))
+
+
+def _adapt(net: Any, job: Job, args: argparse.Namespace) -> tuple[Any, dict[str, str]]:
+    """Return the network after pruning and int8 training, and what to say of them."""
     from tools.classifier import prune, qat
 
-    notes = dict(job.described.notes)
+    notes = {}
     sets = job.train, job.validation
     if args.prune:
         net, notes["pruning"] = prune.prune(net, args.prune)
@@ -152,8 +204,19 @@ def _adapted(net: Any, job: Job, args: argparse.Namespace) -> tuple[Any, Job]:
     if args.qat:
         net = qat.train_quantized(net, *sets, epochs=args.qat, learning_rate=args.learning_rate)
         notes["qat"] = f"{args.qat} epochs through fake quantization, rate {args.learning_rate:g}"
-    described = msgspec.structs.replace(job.described, notes=notes)
-    return net, Job(described, job.train, job.validation, job.count)
+    return net, notes
+
+
+def _settings(job: Job, args: argparse.Namespace) -> dict[str, object]:
+    """Return what an experiment keeps of a conversion."""
+    return {
+        "model": args.model,
+        "levels": " ".join(_levels(args.levels)),
+        "representative": job.count,
+        "adaptation": _adaptation(args),
+        "data_sha256": job.train.sha256,
+        **job.described.notes,
+    }
 
 
 def _sweep(net: Any, job: Job, counts: Sequence[int], output: Path) -> None:

@@ -8,6 +8,7 @@ Started again, a search goes on: N counts all finished trials of the study.
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ WARMUP_EPOCHS = 2
 STUDY_FILE = "search.db"
 TABLE_FILE = "search.csv"
 PLOT_FILE = "search.png"
+PLAIN_COLUMNS = 120  # of a table that goes into a file
 SETTINGS = ("learning_rate", "batch", "dropout", "width")
 
 
@@ -127,7 +129,7 @@ def _report(study: Any, folder: Path) -> None:
     table = Table(*heads, title="Trials, best first")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PLAIN_COLUMNS).print(table)
     text = "\n".join(",".join(row) for row in (heads, *rows))
     (folder / TABLE_FILE).write_text(text + "\n")
     charts.trials(done, SETTINGS, folder / PLOT_FILE)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
+from tools import tracking
 from tools.classifier import (
     arguments,
     data,
@@ -29,6 +30,7 @@ from tools.classifier import (
     network,
     runtime,
     samples,
+    source,
     weights,
 )
 from tools.classifier.augment import augment
@@ -49,6 +51,15 @@ Started again with the same output folder, it goes on where it stopped.
 logger = logging.getLogger(__name__)
 
 RUN_FILE = "training.json"
+METRICS_FILE = "metrics.jsonl"
+SAMPLES = "samples"  # folder of sheets with sample predictions
+KEPT_FILES = (  # artefacts of the experiment, where they exist
+    description.FILE,
+    description.KERAS_FILE,
+    METRICS_FILE,
+    "search.csv",
+    "search.png",
+)
 HEAD, FINE_TUNE, WHOLE = "head", "fine-tune", "network"
 
 
@@ -122,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
         training = _searched(args, training)
     _claim(args.output, training)
     loaded = open_run(args.dataset, training, args.output)
+    source.remember(args.output, args.dataset)
     train(loaded, args.tracking_uri)
     return 0
 
@@ -142,23 +154,32 @@ def open_run(dataset: Path, training: Training, folder: Path) -> Run:
 
 def train(loaded: Run, tracking_uri: str | None = None) -> Path:
     """Train a run's stages; return the folder with `model.keras` and its description."""
-    net = network.build(loaded.training, len(loaded.labels))
-    began_s = time.monotonic()
-    report = _reporter(loaded)
-    if loaded.training.weights == weights.RANDOM:
-        history = _train_whole(loaded, net, report)
-    else:
-        history = _train_head(loaded, net, report)
-        if loaded.training.fine_tune_layers:
-            history += _fine_tune(loaded, net, report, _best(history))
-    _write(loaded, net, history)
-    _track(loaded, history, tracking_uri)
+    parameters = msgspec.to_builtins(loaded.training) | {"data_sha256": loaded.train.sha256}
+    with tracking.start(
+        "classifier", params=parameters, uri=tracking_uri, folder=loaded.folder
+    ) as record:
+        net = network.build(loaded.training, len(loaded.labels))
+        began_s = time.monotonic()
+        history = _train_stages(loaded, net)
+        _write(loaded, net, history)
+        _keep(record, history, loaded.folder)
     best = _best(history)
     print(
         f"{loaded.folder / description.KERAS_FILE}: val_accuracy {best.val_accuracy:.4f}, "
         f"{network.parameters(net):,} parameters, {time.monotonic() - began_s:.0f} s"
     )
     return loaded.folder
+
+
+def _train_stages(loaded: Run, net: Any) -> list[Epoch]:
+    """Train the head, then the backbone's end where asked for; or all at once."""
+    report = _reporter(loaded)
+    if loaded.training.weights == weights.RANDOM:
+        return _train_whole(loaded, net, report)
+    history = _train_head(loaded, net, report)
+    if loaded.training.fine_tune_layers:
+        history += _fine_tune(loaded, net, report, _best(history))
+    return history
 
 
 def pictures_samples(pictures: Pictures) -> Samples:
@@ -259,7 +280,7 @@ def _difference(before: Training, after: Training) -> str:
 
 def _reporter(loaded: Run) -> Callable[[Epoch, fit.Floats], None]:
     def report(epoch: Epoch, answers: fit.Floats) -> None:
-        path = loaded.folder / "samples" / f"{epoch.stage}-{epoch.number:03}.jpg"
+        path = loaded.folder / SAMPLES / f"{epoch.stage}-{epoch.number:03}.jpg"
         samples.write(loaded.validation, loaded.labels, answers, path)
 
     return report
@@ -276,7 +297,7 @@ def _val_loss(epoch: Epoch) -> float:
 def _write(loaded: Run, net: Any, history: list[Epoch]) -> None:
     network.save(net, loaded.folder / description.KERAS_FILE)
     lines = [msgspec.json.encode(epoch) for epoch in history]
-    (loaded.folder / "metrics.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    (loaded.folder / METRICS_FILE).write_bytes(b"\n".join(lines) + b"\n")
     described = description.Description(
         labels=loaded.labels,
         side_px=loaded.training.side_px,
@@ -290,16 +311,15 @@ def _write(loaded: Run, net: Any, history: list[Epoch]) -> None:
     description.write(loaded.folder, described)
 
 
-def _track(loaded: Run, history: list[Epoch], tracking_uri: str | None) -> None:
-    """Record the run as an experiment."""
-    from tools import tracking
-
-    parameters = msgspec.to_builtins(loaded.training) | {"train_sha256": loaded.train.sha256}
-    folder = loaded.folder
-    with tracking.start("classifier", params=parameters, uri=tracking_uri, folder=folder) as record:
-        for step, epoch in enumerate(history, 1):
-            figures = {"loss": epoch.loss, "learning_rate": epoch.learning_rate}
-            if epoch.val_loss is not None and epoch.val_accuracy is not None:
-                figures |= {"val_loss": epoch.val_loss, "val_accuracy": epoch.val_accuracy}
-            record.metrics(step, **figures)
-        record.artifact(folder / description.FILE)
+def _keep(record: tracking.Run, history: list[Epoch], folder: Path) -> None:
+    """Record the curves, the model, and what the run and its search wrote beside it."""
+    for step, epoch in enumerate(history, 1):
+        figures = {"loss": epoch.loss, "learning_rate": epoch.learning_rate}
+        if epoch.val_loss is not None and epoch.val_accuracy is not None:
+            figures |= {"val_loss": epoch.val_loss, "val_accuracy": epoch.val_accuracy}
+        record.metrics(step, **figures)
+    sheets = sorted((folder / SAMPLES).glob("*.jpg"))
+    files = (folder / name for name in KEPT_FILES)
+    for path in (*files, *sheets[-1:]):
+        if path.exists():
+            record.artifact(path)

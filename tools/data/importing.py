@@ -26,6 +26,8 @@ examples:
   edge-tools data import own --format yolo --output data/own --workers 4
   edge-tools data import birds --format folders --output /nfs/birds --dask tcp://host:8786
 """
+PROBLEMS_FILE = "problems.txt"  # all that was wrong, beside the imported pictures
+SHOWN_PROBLEMS = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,11 +54,10 @@ def run(args: argparse.Namespace) -> int:
     _refuse_twins(listing)
     sizes = _convert_all(listing, args)
     content = make_document(listing, sizes, str(args.source))
+    _tell(listing.problems, args.output / PROBLEMS_FILE)
     if not content["images"]:
-        _tell(listing.problems)
         raise InputError(f"{args.source}: no picture could be imported")
     folder.write(args.output / f"{folder.ALL}.json", content)
-    _tell(listing.problems)
     print(
         f"{args.output}: {len(content['images'])} pictures, {len(content['annotations'])} objects, "
         f"{len(content['categories'])} classes; {len(listing.problems)} problems"
@@ -64,9 +65,16 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILURE if listing.problems else EXIT_OK
 
 
-def _tell(problems: list[str]) -> None:
-    for line in problems:
-        print("".join(char if char.isprintable() else " " for char in line), file=sys.stderr)
+def _tell(problems: list[str], file: Path) -> None:
+    """Print the first problems, a line each; all of them go into the file."""
+    lines = ["".join(char if char.isprintable() else " " for char in line) for line in problems]
+    for line in lines[:SHOWN_PROBLEMS]:
+        print(line, file=sys.stderr)
+    if len(lines) > SHOWN_PROBLEMS:
+        print(f"… and {len(lines) - SHOWN_PROBLEMS} more, see {file}", file=sys.stderr)
+    file.unlink(missing_ok=True)
+    if lines:
+        file.write_text("\n".join(lines) + "\n")
 
 
 def _refuse_twins(listing: Listing) -> None:

@@ -1,0 +1,38 @@
+"""Which data set a run learned from: noted beside it, so that later steps need no `--data`.
+
+The note lies in the run's folder and in that of its levels, never in a model folder: what a
+registry publishes names no folder of this machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.errors import InputError
+
+FILE = "dataset.txt"
+FOLDERS_ABOVE = 2  # RUN/levels/IO
+
+
+def remember(folder: Path, dataset: Path) -> None:
+    """Note in a folder, which is made, where its data set lies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(f"{dataset.resolve()}\n")
+
+
+def dataset(named: Path | None, model: Path) -> Path:
+    """Return the data set that was named, else the one noted by the model's run.
+
+    model: a run, its folder of levels, or one level of it.
+    Raises InputError when there is no note, or what it names is gone.
+    """
+    if named is not None:
+        return named
+    places = [model.resolve(), *model.resolve().parents][: FOLDERS_ABOVE + 1]
+    note = next((place / FILE for place in places if (place / FILE).is_file()), None)
+    if note is None:
+        raise InputError(f"{model}: no note of its data set; name it with --data")
+    found = Path(note.read_text().strip())
+    if not found.is_dir():
+        raise InputError(f"{note}: the data set {found} is not there; name it with --data")
+    return found
