@@ -11,6 +11,7 @@ worth 6 dB, and below 10 dB little is left of the signal.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,14 @@ class Kept:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return every tensor's shape by its name."""
         return {one["name"]: tuple(int(side) for side in one["shape"]) for one in self._details}
+
+    def constant(self, name: str) -> NDArray[np.float64]:
+        """Return a symmetric constant of that name as real numbers, in its stored shape."""
+        detail = next(one for one in self._details if one["name"] == name)
+        scales = detail["quantization_parameters"]["scales"]
+        axis = detail["quantization_parameters"]["quantized_dimension"]
+        stored = np.moveaxis(self._engine.get_tensor(detail["index"]), axis, -1)
+        return np.moveaxis(stored * scales.astype(np.float64), -1, axis)
 
     def run(self, value: NDArray[Any]) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
         """Return every computed tensor with its description, by name."""
@@ -135,29 +144,39 @@ def compare_detector(
     """Return the errors of a YOLOX-Nano file against its float weights, worst first.
 
     weights: yolox_nano.onnx or a .pt of `train detect`. pictures: uint8 (height, width, 3) BGR.
-    Left out: tensors of a stem in groups, since the file does not say which channel went where.
+    `quantize detect` sorted the stem's channels; each is found again by its kernel.
     After quantization-aware training the error holds what the training changed, too.
     Raises InputError, ModelError.
     """
+    from tools.architectures import yolox
     from tools.input_size import InputSize
     from tools.train import detect_state
 
     quantized = Kept(int8)
-    sizes = [
-        shape[3] for name, shape in quantized.shapes().items() if _STEM_CONVOLUTION.fullmatch(name)
-    ]
-    if not sizes:
+    names = [name for name in quantized.shapes() if _STEM_KERNELS.fullmatch(name)]
+    if not names:
         raise ModelError(f"{int8}: not of our YOLOX-Nano, whose float weights {weights} are")
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
-    groups = [[*range(start, start + size)] for start, size in zip(starts, sizes, strict=True)]
+    kernels = [quantized.constant(name) for name in names]
+    order = iter(_places(np.concatenate(kernels), yolox.stem_kernels(weights)))
+    groups = [list(itertools.islice(order, len(part))) for part in kernels]
     _, height, width, _ = quantized.input["shape"]
     graph = detect_state.build(weights, groups, InputSize(int(width), int(height)))
-    found = compare_graph(int8, graph, pictures)
-    return [one for one in found if len(sizes) == 1 or not _OF_STEM.match(one.name)]
+    return compare_graph(int8, graph, pictures)
 
 
-_STEM_CONVOLUTION = re.compile(r"backbone_stem_branches_\d+_0_0")
-_OF_STEM = re.compile(r"backbone_stem_branches_|cat$")
+_STEM_KERNELS = re.compile(r"backbone_stem_branches_\d+_0_0_weight")
+
+
+def _places(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> list[int]:
+    """Return for each kernel the place of its likest one, each place once.
+
+    Both (count, height, width, channels). Likeness is the cosine: a kernel may be scaled.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
+    flat = found.reshape(len(found), -1), wanted.reshape(len(wanted), -1)
+    return [int(place) for place in linear_sum_assignment(cdist(*flat, "cosine"))[1]]
 
 
 @dataclass

@@ -13,27 +13,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.errors import InputError
-from tools.coco_labels import NAMES
+from tools.architectures import yolox_file
+from tools.architectures.yolox_file import Stored
 from tools.quantize import SpaceToDepth
 
 STRIDES = (8, 16, 32)
+LABELS = yolox_file.LABELS
 # The shipped float weights: what our rungs were quantized from, a start for one's own detectors.
 WEIGHTS = Path(__file__).parents[1] / "weights" / "yolox-nano.pt"
-PUBLISHED = "YOLOX-Nano, COCO (Megvii, Apache-2.0)"
-LABELS = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "bird", "cat", "dog")
 _STEM_CHANNELS = 16
 _HEAD_CHANNELS = 64
-# The original stacks a block's even and odd pixels as (0,0), (1,0), (0,1), (1,1); SPACE_TO_DEPTH
-# as (0,0), (0,1), (1,0), (1,1).
-_FOCUS_ORDER = (0, 2, 1, 3)
 
 
 class Conv(nn.Sequential):
@@ -230,23 +227,6 @@ class YoloxNano(nn.Module):
         return outputs
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A file's content: labels of the class rows, weight and bias of each convolution.
-
-    origin: where the weights come from, for people. is_rectified: see `Stem`.
-    """
-
-    labels: tuple[str, ...]
-    origin: str
-    convolutions: list[tuple[Tensor, Tensor]]
-    is_rectified: bool = False
-
-    @property
-    def default_labels(self) -> tuple[str, ...]:
-        return LABELS if self.labels == NAMES else self.labels
-
-
 def load(
     path: Path,
     groups: Sequence[Sequence[int]] | None = None,
@@ -259,7 +239,7 @@ def load(
     those that the file does not know start from nothing.
     Raises InputError when the file is missing or its convolutions are not YOLOX-Nano's.
     """
-    file = _read(path)
+    file = yolox_file.read(path)
     wanted_labels = file.default_labels if labels is None else labels
     net = YoloxNano(groups, wanted_labels, is_rectified=file.is_rectified)
     stored = file.convolutions
@@ -289,7 +269,7 @@ def stored_labels(path: Path) -> tuple[str, ...]:
 
     Raises InputError when the file cannot be read.
     """
-    return _read(path).default_labels
+    return yolox_file.read(path).default_labels
 
 
 def origin(path: Path) -> str:
@@ -297,17 +277,26 @@ def origin(path: Path) -> str:
 
     Raises InputError when the file cannot be read.
     """
-    return _read(path).origin
+    return yolox_file.read(path).origin
 
 
 def is_rectified(path: Path) -> bool:
     """Return whether a file's network has a rectified stem, which needs no groups."""
-    return _read(path).is_rectified
+    return yolox_file.read(path).is_rectified
+
+
+def stem_kernels(path: Path) -> NDArray[np.float64]:
+    """Return the first convolution's kernels, (channels, height, width, inputs).
+
+    Raises InputError when the file cannot be read.
+    """
+    kernels: Tensor = yolox_file.read(path).convolutions[0][0]
+    return kernels.permute(0, 2, 3, 1).double().numpy()
 
 
 def knows(path: Path, labels: Sequence[str]) -> bool:
     """Return whether a file's network was trained for all of these classes."""
-    return set(labels) <= set(_read(path).labels)
+    return set(labels) <= set(yolox_file.read(path).labels)
 
 
 def save(net: YoloxNano, path: Path, origin: str) -> None:
@@ -339,55 +328,8 @@ def _convolutions(net: YoloxNano) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _read(path: Path) -> _Stored:
-    try:
-        return _read_saved(path) if path.suffix == ".pt" else _read_published(path)
-    except OSError as error:
-        raise InputError(f"weights {path}: {error.strerror}") from None
-    except (LookupError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError):
-        raise InputError(
-            f"weights {path}: neither yolox_nano.onnx nor a best.pt of `train detect`"
-        ) from None
-
-
-def _read_saved(path: Path) -> _Stored:
-    stored = torch.load(path, weights_only=True)
-    return _Stored(
-        tuple(stored["labels"]),
-        str(stored["origin"]),
-        stored["convolutions"],
-        bool(stored.get("is_rectified", False)),  # files before there was a choice have no such key
-    )
-
-
-def _read_published(path: Path) -> _Stored:
-    """Read an ONNX file; its convolutions are in our order."""
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnx import numpy_helper
-
-    try:
-        graph = onnx.load(path).graph
-    except DecodeError as error:
-        raise ValueError("not an ONNX file") from error
-    values = {item.name: torch.tensor(numpy_helper.to_array(item)) for item in graph.initializer}
-    found = [
-        (values[node.input[1]], values[node.input[2]])
-        for node in graph.node
-        if node.op_type == "Conv"
-    ]
-    return _Stored(NAMES, PUBLISHED, [_reordered(found[0]), *found[1:]])
-
-
-def _reordered(stem: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the first convolution with its input channels in SPACE_TO_DEPTH's order."""
-    weight, bias = stem
-    blocks = weight.reshape(len(weight), 4, 3, 3, 3)
-    return blocks[:, list(_FOCUS_ORDER)].reshape(weight.shape), bias
-
-
 def _rows(
-    file: _Stored, labels: tuple[str, ...], weight: Tensor, bias: Tensor
+    file: Stored, labels: tuple[str, ...], weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the rows of the wanted classes; a new one says "rarely" everywhere (1 %)."""
     known = {label: (weight[row], bias[row]) for row, label in enumerate(file.labels)}
