@@ -4,15 +4,18 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
@@ -107,14 +110,15 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
                   "--min-accuracy", "0.7", "--max-drop", "0.1"],
         "floats": ["evaluate", f"{levels}/TL", "--record", "--output", str(folder / "floats")],
         "head": head(folder, "whole"),
-        "search": head(folder, "search", "--search", "2", "--epochs", "3"),
-        "more": head(folder, "search", "--search", "3", "--epochs", "3"),
+        "search": head(folder, "search", "--search", "2", "--epochs", "5"),
+        "more": head(folder, "search", "--search", "14", "--epochs", "5"),
         "explain": ["explain", "classifier", base, str(folder / "set" / "test" / "red"),
                     "--class", "red", "--output", str(folder / "explained")],
         "imagenet": train(folder, "imagenet", "--backbone", "MobileNet", "--alpha", "0.25"),
         "no-store": [*head(folder, "unstored"), "--tracking-uri", "nowhere://store"],
         "other": train(folder, "base", *whole, "--seed", "7"),
         "misfit": train(folder, "misfit", "--weights", str(CHILD)),
+        "corrected": train(folder, "misfit", *whole[:2], "--epochs", "1"),
         "unknown": [*train(folder, "unknown"), "--backbone", "MobileNet9"],
         "unreadable": ["quantize", "classifier", str(folder / "broken"), *data],
         "dataless": ["quantize", str(folder / "broken")],
@@ -182,6 +186,11 @@ def test_training_learns_and_keeps_the_best_epoch(walk: Walk) -> None:
     assert best["is_best"]
     assert float(figures(walk)["NQ"]["accuracy"]) > 0.8
     assert epochs[-1]["learning_rate"] < epochs[0]["learning_rate"] / 10
+
+
+def test_mistake_does_not_claim_the_folder(walk: Walk) -> None:
+    said(walk, "misfit", 78)
+    assert "misfit/model.keras: val_accuracy" in said(walk, "corrected", 0)
 
 
 def test_validation_leaves_sample_predictions(walk: Walk) -> None:
@@ -375,6 +384,98 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(walk: Walk) -> N
         np.testing.assert_array_equal(cut[name], value, err_msg=name)
 
 
+def stopped(walk: Walk, command: list[str], is_time: Callable[[], object]) -> None:
+    """Run a command and kill it, with all that it started, when it is time."""
+    with subprocess.Popen(
+        [sys.executable, str(CHILD)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=walk.folder,
+        env=environment(walk.folder),
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps([command]))
+        process.stdin.close()
+        wait_until(lambda: is_time() or process.poll() is not None, timeout_s=240)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_killed_pruning_and_int8_training_go_on_and_end_with_the_same_weights(walk: Walk) -> None:
+    said(walk, "smaller", 0)
+
+    def command(name: str) -> list[str]:
+        base = ["quantize", "classifier", str(walk.folder / "base"), "--levels", "TL"]
+        settings = ["--prune", "0.3", "--prune-epochs", "2", "--qat", "5"]
+        return [*base, *settings, "--output", str(walk.folder / name)]
+
+    state = walk.folder / "adapt-cut" / "adapted" / "state"
+    stopped(walk, command("adapt-cut"), lambda: any(state.glob("*/qat.json")))
+    (note,) = state.glob("*/qat.json")
+    assert 0 < len(json.loads(note.read_text())["history"]) < 5
+    names = ("adapt-cut", "adapt-whole")
+    for answer in run_all(walk.folder, {name: command(name) for name in names}).values():
+        assert answer[0] == 0, answer[2]
+    assert not state.exists()
+    cut, whole = (weights_of(walk.folder / name / "adapted" / "model.keras") for name in names)
+    assert whole.keys() == cut.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(cut[name], value, err_msg=name)
+
+
+def test_stopped_measurement_goes_on_with_the_models_that_are_missing(walk: Walk) -> None:
+    said(walk, "levels", 0)
+    output = walk.folder / "measured-cut"
+    levels = [str(walk.folder / "base" / "levels" / name) for name in ("TL", "F16", "DR", "IO")]
+    command = ["evaluate", *levels, "--output", str(output)]
+    stopped(walk, command, lambda: any((output / ".unfinished").glob("*.json")))
+    done = len(list((output / ".unfinished").glob("*.json")))
+    assert 0 < done < 4
+    answers = run_all(walk.folder, {"on": command, "afresh": command})
+    assert [answer[0] for answer in answers.values()] == [0, 0]
+    assert answers["on"][2].count("measured before the run stopped") == done
+    assert "measured before" not in answers["afresh"][2]
+    rows = list(csv.DictReader((output / "levels.csv").read_text().splitlines()))
+    assert [row["level"] for row in rows] == ["TL", "F16", "DR", "IO"]
+    assert not (output / ".unfinished").exists()
+
+
+def test_model_that_cannot_be_read_costs_no_figure_of_another(walk: Walk) -> None:
+    said(walk, "levels", 0)
+    folder = walk.folder / "broken-level"
+    shutil.copytree(walk.folder / "base" / "levels" / "IO", folder)
+    (folder / "model.tflite").write_bytes(b"no model")
+    levels = [str(walk.folder / "base" / "levels" / "TL"), str(folder)]
+    data = ["--data", str(walk.folder / "set"), "--output", str(walk.folder / "half")]
+    failing = ["evaluate", "classifier", *levels, *data]
+    answers = run_all(walk.folder, {"first": failing, "second": failing})
+    for code, _, err in answers.values():
+        assert code == 78
+        assert err.splitlines()[-1].count("broken-level/model.tflite") == 1
+    assert "levels/TL: measured before the run stopped" in answers["second"][2]
+
+
+def test_sweep_goes_on_and_begins_again_for_another_network(walk: Walk) -> None:
+    said(walk, "levels", 0)
+    levels = walk.folder / "swept"
+    levels.mkdir()
+    for name in ("representative.csv", "representative.json"):
+        shutil.copy(walk.folder / "base" / "levels" / name, levels)
+    points = json.loads((levels / "representative.json").read_text())
+    assert set(points["accuracy"]) == {"3", "30"}
+    points["accuracy"] = {"3": 0.123}  # as if the run had stopped here
+    (levels / "representative.json").write_text(json.dumps(points))
+    base = ["quantize", str(walk.folder / "base"), "--levels", "TL", "--output", str(levels)]
+    (answer,) = run_all(walk.folder, {"on": [*base, "--sweep", "3", "30"]}).values()
+    assert answer[0] == 0
+    assert "3 representative pictures: 0.1230" in answer[1]
+    (levels / "representative.json").write_text(json.dumps(points | {"made_from": "another"}))
+    (answer,) = run_all(walk.folder, {"anew": [*base, "--sweep", "3"]}).values()
+    assert "0.1230" not in answer[1]
+
+
 def test_frozen_backbone_stays_as_its_weights_file_has_it(walk: Walk) -> None:
     said(walk, "head", 0)
     base, whole = (weights_of(walk.folder / name / "model.keras") for name in ("base", "whole"))
@@ -388,10 +489,24 @@ def test_search_goes_on_where_it_stopped(walk: Walk) -> None:
     said(walk, "search", 0)
     said(walk, "more", 0)
     rows = list(csv.DictReader((walk.folder / "search" / "search.csv").read_text().splitlines()))
-    assert sorted(int(row["trial"]) for row in rows) == [0, 1, 2]
+    assert sorted(int(row["trial"]) for row in rows) == list(range(14))
+    best = msgspec.json.decode((walk.folder / "search" / "training.json").read_bytes())
+    assert f"{best['learning_rate']:.4g}" == rows[0]["learning_rate"]
+    described = description.read(walk.folder / "search").training
+    assert described.learning_rate == best["learning_rate"]
+    assert "better settings found" in said(walk, "more", 0)
     losses = [float(row["val_loss"]) for row in rows]
     assert losses == sorted(losses)
     assert cv2.imread(str(walk.folder / "search" / "search.png")) is not None
+
+
+def test_search_ends_bad_trials_early(walk: Walk) -> None:
+    said(walk, "more", 0)
+    rows = list(csv.DictReader((walk.folder / "search" / "search.csv").read_text().splitlines()))
+    states = {row["state"] for row in rows}
+    assert states == {"complete", "pruned"}
+    best, worst = rows[0], rows[-1]
+    assert (best["state"], worst["state"]) == ("complete", "pruned")
 
 
 def test_explanation_of_a_class_is_a_picture_for_each_picture(walk: Walk) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,45 @@ def test_a_missing_source_is_named(
 ):
     assert imported(tmp_path / "nowhere", kind, tmp_path / "set") == EXIT_NO_INPUT
     assert told in capsys.readouterr().err
+
+
+def test_decoders_add_nothing_to_the_line_about_a_broken_picture(tmp_path: Path):
+    source = labelled.folders(tmp_path / "source", 2)
+    whole = source / "cat" / "0.png"
+    whole.write_bytes(whole.read_bytes()[:300])
+    words = [str(source), "--format", "folders", "--output", str(tmp_path / "set")]
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", "data", "import", *words],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == EXIT_FAILURE
+    (line,) = done.stderr.splitlines()
+    assert line == f"{whole}: cannot be read as a picture; repair or remove it"
+
+
+def test_a_picture_in_place_of_coco_is_a_short_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    picture = labelled.folders(tmp_path / "source", 1) / "cat" / "0.png"
+    assert imported(picture, "coco", tmp_path / "set") == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "0.png: not COCO JSON (" in line
+    assert len(line) < len(str(picture)) + 200
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("source/cat/0.png/x/y.jpg", "Not a directory"), ("sheet.xyz", "no format of pictures")],
+)
+def test_a_place_that_cannot_be_written_is_one_line(
+    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, told: str
+):
+    labelled.folders(tmp_path / "source", 1)
+    words = ["data", "preview", str(ready), "--output", str(tmp_path / name)]
+    assert main(words) == EXIT_FAILURE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("edge-tools: ")
+    assert told in line
 
 
 def test_an_import_goes_on_where_it_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -227,6 +227,15 @@ def test_registry_that_is_away_is_one_line(
     assert "registry s3://away/models" in line
 
 
+def test_empty_registry_and_unknown_model_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--registry", str(tmp_path / "new")]
+    for words, missing in (([], "no model in it"), (["dog"], "no dog in it")):
+        assert main(["registry", "list", *words, *place]) == EXIT_OK
+        assert missing in capsys.readouterr().err
+
+
 def test_without_a_registry_the_fix_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

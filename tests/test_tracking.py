@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,31 @@ def test_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
         tracking.start("none", uri=str(tmp_path / "file" / "store")),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", ["missing folder", "no database", "away"])
+def test_store_that_is_named_wrongly_is_one_line_at_once(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("mlflow")
+    (tmp_path / "text").write_text("no database, but longer than its header")
+    address = {
+        "missing folder": f"sqlite:///{tmp_path}/none/store.db",
+        "no database": f"sqlite:///{tmp_path}/text",
+        "away": "http://127.0.0.1:9",
+    }[kind]
+    program = (
+        "from tools import tracking\n"
+        "from edge.errors import PublishError\n"
+        "try:\n"
+        f"    tracking.start('none', uri={address!r}).__enter__()\n"
+        "except PublishError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"experiment store {address}: ")
 
 
 def test_without_mlflow_it_says_so_once_and_goes_on(

@@ -75,7 +75,14 @@ GROUPS = {
 
 # Groups whose second word may be left out where the first model's folder tells it.
 GUESSED = frozenset({"evaluate", "quantize"})
+# What OpenCV's decoders say of a broken picture is said once more, by us, with the file's name.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A file or folder that the user named cannot be used; anything else is a fault of ours.
+WRONG_PLACE = (
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,14 +103,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        reason = f"{place}{os.strerror(error.errno or 0)}; make room and start again"
+        reason = _place(error)
     except KeyboardInterrupt:
         reason = "stopped"
     print(f"edge-tools: {reason}; what was saved so far is kept", file=sys.stderr)
     return EXIT_FAILURE
+
+
+def _place(error: OSError) -> str:
+    """Say which file or folder cannot be used and what helps; raise what is a fault of ours."""
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in NO_ROOM:
+        return f"{place}{os.strerror(error.errno)}; make room and start again"
+    if error.errno in WRONG_PLACE and place:
+        return f"{place}{os.strerror(error.errno)}; name another place"
+    raise error
 
 
 def _run(words: tuple[str, ...], arguments: list[str]) -> int:

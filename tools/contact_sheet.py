@@ -12,6 +12,7 @@ import numpy as np
 
 from edge.errors import EdgeError
 from edge.values import Image
+from tools import picture_file
 
 CAPTION_PX = 18
 FONT_SCALE = 0.42
@@ -50,7 +51,7 @@ def write(tiles: Iterable[Tile], path: Path, *, columns: int = 6, tile_px: int =
     """Write all tiles, row by row, as one JPEG; make its folder.
 
     tile_px: side of the square into which a picture is fitted. Raises ValueError without tiles,
-    EdgeError when the file cannot be written or JPEG cannot hold so many.
+    EdgeError when JPEG cannot hold so many; and what `picture_file.write` raises.
     """
     cells = [draw(tile, tile_px) for tile in tiles]
     if not cells:
@@ -61,9 +62,7 @@ def write(tiles: Iterable[Tile], path: Path, *, columns: int = 6, tile_px: int =
         raise EdgeError(f"{path}: {len(cells)} tiles are too many for one JPEG; choose fewer")
     cells += [np.full_like(cells[0], PAPER)] * (rows * columns - len(cells))
     lines = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), np.vstack(lines)):
-        raise EdgeError(f"{path}: cannot be written; does it end in .jpg, is the disk full?")
+    picture_file.write(path, np.vstack(lines))
 
 
 def draw(tile: Tile, tile_px: int) -> Image:

@@ -65,8 +65,13 @@ def read(annotations: Path, images: Path) -> Dataset:
     except OSError as error:
         raise InputError(f"annotations {annotations}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"annotations {annotations}: not COCO JSON ({error!r})") from None
+        raise InputError(f"annotations {annotations}: not COCO JSON ({_reason(error)})") from None
     return Dataset(f"{annotations.parent.name}/{annotations.stem}", pictures, labels, found)
+
+
+def _reason(error: Exception) -> str:
+    """Return what a reader found, shortly: some of Python's errors hold the whole file."""
+    return f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
 
 
 def _picture(item: dict[str, Any], images: Path, every: frozenset[str]) -> Picture:

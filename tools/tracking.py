@@ -14,14 +14,16 @@ Nothing is sent anywhere but to the store: MLflow's telemetry is switched off.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import logging
 import os
 import re
+import sqlite3
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ DEFAULT_FOLDER = Path("runs/mlflow")
 RUN_FILE = "mlflow-run.txt"  # in a run's folder: which MLflow run a resumed training goes on with
 MAX_VALUE_CHARS = 500  # the smallest limit that a store has had
 _CHUNK_BYTES = 1 << 20
+SQLITE = "sqlite:///"
 _NOT_A_NAME = re.compile(r"[^\w. /-]")  # what MLflow takes in no curve's name
 _said: set[str] = set()
 
@@ -141,6 +144,8 @@ def _open(experiment: str, uri: str | None, folder: Path | None) -> Run:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
         with _quiet():
+            importlib.import_module("mlflow.tracking")  # sets its loggers' levels itself
+        with _quiet():
             return _run(experiment, chosen, folder)
     except Exception as error:  # every store raises its own
         raise PublishError(f"experiment store {chosen}: {_one_line(error)}") from error
@@ -177,10 +182,18 @@ def _store(uri: str) -> tuple[str, str | None]:
     A folder's path is a SQLite store in it.
     """
     if "://" in uri:
+        _try_sqlite(uri)
         return uri, None
     folder = Path(uri).resolve()
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder}/mlflow.db", (folder / "artifacts").as_uri()
+
+
+def _try_sqlite(uri: str) -> None:
+    """Raise sqlite3.Error where a SQLite store cannot be opened: MLflow would try for minutes."""
+    if uri.startswith(SQLITE):
+        with closing(sqlite3.connect(uri.removeprefix(SQLITE))) as store:
+            store.execute("PRAGMA schema_version")
 
 
 def _remembered(folder: Path | None) -> str | None:
@@ -226,8 +239,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what MLflow and its database library say of each other's deprecations."""
-    for name in ("mlflow", "alembic"):
+    """Hold back what MLflow and its libraries say of deprecations and further attempts."""
+    for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

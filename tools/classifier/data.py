@@ -70,8 +70,11 @@ def class_names(dataset: Path) -> tuple[str, ...]:
 def items(dataset: Path, split: str, labels: Sequence[str]) -> list[Item]:
     """Return the pictures of `train`, `val` or `test`, in a stable order.
 
-    labels: the classes, which index them. Raises InputError for a class without pictures.
+    labels: the classes, which index them. Raises InputError for a missing folder, and for a class
+    without pictures.
     """
+    if not dataset.is_dir():
+        raise InputError(f"data set {dataset}: no such folder")
     folder = _split_folder(dataset, split)
     if folder is not None:
         found = _scan(folder, labels)

@@ -4,23 +4,20 @@ Each model runs in a process of its own, one picture at a time. Reading the resu
 cross entropy with probabilities floored at 1e-7, as Keras does it; an int8 file answers in steps of
 1/256, so where it says 0 of the right class it pays in full. Agreement is the share of pictures
 that get the same class as from the float network (NQ, or the first model named). Memory is the
-process's peak, and in brackets what the model added to its runtime.
+process's peak, and in brackets what the model added to its runtime. Stopped and started again, it
+measures only the models that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -37,10 +34,10 @@ from tools.classifier import (
     runtime,
     source,
 )
+from tools.classifier.answered import Answered, forget, measure
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description
 from tools.classifier.figures import Figures
-from tools.classifier.measure import Job, Measured
 
 EXAMPLES = """\
 examples:
@@ -50,16 +47,6 @@ MODEL is a folder with a classifier.json, or a folder of such, as edge-tools qua
 """
 MB = 1e6
 PLAIN_COLUMNS = 120  # of a table that goes into a file
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A model with its answers, float32 (n, classes)."""
-
-    folder: Path
-    described: Description
-    measured: Measured
-    answers: NDArray[np.float32]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     pictures = _pictures(args, described[0])
     with tracking.start("levels", params=_settings(args, pictures), uri=args.tracking_uri) as kept:
         answered = [
-            measure(folder, one, pictures, args.threads)
+            measure(folder, one, pictures, args.threads, args.output)
             for folder, one in runtime.shown(list(zip(folders, described, strict=True)), "models")
         ]
         found = figures(answered, pictures)
@@ -98,36 +85,8 @@ def run(args: argparse.Namespace) -> int:
         if args.record:
             recorded.write(found, f"{args.data.resolve().name}/{args.split}")
         _keep(kept, found, args.output)
+    forget(args.output)
     return 0
-
-
-def measure(folder: Path, described: Description, pictures: Pictures, threads: int) -> Answered:
-    """Return what a process of its own found about a model.
-
-    Raises ModelError when that process fails.
-    """
-    path = folder / described.file
-    if not path.is_file():
-        raise ModelError(f"classifier {folder}: no {described.file}; convert the model again")
-    job = Job(
-        model=str(path),
-        pixels=str(pictures.file),
-        side_px=described.side_px,
-        count=len(pictures.labels),
-        threads=threads,
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        job_file, result = Path(scratch, "job.json"), Path(scratch, "result.json")
-        job_file.write_bytes(msgspec.json.encode(job))
-        command = [sys.executable, "-m", "tools.classifier.measure", str(job_file), str(result)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-            raise ModelError(
-                f"model file {path}: {reason.removeprefix('edge.errors.ModelError: ')}"
-            )
-        measured = msgspec.json.decode(result.read_bytes(), type=Measured)
-        return Answered(folder, described, measured, np.load(result.with_suffix(".npy")))
 
 
 def figures(answered: Sequence[Answered], pictures: Pictures) -> list[Figures]:

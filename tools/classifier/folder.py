@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from edge.manifest import Decoder, Golden
-from tools import package
+from tools import package, picture_file
 from tools.classifier.data import Pixels
 from tools.classifier.description import Description, Training
 from tools.classifier.tflite import TFLiteClassifier
@@ -42,7 +41,7 @@ def complete(target: Path, described: Description, picture: Pixels) -> None:
     Raises ModelError when the file is not integer-only.
     """
     path = target / package.MODEL_FILE
-    cv2.imwrite(str(target / GOLDEN_FILE), np.ascontiguousarray(picture[..., ::-1]))
+    picture_file.write(target / GOLDEN_FILE, np.ascontiguousarray(picture[..., ::-1]))
     answers = TFLiteClassifier(path).probabilities(picture)
     shares = dict(zip(described.labels, (round(float(one), 4) for one in answers), strict=True))
     golden = Golden(file=GOLDEN_FILE, tolerance=GOLDEN_TOLERANCE, shares=shares)

@@ -10,33 +10,29 @@ converts what is not there yet: a level's description is written last and says w
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from tools import tracking
 from tools.classifier import (
+    adapt,
     arguments,
-    charts,
     convert,
     data,
     description,
-    fit,
     folder,
     network,
-    representative,
     runtime,
     source,
+    sweep,
 )
-from tools.classifier.data import Pictures
+from tools.classifier.adapt import Adaptation
 from tools.classifier.description import Description
-from tools.classifier.tflite import TFLiteClassifier
+from tools.classifier.job import MADE_FROM, Job
 
 EXAMPLES = """\
 examples:
@@ -48,22 +44,6 @@ examples:
 """
 DEFAULT_COUNT = 200  # pictures; see the guide for what fewer and more do
 ADAPTED = "adapted"  # folder of the network that was pruned or trained through int8
-MADE_FROM = "made from"  # a note: network and settings
-SWEEP_FILE, SWEEP_PLOT = "representative.csv", "representative.png"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A network to convert, with its data."""
-
-    described: Description
-    train: Pictures
-    validation: Pictures
-    count: int
-
-    def pixels(self) -> data.Pixels:
-        """Return the representative pictures."""
-        return representative.pixels(self.train, self.count, self.described.training.seed)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,9 +83,12 @@ def run(args: argparse.Namespace) -> int:
     dataset = source.dataset(args.data, args.model)
     runtime.load(args.threads)
     job, net = _open(args, described, dataset)
-    with tracking.start("quantize", params=_settings(job, args), uri=args.tracking_uri) as record:
-        if args.prune or args.qat:
-            net, job = _adapted(net, job, args, output / ADAPTED)
+    asked = Adaptation(args.prune, args.prune_epochs, args.qat or 0, args.learning_rate)
+    with tracking.start(
+        "quantize", params=_settings(job, args, asked), uri=args.tracking_uri
+    ) as record:
+        if asked:
+            net, job = adapt.adapted(net, job, asked, output / ADAPTED)
         source.remember(output, dataset)
         for level in runtime.shown(chosen, "levels"):
             path = write_level(output / level, level, net, job)
@@ -113,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"{path}: {convert.DESCRIPTIONS[level]}, {size:,} bytes")
             record.metrics(0, **{f"{level} bytes": size})
         if args.sweep:
-            _sweep(net, job, args.sweep, output)
-            record.artifact(output / SWEEP_FILE)
-            record.artifact(output / SWEEP_PLOT)
+            sweep.sweep(net, job, args.sweep, output)
+            record.artifact(output / sweep.TABLE_FILE)
+            record.artifact(output / sweep.PLOT_FILE)
     return 0
 
 
@@ -164,80 +147,13 @@ def _open(args: argparse.Namespace, described: Description, dataset: Path) -> tu
     return Job(described, train, validation, args.representative), net
 
 
-def _adapted(net: Any, job: Job, args: argparse.Namespace, kept: Path) -> tuple[Any, Job]:
-    """Return the network pruned and trained through int8, as asked for; kept in a folder."""
-    made_from = f"{job.described.notes[MADE_FROM]}, {_adaptation(args)}"
-    if (kept / description.FILE).is_file():
-        described = description.read(kept)
-        if described.notes.get(MADE_FROM) == made_from:
-            return network.load(kept / described.file), replace(job, described=described)
-    net, notes = _adapt(net, job, args)
-    described = msgspec.structs.replace(
-        job.described,
-        file=description.KERAS_FILE,
-        parameters=network.parameters(net),
-        notes=job.described.notes | notes | {MADE_FROM: made_from},
-    )
-    network.save(net, kept / described.file)
-    description.write(kept, described)
-    return net, replace(job, described=described)
-
-
-def _adaptation(args: argparse.Namespace) -> str:
-    """Return all that decides what pruning and int8 training make of a network."""
-    prune = f"prune {args.prune:g}, {args.prune_epochs} epochs" if args.prune else ""
-    qat = f"qat {args.qat} epochs" if args.qat else ""
-    return ", ".join(filter(None, (prune, qat, f"rate {args.learning_rate:g}")))
-
-
-def _adapt(net: Any, job: Job, args: argparse.Namespace) -> tuple[Any, dict[str, str]]:
-    """Return the network after pruning and int8 training, and what to say of them."""
-    from tools.classifier import prune, qat
-
-    notes = {}
-    sets = job.train, job.validation
-    if args.prune:
-        net, notes["pruning"] = prune.prune(net, args.prune)
-        before = network.parameters(net)
-        prune.recover(net, *sets, epochs=args.prune_epochs, learning_rate=args.learning_rate)
-        print(f"pruned: {notes['pruning']}; {before:,} parameters are left")
-    if args.qat:
-        net = qat.train_quantized(net, *sets, epochs=args.qat, learning_rate=args.learning_rate)
-        notes["qat"] = f"{args.qat} epochs through fake quantization, rate {args.learning_rate:g}"
-    return net, notes
-
-
-def _settings(job: Job, args: argparse.Namespace) -> dict[str, object]:
+def _settings(job: Job, args: argparse.Namespace, asked: Adaptation) -> dict[str, object]:
     """Return what an experiment keeps of a conversion."""
     return {
         "model": args.model,
         "levels": " ".join(_levels(args.levels)),
         "representative": job.count,
-        "adaptation": _adaptation(args),
+        "adaptation": str(asked),
         "data_sha256": job.train.sha256,
         **job.described.notes,
     }
-
-
-def _sweep(net: Any, job: Job, counts: Sequence[int], output: Path) -> None:
-    """Write what the number of representative pictures does to the integer-only file."""
-    points = {}
-    for count in runtime.shown(sorted(set(counts)), "representative pictures"):
-        pixels = representative.pixels(job.train, count, job.described.training.seed)
-        path = output / ".sweep.tflite"
-        path.write_bytes(convert.convert(net, "IO", pixels))
-        points[len(pixels)] = measured(path, job.validation)
-        path.unlink()
-        print(f"{len(pixels)} representative pictures: val_accuracy {points[len(pixels)]:.4f}")
-    with (output / SWEEP_FILE).open("w", newline="") as file:
-        csv.writer(file).writerows([("pictures", "val_accuracy"), *points.items()])
-    title = f"Integer only, {len(job.validation.labels)} validation pictures"
-    axes = ("representative pictures", "accuracy")
-    charts.line(points, output / SWEEP_PLOT, title=title, axes=axes)
-
-
-def measured(path: Path, pictures: Pictures) -> float:
-    """Return the accuracy of a .tflite file."""
-    classifier = TFLiteClassifier(path)
-    answers = np.stack([classifier.probabilities(np.asarray(rgb)) for rgb in pictures.rgb])
-    return fit.accuracy(answers, pictures.labels)

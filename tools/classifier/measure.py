@@ -63,7 +63,9 @@ def main(job_file: str, result_file: str) -> None:
         baseline_bytes=baseline,
         peak_bytes=_memory_bytes("VmHWM"),
     )
-    Path(result_file).write_bytes(msgspec.json.encode(found))
+    part = Path(result_file).with_suffix(".part")
+    part.write_bytes(msgspec.json.encode(found))
+    part.replace(result_file)  # last and at once: it says that all is there
 
 
 def _measure(classify: Classify, job: Job) -> tuple[NDArray[np.float32], list[float]]:

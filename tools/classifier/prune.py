@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,16 +59,25 @@ def prune(net: Any, share: float) -> tuple[Any, str]:
 
 
 def recover(
-    net: Any, train_set: Pictures, validation: Pictures, *, epochs: int, learning_rate: float
+    net: Any,
+    train_set: Pictures,
+    validation: Pictures,
+    *,
+    epochs: int,
+    learning_rate: float,
+    state: Path,
 ) -> list[fit.Epoch]:
-    """Train the whole pruned network, batch statistics included, keeping its best weights."""
+    """Train the whole pruned network, batch statistics included, keeping its best weights.
+
+    state: a folder; started again with it, the training goes on after its last whole epoch.
+    """
     if epochs < 1:
         return []
     net.trainable = True
     adapter = network.part(net, network.ADAPTER)
     if adapter is not None:
         adapter.trainable = False
-    plan = fit.Plan("recovery", epochs, RECOVERY_BATCH, learning_rate, epochs, 1, seed=1)
+    plan = fit.Plan("recovery", epochs, RECOVERY_BATCH, learning_rate, epochs, 1, 1, state)
     sets = train.pictures_samples(train_set), train.pictures_samples(validation)
     return fit.fit(net, *sets, plan)
 

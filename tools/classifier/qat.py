@@ -12,6 +12,7 @@ Integer-Arithmetic-Only Inference, 2018.
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 from edge.errors import ModelError
@@ -28,14 +29,21 @@ SHAPES = frozenset(
 
 
 def train_quantized(
-    net: Any, train_set: Pictures, validation: Pictures, *, epochs: int, learning_rate: float
+    net: Any,
+    train_set: Pictures,
+    validation: Pictures,
+    *,
+    epochs: int,
+    learning_rate: float,
+    state: Path,
 ) -> Any:
     """Return the network with weights trained through int8; its structure is unchanged.
 
+    state: a folder; started again with it, the training goes on after its last whole epoch.
     Raises ModelError for a network with layers that cannot be cloned.
     """
     noisy = _noisy_copy(net)
-    plan = fit.Plan("qat", epochs, BATCH, learning_rate, epochs, 1, seed=1)
+    plan = fit.Plan("qat", epochs, BATCH, learning_rate, epochs, 1, 1, state)
     sets = train.pictures_samples(train_set), train.pictures_samples(validation)
     fit.fit(noisy, *sets, plan)
     for name in (network.BACKBONE, network.HEAD):

@@ -80,12 +80,14 @@ def _study(loaded: Run) -> Any:
 
 def _study_name(loaded: Run) -> str:
     """Return a name that other data or another network does not share."""
-    fixed = {
-        key: value
-        for key, value in msgspec.to_builtins(loaded.training).items()
-        if key not in SETTINGS
-    }
-    return f"{loaded.train.sha256[:16]} {msgspec.json.encode(fixed).decode()}"[:500]
+    settings = msgspec.json.encode(fixed(loaded.training)).decode()
+    return f"{loaded.train.sha256[:16]} {settings}"[:500]
+
+
+def fixed(training: Training) -> dict[str, Any]:
+    """Return the settings that a search leaves as they are."""
+    settings = msgspec.to_builtins(training)
+    return {key: value for key, value in settings.items() if key not in SETTINGS}
 
 
 def _value(trial: Any, loaded: Run, sets: tuple[Samples, Samples]) -> float:

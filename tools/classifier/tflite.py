@@ -13,6 +13,9 @@ from edge.interpreter import installed_runtime
 from edge.quiet import without_greeting
 from tools.classifier.data import Pixels, network_input
 
+LEVELS = (1 / 128, 0)  # scale and zero point with which an int8 is a level, top bit flipped
+TOP_BIT = np.uint8(0x80)
+
 
 class TFLiteClassifier:
     """Runs a .tflite file, one picture at a time, on the runtime that boards use.
@@ -35,6 +38,8 @@ class TFLiteClassifier:
         if len(shape) != 4 or shape[0] != 1 or shape[1] != shape[2] or shape[3] != 3:
             raise ModelError(f"model file {path}: input {shape} is not one square color picture")
         self.side_px = shape[1]
+        is_int8 = self._input["dtype"] == np.int8
+        self._takes_levels = is_int8 and self._input["quantization"] == LEVELS
 
     def probabilities(self, rgb: Pixels) -> NDArray[np.float32]:
         """Return the probabilities (classes,) of a picture, uint8 (side, side, 3)."""
@@ -43,7 +48,9 @@ class TFLiteClassifier:
         return self._real(self._engine.get_tensor(self._output["index"])[0])
 
     def _quantized(self, rgb: Pixels) -> NDArray[Any]:
-        """Return pixels as the input wants them: exact for int8 with scale 1/128, zero point 0."""
+        """Return pixels as the input wants them, levels as a board writes them where that fits."""
+        if self._takes_levels:
+            return (rgb ^ TOP_BIT).view(np.int8)
         real = network_input(rgb)
         if self._input["dtype"] == np.float32:
             return real

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "training.json"
 METRICS_FILE = "metrics.jsonl"
+STATE = "state"  # folder of what a training goes on with
 SAMPLES = "samples"  # folder of sheets with sample predictions
 KEPT_FILES = (  # artefacts of the experiment, where they exist
     description.FILE,
@@ -89,7 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default=default.weights, help="imagenet, none or a file")
     parser.add_argument("--pooling", choices=("average", "positions"), default=default.pooling)
     parser.add_argument(
-        "--width", type=int, default=default.width, help="neurons of the head, 0: none"
+        "--width",
+        type=arguments.count_or_none,
+        default=default.width,
+        help="neurons of the head, 0: none",
     )
     parser.add_argument("--dropout", type=arguments.share, default=default.dropout)
     parser.add_argument("--learning-rate", type=arguments.positive, default=default.learning_rate)
@@ -131,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     runtime.load(args.threads)
     if args.search:
         training = _searched(args, training)
-    _claim(args.output, training)
+    _refuse_another(args.output, training)
     loaded = open_run(args.dataset, training, args.output)
     source.remember(args.output, args.dataset)
     train(loaded, args.tracking_uri)
@@ -159,6 +164,7 @@ def train(loaded: Run, tracking_uri: str | None = None) -> Path:
         "classifier", params=parameters, uri=tracking_uri, folder=loaded.folder
     ) as record:
         net = network.build(loaded.training, len(loaded.labels))
+        _claim(loaded.folder, loaded.training)
         began_s = time.monotonic()
         history = _train_stages(loaded, net)
         _write(loaded, net, history)
@@ -220,7 +226,7 @@ def plan(training: Training, stage: str, folder: Path | None) -> Plan:
 def _train_head(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
     train_set, validation = head_samples(loaded, net)
     head = network.part(net, network.HEAD)
-    stage = plan(loaded.training, HEAD, loaded.folder / "state")
+    stage = plan(loaded.training, HEAD, loaded.folder / STATE)
     return fit.fit(head, train_set, validation, stage, report)
 
 
@@ -237,7 +243,7 @@ def _fine_tune(loaded: Run, net: Any, report: fit.Report, before: Epoch) -> list
     for layer in backbone.layers if count < 0 else backbone.layers[-count:]:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     kept = net.get_weights()
-    stage = plan(loaded.training, FINE_TUNE, loaded.folder / "state")
+    stage = plan(loaded.training, FINE_TUNE, loaded.folder / STATE)
     sets = pictures_samples(loaded.train), pictures_samples(loaded.validation)
     history = fit.fit(net, *sets, stage, report)
     if _val_loss(_best(history)) > _val_loss(before):
@@ -247,7 +253,7 @@ def _fine_tune(loaded: Run, net: Any, report: fit.Report, before: Epoch) -> list
 
 
 def _train_whole(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
-    stage = plan(loaded.training, WHOLE, loaded.folder / "state")
+    stage = plan(loaded.training, WHOLE, loaded.folder / STATE)
     sets = pictures_samples(loaded.train), pictures_samples(loaded.validation)
     return fit.fit(net, *sets, stage, report)
 
@@ -256,21 +262,44 @@ def _searched(args: argparse.Namespace, training: Training) -> Training:
     from tools.classifier import search
 
     loaded = open_run(args.dataset, training, args.output)
-    return search.search(loaded, args.search)
+    found = search.search(loaded, args.search)
+    before = _noted(args.output)
+    if before is not None and before != found and search.fixed(before) == search.fixed(found):
+        print(f"better settings found: {_difference(found, before)}; the head is trained anew")
+        _give_up(args.output)
+    return found
+
+
+def _give_up(folder: Path) -> None:
+    """Remove what a run's training would go on with; what it made stays until it is replaced."""
+    shutil.rmtree(folder / STATE, ignore_errors=True)
+    for name in (tracking.RUN_FILE, RUN_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _noted(folder: Path) -> Training | None:
+    """Return the settings of the run in a folder; None where there is none."""
+    try:
+        return msgspec.json.decode((folder / RUN_FILE).read_bytes(), type=Training)
+    except FileNotFoundError:
+        return None
 
 
 def _claim(folder: Path, training: Training) -> None:
-    """Note the run's config in its folder; raise InputError where another run is in it."""
+    """Note the run's config in its folder, once it is known to have data and a network."""
+    _refuse_another(folder, training)
     folder.mkdir(parents=True, exist_ok=True)
-    note = folder / RUN_FILE
-    if note.exists():
-        before = msgspec.json.decode(note.read_bytes(), type=Training)
-        if before != training:
-            raise InputError(
-                f"{folder} holds a run with other settings ({_difference(before, training)}); "
-                "name another folder with --output"
-            )
-    description.write_json(note, training)
+    description.write_json(folder / RUN_FILE, training)
+
+
+def _refuse_another(folder: Path, training: Training) -> None:
+    """Raise InputError where another run is in the folder."""
+    before = _noted(folder)
+    if before is not None and before != training:
+        raise InputError(
+            f"{folder} holds a run with other settings ({_difference(before, training)}); "
+            "name another folder with --output"
+        )
 
 
 def _difference(before: Training, after: Training) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from edge.errors import InputError
 from edge.values import Image
+from tools import picture_file
 from tools.classifier import arguments, data, description, network, runtime
 from tools.classifier.description import Description
 from tools.explain import heatmap
@@ -98,6 +99,6 @@ def run(args: argparse.Namespace) -> int:
         found = explainer.explain(bgr, args.label)
         target = args.output / f"{path.parent.name}-{path.stem}-{found.label}.jpg"
         caption = f"{found.label} {found.share:.2f}"
-        heatmap.write(target, heatmap.overlay(bgr, found.heat, caption))
+        picture_file.write(target, heatmap.overlay(bgr, found.heat, caption))
         print(f"{target}: {caption}")
     return 0

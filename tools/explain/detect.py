@@ -16,6 +16,7 @@ from torch import Tensor
 
 from edge.detector import suppress
 from edge.values import Box, Image
+from tools import picture_file
 from tools.architectures import yolox
 from tools.classifier import arguments
 from tools.explain import heatmap
@@ -170,6 +171,6 @@ def run(args: argparse.Namespace) -> int:
         for number, one in enumerate(found, 1):
             target = args.output / f"{path.stem}-{number}-{one.label}.jpg"
             caption = f"{one.label} {one.score:.2f}"
-            heatmap.write(target, heatmap.overlay(bgr, one.heat, caption, one.box_px))
+            picture_file.write(target, heatmap.overlay(bgr, one.heat, caption, one.box_px))
             print(f"{target}: {caption}")
     return 0

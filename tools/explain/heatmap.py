@@ -73,16 +73,6 @@ def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
         yield path, np.asarray(bgr, np.uint8)
 
 
-def write(path: Path, bgr: Image) -> None:
-    """Write a picture.
-
-    Raises InputError when there is no room or no right to.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), bgr):
-        raise InputError(f"{path}: cannot be written; check space and rights")
-
-
 def _inside(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 

@@ -1,0 +1,85 @@
+"""The network made smaller, or used to int8, before it is converted: pruning, then QAT.
+
+The result is kept in a folder with a note of what it was made of, and while it is trained so are
+the weights of the last whole epoch: started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tools.classifier import description, network
+from tools.classifier.job import MADE_FROM, Job
+
+STATE = "state"
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What is asked for: share of channels to cut, 0 none; epochs of QAT, 0 none.
+
+    learning_rate: of the training after either.
+    """
+
+    prune: float
+    prune_epochs: int
+    qat: int
+    learning_rate: float
+
+    def __bool__(self) -> bool:
+        """Return whether anything is asked for."""
+        return bool(self.prune or self.qat)
+
+    def __str__(self) -> str:
+        """Return all that decides what becomes of a network."""
+        prune = f"prune {self.prune:g}, {self.prune_epochs} epochs" if self.prune else ""
+        qat = f"qat {self.qat} epochs" if self.qat else ""
+        return ", ".join(filter(None, (prune, qat, f"rate {self.learning_rate:g}")))
+
+
+def adapted(net: Any, job: Job, asked: Adaptation, kept: Path) -> tuple[Any, Job]:
+    """Return the network pruned and trained through int8, as asked for, and the job with it.
+
+    kept: the folder that holds it; what is there as asked for is not made again.
+    """
+    made_from = f"{job.described.notes[MADE_FROM]}, {asked}"
+    if (kept / description.FILE).is_file():
+        described = description.read(kept)
+        if described.notes.get(MADE_FROM) == made_from:
+            return network.load(kept / described.file), replace(job, described=described)
+    state = kept / STATE / hashlib.sha256(made_from.encode()).hexdigest()[:16]
+    net, notes = _adapt(net, job, asked, state)
+    described = msgspec.structs.replace(
+        job.described,
+        file=description.KERAS_FILE,
+        parameters=network.parameters(net),
+        notes=job.described.notes | notes | {MADE_FROM: made_from},
+    )
+    network.save(net, kept / described.file)
+    description.write(kept, described)
+    shutil.rmtree(kept / STATE, ignore_errors=True)
+    return net, replace(job, described=described)
+
+
+def _adapt(net: Any, job: Job, asked: Adaptation, state: Path) -> tuple[Any, dict[str, str]]:
+    """Return the network after pruning and int8 training, and what to say of them."""
+    from tools.classifier import prune, qat
+
+    notes = {}
+    sets = job.train, job.validation
+    rate = asked.learning_rate
+    if asked.prune:
+        net, notes["pruning"] = prune.prune(net, asked.prune)
+        before = network.parameters(net)
+        prune.recover(net, *sets, epochs=asked.prune_epochs, learning_rate=rate, state=state)
+        print(f"pruned: {notes['pruning']}; {before:,} parameters are left")
+    if asked.qat:
+        net = qat.train_quantized(net, *sets, epochs=asked.qat, learning_rate=rate, state=state)
+        notes["qat"] = f"{asked.qat} epochs through fake quantization, rate {rate:g}"
+    return net, notes
