@@ -12,6 +12,7 @@ Buckets need the extra `registry`, imported when one is opened.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from edge.signature import PublicKey, SignatureError, verify
 
 Stage = Literal["none", "staging", "production", "archived"]
 STAGES_NAME = "stages.json"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 MAX_STAGES_BYTES = 1_048_576
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
@@ -171,6 +173,10 @@ def reaching(address: str) -> Iterator[None]:
     except EdgeError:
         raise
     except Exception as error:  # every file system has exceptions of its own
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            place = f"{error.filename}: " if error.filename else ""
+            text = f"{place}{os.strerror(error.errno)}; make room and start again"
+            raise PublishError(f"registry {address}: {text}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise PublishError(f"registry {address}: {reason}; check address and login") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from _pytest.logging import LogCaptureHandler
 
+from classifying import Walk, taken_through
 from fault_table import Fault, FaultTable
 from mosquitto import Mosquitto, Subscriber, find_mosquitto
 from publishing import Start, starting
@@ -101,3 +103,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start publishers that end with the test."""
     with starting(tmp_path) as start:
         yield start
+
+
+@pytest.fixture(scope="session")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    """A trained classifier, taken through every command: once, it takes minutes."""
+    for module in ("rich", "matplotlib", "tensorflow", "keras", "optuna"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"classifiers need {module}: pip install 'edge-camera[tools,keras]'")
+    return taken_through(tmp_path_factory.mktemp("classifier"))

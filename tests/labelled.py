@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from edge.values import Image
+from tools.cli import main
 
 SIZE = (96, 64)
 BOX = (20, 10, 30, 40)  # x, y, width, height of the object
@@ -84,3 +86,12 @@ def folders(root: Path, count: int) -> Path:
     for number in range(count):
         save(root / ("dog" if number % 2 else "cat") / f"{number}.png", number)
     return root
+
+
+def imported(source: Path, kind: str, output: Path, *more: str) -> int:
+    words = ["data", "import", str(source), "--format", kind, "--output", str(output)]
+    return main([*words, "--workers", "1", *more])
+
+
+def document(output: Path, name: str = "annotations") -> dict[str, Any]:
+    return dict(json.loads((output / f"{name}.json").read_text()))

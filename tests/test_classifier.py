@@ -1,16 +1,9 @@
+"""What a classifier's commands leave: figures, files, experiments, and a line for each mistake."""
+
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,154 +12,14 @@ import msgspec
 import numpy as np
 import pytest
 
-pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-camera[tools]'")
-pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'edge-camera[tools]'")
-
-import importlib.util
-
-from class_folders import CLASSES, draw_splits
+from classifying import NAMES, Walk, said, weights_of
 from edge import certificate, manifest
 from edge.interpreter import Interpreter
 from tools import golden, tracking
 from tools.classifier import convert, description
-from tools.classifier.description import Description, Training
 from tools.classifier.tflite import TFLiteClassifier
-from waiting import wait_until
-
-for module in ("tensorflow", "keras", "optuna"):
-    if importlib.util.find_spec(module) is None:
-        reason = f"classifiers need {module}: pip install 'edge-camera[keras]'"
-        pytest.skip(reason, allow_module_level=True)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-ROOT = Path(__file__).parents[1]
-CHILD = ROOT / "tests" / "classifier_child.py"
-NAMES = tuple(sorted(CLASSES))
-TINY = ["--backbone", "TinyNet", "--side", "32", "--width", "8"]
-# A closed port in place of the network: downloads fail at once on any machine.
-NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-
-
-@dataclass(frozen=True)
-class Walk:
-    """What the commands of one process said, and where their files are."""
-
-    folder: Path
-    answers: dict[str, tuple[int, str, str]]
-
-
-def environment(folder: Path) -> dict[str, str]:
-    own = {"KERAS_HOME": str(folder / "keras"), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/ml.db"}
-    return os.environ | NO_NETWORK | own | {"PYTHONPATH": str(ROOT)}
-
-
-def run_all(folder: Path, commands: dict[str, list[str]]) -> dict[str, tuple[int, str, str]]:
-    """Run commands one after another in one process of their own."""
-    done = subprocess.run(
-        [sys.executable, str(CHILD)],
-        input=json.dumps(list(commands.values())),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=folder,
-        env=environment(folder),
-        timeout=600,
-    )
-    answers = json.loads(done.stdout.splitlines()[-1])
-    return {name: tuple(answer) for name, answer in zip(commands, answers, strict=True)}
-
-
-def train(folder: Path, name: str, *more: str) -> list[str]:
-    run = ["train", "classifier", str(folder / "set"), *TINY, "--output", str(folder / name)]
-    return [*run, "--patience", "99", "--tracking-uri", f"sqlite:///{folder}/ml.db", *more]
-
-
-def head(folder: Path, name: str, *more: str) -> list[str]:
-    base = str(folder / "base" / "model.keras")
-    return train(folder, name, "--weights", base, "--epochs", "60", "--batch", "8", *more)
-
-
-@pytest.fixture(scope="module")
-def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """A trained classifier, taken through every command."""
-    folder = tmp_path_factory.mktemp("classifier")
-    draw_splits(folder / "set", 48)
-    data = ["--data", str(folder / "set")]
-    base, levels = str(folder / "base"), str(folder / "base" / "levels")
-    whole = ["--weights", "none", "--learning-rate", "0.01", "--epochs", "8", "--batch", "16"]
-    quantize = ["quantize", "classifier", base, *data]
-    smaller = [*quantize, "--prune", "0.3", "--prune-epochs", "1", "--qat", "1", "--levels", "IO"]
-    commands = {
-        "base": train(folder, "base", *whole, "--validate-every", "2", "--dropout", "0"),
-        "levels": [*quantize, "--sweep", "3", "30", "--representative", "60"],
-        "smaller": [*smaller, "--output", str(folder / "smaller")],
-        "again": ["quantize", base, "--levels", "all", "--representative", "60"],
-        "fewer": ["quantize", base, "--levels", "DR", "IO", "--representative", "30",
-                  "--output", str(folder / "fewer")],
-        "unrecorded": ["validate", f"{levels}/IO", "--max-drop", "0.5"],
-        "evaluate": ["evaluate", levels, "--record", "--output", str(folder / "figures")],
-        "gates": ["validate", f"{levels}/IO", "--max-params", "1M", "--max-ms", "1000",
-                  "--min-accuracy", "0.7", "--max-drop", "0.1"],
-        "floats": ["evaluate", f"{levels}/TL", "--record", "--output", str(folder / "floats")],
-        "head": head(folder, "whole"),
-        "search": head(folder, "search", "--search", "2", "--epochs", "5"),
-        "more": head(folder, "search", "--search", "14", "--epochs", "5"),
-        "explain": ["explain", "classifier", base, str(folder / "set" / "test" / "red"),
-                    "--class", "red", "--output", str(folder / "explained")],
-        "imagenet": train(folder, "imagenet", "--backbone", "MobileNet", "--alpha", "0.25"),
-        "no-store": [*head(folder, "unstored"), "--tracking-uri", "nowhere://store"],
-        "other": train(folder, "base", *whole, "--seed", "7"),
-        "misfit": train(folder, "misfit", "--weights", str(CHILD)),
-        "corrected": train(folder, "misfit", *whole[:2], "--epochs", "1"),
-        "unknown": [*train(folder, "unknown"), "--backbone", "MobileNet9"],
-        "unreadable": ["quantize", "classifier", str(folder / "broken"), *data],
-        "dataless": ["quantize", str(folder / "broken")],
-    }  # fmt: skip
-    write_unreadable(folder / "broken")
-    return Walk(folder, run_all(folder, commands))
-
-
-def write_unreadable(folder: Path) -> None:
-    """Write a classifier's folder whose model file is damaged."""
-    described = Description(
-        labels=NAMES,
-        side_px=32,
-        backbone="TinyNet",
-        parameters=1,
-        level="NQ",
-        file=description.KERAS_FILE,
-        train_sha256="",
-        training=Training(),
-    )
-    description.write(folder, described)
-    (folder / described.file).write_bytes(b"no archive")
-
-
-def said(walk: Walk, name: str, code: int) -> str:
-    """Return what a command said: on standard output if it went well, else its one line."""
-    found, out, err = walk.answers[name]
-    assert found == code, err
-    if code == 0:
-        return out
-    assert "Traceback" not in err
-    return err.strip().splitlines()[-1]
-
-
-def weights_of(path: Path) -> dict[str, Any]:
-    """Return the arrays of a model.keras file."""
-    import h5py
-
-    found: dict[str, Any] = {}
-
-    def keep(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = np.array(item)
-
-    content = zipfile.ZipFile(path).read("model.weights.h5")
-    with h5py.File(io.BytesIO(content), "r") as file:
-        file.visititems(keep)
-    return found
 
 
 def figures(walk: Walk) -> dict[str, dict[str, str]]:
@@ -358,124 +211,6 @@ def io_folder(walk: Walk) -> Path:
     return walk.folder / "base" / "levels" / "IO"
 
 
-def test_killed_training_goes_on_and_ends_with_the_same_weights(walk: Walk) -> None:
-    said(walk, "head", 0)
-    state = walk.folder / "cut" / "state" / "head.json"
-    with subprocess.Popen(
-        [sys.executable, str(CHILD)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        cwd=walk.folder,
-        env=environment(walk.folder),
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(json.dumps([head(walk.folder, "cut")]))
-        process.stdin.close()
-        wait_until(state.exists, timeout_s=240)
-        process.send_signal(signal.SIGKILL)
-    done = len(json.loads(state.read_text())["history"])
-    assert 0 < done < 60
-    (answer,) = run_all(walk.folder, {"cut": head(walk.folder, "cut")}).values()
-    assert answer[0] == 0
-    whole, cut = (weights_of(walk.folder / name / "model.keras") for name in ("whole", "cut"))
-    assert whole.keys() == cut.keys()
-    for name, value in whole.items():
-        np.testing.assert_array_equal(cut[name], value, err_msg=name)
-
-
-def stopped(walk: Walk, command: list[str], is_time: Callable[[], object]) -> None:
-    """Run a command and kill it, with all that it started, when it is time."""
-    with subprocess.Popen(
-        [sys.executable, str(CHILD)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=walk.folder,
-        env=environment(walk.folder),
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(json.dumps([command]))
-        process.stdin.close()
-        wait_until(lambda: is_time() or process.poll() is not None, timeout_s=240)
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def test_killed_pruning_and_int8_training_go_on_and_end_with_the_same_weights(walk: Walk) -> None:
-    said(walk, "smaller", 0)
-
-    def command(name: str) -> list[str]:
-        base = ["quantize", "classifier", str(walk.folder / "base"), "--levels", "TL"]
-        settings = ["--prune", "0.3", "--prune-epochs", "2", "--qat", "5"]
-        return [*base, *settings, "--output", str(walk.folder / name)]
-
-    state = walk.folder / "adapt-cut" / "adapted" / "state"
-    stopped(walk, command("adapt-cut"), lambda: any(state.glob("*/qat.json")))
-    (note,) = state.glob("*/qat.json")
-    assert 0 < len(json.loads(note.read_text())["history"]) < 5
-    names = ("adapt-cut", "adapt-whole")
-    for answer in run_all(walk.folder, {name: command(name) for name in names}).values():
-        assert answer[0] == 0, answer[2]
-    assert not state.exists()
-    cut, whole = (weights_of(walk.folder / name / "adapted" / "model.keras") for name in names)
-    assert whole.keys() == cut.keys()
-    for name, value in whole.items():
-        np.testing.assert_array_equal(cut[name], value, err_msg=name)
-
-
-def test_stopped_measurement_goes_on_with_the_models_that_are_missing(walk: Walk) -> None:
-    said(walk, "levels", 0)
-    output = walk.folder / "measured-cut"
-    levels = [str(walk.folder / "base" / "levels" / name) for name in ("TL", "F16", "DR", "IO")]
-    command = ["evaluate", *levels, "--output", str(output)]
-    stopped(walk, command, lambda: any((output / ".unfinished").glob("*.json")))
-    done = len(list((output / ".unfinished").glob("*.json")))
-    assert 0 < done < 4
-    answers = run_all(walk.folder, {"on": command, "afresh": command})
-    assert [answer[0] for answer in answers.values()] == [0, 0]
-    assert answers["on"][2].count("measured before the run stopped") == done
-    assert "measured before" not in answers["afresh"][2]
-    rows = list(csv.DictReader((output / "levels.csv").read_text().splitlines()))
-    assert [row["level"] for row in rows] == ["TL", "F16", "DR", "IO"]
-    assert not (output / ".unfinished").exists()
-
-
-def test_model_that_cannot_be_read_costs_no_figure_of_another(walk: Walk) -> None:
-    said(walk, "levels", 0)
-    folder = walk.folder / "broken-level"
-    shutil.copytree(walk.folder / "base" / "levels" / "IO", folder)
-    (folder / "model.tflite").write_bytes(b"no model")
-    levels = [str(walk.folder / "base" / "levels" / "TL"), str(folder)]
-    data = ["--data", str(walk.folder / "set"), "--output", str(walk.folder / "half")]
-    failing = ["evaluate", "classifier", *levels, *data]
-    answers = run_all(walk.folder, {"first": failing, "second": failing})
-    for code, _, err in answers.values():
-        assert code == 78
-        assert err.splitlines()[-1].count("broken-level/model.tflite") == 1
-    assert "levels/TL: measured before the run stopped" in answers["second"][2]
-
-
-def test_sweep_goes_on_and_begins_again_for_another_network(walk: Walk) -> None:
-    said(walk, "levels", 0)
-    levels = walk.folder / "swept"
-    levels.mkdir()
-    for name in ("representative.csv", "representative.json"):
-        shutil.copy(walk.folder / "base" / "levels" / name, levels)
-    points = json.loads((levels / "representative.json").read_text())
-    assert set(points["accuracy"]) == {"3", "30"}
-    points["accuracy"] = {"3": 0.123}  # as if the run had stopped here
-    (levels / "representative.json").write_text(json.dumps(points))
-    base = ["quantize", str(walk.folder / "base"), "--levels", "TL", "--output", str(levels)]
-    (answer,) = run_all(walk.folder, {"on": [*base, "--sweep", "3", "30"]}).values()
-    assert answer[0] == 0
-    assert "3 representative pictures: 0.1230" in answer[1]
-    (levels / "representative.json").write_text(json.dumps(points | {"made_from": "another"}))
-    (answer,) = run_all(walk.folder, {"anew": [*base, "--sweep", "3"]}).values()
-    assert "0.1230" not in answer[1]
-
-
 def test_frozen_backbone_stays_as_its_weights_file_has_it(walk: Walk) -> None:
     said(walk, "head", 0)
     base, whole = (weights_of(walk.folder / name / "model.keras") for name in ("base", "whole"))
@@ -503,6 +238,7 @@ def test_search_goes_on_where_it_stopped(walk: Walk) -> None:
 def test_search_ends_bad_trials_early(walk: Walk) -> None:
     said(walk, "more", 0)
     rows = list(csv.DictReader((walk.folder / "search" / "search.csv").read_text().splitlines()))
+    assert "trial 14/14 done, best val_loss" in walk.answers["more"][2]
     states = {row["state"] for row in rows}
     assert states == {"complete", "pruned"}
     best, worst = rows[0], rows[-1]
@@ -541,3 +277,14 @@ def test_mistake_gets_one_line_that_names_it(
     line = said(walk, name, code)
     assert line.startswith("edge-tools: ")
     assert all(word in line for word in words), line
+
+
+def test_pixels_of_an_int8_file_take_the_boards_way(walk: Walk) -> None:
+    classifier = TFLiteClassifier(io_folder(walk) / "model.tflite")
+    rgb = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+    fed = classifier._quantized(rgb)
+    assert fed.dtype == np.int8
+    np.testing.assert_array_equal(fed, (rgb.astype(int) - 128))
+    assert classifier._takes_levels
+    classifier._takes_levels = False
+    np.testing.assert_array_equal(classifier._quantized(rgb), fed)

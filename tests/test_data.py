@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import pytest
 
 import labelled
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from labelled import document, imported
 from tools import dataset
 from tools.cli import main
 from tools.data import check, fingerprint, folder
@@ -28,15 +26,6 @@ MAKERS = {
     "yolo": labelled.yolo,
     "folders": labelled.folders,
 }
-
-
-def imported(source: Path, kind: str, output: Path, *more: str) -> int:
-    words = ["data", "import", str(source), "--format", kind, "--output", str(output)]
-    return main([*words, "--workers", "1", *more])
-
-
-def document(output: Path, name: str = "annotations") -> dict[str, Any]:
-    return dict(json.loads((output / f"{name}.json").read_text()))
 
 
 @pytest.fixture
@@ -179,46 +168,6 @@ def test_what_is_wrong_is_one_line_and_the_rest_is_imported(
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
-    [
-        ("coco", "edge-tools: annotations"),
-        ("voc", "no such folder"),
-        ("yolo", "no classes.txt"),
-        ("folders", "no such folder"),
-    ],
-)
-def test_a_missing_source_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, told: str
-):
-    assert imported(tmp_path / "nowhere", kind, tmp_path / "set") == EXIT_NO_INPUT
-    assert told in capsys.readouterr().err
-
-
-def test_decoders_add_nothing_to_the_line_about_a_broken_picture(tmp_path: Path):
-    source = labelled.folders(tmp_path / "source", 2)
-    whole = source / "cat" / "0.png"
-    whole.write_bytes(whole.read_bytes()[:300])
-    words = [str(source), "--format", "folders", "--output", str(tmp_path / "set")]
-    done = subprocess.run(
-        [sys.executable, "-m", "tools", "data", "import", *words],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == EXIT_FAILURE
-    (line,) = done.stderr.splitlines()
-    assert line == f"{whole}: cannot be read as a picture; repair or remove it"
-
-
-def test_a_picture_in_place_of_coco_is_a_short_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    picture = labelled.folders(tmp_path / "source", 1) / "cat" / "0.png"
-    assert imported(picture, "coco", tmp_path / "set") == EXIT_NO_INPUT
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "0.png: not COCO JSON (" in line
-    assert len(line) < len(str(picture)) + 200
-
-
-@pytest.mark.parametrize(
     ("name", "told"),
     [("source/cat/0.png/x/y.jpg", "Not a directory"), ("sheet.xyz", "no format of pictures")],
 )
@@ -231,23 +180,6 @@ def test_a_place_that_cannot_be_written_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("edge-tools: ")
     assert told in line
-
-
-def test_an_import_goes_on_where_it_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    file = labelled.coco(tmp_path / "source", 6)
-    assert imported(file, "coco", tmp_path / "set", "--max-side", "48") == EXIT_OK
-    whole = document(tmp_path / "set")
-    images, journal = tmp_path / "set" / "images", tmp_path / "set" / "import.jsonl"
-    kept = journal.read_text().splitlines()[:3]
-    journal.write_text("\n".join(kept) + '\n{"key": "torn')  # as kill -9 leaves it
-    (images / "005.jpg").unlink()
-    before = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
-    capfd.readouterr()
-    assert imported(file, "coco", tmp_path / "set", "--max-side", "48") == EXIT_OK
-    assert "3 pictures are done, 3 to do" in capfd.readouterr().err
-    assert document(tmp_path / "set") == whole
-    after = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
-    assert sum(before[name] == after[name] for name in before) == 3
 
 
 def test_a_clean_set_passes_the_check(ready: Path):

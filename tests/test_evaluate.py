@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 import math
 import random
@@ -20,7 +21,7 @@ pytest.importorskip("rich")
 
 from edge import manifest
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, InputError
-from tools import dataset, evaluate
+from tools import dataset, evaluate, tracking
 from tools.cli import main
 from tools.dataset import Dataset
 from tools.evaluate import command
@@ -119,6 +120,8 @@ def test_command_measures_and_records_a_model_folder(tmp_path: Path) -> None:
     command.add_arguments(parser)
     arguments = [str(model), "--annotations", str(tmp_path / "some.json")]
     arguments += ["--images", str(tmp_path), "--json", str(tmp_path / "out.json"), "--record"]
+    store = f"sqlite:///{tmp_path}/experiments.db"
+    arguments += ["--tracking-uri", store]
     assert command.run(parser.parse_args(arguments)) == 0
     (figures,) = json.loads((tmp_path / "out.json").read_text())["models"]
     assert figures["ap50"] >= 0.8
@@ -132,6 +135,14 @@ def test_command_measures_and_records_a_model_folder(tmp_path: Path) -> None:
     assert "- **Good at**" in card
     assert "](seen.jpg)" in card
     assert (model / "seen.jpg").is_file()
+    if importlib.util.find_spec("mlflow") is not None:
+        from mlflow.tracking import MlflowClient
+
+        with tracking._quiet():
+            (kept,) = MlflowClient(tracking_uri=store).search_runs(["1"])
+        assert kept.data.metrics["model AP50"] == pytest.approx(figures["ap50"])
+        assert kept.data.params["data_sha256"] == tracking.hash_of([tmp_path / "some.json"])
+        assert kept.info.status == "FINISHED"
 
 
 def test_sizes_and_sources_are_measured_apart(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ started again; one that ended measures everything afresh.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from edge.errors import ModelError
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description
-from tools.classifier.measure import Job, Measured
+from tools.classifier.measure import EXIT_NO_ROOM, Job, Measured
 
 UNFINISHED = ".unfinished"  # folder in a run's output
 
@@ -41,7 +43,7 @@ def measure(
 ) -> Answered:
     """Return what a process of its own found about a model; kept below `output`.
 
-    Raises ModelError when that process fails.
+    Raises ModelError when that process fails, OSError when there is no room for what it found.
     """
     path = folder / described.file
     if not path.is_file():
@@ -81,6 +83,8 @@ def _run(job: Job, result: Path) -> None:
         job_file.write_bytes(msgspec.json.encode(job))
         command = [sys.executable, "-m", "tools.classifier.measure", str(job_file), str(result)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == EXIT_NO_ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(result.parent))
     if done.returncode:
         said = done.stderr.strip().splitlines() or [_ending(done.returncode)]
         reason = said[-1].removeprefix("edge.errors.ModelError: ")

@@ -55,7 +55,10 @@ class Plan:
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one epoch; the last three only where it was validated."""
+    """Figures of one epoch; the last three only where it was validated.
+
+    loss: mean over the pictures, as they were learned from one after another.
+    """
 
     stage: str
     number: int
@@ -167,11 +170,12 @@ def _epoch(stage: _Stage, train: Samples, validation: Samples, report: Report | 
     """Train one epoch and validate it when it is due."""
     plan, network = stage.plan, stage.network
     number = len(stage.state.history) + 1
-    network.reset_metrics()
-    loss = 0.0
+    total = 0.0
     for rows, generator in _batches(train, plan, number):
-        # A running mean over the epoch.
-        loss = float(network.train_on_batch(train.prepare(rows, generator), train.labels[rows]))
+        network.reset_metrics()  # so that any Keras answers with this batch's loss alone
+        inputs = train.prepare(rows, generator)
+        total += len(rows) * float(network.train_on_batch(inputs, train.labels[rows]))
+    loss = total / len(train.labels)
     rate = float(network.optimizer.learning_rate)
     epoch = Epoch(stage=plan.name, number=number, loss=loss, learning_rate=rate)
     if number % plan.validate_every and number < plan.epochs:

@@ -6,6 +6,7 @@ of that is taken. Pixels are read, not mapped, so that they do not count as the 
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from tools.classifier.data import Pixels, network_input
 
 Classify = Callable[[Pixels], NDArray[np.float32]]
 WARM_UPS = 3
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+EXIT_NO_ROOM = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,4 +124,9 @@ def _memory_bytes(field: str) -> int:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except OSError as failure:
+        if failure.errno not in NO_ROOM:
+            raise
+        sys.exit(EXIT_NO_ROOM)

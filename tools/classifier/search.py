@@ -51,7 +51,11 @@ def search(loaded: Run, trials: int) -> Training:
     study = _study(loaded)
     left = trials - len(finished(study))
     if left > 0:
-        study.optimize(lambda trial: _value(trial, loaded, sets), n_trials=left)
+        study.optimize(
+            lambda trial: _value(trial, loaded, sets),
+            n_trials=left,
+            callbacks=[lambda study, _: _tell(study, trials)],
+        )
     _report(study, loaded.folder)
     return msgspec.structs.replace(loaded.training, **study.best_params)
 
@@ -61,6 +65,12 @@ def finished(study: Any) -> list[Any]:
     from optuna.trial import TrialState
 
     return list(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def _tell(study: Any, trials: int) -> None:
+    """Say how far the search is."""
+    done, best = len(finished(study)), study.best_trial
+    logger.info("trial %d/%d done, best val_loss %.4f so far", done, trials, best.value)
 
 
 def _study(loaded: Run) -> Any:

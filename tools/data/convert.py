@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,6 +15,13 @@ from edge.errors import EdgeError, InputError
 from edge.values import Image
 
 JPEG_QUALITY = 95
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class NoRoomError(EdgeError):
+    """The disk is full: what comes after would fail as well."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,8 @@ def convert(task: Task) -> Converted:
     """Write one picture, in one step, so that it is there whole or not at all.
 
     Unless it shrinks it is linked (copied where links are impossible, or asked for).
-    Raises InputError when it cannot be read, EdgeError when it cannot be written.
+    Raises InputError when it cannot be read, EdgeError when it cannot be written (NoRoomError on a
+    full disk).
     """
     bgr = decode(task.source)
     height, width = bgr.shape[:2]
@@ -56,7 +65,8 @@ def convert(task: Task) -> Converted:
         part.unlink(missing_ok=True)  # replacing a link by another of the same file leaves both
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise EdgeError(f"{task.target}: {error.strerror}; is the disk full?") from None
+        kind = NoRoomError if error.errno in NO_ROOM else EdgeError
+        raise kind(f"{task.target}: {error.strerror}; is the disk full?") from None
     return Converted(size, (width, height))
 
 

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge.errors import EXIT_FAILURE, EXIT_OK, InputError
+from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, InputError
 from tools import parallel
 from tools.data import folder
-from tools.data.convert import Converted, Task, convert
+from tools.data.convert import Converted, NoRoomError, Task, convert
 from tools.data.entry import Entry, Listing, placed
 from tools.data.formats import READERS
 from tools.data.journal import Journal
@@ -100,7 +100,10 @@ def tasks_of(listing: Listing, args: argparse.Namespace, output: Path) -> list[T
 
 
 def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Converted]:
-    """Convert what is not done yet; return sizes by name, add failures to the problems."""
+    """Convert what is not done yet; return sizes by name, add failures to the problems.
+
+    Raises EdgeError on a full disk: the pictures after would fail as well.
+    """
     names = {
         task: entry.name
         for task, entry in zip(tasks_of(listing, args, args.output), listing.entries, strict=True)
@@ -114,6 +117,8 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
             convert, todo, workers=args.workers, dask=args.dask, title="import"
         )
         for done in outcomes:
+            if isinstance(done.error, NoRoomError):
+                raise EdgeError(f"{done.error} {len(known)} pictures are done; start again")
             if done.result is None:
                 listing.problems.append(done.reason)
                 continue

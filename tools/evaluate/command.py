@@ -10,7 +10,7 @@ from typing import Any
 
 from edge import model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError
-from tools import dataset, parallel
+from tools import dataset, parallel, tracking
 from tools.dataset import Dataset
 from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
 from tools.evaluate.report import Measured
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", action="store_true", help="store the figures in the models' manifests and cards"
     )
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,6 +87,14 @@ def run(args: argparse.Namespace) -> int:
         return _compare_kernels(args, data)
     options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
     with ExitStack() as stack:
+        record = stack.enter_context(
+            tracking.start(
+                "evaluate",
+                params={"models": " ".join(map(str, names)), "pictures": len(data.pictures)},
+                uri=args.tracking_uri,
+                data=[args.annotations],
+            )
+        )
         loaded = [subjects.load(str(name), stack, options) for name in names]
         found = {
             one.name: spread.collect(one, options, data, workers=args.workers, dask=args.dask)
@@ -94,8 +103,9 @@ def run(args: argparse.Namespace) -> int:
         if len(found) < len(loaded):
             raise EdgeError("two models have one name; rename a folder")
         measured = _measure(loaded, found, data, args)
-    report.show(measured)
-    _write(measured, found, data, args)
+        report.show(measured)
+        _write(measured, found, data, args)
+        _keep(record, measured, args)
     return EXIT_OK
 
 
@@ -142,6 +152,17 @@ def _write(
             pictures.write(list(confusion.matches(data, results)), data, sheet)
         if args.record and one.subject.folder is not None:
             _record(one)
+
+
+def _keep(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:
+    """Give the experiment each model's figures, and what was written for people."""
+    for one in measured:
+        whole = {"AP": one.accuracy.ap, "AP50": one.accuracy.ap50, "AP75": one.accuracy.ap75}
+        figures = whole | {f"invoke {name} ms": value for name, value in one.invoke_ms.items()}
+        record.metrics(0, **{f"{one.subject.name} {key}": value for key, value in figures.items()})
+    for path in (args.json, args.csv, args.plots, args.pictures):
+        if path:
+            record.artifact(path)
 
 
 def _record(measured: Measured) -> None:

@@ -27,11 +27,15 @@ def run(args: argparse.Namespace) -> int:
         descriptor = os.open(args.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise ConfigError(f"secret key {args.file}: {error.strerror}; name a new file") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.pem(options.password()))
     public = args.file.with_name(args.file.name + PUBLIC_SUFFIX)
     text = f"untrusted comment: minisign public key {key.public.name}\n{key.public.text()}\n"
-    public.write_text(text)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.pem(options.password()))
+        public.write_text(text)
+    except OSError:  # half a pair would stand in the way of the next attempt
+        args.file.unlink()
+        raise
     print(f"{args.file}: keep it secret; {public}: give it to boards (models.trusted_keys)")
     print(key.public.text())
     return EXIT_OK

@@ -1,0 +1,167 @@
+"""A classifier taken through every command, for the tests that look at what they left."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from class_folders import CLASSES, draw_splits
+from tools.classifier import description
+from tools.classifier.description import Description, Training
+from waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+CHILD = ROOT / "tests" / "classifier_child.py"
+NAMES = tuple(sorted(CLASSES))
+TINY = ["--backbone", "TinyNet", "--side", "32", "--width", "8"]
+# A closed port in place of the network: downloads fail at once on any machine.
+NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What the commands of one process said, and where their files are."""
+
+    folder: Path
+    answers: dict[str, tuple[int, str, str]]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    own = {"KERAS_HOME": str(folder / "keras"), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/ml.db"}
+    return os.environ | NO_NETWORK | own | {"PYTHONPATH": str(ROOT)}
+
+
+def run_all(folder: Path, commands: dict[str, list[str]]) -> dict[str, tuple[int, str, str]]:
+    """Run commands one after another in one process of their own."""
+    done = subprocess.run(
+        [sys.executable, str(CHILD)],
+        input=json.dumps(list(commands.values())),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env=environment(folder),
+        timeout=600,
+    )
+    answers = json.loads(done.stdout.splitlines()[-1])
+    return {name: tuple(answer) for name, answer in zip(commands, answers, strict=True)}
+
+
+def train(folder: Path, name: str, *more: str) -> list[str]:
+    run = ["train", "classifier", str(folder / "set"), *TINY, "--output", str(folder / name)]
+    return [*run, "--patience", "99", "--tracking-uri", f"sqlite:///{folder}/ml.db", *more]
+
+
+def head(folder: Path, name: str, *more: str) -> list[str]:
+    base = str(folder / "base" / "model.keras")
+    return train(folder, name, "--weights", base, "--epochs", "60", "--batch", "8", *more)
+
+
+def taken_through(folder: Path) -> Walk:
+    """Train a classifier in a folder and take it through every command."""
+    draw_splits(folder / "set", 48)
+    data = ["--data", str(folder / "set")]
+    base, levels = str(folder / "base"), str(folder / "base" / "levels")
+    whole = ["--weights", "none", "--learning-rate", "0.01", "--epochs", "8", "--batch", "16"]
+    quantize = ["quantize", "classifier", base, *data]
+    smaller = [*quantize, "--prune", "0.3", "--prune-epochs", "1", "--qat", "1", "--levels", "IO"]
+    commands = {
+        "base": train(folder, "base", *whole, "--validate-every", "2", "--dropout", "0"),
+        "levels": [*quantize, "--sweep", "3", "30", "--representative", "60"],
+        "smaller": [*smaller, "--output", str(folder / "smaller")],
+        "again": ["quantize", base, "--levels", "all", "--representative", "60"],
+        "fewer": ["quantize", base, "--levels", "DR", "IO", "--representative", "30",
+                  "--output", str(folder / "fewer")],
+        "unrecorded": ["validate", f"{levels}/IO", "--max-drop", "0.5"],
+        "evaluate": ["evaluate", levels, "--record", "--output", str(folder / "figures")],
+        "gates": ["validate", f"{levels}/IO", "--max-params", "1M", "--max-ms", "1000",
+                  "--min-accuracy", "0.7", "--max-drop", "0.1"],
+        "floats": ["evaluate", f"{levels}/TL", "--record", "--output", str(folder / "floats")],
+        "head": head(folder, "whole"),
+        "search": head(folder, "search", "--search", "2", "--epochs", "5"),
+        "more": head(folder, "search", "--search", "14", "--epochs", "5"),
+        "explain": ["explain", "classifier", base, str(folder / "set" / "test" / "red"),
+                    "--class", "red", "--output", str(folder / "explained")],
+        "imagenet": train(folder, "imagenet", "--backbone", "MobileNet", "--alpha", "0.25"),
+        "no-store": [*head(folder, "unstored"), "--tracking-uri", "nowhere://store"],
+        "other": train(folder, "base", *whole, "--seed", "7"),
+        "misfit": train(folder, "misfit", "--weights", str(CHILD)),
+        "corrected": train(folder, "misfit", *whole[:2], "--epochs", "1"),
+        "unknown": [*train(folder, "unknown"), "--backbone", "MobileNet9"],
+        "unreadable": ["quantize", "classifier", str(folder / "broken"), *data],
+        "dataless": ["quantize", str(folder / "broken")],
+    }  # fmt: skip
+    write_unreadable(folder / "broken")
+    return Walk(folder, run_all(folder, commands))
+
+
+def write_unreadable(folder: Path) -> None:
+    """Write a classifier's folder whose model file is damaged."""
+    described = Description(
+        labels=NAMES,
+        side_px=32,
+        backbone="TinyNet",
+        parameters=1,
+        level="NQ",
+        file=description.KERAS_FILE,
+        train_sha256="",
+        training=Training(),
+    )
+    description.write(folder, described)
+    (folder / described.file).write_bytes(b"no archive")
+
+
+def said(walk: Walk, name: str, code: int) -> str:
+    """Return what a command said: on standard output if it went well, else its one line."""
+    found, out, err = walk.answers[name]
+    assert found == code, err
+    if code == 0:
+        return out
+    assert "Traceback" not in err
+    return err.strip().splitlines()[-1]
+
+
+def weights_of(path: Path) -> dict[str, Any]:
+    """Return the arrays of a model.keras file."""
+    import h5py
+
+    found: dict[str, Any] = {}
+
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = np.array(item)
+
+    content = zipfile.ZipFile(path).read("model.weights.h5")
+    with h5py.File(io.BytesIO(content), "r") as file:
+        file.visititems(keep)
+    return found
+
+
+def stopped(walk: Walk, command: list[str], is_time: Callable[[], object]) -> None:
+    """Run a command and kill it, with all that it started, when it is time."""
+    with subprocess.Popen(
+        [sys.executable, str(CHILD)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=walk.folder,
+        env=environment(walk.folder),
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps([command]))
+        process.stdin.close()
+        wait_until(lambda: is_time() or process.poll() is not None, timeout_s=240)
+        os.killpg(process.pid, signal.SIGKILL)

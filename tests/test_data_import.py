@@ -1,0 +1,95 @@
+"""`edge-tools data import` as a user sees it: one line a fault, progress, going on."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import labelled
+from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from labelled import document, imported
+
+pytest.importorskip("imagehash")
+pytest.importorskip("defusedxml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("coco", "edge-tools: annotations"),
+        ("voc", "no such folder"),
+        ("yolo", "no classes.txt"),
+        ("folders", "no such folder"),
+    ],
+)
+def test_a_missing_source_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, told: str
+):
+    assert imported(tmp_path / "nowhere", kind, tmp_path / "set") == EXIT_NO_INPUT
+    assert told in capsys.readouterr().err
+
+
+def test_decoders_add_nothing_to_the_line_about_a_broken_picture(tmp_path: Path):
+    source = labelled.folders(tmp_path / "source", 2)
+    whole = source / "cat" / "0.png"
+    whole.write_bytes(whole.read_bytes()[:300])
+    words = [str(source), "--format", "folders", "--output", str(tmp_path / "set")]
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", "data", "import", *words],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == EXIT_FAILURE
+    (line,) = done.stderr.splitlines()
+    assert line == f"{whole}: cannot be read as a picture; repair or remove it"
+
+
+def test_a_picture_in_place_of_coco_is_a_short_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    picture = labelled.folders(tmp_path / "source", 1) / "cat" / "0.png"
+    assert imported(picture, "coco", tmp_path / "set") == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "0.png: not COCO JSON (" in line
+    assert len(line) < len(str(picture)) + 200
+
+
+def test_an_import_goes_on_where_it_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    file = labelled.coco(tmp_path / "source", 6)
+    assert imported(file, "coco", tmp_path / "set", "--max-side", "48") == EXIT_OK
+    whole = document(tmp_path / "set")
+    images, journal = tmp_path / "set" / "images", tmp_path / "set" / "import.jsonl"
+    kept = journal.read_text().splitlines()[:3]
+    journal.write_text("\n".join(kept) + '\n{"key": "torn')  # as kill -9 leaves it
+    (images / "005.jpg").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
+    capfd.readouterr()
+    assert imported(file, "coco", tmp_path / "set", "--max-side", "48") == EXIT_OK
+    assert "3 pictures are done, 3 to do" in capfd.readouterr().err
+    assert document(tmp_path / "set") == whole
+    after = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
+    assert sum(before[name] == after[name] for name in before) == 3
+
+
+def test_a_terminal_sees_how_far_it_is_and_a_file_does_not(tmp_path: Path):
+    pytest.importorskip("rich")
+    source = labelled.folders(tmp_path / "source", 3)
+    words = ["data", "import", str(source), "--format", "folders", "--workers", "1", "--output"]
+    command = [sys.executable, "-m", "tools", *words]
+    ours, theirs = os.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    seen = [*command, str(tmp_path / "a")]
+    subprocess.run(
+        seen, stderr=theirs, stdout=subprocess.PIPE, env=environment, check=True, timeout=60
+    )
+    os.close(theirs)
+    terminal = os.read(ours, 1_000_000).decode()
+    os.close(ours)
+    assert re.search(r"import .*100%", terminal)
+    unseen = [*command, str(tmp_path / "b")]
+    hidden = subprocess.run(unseen, capture_output=True, env=environment, check=True, timeout=60)
+    assert hidden.stderr == b""
