@@ -24,6 +24,15 @@ def test_shipped_model_passes(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"{folder.name}: pass" in capsys.readouterr().out
 
 
+def test_folder_beside_the_user_needs_no_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(model_store.find("color-64"), tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    assert main(["validate", "own"]) == EXIT_OK
+    assert "own: pass" in capsys.readouterr().out
+
+
 def test_another_golden_result_fails_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

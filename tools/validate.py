@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _validate(model: str, args: argparse.Namespace) -> Report:
     report = Report(model)
-    folder = None if model.endswith(".tflite") else model_store.find(model, args.models_dir)
+    folder = None if model.endswith(".tflite") else _folder(model, args.models_dir)
     described = manifest.read(folder) if folder else None
     path = folder / described.file if folder and described else Path(model)
     content = _certify(path, report)
@@ -132,6 +132,13 @@ def _validate(model: str, args: argparse.Namespace) -> Report:
         _gates(content, described, args, report)
     _print(report, is_listed=args.list)
     return report
+
+
+def _folder(model: str, models_dir: str | None) -> Path:
+    """Return the model folder of that path, else the installed one of that name."""
+    if (Path(model) / manifest.MANIFEST_NAME).is_file():
+        return Path(model)
+    return model_store.find(model, models_dir)
 
 
 def _certify(path: Path, report: Report) -> bytes:
