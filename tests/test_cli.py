@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import logging
 import os
@@ -343,3 +345,22 @@ def test_a_benchmark_of_nothing_is_refused(call: Callable[..., Outcome]):
     outcome = call("benchmark", "--runs", "0", main=tools.cli.main)
     assert outcome.code == EXIT_FAILURE
     assert "at least 1" in outcome.complaint
+
+
+CHAIN = ("data", "train", "quantize", "evaluate", "validate", "explain", "registry")
+# The guide tells what these say nothing of: recipes that are tuned rather than typed.
+TUNED = frozenset({("train", "detect"), ("train", "detect-int8"), ("train", "color")})
+
+
+@pytest.mark.parametrize(
+    "words", [w for w in tools.cli.COMMANDS if w[0] in CHAIN and w not in TUNED], ids=" ".join
+)
+def test_every_option_of_the_chain_says_what_it_is(words: tuple[str, ...]):
+    try:
+        module = importlib.import_module(tools.cli.COMMANDS[words][0])
+    except ModuleNotFoundError as error:
+        pytest.skip(f"needs {error.name}")
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    silent = [action.dest for action in parser._actions if not action.help]
+    assert silent == []

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders with a labels.json"
     )
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="val", help="default: val")
     parser.add_argument(
         "--coverage",
         type=_coverage,

@@ -107,7 +107,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="float .tflite, or our detector's float weights (.pt, .onnx)",
     )
     layers.add_argument("--images", type=Path, metavar="DIR", help="default: its golden picture")
-    layers.add_argument("--plot", type=Path, metavar="PNG")
+    layers.add_argument(
+        "--plot", type=Path, metavar="PNG", help="draw the signal to noise of each layer"
+    )
     layers.add_argument("--min-snr-db", type=float, help="fail when an output falls below")
 
 

@@ -53,7 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders")
     parser.add_argument("--data", type=Path, help="class folders; default: those of the training")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument(
+        "--split",
+        choices=("train", "val", "test"),
+        default="test",
+        help="which pictures; default: test",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/measured"), help="tables, plots")
     parser.add_argument(
         "--limit", type=arguments.count, help="only so many pictures, as many of each class"

@@ -51,10 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="folder that edge-tools train classifier wrote")
     parser.add_argument("--data", type=Path, help="default: the data set it was trained on")
     levels = ("all", *convert.LEVELS)
-    parser.add_argument("--levels", nargs="+", choices=levels, default=["all"])
+    parser.add_argument("--levels", nargs="+", choices=levels, default=["all"], help="default: all")
     parser.add_argument("--output", type=Path, help="default: MODEL/levels")
     parser.add_argument(
-        "--representative", type=arguments.count, default=DEFAULT_COUNT, metavar="COUNT"
+        "--representative",
+        type=arguments.count,
+        default=DEFAULT_COUNT,
+        metavar="COUNT",
+        help="training pictures that give the ranges; default: %(default)s",
     )
     parser.add_argument(
         "--sweep", type=arguments.count, nargs="+", metavar="COUNT", help="compare counts"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import InputError
 from tools import tracking
 from tools.classifier import (
     arguments,
+    claim,
     data,
     description,
     features,
@@ -51,9 +50,7 @@ Started again with the same output folder, it goes on where it stopped.
 """
 logger = logging.getLogger(__name__)
 
-RUN_FILE = "training.json"
 METRICS_FILE = "metrics.jsonl"
-STATE = "state"  # folder of what a training goes on with
 SAMPLES = "samples"  # folder of sheets with sample predictions
 KEPT_FILES = (  # artefacts of the experiment, where they exist
     description.FILE,
@@ -86,27 +83,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alpha", type=arguments.positive, default=default.alpha, help="MobileNet's width"
     )
     parser.add_argument(
-        "--side", type=arguments.count, default=default.side_px, dest="side_px", metavar="PX"
+        "--side",
+        type=arguments.count,
+        default=default.side_px,
+        dest="side_px",
+        metavar="PX",
+        help="of the input, pixels; default: %(default)s",
     )
     parser.add_argument("--weights", default=default.weights, help="imagenet, none or a file")
-    parser.add_argument("--pooling", choices=("average", "positions"), default=default.pooling)
+    parser.add_argument(
+        "--pooling",
+        choices=("average", "positions"),
+        default=default.pooling,
+        help="what the head sees: average of the last map, or every place of it",
+    )
     parser.add_argument(
         "--width",
         type=arguments.count_or_none,
         default=default.width,
         help="neurons of the head, 0: none",
     )
-    parser.add_argument("--dropout", type=arguments.share, default=default.dropout)
-    parser.add_argument("--learning-rate", type=arguments.positive, default=default.learning_rate)
-    parser.add_argument("--batch", type=arguments.count, default=default.batch)
-    parser.add_argument("--epochs", type=arguments.count, default=default.epochs)
+    parser.add_argument(
+        "--dropout",
+        type=arguments.share,
+        default=default.dropout,
+        help="before the last layer; default: %(default)s",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=arguments.positive,
+        default=default.learning_rate,
+        help="at the start, falls on a cosine; default: %(default)s",
+    )
+    parser.add_argument(
+        "--batch",
+        type=arguments.count,
+        default=default.batch,
+        help="pictures a step; default: %(default)s",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=arguments.count,
+        default=default.epochs,
+        help="at most; default: %(default)s",
+    )
     parser.add_argument(
         "--patience", type=arguments.count, default=default.patience, help="of early stopping"
     )
     parser.add_argument(
-        "--validate-every", type=arguments.count, default=default.validate_every, metavar="N"
+        "--validate-every",
+        type=arguments.count,
+        default=default.validate_every,
+        metavar="N",
+        help="epochs; default: %(default)s",
     )
-    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        help="of weights, order and augmentation; default: %(default)s",
+    )
     _add_fine_tuning(parser, default)
     parser.add_argument("--search", type=arguments.count, metavar="N", help="first try N settings")
     parser.add_argument(
@@ -124,9 +160,17 @@ def _add_fine_tuning(parser: argparse.ArgumentParser, default: Training) -> None
         help="then train the last N layers of the backbone too; -1 is all",
     )
     parser.add_argument(
-        "--fine-tune-epochs", type=arguments.count, default=default.fine_tune_epochs
+        "--fine-tune-epochs",
+        type=arguments.count,
+        default=default.fine_tune_epochs,
+        help="at most; default: %(default)s",
     )
-    parser.add_argument("--fine-tune-rate", type=arguments.positive, default=default.fine_tune_rate)
+    parser.add_argument(
+        "--fine-tune-rate",
+        type=arguments.positive,
+        default=default.fine_tune_rate,
+        help="learning rate at the start; default: %(default)s",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -136,7 +180,7 @@ def run(args: argparse.Namespace) -> int:
     runtime.load(args.threads)
     if args.search:
         training = _searched(args, training)
-    _refuse_another(args.output, training)
+    claim.refuse_another(args.output, training)
     loaded = open_run(args.dataset, training, args.output)
     source.remember(args.output, args.dataset)
     train(loaded, args.tracking_uri)
@@ -164,7 +208,7 @@ def train(loaded: Run, tracking_uri: str | None = None) -> Path:
         "classifier", params=parameters, uri=tracking_uri, folder=loaded.folder
     ) as record:
         net = network.build(loaded.training, len(loaded.labels))
-        _claim(loaded.folder, loaded.training)
+        claim.claim(loaded.folder, loaded.training)
         began_s = time.monotonic()
         history = _train_stages(loaded, net)
         _write(loaded, net, history)
@@ -226,7 +270,7 @@ def plan(training: Training, stage: str, folder: Path | None) -> Plan:
 def _train_head(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
     train_set, validation = head_samples(loaded, net)
     head = network.part(net, network.HEAD)
-    stage = plan(loaded.training, HEAD, loaded.folder / STATE)
+    stage = plan(loaded.training, HEAD, loaded.folder / claim.STATE)
     return fit.fit(head, train_set, validation, stage, report)
 
 
@@ -243,7 +287,7 @@ def _fine_tune(loaded: Run, net: Any, report: fit.Report, before: Epoch) -> list
     for layer in backbone.layers if count < 0 else backbone.layers[-count:]:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     kept = net.get_weights()
-    stage = plan(loaded.training, FINE_TUNE, loaded.folder / STATE)
+    stage = plan(loaded.training, FINE_TUNE, loaded.folder / claim.STATE)
     sets = pictures_samples(loaded.train), pictures_samples(loaded.validation)
     history = fit.fit(net, *sets, stage, report)
     if _val_loss(_best(history)) > _val_loss(before):
@@ -253,7 +297,7 @@ def _fine_tune(loaded: Run, net: Any, report: fit.Report, before: Epoch) -> list
 
 
 def _train_whole(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
-    stage = plan(loaded.training, WHOLE, loaded.folder / STATE)
+    stage = plan(loaded.training, WHOLE, loaded.folder / claim.STATE)
     sets = pictures_samples(loaded.train), pictures_samples(loaded.validation)
     return fit.fit(net, *sets, stage, report)
 
@@ -263,48 +307,11 @@ def _searched(args: argparse.Namespace, training: Training) -> Training:
 
     loaded = open_run(args.dataset, training, args.output)
     found = search.search(loaded, args.search)
-    before = _noted(args.output)
+    before = claim.noted(args.output)
     if before is not None and before != found and search.fixed(before) == search.fixed(found):
-        print(f"better settings found: {_difference(found, before)}; the head is trained anew")
-        _give_up(args.output)
+        print(f"better settings found: {claim.difference(found, before)}; the head is trained anew")
+        claim.give_up(args.output)
     return found
-
-
-def _give_up(folder: Path) -> None:
-    """Remove what a run's training would go on with; what it made stays until it is replaced."""
-    shutil.rmtree(folder / STATE, ignore_errors=True)
-    for name in (tracking.RUN_FILE, RUN_FILE):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _noted(folder: Path) -> Training | None:
-    """Return the settings of the run in a folder; None where there is none."""
-    try:
-        return msgspec.json.decode((folder / RUN_FILE).read_bytes(), type=Training)
-    except FileNotFoundError:
-        return None
-
-
-def _claim(folder: Path, training: Training) -> None:
-    """Note the run's config in its folder, once it is known to have data and a network."""
-    _refuse_another(folder, training)
-    folder.mkdir(parents=True, exist_ok=True)
-    description.write_json(folder / RUN_FILE, training)
-
-
-def _refuse_another(folder: Path, training: Training) -> None:
-    """Raise InputError where another run is in the folder."""
-    before = _noted(folder)
-    if before is not None and before != training:
-        raise InputError(
-            f"{folder} holds a run with other settings ({_difference(before, training)}); "
-            "name another folder with --output"
-        )
-
-
-def _difference(before: Training, after: Training) -> str:
-    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
-    return ", ".join(f"{key} {old[key]}" for key in old if old[key] != new[key])
 
 
 def _reporter(loaded: Run) -> Callable[[Epoch, fit.Floats], None]:

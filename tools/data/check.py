@@ -41,7 +41,14 @@ class Fault:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     folder.add_arguments(parser)
-    parser.add_argument("--allow", nargs="+", choices=KINDS, default=[], metavar="KIND")
+    parser.add_argument(
+        "--allow",
+        nargs="+",
+        choices=KINDS,
+        default=[],
+        metavar="KIND",
+        help="kinds that are reported but do not fail: " + ", ".join(KINDS),
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="all faults as JSON")
     parallel.add_arguments(parser)
 

@@ -33,7 +33,13 @@ SHOWN_PROBLEMS = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_source(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="data set to write, made if new; started again, it goes on",
+    )
     parser.add_argument("--copy", action="store_true", help="copy pictures in place of hard links")
     parallel.add_arguments(parser)
 
@@ -41,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Declare what is read and how large its pictures may be."""
     parser.add_argument("source", type=Path, help="COCO's JSON file; else the data set's folder")
-    parser.add_argument("--format", choices=sorted(READERS), required=True)
+    parser.add_argument(
+        "--format",
+        choices=sorted(READERS),
+        required=True,
+        help="what the source is; the guide describes each",
+    )
     parser.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are")
     parser.add_argument(
         "--max-side", type=parallel.worker_count, metavar="PX", help="shrink what is larger"

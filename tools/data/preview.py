@@ -26,10 +26,20 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     folder.add_arguments(parser)
-    parser.add_argument("--output", type=Path, default=Path("preview.jpg"), metavar="JPEG")
-    parser.add_argument("--count", type=worker_count, default=24, metavar="N")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("preview.jpg"),
+        metavar="JPEG",
+        help="default: preview.jpg",
+    )
+    parser.add_argument(
+        "--count", type=worker_count, default=24, metavar="N", help="pictures; default: 24"
+    )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="only pictures with these")
-    parser.add_argument("--columns", type=worker_count, default=6, metavar="N")
+    parser.add_argument(
+        "--columns", type=worker_count, default=6, metavar="N", help="tiles in a row; default: 6"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="choose other pictures")
 
 

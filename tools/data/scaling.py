@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_source(parser)
     parser.add_argument(
-        "--workers", nargs="+", type=parallel.worker_count, default=[1, 2, 4], metavar="N"
+        "--workers",
+        nargs="+",
+        type=parallel.worker_count,
+        default=[1, 2, 4],
+        metavar="N",
+        help="numbers to time; default: 1 2 4",
     )
     parser.add_argument("--dask", metavar="ADDRESS", help="this cluster in place of local ones")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="default: the system's")

@@ -42,8 +42,16 @@ class Group:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("data", type=Path, help="folder with annotations.json and images")
-    parser.add_argument("--val", type=_share, default=0.1, metavar="SHARE")
-    parser.add_argument("--test", type=_share, default=0.1, metavar="SHARE")
+    parser.add_argument(
+        "--val",
+        type=_share,
+        default=0.1,
+        metavar="SHARE",
+        help="of the pictures, 0 for none; default: 0.1",
+    )
+    parser.add_argument(
+        "--test", type=_share, default=0.1, metavar="SHARE", help="the same for test"
+    )
     parallel.add_arguments(parser)
 
 

@@ -54,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=FLOAT_SIZE,
         help=f"of a float original; default {FLOAT_SIZE}",
     )
-    parser.add_argument("--kernels", choices=(*KERNELS, "all"), default="xnnpack")
+    parser.add_argument(
+        "--kernels",
+        choices=(*KERNELS, "all"),
+        default="xnnpack",
+        help="which of the TFLite runtime; all compares them",
+    )
     parser.add_argument(
         "--tflite-runtime",
         type=Path,

@@ -154,8 +154,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=yolox.WEIGHTS,
         help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
     )
-    parser.add_argument("--size", type=InputSize.parse, default=InputSize(416, 416))
-    parser.add_argument("--min-score", type=float, default=0.5)
+    parser.add_argument(
+        "--size",
+        type=InputSize.parse,
+        default=InputSize(416, 416),
+        help="of the input; default: %(default)s",
+    )
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        help="of the detections that are explained; default: %(default)s",
+    )
     parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
     parser.add_argument("--threads", type=arguments.count, default=1, help="CPU threads of PyTorch")
 

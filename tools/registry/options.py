@@ -36,7 +36,13 @@ def add_sign_key(parser: argparse.ArgumentParser) -> None:
 
 def add_trusted(parser: argparse.ArgumentParser) -> None:
     """Declare the keys whose signatures count."""
-    parser.add_argument("--trusted-key", action="append", default=[], metavar="KEY")
+    parser.add_argument(
+        "--trusted-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="public key (RWQ…) that must have signed; may be repeated; none: any",
+    )
 
 
 def opened(args: argparse.Namespace) -> Store:

@@ -18,8 +18,8 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("name", metavar="MODEL")
-    parser.add_argument("version", metavar="VERSION")
+    parser.add_argument("name", metavar="MODEL", help="as registry list names it")
+    parser.add_argument("version", metavar="VERSION", help="that takes the stage")
     parser.add_argument("stage", choices=get_args(Stage), metavar="STAGE", help=_stages())
     options.add_registry(parser)
     options.add_sign_key(parser)

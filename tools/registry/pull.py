@@ -18,9 +18,14 @@ EXAMPLES = """examples (on a board: edge models pull):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("name", metavar="MODEL")
-    parser.add_argument("--version", metavar="V")
-    parser.add_argument("--stage", choices=("production", "staging"), default="production")
+    parser.add_argument("name", metavar="MODEL", help="as registry list names it")
+    parser.add_argument("--version", metavar="V", help="default: the one in --stage")
+    parser.add_argument(
+        "--stage",
+        choices=("production", "staging"),
+        default="production",
+        help="default: %(default)s",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder")
     options.add_registry(parser)
     options.add_trusted(parser)

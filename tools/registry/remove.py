@@ -14,8 +14,10 @@ EXAMPLES = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("name", metavar="MODEL")
-    parser.add_argument("version", metavar="VERSION")
+    parser.add_argument("name", metavar="MODEL", help="as registry list names it")
+    parser.add_argument(
+        "version", metavar="VERSION", help="to delete; its number is never given again"
+    )
     options.add_registry(parser)
     options.add_sign_key(parser)
 

@@ -21,8 +21,8 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("name", metavar="MODEL")
-    parser.add_argument("version", metavar="VERSION")
+    parser.add_argument("name", metavar="MODEL", help="as registry list names it")
+    parser.add_argument("version", metavar="VERSION", help="of this model")
     parser.add_argument("--card", action="store_true", help="print the card, too")
     options.add_registry(parser)
     options.add_trusted(parser)
