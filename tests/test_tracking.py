@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 
 from edge.errors import PublishError
 from tools import tracking
+from waiting import wait_until
 
 
 def recorded(store: Path, run_id: str | None) -> Any:
@@ -99,6 +103,60 @@ def test_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
         tracking.start("none", uri=str(tmp_path / "file" / "store")),
     ):
         pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of MLflow's own server, a process of its own."""
+    for module in ("mlflow", "flask", "flask_cors"):
+        pytest.importorskip(module)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{tmp_path}/server.db",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(tmp_path / "kept"),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "--app", "mlflow.server:app", "run", "--port", str(port)],
+        env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: process.poll() is not None or is_listening(port), 90)
+        assert process.poll() is None, "the server ended"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+def test_a_server_keeps_runs_and_artefacts(server: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text("{}")
+    (tmp_path / "curve.txt").write_text("falling")
+    with tracking.start("remote", uri=server, data=[tmp_path / "labels.json"]) as run:
+        run.metrics(1, loss=2.0)
+        run.metrics(2, loss=1.0)
+        run.artifact(tmp_path / "curve.txt")
+    with tracking._quiet():
+        from mlflow.tracking import MlflowClient
+
+        there = MlflowClient(tracking_uri=server)
+        found = there.get_run(run.run_id)
+        points = [point.value for point in there.get_metric_history(run.run_id, "loss")]
+    assert found.info.status == "FINISHED"
+    assert found.data.params["data_sha256"] == tracking.hash_of([tmp_path / "labels.json"])
+    assert points == [2.0, 1.0]
+    (kept,) = (tmp_path / "kept").rglob("curve.txt")
+    assert kept.read_text() == "falling"
 
 
 @pytest.mark.parametrize("kind", ["missing folder", "no database", "away"])
