@@ -78,7 +78,8 @@ def test_int8_finds_what_the_float_network_finds(folder: Path) -> None:
     picture = golden_picture(folder)
     _, height, width, _ = manifest.read(folder).input.shape
     size = InputSize(width, height)
-    faint = FloatDetector(yolox.WEIGHTS, size, min_score=0.1).detect(picture)
+    weights = yolox.float_weights(folder.name)
+    faint = FloatDetector(weights, size, min_score=0.1).detect(picture)
     expected = [item for item in faint if item.score >= 0.6]
     found = Detector(Interpreter.load(folder), min_score=0.35).detect(picture)
     assert len(expected) >= 5

@@ -181,7 +181,7 @@ def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
 ) -> None:
     golden_set(tmp_path)
     out = tmp_path / "out"
-    words = [str(MODEL), "yolox-nano-448", "--reference", "yolox-nano-448"]
+    words = [str(MODEL), "yolox-nano-480", "--reference", "yolox-nano-480"]
     words += ["--csv", str(out / "t.csv"), "--json", str(out / "t.json")]
     assert run(tmp_path, *words, "--plots", str(out), "--pictures", str(out)) == EXIT_OK
     small, large = json.loads((out / "t.json").read_text())["models"]
@@ -189,10 +189,10 @@ def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
     assert small["relative_time"] < 1.0
     assert small["classes"]["person"]["objects"] >= 4
     rows = list(csv.DictReader((out / "t.csv").read_text().splitlines()))
-    assert {row["model"] for row in rows} == {"yolox-nano-352", "yolox-nano-448"}
+    assert {row["model"] for row in rows} == {"yolox-nano-352", "yolox-nano-480"}
     assert {row["group"] for row in rows} == {"all", "classes", "sizes", "sources"}
     names = {path.name for path in out.iterdir()}
-    for model in ("yolox-nano-352", "yolox-nano-448"):
+    for model in ("yolox-nano-352", "yolox-nano-480"):
         assert {f"{model}.jpg", f"{model}-confusion.png", f"{model}-precision-recall.png"} <= names
     assert "time, relative" in capsys.readouterr().out
 

@@ -23,6 +23,7 @@ from rich.progress import track
 from edge.color import TERMS, shrink
 from edge.errors import InputError
 from edge.values import Image
+from tools import scene_labels
 
 BoxPx = tuple[float, float, float, float]
 # Surface shares of the colors a labeller names, dominant first (README: each further color covers
@@ -50,6 +51,7 @@ OBJECT_CLASSES = (
     "dog",
 )
 NO_CLASS = -1
+OURS = "ours"  # source of what `tools.scene_labels` adds
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class ColorItem:
     """One labelled crop.
 
     file: image; box_px: the object in it (x, y, width, height), None when the file is the crop.
-    source: storeitems, carpanel, scene or more.
+    source: storeitems, carpanel, scene, more or OURS.
     label: what all labellers call it, None when they differ or name no basic term.
     shares: target per term in the order of TERMS, summing to 1; even when nobody named a color.
     weight: trust in the target, 0..1.
@@ -119,6 +121,8 @@ def training_items(data: Path) -> list[ColorItem]:
     further = _rows(more) if more.exists() else []
     items += [_scene_item(row, pictures / row["image"], "scene") for row in labelled]
     items += [_scene_item(row, pictures / row["image"], "more") for row in further]
+    ours = scene_labels.rows(data / "detection") if further else []
+    items += [_scene_item(row, pictures / row["image"], OURS) for row in ours]
     if not items:
         raise InputError(f"{data} has neither color/ nor scene_color/; name another with --data")
     return [item for item in items if item.weight > 0]
@@ -128,10 +132,12 @@ def hold_out(items: Sequence[ColorItem], share: float) -> tuple[list[ColorItem],
     """Return what is left to train on, and the agreed scene objects of a share of the pictures.
 
     The same pictures each time: chosen by a hash of their names. Of a held-out picture nothing is
-    left to train on.
+    left to train on. What `tools.scene_labels` adds is not measured on: runs before it stay
+    comparable.
     """
     kept, held = by_picture(items, share)
-    return kept, [item for item in held if item.box_px is not None and item.label is not None]
+    known = [item for item in held if item.box_px is not None and item.source != OURS]
+    return kept, [item for item in known if item.label is not None]
 
 
 def by_picture(items: Sequence[ColorItem], share: float) -> tuple[list[ColorItem], list[ColorItem]]:

@@ -27,7 +27,7 @@ from tools.quantize import SpaceToDepth
 
 STRIDES = (8, 16, 32)
 LABELS = yolox_file.LABELS
-# The shipped float weights: what our rungs were quantized from, a start for one's own detectors.
+# The shipped float weights: what most rungs were quantized from, a start for one's own detectors.
 WEIGHTS = Path(__file__).parents[1] / "weights" / "yolox-nano.pt"
 _STEM_CHANNELS = 16
 _HEAD_CHANNELS = 64
@@ -262,6 +262,12 @@ def load(
             wanted = _rows(file, net.labels, weight, bias) if of_classes else (weight, bias)
             _fill(layer, *wanted, path)
     return net.eval()
+
+
+def float_weights(model: str) -> Path:
+    """Return the shipped float weights that a shipped model, by its name, was quantized from."""
+    own = WEIGHTS.with_name(f"{model}.pt")
+    return own if own.exists() else WEIGHTS
 
 
 def stored_labels(path: Path) -> tuple[str, ...]:

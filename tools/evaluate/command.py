@@ -20,7 +20,7 @@ from tools.input_size import InputSize
 EXAMPLES = """examples:
   edge-tools evaluate detect models/yolox-nano-352 \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
-  edge-tools evaluate detect models/yolox-nano-352 models/yolox-nano-448 \\
+  edge-tools evaluate detect models/yolox-nano-352 models/yolox-nano-480 \\
     --baselines ../shared/baselines --reference ssd_mobilenet_v1_coco_uint8 --csv table.csv \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
   edge-tools evaluate detect models/yolox-nano-352 --plots plots --pictures seen \\

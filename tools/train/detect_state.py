@@ -130,10 +130,11 @@ def trained(path: Path, weights: Path, size: InputSize) -> Trained:
 
 def described(config: DetectTraining, step: int) -> dict[str, str]:
     """Return what a manifest says of a run after `step` steps."""
+    stem = "in one" if config.groups == 1 else f"in {config.groups} groups"
     return {
         "method": f"quantization-aware training, {step} steps of {config.batch} pictures at "
-        f"{config.size}, distilled from the float original, weights averaged; stem in "
-        f"{config.groups} groups, ranges of percentile {config.percentile:g}",
+        f"{config.size}, distilled from the float original, weights averaged; stem {stem}, "
+        f"ranges of percentile {config.percentile:g}",
         "data": f"training pictures only, no labels; {config.calibration} of them for the ranges",
     }
 
