@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge.errors import InputError
+from edge.values import Detection
 from models import detect_folder
 from tools.dataset import Dataset, Picture
 from tools.evaluate import accuracy, spread, subjects
@@ -53,3 +54,35 @@ def test_a_picture_that_cannot_be_read_is_named_from_a_worker_too(
         subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
         with pytest.raises(InputError, match=r"gone\.png"):
             spread.collect(subject, Options(), broken, workers=2, dask=None)
+
+
+def test_a_stopped_evaluation_goes_on_after_the_last_whole_picture(
+    tmp_path: Path, street: Dataset
+) -> None:
+    keep = tmp_path / "kept"
+    first = street.pictures[5]
+    first.path.rename(tmp_path / "elsewhere.png")
+    with ExitStack() as stack:
+        subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
+        looked: list[int] = []
+
+        def counted(bgr: np.ndarray) -> list[Detection]:
+            looked.append(1)
+            return subject.detect(bgr)
+
+        counting = replace(subject, detect=counted, folder=None)
+        with pytest.raises(InputError, match=r"5\.png"):
+            spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
+        assert len(looked) == 5
+        (tmp_path / "elsewhere.png").rename(first.path)
+        (note,) = keep.iterdir()
+        note.write_text(note.read_text()[:-9])  # a kill cut the last line off
+        found = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
+        assert len(looked) == 5 + len(street.pictures) - 4
+        assert found == accuracy.collect(subject.detect, street)
+        again = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
+        assert again == found
+        assert len(looked) == 5 + len(street.pictures) - 4
+        other = replace(counting, digest="another model")
+        spread.collect(other, Options(), street, workers=1, dask=None, keep=keep)
+        assert len(looked) == 5 + 2 * len(street.pictures) - 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ pytest.importorskip("rich")
 
 from edge import manifest  # noqa: E402
 from edge.errors import InputError  # noqa: E402
-from tools import quantize_detect  # noqa: E402
+from tools import quantize_detect, tracking  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.coco_labels import NAMES  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
@@ -91,6 +92,30 @@ def test_stopped_run_goes_on_and_ends_with_the_same_weights(
         torch.equal(whole["average"][key], parts["average"][key]) for key in whole["average"]
     )
     assert len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_run_and_conversion_are_recorded(pictures: Path, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    train(pictures, tmp_path / "run", 2)
+    store = f"sqlite:///{os.environ['MLFLOW_TRACKING_URI']}/mlflow.db"
+    client = MlflowClient(tracking_uri=store)
+    run = client.get_run((tmp_path / "run" / tracking.RUN_FILE).read_text().strip())
+    assert run.data.params["size"] == "64x64"
+    assert len(run.data.params["data_sha256"]) == 64
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "ap50")] == [1, 2]
+    parser = argparse.ArgumentParser()
+    quantize_detect.add_arguments(parser)
+    checkpoint = str(tmp_path / "run" / "checkpoint.pt")
+    words = ["--weights", str(WEIGHTS), "--size", "64", "--checkpoint", checkpoint]
+    quantize_detect.run(parser.parse_args([*words, "--output", str(tmp_path / "model")]))
+    experiment = client.get_experiment_by_name("quantize-detect")
+    (made, *_) = client.search_runs([experiment.experiment_id])
+    assert "2 steps" in made.data.params["method"]
+    assert [one.path for one in client.list_artifacts(made.info.run_id)] == [
+        "manifest.json",
+        "model.tflite",
+    ]
 
 
 def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Path) -> None:

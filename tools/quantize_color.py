@@ -21,7 +21,7 @@ from edge.color import TERMS, ColorModel
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
-from tools import color_card, color_data, package, quantize
+from tools import color_card, color_data, package, quantize, tracking
 from tools.architectures.color import ColorNet
 from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
@@ -57,25 +57,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="failures.json of `color failures`, for the card",
     )
     parser.add_argument("--percentile", type=float, default=99.99, help="of activation ranges")
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the model folder and print its figures beside the float network's."""
     torch.set_num_threads(1)
     config, network = load_network(args.checkpoint)
-    args.out.mkdir(parents=True, exist_ok=True)
-    images = calibration_images(args.data, args.images, config.architecture.input_px)
-    path = args.out / package.MODEL_FILE
-    export(network, images, path, Calibration(percentile=args.percentile))
-    facts = describe(network, config, args.out.name, args.version)
-    package.write_folder(args.out, path, facts)
-    items = color_data.validation_items(args.data)
-    fit(args.out, items)
-    answers = ask(ColorModel(Interpreter.load(args.out)), items)
-    final = finish(args.out, answers)
-    causes = color_card.read_causes(args.failures) if args.failures else None
-    (args.out / package.CARD_FILE).write_text(color_card.text(final, answers, causes))
-    compare(network, config, answers, items)
+    with tracking.start(
+        "quantize-color",
+        params={"images": args.images, "percentile": args.percentile},
+        uri=args.tracking_uri,
+        data=[args.checkpoint, *sorted(args.data.glob("*color/*.json"))],
+    ) as record:
+        args.out.mkdir(parents=True, exist_ok=True)
+        images = calibration_images(args.data, args.images, config.architecture.input_px)
+        path = args.out / package.MODEL_FILE
+        export(network, images, path, Calibration(percentile=args.percentile))
+        facts = describe(network, config, args.out.name, args.version)
+        package.write_folder(args.out, path, facts)
+        items = color_data.validation_items(args.data)
+        fit(args.out, items)
+        answers = ask(ColorModel(Interpreter.load(args.out)), items)
+        final = finish(args.out, answers)
+        causes = color_card.read_causes(args.failures) if args.failures else None
+        (args.out / package.CARD_FILE).write_text(color_card.text(final, answers, causes))
+        compare(network, config, answers, items)
+        record.artifact(args.out)
     print(f"{args.out}: {final.certificate.tensors}, temperature {final.decoder.temperature:.3f}")
     return 0
 

@@ -19,7 +19,7 @@ from edge.detector import Letterbox
 from edge.errors import InputError
 from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
-from tools import dataset, package
+from tools import dataset, package, tracking
 from tools.architectures import yolox
 from tools.input_size import InputSize
 from tools.package import Facts
@@ -127,6 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=256, help="calibration pictures")
     parser.add_argument("--threads", type=int, default=1, help="of the float network")
     parser.add_argument("--golden", type=Path, help="picture to store with its detections")
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,12 +135,19 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     make = _from_float if args.checkpoint is None else _from_checkpoint
     graph, ranges, training = make(args)
-    labels = yolox.stored_labels(args.weights)
-    manifest = write_model(
-        args.output, graph, ranges, {"weights": yolox.origin(args.weights)} | training, labels
-    )
-    if args.golden:
-        package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
+    with tracking.start(
+        "quantize-detect",
+        params={"size": str(args.size), "checkpoint": str(args.checkpoint)},
+        uri=args.tracking_uri,
+        data=[file for file in (args.weights, args.checkpoint, args.annotations) if file],
+    ) as record:
+        training = {"weights": yolox.origin(args.weights)} | training
+        labels = yolox.stored_labels(args.weights)
+        manifest = write_model(args.output, graph, ranges, training, labels)
+        if args.golden:
+            package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
+        record.params(training)
+        record.artifact(args.output)
     print(f"{args.output}: {manifest.name}, sha256 {manifest.sha256[:12]}…")
     print(f"integer-only: {manifest.certificate.integer_only}, {manifest.certificate.operators}")
     return 0

@@ -79,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", action="store_true", help="store the figures in the models' manifests and cards"
     )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="note each picture's objects there; started again with it, go on after the last",
+    )
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
@@ -102,7 +108,9 @@ def run(args: argparse.Namespace) -> int:
         )
         loaded = [subjects.load(str(name), stack, options) for name in names]
         found = {
-            one.name: spread.collect(one, options, data, workers=args.workers, dask=args.dask)
+            one.name: spread.collect(
+                one, options, data, workers=args.workers, dask=args.dask, keep=args.resume
+            )
             for one in loaded
         }
         if len(found) < len(loaded):

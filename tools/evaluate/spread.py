@@ -12,6 +12,7 @@ from edge.interpreter import Interpreter
 from edge.values import Detection, Image
 from tools import parallel
 from tools.dataset import Dataset, Picture
+from tools.evaluate import kept
 from tools.evaluate.accuracy import MIN_SCORE, collect_picture
 from tools.evaluate.subjects import Options, Subject
 
@@ -19,10 +20,17 @@ FEW_PICTURES = 64  # starting processes takes longer than these
 
 
 def collect(
-    subject: Subject, options: Options, data: Dataset, *, workers: int, dask: str | None
+    subject: Subject,
+    options: Options,
+    data: Dataset,
+    *,
+    workers: int,
+    dask: str | None,
+    keep: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Return COCO result dicts of every picture, in the set's order.
 
+    keep: folder in which each picture's are noted, so that another call need not look again.
     workers, dask: as `tools.parallel.run_tasks` takes them. What has no model folder, and sets of
     a few pictures, run in this process. Raises InputError for a picture that cannot be read,
     ModelError, and WorkerError when a worker dies or no scheduler answers.
@@ -32,15 +40,20 @@ def collect(
         look, workers, dask = partial(collect_picture, subject.detect, data.labels), 1, None
     else:
         look = partial(_look, str(subject.folder.resolve()), options, data.labels)
+    note = kept.Note(None if keep is None else keep / kept.name_of(subject, options, data))
+    left = [index for index in range(len(data.pictures)) if index not in note.found]
     outcomes = parallel.run_tasks(
-        look, data.pictures, workers=workers, dask=dask, title=subject.name
+        look,
+        [data.pictures[index] for index in left],
+        workers=workers,
+        dask=dask,
+        title=subject.name,
     )
-    found: dict[int, list[dict[str, Any]]] = {}
     for done in outcomes:
         if done.error is not None:
             raise done.error
-        found[done.index] = done.result or []
-    return [item for index in sorted(found) for item in found[index]]
+        note.add(left[done.index], done.result or [])
+    return [item for index in sorted(note.found) for item in note.found[index]]
 
 
 def _look(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Subject:
 
     detect: a frame's objects. invoke: one bare run of the network on the last frame. folder: the
     model folder, None for what has none. size: input as width x height. arithmetic: `integer-only`,
-    `part float` or `float`.
+    `part float` or `float`. digest: what tells its weights and decoder from others.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Subject:
     arithmetic: str
     file_bytes: int
     runtime: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def _folder(folder: Path, options: Options, name: str) -> Subject:
         arithmetic="integer-only" if loaded.manifest.certificate.integer_only else "part float",
         file_bytes=(folder / loaded.manifest.file).stat().st_size,
         runtime=loaded.runtime,
+        digest=f"{loaded.manifest.sha256} {loaded.manifest.decoder}",
     )
 
 
@@ -121,8 +124,9 @@ def _float(
     size: str,
     runtime: str,
 ) -> Subject:
-    file_bytes = path.stat().st_size
-    return Subject(path.stem, detect, invoke, None, size, "float", file_bytes, runtime)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return Subject(path.stem, detect, invoke, None, size, "float", len(content), runtime, digest)
 
 
 def baselines(folder: Path) -> Iterator[Path]:

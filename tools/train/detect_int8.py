@@ -26,7 +26,7 @@ from rich.progress import track
 from torch import Tensor
 
 from edge.values import Image
-from tools import dataset
+from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.dataset import Dataset, Picture
 from tools.evaluate import Accuracy, evaluate
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=DetectTraining.seed)
     parser.add_argument("--every", type=int, default=100, help="steps between measurements")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,11 +95,20 @@ def run(args: argparse.Namespace) -> int:
     path = args.out / CHECKPOINT
     state = resume(config, args.weights, path) if path.exists() else start(config, args, training)
     teacher = yolox.load(args.weights)
-    while state.step < config.steps:
-        steps = min(args.every - state.step % args.every, config.steps - state.step)
-        mean_loss = train(config, state, teacher, training.pictures, steps, path)
-        measure(config, state, validation, args.out, mean_loss)
-        save(config, state, path)
+    with tracking.start(
+        "detect-int8",
+        params=asdict(config) | {"size": str(config.size)},
+        uri=args.tracking_uri,
+        data=[args.train],
+        folder=args.out,
+    ) as record:
+        while state.step < config.steps:
+            steps = min(args.every - state.step % args.every, config.steps - state.step)
+            mean_loss = train(config, state, teacher, training.pictures, steps, path)
+            measured = measure(config, state, validation, args.out, mean_loss)
+            record.metrics(state.step, loss=mean_loss, ap=measured.ap, ap50=measured.ap50)
+            save(config, state, path)
+        record.artifact(args.out / "metrics.jsonl")
     print(f"{args.out / BEST}: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
 
