@@ -2,7 +2,7 @@
 
 import signal
 
-# The imports below take seconds on a slow board; Ctrl-C meanwhile is no failure of theirs.
+# Imports, a command's too, take seconds on a slow board; Ctrl-C meanwhile is no failure of theirs.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from edge import cli  # noqa: E402
@@ -11,8 +11,9 @@ from edge.capture import end_process_if_hanging  # noqa: E402
 
 def main() -> int:
     """Run the command line and return its exit code, also when a camera hangs."""
+    args = cli.parse()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = cli.main()
+    code = cli.execute(args)
     end_process_if_hanging(code)
     return code
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
 from edge import __version__, logs
-from edge.cli import check, demo, doctor, infer, install, models, run, sign, status
 from edge.cli.progress import one_line
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 
-COMMANDS: dict[str, ModuleType] = {
-    "run": run,
-    "demo": demo,
-    "infer": infer,
-    "models": models,
-    "check-config": check.config,
-    "config-schema": check.schema,
-    "install-service": install.place,
-    "uninstall-service": install.remove,
-    "sign-command": sign,
-    "status": status,
-    "doctor": doctor,
+# Where each command is: imported when it is named, so that none waits for what others need.
+COMMANDS = {
+    "run": "edge.cli.run",
+    "demo": "edge.cli.demo",
+    "infer": "edge.cli.infer",
+    "models": "edge.cli.models",
+    "check-config": "edge.cli.check.config",
+    "config-schema": "edge.cli.check.schema",
+    "install-service": "edge.cli.install.place",
+    "uninstall-service": "edge.cli.install.remove",
+    "sign-command": "edge.cli.sign",
+    "status": "edge.cli.status",
+    "doctor": "edge.cli.doctor",
 }
 
 EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 3 something is wrong
@@ -34,13 +34,23 @@ EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 3 somet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; an EdgeError becomes one line on stderr."""
+    """Run one command and return its exit code."""
+    return execute(parse(argv))
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Import the command that is named and return its arguments; SystemExit for wrong usage."""
     _fill_closed_streams()
-    parser = _parser()
-    args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    named = [name for name in COMMANDS if name in words]
+    return _parser(named or list(COMMANDS)).parse_args(words)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run what was parsed; an EdgeError becomes one line on stderr. Returns the exit code."""
     try:
         logs.set_up(logs.chosen(args), text="%(levelname)s %(message)s")
-        code = int(COMMANDS[args.command].run(args))
+        code = int(importlib.import_module(COMMANDS[args.command]).run(args))
         sys.stdout.flush()  # here, where a closed pipe is still no failure
     except EdgeError as error:
         print(f"edge: {one_line(error)}", file=sys.stderr)
@@ -73,7 +83,8 @@ def _fill_closed_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of these commands."""
     parser = argparse.ArgumentParser(
         prog="edge",
         description="Int8 detection and color on camera boards, published over MQTT.",
@@ -82,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge {__version__}")
     logs.add_arguments(parser, level="warning")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
+    for name in names:
+        module = importlib.import_module(COMMANDS[name])
         command = commands.add_parser(
             name,
             help=module.HELP,
