@@ -67,7 +67,7 @@ COLOR = "color-64"
     ("limits", "code"),
     [
         (["--max-params", "1M", "--max-ms", "10000", "--min-accuracy", "0.5"], EXIT_OK),
-        (["--max-params", "97k"], EXIT_CONFIG),
+        (["--max-params", "90k"], EXIT_CONFIG),
         (["--max-ms", "0.000001"], EXIT_CONFIG),
         (["--min-accuracy", "0.99"], EXIT_CONFIG),
         (["--max-drop", "0.2", "--float-accuracy", "0.9"], EXIT_OK),

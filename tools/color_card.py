@@ -80,7 +80,7 @@ def training(config: ColorTraining) -> dict[str, str]:
         "data": (
             "color/train (4,613 product photos and car panels), scene_color/train and "
             "scene_color/more.json (objects cut from street and room pictures, two labellers as "
-            "soft targets)"
+            "soft targets), tools/labels/scene-colors.json (further objects of detection/train)"
         ),
         "data_licence": (
             "pictures of scenes: COCO and VOC 2012 (Flickr terms; annotations CC BY 4.0), "
@@ -90,7 +90,8 @@ def training(config: ColorTraining) -> dict[str, str]:
         "architecture": _architecture(size),
         "run": (
             f"{config.epochs} epochs, batch {config.batch}, AdamW {config.learning_rate:g}, "
-            f"seed {config.seed}, averaged weights"
+            f"seed {config.seed}, averaged weights; {config.hold_out:.0%} of the scenes' pictures "
+            "held out"
         ),
         "begins_with": (
             "ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its first five stages"
@@ -121,6 +122,8 @@ def _architecture(size: ColorArchitecture) -> str:
     inside = f"widths {size.widths}, depths {size.depths}"
     if size.trunk == "efficientnet-lite0":
         inside = f"EfficientNet-Lite0's stages 1-5, then {size.widths[2]} channels"
+    if size.colors:
+        inside += f", a path of plain colors with {size.colors} channels beside them"
     return f"{inside}, input {size.input_px} px, {size.classes} class planes"
 
 
