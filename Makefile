@@ -9,7 +9,7 @@ FUZZ_RUNS ?= 100000
 TFLITE_VENV := .venv-tflite-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools demo test faults fuzz test-tflite-runtime check format bench lock deb test-systemd test-arm64 test-homeassistant test-container test-armhf apt-test clean
+.PHONY: help setup setup-tools demo test test-long faults fuzz test-tflite-runtime check format bench lock deb test-systemd test-arm64 test-homeassistant test-container test-armhf apt-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
@@ -38,6 +38,9 @@ demo: setup  ## the whole path on a clip: daemon, broker, a subscriber's view
 
 test: setup apt-test  ## all tests (installs mosquitto and an RTSP server with apt where missing)
 	$(BIN)/pytest
+
+test-long: setup-tools  ## trainings and measurements that are killed and go on (minutes)
+	$(BIN)/pytest -m long
 
 apt-test:
 	@sh tests/apt_test.sh

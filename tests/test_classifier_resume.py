@@ -15,7 +15,7 @@ import pytest
 from classifying import CHILD, Walk, environment, head, run_all, said, stopped, weights_of
 from waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_killed_training_goes_on_and_ends_with_the_same_weights(walk: Walk) -> None:

@@ -119,7 +119,7 @@ def test_registry_says_so_and_keeps_its_versions(
     assert main([*pull, *output]) == EXIT_OK
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_training_and_measurement_go_on_once_there_is_room(disk: Disk, walk: Walk) -> None:
     said(walk, "levels", 0)

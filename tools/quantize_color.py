@@ -8,6 +8,7 @@ quantization costs: top-1 of the float network beside that of the file.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge import manifest
+from edge import certificate, manifest
 from edge.color import TERMS, ColorModel
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         path = args.out / package.MODEL_FILE
         export(network, images, path, Calibration(percentile=args.percentile))
         facts = describe(network, config, args.out.name, args.version)
+        facts = replace(facts, parameters=certificate.parameter_count(path.read_bytes()))
         package.write_folder(args.out, path, facts)
         items = color_data.validation_items(args.data)
         fit(args.out, items)
