@@ -7,6 +7,8 @@ Exit codes (documented in README.md): 0 success, 1 unexpected failure, 2 wrong u
 
 from __future__ import annotations
 
+import errno
+
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -14,6 +16,8 @@ EXIT_UNHEALTHY = 3
 EXIT_NO_INPUT = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 EXIT_CONFIG = 78  # EX_CONFIG
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: the disk or the user's share of it is full
 
 
 class EdgeError(Exception):

@@ -12,7 +12,6 @@ Buckets need the extra `registry`, imported when one is opened.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,13 +23,12 @@ from msgspec import Meta
 
 from edge import bundle
 from edge.bundle import Bundle
-from edge.errors import EdgeError, ModelError, PublishError
+from edge.errors import NO_ROOM, EdgeError, ModelError, PublishError
 from edge.manifest import FileName, Struct
 from edge.signature import PublicKey, SignatureError, verify
 
 Stage = Literal["none", "staging", "production", "archived"]
 STAGES_NAME = "stages.json"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 MAX_STAGES_BYTES = 1_048_576
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60

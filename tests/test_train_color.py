@@ -135,9 +135,9 @@ def test_integer_file_answers_as_the_network_does(tmp_path: Path, colors: int | 
     state = training.train(config, patches(), {}, tmp_path, CPU)
     images = patches().rgb[:, :32, :32]
     crops = quantize_color.with_planes(replace(patches(), rgb=images))
-    facts = quantize_color.describe(state.average, config, "small", "0.0.1")
     path = tmp_path / package.MODEL_FILE
     quantize_color.export(state.average, crops, path, Calibration())
+    facts = quantize_color.describe(path, config, "small", "0.0.1")
     package.write_folder(tmp_path / "small", path, facts)
     model = ColorModel(Interpreter.load(tmp_path / "small"))
     for rgb in images[:3]:

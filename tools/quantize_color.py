@@ -8,7 +8,6 @@ quantization costs: top-1 of the float network beside that of the file.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -28,7 +27,7 @@ from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization
 from tools.train.color_answers import top1
-from tools.train.color_state import ColorTraining, load_network, parameter_count
+from tools.train.color_state import ColorTraining, load_network
 
 GOLDEN = "golden.png"
 GOLDEN_TOLERANCE = 0.05  # kernels differ by a few output levels between runtimes and CPUs
@@ -75,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
         images = calibration_images(args.data, args.images, config.architecture.input_px)
         path = args.out / package.MODEL_FILE
         export(network, images, path, Calibration(percentile=args.percentile))
-        facts = describe(network, config, args.out.name, args.version)
-        facts = replace(facts, parameters=certificate.parameter_count(path.read_bytes()))
+        facts = describe(path, config, args.out.name, args.version)
         package.write_folder(args.out, path, facts)
         items = color_data.validation_items(args.data)
         fit(args.out, items)
@@ -121,8 +119,8 @@ def export(network: ColorNet, images: NDArray[np.uint8], path: Path, options: Ca
     quantize.export(network, list(images), path, shape, pixels=PIXELS, options=options)
 
 
-def describe(network: ColorNet, config: ColorTraining, name: str, version: str) -> package.Facts:
-    """Return what the manifest says beside the file's own tensors; the temperature comes later."""
+def describe(path: Path, config: ColorTraining, name: str, version: str) -> package.Facts:
+    """Return what the manifest says of an exported file; the temperature comes later."""
     return package.Facts(
         name=name,
         version=version,
@@ -135,7 +133,7 @@ def describe(network: ColorNet, config: ColorTraining, name: str, version: str) 
         },
         decoder=Decoder(name="color_shares"),
         labels=TERMS,
-        parameters=parameter_count(network),
+        parameters=certificate.parameter_count(path.read_bytes()),
         training=color_card.training(config),
         licence=color_card.LICENCE,
     )

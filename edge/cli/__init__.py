@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 
 from edge import __version__, logs
 from edge.cli.progress import one_line
-from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+from edge.errors import EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError
 
 # Where each command is: imported when it is named, so that none waits for what others need.
 COMMANDS = {
@@ -59,7 +58,7 @@ def execute(args: argparse.Namespace) -> int:
         _drop_output()
         return EXIT_OK
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in NO_ROOM:
             raise
         _drop_output()
         print(f"edge: output: {error.strerror}; make room", file=sys.stderr)

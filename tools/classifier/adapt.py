@@ -15,9 +15,8 @@ from typing import Any
 import msgspec
 
 from tools.classifier import description, network
+from tools.classifier.claim import STATE
 from tools.classifier.job import MADE_FROM, Job
-
-STATE = "state"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -11,13 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.errors import EdgeError, InputError
+from edge.errors import NO_ROOM, EdgeError, InputError
 from edge.values import Image
 
 JPEG_QUALITY = 95
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class NoRoomError(EdgeError):
