@@ -16,7 +16,7 @@ from tools.cli import main
 def test_every_way_is_timed_on_every_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     network = write_network(tmp_path / "network.onnx")
     saved = tmp_path / "infer.json"
-    words = ["--onnx", str(network), "--counts", "1", "3", "1", "--json", str(saved)]
+    words = ["--onnx", str(network), "--counts", "1", "3", "1", "--runs", "2", "--json", str(saved)]
     assert main(["benchmark-infer", *words]) == EXIT_OK
     rows = json.loads(saved.read_text())
     ways = ("edge infer", "loaded once", "reload per picture", "ONNX Runtime, float")

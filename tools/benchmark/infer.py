@@ -3,8 +3,9 @@
 `loaded once` is edge's detector in a bare script, `reload` the naive one that loads the model anew
 for each picture, `ONNX Runtime` the published network in float32 at the same input size, with the
 same letterbox, threshold and suppression (`tools.yolox_onnx`). Each way is a fresh process, timed
-from its start to its end, so that imports and loading count as a user meets them. The quantiles are
-of single pictures, from opening the file to boxes in the frame, without the start.
+from its start to its end, so that imports and loading count as a user meets them: the median of
+`--runs`, all ways in turns. The quantiles are of single pictures, from opening the file to boxes in
+the frame, without the start, over all runs.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="published yolox_nano.onnx")
     parser.add_argument("--source", default=str(DEMO_CLIP), metavar="FILE", help="default: demo")
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 500], metavar="N")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each way; default 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one row for each way and number of pictures."""
-    if min(args.counts) < 1:
-        raise EdgeError("--counts needs numbers of at least 1")
+    if min(*args.counts, args.runs) < 1:
+        raise EdgeError("--counts and --runs need numbers of at least 1")
     if args.onnx and not args.onnx.is_file():
         raise InputError(f"--onnx {args.onnx}: no such file")
     machine.show(_machine())
@@ -91,8 +95,10 @@ def run(args: argparse.Namespace) -> int:
         for number, count in enumerate(args.counts):
             pictures = Path(scratch) / str(number)
             _write_frames(args.source, pictures, count)
-            for name, command in _ways(args.model, network, pictures):
-                rows.append({"way": name, "pictures": count, **_time(command, count)})
+            ways = _ways(args.model, network, pictures)
+            runs = [[_time(command) for _, command in ways] for _ in range(args.runs)]
+            for (way, _), times in zip(ways, zip(*runs, strict=True), strict=True):
+                rows.append({"way": way, "pictures": count, **_row(times, count)})
                 _show(rows[-1])
     if args.json:
         _save(rows, args.json)
@@ -146,8 +152,8 @@ def _write_frames(source: str, folder: Path, count: int) -> None:
             raise InputError(f"{source}: no frames")
 
 
-def _time(command: list[str], count: int) -> dict[str, Any]:
-    """Return seconds of the whole process, and quantiles where it tells its own times."""
+def _time(command: list[str]) -> tuple[float, list[float]]:
+    """Return seconds of the whole process, and milliseconds a picture where it tells them."""
     started_s = time.perf_counter()
     try:
         done = subprocess.run(
@@ -159,7 +165,13 @@ def _time(command: list[str], count: int) -> dict[str, Any]:
     if done.returncode:
         reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise EdgeError(f"a child process failed: {reason[-1]}")
-    times_ms = json.loads(done.stdout) if done.stdout.strip() else []
+    return seconds, json.loads(done.stdout) if done.stdout.strip() else []
+
+
+def _row(runs: Sequence[tuple[float, list[float]]], count: int) -> dict[str, Any]:
+    """Return the median run's seconds, and quantiles of all its pictures where it tells them."""
+    seconds = statistics.median(run[0] for run in runs)
+    times_ms = [time_ms for run in runs for time_ms in run[1]]
     row: dict[str, Any] = {"seconds": round(seconds, 3), "per_s": round(count / seconds, 2)}
     return row | ({"picture_ms": quantiles(times_ms)} if times_ms else {})
 
