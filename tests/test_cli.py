@@ -348,13 +348,9 @@ def test_a_benchmark_of_nothing_is_refused(call: Callable[..., Outcome]):
 
 
 CHAIN = ("data", "train", "quantize", "evaluate", "validate", "explain", "registry")
-# The guide tells what these say nothing of: recipes that are tuned rather than typed.
-TUNED = frozenset({("train", "detect"), ("train", "detect-int8"), ("train", "color")})
 
 
-@pytest.mark.parametrize(
-    "words", [w for w in tools.cli.COMMANDS if w[0] in CHAIN and w not in TUNED], ids=" ".join
-)
+@pytest.mark.parametrize("words", [w for w in tools.cli.COMMANDS if w[0] in CHAIN], ids=" ".join)
 def test_every_option_of_the_chain_says_what_it_is(words: tuple[str, ...]):
     try:
         module = importlib.import_module(tools.cli.COMMANDS[words][0])

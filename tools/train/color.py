@@ -55,8 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
     parser.add_argument("--out", type=Path, default=Path("runs/color"), help="checkpoint folder")
-    parser.add_argument("--epochs", type=int, default=ColorTraining.epochs)
-    parser.add_argument("--seed", type=int, default=ColorTraining.seed)
+    parser.add_argument(
+        "--epochs", type=int, default=ColorTraining.epochs, help="default %(default)s"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=ColorTraining.seed, help="of weights, order and augmentation"
+    )
     parser.add_argument(
         "--learning-rate", type=float, default=ColorTraining.learning_rate, help="peak"
     )
@@ -67,7 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR",
         help="of the learning rate, for a pretrained trunk",
     )
-    parser.add_argument("--emphasis", type=float, default=ColorTraining.emphasis, metavar="SHARE")
+    parser.add_argument(
+        "--emphasis",
+        type=float,
+        default=ColorTraining.emphasis,
+        metavar="SHARE",
+        help="of a soft target that goes to its leading term; default 0",
+    )
     parser.add_argument(
         "--hold-out",
         type=float,
@@ -75,8 +85,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of the scenes' pictures, to compare runs on; default 0: train on all",
     )
-    parser.add_argument("--trunk", choices=get_args(Trunk), default=ColorArchitecture.trunk)
-    parser.add_argument("--input", type=int, default=ColorArchitecture.input_px, metavar="PX")
+    parser.add_argument(
+        "--trunk",
+        choices=get_args(Trunk),
+        default=ColorArchitecture.trunk,
+        help="what makes the features; default %(default)s",
+    )
+    parser.add_argument(
+        "--input",
+        type=int,
+        default=ColorArchitecture.input_px,
+        metavar="PX",
+        help="side, a multiple of 16; default %(default)s",
+    )
     parser.add_argument(
         "--teacher",
         type=Path,
@@ -85,8 +106,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="learn from what these say, also of the unlabelled boxes of detection/train",
     )
-    parser.add_argument("--widths", type=int, nargs=3, default=ColorArchitecture.widths)
-    parser.add_argument("--depths", type=int, nargs=3, default=ColorArchitecture.depths)
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs=3,
+        default=ColorArchitecture.widths,
+        metavar="N",
+        help="channels of the residual trunk's three parts; the last also before the pooling",
+    )
+    parser.add_argument(
+        "--depths",
+        type=int,
+        nargs=3,
+        default=ColorArchitecture.depths,
+        metavar="N",
+        help="blocks of the residual trunk's three parts",
+    )
     parser.add_argument(
         "--colors",
         type=int,

@@ -114,11 +114,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--out", type=Path, default=Path("runs/detect"), help="run's folder")
-    parser.add_argument("--steps", type=int, default=LabelTraining.steps)
+    parser.add_argument(
+        "--steps", type=int, default=LabelTraining.steps, help="of 16 pictures; default %(default)s"
+    )
     parser.add_argument("--sizes", type=_sizes, default=LabelTraining.sizes, help="256,320,…")
-    parser.add_argument("--learning-rate", type=float, default=LabelTraining.learning_rate)
-    parser.add_argument("--label-weight", type=float, default=LabelTraining.label_weight)
-    parser.add_argument("--teacher-weight", type=float, default=LabelTraining.teacher_weight)
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=LabelTraining.learning_rate,
+        help="relative to each tensor's root mean square; default %(default)s",
+    )
+    parser.add_argument(
+        "--label-weight",
+        type=float,
+        default=LabelTraining.label_weight,
+        help="of what the labels say; default %(default)s, 0: the teacher alone",
+    )
+    parser.add_argument(
+        "--teacher-weight",
+        type=float,
+        default=LabelTraining.teacher_weight,
+        help="of what the published network says; default %(default)s, 0: labels alone",
+    )
     parser.add_argument(
         "--balance", type=float, default=LabelTraining.balance, help="0: none; 1: all labels alike"
     )
@@ -128,7 +145,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the stem's first SiLU becomes a ReLU: about an eighth less time, and no groups",
     )
     parser.add_argument("--labels", type=_names, help="person,forklift,…; default: the weights'")
-    parser.add_argument("--seed", type=int, default=LabelTraining.seed)
+    parser.add_argument(
+        "--seed", type=int, default=LabelTraining.seed, help="of pictures and augmentation"
+    )
     parser.add_argument("--every", type=int, default=300, help="steps between measurements")
     parser.add_argument(
         "--size", type=InputSize.parse, default=DetectTraining.size, help="of the measurements"

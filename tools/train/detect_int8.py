@@ -71,14 +71,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/detect-int8"), help="checkpoint folder"
     )
-    parser.add_argument("--steps", type=int, default=DetectTraining.steps)
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=DetectTraining.steps,
+        help="of 16 pictures; default %(default)s",
+    )
     parser.add_argument(
         "--size", type=InputSize.parse, default=DetectTraining.size, help="352x288, 416"
     )
     parser.add_argument(
         "--groups", type=int, help="of the stem; default: 2, 1 where it is rectified"
     )
-    parser.add_argument("--seed", type=int, default=DetectTraining.seed)
+    parser.add_argument(
+        "--seed", type=int, default=DetectTraining.seed, help="of pictures and augmentation"
+    )
     parser.add_argument("--every", type=int, default=100, help="steps between measurements")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
