@@ -216,6 +216,37 @@ def test_teachers_are_mixed_into_labels_and_speak_alone_of_other_boxes(tmp_path:
     assert sum(other.shares) == pytest.approx(1)
 
 
+def test_of_a_labelled_crop_those_teachers_are_asked_that_did_not_learn_from_it(
+    tmp_path: Path,
+) -> None:
+    halves = [replace(SMALL, hold_out=0.5, hold_from=start) for start in (0.0, 0.5)]
+    said = {}
+    for number, config in enumerate(halves):
+        shown = patches()
+        seen = replace(shown, shares=np.roll(shown.shares, number, 1))  # each learns other names
+        training.train(config, seen, {}, tmp_path / str(number), CPU)
+        said[config.hold_from] = tmp_path / str(number) / stored.CHECKPOINT
+    items = []
+    for number in range(8):
+        file = tmp_path / f"{number}.png"
+        cv2.imwrite(str(file), np.full((32, 32, 3), (30, 30, 200), np.uint8))
+        items.append(color_data.ColorItem(file, None, "more", "red", (1.0,) * 11, 1.0))
+    first = [color_data.is_held(item, 0.5) for item in items]
+    assert 0 < sum(first) < len(items)
+    both = color_teacher.mean_opinion(items, list(said.values()), tmp_path / "cache")
+    for start, is_asked in ((0.0, True), (0.5, False)):
+        alone = color_teacher.mean_opinion(items, [said[start]], tmp_path / "cache")
+        chosen = np.array(first) == is_asked
+        assert both[chosen] == pytest.approx(alone[chosen])
+        assert np.abs(both - alone)[~chosen].max() > 0.3
+    unlabelled = [replace(items[0], weight=0.0)]
+    one, other, mean = (
+        color_teacher.mean_opinion(unlabelled, paths, tmp_path / "cache")
+        for paths in ([said[0.0]], [said[0.5]], list(said.values()))
+    )
+    assert mean == pytest.approx((one + other) / 2)
+
+
 def write_scenes(folder: Path, rows: list[dict[str, object]]) -> None:
     (folder / "val").mkdir(parents=True)
     blank = {"split": "val", "bbox": [0, 0, 8, 6], "image": "a.jpg", "sure_1": True, "sure_2": True}
@@ -424,6 +455,9 @@ def test_held_out_pictures_are_the_same_each_time_and_whole(tmp_path: Path) -> N
     assert 60 <= len(held) <= 140
     assert not {item.file for item in kept} & {item.file for item in held}
     assert color_data.hold_out(items, 0.0) == (items, [])
+    folds = [color_data.hold_out(items, 0.25, start)[1] for start in (0.0, 0.25, 0.5, 0.75)]
+    assert sum(len(fold) for fold in folds) == len(items)
+    assert len({item.file for fold in folds for item in fold}) == 200
 
 
 def test_temperature_of_overconfident_answers_is_above_one() -> None:

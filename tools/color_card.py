@@ -90,7 +90,7 @@ def training(config: ColorTraining) -> dict[str, str]:
         "architecture": _architecture(size),
         "run": (
             f"{config.epochs} epochs, batch {config.batch}, AdamW {config.learning_rate:g}, "
-            f"seed {config.seed}, averaged weights; {config.hold_out:.0%} of the scenes' pictures "
+            f"seed {config.seed}, averaged weights; {config.hold_out:.0%} of the pictures "
             "held out"
         ),
         "begins_with": (

@@ -128,22 +128,34 @@ def training_items(data: Path) -> list[ColorItem]:
     return [item for item in items if item.weight > 0]
 
 
-def hold_out(items: Sequence[ColorItem], share: float) -> tuple[list[ColorItem], list[ColorItem]]:
+def hold_out(
+    items: Sequence[ColorItem], share: float, start: float = 0.0
+) -> tuple[list[ColorItem], list[ColorItem]]:
     """Return what is left to train on, and the agreed scene objects of a share of the pictures.
 
     The same pictures each time: chosen by a hash of their names. Of a held-out picture nothing is
     left to train on. What `tools.scene_labels` adds is not measured on: runs before it stay
     comparable.
     """
-    kept, held = by_picture(items, share)
+    kept, held = by_picture(items, share, start)
     known = [item for item in held if item.box_px is not None and item.source != OURS]
     return kept, [item for item in known if item.label is not None]
 
 
-def by_picture(items: Sequence[ColorItem], share: float) -> tuple[list[ColorItem], list[ColorItem]]:
-    """Return the items of most pictures, and those of a share of the pictures."""
-    kept = [item for item in items if _fraction(item.file.name) >= share]
-    return kept, [item for item in items if _fraction(item.file.name) < share]
+def by_picture(
+    items: Sequence[ColorItem], share: float, start: float = 0.0
+) -> tuple[list[ColorItem], list[ColorItem]]:
+    """Return the items of most pictures, and those of a share of the pictures.
+
+    start: 0..1; shares with other starts are of other pictures, as folds are.
+    """
+    kept = [item for item in items if not is_held(item, share, start)]
+    return kept, [item for item in items if is_held(item, share, start)]
+
+
+def is_held(item: ColorItem, share: float, start: float = 0.0) -> bool:
+    """Return whether an item's picture is among the held-out share."""
+    return start <= _fraction(item.file.name) < start + share
 
 
 def _fraction(name: str) -> float:

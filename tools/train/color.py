@@ -83,7 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=ColorTraining.hold_out,
         metavar="SHARE",
-        help="of the scenes' pictures, to compare runs on; default 0: train on all",
+        help="of the pictures, to compare runs on; default 0: train on all",
+    )
+    parser.add_argument(
+        "--hold-from",
+        type=float,
+        default=ColorTraining.hold_from,
+        metavar="START",
+        help="where the held-out share begins, 0..1: folds have different starts; default 0",
     )
     parser.add_argument(
         "--trunk",
@@ -152,13 +159,16 @@ def run(args: argparse.Namespace) -> int:
         trunk_rate=args.trunk_rate,
         emphasis=args.emphasis,
         hold_out=args.hold_out,
+        hold_from=args.hold_from,
         teachers=len(args.teacher),
     )
     cache = args.out.parent / "cache"
-    items, held = color_data.hold_out(color_data.training_items(args.data), args.hold_out)
+    known = color_data.training_items(args.data)
+    items, held = color_data.hold_out(known, args.hold_out, args.hold_from)
     if args.teacher:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
-        items, _ = color_data.by_picture(items, args.hold_out)  # nor boxes of held-out pictures
+        # Nor boxes of held-out pictures.
+        items, _ = color_data.by_picture(items, args.hold_out, args.hold_from)
     packed = color_data.pack_cached(items, round(STORED * args.input), MARGIN, cache)
     checks = validation_sets(args.data, held, architecture.input_px, cache)
     with tracking.start(

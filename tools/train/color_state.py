@@ -33,7 +33,8 @@ class ColorTraining:
     teachers: networks whose answers are learned from, also of unlabelled boxes; 0 for none.
     teacher_share: of a labelled crop's target that the teachers give, where there are some.
     emphasis: of a target that goes to its leading term; 0 leaves the shares of the surface.
-    hold_out: share of the scenes' pictures that runs are compared on in place of training.
+    hold_out: share of the pictures that runs are compared on in place of training; hold_from: where
+        in their order it begins, 0..1.
     """
 
     architecture: ColorArchitecture = field(default_factory=ColorArchitecture)
@@ -51,6 +52,7 @@ class ColorTraining:
     teacher_share: float = 0.5
     emphasis: float = 0.0
     hold_out: float = 0.0
+    hold_from: float = 0.0
 
 
 @dataclass

@@ -1,8 +1,11 @@
 """What trained networks say of training crops, labelled or not, as targets for another network.
 
-The teachers' calibrated answers are averaged, each crop also mirrored; an unlabelled box of
-`detection/train` gets them as its target, a labelled one a mixture of them and its labels.
-Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
+The teachers' answers are averaged, each crop also mirrored; an unlabelled box of
+`detection/train` gets them as its target, a labelled one a mixture of them and its labels. Of a
+labelled crop those teachers are asked that did not learn from it, where there are such: teachers of
+two halves (`--hold-out 0.5`, `--hold-from 0` and `0.5`) say what they see, not what they remember.
+Sources: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; Wolpert, Stacked
+Generalization, 1992, for asking those who have not seen the answer.
 """
 
 from __future__ import annotations
@@ -59,8 +62,17 @@ def mean_opinion(
 ) -> NDArray[np.float64]:
     """Return the teachers' mean shares, float64 (n, 11), each row summing to 1."""
     found = np.stack([_opinion_cached(items, path, cache) for path in teachers])
-    opinion: NDArray[np.float64] = found.mean(0)
+    asked = np.stack([_unseen(items, path) for path in teachers])
+    asked |= ~asked.any(0)  # all have seen it
+    opinion: NDArray[np.float64] = (found * asked[..., None]).sum(0) / asked.sum(0)[:, None]
     return opinion
+
+
+def _unseen(items: Sequence[ColorItem], path: Path) -> NDArray[np.bool_]:
+    """Return which items the teacher did not learn from, bool (n,)."""
+    config, _ = load_network(path)
+    held = [color_data.is_held(item, config.hold_out, config.hold_from) for item in items]
+    return np.array([item.weight == 0 or out for item, out in zip(items, held, strict=True)])
 
 
 def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
