@@ -35,6 +35,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("train", "detect"): ("tools.train.detect", "Train the detector from labels, in float."),
     ("train", "detect-int8"): ("tools.train.detect_int8", "Adapt the detector to int8 (QAT)."),
     ("train", "color"): ("tools.train.color", "Train the color model."),
+    ("train", "color-int8"): ("tools.train.color_int8", "Adapt the color model to int8 (QAT)."),
     ("train", "classifier"): ("tools.classifier.train", "Train a classifier on class folders."),
     ("quantize", "detect"): ("tools.quantize_detect", "Make the detector's int8 model folder."),
     ("quantize", "color"): ("tools.quantize_color", "Make the color model's int8 model folder."),

@@ -26,6 +26,7 @@ from tools.architectures.color import ColorNet
 from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization
+from tools.train import color_int8_state
 from tools.train.color_answers import top1
 from tools.train.color_state import ColorTraining, load_network
 
@@ -57,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="failures.json of `color failures`, for the card",
     )
     parser.add_argument("--percentile", type=float, default=99.99, help="of activation ranges")
+    parser.add_argument(
+        "--int8",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="of `edge-tools train color-int8`, with ranges of its own",
+    )
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
@@ -66,15 +73,22 @@ def run(args: argparse.Namespace) -> int:
     config, network = load_network(args.checkpoint)
     with tracking.start(
         "quantize-color",
-        params={"images": args.images, "percentile": args.percentile},
+        params={"images": args.images, "percentile": args.percentile, "int8": str(args.int8)},
         uri=args.tracking_uri,
         data=[args.checkpoint, *sorted(args.data.glob("*color/*.json"))],
     ) as record:
         args.out.mkdir(parents=True, exist_ok=True)
-        images = calibration_images(args.data, args.images, config.architecture.input_px)
         path = args.out / package.MODEL_FILE
-        export(network, images, path, Calibration(percentile=args.percentile))
+        if args.int8:
+            trained, made = color_int8_state.trained(args.int8, network, config.architecture)
+            quantize.write(made.average, made.ranges, path)
+            how = color_int8_state.described(trained)
+        else:
+            images = calibration_images(args.data, args.images, config.architecture.input_px)
+            export(network, images, path, Calibration(percentile=args.percentile))
+            how = f"after training; ranges of percentile {args.percentile:g}, {len(images)} crops"
         facts = describe(path, config, args.out.name, args.version)
+        facts.training["int8"] = how
         package.write_folder(args.out, path, facts)
         items = color_data.validation_items(args.data)
         fit(args.out, items)

@@ -271,19 +271,25 @@ def _loss(
 ) -> Tensor:
     """Return the weighted soft cross entropy of one augmented batch."""
     rows = indices.numpy()
-    rgb = torch.from_numpy(packed.rgb[rows]).to(device)
-    boxes = torch.from_numpy(packed.boxes[rows]).to(device)
     shares = torch.from_numpy(packed.shares[rows]).to(device)
     weights = torch.from_numpy(packed.weights[rows]).to(device)
-    classes = torch.from_numpy(packed.classes[rows]).to(device)
-    pixels = augment(rgb, boxes, config.architecture.input_px, config.augmentation)
-    known = withhold(classes, config.augmentation.class_dropout)
-    answers = network(with_classes(pixels, known, config.architecture.classes))[OUTPUT]
+    answers = network(inputs(config, packed, indices, device))[OUTPUT]
     leading = functional.one_hot(shares.argmax(1), shares.shape[1])
     targets = shares + config.emphasis * (leading - shares)
     targets = targets * (1 - config.smoothing) + config.smoothing / shares.shape[1]
     losses = functional.cross_entropy(answers, targets, reduction="none")
     return (losses * weights).sum() / weights.sum()
+
+
+def inputs(config: ColorTraining, packed: Packed, indices: Tensor, device: torch.device) -> Tensor:
+    """Return augmented crops as the network takes them, (n, 3 + classes, side, side)."""
+    rows = indices.numpy()
+    rgb = torch.from_numpy(packed.rgb[rows]).to(device)
+    boxes = torch.from_numpy(packed.boxes[rows]).to(device)
+    classes = torch.from_numpy(packed.classes[rows]).to(device)
+    pixels = augment(rgb, boxes, config.architecture.input_px, config.augmentation)
+    known = withhold(classes, config.augmentation.class_dropout)
+    return with_classes(pixels, known, config.architecture.classes)
 
 
 def learning_rate(config: ColorTraining, step: int, steps: int) -> float:

@@ -1,0 +1,147 @@
+"""The color network's training through int8: it goes on where it stopped, and ships."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("rich")
+
+from edge import manifest  # noqa: E402
+from edge.color import TERMS, ColorModel  # noqa: E402
+from edge.errors import EXIT_NO_INPUT, EXIT_OK  # noqa: E402
+from edge.interpreter import Interpreter  # noqa: E402
+from tools.architectures.color import OUTPUT, ColorArchitecture  # noqa: E402
+from tools.cli import main  # noqa: E402
+from tools.train import color, color_int8, color_state  # noqa: E402
+from tools.train.color_augment import plain, with_classes  # noqa: E402
+
+torch.set_num_threads(1)  # tiny batches: a second thread only waits
+FLAT = {"red": (20, 20, 210), "green": (60, 180, 30), "white": (240, 240, 240)}
+CONFIG = color_state.ColorTraining(
+    architecture=ColorArchitecture(input_px=32, widths=(8, 8, 16)),
+    epochs=8,
+    batch=16,
+    learning_rate=1e-2,
+    warmup_steps=5,
+    ema=0.8,
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder: flat products, and scenes of the same colors to validate on."""
+    shades = np.random.default_rng(1).integers(-15, 15, 16)
+    products, scenes = tmp_path / "data" / "color", tmp_path / "data" / "scene_color"
+    for folder in (products, scenes / "val"):
+        folder.mkdir(parents=True)
+        for name, bgr in FLAT.items():
+            for number, shade in enumerate(shades):
+                picture = np.full((36, 36, 3), bgr, np.int64) + shade
+                cv2.imwrite(str(folder / f"{name}{number}.png"), picture.clip(0, 255))
+    rows = [
+        {
+            "file_name": f"{name}{number}.png",
+            "split": "val" if number < 2 else "train",
+            "color": name,
+            "source": "carpanel",
+        }
+        for name in FLAT
+        for number in range(16)
+    ]
+    (products / "labels.json").write_text(json.dumps(rows))
+    sure = {"sure_1": True, "sure_2": True, "split": "val", "image": "a.png", "bbox": [0, 0, 9, 9]}
+    named = [
+        {"file_name": f"{name}0.png", "label_1": name, "label_2": name, "agreed": name, **sure}
+        for name in FLAT
+    ]
+    train = named[0] | {"split": "train", "image": "none.png", "label_1": "unclear"}
+    train |= {"label_2": "unclear", "agreed": "unclear"}  # left out: its picture is not asked for
+    (scenes / "labels.json").write_text(json.dumps([*named, train]))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def weights(data: Path, tmp_path: Path) -> Path:
+    """A float network that tells the colors apart."""
+    items = color.color_data.training_items(data)
+    packed = color.color_data.pack(items, 48, color.MARGIN)
+    color.train(CONFIG, packed, {}, tmp_path / "float", torch.device("cpu"))
+    return tmp_path / "float" / color_state.CHECKPOINT
+
+
+def train(weights: Path, data: Path, out: Path, *words: str) -> int:
+    every = ["--every", "2", "--data", str(data), "--out", str(out)]
+    return main(["train", "color-int8", str(weights), *every, *words])
+
+
+class StoppedError(Exception):
+    """Stands for a kill in mid-run."""
+
+
+def test_stopped_run_goes_on_and_ends_with_the_same_weights(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(weights, data, tmp_path / "whole", "--steps", "4") == EXIT_OK
+    original, left = color_int8.train, [1]
+
+    def stopping(*arguments: object) -> float:
+        """Run the first steps as ever; raise before the next."""
+        if not left:
+            raise StoppedError
+        left.pop()
+        return original(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(color_int8, "train", stopping)
+        with pytest.raises(StoppedError):
+            train(weights, data, tmp_path / "parts", "--steps", "4")
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt")["step"] == 2
+    assert train(weights, data, tmp_path / "parts", "--steps", "4") == EXIT_OK
+    whole, parts = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 4
+    for name, value in whole["average"].items():
+        torch.testing.assert_close(parts["average"][name], value, rtol=0, atol=0)
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+
+
+def test_what_was_trained_ships_and_answers_as_the_float_network(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(weights, data, tmp_path / "int8", "--steps", "6") == EXIT_OK
+    words = ["--int8", str(tmp_path / "int8" / "checkpoint.pt"), "--out", str(tmp_path / "model")]
+    assert main(["quantize", "color", str(weights), "--data", str(data), *words]) == EXIT_OK
+    assert "scene: float top-1 1.000, int8 1.000" in capsys.readouterr().out
+    made = manifest.read(tmp_path / "model")
+    assert made.certificate.integer_only
+    assert "quantization-aware training, 6 steps" in made.training["int8"]
+    model = ColorModel(Interpreter.load(tmp_path / "model"))
+    _, network = color_state.load_network(weights)
+    for name in FLAT:
+        bgr = cv2.imread(str(data / "color" / f"{name}5.png"))
+        pixels = plain(torch.from_numpy(cv2.resize(bgr, (32, 32))[None, ..., ::-1].copy()))
+        logits = network(with_classes(pixels, torch.tensor([-1]), 9))[OUTPUT]
+        expected = (logits / made.decoder.temperature).softmax(1)[0].tolist()
+        shares = {share.name: share.score for share in model.classify(bgr)}
+        assert shares == pytest.approx(dict(zip(TERMS, expected, strict=True)), abs=0.06)
+
+
+def test_checkpoints_that_do_not_fit_are_named(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(weights, data, tmp_path / "int8", "--steps", "2") == EXIT_OK
+    assert train(weights, data, tmp_path / "int8", "--steps", "3") == EXIT_NO_INPUT
+    assert "made with another config" in capsys.readouterr().err
+    words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(tmp_path / "m")]
+    for path, told in (
+        (tmp_path / "none.pt", "none.pt is missing"),
+        (weights, "is no int8 training"),
+    ):
+        assert main([*words, "--int8", str(path)]) == EXIT_NO_INPUT
+        assert told in capsys.readouterr().err

@@ -1,0 +1,196 @@
+"""Train the color network through its own int8 arithmetic: `edge-tools train color-int8`.
+
+Quantization-aware training by distillation: the student is the graph that is written as int8, run
+with rounded weights and activations; the teacher is the float network on the same augmented crops.
+No labels are used. Ranges are measured once and stay fixed. What is kept is the moving average of
+the weights, measured at intervals as a .tflite file by the daemon's own code.
+Next step: `edge-tools quantize color FLOAT/checkpoint.pt --int8 OUT/checkpoint.pt`.
+
+Started again with the same options, it goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional
+
+from edge.color import ColorModel
+from edge.interpreter import Interpreter
+from tools import color_data, package, quantize_color, tracking
+from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
+from tools.color_data import Packed
+from tools.color_figures import figures, groups
+from tools.evaluate_color import ask
+from tools.quantize import Calibration, FakeQuantizer, calibrate, write
+from tools.train.color import MARGIN, STORED, inputs
+from tools.train.color_int8_state import (
+    CHECKPOINT,
+    ColorInt8Training,
+    State,
+    build,
+    resume,
+    save,
+    start,
+)
+from tools.train.color_state import ColorTraining, load_network
+from tools.train.steps import follow, rate_factor, relative_adam
+
+EXAMPLES = """\
+example (started again, it goes on where it stopped):
+  edge-tools train color-int8 runs/color/checkpoint.pt --data ../shared/data --out runs/color-int8
+"""
+SAVE_EVERY = 10  # steps
+CPU = torch.device("cpu")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Original:
+    """The float network that is the teacher, how it was trained, and the crops it learned from."""
+
+    config: ColorTraining
+    network: ColorNet
+    crops: Packed
+
+    @property
+    def size(self) -> ColorArchitecture:
+        """Of the network."""
+        return self.config.architecture
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("weights", type=Path, help="checkpoint.pt of `edge-tools train color`")
+    parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
+    parser.add_argument("--out", type=Path, default=Path("runs/color-int8"), help="run's folder")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=ColorInt8Training.steps,
+        help="of 64 crops; default %(default)s",
+    )
+    parser.add_argument(
+        "--percentile",
+        type=float,
+        default=ColorInt8Training.percentile,
+        help="of activation ranges; default %(default)s",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=ColorInt8Training.seed, help="of order and augmentation"
+    )
+    parser.add_argument("--every", type=int, default=100, help="steps between measurements")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `latest`."""
+    torch.set_num_threads(args.threads)
+    config = ColorInt8Training(percentile=args.percentile, steps=args.steps, seed=args.seed)
+    original = read_original(args.weights, args.data, args.out.parent / "cache")
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / CHECKPOINT
+    if path.exists():
+        state = resume(config, original.network, original.size, path)
+    else:
+        state = begin(config, original, args.data)
+    with tracking.start(
+        "color-int8",
+        params=asdict(config),
+        uri=args.tracking_uri,
+        data=[args.weights, *sorted(args.data.glob("*color/*.json"))],
+        folder=args.out,
+    ) as record:
+        while state.step < config.steps:
+            steps = min(args.every - state.step % args.every, config.steps - state.step)
+            mean_loss = train(config, original, state, steps, path)
+            top1 = measure(original.config, state, args.data, args.out, mean_loss)
+            named = {f"top1 {name}": value for name, value in top1.items()}
+            record.metrics(state.step, loss=mean_loss, **named)
+            save(config, state, path)
+    print(f"{path}: {state.step} steps; `edge-tools quantize color {args.weights} --int8 {path}`")
+    return 0
+
+
+def read_original(weights: Path, data: Path, cache: Path) -> Original:
+    """Return the float network with what it learned from; what it held out stays out."""
+    config, network = load_network(weights)
+    items = color_data.training_items(data)
+    items, _ = color_data.by_picture(items, config.hold_out, config.hold_from)
+    side = round(STORED * config.architecture.input_px)
+    return Original(config, network, color_data.pack_cached(items, side, MARGIN, cache))
+
+
+def begin(config: ColorInt8Training, original: Original, data: Path) -> State:
+    """Return a run's state before its first step: float weights, measured ranges."""
+    size = original.size
+    images = quantize_color.calibration_images(data, config.calibration, size.input_px)
+    options = Calibration(percentile=config.percentile)
+    ranges = calibrate(build(original.network, size), list(images), quantize_color.PIXELS, options)
+    return start(config, original.network, size, ranges)
+
+
+def train(
+    config: ColorInt8Training, original: Original, state: State, steps: int, path: Path
+) -> float:
+    """Run `steps` steps, saving to `path` now and then; return the mean loss."""
+    quantizer = FakeQuantizer(state.graph, state.ranges)
+    rates = [group["lr"] for group in relative_adam(state.graph, config.learning_rate).param_groups]
+    total = 0.0
+    for _ in track(range(steps), f"from step {state.step}", transient=True):
+        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * rate_factor(state.step, config.steps, config.warmup_steps)
+        value = _loss(state, quantizer, original.network, _batch(config, original, state.step))
+        state.optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        state.optimizer.step()
+        state.step += 1
+        follow(state.average, state.graph, state.step, config.ema)
+        total += float(value.detach())
+        if state.step % SAVE_EVERY == 0:
+            save(config, state, path)
+    return total / steps
+
+
+def _batch(config: ColorInt8Training, original: Original, step: int) -> Tensor:
+    """Return a step's augmented crops; they depend on the seed and the step's number alone."""
+    seed = config.seed * 1_000_003 + step
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - augmentation's JPEGs
+    rows = torch.randint(len(original.crops.rgb), (config.batch,))
+    return inputs(original.config, original.crops, rows, CPU)
+
+
+def _loss(state: State, quantizer: FakeQuantizer, teacher: ColorNet, batch: Tensor) -> Tensor:
+    """Return how far the rounded graph's shares are from the float network's (KL divergence)."""
+    with torch.no_grad():
+        wanted = teacher(batch)[OUTPUT].log_softmax(1)
+    said = state.graph(batch, quantizer)[OUTPUT].log_softmax(1)
+    return functional.kl_div(said, wanted, reduction="batchmean", log_target=True)
+
+
+def measure(
+    of_float: ColorTraining, state: State, data: Path, out: Path, mean_loss: float
+) -> dict[str, float]:
+    """Write the average as a model folder; return its top-1 on validation crops by source."""
+    folder = out / "latest"
+    folder.mkdir(exist_ok=True)
+    path = folder / package.MODEL_FILE
+    write(state.average, state.ranges, path)
+    facts = quantize_color.describe(path, of_float, folder.name, "0.0.0")
+    package.write_folder(folder, path, facts)
+    answers = ask(ColorModel(Interpreter.load(folder)), color_data.validation_items(data))
+    top1 = {name: figures(some, 0.0).top1 for name, some in groups(answers).items()}
+    with (out / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"step": state.step, "loss": mean_loss, "top1": top1}) + "\n")
+    logger.info("train.measured step=%d loss=%.4f top1=%s", state.step, mean_loss, top1)
+    return top1

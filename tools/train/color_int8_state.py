@@ -1,0 +1,129 @@
+"""A color network's int8 training on disk: its config, and a checkpoint to go on from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge.errors import InputError
+from tools.architectures.color import ColorArchitecture, ColorNet
+from tools.quantize import Graph, Quantization, trace
+from tools.train.steps import relative_adam
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class ColorInt8Training:
+    """One run.
+
+    percentile: of the activation ranges, which stay fixed, measured on `calibration` crops.
+    batch: crops a step. learning_rate: relative to each tensor's root mean square.
+    ema: share of the moving average that a step keeps. seed: of order and augmentation.
+    """
+
+    percentile: float = 100.0
+    calibration: int = 512
+    steps: int = 300
+    batch: int = 64
+    learning_rate: float = 7e-4
+    warmup_steps: int = 20
+    ema: float = 0.99
+    seed: int = 1
+
+
+@dataclass
+class State:
+    """What a checkpoint holds; `average` is the moving average of `graph`; step: finished ones."""
+
+    graph: Graph
+    average: Graph
+    ranges: dict[str, Quantization]
+    optimizer: torch.optim.Adam
+    step: int = 0
+
+
+def build(network: ColorNet, size: ColorArchitecture) -> Graph:
+    """Return the trainable graph of a network, with copies of its weights."""
+    return trace(network).with_shapes((3 + size.classes, size.input_px, size.input_px))
+
+
+def start(
+    config: ColorInt8Training,
+    network: ColorNet,
+    size: ColorArchitecture,
+    ranges: dict[str, Quantization],
+) -> State:
+    """Return a run's state before its first step."""
+    graph = build(network, size)
+    adam = relative_adam(graph, config.learning_rate)
+    return State(graph, build(network, size), ranges, adam)
+
+
+def save(config: ColorInt8Training, state: State, path: Path) -> None:
+    """Write a checkpoint; a kill in between leaves the one before."""
+    content = {
+        "config": asdict(config),
+        "ranges": {name: (item.scale, item.zero_point) for name, item in state.ranges.items()},
+        "graph": state.graph.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "step": state.step,
+    }
+    partial = path.with_suffix(".part")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def resume(
+    config: ColorInt8Training, network: ColorNet, size: ColorArchitecture, path: Path
+) -> State:
+    """Return the checkpoint's state.
+
+    Raises InputError when it is no checkpoint of this network, or was made with another config.
+    """
+    stored = _read(path)
+    if stored["config"] != asdict(config):
+        raise InputError(f"{path} was made with another config; name another folder with --out")
+    ranges = {name: Quantization(*item) for name, item in stored["ranges"].items()}
+    state = start(config, network, size, ranges)
+    try:
+        state.graph.load_state_dict(stored["graph"])
+        state.average.load_state_dict(stored["average"])
+    except RuntimeError:
+        raise InputError(
+            f"{path} is of another network; name the float one it began with"
+        ) from None
+    state.optimizer.load_state_dict(stored["optimizer"])
+    state.step = stored["step"]
+    return state
+
+
+def trained(
+    path: Path, network: ColorNet, size: ColorArchitecture
+) -> tuple[ColorInt8Training, State]:
+    """Return what a run made of a float network; raises InputError as `resume` does."""
+    config = ColorInt8Training(**_read(path)["config"])
+    return config, resume(config, network, size, path)
+
+
+def described(config: ColorInt8Training) -> str:
+    """Return what a manifest says of a run."""
+    return (
+        f"quantization-aware training, {config.steps} steps of {config.batch} crops, distilled "
+        f"from the float network, weights averaged; ranges of percentile {config.percentile:g}, "
+        f"{config.calibration} crops"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored: dict[str, Any] = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; train with `edge-tools train color-int8`") from None
+    if "ranges" not in stored:
+        raise InputError(f"{path} is no int8 training; train with `edge-tools train color-int8`")
+    return stored
