@@ -16,6 +16,7 @@ from edge import manifest  # noqa: E402
 from edge.color import TERMS, ColorModel  # noqa: E402
 from edge.errors import EXIT_NO_INPUT, EXIT_OK  # noqa: E402
 from edge.interpreter import Interpreter  # noqa: E402
+from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools.architectures.color import OUTPUT, ColorArchitecture  # noqa: E402
 from tools.cli import main  # noqa: E402
 from tools.train import color, color_int8, color_state  # noqa: E402
@@ -80,33 +81,13 @@ def train(weights: Path, data: Path, out: Path, *words: str) -> int:
     return main(["train", "color-int8", str(weights), *every, *words])
 
 
-class StoppedError(Exception):
-    """Stands for a kill in mid-run."""
-
-
 def test_stopped_run_goes_on_and_ends_with_the_same_weights(
     weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert train(weights, data, tmp_path / "whole", "--steps", "4") == EXIT_OK
-    original, left = color_int8.train, [1]
+    def run(out: Path) -> None:
+        assert train(weights, data, out, "--steps", "4") == EXIT_OK
 
-    def stopping(*arguments: object) -> float:
-        """Run the first steps as ever; raise before the next."""
-        if not left:
-            raise StoppedError
-        left.pop()
-        return original(*arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patched:
-        patched.setattr(color_int8, "train", stopping)
-        with pytest.raises(StoppedError):
-            train(weights, data, tmp_path / "parts", "--steps", "4")
-    assert torch.load(tmp_path / "parts" / "checkpoint.pt")["step"] == 2
-    assert train(weights, data, tmp_path / "parts", "--steps", "4") == EXIT_OK
-    whole, parts = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
-    assert whole["step"] == parts["step"] == 4
-    for name, value in whole["average"].items():
-        torch.testing.assert_close(parts["average"][name], value, rtol=0, atol=0)
+    assert_same_weights(*stopped_and_whole(run, color_int8, tmp_path, monkeypatch))
     lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4]
 

@@ -17,6 +17,7 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
 from edge.errors import InputError  # noqa: E402
+from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
@@ -198,30 +199,13 @@ def train(coco: Path, weights: Path, out: Path, *more: str) -> int:
     return detect.run(parser.parse_args([*arguments, "--steps", "4", "--every", "2", *more]))
 
 
-class StoppedError(Exception):
-    """Stands for a kill in mid-run."""
-
-
 def test_stopped_run_goes_on_and_ends_with_the_same_weights(
     coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert train(coco, weights, tmp_path / "whole") == 0
-    original, left = detect.train, [1]
+    def run(out: Path) -> None:
+        assert train(coco, weights, out) == 0
 
-    def stopping(*arguments: object) -> float:
-        if not left:
-            raise StoppedError
-        left.pop()
-        return original(*arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patched:
-        patched.setattr(detect, "train", stopping)
-        with pytest.raises(StoppedError):
-            train(coco, weights, tmp_path / "parts")
-    assert train(coco, weights, tmp_path / "parts") == 0
-    whole, parts = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
-    assert whole["step"] == parts["step"] == 4
-    assert all(torch.equal(whole["average"][key], parts["average"][key]) for key in whole["net"])
+    assert_same_weights(*stopped_and_whole(run, detect, tmp_path, monkeypatch))
 
 
 def test_checkpoint_of_another_config_is_refused(coco: Path, weights: Path, tmp_path: Path) -> None:

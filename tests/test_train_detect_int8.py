@@ -18,6 +18,7 @@ pytest.importorskip("rich")
 
 from edge import manifest  # noqa: E402
 from edge.errors import InputError  # noqa: E402
+from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools import quantize_detect, tracking  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.coco_labels import NAMES  # noqa: E402
@@ -62,35 +63,13 @@ def train(pictures: Path, out: Path, steps: int) -> None:
     assert detect_int8.run(parser.parse_args([*arguments, "--out", str(out)])) == 0
 
 
-class StoppedError(Exception):
-    """Stands for a kill in mid-run."""
-
-
 def test_stopped_run_goes_on_and_ends_with_the_same_weights(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(pictures, tmp_path / "whole", 2)
+    def run(out: Path) -> None:
+        train(pictures, out, 2)
 
-    original, left = detect_int8.train, [1]
-
-    def stopping(*arguments: object) -> float:
-        """Run the first step as ever; raise before the second."""
-        if not left:
-            raise StoppedError
-        left.pop()
-        return original(*arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patched:
-        patched.setattr(detect_int8, "train", stopping)
-        with pytest.raises(StoppedError):
-            train(pictures, tmp_path / "parts", 2)
-    assert torch.load(tmp_path / "parts" / "checkpoint.pt")["step"] == 1
-    train(pictures, tmp_path / "parts", 2)
-    whole, parts = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
-    assert whole["step"] == parts["step"] == 2
-    assert all(
-        torch.equal(whole["average"][key], parts["average"][key]) for key in whole["average"]
-    )
+    assert_same_weights(*stopped_and_whole(run, detect_int8, tmp_path, monkeypatch))
     assert len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()) == 2
 
 

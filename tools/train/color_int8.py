@@ -42,7 +42,7 @@ from tools.train.color_int8_state import (
     start,
 )
 from tools.train.color_state import ColorTraining, load_network
-from tools.train.steps import follow, rate_factor, relative_adam
+from tools.train.steps import follow, rate_factor, set_rates
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -144,11 +144,9 @@ def train(
 ) -> float:
     """Run `steps` steps, saving to `path` now and then; return the mean loss."""
     quantizer = FakeQuantizer(state.graph, state.ranges)
-    rates = [group["lr"] for group in relative_adam(state.graph, config.learning_rate).param_groups]
     total = 0.0
     for _ in track(range(steps), f"from step {state.step}", transient=True):
-        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_factor(state.step, config.steps, config.warmup_steps)
+        set_rates(state.optimizer, rate_factor(state.step, config.steps, config.warmup_steps))
         value = _loss(state, quantizer, original.network, _batch(config, original, state.step))
         state.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]

@@ -39,7 +39,7 @@ from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
 from tools.train.detect_state import DetectTraining
 from tools.train.sampler import Sampler, sampler
-from tools.train.steps import follow, rate_factor, relative_adam
+from tools.train.steps import follow, rate_factor, relative_adam, set_rates
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -256,12 +256,10 @@ def train(
     path: Path,
 ) -> float:
     """Run `steps` steps, saving to `path` now and then; return the mean loss."""
-    rates = [group["lr"] for group in relative_adam(state.net, config.learning_rate).param_groups]
     device = next(state.net.parameters()).device
     total = 0.0
     for _ in track(range(steps), f"from step {state.step}"):
-        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_factor(state.step, config.steps, config.warmup_steps)
+        set_rates(state.optimizer, rate_factor(state.step, config.steps, config.warmup_steps))
         images, truths = _batch(config, pictures, state.step, device)
         value = _loss(config, state.net, teacher, images, truths)
         state.optimizer.zero_grad()

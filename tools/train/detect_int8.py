@@ -44,7 +44,7 @@ from tools.train.detect_state import (
     save,
 )
 from tools.train.distil import loss
-from tools.train.steps import follow, rate_factor, relative_adam
+from tools.train.steps import follow, rate_factor, relative_adam, set_rates
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -145,12 +145,10 @@ def train(
 ) -> float:
     """Run `steps` steps, saving to `path` now and then; return the mean loss."""
     quantizer = FakeQuantizer(state.graph, state.ranges)
-    rates = [group["lr"] for group in relative_adam(state.graph, config.learning_rate).param_groups]
     first = state.step
     total = 0.0
     for batch in track(_batches(config, pictures, first, steps), f"from step {first}", total=steps):
-        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_factor(state.step, config.steps, config.warmup_steps)
+        set_rates(state.optimizer, rate_factor(state.step, config.steps, config.warmup_steps))
         with torch.no_grad():
             wanted = teacher(batch)
         value = loss(state.graph(batch, quantizer), wanted, yolox.STRIDES)

@@ -9,15 +9,25 @@ from torch import nn
 
 
 def relative_adam(net: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    """Return Adam with a rate for each tensor, `learning_rate` of its root mean square."""
-    groups = [
-        {
-            "params": [tensor],
-            "lr": learning_rate * float(tensor.detach().square().mean().sqrt()) + 1e-7,
-        }
+    """Return Adam with a rate for each tensor, `learning_rate` of its root mean square.
+
+    Its groups carry `peak`, which `set_rates` multiplies.
+    """
+    peaks = [
+        learning_rate * float(tensor.detach().square().mean().sqrt()) + 1e-7
         for tensor in net.parameters()
     ]
+    groups = [
+        {"params": [tensor], "lr": peak, "peak": peak}
+        for tensor, peak in zip(net.parameters(), peaks, strict=True)
+    ]
     return torch.optim.Adam(groups)
+
+
+def set_rates(optimizer: torch.optim.Adam, factor: float) -> None:
+    """Give each of `relative_adam`'s tensors a share of its peak rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
 
 
 def rate_factor(step: int, steps: int, warmup_steps: int) -> float:
