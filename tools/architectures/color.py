@@ -7,9 +7,10 @@ features are weighed by a learned gate before they are averaged: the gate looks 
 wheels, windows and skin. Only operators with fast int8 kernels.
 
 Two trunks: `residual`, small, whose first convolution already steps by 4, since color needs little
-resolution; `efficientnet-lite0`, accurate, which begins with ImageNet's weights. Beside that one
-runs a path of 1x1 convolutions over mean colors of 4x4 pixels: the trunk tells where the object is,
-the path what color stands there, finer than features made for telling things apart keep it.
+resolution; the first stages of `efficientnet-lite0`, which begin with ImageNet's weights. Beside
+these runs a path of 1x1 convolutions over mean colors of 4x4 pixels: the trunk tells where the
+object is, the path what color stands there, finer than features made for telling things apart keep
+it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from tools.architectures import efficientnet_lite
 
 OUTPUT = "color"
-STRIDE = 16  # pixels of the input for a cell of the last features
+RESIDUAL_STRIDE = 16  # pixels of the input for a cell of the residual trunk's last features
 Trunk = Literal["residual", "efficientnet-lite0"]
 
 
@@ -30,7 +31,7 @@ Trunk = Literal["residual", "efficientnet-lite0"]
 class ColorArchitecture:
     """Size of the network.
 
-    trunk: what makes the features.
+    trunk: what makes the features; stages: how many of EfficientNet-Lite0's, 3 to 5.
     input_px: side of the square input, a multiple of 16.
     widths: channels of the residual trunk at a quarter, an eighth and a sixteenth of the
         resolution; depths: residual blocks at each of them. The last width is also that of the
@@ -44,6 +45,7 @@ class ColorArchitecture:
     widths: tuple[int, int, int] = (24, 48, 96)
     depths: tuple[int, int, int] = (1, 1, 1)
     colors: int = 0
+    stages: int = 5
     labels: int = 11
     classes: int = 9
 
@@ -53,18 +55,20 @@ class ColorNet(nn.Module):
 
     def __init__(self, size: ColorArchitecture) -> None:
         super().__init__()
-        planes, width = 3 + size.classes, size.widths[2]
+        planes, width, stride = 3 + size.classes, size.widths[2], RESIDUAL_STRIDE
         if size.trunk == "residual":
             self.trunk, before = _residual_trunk(size, planes), width
             self.mix: nn.Module = Residual(width)
         else:
-            self.trunk, before = efficientnet_lite.trunk(planes), efficientnet_lite.CHANNELS
+            self.trunk = efficientnet_lite.trunk(planes, size.stages)
+            before = efficientnet_lite.channels(size.stages)
+            stride = efficientnet_lite.stride(size.stages)
             self.mix = _convolution(before, width, kernel=1, padding=0)
             if size.colors:
                 self.mix = self.mix[:2]  # its ReLU comes after the path of plain colors was added
-        self.colors = _color_path(planes, size.colors, width) if size.colors else None
+        self.colors = _color_path(planes, size.colors, width, stride) if size.colors else None
         self.relu = nn.ReLU()
-        self.known = nn.Conv2d(planes, before, 1, stride=STRIDE, bias=False)
+        self.known = nn.Conv2d(planes, before, 1, stride=stride, bias=False)
         self.gate = nn.Sequential(nn.Conv2d(width, width, 1), nn.Sigmoid())
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1))
         self.head = nn.Linear(width, size.labels)
@@ -107,13 +111,13 @@ def _residual_trunk(size: ColorArchitecture, planes: int) -> nn.Sequential:
     return nn.Sequential(*stages)
 
 
-def _color_path(planes: int, colors: int, width: int) -> nn.Sequential:
+def _color_path(planes: int, colors: int, width: int, stride: int) -> nn.Sequential:
     """Return soft histograms of the cells: colors of 4x4 pixels, sorted, averaged, weighed."""
     return nn.Sequential(
         nn.AvgPool2d(4),
         _convolution(planes, colors, kernel=1, padding=0),
         _convolution(colors, colors, kernel=1, padding=0),
-        nn.AvgPool2d(STRIDE // 4),
+        nn.AvgPool2d(stride // 4),
         _convolution(colors, width, kernel=1, padding=0)[:2],
     )
 

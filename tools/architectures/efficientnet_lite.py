@@ -8,6 +8,7 @@ Source: Tan & Le, EfficientNet, 2019, in the Lite variant (no squeeze and excita
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -17,19 +18,28 @@ from edge.errors import InputError
 
 # Kernel, stride, expansion, channels and repeats of each stage.
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
-CHANNELS = STAGES[-1][3]
 _STEM = 32
 _EPSILON = 1e-3
 
 
-def trunk(planes: int) -> nn.Sequential:
-    """Return the stages: (n, planes, side, side) in, (n, CHANNELS, side/16, side/16) out."""
+def channels(stages: int) -> int:
+    """Return the channels of the features after so many stages."""
+    return STAGES[stages - 1][3]
+
+
+def stride(stages: int) -> int:
+    """Return the pixels of the input for a cell of the features after so many stages."""
+    return 2 * math.prod(stage[1] for stage in STAGES[:stages])
+
+
+def trunk(planes: int, stages: int = len(STAGES)) -> nn.Sequential:
+    """Return the first stages: (n, planes, side, side) in, (n, channels, side/stride, …) out."""
     layers: list[nn.Module] = [_convolution(planes, _STEM, kernel=3, stride=2), nn.ReLU6()]
     before = _STEM
-    for kernel, stride, expansion, after, repeats in STAGES:
+    for kernel, step, expansion, after, repeats in STAGES[:stages]:
         for index in range(repeats):
             shape = (before, after, expansion)
-            layers.append(InvertedResidual(shape, kernel, 1 if index else stride))
+            layers.append(InvertedResidual(shape, kernel, 1 if index else step))
             before = after
     return nn.Sequential(*layers)
 
@@ -76,7 +86,7 @@ def pretrained_file() -> Path:
 
 @torch.no_grad()
 def load_pretrained(layers: nn.Sequential, file: Path) -> None:
-    """Copy a checkpoint's weights into a trunk; planes beyond the first three start at zero."""
+    """Copy a checkpoint's first weights into a trunk; planes beyond three start at zero."""
     stored = torch.load(file, map_location="cpu", weights_only=True)
     own = layers.state_dict()
     for (name, value), source in zip(own.items(), stored.values(), strict=False):

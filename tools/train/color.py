@@ -99,6 +99,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what makes the features; default %(default)s",
     )
     parser.add_argument(
+        "--stages",
+        type=int,
+        choices=(3, 4, 5),
+        default=ColorArchitecture.stages,
+        help="of a pretrained trunk; default %(default)s",
+    )
+    parser.add_argument(
         "--input",
         type=int,
         default=ColorArchitecture.input_px,
@@ -146,6 +153,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     architecture = ColorArchitecture(
         trunk=args.trunk,
+        stages=args.stages,
         input_px=args.input,
         widths=tuple(args.widths),
         depths=tuple(args.depths),
