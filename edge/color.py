@@ -7,6 +7,8 @@ is told what kind of object is meant (a dog in front of a person): that comes as
 beside the pixels, one for each class that the manifest names.
 Reading the result: the first share is the dominant color; further colors of the object follow.
 Below the manifest's `unknown_below` the crop is too dark, blurred or mixed to name one color.
+Shares of some size come with what they look like (`edge.swatch`): a model with the output `cells`
+says which parts of the crop speak for each term, for one without it all of them do.
 
 Shrinking halves the crop while it is much larger than the input, so that no pixel is skipped, and
 then stretches it, all by INTER_LINEAR_EXACT: an exact half is the mean of 2x2 pixels. That is the
@@ -22,6 +24,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from edge import swatch
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Manifest
@@ -43,6 +46,9 @@ TERMS = (
 )
 # A side is halved while it is at least so many times the target: below, no pixel is skipped.
 HALVE_FROM = 1.5
+CELLS = "cells"  # name of the output that says what each part of the crop speaks for
+MIN_SHOWN = 0.1  # share from which a color is shown by a swatch
+SWATCH_STEP = 2  # every second pixel of every second row is enough for a median
 
 
 def shrink(bgr: Image, size: tuple[int, int]) -> Image:
@@ -85,10 +91,13 @@ class ColorModel:
         _, height, width, _ = self.manifest.input.shape
         self.input_size = (width, height)
         self._planes = {name: 3 + row for row, name in enumerate(self.manifest.input.classes)}
-        (self._output,) = self.manifest.outputs
+        outputs = {spec.name: spec for spec in self.manifest.outputs}
+        self._has_cells = outputs.pop(CELLS, None) is not None
+        (self._output,) = outputs.values()
+        self._pixels: Image = np.zeros((height, width, 3), np.uint8)
 
     def classify(self, bgr_crop: Image, label: str | None = None) -> list[ColorScore]:
-        """Return the share of every term, largest first, summing to 1.
+        """Return the share of every term, largest first, summing to 1, the larger ones with `rgb`.
 
         bgr_crop: uint8, (height, width, 3), any size from 1x1, may be a view; not modified.
         label: what the object is; one that the model does not know is as good as none.
@@ -101,6 +110,7 @@ class ColorModel:
     def preprocess(self, bgr_crop: Image, label: str | None = None) -> None:
         """Write the crop, and the class of its object, into the network's input tensor."""
         pixels = shrink(bgr_crop, self.input_size)
+        self._pixels = pixels[::SWATCH_STEP, ::SWATCH_STEP, ::-1]
         if self.manifest.input.color_order == "rgb":
             pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         view = self.interpreter.input_view()
@@ -119,8 +129,25 @@ class ColorModel:
         spec = self._output
         levels = self.interpreter.output(spec.name).reshape(-1).tolist()
         shares = softmax(levels, spec.scale / self.manifest.decoder.temperature)
-        scores = map(ColorScore, self.manifest.labels, shares)
+        swatches = self._swatches(shares)
+        scores = map(ColorScore, self.manifest.labels, shares, swatches)
         return sorted(scores, key=lambda score: -score.score)
+
+    def _swatches(self, shares: Sequence[float]) -> list[swatch.Rgb | None]:
+        """Return what each label's color looks like in the last crop; None for small shares."""
+        terms = swatch.terms_of(self._pixels)
+        cells = self.interpreter.output(CELLS) if self._has_cells else None
+        return [
+            swatch.swatch(
+                self._pixels,
+                terms,
+                TERMS.index(label),
+                None if cells is None else cells[..., row],
+            )
+            if share >= MIN_SHOWN and label in TERMS
+            else None
+            for row, (label, share) in enumerate(zip(self.manifest.labels, shares, strict=True))
+        ]
 
     def dominant(self, shares: list[ColorScore]) -> str:
         """Return the name of the largest share, `unknown` when it is below the threshold.
@@ -144,7 +171,7 @@ def softmax(levels: Sequence[int], scale: float) -> list[float]:
 
 def _level_flip(model: Manifest) -> np.uint8:
     """Return what pixel levels are XORed with to become the input's bytes: 0x80 or nothing."""
-    if model.task != "color" or len(model.outputs) != 1 or model.decoder.name != "color_shares":
+    if model.task != "color" or model.decoder.name != "color_shares":
         raise ModelError(
             f"model {model.name}: its task is {model.task}, not color; name a color model"
         )

@@ -2,7 +2,8 @@
 
 Method: an exponential average of the color model's shares per track; the dominant color changes
 only when another term leads by a margin, and a named color becomes `unknown` only when its share
-falls by a margin below the threshold, so that colors do not flap between frames.
+falls by a margin below the threshold, so that colors do not flap between frames. What a color looks
+like is told of the newest look at which it had a swatch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.config import ColorConfig
+from edge.swatch import Rgb
 from edge.values import UNKNOWN_COLOR, ColorScore, Track, TrackState
 
 NEW_WEIGHT = 0.4  # of the newest look in the average
@@ -21,6 +23,7 @@ DOUBT = 0.08  # share by which a named color may fall below the threshold of `un
 @dataclass(slots=True)
 class _Look:
     shares: dict[str, float]
+    rgb: dict[str, Rgb]
     dominant: str
     is_named: bool
     seen_s: float
@@ -48,11 +51,13 @@ class ColorMemory:
     def add(self, track_id: int, scores: Sequence[ColorScore], now_s: float) -> None:
         """Take in the model's shares for one look at a track, best first."""
         newest = {score.name: score.score for score in scores}
+        rgb = {score.name: score.rgb for score in scores if score.rgb}
         look = self._looks.get(track_id)
         if look is None:
             is_named = scores[0].score >= self._unknown_below
-            self._looks[track_id] = _Look(newest, scores[0].name, is_named, now_s)
+            self._looks[track_id] = _Look(newest, rgb, scores[0].name, is_named, now_s)
             return
+        look.rgb |= rgb
         for name, share in newest.items():
             look.shares[name] += NEW_WEIGHT * (share - look.shares[name])
         leader = max(look.shares, key=look.shares.__getitem__)
@@ -72,13 +77,13 @@ class ColorMemory:
             return (ColorScore(UNKNOWN_COLOR, top),)
         further = sorted(
             (
-                ColorScore(name, share)
+                ColorScore(name, share, look.rgb.get(name))
                 for name, share in look.shares.items()
                 if name != look.dominant and share >= self._config.min_score
             ),
             key=lambda color: -color.score,
         )
-        return (ColorScore(look.dominant, top), *further)
+        return (ColorScore(look.dominant, top, look.rgb.get(look.dominant)), *further)
 
     def forget_all_but(self, track_ids: set[int]) -> None:
         """Drop what is known of tracks that are no longer followed."""

@@ -24,9 +24,14 @@ def contradiction(model: Manifest) -> str:
 
 
 def _one_per_label(model: Manifest) -> str:
-    sizes = [math.prod(output.shape) for output in model.outputs]
+    sizes = [math.prod(output.shape) for output in model.outputs if output.name != "cells"]
     count = len(model.labels)
-    return "" if sizes == [count] else f"{count} labels, but outputs of {sizes} values"
+    if sizes != [count]:
+        return f"{count} labels, but outputs of {sizes} values"
+    shapes = [output.shape for output in model.outputs if output.name == "cells"]
+    if shapes and (len(shapes[0]) != 4 or shapes[0][3] != count):
+        return f"output cells is {shapes[0]}, expected {count} channels"
+    return ""
 
 
 def _yolox(model: Manifest) -> str:

@@ -94,10 +94,14 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class ColorScore:
-    """The share of an object's surface that has a basic color term's name, 0..1."""
+    """The share of an object's surface that has a basic color term's name, 0..1.
+
+    rgb: what that surface looks like, sRGB levels 0..255; None where nothing was looked at.
+    """
 
     name: str
     score: float
+    rgb: tuple[int, int, int] | None = None
 
 
 class TrackState(StrEnum):

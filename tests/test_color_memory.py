@@ -47,6 +47,15 @@ def test_dominant_color_comes_first_and_faint_ones_are_left_out():
     assert known.colors(1) == (ColorScore("red", 0.6), ColorScore("white", 0.2))
 
 
+def test_a_color_looks_as_it_did_when_it_was_last_large_enough():
+    known = memory()
+    for red, now_s in ((20, 0.0), (40, 2.0)):
+        known.add(1, [ColorScore("red", 0.7, (red, 0, 0)), ColorScore("white", 0.3)], now_s)
+    known.add(1, [ColorScore("white", 0.7, (250, 250, 250)), ColorScore("red", 0.3)], 4.0)
+    told = {color.name: color.rgb for color in known.colors(1)}
+    assert told == {"red": (40, 0, 0), "white": (250, 250, 250)}
+
+
 def test_looks_are_averaged():
     known = memory()
     known.add(1, scores(red=1.0, blue=0.0), 0.0)

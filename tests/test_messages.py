@@ -33,11 +33,12 @@ def frame_result(detections: tuple[Detection, ...] = ()) -> FrameResult:
 
 
 CAR_PX = Box(64.0, 48.0, 320.0, 240.0)
+COLORS = (ColorScore("blue", 0.83, (0, 0, 255)), ColorScore("gray", 0.17))
 
 
 def object_event(box_px: Box = CAR_PX) -> ObjectEvent:
     track = Track(3, "car", 0.87654, box_px, TrackState.CONFIRMED, 95.0, 100.0, 12)
-    return ObjectEvent(EventKind.NEW, track, 0.9, (ColorScore("blue", 0.83),), ("door",))
+    return ObjectEvent(EventKind.NEW, track, 0.9, COLORS, ("door",))
 
 
 def encoded_body(event: ObjectEvent) -> bytes:
@@ -60,7 +61,10 @@ def test_event_says_what_the_design_promises():
         "box": {"x": 0.1, "y": 0.1, "w": 0.5, "h": 0.5},
         "box_px": {"x": 64.0, "y": 48.0, "w": 320.0, "h": 240.0},
         "frame_size": [640, 480],
-        "colors": [{"name": "blue", "score": 0.83}],
+        "colors": [
+            {"name": "blue", "score": 0.83, "rgb": [0, 0, 255], "lab": [32.3, 79.2, -107.9]},
+            {"name": "gray", "score": 0.17},
+        ],
         "zones": ["door"],
         "captured_utc": "2023-11-14T22:13:20.500Z",
         "clock_synced": True,

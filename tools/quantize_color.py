@@ -22,7 +22,7 @@ from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
 from tools import color_card, color_data, package, quantize, tracking
-from tools.architectures.color import ColorNet
+from tools.architectures.color import ColorNet, WithCells
 from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization
@@ -130,7 +130,7 @@ def export(network: ColorNet, images: NDArray[np.uint8], path: Path, options: Ca
     images: uint8 (n, side, side, 3 + classes), as `calibration_images` returns them.
     """
     shape = (images.shape[3], *images.shape[1:3])
-    quantize.export(network, list(images), path, shape, pixels=PIXELS, options=options)
+    quantize.export(WithCells(network), list(images), path, shape, pixels=PIXELS, options=options)
 
 
 def describe(path: Path, config: ColorTraining, name: str, version: str) -> package.Facts:

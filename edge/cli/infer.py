@@ -26,6 +26,7 @@ from edge.detector import Detector
 from edge.errors import EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE, EdgeError, InputError
 from edge.interpreter import Interpreter
 from edge.pipeline import crop
+from edge.swatch import lab_of
 from edge.values import ColorScore, Detection, Image
 
 HELP = "Detect objects, or name colors, in images, folders and videos."
@@ -36,8 +37,9 @@ EXAMPLES = """examples:
   edge infer crops/ --task color --objects classes.json   # {"a.jpg": "dog", "b.jpg": "car"}
 
 output: [{"file", "width", "height", "detections": [{"label", "score", "box_px": [x, y, w, h],
-"colors": [{"name", "score"}]}]}]; a video has one entry a frame, with its number as "frame".
-With --task color an entry has "colors" instead, all 11 terms, best first."""
+"colors": [{"name", "score", "rgb", "lab"}]}]}]; a video has one entry a frame, with its number as
+"frame". With --task color an entry has "colors" instead, all 11 terms, best first. rgb and lab are
+what the larger shares look like."""
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".ts", ".webm"})
 # Some containers only estimate how many frames they hold.
@@ -173,7 +175,9 @@ def _detection(found: Detection, bgr: Image, color: ColorModel | None) -> dict[s
     if color and bgr_crop is not None:
         scores = color.classify(bgr_crop, found.label)
         further = [score for score in scores[1:] if score.score >= MIN_FURTHER_COLOR]
-        colors = [ColorScore(color.dominant(scores), scores[0].score), *further]
+        name = color.dominant(scores)
+        rgb = scores[0].rgb if name == scores[0].name else None
+        colors = [ColorScore(name, scores[0].score, rgb), *further]
     return {
         "label": found.label,
         "score": round(found.score, 5),
@@ -183,7 +187,11 @@ def _detection(found: Detection, bgr: Image, color: ColorModel | None) -> dict[s
 
 
 def _scores(colors: list[ColorScore]) -> list[dict[str, Any]]:
-    return [{"name": color.name, "score": round(color.score, 5)} for color in colors]
+    return [
+        {"name": color.name, "score": round(color.score, 5)}
+        | ({"rgb": color.rgb, "lab": lab_of(color.rgb)} if color.rgb else {})
+        for color in colors
+    ]
 
 
 def _expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:

@@ -26,7 +26,8 @@ from edge.messages.commands import (
     transaction_of,
 )
 from edge.messages.payload import Payload
-from edge.values import FrameResult, ObjectEvent
+from edge.swatch import lab_of
+from edge.values import ColorScore, FrameResult, ObjectEvent
 
 __all__ = [
     "COMMANDS",
@@ -131,11 +132,16 @@ class BoxBody(Payload, frozen=True, kw_only=True):
     h: float
 
 
-class ColorBody(Payload, frozen=True, kw_only=True):
-    """A basic color term and its share of the object's surface."""
+class ColorBody(Payload, frozen=True, kw_only=True, omit_defaults=True):
+    """A basic color term and its share of the object's surface.
+
+    rgb, lab: what that surface looks like, sRGB levels and CIELAB (D65); left out where unknown.
+    """
 
     name: str
     score: float
+    rgb: tuple[int, int, int] | None = None
+    lab: tuple[float, float, float] | None = None
 
 
 class EventBody(Payload, frozen=True, kw_only=True):
@@ -333,7 +339,7 @@ def event_body(
         box=_box_body(box_px.normalized(frame.size), digits=5),
         box_px=_box_body(box_px, digits=1),
         frame_size=frame.size,
-        colors=tuple(ColorBody(name=c.name, score=round(c.score, 4)) for c in event.colors),
+        colors=tuple(_color_body(color) for color in event.colors),
         zones=event.zones,
         captured_utc=utc_text(frame.captured_utc_s),
         clock_synced=clock_synced,
@@ -341,6 +347,11 @@ def event_body(
         latency_ms=round(1000 * (now_s - frame.captured_mono_s), 2),
         stages_ms={name: round(ms, 2) for name, ms in result.stage_ms.items()},
     )
+
+
+def _color_body(color: ColorScore) -> ColorBody:
+    lab = lab_of(color.rgb) if color.rgb else None
+    return ColorBody(name=color.name, score=round(color.score, 4), rgb=color.rgb, lab=lab)
 
 
 def _box_body(box: tuple[float, float, float, float], *, digits: int) -> BoxBody:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tools.architectures import efficientnet_lite
 
 OUTPUT = "color"
+CELLS = "cells"
 RESIDUAL_STRIDE = 16  # pixels of the input for a cell of the residual trunk's last features
 Trunk = Literal["residual", "efficientnet-lite0"]
 
@@ -76,10 +77,37 @@ class ColorNet(nn.Module):
 
     def forward(self, planes: Tensor) -> dict[str, Tensor]:
         """Return {`color`: logits (n, labels)}."""
+        return {OUTPUT: self.head(self.pool(self.weighed(planes)))}
+
+    def weighed(self, planes: Tensor) -> Tensor:
+        """Return the features of the cells, weighed by the gate, (n, width, rows, columns)."""
         features = self.mix(self.trunk(planes) + self.known(planes))
         if self.colors is not None:
             features = self.relu(features + self.colors(planes))
-        return {OUTPUT: self.head(self.pool(features * self.gate(features)))}
+        weighed: Tensor = features * self.gate(features)
+        return weighed
+
+
+class WithCells(nn.Module):
+    """A trained network that also says what each cell speaks for; what is written as a file.
+
+    The head is linear and comes after a mean, so the cells' logits, the head applied to each of
+    them, have the network's logits as their mean: a class activation map (Zhou et al. 2016) that is
+    exact.
+    """
+
+    def __init__(self, network: ColorNet) -> None:
+        super().__init__()
+        self.network = network
+        head = network.head
+        self.cells = nn.Conv2d(head.in_features, head.out_features, 1)
+        self.cells.weight = nn.Parameter(head.weight.detach()[:, :, None, None].clone())
+        self.cells.bias = head.bias
+
+    def forward(self, planes: Tensor) -> dict[str, Tensor]:
+        """Return {`color`: logits (n, labels), `cells`: (n, labels, rows, columns)}."""
+        weighed = self.network.weighed(planes)
+        return {OUTPUT: self.network.head(self.network.pool(weighed)), CELLS: self.cells(weighed)}
 
 
 class Residual(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edge.errors import InputError
-from tools.architectures.color import ColorArchitecture, ColorNet
+from tools.architectures.color import ColorArchitecture, ColorNet, WithCells
 from tools.quantize import Graph, Quantization, trace
 from tools.train.steps import relative_adam
 
@@ -48,7 +48,7 @@ class State:
 
 def build(network: ColorNet, size: ColorArchitecture) -> Graph:
     """Return the trainable graph of a network, with copies of its weights."""
-    return trace(network).with_shapes((3 + size.classes, size.input_px, size.input_px))
+    return trace(WithCells(network)).with_shapes((3 + size.classes, size.input_px, size.input_px))
 
 
 def start(
