@@ -48,7 +48,7 @@ TERMS = (
 HALVE_FROM = 1.5
 CELLS = "cells"  # name of the output that says what each part of the crop speaks for
 MIN_SHOWN = 0.1  # share from which a color is shown by a swatch
-SWATCH_STEP = 2  # every second pixel of every second row is enough for a median
+SWATCH_STEP = 3  # every third pixel of every third row is enough for a median
 
 
 def shrink(bgr: Image, size: tuple[int, int]) -> Image:
@@ -110,7 +110,7 @@ class ColorModel:
     def preprocess(self, bgr_crop: Image, label: str | None = None) -> None:
         """Write the crop, and the class of its object, into the network's input tensor."""
         pixels = shrink(bgr_crop, self.input_size)
-        self._pixels = pixels[::SWATCH_STEP, ::SWATCH_STEP, ::-1]
+        self._pixels = np.ascontiguousarray(pixels[::SWATCH_STEP, ::SWATCH_STEP, ::-1])
         if self.manifest.input.color_order == "rgb":
             pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         view = self.interpreter.input_view()

@@ -61,9 +61,10 @@ def swatch(
         speaks = _spread(evidence >= evidence.mean(), rgb.shape[:2])
         both = named & speaks
         named = both if both.any() else speaks
-    if not named.any():
+    pixels = np.sort(rgb[named], axis=0)  # faster than np.median, which averages two
+    if not len(pixels):
         return None
-    red, green, blue = (int(level) for level in np.median(rgb[named], axis=0))
+    red, green, blue = pixels[len(pixels) // 2].tolist()
     return red, green, blue
 
 
