@@ -81,7 +81,7 @@ def test_study_measures_networks_and_goes_on_where_it_stopped(
     assert measured == [STUDY[FEW[1]]]
     table = capsys.readouterr().out
     assert "1.28 M" in table
-    assert "0.09 M" in table
+    assert "0.08 M" in table
 
 
 def test_a_studied_network_learns() -> None:

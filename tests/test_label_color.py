@@ -66,7 +66,7 @@ def test_every_object_gets_mask_shares_and_label(tmp_path: Path) -> None:
         f"{n}-{c}.png" for n, c in enumerate(("red", "blue", "yellow", "white"))
     ]
     for row in rows:
-        assert row["by_1"].startswith("grabcut + color-64 ")
+        assert row["by_1"].startswith(f"grabcut + {label_color.DEFAULT_MODEL} ")
         assert row["cls"] == "car"
         assert sum(row["shares_1"].values()) == pytest.approx(1, abs=0.02)
         drawn = np.zeros(truth().shape, np.uint8)

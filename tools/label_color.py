@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from edge.config import ColorConfig
 from edge.errors import InputError
 from edge.manifest import MANIFEST_NAME
 from edge.model_store import find
@@ -44,7 +45,7 @@ examples:
   edge-tools label color ../shared/data/scene_color --split val \\
       --images ../shared/data/detection/val --output runs/val.json    # agreement with people
 """
-DEFAULT_MODEL = "color-64"
+DEFAULT_MODEL = ColorConfig().model
 SAVE_EVERY_S = 5.0  # a kill costs at most so much work
 _own = threading.local()
 

@@ -17,6 +17,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.config import ColorConfig
 from edge.errors import WebError
 from edge.model_store import find
 from tools.color_labels import LabelFile, check_writable, labels_path, read_objects
@@ -35,7 +36,7 @@ examples:
 """
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8765
-DEFAULT_MODEL = "color-64"
+DEFAULT_MODEL = ColorConfig().model
 CLOSE_S = 1
 
 

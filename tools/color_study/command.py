@@ -91,7 +91,7 @@ def _network(studied: Studied, vgg16: Path | None) -> torch.nn.Module:
     network = studied.make()
     if isinstance(network, Vgg16) and vgg16 is not None:
         network.load_imagenet(vgg16)
-    if isinstance(network, Ours) and network.is_pretrained:
+    if isinstance(network, Ours):
         trunk = network.network.trunk
         efficientnet_lite.load_pretrained(trunk, efficientnet_lite.pretrained_file())
     return network

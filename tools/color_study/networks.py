@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edge.errors import InputError
-from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
+from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 
 TERMS_COUNT = 11
 VGG16_PLAN = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -69,11 +69,9 @@ class Twin(nn.Module):
 class Ours(nn.Module):
     """The color network without classes, its logits as a plain tensor."""
 
-    def __init__(self, trunk: Trunk, side_px: int, widths: tuple[int, int, int]) -> None:
+    def __init__(self, size: ColorArchitecture) -> None:
         super().__init__()
-        size = ColorArchitecture(trunk=trunk, input_px=side_px, widths=widths, classes=0)
         self.network = ColorNet(size)
-        self.is_pretrained = trunk == "efficientnet-lite0"
 
     def forward(self, planes: Tensor) -> Tensor:
         """Return logits (n, 11)."""
@@ -177,6 +175,10 @@ def _vgg_features(plan: tuple[tuple[int, int], ...]) -> list[nn.Module]:
     return layers
 
 
+FAST, ACCURATE = (
+    ColorArchitecture("efficientnet-lite0", side, widths, colors=64, stages=stages, classes=0)
+    for side, widths, stages in ((96, (0, 0, 96), 3), (128, (0, 0, 128), 5))
+)
 STUDY: dict[str, Studied] = {
     "twin, base": Studied(
         lambda: Twin(1024, 2432, is_updated=False), 32, is_twin=True, weights_m=22.1
@@ -187,6 +189,6 @@ STUDY: dict[str, Studied] = {
     ),
     "VGG16-based single": Studied(_vgg_single, 32, weights_m=3.4),
     "VGG16 transfer": Studied(Vgg16, 224, weights_m=134.0, is_pretrained=True),
-    "ours, fast": Studied(lambda: Ours("residual", 64, (16, 32, 48)), 64),
-    "ours, accurate": Studied(lambda: Ours("efficientnet-lite0", 96, (0, 0, 128)), 96),
+    "ours, fast": Studied(lambda: Ours(FAST), FAST.input_px),
+    "ours, accurate": Studied(lambda: Ours(ACCURATE), ACCURATE.input_px),
 }

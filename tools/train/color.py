@@ -40,10 +40,11 @@ from tools.train.color_state import (
 
 EXAMPLES = """\
 examples (started again, each goes on where it stopped):
-  edge-tools train color --data ../shared/data --out runs/color-teacher \
-      --trunk efficientnet-lite0 --input 96 --widths 0 0 128 --learning-rate 1e-3 --epochs 10
-  edge-tools train color --data ../shared/data --out runs/color-fast \
-      --widths 16 32 48 --teacher runs/color-teacher/checkpoint.pt
+  edge-tools train color --data ../shared/data --out runs/accurate --trunk efficientnet-lite0 \
+      --colors 64 --input 128 --widths 0 0 128 --epochs 12
+  edge-tools train color --data ../shared/data --out runs/fast --trunk efficientnet-lite0 \
+      --colors 64 --stages 3 --input 96 --widths 0 0 96 --learning-rate 6e-3 --epochs 12 \
+      --teacher runs/accurate/checkpoint.pt
 """
 logger = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ class ColorTraining:
     batch: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 200
-    trunk_rate: float = 0.2
+    trunk_rate: float = 0.5
     weight_decay: float = 0.03
     smoothing: float = 0.03
     ema: float = 0.998
