@@ -100,6 +100,41 @@ def test_finished_run_started_again_trains_no_further(tmp_path: Path) -> None:
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == SMALL.epochs
 
 
+def test_epochs_are_kept_and_their_mean_is_a_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(SMALL, epochs=3)
+    training.train(config, patches(), {}, tmp_path, CPU)
+    kept = sorted((tmp_path / stored.EPOCHS).iterdir())
+    assert [file.name for file in kept] == ["01.pt", "02.pt", "03.pt"]
+    mean = tmp_path / "mean.pt"
+    words = ["color", "average", str(kept[0]), str(kept[2]), "--out", str(mean)]
+    assert main(words) == 0
+    assert "after epochs 1 and 3" in capsys.readouterr().out
+    first, last = (stored.load_network(file) for file in kept[::2])
+    _, network = stored.load_network(mean)
+    assert first[0] == last[0]
+    for name, value in network.state_dict().items():
+        one, other = (item[1].state_dict()[name] for item in (first, last))
+        expected = (one + other) / 2 if value.is_floating_point() else one
+        torch.testing.assert_close(value, expected)
+
+
+def test_networks_that_have_no_mean_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = replace(SMALL.architecture, widths=(8, 8, 24))
+    files = []
+    for number, size in enumerate((SMALL.architecture, wide)):
+        config = replace(SMALL, architecture=size)
+        files.append(str(tmp_path / f"{number}.pt"))
+        stored.save(config, stored.start(config, CPU), Path(files[-1]))
+    for few, told in ((files[:1], "name two or more"), (files, "1.pt is of another architecture")):
+        assert main(["color", "average", *few, "--out", str(tmp_path / "mean.pt")]) == 66
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "mean.pt").exists()
+
+
 def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     state = stored.start(SMALL, CPU)
     stored.save(SMALL, state, tmp_path / stored.CHECKPOINT)

@@ -46,6 +46,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("evaluate", "classifier"): ("tools.classifier.evaluate", "All levels with one method."),
     ("explain", "classifier"): ("tools.explain.classifier", "Where a classifier looks: Grad-CAM."),
     ("explain", "detect"): ("tools.explain.detect", "What made a detection: Grad-CAM."),
+    ("color", "average"): ("tools.color_average", "Average the weights of several epochs."),
     ("color", "names"): ("tools.color_names", "Make the daemon's table of color names."),
     ("color", "study"): ("tools.color_study.command", "Compare seven color networks."),
     ("annotate", "color"): ("tools.annotate.color", "Label colors on a page in the browser."),

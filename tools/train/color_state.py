@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tools.architectures.color import ColorArchitecture, ColorNet
 from tools.train.color_augment import Augmentation
 
 CHECKPOINT = "checkpoint.pt"
+EPOCHS = "epochs"  # folder beside the checkpoint: the averaged network after each epoch
 
 
 @dataclass(frozen=True)
@@ -120,19 +122,50 @@ def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
 
 
 def save(config: ColorTraining, state: State, path: Path) -> None:
-    """Write a checkpoint; a kill in between leaves the one before."""
-    content = {
+    """Write a checkpoint, and the epoch's average for `edge-tools color average`."""
+    average = {
         "config": asdict(config),
         "labels": list(TERMS),
-        "network": state.network.state_dict(),
         "average": state.average.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
         "epoch": state.epoch,
+    }
+    kept = path.parent / EPOCHS / f"{state.epoch:02}.pt"
+    kept.parent.mkdir(exist_ok=True)
+    write(average, kept)
+    rest = {
+        "network": state.network.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
         "step": state.step,
     }
+    write(average | rest, path)
+
+
+def write(content: dict[str, Any], path: Path) -> None:
+    """Write a file of tensors; a kill in between leaves the one before."""
     partial = path.with_suffix(".part")
     torch.save(content, partial)
     partial.replace(path)
+
+
+def averaged(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the content of a file whose network is the mean of those of several.
+
+    Source: Izmailov et al., Averaging Weights Leads to Wider Optima, 2018.
+    Raises InputError where the networks are not of one architecture.
+    """
+    stored = [_load(path, torch.device("cpu")) for path in paths]
+    first = stored[0]
+    for path, other in zip(paths, stored, strict=True):
+        if other["config"]["architecture"] != first["config"]["architecture"]:
+            raise InputError(f"{path} is of another architecture than {paths[0]}; leave it out")
+    average = {
+        name: torch.stack([other["average"][name] for other in stored]).mean(0)
+        if value.is_floating_point()
+        else value
+        for name, value in first["average"].items()
+    }
+    kept = {key: stored[-1][key] for key in ("config", "labels", "epoch")}
+    return kept | {"average": average, "of_epochs": [other["epoch"] for other in stored]}
 
 
 def load_network(path: Path) -> tuple[ColorTraining, ColorNet]:

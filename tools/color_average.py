@@ -1,0 +1,44 @@
+"""The mean of a color network's weights after several epochs: `edge-tools color average`.
+
+Late in a run each epoch's network errs in other places, and what fits the training crops best is
+not what serves new ones; the mean of their weights is one network of the same size and time.
+Source: Izmailov et al., Averaging Weights Leads to Wider Optima, 2018.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge.errors import InputError
+from tools.train import color_state
+
+EXAMPLES = """\
+example:
+  edge-tools color average runs/color/epochs/05.pt runs/color/epochs/10.pt --out runs/color/mean.pt
+  edge-tools quantize color runs/color/mean.pt --data ../shared/data --out models/own
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="epochs/NN.pt of `edge-tools train color`, or its checkpoint.pt",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the mean, which `quantize color` and `train color --teacher` take as a checkpoint."""
+    if len(args.checkpoints) < 2:
+        raise InputError("one network has no mean; name two or more")
+    content = color_state.averaged(args.checkpoints)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    color_state.write(content, args.out)
+    epochs = " and ".join(str(epoch) for epoch in content["of_epochs"])
+    print(f"{args.out}: the mean after epochs {epochs}")
+    return 0
