@@ -111,6 +111,7 @@ def test_epochs_are_kept_and_their_mean_is_a_network(
     words = ["color", "average", str(kept[0]), str(kept[2]), "--out", str(mean)]
     assert main(words) == 0
     assert "after epochs 1 and 3" in capsys.readouterr().out
+    assert (stored.mean_of(mean), stored.mean_of(kept[0])) == ((1, 3), ())
     first, last = (stored.load_network(file) for file in kept[::2])
     _, network = stored.load_network(mean)
     assert first[0] == last[0]

@@ -28,7 +28,7 @@ from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization
 from tools.train import color_int8_state
 from tools.train.color_answers import top1
-from tools.train.color_state import ColorTraining, load_network
+from tools.train.color_state import ColorTraining, load_network, mean_of
 
 GOLDEN = "golden.png"
 GOLDEN_TOLERANCE = 0.05  # kernels differ by a few output levels between runtimes and CPUs
@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
             how = f"after training; ranges of percentile {args.percentile:g}, {len(images)} crops"
         facts = describe(path, config, args.out.name, args.version)
         facts.training["int8"] = how
+        if epochs := mean_of(args.checkpoint):
+            facts.training["weights"] = f"mean after epochs {', '.join(map(str, epochs))}"
         package.write_folder(args.out, path, facts)
         items = color_data.validation_items(args.data)
         fit(args.out, items)

@@ -155,8 +155,9 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
     """
     stored = [_load(path, torch.device("cpu")) for path in paths]
     first = stored[0]
-    for path, other in zip(paths, stored, strict=True):
-        if other["config"]["architecture"] != first["config"]["architecture"]:
+    sizes = [_config_dict(content["config"]).architecture for content in stored]
+    for path, size in zip(paths, sizes, strict=True):
+        if size != sizes[0]:
             raise InputError(f"{path} is of another architecture than {paths[0]}; leave it out")
     average = {
         name: torch.stack([other["average"][name] for other in stored]).mean(0)
@@ -166,6 +167,11 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
     }
     kept = {key: stored[-1][key] for key in ("config", "labels", "epoch")}
     return kept | {"average": average, "of_epochs": [other["epoch"] for other in stored]}
+
+
+def mean_of(path: Path) -> tuple[int, ...]:
+    """Return the epochs whose mean a file of `averaged` holds; none of a run's own checkpoint."""
+    return tuple(_load(path, torch.device("cpu")).get("of_epochs", ()))
 
 
 def load_network(path: Path) -> tuple[ColorTraining, ColorNet]:
