@@ -24,13 +24,14 @@ def contradiction(model: Manifest) -> str:
 
 
 def _one_per_label(model: Manifest) -> str:
-    sizes = [math.prod(output.shape) for output in model.outputs if output.name != "cells"]
+    shapes = {output.name: output.shape for output in model.outputs}
+    cells = shapes.pop("cells", None)
+    sizes = [math.prod(shape) for shape in shapes.values()]
     count = len(model.labels)
     if sizes != [count]:
         return f"{count} labels, but outputs of {sizes} values"
-    shapes = [output.shape for output in model.outputs if output.name == "cells"]
-    if shapes and (len(shapes[0]) != 4 or shapes[0][3] != count):
-        return f"output cells is {shapes[0]}, expected {count} channels"
+    if cells is not None and (len(cells) != 4 or cells[3] != count):
+        return f"output cells is {cells}, expected {count} channels"
     return ""
 
 

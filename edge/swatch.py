@@ -1,7 +1,7 @@
 """What a named color looks like on an object: sRGB and CIELAB of the pixels that carry the name.
 
 Method: each pixel gets the basic color term of its sRGB value from a table (`assets/
-color-names.npy`, 32 steps a channel, made by `tools.color_naming` from the XKCD color survey). Of
+color-names.npy`, 32 steps a channel, made by `tools.color_names` from the XKCD color survey). Of
 the pixels with the term's name those count that lie in cells of the picture which the model holds
 to speak for the term; their median, channel by channel, is the swatch. Where the camera's light
 gives no pixel that name (a white van at dusk is gray in the picture), the cells alone decide.
