@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -315,6 +315,16 @@ def _packed(
         shares=np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS)),
         weights=np.array([item.weight for item in items], np.float32),
         classes=np.array([class_index(item.object_class) for item in items], np.int64),
+    )
+
+
+def joined(first: Packed, second: Packed) -> Packed:
+    """Return the crops of both, of one size."""
+    if not len(second.rgb):
+        return first  # not copied: it may be gigabytes
+    names = [field.name for field in fields(Packed)]
+    return Packed(
+        *(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names)
     )
 
 

@@ -26,7 +26,7 @@ from torch.nn import functional
 from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
 from tools.color_data import ColorItem, Packed
-from tools.train import color_teacher
+from tools.train import color_composites, color_teacher
 from tools.train.color_answers import top1
 from tools.train.color_augment import augment, with_classes, withhold
 from tools.train.color_state import (
@@ -92,6 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=ColorTraining.hold_from,
         metavar="START",
         help="where the held-out share begins, 0..1: folds have different starts; default 0",
+    )
+    parser.add_argument(
+        "--composites",
+        type=int,
+        default=ColorTraining.composites,
+        metavar="COUNT",
+        help="further crops: cut-out objects in other colors, light and places; default 0",
     )
     parser.add_argument(
         "--trunk",
@@ -170,15 +177,18 @@ def run(args: argparse.Namespace) -> int:
         hold_out=args.hold_out,
         hold_from=args.hold_from,
         teachers=len(args.teacher),
+        composites=args.composites,
     )
     cache = args.out.parent / "cache"
     known = color_data.training_items(args.data)
     items, held = color_data.hold_out(known, args.hold_out, args.hold_from)
+    stored_px = round(STORED * args.input)
+    painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
     if args.teacher:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
         # Nor boxes of held-out pictures.
         items, _ = color_data.by_picture(items, args.hold_out, args.hold_from)
-    packed = color_data.pack_cached(items, round(STORED * args.input), MARGIN, cache)
+    packed = color_data.joined(color_data.pack_cached(items, stored_px, MARGIN, cache), painted)
     checks = validation_sets(args.data, held, architecture.input_px, cache)
     with tracking.start(
         "color",

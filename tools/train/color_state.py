@@ -34,6 +34,7 @@ class ColorTraining:
     seed: of weights, order and augmentation.
     teachers: networks whose answers are learned from, also of unlabelled boxes; 0 for none.
     teacher_share: of a labelled crop's target that the teachers give, where there are some.
+    composites: further crops made of the labelled ones, whose truth is known.
     emphasis: of a target that goes to its leading term; 0 leaves the shares of the surface.
     hold_out: share of the pictures that runs are compared on in place of training; hold_from: where
         in their order it begins, 0..1.
@@ -52,6 +53,7 @@ class ColorTraining:
     seed: int = 3
     teachers: int = 0
     teacher_share: float = 0.5
+    composites: int = 0
     emphasis: float = 0.0
     hold_out: float = 0.0
     hold_from: float = 0.0

@@ -1,0 +1,181 @@
+"""Crops with a known truth: an object's surface in another color, in another light and place.
+
+Method: of a crop that both labellers were sure of, GrabCut cuts out the object; of its pixels those
+carry the surface that have the label's name (`edge.swatch`). They are moved in CIELAB to another
+object's surface color, keeping the shading, and the label's share of the target moves with them.
+Half of the objects are put before a piece of another picture. All is seen in a light between a
+lamp's and a shaded sky's. Crops whose cut failed, or of whose object the surface is little, are not
+used: there the truth would not be known. Source of the idea: Dwibedi, Misra & Hebert, Cut, Paste
+and Learn, 2017.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from edge.color import TERMS, shrink
+from edge.swatch import terms_of
+from edge.values import Box, Image
+from tools import color_data, color_mask
+from tools.color_data import ColorItem, Packed
+from tools.color_mask import Mask
+
+MIN_SIDE_PX = 48.0  # of a box: below, GrabCut and the names of single pixels say little
+MIN_SURFACE = 0.35  # of the object's pixels that carry its color's name
+BACKGROUND_SHARE = 0.5  # of the objects that get another background
+TEXTURE = (0.5, 1.5)  # bounds of the change of contrast: a light surface shows more of it
+LAMP_SKY = 0.16  # largest log gain of red against blue, to either side
+SOFT_EDGE = 0.008  # of the longer side: blur of the surface's edge
+Lab = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Object:
+    """A cut-out object: its crop, where the box lies in it, its pixels and those of its surface.
+
+    color: median CIELAB of the surface.
+    """
+
+    item: ColorItem
+    bgr: Image
+    box_px: color_data.BoxPx
+    mask: Mask
+    surface: Mask
+    color: Lab
+
+
+def pack(
+    items: Sequence[ColorItem], count: int, side: int, margin: float, seed: int, cache: Path
+) -> Packed:
+    """Return `count` composites made of the items, in the layout of `color_data.pack`.
+
+    Fewer when too few objects can be cut out: each is used at most once for each of the terms. From
+    the cache folder when they were made before.
+    """
+    if count == 0:
+        return color_data.pack([], side, margin)
+    mark = f"composites {count} {side} {margin} {seed} " + color_data.fingerprint(items)
+    path = cache / f"color-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.npz"
+    if not path.exists():
+        packed = _composites(items, count, side, margin, np.random.default_rng(seed))
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part.npz")  # a kill in between leaves no half cache
+        np.savez(partial, **vars(packed))
+        partial.replace(path)
+    with np.load(path) as stored:
+        return Packed(**stored)
+
+
+def _composites(
+    items: Sequence[ColorItem], count: int, side: int, margin: float, rng: np.random.Generator
+) -> Packed:
+    objects = _objects(items, margin)
+    count = min(count, len(objects) * len(TERMS))
+    donors = {term: [one for one in objects if one.item.label == term] for term in TERMS}
+    terms = [term for term in TERMS if donors[term]]
+    order = np.resize(rng.permutation(len(objects)), count)
+    rows = []
+    for index in track(order, "composites", transient=True):
+        term = str(rng.choice(terms))
+        donor = donors[term][rng.integers(len(donors[term]))]
+        behind = objects[rng.integers(len(objects))]
+        rows.append((objects[index], term, _composite(objects[index], donor, behind, rng)))
+    rgb = [shrink(bgr, (side, side))[..., ::-1] for _, _, bgr in rows]
+    boxes = [_corners(one.box_px, one.bgr.shape) for one, _, _ in rows]
+    shares = [_moved(one.item, term) for one, term, _ in rows]
+    return Packed(
+        rgb=np.array(rgb, np.uint8).reshape(-1, side, side, 3),
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        shares=np.array(shares, np.float32).reshape(-1, len(TERMS)),
+        weights=np.array([one.item.weight for one, _, _ in rows], np.float32),
+        classes=np.array(
+            [color_data.class_index(one.item.object_class) for one, _, _ in rows], np.int64
+        ),
+    )
+
+
+def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
+    """Return the objects that can be cut out and show their color."""
+    usable = [
+        item
+        for item in items
+        if item.is_sure
+        and item.label is not None
+        and item.box_px is not None
+        and min(item.box_px[2:]) >= MIN_SIDE_PX
+    ]
+    crops = color_data.read_crops(usable, margin)
+    found = (
+        _object(item, bgr, box_px)
+        for item, (bgr, box_px) in track(
+            zip(usable, crops, strict=True), "cutting out", total=len(usable), transient=True
+        )
+    )
+    return [one for one in found if one is not None]
+
+
+def _object(item: ColorItem, bgr: Image, box_px: color_data.BoxPx) -> _Object | None:
+    cut = color_mask.from_box(bgr, Box(*box_px))
+    named = terms_of(np.ascontiguousarray(bgr[..., ::-1])) == TERMS.index(str(item.label))
+    surface = cut.mask & named
+    if cut.is_guess or surface.sum() < MIN_SURFACE * cut.mask.sum():
+        return None
+    color = np.median(_lab(bgr)[surface], axis=0).astype(np.float32)
+    return _Object(item, bgr.copy(), box_px, cut.mask, surface, color)
+
+
+def _composite(one: _Object, donor: _Object, behind: _Object, rng: np.random.Generator) -> Image:
+    """Return the object's crop with the donor's surface color, before another's crop or its own."""
+    lab = _lab(one.bgr)
+    contrast = np.clip(donor.color[0] / max(one.color[0], 1.0), *TEXTURE)
+    scale = np.array([contrast, 0.5, 0.5], np.float32)  # the rest of the hue is in the light
+    painted = donor.color + (lab - one.color) * scale
+    bgr = _mixed(one.bgr.astype(np.float32), _bgr(painted), one.surface)
+    if rng.random() < BACKGROUND_SHARE:
+        height, width = bgr.shape[:2]
+        place = cv2.resize(behind.bgr, (width, height), interpolation=cv2.INTER_AREA)
+        bgr = _mixed(np.asarray(place, np.float32), bgr, one.mask)
+    warmth = rng.uniform(-LAMP_SKY, LAMP_SKY)
+    gains = np.exp(np.array([-warmth, 0.0, warmth], np.float32) / 2)
+    return np.asarray((bgr * gains).round().clip(0, 255), np.uint8)
+
+
+def _mixed(under: Lab, over: Lab, where: Mask) -> Lab:
+    """Return `over` where the mask is and `under` elsewhere, with a soft edge."""
+    deviation = max(0.5, SOFT_EDGE * max(where.shape))
+    share = cv2.GaussianBlur(where.astype(np.float32), (0, 0), deviation)[..., None]
+    return np.asarray(under + (over - under) * share, np.float32)
+
+
+def _moved(item: ColorItem, term: str) -> tuple[float, ...]:
+    """Return the item's target with the share of its label given to another term."""
+    shares = list(item.shares)
+    moved = shares[TERMS.index(str(item.label))]
+    shares[TERMS.index(str(item.label))] = 0.0
+    shares[TERMS.index(term)] += moved
+    return tuple(shares)
+
+
+def _corners(box_px: color_data.BoxPx, shape: tuple[int, ...]) -> tuple[float, ...]:
+    """Return a box as corners in units of the crop, 0..1."""
+    height, width = shape[:2]
+    x, y = box_px[0] / width, box_px[1] / height
+    return tuple(np.clip((x, y, x + box_px[2] / width, y + box_px[3] / height), 0, 1))
+
+
+def _lab(bgr: Image) -> Lab:
+    return np.asarray(cv2.cvtColor(bgr.astype(np.float32) / 255, cv2.COLOR_BGR2LAB))
+
+
+def _bgr(lab: Lab) -> Lab:
+    """Return levels 0..255, float32, of CIELAB; what sRGB cannot show is cut off."""
+    lab = np.concatenate([lab[..., :1].clip(0, 100), lab[..., 1:].clip(-127, 127)], 2)
+    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2BGR) * 255).clip(0, 255)
