@@ -122,7 +122,7 @@ def test_checkpoints_that_do_not_fit_are_named(
     words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(tmp_path / "m")]
     for path, told in (
         (tmp_path / "none.pt", "none.pt is missing"),
-        (weights, "is no int8 training"),
+        (weights, "is no checkpoint of `edge-tools train color-int8`"),
     ):
         assert main([*words, "--int8", str(path)]) == EXIT_NO_INPUT
         assert told in capsys.readouterr().err

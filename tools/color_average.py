@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from edge.errors import InputError
+from tools import tensor_file
 from tools.train import color_state
 
 EXAMPLES = """\
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("one network has no mean; name two or more")
     content = color_state.averaged(args.checkpoints)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    color_state.write(content, args.out)
+    tensor_file.write(content, args.out)
     epochs = " and ".join(str(epoch) for epoch in content["of_epochs"])
     print(f"{args.out}: the mean after epochs {epochs}")
     return 0

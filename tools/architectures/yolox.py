@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.errors import InputError
+from tools import tensor_file
 from tools.architectures import yolox_file
 from tools.architectures.yolox_file import Stored
 from tools.quantize import SpaceToDepth
@@ -313,15 +314,13 @@ def save(net: YoloxNano, path: Path, origin: str) -> None:
     """
     if len(net.backbone.stem.groups) > 1:
         raise ValueError("only a network with a whole stem can be saved")
-    partial = path.with_suffix(".part")
     content = {
         "labels": list(net.labels),
         "origin": origin,
         "is_rectified": net.backbone.stem.is_rectified,
         "convolutions": _convolutions(net),
     }
-    torch.save(content, partial)
-    partial.replace(path)
+    tensor_file.write(content, path)
 
 
 def _convolutions(net: YoloxNano) -> list[tuple[Tensor, Tensor]]:

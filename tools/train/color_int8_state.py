@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from edge.errors import InputError
+from tools import tensor_file
 from tools.architectures.color import ColorArchitecture, ColorNet, WithCells
 from tools.quantize import Graph, Quantization, trace
 from tools.train.steps import relative_adam
@@ -73,9 +74,7 @@ def save(config: ColorInt8Training, state: State, path: Path) -> None:
         "optimizer": state.optimizer.state_dict(),
         "step": state.step,
     }
-    partial = path.with_suffix(".part")
-    torch.save(content, partial)
-    partial.replace(path)
+    tensor_file.write(content, path)
 
 
 def resume(
@@ -120,10 +119,4 @@ def described(config: ColorInt8Training) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        stored: dict[str, Any] = torch.load(path, weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; train with `edge-tools train color-int8`") from None
-    if "ranges" not in stored:
-        raise InputError(f"{path} is no int8 training; train with `edge-tools train color-int8`")
-    return stored
+    return tensor_file.read(path, ("config", "ranges", "graph"), "train color-int8")

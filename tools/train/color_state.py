@@ -12,6 +12,7 @@ from torch import nn
 
 from edge.color import TERMS
 from edge.errors import InputError
+from tools import tensor_file
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import ColorArchitecture, ColorNet
 from tools.train.color_augment import Augmentation
@@ -133,20 +134,13 @@ def save(config: ColorTraining, state: State, path: Path) -> None:
     }
     kept = path.parent / EPOCHS / f"{state.epoch:02}.pt"
     kept.parent.mkdir(exist_ok=True)
-    write(average, kept)
+    tensor_file.write(average, kept)
     rest = {
         "network": state.network.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "step": state.step,
     }
-    write(average | rest, path)
-
-
-def write(content: dict[str, Any], path: Path) -> None:
-    """Write a file of tensors; a kill in between leaves the one before."""
-    partial = path.with_suffix(".part")
-    torch.save(content, partial)
-    partial.replace(path)
+    tensor_file.write(average | rest, path)
 
 
 def averaged(paths: Sequence[Path]) -> dict[str, Any]:
@@ -194,11 +188,7 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def _load(path: Path, device: torch.device) -> dict[str, Any]:
-    try:
-        stored: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; train one with `edge-tools train color`") from None
-    return stored
+    return tensor_file.read(path, ("config", "labels", "average"), "train color", device)
 
 
 def _config_dict(stored: dict[str, Any]) -> ColorTraining:

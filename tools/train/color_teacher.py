@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.errors import InputError
 from tools import color_data
 from tools.color_data import ColorItem
 from tools.train.color_answers import logits
@@ -61,8 +60,8 @@ def mean_opinion(
     items: Sequence[ColorItem], teachers: Sequence[Path], cache: Path
 ) -> NDArray[np.float64]:
     """Return the teachers' mean shares, float64 (n, 11), each row summing to 1."""
-    found = np.stack([_opinion_cached(items, path, cache) for path in teachers])
     asked = np.stack([_unseen(items, path) for path in teachers])
+    found = np.stack([_opinion_cached(items, path, cache) for path in teachers])
     asked |= ~asked.any(0)  # all have seen it
     opinion: NDArray[np.float64] = (found * asked[..., None]).sum(0) / asked.sum(0)[:, None]
     return opinion
@@ -77,8 +76,6 @@ def _unseen(items: Sequence[ColorItem], path: Path) -> NDArray[np.bool_]:
 
 def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
     """Return a teacher's shares, from the cache when the same one was asked the same before."""
-    if not path.exists():
-        raise InputError(f"{path} is missing; train a teacher with `edge-tools train color`")
     asked = color_data.fingerprint(items) + " ".join(str(item.object_class) for item in items)
     mark = hashlib.sha256(path.read_bytes() + asked.encode())
     stored = cache / f"opinion-{mark.hexdigest()[:16]}.npy"

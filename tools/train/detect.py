@@ -28,7 +28,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from edge.errors import InputError
-from tools import dataset, tracking
+from tools import dataset, tensor_file, tracking
 from tools.architectures import yolox
 from tools.dataset import Dataset
 from tools.evaluate import MIN_SCORE, collect, score
@@ -212,7 +212,7 @@ def start(
     state = State(net, average, relative_adam(net, config.learning_rate))
     if not checkpoint.exists():
         return state
-    stored = torch.load(checkpoint, weights_only=True, map_location=device)
+    stored = tensor_file.read(checkpoint, ("config", "net"), "train detect", device)
     if stored["config"] != _plain(config):
         raise InputError(f"{checkpoint} was made with another config; name another --out")
     net.load_state_dict(stored["net"])
@@ -242,9 +242,7 @@ def save(config: LabelTraining, state: State, path: Path) -> None:
         "best": state.best,
         "bad": state.bad,
     }
-    partial = path.with_suffix(".part")
-    torch.save(content, partial)
-    partial.replace(path)
+    tensor_file.write(content, path)
 
 
 def train(

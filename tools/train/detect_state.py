@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from edge.errors import InputError
+from tools import tensor_file
 from tools.architectures import yolox
 from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization, trace
@@ -90,9 +91,7 @@ def save(config: DetectTraining, state: State, path: Path) -> None:
         "step": state.step,
         "best": state.best,
     }
-    partial = path.with_suffix(".part")
-    torch.save(content, partial)
-    partial.replace(path)
+    tensor_file.write(content, path)
 
 
 def resume(config: DetectTraining, weights: Path, path: Path) -> State:
@@ -149,8 +148,4 @@ def _ranges(stored: dict[str, Any]) -> dict[str, Quantization]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        stored: dict[str, Any] = torch.load(path, weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; train with `edge-tools train detect-int8`") from None
-    return stored
+    return tensor_file.read(path, ("config", "groups", "ranges"), "train detect-int8")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install 'edge-camera[tools]'")
+pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camera[tools]'")
+
+import torch
+
+from edge.errors import EXIT_NO_INPUT, InputError
+from tools import tensor_file
+from tools.cli import main
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    tensor_file.write({"step": 3, "weight": torch.ones(2)}, path)
+    stored = tensor_file.read(path, ("step", "weight"), "train color")
+    assert stored["step"] == 3
+    assert stored["weight"].tolist() == [1, 1]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_files_that_are_none_are_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    text, cut, other, bare = (tmp_path / name for name in ("a.md", "b.pt", "c.pt", "d.pt"))
+    text.write_text("# no tensors\n")
+    tensor_file.write({"step": 3, "weight": torch.ones(999)}, other)
+    cut.write_bytes(other.read_bytes()[:-200])
+    torch.save(torch.ones(2), bare)
+    for path in (text, cut, other, bare):
+        with pytest.raises(InputError, match=f"^{path} is no checkpoint of `edge-tools train c"):
+            tensor_file.read(path, ("config",), "train color")
+    with pytest.raises(InputError, match=f"^{tmp_path}: Is a directory$"):
+        tensor_file.read(tmp_path, ("config",), "train color")
+    with pytest.raises(InputError, match=r"none\.pt is missing; make one with `edge-tools train c"):
+        tensor_file.read(tmp_path / "none.pt", ("config",), "train color")
+
+
+def test_a_file_that_would_run_code_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "code.pt"
+    torch.save({"config": Path.cwd}, path)
+    with pytest.raises(InputError, match="is no checkpoint"):
+        tensor_file.read(path, ("config",), "train color")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("quantize", "color", "FILE", "--data", "DATA", "--out", "OUT"),
+        ("color", "average", "FILE", "FILE", "--out", "OUT"),
+        ("train", "color-int8", "FILE", "--data", "DATA", "--out", "OUT"),
+        ("train", "color", "--data", "DATA", "--teacher", "FILE", "--out", "OUT"),
+    ],
+)
+def test_no_traceback_for_a_file_that_is_no_checkpoint(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "DATA" in words and not SHARED.exists():
+        pytest.skip("the data folder is not here")
+    places = {"FILE": ROOT / "README.md", "DATA": SHARED, "OUT": tmp_path / "out"}
+    assert main([str(places.get(word, word)) for word in words]) == EXIT_NO_INPUT
+    told = capsys.readouterr().err.splitlines()
+    complaint = f"edge-tools: {ROOT / 'README.md'} is no checkpoint of `edge-tools train color"
+    assert told[-1].startswith(complaint)

@@ -1,0 +1,41 @@
+"""Files of tensors, as trainings keep them: written in one step, read without running code."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from edge.errors import InputError
+
+
+def write(content: dict[str, Any], path: Path) -> None:
+    """Write a file; a kill in between leaves the one before."""
+    partial = path.with_suffix(".part")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def read(
+    path: Path, keys: Collection[str], command: str, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Return the content of a file that a command of `edge-tools` wrote.
+
+    keys: what its files hold, at least.
+    Raises InputError when the file cannot be read or holds something else.
+    """
+    try:
+        stored = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; make one with `edge-tools {command}`") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    # An OSError: it seeks in vain in a file that was cut short.
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError):
+        stored = None
+    if not isinstance(stored, dict) or not stored.keys() >= set(keys):
+        raise InputError(f"{path} is no checkpoint of `edge-tools {command}`; name one of its")
+    return stored
