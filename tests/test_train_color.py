@@ -36,7 +36,13 @@ from tools.train import color as training
 from tools.train import color_state as stored
 from tools.train import color_teacher
 from tools.train.color_answers import top1
-from tools.train.color_augment import Augmentation, augment, plain, with_classes
+from tools.train.color_augment import (
+    Augmentation,
+    augment,
+    cut_and_mixed,
+    plain,
+    with_classes,
+)
 
 torch.set_num_threads(1)  # tiny batches: a second thread only waits
 CPU = torch.device("cpu")
@@ -527,3 +533,21 @@ def test_shipped_model_names_seven_of_ten_validation_crops(
     crops = sum(one["crops"] for one in products)
     assert sum(one["top1"] * one["crops"] for one in products) / crops >= 0.70
     assert found["scene"]["top1"] >= 0.70
+
+
+def test_cutmix_gives_a_rectangle_its_share_of_the_target() -> None:
+    torch.manual_seed(4)
+    planes = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 3, 40, 40)
+    targets = torch.eye(6, 11)
+    moved = 0
+    for _ in range(20):
+        mixed, shares = cut_and_mixed(planes, targets, 0.5)
+        assert shares.sum(1).tolist() == pytest.approx([1.0] * 6)
+        for row in range(6):
+            shown = torch.bincount(mixed[row, 0].flatten().long(), minlength=6) / 1600
+            torch.testing.assert_close(shares[row, :6], shown)
+            moved += int(shown[row] < 1)
+    assert 20 < moved < 80  # half of the crops, but some are mixed with themselves
+    same, unchanged = cut_and_mixed(planes, targets, 0.0)
+    assert same is planes
+    assert unchanged is targets

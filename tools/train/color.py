@@ -28,7 +28,7 @@ from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
 from tools.color_data import ColorItem, Packed
 from tools.train import color_composites, color_teacher
 from tools.train.color_answers import top1
-from tools.train.color_augment import augment, with_classes, withhold
+from tools.train.color_augment import Augmentation, augment, cut_and_mixed, with_classes, withhold
 from tools.train.color_state import (
     CHECKPOINT,
     ColorTraining,
@@ -101,6 +101,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="further crops: cut-out objects in other colors, light and places; default 0",
     )
     parser.add_argument(
+        "--cutmix",
+        type=float,
+        default=Augmentation.cutmix,
+        metavar="SHARE",
+        help="of the crops, whose piece comes from another with its share of the target; default 0",
+    )
+    parser.add_argument(
         "--trunk",
         choices=get_args(Trunk),
         default=ColorArchitecture.trunk,
@@ -169,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
     )
     config = ColorTraining(
         architecture=architecture,
+        augmentation=Augmentation(cutmix=args.cutmix),
         epochs=args.epochs,
         seed=args.seed,
         learning_rate=args.learning_rate,
@@ -292,10 +300,12 @@ def _loss(
     rows = indices.numpy()
     shares = torch.from_numpy(packed.shares[rows]).to(device)
     weights = torch.from_numpy(packed.weights[rows]).to(device)
-    answers = network(inputs(config, packed, indices, device))[OUTPUT]
     leading = functional.one_hot(shares.argmax(1), shares.shape[1])
     targets = shares + config.emphasis * (leading - shares)
     targets = targets * (1 - config.smoothing) + config.smoothing / shares.shape[1]
+    planes = inputs(config, packed, indices, device)
+    planes, targets = cut_and_mixed(planes, targets, config.augmentation.cutmix)
+    answers = network(planes)[OUTPUT]
     losses = functional.cross_entropy(answers, targets, reduction="none")
     return (losses * weights).sum() / weights.sum()
 

@@ -27,6 +27,7 @@ class Augmentation:
     noise: largest deviation, 0..1, on half of them.
     low_resolution, jpeg: share of the crops that are shrunk and enlarged, or compressed.
     class_dropout: share of the objects whose class is withheld.
+    cutmix: share of the crops of which a rectangle shows another crop.
     """
 
     box: float = 0.05
@@ -38,6 +39,7 @@ class Augmentation:
     low_resolution: float = 0.2
     jpeg: float = 0.2
     class_dropout: float = 0.25
+    cutmix: float = 0.0
 
 
 def augment(rgb: Tensor, boxes: Tensor, side: int, amount: Augmentation) -> Tensor:
@@ -69,6 +71,26 @@ def with_classes(images: Tensor, classes: Tensor, count: int) -> Tensor:
     side = images.shape[-1]
     spread = planes[:, :, None, None].expand(-1, -1, side, side)
     return torch.cat([images, spread], 1).contiguous(memory_format=torch.channels_last)
+
+
+def cut_and_mixed(planes: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets, a share of them with a rectangle of another crop.
+
+    planes: (n, channels, side, side). targets: (n, terms), mixed by area as the surfaces are.
+    Source: Yun et al., CutMix, 2019; one rectangle for the batch, its area uniform in 0..1.
+    """
+    if share == 0:
+        return planes, targets
+    side = planes.shape[-1]
+    edge = round(side * float(torch.rand(1)) ** 0.5)
+    left, top = torch.randint(0, side - edge + 1, (2,)).tolist()
+    other = torch.randperm(len(planes), device=planes.device)
+    chosen = torch.rand(len(planes), 1, device=planes.device) < share
+    inside = torch.zeros(side, side, dtype=torch.bool, device=planes.device)
+    inside[top : top + edge, left : left + edge] = True
+    area = chosen * (edge / side) ** 2
+    mixed = torch.where(chosen[..., None, None] & inside, planes[other], planes)
+    return mixed, targets + area * (targets[other] - targets)
 
 
 def withhold(classes: Tensor, share: float) -> Tensor:
