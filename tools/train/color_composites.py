@@ -34,7 +34,7 @@ BACKGROUND_SHARE = 0.5  # of the objects that get another background
 TEXTURE = (0.5, 1.5)  # bounds of the change of contrast: a light surface shows more of it
 LAMP_SKY = 0.16  # largest log gain of red against blue, to either side
 SOFT_EDGE = 0.008  # of the longer side: blur of the surface's edge
-Lab = NDArray[np.float32]
+Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _Object:
     box_px: color_data.BoxPx
     mask: Mask
     surface: Mask
-    color: Lab
+    color: Pixels
 
 
 def pack(
@@ -57,8 +57,8 @@ def pack(
 ) -> Packed:
     """Return `count` composites made of the items, in the layout of `color_data.pack`.
 
-    Fewer when too few objects can be cut out: each is used at most once for each of the terms. From
-    the cache folder when they were made before.
+    Fewer when few objects can be cut out: none is used more often than there are terms. From the
+    cache folder when they were made before.
     """
     if count == 0:
         return color_data.pack([], side, margin)
@@ -148,7 +148,7 @@ def _composite(one: _Object, donor: _Object, behind: _Object, rng: np.random.Gen
     return np.asarray((bgr * gains).round().clip(0, 255), np.uint8)
 
 
-def _mixed(under: Lab, over: Lab, where: Mask) -> Lab:
+def _mixed(under: Pixels, over: Pixels, where: Mask) -> Pixels:
     """Return `over` where the mask is and `under` elsewhere, with a soft edge."""
     deviation = max(0.5, SOFT_EDGE * max(where.shape))
     share = cv2.GaussianBlur(where.astype(np.float32), (0, 0), deviation)[..., None]
@@ -171,11 +171,11 @@ def _corners(box_px: color_data.BoxPx, shape: tuple[int, ...]) -> tuple[float, .
     return tuple(np.clip((x, y, x + box_px[2] / width, y + box_px[3] / height), 0, 1))
 
 
-def _lab(bgr: Image) -> Lab:
+def _lab(bgr: Image) -> Pixels:
     return np.asarray(cv2.cvtColor(bgr.astype(np.float32) / 255, cv2.COLOR_BGR2LAB))
 
 
-def _bgr(lab: Lab) -> Lab:
+def _bgr(lab: Pixels) -> Pixels:
     """Return levels 0..255, float32, of CIELAB; what sRGB cannot show is cut off."""
     lab = np.concatenate([lab[..., :1].clip(0, 100), lab[..., 1:].clip(-127, 127)], 2)
     return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2BGR) * 255).clip(0, 255)
