@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +26,7 @@ from edge.values import Image
 from tools import scene_labels
 
 BoxPx = tuple[float, float, float, float]
+Arrays = dict[str, NDArray[Any]]  # by name
 # Surface shares of the colors a labeller names, dominant first (README: each further color covers
 # more than about 15 %); one row per number of colors named.
 NAMED_SHARES = ((1.0,), (0.75, 0.25), (0.62, 0.23, 0.15))
@@ -291,9 +292,16 @@ def _cut(bgr: Image, box_px: BoxPx | None, margin: float) -> tuple[Image, BoxPx]
 
 def pack(items: Sequence[ColorItem], side: int, margin: float) -> Packed:
     """Return the items' crops stretched to side x side pixels."""
+    crops = track(read_crops(items, margin), "decoding crops", total=len(items), transient=True)
+    return stretched(items, crops, side)
+
+
+def stretched(
+    items: Sequence[ColorItem], crops: Iterable[tuple[Image, BoxPx]], side: int
+) -> Packed:
+    """Return crops, as `read_crops` yields them, stretched to side x side pixels."""
     rgb = np.empty((len(items), side, side, 3), np.uint8)
     boxes = np.empty((len(items), 4), np.float32)
-    crops = track(read_crops(items, margin), "decoding crops", total=len(items), transient=True)
     for index, (crop, (x, y, width, height)) in enumerate(crops):
         rgb[index] = shrink(crop, (side, side))[..., ::-1]
         full_height, full_width = crop.shape[:2]
@@ -343,14 +351,26 @@ def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Pat
 
     The file name carries a fingerprint of the items and the size, so a change makes a new file.
     """
-    text = f"{side} {margin} " + fingerprint(items)
-    path = cache / f"color-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
-    if not path.exists():
+    mark = f"{side} {margin} " + fingerprint(items)
+
+    def make() -> Arrays:
         packed = pack(items, side, margin)
+        return {"rgb": packed.rgb, "boxes": packed.boxes}
+
+    stored = cached(mark, cache, make)
+    return _packed(items, stored["rgb"], stored["boxes"])
+
+
+def cached(mark: str, cache: Path, make: Callable[[], Arrays]) -> Arrays:
+    """Return what `make` returns, from the cache folder when it was made before.
+
+    mark: all that the arrays depend on.
+    """
+    path = cache / f"color-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.npz"
+    if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part.npz")  # a kill in between leaves no half cache
-        np.savez(partial, rgb=packed.rgb, boxes=packed.boxes)
+        np.savez(partial, allow_pickle=False, **make())
         partial.replace(path)
     with np.load(path) as stored:
-        rgb, boxes = stored["rgb"], stored["boxes"]
-    return _packed(items, rgb, boxes)
+        return dict(stored)

@@ -11,9 +11,8 @@ and Learn, 2017.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from edge.color import TERMS, shrink
+from edge.color import TERMS
 from edge.swatch import terms_of
 from edge.values import Box, Image
 from tools import color_data, color_mask
@@ -63,43 +62,30 @@ def pack(
     if count == 0:
         return color_data.pack([], side, margin)
     mark = f"composites {count} {side} {margin} {seed} " + color_data.fingerprint(items)
-    path = cache / f"color-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.npz"
-    if not path.exists():
-        packed = _composites(items, count, side, margin, np.random.default_rng(seed))
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part.npz")  # a kill in between leaves no half cache
-        np.savez(partial, **vars(packed))
-        partial.replace(path)
-    with np.load(path) as stored:
-        return Packed(**stored)
+    stored = color_data.cached(
+        mark, cache, lambda: vars(_composites(items, count, side, margin, seed))
+    )
+    return Packed(**stored)
 
 
 def _composites(
-    items: Sequence[ColorItem], count: int, side: int, margin: float, rng: np.random.Generator
+    items: Sequence[ColorItem], count: int, side: int, margin: float, seed: int
 ) -> Packed:
+    rng = np.random.default_rng(seed)
     objects = _objects(items, margin)
     count = min(count, len(objects) * len(TERMS))
     donors = {term: [one for one in objects if one.item.label == term] for term in TERMS}
     terms = [term for term in TERMS if donors[term]]
-    order = np.resize(rng.permutation(len(objects)), count)
-    rows = []
-    for index in track(order, "composites", transient=True):
-        term = str(rng.choice(terms))
+    made, crops = [], []
+    for index in track(
+        np.resize(rng.permutation(len(objects)), count), "composites", transient=True
+    ):
+        one, term = objects[index], str(rng.choice(terms))
         donor = donors[term][rng.integers(len(donors[term]))]
         behind = objects[rng.integers(len(objects))]
-        rows.append((objects[index], term, _composite(objects[index], donor, behind, rng)))
-    rgb = [shrink(bgr, (side, side))[..., ::-1] for _, _, bgr in rows]
-    boxes = [_corners(one.box_px, one.bgr.shape) for one, _, _ in rows]
-    shares = [_moved(one.item, term) for one, term, _ in rows]
-    return Packed(
-        rgb=np.array(rgb, np.uint8).reshape(-1, side, side, 3),
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        shares=np.array(shares, np.float32).reshape(-1, len(TERMS)),
-        weights=np.array([one.item.weight for one, _, _ in rows], np.float32),
-        classes=np.array(
-            [color_data.class_index(one.item.object_class) for one, _, _ in rows], np.int64
-        ),
-    )
+        made.append(replace(one.item, label=term, shares=_moved(one.item, term)))
+        crops.append((_composite(one, donor, behind, rng), one.box_px))
+    return color_data.stretched(made, crops, side)
 
 
 def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
@@ -162,13 +148,6 @@ def _moved(item: ColorItem, term: str) -> tuple[float, ...]:
     shares[TERMS.index(str(item.label))] = 0.0
     shares[TERMS.index(term)] += moved
     return tuple(shares)
-
-
-def _corners(box_px: color_data.BoxPx, shape: tuple[int, ...]) -> tuple[float, ...]:
-    """Return a box as corners in units of the crop, 0..1."""
-    height, width = shape[:2]
-    x, y = box_px[0] / width, box_px[1] / height
-    return tuple(np.clip((x, y, x + box_px[2] / width, y + box_px[3] / height), 0, 1))
 
 
 def _lab(bgr: Image) -> Pixels:

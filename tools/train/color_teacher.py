@@ -78,14 +78,9 @@ def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDAr
     """Return a teacher's shares, from the cache when the same one was asked the same before."""
     asked = color_data.fingerprint(items) + " ".join(str(item.object_class) for item in items)
     mark = hashlib.sha256(path.read_bytes() + asked.encode())
-    stored = cache / f"opinion-{mark.hexdigest()[:16]}.npy"
-    if not stored.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = stored.with_suffix(".part.npy")  # a kill in between leaves no half cache
-        np.save(partial, _opinion(items, path, cache))
-        partial.replace(stored)
-    opinion: NDArray[np.float64] = np.load(stored)
-    return opinion
+    return color_data.cached(
+        f"opinion {mark.hexdigest()}", cache, lambda: {"opinion": _opinion(items, path, cache)}
+    )["opinion"]
 
 
 def _opinion(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
