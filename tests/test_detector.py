@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edge import certificate, manifest
-from edge.detector import MAX_DETECTIONS, Detector, Letterbox, quantized_logit, suppress
+from edge.detector import (
+    MAX_DETECTIONS,
+    Candidates,
+    Detector,
+    Letterbox,
+    quantized_logit,
+    suppress,
+)
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Input, TensorSpec
-from edge.values import Box, Detection
+from edge.values import Box, Detection, Image
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted((ROOT / "models").glob("yolox-nano-*"))
@@ -114,14 +122,42 @@ def decoded_plainly(
                 score = 1 / (1 + math.exp(-objectness)) / (1 + math.exp(-float(logit)))
                 if score >= least:
                     found.append((label, score, box))
-    found.sort(key=lambda item: -item[1])
+    return suppressed_plainly(found, model.decoder.nms_iou, least)
+
+
+def suppressed_plainly(
+    found: Sequence[tuple[str, float, Box]], max_iou: float, least: float
+) -> list[tuple[str, float, Box]]:
+    """Soft suppression and voting as they are defined, box by box; best first."""
+    left = dict(enumerate(found))
     kept: list[tuple[str, float, Box]] = []
-    for item in found:
-        if all(
-            item[0] != other[0] or item[2].iou(other[2]) <= model.decoder.nms_iou for other in kept
-        ):
-            kept.append(item)
+    while left:
+        leader = max(left, key=lambda index: left[index][1])
+        label, score, box = left.pop(leader)
+        if score < least:
+            break
+        voters = [
+            (weight, other)
+            for kind, weight, other in found
+            if kind == label and (other is box or box.iou(other) > 0.7)
+        ]
+        total = sum(weight for weight, _ in voters)
+        sides = np.sum([np.array(other) * (weight / total) for weight, other in voters], axis=0)
+        kept.append((label, score, Box(*sides.tolist())))
+        for index, (kind, weight, other) in list(left.items()):
+            overlap = box.iou(other) if kind == label else 0.0
+            if overlap > max_iou:
+                del left[index]
+            elif overlap > 0.5:
+                left[index] = (kind, weight * (1 - overlap), other)
     return kept
+
+
+def clipped(box: Box, picture: Image) -> Box:
+    height, width = picture.shape[:2]
+    left, top = max(box.x, 0), max(box.y, 0)
+    right, bottom = min(box.x + box.width, width), min(box.y + box.height, height)
+    return Box(left, top, right - left, bottom - top)
 
 
 @pytest.mark.parametrize("min_score", [0.05, 0.3, 0.6])
@@ -141,6 +177,8 @@ def test_quantized_threshold_keeps_what_plain_decoding_keeps(min_score: float) -
     assert [(item.label, pytest.approx(item.score, abs=1e-4)) for item in found] == [
         (label, score) for label, score, _ in expected
     ]
+    for item, (_, _, box) in zip(found, expected, strict=True):
+        assert item.box_px.iou(clipped(box, picture)) > 0.999
 
 
 def test_boxes_stay_in_the_frame_and_scores_fall() -> None:
@@ -242,28 +280,61 @@ def test_quantized_logit_never_drops_a_score_that_reaches(
 boxes = st.lists(
     st.tuples(
         st.floats(0, 50, width=32), st.floats(0, 50, width=32),
-        st.floats(1, 40, width=32), st.floats(1, 40, width=32), st.integers(0, 2),
+        st.floats(1, 40, width=32), st.floats(1, 40, width=32),
+        st.integers(0, 2), st.floats(0.015625, 1, width=32),
     ),
     max_size=25,
 )  # fmt: skip
 
 
+def candidates(drawn: Sequence[tuple[float, float, float, float, int, float]]) -> Candidates:
+    return Candidates(
+        np.array([score for *_, score in drawn], np.float32),
+        np.array([kind for *_, kind, _ in drawn], np.intp),
+        np.array([(x, y, x + w, y + h) for x, y, w, h, _, _ in drawn], np.float32).reshape(-1, 4),
+    )
+
+
 @settings(deadline=None)
-@given(boxes, st.floats(0.2, 0.9))
-def test_suppression_keeps_a_box_unless_a_better_kept_one_covers_it(
-    drawn: list[tuple[float, float, float, float, int]], max_iou: float
+@given(boxes, st.sampled_from([0.4, 0.6, 0.65, 0.8]))
+def test_objects_are_what_the_definition_says(
+    drawn: list[tuple[float, float, float, float, int, float]], max_iou: float
 ) -> None:
-    corners = np.array([(x, y, x + w, y + h) for x, y, w, h, _ in drawn], np.float32)
-    classes = np.array([kind for *_, kind in drawn], np.intp)
-    kept = suppress(corners.reshape(-1, 4), classes, max_iou).tolist()
-    plain = [Box(x, y, w, h) for x, y, w, h, _ in drawn]
-    for index in range(len(drawn)):
-        over = [
-            plain[index].iou(plain[better])
-            for better in kept
-            if better < index and classes[better] == classes[index]
-        ]
-        if index in kept:
-            assert all(value <= max_iou + 1e-4 for value in over)
-        else:
-            assert any(value >= max_iou - 1e-4 for value in over)
+    plain = [(str(kind), score, Box(x, y, w, h)) for x, y, w, h, kind, score in drawn]
+    overlaps = [one.iou(other) for _, _, one in plain for _, _, other in plain]
+    edges = (0.5, 0.7, max_iou)
+    assume(all(abs(value - edge) > 1e-4 for value in overlaps for edge in edges))
+    expected = suppressed_plainly(plain, max_iou, 0.02)
+    assume(all(abs(score - 0.02) > 1e-4 for _, score, _ in expected))
+    objects, leaders = suppress(candidates(drawn), max_iou, 0.02)
+    assert len(leaders) == len(expected)
+    assert objects.scores == pytest.approx([score for _, score, _ in expected], rel=1e-3)
+    for kind, corners, leader, (label, _, box) in zip(
+        objects.classes, objects.corners, leaders, expected, strict=True
+    ):
+        assert str(kind) == label == plain[leader][0]
+        wanted = (box.x, box.y, box.x + box.width, box.y + box.height)
+        assert corners == pytest.approx(wanted, abs=1e-2)
+
+
+def test_a_person_behind_another_is_kept_with_a_lower_score_and_one_box_beside_it() -> None:
+    front, same, behind = (0, 0, 10, 10), (1, 0, 10, 10), (3, 0, 10, 10)
+    drawn = [(*front, 0, 0.9), (*same, 0, 0.3), (*behind, 0, 0.8)]
+    objects, leaders = suppress(candidates(drawn), 0.65, 0.05)  # IoU .82 and .54
+    assert leaders.tolist() == [0, 2]
+    assert objects.scores == pytest.approx([0.9, 0.8 * (1 - 7 / 13)], abs=1e-6)
+    assert objects.corners[0] == pytest.approx([0.25, 0, 10.25, 10])
+
+
+def test_where_the_model_suppresses_itself_every_candidate_stays_as_it_is() -> None:
+    drawn = [(0, 0, 10, 10, 0, 0.5), (0, 0, 10, 10, 0, 0.9), (1, 0, 10, 10, 0, 0.7)]
+    objects, leaders = suppress(candidates(drawn), 1.0, 0.05)
+    assert leaders.tolist() == [1, 2, 0]
+    assert objects.corners[1].tolist() == [1, 0, 11, 10]
+
+
+def test_boxes_far_outside_spoil_no_other() -> None:
+    drawn = [(0, 0, 10, 10, 0, 0.9), (-3e38, 0, 3e38, 1, 0, 0.8), (0, 0, 0, 0, 0, 0.7)]
+    objects, leaders = suppress(candidates(drawn), 0.6, 0.05)
+    assert leaders.tolist() == [0, 1, 2]
+    assert objects.corners[0].tolist() == [0, 0, 10, 10]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.detector import MAX_DETECTIONS, suppress
+from edge.detector import Candidates, suppress
 from edge.detector.candidates import Floats, corners_of, sigmoid
 from edge.errors import ModelError
 from edge.values import Box, Detection, Image
@@ -70,18 +70,15 @@ class FastestDet:
         scores = output[0] ** OBJECTNESS_POWER * sure**CLASS_POWER
         rows, columns = np.nonzero(scores >= self._min_score)
         corners = _corners(output[1:5, rows, columns], np.stack([columns, rows]), scores.shape)
-        order = np.argsort(-scores[rows, columns], kind="stable")
-        rows, columns, corners = rows[order], columns[order], corners[order]
         classes = best[rows, columns].astype(np.intp)
-        kept = suppress(corners, classes, NMS_IOU)[:MAX_DETECTIONS]
-        edges = np.clip(corners, 0, 1) * np.array(frame_size * 2)
+        candidates = Candidates(scores[rows, columns], classes, corners)
+        found, _ = suppress(candidates, NMS_IOU, self._min_score)
+        edges = np.clip(found.corners, 0, 1) * np.array(frame_size * 2)
         return [
-            Detection(
-                NAMES[classes[index]],
-                float(scores[rows[index], columns[index]]),
-                _box(edges[index].tolist()),
+            Detection(NAMES[index], float(score), _box(corners))
+            for index, score, corners in zip(
+                found.classes, found.scores, edges.tolist(), strict=True
             )
-            for index in kept
         ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.detector import MAX_CANDIDATES, MAX_DETECTIONS, suppress
+from edge.detector import Candidates, suppress
 from edge.detector.candidates import sigmoid
 from edge.values import Box, Detection, Image
 from tools.architectures import yolox
@@ -42,13 +42,15 @@ class FloatDetector:
         outputs = self.invoke()
         found = [self._candidates(outputs, stride) for stride in yolox.STRIDES]
         scores, classes, corners = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-        kept = best[suppress(corners[best], classes[best], NMS_IOU)][:MAX_DETECTIONS]
+        candidates = Candidates(scores, classes, corners)
+        (scores, classes, corners), _ = suppress(candidates, NMS_IOU, self._min_score)
         ratio = max(bgr.shape[1] / self._size.width, bgr.shape[0] / self._size.height)
         limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
         return [
-            Detection(self._net.labels[classes[index]], float(scores[index]), _box(edges))
-            for index, edges in zip(kept, np.clip(corners[kept] * ratio, 0, limits), strict=True)
+            Detection(self._net.labels[index], float(score), _box(edges))
+            for index, score, edges in zip(
+                classes, scores, np.clip(corners * ratio, 0, limits), strict=True
+            )
         ]
 
     def _candidates(

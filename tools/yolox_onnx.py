@@ -11,9 +11,8 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from edge.detector import MAX_CANDIDATES, MAX_DETECTIONS, Letterbox, suppress
+from edge.detector import Candidates, Letterbox, suppress
 from edge.detector.candidates import Floats, corners_of
 from edge.errors import ModelError
 from edge.manifest import Manifest
@@ -72,20 +71,20 @@ class YoloxOnnx:
         """Return the objects of a frame, uint8 (height, width, 3), best first."""
         self._letterbox.write(bgr, self._batch[0].transpose(1, 2, 0))
         output = self._session.run(None, {self._input_name: self._batch})[0][0]
-        scores, classes, corners = self._candidates(output)
-        best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-        overlap = self._model.decoder.nms_iou
-        kept = best[suppress(corners[best], classes[best], overlap)][:MAX_DETECTIONS]
+        max_iou = self._model.decoder.nms_iou
+        found, _ = suppress(self._candidates(output), max_iou, self._min_score)
         size = (bgr.shape[1], bgr.shape[0])
         ratios = np.array(size * 2) / np.array(self._letterbox.inner_size(size) * 2)
-        edges = np.clip(corners[kept] * ratios, 0, np.array(size * 2))
+        edges = np.clip(found.corners * ratios, 0, np.array(size * 2))
         return [
-            Detection(self._model.labels[classes[index]], float(scores[index]), _box(found))
-            for index, found in zip(kept, edges.tolist(), strict=True)
+            Detection(self._model.labels[index], float(score), _box(corners))
+            for index, score, corners in zip(
+                found.classes, found.scores, edges.tolist(), strict=True
+            )
         ]
 
-    def _candidates(self, output: Floats) -> tuple[Floats, NDArray[np.intp], Floats]:
-        """Return scores (n,), class indices (n,) and corners (n, 4) in input pixels."""
+    def _candidates(self, output: Floats) -> Candidates:
+        """Return what reaches the score, boxes in input pixels."""
         cells = np.flatnonzero(output[:, _OBJECTNESS] >= self._min_score)
         scores = output[cells, _OBJECTNESS, None] * output[cells[:, None], self._columns]
         rows, classes = np.nonzero(scores >= self._min_score)
@@ -93,7 +92,7 @@ class YoloxOnnx:
         strides_px = self._strides_px[chosen]
         centers = (output[chosen, :2] + self._cells[chosen]) * strides_px
         sides = np.exp(output[chosen, 2:_OBJECTNESS]) * strides_px
-        return scores[rows, classes], classes, corners_of(centers, sides)
+        return Candidates(scores[rows, classes], classes, corners_of(centers, sides))
 
 
 def _grid(size: tuple[int, int], strides: tuple[int, ...]) -> tuple[Floats, Floats]:

@@ -18,8 +18,6 @@ from edge.interpreter import Interpreter
 from edge.manifest import Manifest
 from edge.values import Box, Detection, Image
 
-MAX_DETECTIONS = 300
-MAX_CANDIDATES = 1000  # before suppression, whose cost is quadratic
 DECODERS: Mapping[str, Callable[[Manifest, float], CandidateSource]] = {
     "yolox": YoloxDecoder,
     "yolov5": Yolov5Decoder,
@@ -74,17 +72,13 @@ class Detector:
 
         frame_size: (width, height) in pixels of the frame handed to `preprocess`.
         """
-        scores, classes, boxes = self._decoder.candidates(self._interpreter)
-        if not len(scores):
-            return []
-        best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-        scores, classes, boxes = scores[best], classes[best], boxes[best]
-        kept = suppress(boxes, classes, self._nms_iou)[:MAX_DETECTIONS]
-        corners = self._in_frame(boxes[kept], frame_size)
+        candidates = self._decoder.candidates(self._interpreter)
+        (scores, classes, boxes), _ = suppress(candidates, self._nms_iou, self.min_score)
+        corners = self._in_frame(boxes, frame_size)
         return [
             Detection(self._labels[index], score, Box(left, top, right - left, bottom - top))
             for index, score, (left, top, right, bottom) in zip(
-                classes[kept].tolist(), scores[kept].tolist(), corners.tolist(), strict=True
+                classes.tolist(), scores.tolist(), corners.tolist(), strict=True
             )
         ]
 

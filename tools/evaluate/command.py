@@ -107,36 +107,43 @@ def run(args: argparse.Namespace) -> int:
             )
         )
         loaded = [subjects.load(str(name), stack, options) for name in names]
+        reference = _reference(loaded, args.reference)
         found = {
             one.name: spread.collect(
                 one, options, data, workers=args.workers, dask=args.dask, keep=args.resume
             )
             for one in loaded
         }
-        if len(found) < len(loaded):
-            raise EdgeError("two models have one name; rename a folder")
-        measured = _measure(loaded, found, data, args)
+        measured = _measure(loaded, found, data, reference, args.runs)
         report.show(measured)
         _write(measured, found, data, args)
         _keep(record, measured, args)
     return EXIT_OK
 
 
+def _reference(loaded: Sequence[Subject], wanted: str | None) -> str:
+    """Return the name of the model whose time is 1. Raises EdgeError when names do not tell."""
+    names = [one.name for one in loaded]
+    if len(set(names)) < len(names):
+        raise EdgeError(f"two models have one name; rename a folder: {', '.join(sorted(names))}")
+    if wanted and wanted not in names:
+        raise EdgeError(f"--reference {wanted}: measured are {', '.join(names)}")
+    return wanted or names[0]
+
+
 def _measure(
     loaded: Sequence[Subject],
     found: dict[str, list[dict[str, Any]]],
     data: Dataset,
-    args: argparse.Namespace,
+    reference: str,
+    runs: int,
 ) -> list[Measured]:
-    reference = args.reference or loaded[0].name
-    if reference not in found:
-        raise EdgeError(f"--reference {reference}: measured are {', '.join(found)}")
     times: dict[str, dict[str, float]] = {}
     ratios: dict[str, float] = {}
-    if args.runs and data.pictures:
+    if runs and data.pictures:
         for one in loaded:
             one.detect(dataset.load(data.pictures[0]))  # the pictures may have been seen elsewhere
-        times = timing.measure({one.name: one.invoke for one in loaded}, args.runs)
+        times = timing.measure({one.name: one.invoke for one in loaded}, runs)
         ratios = timing.relative(times, reference)
     measured = []
     for one in loaded:

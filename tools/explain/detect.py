@@ -7,14 +7,14 @@ stride, in the float network: an int8 file has no gradients. One picture for eac
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edge.detector import suppress
+from edge.detector import Candidates, suppress
 from edge.values import Box, Image
 from tools import picture_file
 from tools.architectures import yolox
@@ -89,15 +89,19 @@ class Explainer:
     def _cells(self, outputs: dict[int, tuple[Tensor, Tensor, Tensor]]) -> list[Cell]:
         """Return the cells that are detections, best first."""
         found = [cell for stride in outputs for cell in self._candidates(stride, outputs[stride])]
-        found.sort(key=lambda cell: -cell.score)
-        if not found:
-            return []
-        edges = np.array(
-            [(b.x, b.y, b.x + b.width, b.y + b.height) for b in (cell.box_px for cell in found)],
-            np.float32,
+        edges = [(b.x, b.y, b.x + b.width, b.y + b.height) for b in (cell.box_px for cell in found)]
+        candidates = Candidates(
+            np.array([cell.score for cell in found], np.float32),
+            np.array([cell.label for cell in found], np.intp),
+            np.array(edges, np.float32).reshape(-1, 4),
         )
-        kept = suppress(edges, np.array([cell.label for cell in found]), NMS_IOU)
-        return [found[index] for index in kept]
+        objects, cells = suppress(candidates, NMS_IOU, self._min_score)
+        return [
+            replace(found[index], score=score, box_px=Box(x, y, right - x, bottom - y))
+            for index, score, (x, y, right, bottom) in zip(
+                cells, objects.scores.tolist(), objects.corners.tolist(), strict=True
+            )
+        ]
 
     def _candidates(self, stride: int, parts: tuple[Tensor, Tensor, Tensor]) -> list[Cell]:
         """Return the cells of a stride that reach the score, boxes in input pixels."""

@@ -206,7 +206,7 @@ def start(
     """
     net = yolox.load(weights, labels=config.labels)
     if config.is_rectified and not net.backbone.stem.is_rectified:
-        net = _rectified(net, training, checkpoint.with_name(RECTIFIED))
+        net = _rectified(net, weights, training, checkpoint.with_name(RECTIFIED))
     net = _prepared(net, device)
     average = copy.deepcopy(net)
     state = State(net, average, relative_adam(net, config.learning_rate))
@@ -222,12 +222,15 @@ def start(
     return state
 
 
-def _rectified(net: yolox.YoloxNano, training: Dataset, path: Path) -> yolox.YoloxNano:
+def _rectified(
+    net: yolox.YoloxNano, weights: Path, training: Dataset, path: Path
+) -> yolox.YoloxNano:
     """Return the network with a rectified stem, as stored in `path` where it was made before."""
     if not path.exists():
         chosen = dataset.stratified(training.pictures, RECTIFIED_ON)
         images = [letterboxed(dataset.load(picture), RECTIFIED_AT) for picture in chosen]
-        yolox.save(rectify.rectified(net, images), path, "its stem is rectified")
+        origin = f"{yolox.origin(weights)}; its stem is rectified"
+        yolox.save(rectify.rectified(net, images), path, origin)
     return yolox.load(path, labels=net.labels)
 
 

@@ -1,0 +1,99 @@
+"""The mean of detectors' float weights: `edge-tools detect average`.
+
+Networks that were trained from the same one err in different places; the mean of their weights is
+one network of the same time, and errs less on pictures none has seen. The weights they began with
+belong into it, too: they know what a few thousand pictures make a network forget.
+Source: Wortsman et al. 2022, "Model soups" (runs), "Robust fine-tuning" (what they began with).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from edge.errors import InputError
+from tools.architectures import yolox
+
+EXAMPLES = """\
+example (7 parts of what was trained, 3 of what it began with):
+  edge-tools detect average runs/detect/best.pt:0.7 runs/detect/rectified.pt:0.3 --out runs/mean.pt
+  edge-tools train detect-int8 --weights runs/mean.pt …
+"""
+
+
+class Part(NamedTuple):
+    """A file and how much it counts."""
+
+    path: Path
+    weight: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "parts",
+        type=_part,
+        nargs="+",
+        metavar="FILE[:WEIGHT]",
+        help="best.pt or rectified.pt of `train detect`, and how much it counts; default 1",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the mean, which every command takes in place of a best.pt."""
+    if len(args.parts) < 2:
+        raise InputError("one network has no mean; name two or more")
+    net, origin = averaged(args.parts)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    yolox.save(net, args.out, origin)
+    print(f"{args.out}: {origin}")
+    return 0
+
+
+def averaged(parts: Sequence[Part]) -> tuple[yolox.YoloxNano, str]:
+    """Return the weighted mean of float networks, and where it comes from, for people.
+
+    Raises InputError when a file cannot be read or its network is of another kind than the first's.
+    """
+    nets = [yolox.load(part.path) for part in parts]
+    mean = nets[0]
+    kind = (mean.labels, mean.backbone.stem.is_rectified)
+    for part, net in zip(parts, nets, strict=True):
+        if (net.labels, net.backbone.stem.is_rectified) != kind:
+            raise InputError(
+                f"{part.path}: other labels or another stem than {parts[0].path}; leave it out"
+            )
+    total = sum(part.weight for part in parts)
+    shares = [part.weight / total for part in parts]
+    states = [net.state_dict() for net in nets]
+    mean.load_state_dict(
+        {
+            name: torch.stack(
+                [share * state[name] for share, state in zip(shares, states, strict=True)]
+            ).sum(0)
+            for name in states[0]
+        }
+    )
+    origins = [yolox.origin(part.path) for part in parts]
+    told = " + ".join(
+        f"{share:.2g} x ({origin})" for share, origin in zip(shares, origins, strict=True)
+    )
+    return mean, told
+
+
+def _part(text: str) -> Part:
+    name, separator, number = text.rpartition(":")
+    if not separator:
+        return Part(Path(text), 1.0)
+    try:
+        weight = float(number)
+    except ValueError:
+        return Part(Path(text), 1.0)  # a colon of the file's name
+    if not 0 < weight < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: a weight is above 0")
+    return Part(Path(name), weight)
