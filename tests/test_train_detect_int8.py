@@ -82,7 +82,8 @@ def test_run_and_conversion_are_recorded(pictures: Path, tmp_path: Path) -> None
     run = client.get_run((tmp_path / "run" / tracking.RUN_FILE).read_text().strip())
     assert run.data.params["size"] == "64x64"
     assert len(run.data.params["data_sha256"]) == 64
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "ap50")] == [1, 2]
+    for name in ("loss", "learning_rate", "ap", "ap50"):
+        assert [point.step for point in client.get_metric_history(run.info.run_id, name)] == [1, 2]
     parser = argparse.ArgumentParser()
     quantize_detect.add_arguments(parser)
     checkpoint = str(tmp_path / "run" / "checkpoint.pt")

@@ -31,7 +31,7 @@ from edge.errors import InputError
 from tools import dataset, tensor_file, tracking
 from tools.architectures import yolox
 from tools.dataset import Dataset
-from tools.evaluate import MIN_SCORE, collect, score
+from tools.evaluate import MIN_SCORE, Accuracy, collect, score
 from tools.input_size import InputSize
 from tools.quantize_detect import letterboxed
 from tools.train import assign, detect_augment, distil, labels, rectify
@@ -188,8 +188,10 @@ def run(args: argparse.Namespace) -> int:
         while state.step < config.steps and state.bad < args.patience:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
             mean_loss = train(config, state, teacher, pictures, steps, args.out / CHECKPOINT)
-            ap50 = measure(state, validation, args.size, args.out, mean_loss)
-            record.metrics(state.step, loss=mean_loss, ap50=ap50)
+            factor = rate_factor(state.step - 1, config.steps, config.warmup_steps)
+            told = {"loss": mean_loss, "learning_rate": config.learning_rate * factor}
+            measured = measure(state, validation, args.size, args.out, told)
+            record.metrics(state.step, **told, ap=measured.ap, ap50=measured.ap50)
             save(config, state, args.out / CHECKPOINT)
         record.artifact(args.out / "metrics.jsonl")
     print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
@@ -275,21 +277,28 @@ def train(
     return total / steps
 
 
-def measure(state: State, data: Dataset, size: InputSize, out: Path, mean_loss: float) -> float:
-    """Return the average's AP50 in float; keep it as `best.pt` when it is the best."""
+def measure(
+    state: State, data: Dataset, size: InputSize, out: Path, told: dict[str, float]
+) -> Accuracy:
+    """Return the average's accuracy in float; keep it as `best.pt` when its AP50 is the best.
+
+    told: what `metrics.jsonl` says beside it.
+    """
     from tools.float_detector import FloatDetector
 
     latest = out / "latest.pt"
     yolox.save(state.average, latest, f"{state.origin}, {state.step} steps")
     measured = score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
     with (out / "metrics.jsonl").open("a") as log:
-        log.write(json.dumps({"step": state.step, "loss": mean_loss} | asdict(measured)) + "\n")
-    logger.info("train.measured step=%d loss=%.4f ap50=%.4f", state.step, mean_loss, measured.ap50)
+        log.write(json.dumps({"step": state.step} | told | asdict(measured)) + "\n")
+    logger.info(
+        "train.measured step=%d loss=%.4f ap50=%.4f", state.step, told["loss"], measured.ap50
+    )
     state.bad += 1
     if measured.ap50 > state.best:
         state.best, state.bad = measured.ap50, 0
         latest.replace(out / BEST)
-    return measured.ap50
+    return measured
 
 
 def _loss(

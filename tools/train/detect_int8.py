@@ -112,8 +112,10 @@ def run(args: argparse.Namespace) -> int:
         while state.step < config.steps:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
             mean_loss = train(config, state, teacher, training.pictures, steps, path)
-            measured = measure(config, state, validation, args.out, mean_loss)
-            record.metrics(state.step, loss=mean_loss, ap=measured.ap, ap50=measured.ap50)
+            factor = rate_factor(state.step - 1, config.steps, config.warmup_steps)
+            told = {"loss": mean_loss, "learning_rate": config.learning_rate * factor}
+            measured = measure(config, state, validation, args.out, told)
+            record.metrics(state.step, **told, ap=measured.ap, ap50=measured.ap50)
             save(config, state, path)
         record.artifact(args.out / "metrics.jsonl")
     print(f"{args.out / BEST}: AP50 {state.best:.4f} after at most {state.step} steps")
@@ -185,15 +187,20 @@ def _vary(bgr: Image, chance: random.Random) -> Image:
 
 
 def measure(
-    config: DetectTraining, state: State, data: Dataset, out: Path, mean_loss: float
+    config: DetectTraining, state: State, data: Dataset, out: Path, told: dict[str, float]
 ) -> Accuracy:
-    """Write the average as a model folder and return its accuracy; keep it when it is the best."""
+    """Write the average as a model folder and return its accuracy; keep it when it is the best.
+
+    told: what `metrics.jsonl` says beside it.
+    """
     folder = out / "latest"
     write_average(config, state, folder)
     measured = evaluate(folder, data)
     with (out / "metrics.jsonl").open("a") as log:
-        log.write(json.dumps({"step": state.step, "loss": mean_loss} | asdict(measured)) + "\n")
-    logger.info("train.measured step=%d loss=%.4f ap50=%.4f", state.step, mean_loss, measured.ap50)
+        log.write(json.dumps({"step": state.step} | told | asdict(measured)) + "\n")
+    logger.info(
+        "train.measured step=%d loss=%.4f ap50=%.4f", state.step, told["loss"], measured.ap50
+    )
     if measured.ap50 > state.best:
         state.best = measured.ap50
         write_average(config, state, out / BEST)
