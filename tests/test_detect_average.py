@@ -29,8 +29,8 @@ def test_the_mean_is_weighted_and_tells_its_parts(
     mean = yolox.load(out)
     for made, a, b in zip(mean.parameters(), first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(made, 0.75 * a + 0.25 * b)
-    assert yolox.origin(out) == "0.75 x (seed 1) + 0.25 x (seed 2)"
-    assert "0.75 x (seed 1)" in capsys.readouterr().out
+    assert yolox.origin(out) == "seed 1 and seed 2; the mean of 2 trainings, 0.75 + 0.25"
+    assert "0.75 + 0.25" in capsys.readouterr().out
 
 
 def test_networks_of_another_kind_are_refused_in_one_line(

@@ -79,11 +79,10 @@ def averaged(parts: Sequence[Part]) -> tuple[yolox.YoloxNano, str]:
             for name in states[0]
         }
     )
-    origins = [yolox.origin(part.path) for part in parts]
-    told = " + ".join(
-        f"{share:.2g} x ({origin})" for share, origin in zip(shares, origins, strict=True)
-    )
-    return mean, told
+    # Of what each network went through, only the beginning: a whole history is for a model's card.
+    begun = dict.fromkeys(yolox.origin(part.path).split(";")[0] for part in parts)
+    told = " + ".join(f"{share:.2g}" for share in shares)
+    return mean, f"{' and '.join(begun)}; the mean of {len(parts)} trainings, {told}"
 
 
 def _part(text: str) -> Part:
