@@ -163,7 +163,8 @@ def score(network: nn.Module, part: Crops) -> tuple[float, float]:
 def _real(levels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
     if levels.dtype != np.uint8:
         return torch.from_numpy(levels)
-    return (torch.from_numpy(levels).permute(0, 3, 1, 2).float() - 128) / 128
+    # Contiguous: see `tools.train.color_augment.with_classes`.
+    return (torch.from_numpy(levels).permute(0, 3, 1, 2).contiguous().float() - 128) / 128
 
 
 @torch.no_grad()

@@ -70,7 +70,9 @@ def with_classes(images: Tensor, classes: Tensor, count: int) -> Tensor:
     planes[known, classes[known]] = CLASS_LEVEL
     side = images.shape[-1]
     spread = planes[:, :, None, None].expand(-1, -1, side, side)
-    return torch.cat([images, spread], 1).contiguous(memory_format=torch.channels_last)
+    # Not channels last: with it oneDNN 3.12 (PyTorch 2.13) crashes in this network's backward pass
+    # on CPUs without AVX-512, with one thread.
+    return torch.cat([images, spread], 1).contiguous()
 
 
 def cut_and_mixed(planes: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:

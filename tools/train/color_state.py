@@ -100,10 +100,7 @@ def _optimizer(config: ColorTraining, network: ColorNet) -> torch.optim.AdamW:
 
 
 def _build(config: ColorTraining, device: torch.device) -> ColorNet:
-    network = ColorNet(config.architecture).to(device)
-    # Channels last is what CPU convolutions are fastest with; torch's stubs do not know the call.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+    return ColorNet(config.architecture).to(device)
 
 
 def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
