@@ -70,8 +70,8 @@ def with_classes(images: Tensor, classes: Tensor, count: int) -> Tensor:
     planes[known, classes[known]] = CLASS_LEVEL
     side = images.shape[-1]
     spread = planes[:, :, None, None].expand(-1, -1, side, side)
-    # Not channels last: with it oneDNN 3.12 (PyTorch 2.13) crashes in this network's backward pass
-    # on CPUs without AVX-512, with one thread.
+    # Not channels last: with it oneDNN 3.12 (PyTorch 2.13), on a CPU without AVX-512 and with one
+    # thread, crashes in the backward pass of a 1x1 convolution of stride 8 (plain colors).
     return torch.cat([images, spread], 1).contiguous()
 
 
