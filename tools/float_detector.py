@@ -41,8 +41,7 @@ class FloatDetector:
         (self._batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
         outputs = self.invoke()
         found = [self._candidates(outputs, stride) for stride in yolox.STRIDES]
-        scores, classes, corners = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        candidates = Candidates(scores, classes, corners)
+        candidates = Candidates(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
         (scores, classes, corners), _ = suppress(candidates, NMS_IOU, self._min_score)
         ratio = max(bgr.shape[1] / self._size.width, bgr.shape[0] / self._size.height)
         limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
@@ -53,10 +52,8 @@ class FloatDetector:
             )
         ]
 
-    def _candidates(
-        self, outputs: dict[str, Floats], stride: int
-    ) -> tuple[Floats, NDArray[np.intp], Floats]:
-        """Return scores (n,), class indices (n,) and corners (n, 4) in input pixels."""
+    def _candidates(self, outputs: dict[str, Floats], stride: int) -> Candidates:
+        """Return what one stride's cells say."""
         objectness = sigmoid(outputs[f"objectness_{stride}"])
         scores = objectness * sigmoid(outputs[f"class_{stride}"])
         classes, rows, columns = np.nonzero(scores >= self._min_score)
@@ -64,7 +61,7 @@ class FloatDetector:
         centers = (box[:2] + np.stack([columns, rows])) * stride
         half = np.exp(box[2:]) * (stride / 2)
         corners = np.concatenate([centers - half, centers + half]).T
-        return scores[classes, rows, columns], classes, corners
+        return Candidates(scores[classes, rows, columns], classes, corners)
 
 
 def _box(edges: Floats) -> Box:

@@ -74,6 +74,8 @@ class Detector:
         """
         candidates = self._decoder.candidates(self._interpreter)
         (scores, classes, boxes), _ = suppress(candidates, self._nms_iou, self.min_score)
+        if not len(scores):
+            return []
         corners = self._in_frame(boxes, frame_size)
         return [
             Detection(self._labels[index], score, Box(left, top, right - left, bottom - top))

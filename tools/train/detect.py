@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import logging
 import random
 from collections.abc import Sequence
@@ -39,7 +38,15 @@ from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
 from tools.train.detect_state import DetectTraining
 from tools.train.sampler import Sampler, sampler
-from tools.train.steps import follow, rate_factor, relative_adam, set_rates
+from tools.train.steps import (
+    METRICS_FILE,
+    follow,
+    note,
+    rate_factor,
+    relative_adam,
+    set_rates,
+    told,
+)
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -188,12 +195,11 @@ def run(args: argparse.Namespace) -> int:
         while state.step < config.steps and state.bad < args.patience:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
             mean_loss = train(config, state, teacher, pictures, steps, args.out / CHECKPOINT)
-            factor = rate_factor(state.step - 1, config.steps, config.warmup_steps)
-            told = {"loss": mean_loss, "learning_rate": config.learning_rate * factor}
-            measured = measure(state, validation, args.size, args.out, told)
-            record.metrics(state.step, **told, ap=measured.ap, ap50=measured.ap50)
+            beside = told(config, state.step, mean_loss)
+            measured = measure(state, validation, args.size, args.out, beside)
+            record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
             save(config, state, args.out / CHECKPOINT)
-        record.artifact(args.out / "metrics.jsonl")
+        record.artifact(args.out / METRICS_FILE)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
     return 0
 
@@ -278,22 +284,18 @@ def train(
 
 
 def measure(
-    state: State, data: Dataset, size: InputSize, out: Path, told: dict[str, float]
+    state: State, data: Dataset, size: InputSize, out: Path, beside: dict[str, float]
 ) -> Accuracy:
     """Return the average's accuracy in float; keep it as `best.pt` when its AP50 is the best.
 
-    told: what `metrics.jsonl` says beside it.
+    beside: see `told`.
     """
     from tools.float_detector import FloatDetector
 
     latest = out / "latest.pt"
     yolox.save(state.average, latest, f"{state.origin}, {state.step} steps")
     measured = score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
-    with (out / "metrics.jsonl").open("a") as log:
-        log.write(json.dumps({"step": state.step} | told | asdict(measured)) + "\n")
-    logger.info(
-        "train.measured step=%d loss=%.4f ap50=%.4f", state.step, told["loss"], measured.ap50
-    )
+    note(out, state.step, beside, measured)
     state.bad += 1
     if measured.ap50 > state.best:
         state.best, state.bad = measured.ap50, 0

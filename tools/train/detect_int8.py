@@ -14,8 +14,6 @@ environment spares page faults); a few hundred steps are enough, the teacher is 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import random
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -44,7 +42,15 @@ from tools.train.detect_state import (
     save,
 )
 from tools.train.distil import loss
-from tools.train.steps import follow, rate_factor, relative_adam, set_rates
+from tools.train.steps import (
+    METRICS_FILE,
+    follow,
+    note,
+    rate_factor,
+    relative_adam,
+    set_rates,
+    told,
+)
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -54,7 +60,6 @@ example (started again, it goes on where it stopped):
 """
 BEST = "best"
 SAVE_EVERY = 10  # steps
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,12 +117,11 @@ def run(args: argparse.Namespace) -> int:
         while state.step < config.steps:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
             mean_loss = train(config, state, teacher, training.pictures, steps, path)
-            factor = rate_factor(state.step - 1, config.steps, config.warmup_steps)
-            told = {"loss": mean_loss, "learning_rate": config.learning_rate * factor}
-            measured = measure(config, state, validation, args.out, told)
-            record.metrics(state.step, **told, ap=measured.ap, ap50=measured.ap50)
+            beside = told(config, state.step, mean_loss)
+            measured = measure(config, state, validation, args.out, beside)
+            record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
             save(config, state, path)
-        record.artifact(args.out / "metrics.jsonl")
+        record.artifact(args.out / METRICS_FILE)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
 
@@ -187,20 +191,16 @@ def _vary(bgr: Image, chance: random.Random) -> Image:
 
 
 def measure(
-    config: DetectTraining, state: State, data: Dataset, out: Path, told: dict[str, float]
+    config: DetectTraining, state: State, data: Dataset, out: Path, beside: dict[str, float]
 ) -> Accuracy:
     """Write the average as a model folder and return its accuracy; keep it when it is the best.
 
-    told: what `metrics.jsonl` says beside it.
+    beside: see `told`.
     """
     folder = out / "latest"
     write_average(config, state, folder)
     measured = evaluate(folder, data)
-    with (out / "metrics.jsonl").open("a") as log:
-        log.write(json.dumps({"step": state.step} | told | asdict(measured)) + "\n")
-    logger.info(
-        "train.measured step=%d loss=%.4f ap50=%.4f", state.step, told["loss"], measured.ap50
-    )
+    note(out, state.step, beside, measured)
     if measured.ap50 > state.best:
         state.best = measured.ap50
         write_average(config, state, out / BEST)

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
+
+from tools.evaluate import Accuracy
+
+METRICS_FILE = "metrics.jsonl"
+logger = logging.getLogger(__name__)
+
+
+class Schedule(Protocol):
+    """What a training's config says of its learning rate."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Return the highest, relative to each tensor's root mean square."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Return the number of the run's steps."""
+        ...
+
+    @property
+    def warmup_steps(self) -> int:
+        """Return the number of steps in which the rate rises."""
+        ...
 
 
 def relative_adam(net: nn.Module, learning_rate: float) -> torch.optim.Adam:
@@ -34,6 +63,22 @@ def rate_factor(step: int, steps: int, warmup_steps: int) -> float:
     """Return the rate's factor: linear rise, then a cosine down to a twentieth."""
     rise = min((step + 1) / warmup_steps, 1.0)
     return rise * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+
+
+def told(schedule: Schedule, step: int, loss: float) -> dict[str, float]:
+    """Return what a run tells beside its accuracy: mean loss, and the last step's learning rate.
+
+    step: finished ones, 1 or more.
+    """
+    factor = rate_factor(step - 1, schedule.steps, schedule.warmup_steps)
+    return {"loss": loss, "learning_rate": schedule.learning_rate * factor}
+
+
+def note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
+    """Add a measurement to the run's `metrics.jsonl` and to the log; beside: see `told`."""
+    with (out / METRICS_FILE).open("a") as log:
+        log.write(json.dumps({"step": step} | beside | asdict(measured)) + "\n")
+    logger.info("train.measured step=%d loss=%.4f ap50=%.4f", step, beside["loss"], measured.ap50)
 
 
 def follow(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
