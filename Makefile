@@ -36,8 +36,8 @@ $(STAMP)-tools: $(STAMP)
 demo: setup  ## the whole path on a clip: daemon, broker, a subscriber's view
 	$(BIN)/edge demo
 
-test: setup apt-test  ## all tests (installs mosquitto and an RTSP server with apt where missing)
-	$(BIN)/pytest
+test: setup apt-test  ## all tests, on every core (installs mosquitto and an RTSP server with apt where missing)
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-long: setup-tools  ## trainings and measurements that are killed and go on (minutes)
 	$(BIN)/pytest -m long

@@ -30,6 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TABLE] = FaultTable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests: in the end one worker would be busy with them alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--fault-table")
     if path is not None:

@@ -40,10 +40,13 @@ def find_mosquitto() -> str | None:
 def free_port() -> int:
     """A port that nobody listens on, outside the range of outgoing connections.
 
-    Within that range a client that keeps trying a dead broker may connect to itself.
+    Within that range a client that keeps trying a dead broker may connect to itself. Each of
+    pytest's workers has its own thousand: a broker of the other may be down for a moment.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + 1000 * (worker % 12)
     while True:
-        port = random.randint(20_000, 32_000)
+        port = random.randrange(first, first + 1000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))
             return port
