@@ -25,7 +25,13 @@ from tools.quantize import (  # noqa: E402
     trace,
 )
 from tools.quantize.graph import Graph  # noqa: E402
-from tools.quantize.ranges import LOGISTIC, PIXELS, from_range, shared_scales  # noqa: E402
+from tools.quantize.ranges import (  # noqa: E402
+    LOGISTIC,
+    PIXELS,
+    SILU_FLOOR,
+    from_range,
+    shared_scales,
+)
 from tools.train.steps import relative_adam  # noqa: E402
 
 SIDE = 16
@@ -243,6 +249,31 @@ def test_percentile_cuts_activations_but_not_outputs() -> None:
     assert tight[last] == wide[last]
     assert wide["input"] == PIXELS
     assert next(q for name, q in wide.items() if name.endswith("_gate")) == LOGISTIC
+
+
+class ReadTwice(nn.Module):
+    """A map that a SiLU reads and an addition, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.silu = nn.SiLU()
+
+    def forward(self, value: Tensor) -> Tensor:
+        made = self.conv(value)
+        added: Tensor = self.silu(made) + made
+        return added
+
+
+def test_what_only_a_silu_reads_begins_at_its_floor() -> None:
+    torch.manual_seed(2)
+    alone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
+    for net, is_cut in ((alone, True), (ReadTwice().eval(), False)):
+        graph = trace(net).with_shapes((3, SIDE, SIDE))
+        found = calibrate(graph, pictures())[graph.nodes[1].name]
+        assert graph.nodes[1].kind == "conv"
+        assert (found.low > SILU_FLOOR - found.scale) is is_cut
+        assert found.high > 50
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 6.0), (-3.0, 1.0), (2.0, 5.0), (-4.0, -1.0)])

@@ -2,12 +2,14 @@
 
 Method: per tensor a histogram over all images, cut at a percentile on both sides; the true extremes
 on the model's outputs (a percentile there caps the class score); one range for all tensors that a
-concatenation, resize or pooling joins; a sigmoid's output is 0..1 by definition.
-Source: measurements in ARCHITECTURE.md; min-max ranges lose most of a SiLU network's accuracy.
+concatenation, resize or pooling joins; a sigmoid's output is 0..1 by definition; what only a SiLU
+reads begins at `SILU_FLOOR`, below which a SiLU says next to nothing.
+Source: measurements in tools/README.md; min-max ranges lose most of a SiLU network's accuracy.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tools.quantize.graph import INPUT, SAME_SCALE, Graph
+from tools.quantize.graph import INPUT, SAME_SCALE, Graph, Node
 
 INT8_MIN, INT8_MAX = -128, 127
 BINS = 8192
+SILU_FLOOR = -5.0  # SiLU is -0.03 there; some layers reach down to -50 and would waste their steps
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def choose(
     options = options or Calibration()
     exact = options.exact | set(graph.outputs.values())
     kinds = {node.name: node.kind for node in graph.nodes}
+    floors = dict.fromkeys(_silu_inputs(graph), SILU_FLOOR)
     found: dict[str, Quantization] = {}
     for group in shared_scales(graph):
         fixed = {LOGISTIC for name in group if kinds[name] == "logistic"}
@@ -141,9 +145,31 @@ def choose(
         ]
         if len(fixed) + bool(fixed and ranges) > 1:
             raise NotImplementedError(f"a concatenation with a fixed scale: {group}")
-        chosen = fixed or {from_range(min(low for low, _ in ranges), max(top for _, top in ranges))}
-        found.update(dict.fromkeys(group, chosen.pop()))
+        if not fixed:
+            floor = min(floors.get(name, -math.inf) for name in group)
+            low, high = min(low for low, _ in ranges), max(top for _, top in ranges)
+            fixed = {from_range(max(low, floor), high)}
+        found.update(dict.fromkeys(group, fixed.pop()))
     return found
+
+
+def _silu_inputs(graph: Graph) -> set[str]:
+    """Return the nodes that nothing reads but a SiLU: their sigmoid, and its product with them."""
+    readers: dict[str, list[Node]] = {node.name: [] for node in graph.nodes}
+    for node in graph.nodes:
+        for operand in node.inputs:
+            readers[operand].append(node)
+    outputs = set(graph.outputs.values())
+    return {
+        node.inputs[0]
+        for node in graph.nodes
+        if node.kind == "logistic"
+        and node.inputs[0] not in outputs
+        and all(
+            reader is node or (reader.kind == "mul" and node.name in reader.inputs)
+            for reader in readers[node.inputs[0]]
+        )
+    }
 
 
 def shared_scales(graph: Graph) -> list[list[str]]:
