@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tools.quantize.graph import INPUT, SAME_SCALE, Graph, Node
+from tools.quantize.graph import INPUT, SAME_SCALE, Graph
 
 INT8_MIN, INT8_MAX = -128, 127
 BINS = 8192
@@ -155,20 +155,12 @@ def choose(
 
 def _silu_inputs(graph: Graph) -> set[str]:
     """Return the nodes that nothing reads but a SiLU: their sigmoid, and its product with them."""
-    readers: dict[str, list[Node]] = {node.name: [] for node in graph.nodes}
-    for node in graph.nodes:
-        for operand in node.inputs:
-            readers[operand].append(node)
-    outputs = set(graph.outputs.values())
+    users = graph.users()
+    read = {node.inputs[0]: node.name for node in graph.nodes if node.kind == "logistic"}
     return {
-        node.inputs[0]
-        for node in graph.nodes
-        if node.kind == "logistic"
-        and node.inputs[0] not in outputs
-        and all(
-            reader is node or (reader.kind == "mul" and node.name in reader.inputs)
-            for reader in readers[node.inputs[0]]
-        )
+        name
+        for name, gate in read.items()
+        if set(users[name]) == {gate, *users[gate]} and name not in graph.outputs.values()
     }
 
 
