@@ -184,6 +184,19 @@ def test_reload_swaps_what_it_can_and_refuses_the_rest(
     subscriber.wait_for(lambda all_: stats_of(all_)[-1].detected > detected)
 
 
+def test_reload_refused_for_its_log_leaves_the_old_config_in_force(
+    daemon: Daemon, subscriber: Subscriber
+) -> None:
+    daemon.config["cameras"]["front"] = {"source": str(CLIP)}
+    daemon.config["publish"] = {"stats_interval_s": 600}
+    daemon.config["log"] = {"file": "/proc/nowhere/edge.log"}
+    daemon.write_config()
+    answer = ask(subscriber, "reload", {})
+    assert "log.file /proc/nowhere/edge.log" in (answer.error or "")
+    count = len(stats_of(subscriber.received))
+    subscriber.wait_for(lambda all_: len(stats_of(all_)) >= count + 3)  # as often as before
+
+
 def test_reload_ends_what_was_followed_and_never_uses_an_id_again(
     daemon: Daemon, subscriber: Subscriber
 ) -> None:

@@ -28,10 +28,20 @@ from edge.logs.facts import JsonFormatter, TextFormatter, hide
 from edge.logs.mqtt import MqttLog
 from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
 
-__all__ = ["MqttLog", "add_arguments", "chosen", "hide", "published", "set_up"]
+__all__ = [
+    "MqttLog",
+    "add_arguments",
+    "chosen",
+    "hide",
+    "install",
+    "make_handlers",
+    "published",
+    "set_up",
+]
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
+TEXT = "%(levelname)s %(name)s %(message)s"
 # Where the config says nothing.
 VARIABLES = {
     "format": "EDGE_LOG_FORMAT",
@@ -70,23 +80,52 @@ def chosen(args: argparse.Namespace, config: LogConfig | None = None) -> LogConf
 def set_up(
     config: LogConfig,
     *,
-    text: str = "%(levelname)s %(name)s %(message)s",
+    text: str = TEXT,
     device: str = "",
     environment: Mapping[str, str] = os.environ,
 ) -> None:
     """Let the root logger write as configured; what an earlier call set up is closed.
 
+    Raises ConfigError, with the earlier set-up in place, as `make_handlers` does.
+    """
+    handlers = make_handlers(config, text=text, device=device, environment=environment)
+    install(handlers, config.level)
+
+
+def make_handlers(
+    config: LogConfig,
+    *,
+    text: str = TEXT,
+    device: str = "",
+    environment: Mapping[str, str] = os.environ,
+) -> list[logging.Handler]:
+    """Return what writes as configured once it is installed.
+
     text: format of lines for people. device: names this board in JSON, syslog and OTLP.
-    Raises ConfigError, with the earlier set-up in place, when a sink cannot be made.
+    Raises ConfigError when a sink cannot be made.
     """
     config = _with_environment(config, environment)
-    handlers = _handlers(config, text, device)
+    stderr = _Stderr()
+    is_json = config.format == "json"
+    stderr.setFormatter(JsonFormatter(device) if is_json else TextFormatter(text))
+    sinks: list[logging.Handler] = []
+    if config.file:
+        sinks.append(file_sink(Path(config.file), config, device))
+    if config.syslog:
+        sinks.append(syslog_sink(config.syslog, device))
+    if config.otlp:
+        sinks.append(otlp_sink(config.otlp, device))
+    return [stderr, Queued(sinks)] if sinks else [stderr]
+
+
+def install(handlers: list[logging.Handler], level: str) -> None:
+    """Let the root logger write to these from a level on; what was installed before is closed."""
     root = logging.getLogger()
     _remove_ours(root)
     _ours.extend(handlers)
     for handler in handlers:
         root.addHandler(handler)
-    root.setLevel(config.level.upper())
+    root.setLevel(level.upper())
 
 
 @contextlib.contextmanager
@@ -109,20 +148,6 @@ def _with_environment(config: LogConfig, environment: Mapping[str, str]) -> LogC
     if given.get("format", "text") not in FORMATS:
         raise ConfigError(f"${VARIABLES['format']}={given['format']}: text or json")
     return msgspec.structs.replace(config, **given)
-
-
-def _handlers(config: LogConfig, text: str, device: str) -> list[logging.Handler]:
-    stderr = _Stderr()
-    is_json = config.format == "json"
-    stderr.setFormatter(JsonFormatter(device) if is_json else TextFormatter(text))
-    sinks: list[logging.Handler] = []
-    if config.file:
-        sinks.append(file_sink(Path(config.file), config, device))
-    if config.syslog:
-        sinks.append(syslog_sink(config.syslog, device))
-    if config.otlp:
-        sinks.append(otlp_sink(config.otlp, device))
-    return [stderr, Queued(sinks)] if sinks else [stderr]
 
 
 def _remove_ours(root: logging.Logger) -> None:

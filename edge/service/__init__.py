@@ -53,7 +53,7 @@ from edge.service.clock import is_clock_synchronized
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
 from edge.service.fixed import refuse_fixed_changes
-from edge.service.parts import build_parts, model_infos, only_camera
+from edge.service.parts import Parts, build_parts, model_infos, only_camera
 from edge.service.permission import Permission
 from edge.service.signals import signals
 from edge.service.snapshots import Snapshots
@@ -358,19 +358,23 @@ class Service:
 
     def _reload_now(self, _command: Reload) -> dict[str, Any]:
         """Swap to the config file's present content, or raise and keep all as it was."""
-        config = config_file.load(self._path)
-        refuse_fixed_changes(self._path, self._config, config)
-        camera = config.cameras[self._camera_name]
-        check_source(camera)
-        parts = build_parts(config, self._camera_name)
+        config, parts, handlers = self._prepare()
         self._end_objects()
         parts.pipeline.succeed(self._parts.pipeline)
-        if camera != self._config.cameras[self._camera_name]:
+        if config.cameras != self._config.cameras:
             self._cameras.close()
             self._open_camera(config, self._camera.status)
         self._config, self._parts = config, parts
-        logs.set_up(config.log, device=self._topics.device)
+        logs.install(handlers, config.log.level)
         self._mqtt_log.choose(config.log.mqtt_level)
         self._announce()
         logger.info("service.reloaded path=%s", self._path)
         return {"reloaded": True}
+
+    def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
+        """Return all that a reload swaps, the log's handlers last: they would have to be closed."""
+        config = config_file.load(self._path)
+        refuse_fixed_changes(self._path, self._config, config)
+        check_source(config.cameras[self._camera_name])
+        parts = build_parts(config, self._camera_name)
+        return config, parts, logs.make_handlers(config.log, device=self._topics.device)
