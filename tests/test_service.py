@@ -197,6 +197,31 @@ def test_reload_refused_for_its_log_leaves_the_old_config_in_force(
     subscriber.wait_for(lambda all_: len(stats_of(all_)) >= count + 3)  # as often as before
 
 
+NAME_TOO_LONG = "/" + 300 * "x"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"models_dir": NAME_TOO_LONG},
+        {"detector": {"model": NAME_TOO_LONG}},
+        {"cameras": {"front": {"source": f"{NAME_TOO_LONG}.mp4"}}},
+    ],
+    ids=["models_dir", "model", "source"],
+)
+def test_reload_with_a_path_that_nobody_can_look_at_is_refused(
+    daemon: Daemon, subscriber: Subscriber, change: dict[str, Any]
+) -> None:
+    daemon.config |= change
+    daemon.write_config()
+    daemon.signal(signal.SIGHUP)
+    line = daemon.wait_for_log("service.reload_refused")
+    assert NAME_TOO_LONG in line
+    assert ask(subscriber, "reload", {}).status == "error"
+    count = len(stats_of(subscriber.received))
+    subscriber.wait_for(lambda all_: len(stats_of(all_)) > count)
+
+
 def test_reload_ends_what_was_followed_and_never_uses_an_id_again(
     daemon: Daemon, subscriber: Subscriber
 ) -> None:

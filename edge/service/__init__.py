@@ -32,7 +32,7 @@ from edge.capture import (
 )
 from edge.config import Config, LabelConfig
 from edge.discovery import discovery_message
-from edge.errors import EXIT_OK, EdgeError
+from edge.errors import EXIT_OK, ConfigError, EdgeError
 from edge.health import Notifier, read_condition
 from edge.messages import (
     CameraState,
@@ -358,7 +358,10 @@ class Service:
 
     def _reload_now(self, _command: Reload) -> dict[str, Any]:
         """Swap to the config file's present content, or raise and keep all as it was."""
-        config, parts, handlers = self._prepare()
+        try:
+            config, parts, handlers = self._prepare()
+        except OSError as error:  # of a path that cannot even be looked at
+            raise ConfigError(f"{self._path}: {error}; correct the path") from None
         self._end_objects()
         parts.pipeline.succeed(self._parts.pipeline)
         if config.cameras != self._config.cameras:
