@@ -148,6 +148,19 @@ def test_check_config_of_a_good_file_names_what_it_configures(
         assert part in outcome.out
 
 
+def test_check_config_leaves_no_log_that_the_daemon_could_not_write(
+    call: Callable[..., Outcome], config: Path
+):
+    kept = config.parent / "kept.log"
+    kept.write_text("a line\n")
+    replaced(config, "port: 1}", f"port: 1}}\nlog: {{file: {config.parent}/logs/of/edge.log}}")
+    assert call("check-config", config).code == EXIT_OK
+    replaced(config, "logs/of/edge.log", kept.name)
+    assert call("check-config", config).code == EXIT_OK
+    assert not (config.parent / "logs").exists()
+    assert kept.read_text() == "a line\n"
+
+
 def test_unknown_key_names_line_and_known_keys(config: Path):
     outcome = run("check-config", replaced(config, "mqtt: {host:", "mqtt: {hots:"))
     assert outcome.code == EXIT_CONFIG
@@ -164,6 +177,9 @@ WRONG = {
     ("port: 1}", "port: 0}"): "mqtt.port",
     ("port: 1}", "username: a, password_file: /nowhere}"): "mqtt.password_file /nowhere",
     ("port: 1}", "ca_file: /nowhere}"): "mqtt.ca_file /nowhere",
+    ("port: 1}", 'port: 1}\nlog: {syslog: "http://x"}'): "log.syslog 'http://x'",
+    ("port: 1}", "port: 1}\nlog: {otlp: x}"): "log.otlp 'x'",
+    ("port: 1}", "port: 1}\nlog: {file: /proc/nowhere/x}"): "log.file /proc/nowhere/x",
 }
 
 

@@ -31,6 +31,7 @@ from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
 __all__ = [
     "MqttLog",
     "add_arguments",
+    "check",
     "chosen",
     "hide",
     "install",
@@ -116,6 +117,22 @@ def make_handlers(
     if config.otlp:
         sinks.append(otlp_sink(config.otlp, device))
     return [stderr, Queued(sinks)] if sinks else [stderr]
+
+
+def check(config: LogConfig) -> None:
+    """Raise ConfigError when a sink cannot be made.
+
+    A file or folder made for it goes again: it would be closed to a daemon of another user.
+    """
+    file = Path(config.file or "").absolute()
+    new = [path for path in (file, *file.parents) if not os.path.lexists(path)]
+    try:
+        for handler in make_handlers(config):
+            handler.close()
+    finally:
+        for path in new:
+            with contextlib.suppress(OSError):  # it could not be made
+                path.unlink() if path == file else path.rmdir()
 
 
 def install(handlers: list[logging.Handler], level: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge import config_file, metrics
+from edge import config_file, logs, metrics
 from edge.errors import EXIT_OK
 from edge.publisher import options
 from edge.service.parts import build_models, load_interpreters, only_camera
@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what the file configures; ConfigError or ModelError when it is wrong."""
     config = config_file.load(args.file)
     only_camera(config)
+    logs.check(config.log)
     options.check(config.mqtt)
     check_installed(config.web)
     metrics.check_installed(config.metrics)
