@@ -20,6 +20,7 @@ CLIP = Path(edge.__file__).parent / "assets" / "demo.mp4"
 class Daemon:
     """`edge run` on a config made here; a context manager that always ends it.
 
+    options: of `edge`, before the command.
     environment: of the process, this one's by default.
     changes: sections that replace the default ones.
     """
@@ -29,9 +30,11 @@ class Daemon:
         folder: Path,
         port: int,
         *,
+        options: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
         **changes: Any,
     ) -> None:
+        self.options = options
         self.environment = environment
         self.folder = folder
         self.config_path = folder / "edge.yaml"
@@ -52,7 +55,8 @@ class Daemon:
         self.config_path.write_text(yaml.safe_dump(self.config) if text is None else text)
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "edge", "run", "--config", str(self.config_path)]
+        words = (*self.options, "run", "--config", str(self.config_path))
+        command = [sys.executable, "-m", "edge", *words]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env=self.environment
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import socket
 import socketserver
 import subprocess
@@ -356,6 +357,18 @@ def test_environment_and_option_choose_the_format(
     assert cli.main(command) == EXIT_OK
     events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     assert set(events) == {"model.loaded"}
+
+
+def test_options_of_the_daemon_stand_above_its_config_after_a_reload_too(tmp_path: Path) -> None:
+    options = ("--log-format", "json", "--log-level", "info")
+    with Daemon(tmp_path, 1, options=options, log={"level": "error"}) as daemon:
+        daemon.wait_for_log("service.started")
+        for _ in range(2):
+            seen = len(daemon.log)
+            daemon.signal(signal.SIGHUP)
+            wait_until(lambda seen=seen: any("reloaded" in line for line in daemon.log[seen:]), 20)
+        assert daemon.stop() == EXIT_OK
+    assert all(json.loads(line)["device"] == "gate" for line in daemon.log)
 
 
 def test_workstation_commands_log_by_the_same_setup(tmp_path: Path) -> None:

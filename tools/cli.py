@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from edge import __version__, logs
+from edge.config import LogConfig
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError
 from tools import model_kind
 
@@ -136,8 +137,9 @@ def _run(words: tuple[str, ...], arguments: list[str]) -> int:
     module.add_arguments(parser)
     logs.add_arguments(parser, level="info")
     args = parser.parse_args(arguments)
-    logs.set_up(logs.chosen(args), text="%(message)s")
-    _silence_others(args.log_level)
+    log = logs.chosen(args, LogConfig())
+    logs.set_up(log, text="%(message)s")
+    _silence_others(log.level)
     code = int(module.run(args))
     sys.stdout.flush()  # here, where a closed pipe is still no failure
     return code

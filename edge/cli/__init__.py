@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from edge import __version__, logs
 from edge.cli.progress import one_line
+from edge.config import LogConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError
 
 # Where each command is: imported when it is named, so that none waits for what others need.
@@ -48,7 +49,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def execute(args: argparse.Namespace) -> int:
     """Run what was parsed; an EdgeError becomes one line on stderr. Returns the exit code."""
     try:
-        logs.set_up(logs.chosen(args), text="%(levelname)s %(message)s")
+        logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
         code = int(importlib.import_module(COMMANDS[args.command]).run(args))
         sys.stdout.flush()  # here, where a closed pipe is still no failure
     except EdgeError as error:
@@ -90,7 +91,7 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"edge {__version__}")
-    logs.add_arguments(parser, level="warning")
+    logs.add_arguments(parser, level="warning; of `run`, the config's")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in names:
         module = importlib.import_module(COMMANDS[name])

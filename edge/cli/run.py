@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from edge import config_file, logs
+from edge.config import Config
 from edge.service import Service
 
 HELP = "Run the daemon in the foreground; systemd or a terminal may stop it with a signal."
@@ -27,8 +29,14 @@ def run(args: argparse.Namespace) -> int:
     """Run until a signal or the end of the file that plays as camera."""
     # A reload asked for before the service listens would otherwise end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    config = config_file.load(args.config)
+    load = partial(_load, args)
+    config = load()
     # The journal adds the time to lines; in a terminal the order is enough.
-    config = msgspec.structs.replace(config, log=logs.chosen(args, config.log))
     logs.set_up(config.log, device=config_file.device_name(config))
-    return Service(args.config, config).run()
+    return Service(args.config, config, load).run()
+
+
+def _load(args: argparse.Namespace) -> Config:
+    """Return what the config file says now, with the log options of the command line."""
+    config = config_file.load(args.config)
+    return msgspec.structs.replace(config, log=logs.chosen(args, config.log))

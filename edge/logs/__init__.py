@@ -64,18 +64,17 @@ class _Stderr(logging.Handler):
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:
-    """Declare `--log-level`, `--log-format` and `--log-file`. level: the default one."""
+    """Declare `--log-level`, `--log-format` and `--log-file`. level: the default, in words."""
     group = parser.add_argument_group("log")
-    group.add_argument("--log-level", choices=LEVELS, default=level, help=f"default: {level}")
+    group.add_argument("--log-level", choices=LEVELS, help=f"default: {level}")
     group.add_argument("--log-format", choices=FORMATS, help="default: $EDGE_LOG_FORMAT, else text")
     group.add_argument("--log-file", metavar="FILE", help="also here, rotated")
 
 
-def chosen(args: argparse.Namespace, config: LogConfig | None = None) -> LogConfig:
-    """Return how to log: a config's section, or the level of the command line; with its options."""
-    base = config or LogConfig(level=args.log_level)
-    given = {"format": args.log_format, "file": args.log_file}
-    return msgspec.structs.replace(base, **{key: one for key, one in given.items() if one})
+def chosen(args: argparse.Namespace, config: LogConfig) -> LogConfig:
+    """Return how to log: as a config's section says, but for what the command line says."""
+    given = {"level": args.log_level, "format": args.log_format, "file": args.log_file}
+    return msgspec.structs.replace(config, **{key: one for key, one in given.items() if one})
 
 
 def set_up(

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,10 @@ SPOOL_NAME = "spool.sqlite"
 class Service:
     """One run of the daemon on one camera."""
 
-    def __init__(self, config_path: Path, config: Config) -> None:
-        """Take the loaded config and the file it came from, which a reload reads again."""
+    def __init__(self, config_path: Path, config: Config, load: Callable[[], Config]) -> None:
+        """Take the file's path, for messages, its config, and what a reload loads it with."""
         self._path = config_path
+        self._load = load
         self._config = config
         self._camera_name = only_camera(config)
         self._topics = Topics(config.mqtt.prefix, config_file.device_name(config))
@@ -376,7 +378,7 @@ class Service:
 
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
         """Return all that a reload swaps, the log's handlers last: they would have to be closed."""
-        config = config_file.load(self._path)
+        config = self._load()
         refuse_fixed_changes(self._path, self._config, config)
         check_source(config.cameras[self._camera_name])
         parts = build_parts(config, self._camera_name)
