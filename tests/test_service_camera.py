@@ -10,7 +10,10 @@ import cv2
 import msgspec
 
 from daemon import CLIP, Daemon
+from edge import config_file
+from edge.errors import EXIT_OK
 from edge.messages import CameraState, Event, Stats
+from edge.service import Service
 from http_camera import MotionJpegServer
 from mosquitto import Mosquitto, Received, Subscriber
 
@@ -59,6 +62,20 @@ def test_every_frame_is_counted_over_a_reload_and_a_stop_in_the_middle(
         assert daemon.stop() == 0
     last = of_kind(subscriber.received, STATS, Stats)[-1]
     assert last.cameras["front"].frames == counted(last) >= counted(before)
+
+
+def test_no_object_is_kept_once_all_have_ended(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(5):
+        cv2.imwrite(str(pictures / f"{number}.png"), scene())
+    camera = {"source": str(pictures), "realtime": False}
+    daemon = Daemon(tmp_path, mosquitto.port, cameras={"front": camera}, motion={"enabled": False})
+    config = config_file.load(daemon.config_path)
+    service = Service(daemon.config_path, config, lambda: config)
+    assert service.run() == EXIT_OK
+    assert service._counters.events > 0
+    assert not service._snapshots._best
 
 
 def test_objects_end_when_the_camera_is_gone_and_get_new_ids_when_it_returns(

@@ -176,6 +176,7 @@ class Service:
             result = self._parts.pipeline.finish(self._newest)
             self._counters.events += len(result.events)
             self._hand_over(result)
+            self._snapshots.forget()
 
     def _end_unseen(self) -> None:
         """End all objects once no picture came for as long as an object may be out of sight."""

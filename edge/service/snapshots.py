@@ -31,6 +31,10 @@ class Snapshots:
                 found += [message] if message else []
         return found
 
+    def forget(self) -> None:
+        """Keep nothing of any object: all have ended."""
+        self._best.clear()
+
     def frame_message(self, camera: str, bgr: Image) -> Message:
         """Return a whole frame as JPEG under `snapshot/frame`."""
         return Message(self._topics.camera(camera, "snapshot/frame"), jpeg(bgr), retain=True)
