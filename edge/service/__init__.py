@@ -194,9 +194,9 @@ class Service:
             self._publish_detections(result)
         self._parts.governor.record("publish", result.stage_ms["publish"])
         latency_ms = 1000 * (time.monotonic() - frame.captured_mono_s)
+        is_late = self._parts.governor.is_late(frame.captured_mono_s)
         if result.skipped is None:
             self._parts.prove()
-        is_late = latency_ms > self._parts.governor.frame_ms
         self._counters.add(result, latency_ms, is_late=is_late)
         self._view.tell_frame(result)
         if self._config.publish.snapshots:
