@@ -54,9 +54,9 @@ def test_clip_becomes_events_and_states_within_three_seconds_and_150_mb(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     started_s = time.monotonic()
-    with Daemon(tmp_path, mosquitto.port):
+    with Daemon(tmp_path, mosquitto.port) as daemon:
         subscriber.wait_for_topic(EVENTS)
-        first_event_s = time.monotonic() - started_s
+        first_event_s = time.monotonic() - started_s - kept_waiting_s(daemon)
         received = subscriber.wait_for(lambda all_: len(stats_of(all_)) >= 4)
     by_topic = {one.topic: one for one in received}
     status = msgspec.json.decode(by_topic["edge/gate/status"].payload, type=Status)
@@ -71,13 +71,18 @@ def test_clip_becomes_events_and_states_within_three_seconds_and_150_mb(
     assert 0 < event.latency_ms < 2000
     assert "homeassistant/device/gate/config" in by_topic
     assert by_topic["edge/gate/front/snapshot/person"].payload.startswith(b"\xff\xd8")
-    assert first_event_s < 3 * _slowness()
+    assert first_event_s < 3
     assert stats_of(received)[-1].rss_bytes < 150e6
 
 
-def _slowness() -> float:
-    """How much longer things may take where other work shares the processor."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * 2
+def kept_waiting_s(daemon: Daemon) -> float:
+    """How long other work kept the daemon's main thread from a processor that it wanted.
+
+    Source: Linux Documentation/scheduler/sched-stats, /proc/<pid>/schedstat.
+    """
+    assert daemon.process is not None
+    times_ns = Path(f"/proc/{daemon.process.pid}/schedstat").read_text().split()
+    return int(times_ns[1]) / 1e9
 
 
 def test_nothing_is_lost_over_three_broker_restarts_and_a_kill(
@@ -262,13 +267,25 @@ def test_stop_is_clean_and_says_offline(daemon: Daemon, subscriber: Subscriber) 
 
 
 def test_second_signal_exits_at_once(tmp_path: Path) -> None:
-    with Daemon(tmp_path, 1) as daemon:  # nobody listens on port 1
-        daemon.wait_for_log("service.started")
-        daemon.signal(signal.SIGSTOP)
-        daemon.signal(signal.SIGTERM)
-        daemon.signal(signal.SIGINT)
-        daemon.signal(signal.SIGCONT)
-        assert daemon.wait() in (128 + signal.SIGINT, 128 + signal.SIGTERM, 0)
+    address = tmp_path / "notify"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,  # a stop waits for its reader
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        silent.settimeout(20)
+        manager.bind(str(address))
+        manager.settimeout(20)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(address)}
+        camera = {"source": f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"}
+        with (
+            Daemon(tmp_path, 1, environment=environment, cameras={"front": camera}) as daemon,
+            silent.accept()[0],
+        ):
+            daemon.signal(signal.SIGTERM)
+            while manager.recv(4096) != b"STOPPING=1":
+                pass
+            daemon.signal(signal.SIGINT)
+            assert daemon.wait() == 128 + signal.SIGINT
 
 
 def test_every_frame_is_detected_or_counted_under_its_cause(
