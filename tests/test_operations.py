@@ -171,7 +171,7 @@ def test_doctor_names_each_fault_and_its_fix(
     config = tmp_path / "edge.yaml"
     with Mosquitto(tmp_path, login=Login("gate", "right")) as broker:
         config.write_text(
-            f"state_dir: /proc/nowhere\ndetector: {{model: yolo-best}}\n"
+            f"state_dir: {tmp_path}/password/below\ndetector: {{model: yolo-best}}\n"
             f"mqtt: {{host: 127.0.0.1, port: {broker.port}, username: gate, "
             f"password_file: {tmp_path}/password}}\n"
             f"cameras: {{front: {{source: /dev/video63, open_timeout_s: 0.5}}}}\n"
@@ -183,7 +183,7 @@ def test_doctor_names_each_fault_and_its_fix(
     assert "yolo-best" in lines["models"]
     assert "check mqtt.username" in lines["broker"]
     assert "wrong" not in lines["broker"]
-    assert lines["permissions"].startswith("fail") or os.geteuid() == 0
+    assert lines["permissions"].startswith("fail")
     assert all(len(line.splitlines()) == 1 for line in lines.values())
 
 
