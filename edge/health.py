@@ -51,11 +51,6 @@ class Notifier:
         self.watchdog_s = _watchdog_s(environment)
         self._fed_s: float | None = None
 
-    @property
-    def is_active(self) -> bool:
-        """Return whether a service manager listens."""
-        return self._socket is not None
-
     def ready(self, status: str = "running") -> None:
         """Say that start-up, or a reload, is complete."""
         self._send(f"READY=1\nSTATUS={_one_line(status)}")
