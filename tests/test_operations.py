@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon import CLIP, Daemon
 from edge import health, metrics, status_socket
 from edge.cli import doctor, main, status
-from edge.config import CameraConfig, Config, MetricsConfig
-from edge.errors import WebError
+from edge.config import CameraConfig, Config, MetricsConfig, MqttConfig
+from edge.errors import EdgeError, WebError
 from edge.messages import SpoolStats, Stats
 from mosquitto import Login, Mosquitto, free_port
 from waiting import wait_until
@@ -185,6 +185,14 @@ def test_doctor_names_each_fault_and_its_fix(
     assert "wrong" not in lines["broker"]
     assert lines["permissions"].startswith("fail")
     assert all(len(line.splitlines()) == 1 for line in lines.values())
+
+
+@pytest.mark.parametrize("host", ["a..b", 64 * "x" + ".lan"])
+def test_doctor_says_of_a_host_that_cannot_be_one_what_is_wrong(host: str) -> None:
+    config = Config(cameras={"front": CameraConfig(source=0)}, mqtt=MqttConfig(host=host))
+    with pytest.raises(EdgeError, match=r"check mqtt\.host") as caught:
+        doctor.check_broker(config)
+    assert host in str(caught.value)
 
 
 GIGABYTE = 10**9

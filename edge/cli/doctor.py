@@ -171,7 +171,7 @@ def _login(config: Config, protocol: MQTTProtocolVersion) -> str | None:
     client.on_connect = on_connect
     try:
         options.connect(client, config.mqtt)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a host name that cannot be one
         where = f"{config.mqtt.host}:{config.mqtt.port}"
         fix = "check mqtt.host, port and network"
         raise EdgeError(f"{where}: {one_line(error)}; {fix}") from None
