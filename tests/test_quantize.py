@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -274,6 +275,8 @@ def test_what_only_a_silu_reads_begins_at_its_floor() -> None:
         assert graph.nodes[1].kind == "conv"
         assert (found.low > SILU_FLOOR - found.scale) is is_cut
         assert found.high > 50
+        whole = Calibration(silu_floor=-math.inf)
+        assert calibrate(graph, pictures(), options=whole)[graph.nodes[1].name].low < -20
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 6.0), (-3.0, 1.0), (2.0, 5.0), (-4.0, -1.0)])

@@ -54,10 +54,12 @@ class Calibration:
 
     percentile: share of a tensor's values that its range covers on each side, in percent.
     exact: names of nodes with the true extremes instead; the model's outputs always have them.
+    silu_floor: where the range of what only a SiLU reads begins at the lowest; -inf: nowhere.
     """
 
     percentile: float = 99.99
     exact: frozenset[str] = frozenset()
+    silu_floor: float = SILU_FLOOR
 
 
 def from_range(low: float, high: float) -> Quantization:
@@ -132,7 +134,7 @@ def choose(
     options = options or Calibration()
     exact = options.exact | set(graph.outputs.values())
     kinds = {node.name: node.kind for node in graph.nodes}
-    floors = dict.fromkeys(_silu_inputs(graph), SILU_FLOOR)
+    floors = dict.fromkeys(_silu_inputs(graph), options.silu_floor)
     found: dict[str, Quantization] = {}
     for group in shared_scales(graph):
         fixed = {LOGISTIC for name in group if kinds[name] == "logistic"}
