@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge import lookup
 from edge.errors import EXIT_UNAVAILABLE, EdgeError
 
 UNIT = "edge.service"
@@ -179,7 +180,7 @@ def _checked(program: Path, place: Place) -> str:
         raise InstallError(f"program {text!r}: name an absolute path of letters, digits and ./@+-_")
     if not place.is_running_system:
         return text
-    if not program.is_file():
+    if not lookup.is_file(program):
         raise InstallError(f"program {text}: no such file; name the edge command: --program FILE")
     for path in (text, str(_PACKAGE)):
         hidden = next((top for top in _HIDDEN_FROM_SERVICE if path.startswith(f"{top}/")), None)
@@ -192,7 +193,7 @@ def _checked(program: Path, place: Place) -> str:
 
 def _check_systemd(place: Place) -> None:
     if not place.is_running_system:
-        if not place.root.is_dir():
+        if not lookup.is_folder(place.root):
             raise InstallError(f"root {place.root}: no such folder; make it")
     elif not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None:
         raise InstallError(

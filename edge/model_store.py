@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edge import lookup
 from edge.errors import ModelError
 from edge.manifest import MANIFEST_NAME
 
@@ -21,8 +22,9 @@ def search_dirs(models_dir: str | None) -> list[Path]:
     if models_dir is None:
         return [folder for folder in SHIPPED_DIRS if folder.is_dir()]
     own = Path(models_dir).expanduser()
-    if not own.is_dir() or not os.access(own, os.R_OK | os.X_OK):
-        raise ModelError(f"models_dir {models_dir}: no folder that can be listed; make it")
+    if not lookup.is_folder(own) or not os.access(own, os.R_OK | os.X_OK):
+        reason = lookup.closed(own) or "no folder that can be listed; make it"
+        raise ModelError(f"models_dir {models_dir}: {reason}")
     return [own, *(folder for folder in SHIPPED_DIRS if folder.is_dir())]
 
 
@@ -36,7 +38,7 @@ def installed(models_dir: str | None = None) -> list[Path]:
     found: dict[str, Path] = {}
     for directory in search_dirs(models_dir):
         for folder in sorted(directory.iterdir()):
-            if (folder / MANIFEST_NAME).is_file():
+            if lookup.is_file(folder / MANIFEST_NAME):
                 found.setdefault(folder.name, folder)
     return [found[name] for name in sorted(found)]
 
@@ -48,9 +50,10 @@ def find(model: str, models_dir: str | None = None) -> Path:
     """
     if "/" in model:
         folder = Path(model).expanduser()
-        if (folder / MANIFEST_NAME).is_file():
+        if lookup.is_file(folder / MANIFEST_NAME):
             return folder
-        raise ModelError(f"model {model}: no {MANIFEST_NAME} there; name a model folder")
+        reason = lookup.closed(folder / MANIFEST_NAME) or f"no {MANIFEST_NAME} there"
+        raise ModelError(f"model {model}: {reason}; name a model folder")
     for folder in installed(models_dir):
         if folder.name == model:
             return folder

@@ -157,6 +157,23 @@ def test_missing_file_is_refused_at_entering(source: str):
         pass
 
 
+def test_source_that_cannot_be_looked_at_is_refused_with_the_reason():
+    with pytest.raises(InputError, match="File name too long"):
+        check_source(CameraConfig(source="/tmp/" + "n" * 300))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("name", ["clip.mp4", "photo.png", "folder"])
+def test_source_in_a_closed_folder_is_refused_with_the_reason(tmp_path: Path, name: str):
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(InputError, match=f"{name}: Permission denied"):
+            check_source(CameraConfig(source=str(tmp_path / name)))
+    finally:
+        os.seteuid(0)
+
+
 def test_folder_without_images_is_refused(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("not an image")
     with pytest.raises(InputError, match="no images in this folder"):

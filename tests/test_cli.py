@@ -296,6 +296,19 @@ def test_broken_models_are_listed_and_exit_with_78(call: Callable[..., Outcome],
     assert "integer-only (" in lines["tiny-detect"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("models", "--models-dir", "n" * 300), ("infer", "a.png", "--model", "./" + "n" * 300)],
+    ids=["models-dir", "model"],
+)
+def test_models_that_cannot_be_looked_at_exit_with_78(
+    call: Callable[..., Outcome], words: tuple[str, ...]
+):
+    outcome = call(*words)
+    assert outcome.code == EXIT_CONFIG
+    assert "File name too long" in outcome.complaint
+
+
 def test_infer_without_input_exits_with_66(tmp_path: Path):
     outcome = run("infer", tmp_path / "none.png")
     assert outcome.code == EXIT_NO_INPUT

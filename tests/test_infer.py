@@ -139,11 +139,21 @@ def test_a_folder_with_a_broken_image_is_done_but_for_that(tmp_path: Path, infer
     [
         (lambda path: path.with_name("nothing.png"), "no such file"),
         (lambda path: path.with_name("nothing.mp4"), "no such file"),
+        (lambda path: path.with_name("n" * 300), "File name too long"),
+        (lambda path: path.with_name("n" * 300 + ".mp4"), "File name too long"),
         (lambda path: path.write_bytes(b"") or path, "not an image"),
         (lambda path: path.write_text("text") and path, "not an image"),
         (lambda path: path.mkdir() or path, "no images or videos"),
     ],
-    ids=["missing image", "missing video", "empty file", "text", "empty folder"],
+    ids=[
+        "missing image",
+        "missing video",
+        "long name",
+        "long video",
+        "empty file",
+        "text",
+        "empty folder",
+    ],
 )
 def test_unreadable_inputs_are_named_and_the_others_done(
     tmp_path: Path, infer: Infer, make: Any, part: str
@@ -273,7 +283,7 @@ def test_an_output_that_cannot_be_written_is_named(
     assert arguments[1] in complaint
 
 
-@pytest.mark.parametrize("output", ["nowhere/x.json", "folder"])
+@pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300])
 def test_an_output_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, output: str
 ):

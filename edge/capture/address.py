@@ -6,6 +6,8 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
+from edge import lookup
+
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 # Up to the last @ before a blank, so that a password with / or @ in it is hidden too.
@@ -41,7 +43,7 @@ def kind_of(source: int | str) -> SourceKind:
     if "://" in text and not text.startswith("file://"):
         return SourceKind.STREAM
     path = path_of(text)
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+    if lookup.is_folder(path) or path.suffix.lower() in IMAGE_SUFFIXES:
         return SourceKind.IMAGES
     return SourceKind.VIDEO
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import MAX_PIXELS
+from edge import MAX_PIXELS, lookup
 from edge.capture.address import IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
@@ -279,6 +279,9 @@ def _check_gstreamer(pipeline: str) -> None:
 
 
 def _check_exists(path: Path) -> None:
+    reason = lookup.closed(path)
+    if reason is not None:
+        raise InputError(f"{path}: {reason}; check the path")
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check the path")
     if not os.access(path, os.R_OK):

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import msgspec
 
-from edge import model_store
+from edge import lookup, model_store
 from edge.capture.address import IMAGE_SUFFIXES
 from edge.capture.source import Source, open_source, read_image
 from edge.cli.progress import bar, one_line
@@ -199,7 +199,7 @@ def _expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:
     paths: list[Path] = []
     complaints: list[InputError] = []
     for path in inputs:
-        if not path.is_dir():
+        if not lookup.is_folder(path):
             paths.append(path)  # a missing file is told of when its turn comes
             continue
         try:
@@ -306,7 +306,9 @@ def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
 
 def _check_writable(output: Path) -> None:
     """Raise EdgeError now for a document that could not be saved after hours of work."""
-    if output.is_dir():
+    if reason := lookup.closed(output):
+        fault = reason
+    elif output.is_dir():
         fault = "is a folder"
     elif not output.parent.is_dir():
         fault = "no such folder"

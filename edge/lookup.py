@@ -1,0 +1,31 @@
+"""What lies at a path that a user named; pathlib's own questions raise where they may not look."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether there is a folder, as far as one can see."""
+    with contextlib.suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file, as far as one can see."""
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def closed(path: Path) -> str | None:
+    """Return why one cannot see what is there: no permission, a name too long; else None."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # nothing is there
+        return None
+    except OSError as error:
+        return error.strerror
+    return None
