@@ -93,11 +93,9 @@ class FolderStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             part = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)
         try:
+            _write(part, content)
+            part.chmod(0o644)
             if is_new:
                 os.link(part, path)
             else:

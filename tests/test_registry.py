@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import subprocess
 import sys
@@ -57,6 +59,18 @@ def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         store.put("a/b/bundle.json", b"second", is_new=True)
     assert store.get("a/b/bundle.json", 100) == b"first"
+
+
+def test_full_disk_leaves_no_part_of_a_file(
+    kept: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        kept.store.put("a/b/bundle.json", b"content")
+    assert list((kept.folder / "registry" / "a" / "b").iterdir()) == []
 
 
 def test_half_a_push_is_no_version(kept: Registry) -> None:
