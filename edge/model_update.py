@@ -8,11 +8,13 @@ A version is downloaded beside the others, checked against its signature and has
 its golden picture (the canary) and only then linked, by one rename: a power cut at any moment
 leaves the old version or the new one. It is on trial until the daemon has processed a frame with
 it. When the daemon cannot be built with it, or MAX_STARTS starts in a row ended before that frame,
-the link goes back to the version before, and the failed one is not taken again.
+the link goes back to the version before, and the failed one is not taken again. For that, what root
+pulls belongs to the owner of models_dir, the daemon's user.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -123,9 +125,42 @@ class Shelf:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    @contextmanager
+    def keeping_owner(self) -> Iterator[None]:
+        """Give what root makes inside the block to the owner of the board's folder of models."""
+        try:
+            yield
+        finally:
+            if os.geteuid() == 0:
+                self._give_away(self.link.parent.stat())
+
+    def _give_away(self, like: os.stat_result) -> None:
+        own = [self.link] if self.active else []
+        for path in (*own, self.folder.parent, self.folder):
+            _give(path, like)
+        for _, folders, files, descriptor in os.fwalk(self.folder):
+            for name in (*folders, *files):
+                _give(name, like, descriptor)
+
     def _lock(self, name: str) -> IO[str]:
         self.folder.mkdir(parents=True, exist_ok=True)
         return (self.folder / f".{name}.lock").open("w")
+
+
+def make_models_dir(folder: Path) -> None:
+    """Make the board's folder of models, owned like the folder it is made in.
+
+    Raises ConfigError when it cannot be made.
+    """
+    try:
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for one in missing if os.geteuid() == 0 else ():
+            _give(one, missing[-1].parent.stat())
+    except OSError as error:
+        raise ConfigError(
+            f"models_dir {folder}: {error.strerror}; name a folder that can be made"
+        ) from None
 
 
 def refuse_unsigned(folder: Path, trusted: Sequence[PublicKey]) -> None:
@@ -153,7 +188,7 @@ def pull(
         raise ConfigError("models.trusted_keys is empty; name the keys whose versions you trust")
     if shelf.link.exists() and shelf.active is None:
         raise ModelError(f"{shelf.link} was not pulled; move it away, the link takes its place")
-    with shelf.pulling():
+    with shelf.pulling(), shelf.keeping_owner():
         if version in shelf.state().refused and not is_forced:
             raise ModelError(f"{shelf.name} {version}: it failed here before; --force tries again")
         found = _download(store, shelf, version, trusted)
@@ -174,7 +209,7 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
     Returns the version that serves now, None for the shipped model.
     Raises ModelError when nothing was pulled.
     """
-    with shelf.changing():
+    with shelf.changing(), shelf.keeping_owner():
         state, failed = shelf.state(), shelf.active
         if failed is None:
             raise ModelError(f"model {shelf.name}: no pulled version is active")
@@ -328,6 +363,11 @@ def _forget_others(shelf: Shelf) -> None:
     for folder in shelf.folder.iterdir():
         if folder.is_dir() and folder.name not in needed:
             shutil.rmtree(folder)
+
+
+def _give(path: Path | str, like: os.stat_result, folder: int | None = None) -> None:
+    with contextlib.suppress(FileNotFoundError):  # the daemon may end a trial meanwhile
+        os.chown(path, like.st_uid, like.st_gid, dir_fd=folder, follow_symlinks=False)
 
 
 def _sync(folder: Path) -> None:

@@ -7,7 +7,10 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,7 @@ from tools.registry import versions
 from waiting import wait_until
 
 KILLS = 40
+NOBODY = 65534
 
 
 class Board:
@@ -286,6 +290,65 @@ def test_edge_models_pulls_what_is_in_production(
     assert "active already" in capsys.readouterr().out
     assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK
     assert board.loaded() == "1.0.0"
+
+
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """A folder of another user in which root pulls."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can pull for another user")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        yield Path(folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Let this process act as the user nobody."""
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.parametrize("is_good", [True, False], ids=["confirmed", "given up"])
+def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
+    board: Board, tmp_path: Path, nobodys: Path, is_good: bool
+) -> None:
+    board.models_dir = nobodys / "state" / "models"
+    board.shelf = Shelf(board.models_dir, COLOR)
+    config = str(config_of(board, tmp_path))
+    for version in ("1.0.0", "1.1.0"):
+        board.registry.push(version)
+        pull = ["models", "pull", COLOR, "--version", version, "--config", config]
+        assert cli.main(pull) == EXIT_OK
+        with as_nobody():
+            model_update.count_starts([board.shelf])
+            assert board.shelf.state().starts == 1
+            if is_good or version == "1.0.0":
+                model_update.confirm([board.shelf])
+            else:
+                assert model_update.give_up_trials([board.shelf], "test")
+    assert board.shelf.state().trial is None
+    assert board.loaded() == ("1.1.0" if is_good else "1.0.0")
+    assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK
+    owners = {path.lstat().st_uid for path in (board.models_dir, *nobodys.rglob("*"))}
+    assert owners == {NOBODY}
+
+
+@pytest.mark.parametrize("action", ["pull", "rollback"])
+def test_models_dir_that_cannot_be_made_is_named(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    board.models_dir = tmp_path / "file" / "models"
+    config = str(config_of(board, tmp_path))
+    assert cli.main(["models", action, COLOR, "--config", config]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"models_dir {board.models_dir}: Not a directory" in line
 
 
 def test_unsigned_model_is_refused_by_check_config(

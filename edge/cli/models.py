@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge import config_file, model_store, model_update, registry, signature
 from edge.cli.progress import one_line
@@ -22,6 +23,12 @@ EXAMPLES = """examples:
   edge models pull color-64 --version 1.3.0 --config /etc/edge/edge.yaml
   edge models rollback color-64 --config /etc/edge/edge.yaml            # the version before
   systemctl reload edge                        # the daemon loads what is linked now"""
+PULL_EXAMPLES = """examples:
+  edge models pull color-64 --config /etc/edge/edge.yaml                # what is in production
+  edge models pull color-64 --stage staging --config /etc/edge/edge.yaml
+  edge models pull color-64 --version 1.3.0 --config /etc/edge/edge.yaml && systemctl reload edge"""
+ROLLBACK_EXAMPLES = """examples:
+  edge models rollback color-64 --config /etc/edge/edge.yaml && systemctl reload edge"""
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trusted-key", action="append", default=[], metavar="KEY", help="demand its signature"
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    pull = actions.add_parser("pull", help="bring a signed version into service")
-    rollback = actions.add_parser("rollback", help="return to the version before")
+    pull = _action(actions, "pull", "Bring a signed version into service.", PULL_EXAMPLES)
+    rollback = _action(actions, "rollback", "Return to the version before.", ROLLBACK_EXAMPLES)
     for action in (pull, rollback):
         action.add_argument("name", metavar="NAME", help="of the model")
         action.add_argument("--config", type=Path, required=True, metavar="FILE")
@@ -51,6 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pull.add_argument(
         "--force", action="store_true", help="also an older one, or one that failed here"
     )
+
+
+def _action(actions: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
+    action: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return action
 
 
 def run(args: argparse.Namespace) -> int:
@@ -126,6 +144,6 @@ def _board(config: Config) -> Board:
             "models_dir is empty; pulled versions need one, e.g. /var/lib/edge/models"
         )
     folder = Path(config.models_dir).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    model_update.make_models_dir(folder)
     trusted = signature.parse_all(config.models.trusted_keys)
     return Board(folder, config.models.registry, trusted)
