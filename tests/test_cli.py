@@ -362,6 +362,12 @@ def test_every_tool_explains_itself(call: Callable[..., Outcome], words: tuple[s
         return
     assert outcome.code == EXIT_OK
     assert f"usage: edge-tools {' '.join(words)}" in outcome.out
+    assert "example" in outcome.out
+
+
+@pytest.mark.parametrize("action", ["pull", "rollback"])
+def test_model_actions_have_examples(call: Callable[..., Outcome], action: str):
+    assert f"examples:\n  edge models {action} color-64" in call("models", action, "--help").out
 
 
 def test_a_tools_error_is_one_line():

@@ -32,6 +32,10 @@ OUTPUT_SIZE = "640:480"
 QUALITY = "23"  # x264 constant rate factor; lands near 1.6 MB
 KEYFRAME_EVERY = "50"
 
+EXAMPLES = """examples:
+  edge-tools demo-clip                       # fetches Debian's opencv-doc
+  edge-tools demo-clip --source vtest.avi --output demo.mp4"""
+
 
 def filter_graph() -> str:
     """Return ffmpeg's filter: choose frames, cut out, enlarge."""
