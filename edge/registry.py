@@ -2,6 +2,7 @@
 
     <name>/<version>/bundle.json, bundle.json.minisig and the model folder's files
     <name>/stages.json      which version is in staging, in production, archived
+    <name>/.serials/<n>     the bundle for which the serial n was taken
 
 A version is there once its `bundle.json` is, which is written last; it never changes afterwards.
 `stages.json` is one object, so a promotion happens at once; it is signed, too, and has a revision.
@@ -29,6 +30,7 @@ from edge.signature import PublicKey, SignatureError, verify
 
 Stage = Literal["none", "staging", "production", "archived"]
 STAGES_NAME = "stages.json"
+SERIALS_NAME = ".serials"
 MAX_STAGES_BYTES = 1_048_576
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-from edge import manifest, registry
+from edge import bundle, manifest, registry
 from edge.bundle import BUNDLE_NAME, SIGNATURE_NAME
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ModelError
 from edge.signature import PublicKey, SecretKey, SignatureError
@@ -59,6 +59,23 @@ def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         store.put("a/b/bundle.json", b"second", is_new=True)
     assert store.get("a/b/bundle.json", 100) == b"first"
+
+
+def test_push_that_comes_late_changes_nothing(kept: Registry, tmp_path: Path) -> None:
+    late = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
+    new = bundle.describe(late, COLOR, "1.0.0", 1)
+    kept.push("1.0.0")
+    with pytest.raises(ModelError, match="another push of it has begun"):
+        versions._upload(kept.store, late, versions._numbered(kept.store, new), kept.key)
+    fetch(kept, "1.0.0", tmp_path / "back")
+
+
+def test_two_pushes_at_once_get_a_serial_each(kept: Registry, tmp_path: Path) -> None:
+    folders = [golden_folder(tmp_path, version) for version in ("1.0.0", "1.1.0")]
+    begun = [bundle.describe(folder, COLOR, folder.parent.name, 1) for folder in folders]
+    first, second = (versions._numbered(kept.store, new) for new in begun)
+    assert (first.serial, second.serial) == (1, 2)
+    assert versions._numbered(kept.store, begun[0]).serial == 1
 
 
 def test_full_disk_leaves_no_part_of_a_file(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,15 @@ from edge import bundle, manifest, registry
 from edge.bundle import BUNDLE_NAME, SIGNATURE_NAME, Bundle
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
-from edge.registry import MAX_STAGES_BYTES, STAGES_NAME, Envelope, Stage, Stages, Store
+from edge.registry import (
+    MAX_STAGES_BYTES,
+    SERIALS_NAME,
+    STAGES_NAME,
+    Envelope,
+    Stage,
+    Stages,
+    Store,
+)
 from edge.signature import SecretKey
 from tools import golden
 
@@ -23,18 +32,20 @@ def push(
 
     version: None takes the manifest's. The folder is loaded and repeats its golden picture before
     anything is written; what boards would refuse is not registered. The version is there at once,
-    when its last object is written. Raises ModelError when the folder does not hold, or when the
+    when its last object is written; no object of it is ever replaced, so a push that was stopped
+    goes on with the same folder only. Raises ModelError when the folder does not hold, or when the
     version is there, or was.
     """
     _prove(folder)
     described = manifest.read(folder)
     name = described.name
-    new = bundle.describe(folder, name, version or described.version, _next_serial(store, name))
+    new = bundle.describe(folder, name, version or described.version, 1)
     stages = registry.read_stages(store, name)
     if new.version in stages.removed:
         raise ModelError(f"{name} {new.version} was removed; versions are never given again")
     if new.version in {one.version for one in registry.versions(store, name)}:
         raise ModelError(f"{name} {new.version} is registered; versions never change, count on")
+    new = _numbered(store, new)
     _upload(store, folder, new, key)
     return new
 
@@ -93,21 +104,42 @@ def _next_serial(store: Store, name: str) -> int:
     return max([0, *taken, *stages.removed.values()]) + 1
 
 
+def _numbered(store: Store, new: Bundle) -> Bundle:
+    """Return the bundle with a serial that is taken for it; a push that goes on has it already."""
+    for serial in itertools.count(_next_serial(store, new.name)):
+        numbered = msgspec.structs.replace(new, serial=serial)
+        if _create(store, f"{new.name}/{SERIALS_NAME}/{serial}", numbered.encode()):
+            break
+    return numbered
+
+
+def _create(store: Store, key: str, content: bytes) -> bool:
+    """Write an object that is not there yet; return whether it holds this content."""
+    try:
+        store.put(key, content, is_new=True)
+    except FileExistsError:
+        return store.get(key, len(content) + 1) == content
+    return True
+
+
 def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> None:
     where = f"{new.name}/{new.version}"
     content = new.encode()
+    objects: dict[str, bytes] = {}
     for file, fact in new.files.items():
         uploaded = (folder / file).read_bytes()
         if bundle.fact_of(uploaded) != fact:
             raise ModelError(f"model {folder}: {file} changed meanwhile; push again")
-        store.put(f"{where}/{file}", uploaded)
+        objects[file] = uploaded
     if key is not None:
         comment = f"{new.name} {new.version} serial {new.serial}"
-        store.put(f"{where}/{SIGNATURE_NAME}", key.sign(content, comment))
-    try:
-        store.put(f"{where}/{BUNDLE_NAME}", content, is_new=True)
-    except FileExistsError:
-        raise ModelError(f"{new.name} {new.version} was registered meanwhile; count on") from None
+        objects[SIGNATURE_NAME] = key.sign(content, comment)
+    objects[BUNDLE_NAME] = content
+    for file, uploaded in objects.items():
+        if not _create(store, f"{where}/{file}", uploaded):
+            raise ModelError(
+                f"{new.name} {new.version}: another push of it has begun ({file}); count on"
+            )
 
 
 def _write_stages(store: Store, stages: Stages, key: SecretKey | None) -> Stages:
