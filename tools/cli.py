@@ -66,19 +66,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ),
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
 }
-GROUPS = {
-    "data": "Import, check, split and look at labelled pictures.",
-    "registry": "Keep versions of models, signed, in a folder or bucket.",
-    "label": "Label data automatically.",
-    "detect": "Combine detectors.",
-    "color": "Compare color networks.",
-    "annotate": "Label data by hand.",
-    "train": "Train a model.",
-    "quantize": "Make an integer-only model folder.",
-    "explain": "Show what speaks for an answer.",
-    "evaluate": "Measure a model on labelled data.",
-}
-
+GROUPS = frozenset(words[0] for words in COMMANDS if words[1:])
 # Groups whose second word may be left out where the first model's folder tells it.
 GUESSED = frozenset({"evaluate", "quantize"})
 # What OpenCV's decoders say of a broken picture is said once more, by us, with the file's name.

@@ -38,7 +38,7 @@ Known = Annotated[str | None, HeaderParameter(name="If-None-Match", description=
 @get("/", media_type=MediaType.HTML, include_in_schema=False, sync_to_thread=False)
 def page() -> str:
     """Return the page for people."""
-    return page_text()
+    return page_text(PAGE)
 
 
 @get("/api/info", sync_to_thread=False)
@@ -121,11 +121,11 @@ def _explain(request: Request[Any, Any, Any], error: Exception) -> Response[dict
     )
 
 
-def page_text() -> str:
-    """Return the page with its style and script inside, so that it is one file without others."""
-    text = (PAGE / "page.html").read_text("utf-8")
+def page_text(folder: Path) -> str:
+    """Return a folder's page with its style and script inside: one file without others."""
+    text = (folder / "page.html").read_text("utf-8")
     for name in ("style.css", "script.js"):
-        text = text.replace(f"/* {name} */", (PAGE / name).read_text("utf-8"))
+        text = text.replace(f"/* {name} */", (folder / name).read_text("utf-8"))
     return text
 
 

@@ -75,7 +75,7 @@ class WebServer:
 
         host = self._config.host.lower()
         hosts = LOOPBACK_NAMES | {_in_url(host)} if _is_loopback(listener) else None
-        policy = routes.content_policy(routes.page_text())
+        policy = routes.content_policy(routes.page_text(routes.PAGE))
         return uvicorn.Server(
             uvicorn.Config(
                 Guard(routes.make_app(self._view), policy, hosts),

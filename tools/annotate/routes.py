@@ -13,7 +13,7 @@ from litestar.params import JSONBody, PathParameter
 
 from edge.errors import EdgeError
 from edge.web.guard import AsgiApp, Guard, Message, Receive, Send
-from edge.web.routes import content_policy
+from edge.web.routes import content_policy, page_text
 from tools.annotate.session import Answer, Marks, ObjectState, Progress, Session, Suggestion
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ Index = Annotated[int, PathParameter(ge=0, description="Number of the object, fr
 @get("/", media_type=MediaType.HTML, sync_to_thread=False)
 def page() -> str:
     """Return the page."""
-    return page_text()
+    return page_text(PAGE)
 
 
 @get("/api/progress", sync_to_thread=False)
@@ -75,7 +75,7 @@ def make_app(session: Session) -> AsgiApp:
         exception_handlers={Exception: _explain},
         logging_config=None,
     )
-    return Guard(SameOrigin(app), content_policy(page_text()), LOOPBACK)
+    return Guard(SameOrigin(app), content_policy(page_text(PAGE)), LOOPBACK)
 
 
 class SameOrigin:
@@ -95,14 +95,6 @@ class SameOrigin:
         kind = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 403, "headers": kind})
         await send({"type": "http.response.body", "body": refusal})
-
-
-def page_text() -> str:
-    """Return the page with its style and script inside."""
-    text = (PAGE / "page.html").read_text("utf-8")
-    for name in ("style.css", "script.js"):
-        text = text.replace(f"/* {name} */", (PAGE / name).read_text("utf-8"))
-    return text
 
 
 def _known(session: Session, index: int) -> int:
