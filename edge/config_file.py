@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from edge.config import NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, one_line
 
 MAX_BYTES = 250_000  # read in seconds even on a slow board
 # Second level of the device's topics that a camera's name would collide with.
@@ -123,8 +123,7 @@ def json_schema() -> dict[str, Any]:
 
 def _one_line(text: str) -> str:
     """Return text that may hold a user's strings as one line of bounded length."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(shown.split())[:MAX_FAULT_CHARS]
+    return " ".join(one_line(text).split())[:MAX_FAULT_CHARS]
 
 
 def _compose(text: str, source: str) -> yaml.Node:

@@ -20,6 +20,11 @@ EXIT_CONFIG = 78  # EX_CONFIG
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: the disk or the user's share of it is full
 
 
+def one_line(text: object) -> str:
+    """Return a message, which may name files with odd characters, as one line."""
+    return "".join(char if char.isprintable() else " " for char in str(text)).strip()
+
+
 class EdgeError(Exception):
     """A failure with a one-line message that names the thing and the fix."""
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from edge import __version__, logs
 from edge.config import LogConfig
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError, one_line
 from tools import model_kind
 
 # Subcommand words, the module that serves them, and one line of help.
@@ -90,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _missing(words, error)
     except EdgeError as error:
-        message = "".join(char if char.isprintable() else " " for char in str(error))
-        print(f"edge-tools: {message.strip()}", file=sys.stderr)
+        print(f"edge-tools: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

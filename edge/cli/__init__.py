@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from edge import __version__, logs
-from edge.cli.progress import one_line
 from edge.config import LogConfig
-from edge.errors import EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError
+from edge.errors import EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError, one_line
 
 # Where each command is: imported when it is named, so that none waits for what others need.
 COMMANDS = {

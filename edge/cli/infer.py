@@ -19,11 +19,11 @@ import msgspec
 from edge import lookup, model_store
 from edge.capture.address import IMAGE_SUFFIXES
 from edge.capture.source import Source, open_source, read_image
-from edge.cli.progress import bar, one_line
+from edge.cli.progress import bar
 from edge.color import ColorModel
 from edge.config import CameraConfig, ColorConfig, DetectorConfig
 from edge.detector import Detector
-from edge.errors import EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE, EdgeError, InputError
+from edge.errors import EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE, EdgeError, InputError, one_line
 from edge.interpreter import Interpreter
 from edge.pipeline import crop
 from edge.swatch import lab_of

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edge import config_file, model_store, model_update, registry, signature
-from edge.cli.progress import one_line
 from edge.config import Config
-from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, ModelError
+from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, ModelError, one_line
 from edge.interpreter import Interpreter
 from edge.model_update import Shelf
 from edge.signature import PublicKey

@@ -7,15 +7,14 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from edge.errors import one_line
+
+__all__ = ["bar", "one_line"]
+
 T = TypeVar("T")
 
 WIDTH = 30
 REFRESH_S = 0.1
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message, which may name files with odd characters, as one line."""
-    return "".join(char if char.isprintable() else " " for char in str(error)).strip()
 
 
 def bar(items: Iterable[T], total: int | None, unit: str) -> Iterator[T]:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.config import Name, Score, Seconds
+from edge.errors import one_line
 from edge.messages.payload import Payload
 
 MAX_COMMAND_BYTES = 16_384
@@ -105,5 +106,4 @@ def transaction_of(payload: bytes) -> str | None:
 
 def _one_line(text: str) -> str:
     """Return a complaint that may quote the sender's own text as one short line."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(shown.split())[:MAX_COMPLAINT_CHARS]
+    return " ".join(one_line(text).split())[:MAX_COMPLAINT_CHARS]

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, InputError
+from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, InputError, one_line
 from tools import parallel
 from tools.data import folder
 from tools.data.convert import Converted, NoRoomError, Task, convert
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(problems: list[str], file: Path) -> None:
     """Print the first problems, a line each; all of them go into the file."""
-    lines = ["".join(char if char.isprintable() else " " for char in line) for line in problems]
+    lines = [one_line(problem) for problem in problems]
     for line in lines[:SHOWN_PROBLEMS]:
         print(line, file=sys.stderr)
     if len(lines) > SHOWN_PROBLEMS:
