@@ -97,7 +97,9 @@ class Interpreter:
         return cls(model, engine, described)
 
     def input_view(self) -> NDArray[Any]:
-        """Return the input tensor as a view of the manifest's dtype, (height, width, 3).
+        """Return the input tensor as a view of the manifest's dtype, (height, width, channel).
+
+        channel: red, green, blue, and a plane for each class that the input has.
 
         Valid until the next `invoke`; a view kept longer makes `invoke` raise RuntimeError.
         """

@@ -98,7 +98,7 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
 def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> Manifest:
     """Copy a picture into the folder and store what the model finds in it; return the manifest.
 
-    tolerance: of scores; kernels round differently, see ARCHITECTURE.md.
+    tolerance: of scores; kernels round differently, see tools/README.md.
     """
     from edge.detector import Detector
     from edge.interpreter import Interpreter

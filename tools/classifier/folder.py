@@ -14,7 +14,7 @@ from tools.classifier.tflite import TFLiteClassifier
 
 VERSION = "0.1.0"
 GOLDEN_FILE = "golden.png"
-GOLDEN_TOLERANCE = 0.05  # kernels round differently; see ARCHITECTURE.md
+GOLDEN_TOLERANCE = 0.05  # kernels round differently; see tools/README.md
 
 _CARD = """\
 # {name}
