@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -125,7 +125,8 @@ class Metrics:
                 if str(error) != told:
                     told = str(error)
                     logger.warning("metrics.not_written path=%s error=%s", path, error.strerror)
-        path.unlink(missing_ok=True)  # old numbers would pass for new ones
+        with suppress(OSError):  # what cannot be written has been told
+            path.unlink()  # old numbers would pass for new ones
 
 
 def check_installed(config: MetricsConfig) -> None:

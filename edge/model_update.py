@@ -78,7 +78,7 @@ class Shelf:
         return target.name if is_ours else None
 
     def state(self) -> State:
-        """Return what is remembered. Raises ModelError when its file is damaged."""
+        """Return what is remembered. Raises ModelError when its file cannot be read."""
         path = self.folder / STATE_NAME
         try:
             return msgspec.json.decode(path.read_bytes(), type=State)
@@ -86,6 +86,8 @@ class Shelf:
             return State()
         except msgspec.MsgspecError as error:
             raise ModelError(f"{path} is damaged: {error}; remove it and pull again") from None
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}; check models_dir") from None
 
     def remember(self, state: State) -> None:
         """Write what is remembered, at once."""

@@ -339,6 +339,13 @@ def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
     assert owners == {NOBODY}
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "file"])
+def test_state_that_cannot_be_looked_at_is_a_model_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="check models_dir"):
+        model_update.count_starts([Shelf(tmp_path / name, COLOR)])
+
+
 @pytest.mark.parametrize("action", ["pull", "rollback"])
 def test_models_dir_that_cannot_be_made_is_named(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str

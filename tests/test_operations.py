@@ -304,6 +304,14 @@ def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
     assert not path.exists()  # old numbers would pass for new ones
 
 
+def test_textfile_of_too_long_a_name_does_not_break_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = MetricsConfig(textfile=str(tmp_path / ("n" * 300)))
+    with metrics.Metrics(config, lambda: (None, stats()), 0.01):
+        wait_until(lambda: "metrics.not_written" in caplog.text)
+
+
 def test_nothing_is_imported_or_started_for_metrics_nobody_wants() -> None:
     code = (
         "import sys; from edge.metrics import Metrics; from edge.config import MetricsConfig\n"
