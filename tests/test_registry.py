@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("cryptography")
 
-from edge import bundle, manifest, registry
+from edge import manifest, registry
 from edge.bundle import BUNDLE_NAME, SIGNATURE_NAME
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ModelError
 from edge.signature import PublicKey, SecretKey, SignatureError
@@ -61,21 +62,43 @@ def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
     assert store.get("a/b/bundle.json", 100) == b"first"
 
 
+class OvertakenStore:
+    """A store whose first write comes after another push, of 1.0.0."""
+
+    def __init__(self, kept: Registry) -> None:
+        self._kept = kept
+        self._is_overtaken = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept.store, name)
+
+    def put(self, key: str, content: bytes, *, is_new: bool = False) -> None:
+        if not self._is_overtaken:
+            self._is_overtaken = True
+            self._kept.push("1.0.0")
+        self._kept.store.put(key, content, is_new=is_new)
+
+
 def test_push_that_comes_late_changes_nothing(kept: Registry, tmp_path: Path) -> None:
     late = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
-    new = bundle.describe(late, COLOR, "1.0.0", 1)
-    kept.push("1.0.0")
-    with pytest.raises(ModelError, match="another push of it has begun"):
-        versions._upload(kept.store, late, versions._numbered(kept.store, new), kept.key)
+    with pytest.raises(ModelError, match="count on"):
+        versions.push(OvertakenStore(kept), late, kept.key)
     fetch(kept, "1.0.0", tmp_path / "back")
 
 
 def test_two_pushes_at_once_get_a_serial_each(kept: Registry, tmp_path: Path) -> None:
-    folders = [golden_folder(tmp_path, version) for version in ("1.0.0", "1.1.0")]
-    begun = [bundle.describe(folder, COLOR, folder.parent.name, 1) for folder in folders]
-    first, second = (versions._numbered(kept.store, new) for new in begun)
-    assert (first.serial, second.serial) == (1, 2)
-    assert versions._numbered(kept.store, begun[0]).serial == 1
+    late = golden_folder(tmp_path, "1.1.0")
+    assert versions.push(OvertakenStore(kept), late, kept.key).serial == 2
+    assert [one.serial for one in registry.versions(kept.store, COLOR)] == [1, 2]
+
+
+def test_push_that_was_stopped_goes_on_with_its_serial(kept: Registry) -> None:
+    kept.push("1.0.0")
+    for name in (BUNDLE_NAME, SIGNATURE_NAME, "model.tflite"):
+        kept.file("1.0.0", name).unlink()
+    again = golden_folder(kept.folder / "again", "1.0.0")
+    assert versions.push(kept.store, again, kept.key).serial == 1
+    fetch(kept, "1.0.0", kept.folder / "back")
 
 
 def test_full_disk_leaves_no_part_of_a_file(
