@@ -21,10 +21,9 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge import config_file, status_socket
 from edge.capture import Camera
-from edge.cli.progress import one_line
 from edge.cli.status import DEFAULT_CONFIG, Report
 from edge.config import Config
-from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError
+from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
 from edge.health import read_condition, read_throttling
 from edge.messages import Message, Topics
 from edge.publisher import options

@@ -1,4 +1,4 @@
-"""What commands write to standard error: a progress bar in a terminal, complaints of one line."""
+"""What commands write to standard error: a progress bar in a terminal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
-
-from edge.errors import one_line
-
-__all__ = ["bar", "one_line"]
 
 T = TypeVar("T")
 
