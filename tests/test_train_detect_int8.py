@@ -104,10 +104,11 @@ def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Pa
     quantize_detect.add_arguments(parser)
     arguments = ["--weights", str(WEIGHTS), "--size", "128x96"]
     arguments += ["--checkpoint", str(tmp_path / "run" / "checkpoint.pt")]
-    arguments += ["--output", str(tmp_path / "model")]
+    arguments += ["--output", str(tmp_path / "own-128"), "--version", "1.2.0"]
     assert quantize_detect.run(parser.parse_args(arguments)) == 0
-    made = manifest.read(tmp_path / "model")
-    assert made.name == "yolox-nano-128"
+    made = manifest.read(tmp_path / "own-128")
+    assert (made.name, made.version) == ("own-128", "1.2.0")
+    assert manifest.read(tmp_path / "run" / "latest").name == "run"
     assert made.input.shape == (1, 96, 128, 3)
     assert "1 steps" in made.training["method"]
 

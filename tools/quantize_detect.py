@@ -30,6 +30,7 @@ from tools.train.detect_state import DetectTraining
 
 IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
 NMS_IOU = 0.65  # its authors' value
+VERSION = "1.0.0"
 PLAIN_GROUPS = 3  # of the stem, where nothing is trained
 GOLDEN_TOLERANCE = 0.12  # of a score; the runtimes' kernels round differently
 
@@ -74,20 +75,26 @@ def stem_groups(weights: Path, images: Sequence[Image], count: int) -> list[list
 
 
 def write_model(
-    folder: Path,
-    graph: Graph,
-    ranges: dict[str, Quantization],
-    training: dict[str, str],
-    labels: tuple[str, ...] = yolox.LABELS,
+    folder: Path, graph: Graph, ranges: dict[str, Quantization], facts: Facts
 ) -> Manifest:
-    """Write a graph of YOLOX-Nano as a model folder named after its input; return the manifest."""
+    """Write a graph of YOLOX-Nano as a model folder; return the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / package.MODEL_FILE
     write(graph, ranges, path)
-    width = graph.nodes[0].shape[2]
-    facts = Facts(
-        name=f"yolox-nano-{width}",
-        version="1.0.0",
+    return package.write_folder(folder, path, facts)
+
+
+def facts_of(
+    graph: Graph,
+    name: str,
+    training: dict[str, str],
+    labels: tuple[str, ...],
+    version: str = VERSION,
+) -> Facts:
+    """Return what a manifest says of a graph of YOLOX-Nano; training: how it was made."""
+    return Facts(
+        name=name,
+        version=version,
         task="detect",
         image=IMAGE,
         decoder=Decoder(name="yolox", strides=yolox.STRIDES, nms_iou=NMS_IOU),
@@ -96,7 +103,6 @@ def write_model(
         training=training,
         licence="Apache-2.0",
     )
-    return package.write_folder(folder, path, facts)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +118,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
     parser.add_argument("--images", type=Path, help="folder of its pictures")
-    parser.add_argument("--output", type=Path, required=True, help="model folder to write")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="model folder to write; the model has its name"
+    )
+    parser.add_argument("--version", default=VERSION, help="of the model; default %(default)s")
     parser.add_argument(
         "--size",
         type=InputSize.parse,
@@ -142,12 +151,14 @@ def run(args: argparse.Namespace) -> int:
     ) as record:
         training = {"weights": yolox.origin(args.weights)} | training
         labels = yolox.stored_labels(args.weights)
-        manifest = write_model(args.output, graph, ranges, training, labels)
+        name = args.output.resolve().name
+        facts = facts_of(graph, name, training, labels, args.version)
+        manifest = write_model(args.output, graph, ranges, facts)
         if args.golden:
             package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
         record.params(training)
         record.artifact(args.output)
-    print(f"{args.output}: {manifest.name}, sha256 {manifest.sha256[:12]}…")
+    print(f"{args.output}: {name} {args.version}, sha256 {manifest.sha256[:12]}…")
     print(f"integer-only: {manifest.certificate.integer_only}, {manifest.certificate.operators}")
     return 0
 

@@ -31,7 +31,7 @@ from tools.evaluate import Accuracy, evaluate
 from tools.input_size import InputSize
 from tools.quantize import Calibration, FakeQuantizer, calibrate
 from tools.quantize.ranges import PIXELS, batches
-from tools.quantize_detect import letterboxed, stem_groups, write_model
+from tools.quantize_detect import facts_of, letterboxed, stem_groups, write_model
 from tools.train.detect_state import (
     CHECKPOINT,
     DetectTraining,
@@ -208,6 +208,7 @@ def measure(
 
 
 def write_average(config: DetectTraining, state: State, folder: Path) -> None:
-    """Write the moving average as a model folder."""
+    """Write the moving average as a model folder below the run's, whose name it has."""
     training = {"weights": state.origin} | described(config, state.step)
-    write_model(folder, state.average, state.ranges, training, state.labels)
+    facts = facts_of(state.average, folder.resolve().parent.name, training, state.labels)
+    write_model(folder, state.average, state.ranges, facts)
