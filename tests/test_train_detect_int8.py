@@ -21,6 +21,7 @@ from edge.errors import InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools import quantize_detect, tracking  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
+from tools.cli import main  # noqa: E402
 from tools.coco_labels import NAMES  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
 from tools.train import detect_int8, detect_state, distil  # noqa: E402
@@ -93,6 +94,7 @@ def test_run_and_conversion_are_recorded(pictures: Path, tmp_path: Path) -> None
     (made, *_) = client.search_runs([experiment.experiment_id])
     assert "2 steps" in made.data.params["method"]
     assert [one.path for one in client.list_artifacts(made.info.run_id)] == [
+        "CARD.md",
         "manifest.json",
         "model.tflite",
     ]
@@ -111,6 +113,30 @@ def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Pa
     assert manifest.read(tmp_path / "run" / "latest").name == "run"
     assert made.input.shape == (1, 96, 128, 3)
     assert "1 steps" in made.training["method"]
+
+
+def test_a_new_models_card_takes_figures_and_a_card_that_is_there_keeps_its_words(
+    pictures: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "own-64"
+    coco = ["--annotations", str(pictures / "set.json"), "--images", str(pictures)]
+    words = ["quantize", "detect", "--weights", str(WEIGHTS), *coco, "--size", "64"]
+    words += ["--count", "4", "--output", str(made)]
+    assert main(words) == 0
+    card = (made / "CARD.md").read_text()
+    for part in ("# own-64", "person, bicycle", "Apache-2.0", "post-training quantization"):
+        assert part in card
+    assert "Not measured yet" in card
+    assert main(["evaluate", "detect", str(made), *coco, "--runs", "1", "--record"]) == 0
+    card = (made / "CARD.md").read_text()
+    assert "| person | 20 |" in card
+    assert "Not measured yet" not in card
+    (made / "CARD.md").write_text(card.replace("# own-64", "# Mine"))
+    assert main(words) == 0
+    card = (made / "CARD.md").read_text()
+    assert card.startswith("# Mine")
+    assert "Not measured yet" in card
+    assert "| person | 20 |" not in card
 
 
 def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path) -> None:

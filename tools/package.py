@@ -7,6 +7,7 @@ rest comes in `Facts`.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import shutil
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from tools import detector_card
 
 if TYPE_CHECKING:
     from tools.evaluate import Accuracy as Measured
+
+logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.tflite"
 CARD_FILE = "CARD.md"
@@ -95,6 +98,15 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
     return written
 
 
+def write_card(folder: Path, text: str) -> None:
+    """Write a card; of one that is there only the measured part is replaced, by that of `text`."""
+    card = folder / CARD_FILE
+    if card.exists():
+        _write_part(card, text.partition(TABLE_BEGIN)[2].partition(TABLE_END)[0].strip())
+    else:
+        card.write_text(text)
+
+
 def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> Manifest:
     """Copy a picture into the folder and store what the model finds in it; return the manifest.
 
@@ -159,3 +171,5 @@ def _write_part(card: Path, part: str) -> None:
     _old, end, after = rest.partition(TABLE_END)
     if begin and end:
         card.write_text(f"{before}{begin}\n{part}\n{end}{after}")
+    else:
+        logger.warning("card.unmarked path=%s has no place for figures", card)

@@ -154,6 +154,7 @@ def run(args: argparse.Namespace) -> int:
         name = args.output.resolve().name
         facts = facts_of(graph, name, training, labels, args.version)
         manifest = write_model(args.output, graph, ranges, facts)
+        package.write_card(args.output, _card(manifest))
         if args.golden:
             package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
         record.params(training)
@@ -189,3 +190,31 @@ def _from_checkpoint(args: argparse.Namespace) -> Made:
     """Return a trained network, the ranges it was trained with, and how it was made."""
     made = detect_state.trained(args.checkpoint, args.weights, args.size)
     return made.graph, made.ranges, detect_state.described(made.config, made.step)
+
+
+def _card(made: Manifest) -> str:
+    _, height, width, _ = made.input.shape
+    return f"""# {made.name}
+
+Finds {", ".join(made.labels)} in a picture of {width}x{height} pixels. Integer-only int8: every
+tensor is int8 or int32, no float operator (`manifest.json` holds the certificate, the daemon
+checks it at each start).
+
+| | |
+|---|---|
+| network | YOLOX-Nano (Ge et al. 2021), {made.parameters:,} parameters |
+| weights | {made.training["weights"]} |
+| quantization | {made.training["method"]} |
+| data | {made.training["data"]} |
+| licence | {made.licence} |
+| input | {made.input.dtype} {made.input.shape}, {made.input.color_order}, {made.input.range}, \
+{made.input.resize} |
+| decoder | `{made.decoder.name}` |
+| labels | {", ".join(made.labels)} |
+
+## Accuracy
+
+{package.TABLE_BEGIN}
+Not measured yet: `edge-tools evaluate detect FOLDER --record …` fills this part.
+{package.TABLE_END}
+"""
