@@ -125,8 +125,12 @@ def test_command_measures_and_records_a_model_folder(tmp_path: Path) -> None:
     assert command.run(parser.parse_args(arguments)) == 0
     (figures,) = json.loads((tmp_path / "out.json").read_text())["models"]
     assert figures["ap50"] >= 0.8
-    recorded = {item.metric: item.value for item in manifest.read(model).accuracy}
-    assert recorded["AP50"] == figures["ap50"]
+    recorded = {item.metric: item for item in manifest.read(model).accuracy}
+    assert recorded["AP50"].value == figures["ap50"]
+    assert recorded["AP50"].command == (
+        f"edge-tools evaluate detect models/model --annotations {tmp_path}/some.json "
+        f"--images {tmp_path}"
+    )
     assert (
         f"| person | {figures['classes']['person']['objects']} |" in (model / "CARD.md").read_text()
     )
@@ -258,6 +262,14 @@ def test_sample_keeps_each_sources_share_and_the_seed_decides(tmp_path: Path) ->
     random.seed(9)
     assert dataset.stratified(data.pictures, 12, seed=1) == chosen
     assert dataset.stratified(data.pictures, 12, seed=2) != chosen
+
+
+def test_a_set_in_the_working_folder_has_the_folders_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, [{}], [])
+    monkeypatch.chdir(tmp_path)
+    assert dataset.read(Path("some.json"), Path()).name == f"{tmp_path.name}/some"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": [{}], "categories": []}'])

@@ -66,7 +66,8 @@ def read(annotations: Path, images: Path) -> Dataset:
         raise InputError(f"annotations {annotations}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"annotations {annotations}: not COCO JSON ({_reason(error)})") from None
-    return Dataset(f"{annotations.parent.name}/{annotations.stem}", pictures, labels, found)
+    name = f"{annotations.parent.resolve().name}/{annotations.stem}"
+    return Dataset(name, pictures, labels, found)
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,13 +133,14 @@ def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> M
     return _replace(folder, golden=golden)
 
 
-def record_accuracy(folder: Path, measured: Measured) -> Manifest:
-    """Store measured figures in the manifest and the card's tables; return the manifest."""
-    command = (
-        f"edge-tools evaluate detect models/{folder.resolve().name} "
-        f"--annotations ../shared/data/{measured.dataset}.json "
-        f"--images ../shared/data/{measured.dataset.rpartition('/')[0]}"
-    )
+def record_accuracy(folder: Path, measured: Measured, annotations: Path, images: Path) -> Manifest:
+    """Store measured figures in the manifest and the card's tables; return the manifest.
+
+    annotations, images: what was measured on, as the command took them.
+    """
+    words = ["edge-tools", "evaluate", "detect", f"models/{folder.resolve().name}"]
+    words += ["--annotations", str(annotations), "--images", str(images)]
+    command = shlex.join(words)
     figures = {"AP": measured.ap, "AP50": measured.ap50, "AP75": measured.ap75}
     for groups in (measured.classes, measured.sizes, measured.sources):
         known = {name: item.ap50 for name, item in groups.items() if not math.isnan(item.ap50)}

@@ -171,7 +171,7 @@ def _write(
             sheet = args.pictures / f"{one.subject.name}.jpg"
             pictures.write(list(confusion.matches(data, results)), data, sheet)
         if args.record and one.subject.folder is not None:
-            _record(one)
+            _record(one, args)
 
 
 def _keep(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:
@@ -185,14 +185,14 @@ def _keep(record: tracking.Run, measured: Sequence[Measured], args: argparse.Nam
             record.artifact(path)
 
 
-def _record(measured: Measured) -> None:
+def _record(measured: Measured, args: argparse.Namespace) -> None:
     from tools import package
     from tools.evaluate import seen
 
     folder = measured.subject.folder
     if folder is not None:
         seen.draw(folder)
-        package.record_accuracy(folder, measured.accuracy)
+        package.record_accuracy(folder, measured.accuracy, args.annotations, args.images)
 
 
 def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, folder: Path) -> None:
