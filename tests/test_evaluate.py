@@ -20,7 +20,7 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
 from edge import manifest
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, InputError
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, InputError
 from tools import dataset, evaluate, tracking
 from tools.cli import main
 from tools.dataset import Dataset
@@ -201,6 +201,10 @@ def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
     assert "time, relative" in capsys.readouterr().out
 
 
+def test_examples_keep_their_line_breaks() -> None:
+    assert "--kernels all \\\n    --tflite-runtime" in command.EXAMPLES
+
+
 def test_kernels_are_compared_by_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +228,12 @@ def test_kernels_are_compared_by_the_command(
         ([str(MODEL), "--reference", "other"], "--reference other", EXIT_FAILURE),
         (["--baselines", "models"], "no .tflite or .onnx", EXIT_CONFIG),
         (["tests/data/detect.tflite"], "edge-tools import-model", EXIT_CONFIG),
+        (["--kernels", "all", "--baselines", "tests/data"], "takes no --baselines", EXIT_USAGE),
+        (
+            [str(MODEL), "--kernels", "all", "--record", "--csv", "t.csv"],
+            "--csv, --record",
+            EXIT_USAGE,
+        ),
     ],
 )
 def test_wrong_use_is_one_line(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from edge import model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE, EdgeError
 from tools import dataset, parallel, tracking
 from tools.dataset import Dataset
 from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
@@ -25,12 +26,16 @@ EXAMPLES = """examples:
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
   edge-tools evaluate detect models/yolox-nano-352 --plots plots --pictures seen \\
     --annotations own/val.json --images own/pictures
-  edge-tools evaluate detect models/yolox-nano-352 --kernels all \
-    --tflite-runtime .venv-tflite-runtime/bin/python \
+  edge-tools evaluate detect models/yolox-nano-352 --kernels all \\
+    --tflite-runtime .venv-tflite-runtime/bin/python \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection
   edge-tools evaluate detect ../shared/weights/yolox_nano.onnx --size 320 \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection"""
 KERNELS = {"xnnpack": True, "builtin": False}
+NOT_COMPARED = (  # options that a comparison of kernels has no use for
+    "baselines", "reference", "csv", "plots", "pictures", "dask", "record", "resume",
+    "tracking_uri",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kernels",
         choices=(*KERNELS, "all"),
         default="xnnpack",
-        help="which of the TFLite runtime; all compares them",
+        help="which of the TFLite runtime; all compares them, of MODELs alone",
     )
     parser.add_argument(
         "--tflite-runtime",
@@ -217,7 +222,12 @@ def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, fold
 
 
 def _compare_kernels(args: argparse.Namespace, data: Dataset) -> int:
-    """Print how kernels agree on model folders; 78 when they do not."""
+    """Print how kernels agree on model folders; 78 when they do not, 2 for other options."""
+    unused = [f"--{name.replace('_', '-')}" for name in NOT_COMPARED if getattr(args, name)]
+    if unused:
+        told = f"--kernels all takes no {', '.join(unused)}"
+        print(f"edge-tools evaluate detect: {told}", file=sys.stderr)
+        return EXIT_USAGE
     faults = 0
     documents: list[dict[str, Any]] = []
     for model in args.models:
