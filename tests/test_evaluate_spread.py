@@ -14,7 +14,7 @@ from edge.errors import InputError
 from edge.values import Detection
 from models import detect_folder
 from tools.dataset import Dataset, Picture
-from tools.evaluate import accuracy, spread, subjects
+from tools.evaluate import accuracy, kept, spread, subjects
 from tools.evaluate.subjects import Options
 
 LABELS = {1: "person", 2: "car"}
@@ -54,6 +54,19 @@ def test_a_picture_that_cannot_be_read_is_named_from_a_worker_too(
         subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
         with pytest.raises(InputError, match=r"gone\.png"):
             spread.collect(subject, Options(), broken, workers=2, dask=None)
+
+
+def test_notes_of_another_set_are_not_taken_for_ones_own(tmp_path: Path, street: Dataset) -> None:
+    first, *rest = street.pictures
+    others = [
+        replace(street, pictures=(replace(first, image_id=99), *rest)),
+        replace(street, pictures=(replace(first, path=tmp_path / "b" / first.path.name), *rest)),
+        replace(street, labels={1: "car", 2: "person"}),
+    ]
+    with ExitStack() as stack:
+        subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
+        names = {kept.name_of(subject, Options(), data) for data in (street, *others)}
+    assert len(names) == 4
 
 
 def test_a_stopped_evaluation_goes_on_after_the_last_whole_picture(

@@ -48,7 +48,7 @@ class Note:
 def name_of(subject: Subject, options: Options, data: Dataset) -> str:
     """Return a file name that another model, kernel family or set does not have."""
     mark = hashlib.sha256(f"{subject.size} {subject.runtime} {options}".encode())
-    mark.update(subject.digest.encode())
+    mark.update(f"{subject.digest} {data.labels}".encode())
     for picture in data.pictures:
-        mark.update(f"{picture.path.name}\0".encode())
+        mark.update(f"{picture.image_id} {picture.path.resolve()}\0".encode())
     return f"{subject.name}-{mark.hexdigest()[:16]}.jsonl"
