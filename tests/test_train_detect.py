@@ -24,6 +24,7 @@ from tools.input_size import InputSize  # noqa: E402
 from tools.train import assign, detect, detect_augment, labels  # noqa: E402
 from tools.train.sampler import sampler  # noqa: E402
 
+ROOT = Path(__file__).parents[1]
 LABELS = {1: "person", 3: "car"}
 
 
@@ -69,7 +70,8 @@ def teach(
 
 
 def suspect(score: float, bbox: list[float]) -> dict[str, object]:
-    return {"image_id": 1, "category_id": 3, "bbox": bbox, "score": score}
+    car = yolox.LABELS.index("car")
+    return {"image_id": 1, "category_id": car, "bbox": bbox, "score": score}
 
 
 def test_what_the_teacher_is_sure_of_is_taught_and_what_it_suspects_is_ignored() -> None:
@@ -95,6 +97,35 @@ def test_a_set_without_our_labels_is_refused() -> None:
     data = dataset.Dataset("fruit", (picture(),), {1: "apple"}, ())
     with pytest.raises(InputError, match="none of its categories"):
         labels.teach(data, [], yolox.LABELS)
+
+
+def test_categories_that_the_detector_lacks_are_told_with_their_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    person = {"image_id": 1, "category_id": 1, "bbox": [1, 0, 10, 10]}
+    motorbike = {"image_id": 1, "category_id": 2, "bbox": [1, 0, 10, 10]}
+    names = {1: "person", 2: "motorbike"}
+    data = dataset.Dataset("set", (picture(),), names, (person, motorbike, motorbike))
+    (taught,) = labels.teach(data, [], yolox.LABELS)
+    assert len(taught.boxes) == 1
+    (line,) = caplog.messages
+    assert "category=motorbike objects=2" in line
+
+
+def test_the_teacher_is_asked_for_the_detectors_classes_that_a_set_does_not_know(
+    tmp_path: Path,
+) -> None:
+    golden = ROOT / "models" / "yolox-nano-352" / "golden.jpg"
+    known = picture(path=golden, width=768, height=576)
+    data = dataset.Dataset("set", (known,), {1: "person"}, ())
+    size = InputSize(352, 288)
+    names = yolox.LABELS
+    found = labels.suspect(yolox.WEIGHTS, data, size, names, tmp_path / "a.json")
+    assert "car" in {names[item["category_id"]] for item in found}
+    assert "person" not in {names[item["category_id"]] for item in found}
+    (taught,) = labels.teach(data, found, names)
+    assert names.index("car") in taught.labels
+    assert labels.suspect(yolox.WEIGHTS, data, size, ["person"], tmp_path / "b.json") == []
 
 
 @pytest.mark.parametrize("seed", range(20))

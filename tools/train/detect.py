@@ -181,8 +181,9 @@ def run(args: argparse.Namespace) -> int:
     validation = dataset.read(args.val, args.images)
     args.out.mkdir(parents=True, exist_ok=True)
     training = dataset.read(args.train, args.images)
-    suspected = labels.suspect(args.weights, training, TEACHER_SIZE, args.out / "suspected.json")
     names = args.labels or yolox.stored_labels(args.weights)
+    kept = args.out / "suspected.json"
+    suspected = labels.suspect(args.weights, training, TEACHER_SIZE, names, kept)
     taught = labels.teach(training, suspected, names)
     config = _taught_alone(config, args.weights, names)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
