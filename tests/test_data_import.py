@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -56,6 +57,41 @@ def test_a_picture_in_place_of_coco_is_a_short_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert "0.png: not COCO JSON (" in line
     assert len(line) < len(str(picture)) + 200
+
+
+def test_classes_are_renamed_and_may_become_one(tmp_path: Path):
+    source = labelled.voc(tmp_path / "source", 4)
+    assert imported(source, "voc", tmp_path / "a", "--rename", "dog=wolf") == EXIT_OK
+    assert [item["name"] for item in document(tmp_path / "a")["categories"]] == ["cat", "wolf"]
+    assert (
+        imported(source, "voc", tmp_path / "b", "--rename", "dog=pet", "--rename", "cat=pet") == 0
+    )
+    made = document(tmp_path / "b")
+    assert made["categories"] == [{"id": 1, "name": "pet"}]
+    assert [item["category_id"] for item in made["annotations"]] == [1, 1, 1, 1]
+
+
+def test_a_class_that_became_part_of_another_is_known_where_both_were(tmp_path: Path):
+    file = labelled.coco(tmp_path / "source", 3)
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 3, "name": "puppy"})
+    for image, known in zip(content["images"], (["cat", "dog"], ["dog", "puppy"]), strict=False):
+        image["exhaustive_classes"] = known
+    file.write_text(json.dumps(content))
+    assert imported(file, "coco", tmp_path / "set", "--rename", "puppy=dog") == EXIT_OK
+    made = [image.get("exhaustive_classes") for image in document(tmp_path / "set")["images"]]
+    assert made == [["cat"], ["dog"], None]
+
+
+def test_a_class_that_cannot_be_renamed_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = labelled.voc(tmp_path / "source", 2)
+    assert imported(source, "voc", tmp_path / "set", "--rename", "horse=pony") == EXIT_NO_INPUT
+    assert "the classes are cat, dog" in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(SystemExit):
+        imported(source, "voc", tmp_path / "set", "--rename", "dog")
+    assert "give two names" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_import_goes_on_where_it_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from edge.errors import InputError
@@ -60,6 +60,28 @@ class Listing:
         """Add a class that is not known yet."""
         if name not in self.classes:
             self.classes.append(name)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give classes other names, by the old ones; two that get one name become one.
+
+        Raises InputError when there is no such class.
+        """
+        for old in names:
+            if old not in self.classes:
+                raise InputError(f"--rename {old}: the classes are {', '.join(self.classes)}")
+        new = {name: names.get(name, name) for name in self.classes}
+        self.entries = [_renamed(entry, new) for entry in self.entries]
+        self.classes = list(dict.fromkeys(new.values()))
+
+
+def _renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
+    """Return a picture with other names; exhaustive is what all classes of a name were."""
+    objects = tuple(replace(item, label=names[item.label]) for item in entry.objects)
+    known = entry.exhaustive_classes
+    if known is not None:
+        unknown = {new for old, new in names.items() if old not in known}
+        known = tuple(sorted(set(names.values()) - unknown))
+    return replace(entry, objects=objects, exhaustive_classes=known)
 
 
 def pictures_below(folder: Path) -> list[Path]:

@@ -22,7 +22,8 @@ from tools.data.journal import Journal
 EXAMPLES = """\
 examples:
   edge-tools data import instances.json --format coco --images pictures --output data/street
-  edge-tools data import VOCdevkit/VOC2012 --format voc --max-side 640 --output data/voc
+  edge-tools data import VOCdevkit/VOC2012 --format voc --max-side 640 --output data/voc \\
+    --rename motorbike=motorcycle
   edge-tools data import own --format yolo --output data/own --workers 4
   edge-tools data import birds --format folders --output /nfs/birds --dask tcp://host:8786
 """
@@ -39,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR",
         help="data set to write, made if new; started again, it goes on",
+    )
+    parser.add_argument(
+        "--rename",
+        type=_renaming,
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="give a class another name; may be repeated, several may become one",
     )
     parser.add_argument("--copy", action="store_true", help="copy pictures in place of hard links")
     parallel.add_arguments(parser)
@@ -62,6 +71,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Import; return 1 when something was left out."""
     listing = READERS[args.format](args.source, args.images)
+    listing.rename(dict(args.rename))
     _refuse_twins(listing)
     sizes = _convert_all(listing, args)
     content = make_document(listing, sizes, str(args.source))
@@ -74,6 +84,13 @@ def run(args: argparse.Namespace) -> int:
         f"{len(content['categories'])} classes; {len(listing.problems)} problems"
     )
     return EXIT_FAILURE if listing.problems else EXIT_OK
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, _, new = text.partition("=")
+    if not old or not new:
+        raise argparse.ArgumentTypeError(f"{text!r}: give two names, motorbike=motorcycle")
+    return old, new
 
 
 def _tell(problems: list[str], file: Path) -> None:
