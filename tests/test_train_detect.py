@@ -245,6 +245,20 @@ def test_checkpoint_of_another_config_is_refused(coco: Path, weights: Path, tmp_
         train(coco, weights, tmp_path / "run", "--seed", "9")
 
 
+def test_a_run_does_not_go_on_with_other_weights_or_data(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
+    other = tmp_path / "other.pt"
+    yolox.save(yolox.YoloxNano(), other, "random")
+    with pytest.raises(InputError, match="another config"):
+        train(coco, other, tmp_path / "run", "--steps", "1")
+    coco.write_text(coco.read_text() + "\n")
+    with pytest.raises(InputError, match="another config"):
+        train(coco, weights, tmp_path / "run", "--steps", "1")
+    assert len(list((tmp_path / "run").glob("suspected-*.json"))) == 1
+
+
 def test_a_rectified_run_goes_on_with_its_own_stem(
     coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

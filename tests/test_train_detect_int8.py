@@ -143,6 +143,10 @@ def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path)
     train(pictures, tmp_path / "run", 1)
     with pytest.raises(InputError, match="another config"):
         train(pictures, tmp_path / "run", 2)
+    coco = pictures / "set.json"
+    coco.write_text(coco.read_text() + "\n")
+    with pytest.raises(InputError, match="another config"):
+        train(pictures, tmp_path / "run", 1)
 
 
 def test_float_weights_without_pictures_are_refused(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import logging
 import random
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from tools.quantize_detect import letterboxed
 from tools.train import assign, detect_augment, distil, labels, rectify
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
-from tools.train.detect_state import DetectTraining
+from tools.train.detect_state import DetectTraining, sha256_of
 from tools.train.sampler import Sampler, sampler
 from tools.train.steps import (
     METRICS_FILE,
@@ -75,6 +75,7 @@ class LabelTraining:
     balance: pictures of rare labels are drawn more often, 0: not at all, 1: so that all labels are
         drawn alike (Gupta et al. 2019, "LVIS", appendix, has 0.5).
     is_rectified: whether the stem's first SiLU becomes a ReLU before training.
+    weights_sha256, data_sha256: of the weights it starts from and of the training set's JSON.
     """
 
     steps: int = 2400
@@ -91,6 +92,8 @@ class LabelTraining:
     is_rectified: bool = False
     seed: int = 1
     labels: tuple[str, ...] = yolox.LABELS
+    weights_sha256: str = ""
+    data_sha256: str = ""
 
 
 @dataclass
@@ -168,6 +171,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the last step or until nothing improves; write `best.pt` and `metrics.jsonl`."""
     torch.set_num_threads(args.threads)
+    validation = dataset.read(args.val, args.images)
+    training = dataset.read(args.train, args.images)
     config = LabelTraining(
         steps=args.steps,
         sizes=args.sizes,
@@ -177,18 +182,17 @@ def run(args: argparse.Namespace) -> int:
         balance=args.balance,
         is_rectified=args.rectify,
         seed=args.seed,
+        labels=args.labels or yolox.stored_labels(args.weights),
+        weights_sha256=sha256_of(args.weights),
+        data_sha256=sha256_of(args.train),
     )
-    validation = dataset.read(args.val, args.images)
+    config = _taught_alone(config, args.weights)
     args.out.mkdir(parents=True, exist_ok=True)
-    training = dataset.read(args.train, args.images)
-    names = args.labels or yolox.stored_labels(args.weights)
-    kept = args.out / "suspected.json"
-    suspected = labels.suspect(args.weights, training, TEACHER_SIZE, names, kept)
-    taught = labels.teach(training, suspected, names)
-    config = _taught_alone(config, args.weights, names)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
     state.origin = f"{yolox.origin(args.weights)}; then labels of {training.name}"
-    pictures = sampler(taught, config.balance)
+    kept = args.out / _suspected_file(config)
+    suspected = labels.suspect(args.weights, training, TEACHER_SIZE, config.labels, kept)
+    pictures = sampler(labels.teach(training, suspected, config.labels), config.balance)
     teacher = _prepared(yolox.load(args.weights), args.device)
     with tracking.start(
         "detect", params=_plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
@@ -215,7 +219,7 @@ def start(
     """
     net = yolox.load(weights, labels=config.labels)
     if config.is_rectified and not net.backbone.stem.is_rectified:
-        net = _rectified(net, weights, training, checkpoint.with_name(RECTIFIED))
+        net = _rectified(net, weights, training, checkpoint)
     net = _prepared(net, device)
     average = copy.deepcopy(net)
     state = State(net, average, relative_adam(net, config.learning_rate))
@@ -232,10 +236,11 @@ def start(
 
 
 def _rectified(
-    net: yolox.YoloxNano, weights: Path, training: Dataset, path: Path
+    net: yolox.YoloxNano, weights: Path, training: Dataset, checkpoint: Path
 ) -> yolox.YoloxNano:
-    """Return the network with a rectified stem, as stored in `path` where it was made before."""
-    if not path.exists():
+    """Return the network with a rectified stem, the stored one where the run has a checkpoint."""
+    path = checkpoint.with_name(RECTIFIED)
+    if not checkpoint.exists():
         chosen = dataset.stratified(training.pictures, RECTIFIED_ON)
         images = [letterboxed(dataset.load(picture), RECTIFIED_AT) for picture in chosen]
         origin = f"{yolox.origin(weights)}; its stem is rectified"
@@ -358,12 +363,18 @@ def _plain(config: LabelTraining) -> dict[str, Any]:
     return asdict(config) | {"sizes": list(config.sizes), "labels": list(config.labels)}
 
 
-def _taught_alone(config: LabelTraining, weights: Path, names: Sequence[str]) -> LabelTraining:
-    """Return the config with its labels; without a teacher where one is new to the weights."""
-    if config.teacher_weight and not yolox.knows(weights, names):
+def _suspected_file(config: LabelTraining) -> str:
+    """Return a file name that another teacher, set or choice of labels does not have."""
+    mark = f"{config.weights_sha256} {config.data_sha256} {config.labels}"
+    return f"suspected-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.json"
+
+
+def _taught_alone(config: LabelTraining, weights: Path) -> LabelTraining:
+    """Return the config, without a teacher where a label is new to the weights."""
+    if config.teacher_weight and not yolox.knows(weights, config.labels):
         logger.warning("train.no_teacher reason=%s does not know every label", weights)
-        config = replace(config, teacher_weight=0.0)
-    return replace(config, labels=tuple(names))
+        return replace(config, teacher_weight=0.0)
+    return config
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ from tools.train.detect_state import (
     described,
     resume,
     save,
+    sha256_of,
 )
 from tools.train.distil import loss
 from tools.train.steps import (
@@ -100,9 +101,16 @@ def run(args: argparse.Namespace) -> int:
     """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `best`."""
     torch.set_num_threads(args.threads)
     groups = args.groups or (1 if yolox.is_rectified(args.weights) else DetectTraining.groups)
-    config = DetectTraining(size=args.size, groups=groups, steps=args.steps, seed=args.seed)
     training = dataset.read(args.train, args.images)
     validation = dataset.read(args.val, args.images)
+    config = DetectTraining(
+        size=args.size,
+        groups=groups,
+        steps=args.steps,
+        seed=args.seed,
+        weights_sha256=sha256_of(args.weights),
+        data_sha256=sha256_of(args.train),
+    )
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
     state = resume(config, args.weights, path) if path.exists() else start(config, args, training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class DetectTraining:
     activation ranges, which stay fixed. batch: pictures a step.
     learning_rate: relative to each tensor's root mean square; one flat rate diverges.
     ema: share of the moving average that a step keeps. seed: of order and augmentation.
+    weights_sha256, data_sha256: of the float weights and of the training set's JSON.
     """
 
     size: InputSize = InputSize(352, 288)  # noqa: RUF009 - immutable
@@ -38,6 +40,8 @@ class DetectTraining:
     warmup_steps: int = 20
     ema: float = 0.998
     seed: int = 1
+    weights_sha256: str = ""
+    data_sha256: str = ""
 
 
 @dataclass
@@ -72,6 +76,12 @@ class Trained:
     graph: Graph
     ranges: dict[str, Quantization]
     step: int
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's sha256, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build(weights: Path, groups: list[list[int]], size: InputSize) -> Graph:

@@ -70,7 +70,9 @@ def suspect(
         for item in collect(teacher.detect, asked, show_progress=True)
         if labels[item["category_id"]] not in known[item["image_id"]]
     ]
-    path.write_text(json.dumps(found))
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(found))
+    partial.replace(path)
     return found
 
 
