@@ -293,6 +293,17 @@ def test_weights_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> Non
         yolox.load(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "words", [["--every", "0"], ["--patience", "0"], ["--learning-rate", "-1"]]
+)
+def test_numbers_that_make_no_run_are_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train(tmp_path / "set.json", tmp_path / "w.pt", tmp_path / "run", *words)
+    assert f"argument {words[0]}: '{words[1]}' is no" in capsys.readouterr().err
+
+
 def test_sizes_that_the_network_cannot_take_are_refused() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="multiples of 32"):
         detect._sizes("256,300")

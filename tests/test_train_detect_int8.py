@@ -149,6 +149,16 @@ def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path)
         train(pictures, tmp_path / "run", 1)
 
 
+def test_fewer_pictures_than_a_step_takes_are_shown_more_than_once(
+    pictures: Path, tmp_path: Path
+) -> None:
+    coco = pictures / "set.json"
+    content = json.loads(coco.read_text())
+    coco.write_text(json.dumps(content | {"images": content["images"][:3], "annotations": []}))
+    train(pictures, tmp_path / "run", 1)
+    assert (tmp_path / "run" / "checkpoint.pt").is_file()
+
+
 def test_float_weights_without_pictures_are_refused(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     quantize_detect.add_arguments(parser)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from edge.errors import InputError
 from tools import dataset, tensor_file, tracking
 from tools.architectures import yolox
+from tools.classifier.arguments import count, positive
 from tools.dataset import Dataset
 from tools.evaluate import MIN_SCORE, Accuracy, collect, score
 from tools.input_size import InputSize
@@ -125,12 +126,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--out", type=Path, default=Path("runs/detect"), help="run's folder")
     parser.add_argument(
-        "--steps", type=int, default=LabelTraining.steps, help="of 16 pictures; default %(default)s"
+        "--steps",
+        type=count,
+        default=LabelTraining.steps,
+        help="of 16 pictures; default %(default)s",
     )
     parser.add_argument("--sizes", type=_sizes, default=LabelTraining.sizes, help="256,320,…")
     parser.add_argument(
         "--learning-rate",
-        type=float,
+        type=positive,
         default=LabelTraining.learning_rate,
         help="relative to each tensor's root mean square; default %(default)s",
     )
@@ -158,13 +162,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=LabelTraining.seed, help="of pictures and augmentation"
     )
-    parser.add_argument("--every", type=int, default=300, help="steps between measurements")
+    parser.add_argument("--every", type=count, default=300, help="steps between measurements")
     parser.add_argument(
         "--size", type=InputSize.parse, default=DetectTraining.size, help="of the measurements"
     )
-    parser.add_argument("--patience", type=int, default=4, help="measurements without a gain")
+    parser.add_argument("--patience", type=count, default=4, help="measurements without a gain")
     parser.add_argument("--device", default="cpu", help="of PyTorch: cpu, cuda, …")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 

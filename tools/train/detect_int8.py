@@ -26,6 +26,7 @@ from torch import Tensor
 from edge.values import Image
 from tools import dataset, tracking
 from tools.architectures import yolox
+from tools.classifier.arguments import count
 from tools.dataset import Dataset, Picture
 from tools.evaluate import Accuracy, evaluate
 from tools.input_size import InputSize
@@ -79,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=int,
+        type=count,
         default=DetectTraining.steps,
         help="of 16 pictures; default %(default)s",
     )
@@ -87,13 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=InputSize.parse, default=DetectTraining.size, help="352x288, 416"
     )
     parser.add_argument(
-        "--groups", type=int, help="of the stem; default: 2, 1 where it is rectified"
+        "--groups", type=count, help="of the stem; default: 2, 1 where it is rectified"
     )
     parser.add_argument(
         "--seed", type=int, default=DetectTraining.seed, help="of pictures and augmentation"
     )
-    parser.add_argument("--every", type=int, default=100, help="steps between measurements")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--every", type=count, default=100, help="steps between measurements")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
@@ -183,7 +184,8 @@ def _batches(
     """Yield each step's batch; a step's pictures depend on the seed and its number alone."""
     for step in range(first, first + steps):
         chance = random.Random(config.seed * 1_000_003 + step)
-        chosen = chance.sample(pictures, config.batch)
+        draw = chance.sample if len(pictures) >= config.batch else chance.choices
+        chosen = draw(pictures, k=config.batch)
         images = [letterboxed(_vary(dataset.load(item), chance), config.size) for item in chosen]
         yield from batches(images, PIXELS, config.batch)
 
