@@ -55,13 +55,13 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(pictures: Path, out: Path, steps: int) -> None:
+def train(pictures: Path, out: Path, steps: int, *more: str) -> None:
     parser = argparse.ArgumentParser()
     detect_int8.add_arguments(parser)
     coco = str(pictures / "set.json")
     arguments = ["--weights", str(WEIGHTS), "--train", coco, "--val", coco, "--every", "1"]
     arguments += ["--images", str(pictures), "--size", "64", "--steps", str(steps)]
-    assert detect_int8.run(parser.parse_args([*arguments, "--out", str(out)])) == 0
+    assert detect_int8.run(parser.parse_args([*arguments, "--out", str(out), *more])) == 0
 
 
 def test_stopped_run_goes_on_and_ends_with_the_same_weights(
@@ -83,7 +83,7 @@ def test_run_and_conversion_are_recorded(pictures: Path, tmp_path: Path) -> None
     run = client.get_run((tmp_path / "run" / tracking.RUN_FILE).read_text().strip())
     assert run.data.params["size"] == "64x64"
     assert len(run.data.params["data_sha256"]) == 64
-    for name in ("loss", "learning_rate", "ap", "ap50"):
+    for name in ("loss", "learning_rate", "images_per_s", "ap", "ap50"):
         assert [point.step for point in client.get_metric_history(run.info.run_id, name)] == [1, 2]
     parser = argparse.ArgumentParser()
     quantize_detect.add_arguments(parser)
@@ -147,6 +147,16 @@ def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path)
     coco.write_text(coco.read_text() + "\n")
     with pytest.raises(InputError, match="another config"):
         train(pictures, tmp_path / "run", 1)
+
+
+def test_a_run_that_gains_nothing_ends(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tools")
+    train(pictures, tmp_path / "run", 4, "--patience", "2")  # AP50 is and stays 0
+    train(pictures, tmp_path / "run", 4, "--patience", "2")
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert sum("images_per_s=" in line for line in caplog.messages) == 2
 
 
 def test_fewer_pictures_than_a_step_takes_are_shown_more_than_once(

@@ -17,6 +17,7 @@ import copy
 import hashlib
 import logging
 import random
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -203,8 +204,10 @@ def run(args: argparse.Namespace) -> int:
     ) as record:
         while state.step < config.steps and state.bad < args.patience:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
+            began_s = time.monotonic()
             mean_loss = train(config, state, teacher, pictures, steps, args.out / CHECKPOINT)
-            beside = told(config, state.step, mean_loss)
+            images_per_s = steps * config.batch / (time.monotonic() - began_s)
+            beside = told(config, state.step, mean_loss, images_per_s)
             measured = measure(state, validation, args.size, args.out, beside)
             record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
             save(config, state, args.out / CHECKPOINT)

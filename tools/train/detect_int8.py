@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -94,12 +95,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=DetectTraining.seed, help="of pictures and augmentation"
     )
     parser.add_argument("--every", type=count, default=100, help="steps between measurements")
+    parser.add_argument("--patience", type=count, default=4, help="measurements without a gain")
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `best`."""
+    """Train to the last step or until nothing improves; write `metrics.jsonl` and `best`."""
     torch.set_num_threads(args.threads)
     groups = args.groups or (1 if yolox.is_rectified(args.weights) else DetectTraining.groups)
     training = dataset.read(args.train, args.images)
@@ -123,10 +125,12 @@ def run(args: argparse.Namespace) -> int:
         data=[args.train],
         folder=args.out,
     ) as record:
-        while state.step < config.steps:
+        while state.step < config.steps and state.bad < args.patience:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
+            began_s = time.monotonic()
             mean_loss = train(config, state, teacher, training.pictures, steps, path)
-            beside = told(config, state.step, mean_loss)
+            images_per_s = steps * config.batch / (time.monotonic() - began_s)
+            beside = told(config, state.step, mean_loss, images_per_s)
             measured = measure(config, state, validation, args.out, beside)
             record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
             save(config, state, path)
@@ -211,8 +215,9 @@ def measure(
     write_average(config, state, folder)
     measured = evaluate(folder, data)
     note(out, state.step, beside, measured)
+    state.bad += 1
     if measured.ap50 > state.best:
-        state.best = measured.ap50
+        state.best, state.bad = measured.ap50, 0
         write_average(config, state, out / BEST)
     return measured
 

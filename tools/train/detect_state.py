@@ -50,7 +50,7 @@ class State:
 
     groups: channels of the stem's branches. labels: of the class outputs.
     origin: of the float weights.
-    step: finished ones. best: AP50 of the best average.
+    step: finished ones. best: AP50 of the best average. bad: measurements since then.
     """
 
     graph: Graph
@@ -62,6 +62,7 @@ class State:
     optimizer: torch.optim.Adam
     step: int = 0
     best: float = 0.0
+    bad: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def save(config: DetectTraining, state: State, path: Path) -> None:
         "optimizer": state.optimizer.state_dict(),
         "step": state.step,
         "best": state.best,
+        "bad": state.bad,
     }
     tensor_file.write(content, path)
 
@@ -120,9 +122,9 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     adam.load_state_dict(stored["optimizer"])
     ranges = _ranges(stored)
     labels = yolox.stored_labels(weights)
-    step, best = stored["step"], stored["best"]
+    step, best, bad = stored["step"], stored["best"], stored["bad"]
     origin = yolox.origin(weights)
-    return State(graph, average, ranges, stored["groups"], labels, origin, adam, step, best)
+    return State(graph, average, ranges, stored["groups"], labels, origin, adam, step, best, bad)
 
 
 def trained(path: Path, weights: Path, size: InputSize) -> Trained:

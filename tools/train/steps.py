@@ -65,20 +65,27 @@ def rate_factor(step: int, steps: int, warmup_steps: int) -> float:
     return rise * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
 
 
-def told(schedule: Schedule, step: int, loss: float) -> dict[str, float]:
-    """Return what a run tells beside its accuracy: mean loss, and the last step's learning rate.
+def told(schedule: Schedule, step: int, loss: float, images_per_s: float) -> dict[str, float]:
+    """Return what a run tells beside its accuracy: mean loss, last learning rate, its speed.
 
     step: finished ones, 1 or more.
     """
     factor = rate_factor(step - 1, schedule.steps, schedule.warmup_steps)
-    return {"loss": loss, "learning_rate": schedule.learning_rate * factor}
+    rate = schedule.learning_rate * factor
+    return {"loss": loss, "learning_rate": rate, "images_per_s": images_per_s}
 
 
 def note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
     """Add a measurement to the run's `metrics.jsonl` and to the log; beside: see `told`."""
     with (out / METRICS_FILE).open("a") as log:
         log.write(json.dumps({"step": step} | beside | asdict(measured)) + "\n")
-    logger.info("train.measured step=%d loss=%.4f ap50=%.4f", step, beside["loss"], measured.ap50)
+    logger.info(
+        "train.measured step=%d loss=%.4f ap50=%.4f images_per_s=%.1f",
+        step,
+        beside["loss"],
+        measured.ap50,
+        beside["images_per_s"],
+    )
 
 
 def follow(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
