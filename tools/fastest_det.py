@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from edge.detector import Candidates, suppress
 from edge.detector.candidates import Floats, corners_of, sigmoid
 from edge.errors import ModelError
-from edge.values import Box, Detection, Image
+from edge.values import Detection, Image
 from tools.coco_labels import NAMES
+from tools.float_boxes import detections
 
 NMS_IOU = 0.45
 OBJECTNESS_POWER, CLASS_POWER = 0.6, 0.4
@@ -74,12 +75,7 @@ class FastestDet:
         candidates = Candidates(scores[rows, columns], classes, corners)
         found, _ = suppress(candidates, NMS_IOU, self._min_score)
         edges = np.clip(found.corners, 0, 1) * np.array(frame_size * 2)
-        return [
-            Detection(NAMES[index], float(score), _box(corners))
-            for index, score, corners in zip(
-                found.classes, found.scores, edges.tolist(), strict=True
-            )
-        ]
+        return detections(found, edges, NAMES)
 
 
 def _corners(offsets: Floats, cells: NDArray[Any], shape: tuple[int, ...]) -> Floats:
@@ -87,8 +83,3 @@ def _corners(offsets: Floats, cells: NDArray[Any], shape: tuple[int, ...]) -> Fl
     rows, columns = shape
     centers = (np.tanh(offsets[:2]) + cells) / np.array([[columns], [rows]])
     return corners_of(centers.T, sigmoid(offsets[2:]).T)
-
-
-def _box(edges: list[float]) -> Box:
-    left, top, right, bottom = edges
-    return Box(left, top, right - left, bottom - top)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from edge.detector import Candidates, suppress
 from edge.detector.candidates import sigmoid
-from edge.values import Box, Detection, Image
+from edge.values import Detection, Image
 from tools.architectures import yolox
+from tools.float_boxes import detections
 from tools.input_size import InputSize
 from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import NMS_IOU, letterboxed
@@ -40,17 +41,12 @@ class FloatDetector:
         """Return the objects of a frame, uint8 (height, width, 3), best first."""
         (self._batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
         outputs = self.invoke()
-        found = [self._candidates(outputs, stride) for stride in yolox.STRIDES]
-        candidates = Candidates(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-        (scores, classes, corners), _ = suppress(candidates, NMS_IOU, self._min_score)
+        strides = [self._candidates(outputs, stride) for stride in yolox.STRIDES]
+        candidates = Candidates(*(np.concatenate(parts) for parts in zip(*strides, strict=True)))
+        found, _ = suppress(candidates, NMS_IOU, self._min_score)
         ratio = max(bgr.shape[1] / self._size.width, bgr.shape[0] / self._size.height)
         limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
-        return [
-            Detection(self._net.labels[index], float(score), _box(edges))
-            for index, score, edges in zip(
-                classes, scores, np.clip(corners * ratio, 0, limits), strict=True
-            )
-        ]
+        return detections(found, np.clip(found.corners * ratio, 0, limits), self._net.labels)
 
     def _candidates(self, outputs: dict[str, Floats], stride: int) -> Candidates:
         """Return what one stride's cells say."""
@@ -62,8 +58,3 @@ class FloatDetector:
         half = np.exp(box[2:]) * (stride / 2)
         corners = np.concatenate([centers - half, centers + half]).T
         return Candidates(scores[classes, rows, columns], classes, corners)
-
-
-def _box(edges: Floats) -> Box:
-    left, top, right, bottom = edges.tolist()
-    return Box(left, top, right - left, bottom - top)

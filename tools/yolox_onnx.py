@@ -16,8 +16,9 @@ from edge.detector import Candidates, Letterbox, suppress
 from edge.detector.candidates import Floats, corners_of
 from edge.errors import ModelError
 from edge.manifest import Manifest
-from edge.values import Box, Detection, Image
+from edge.values import Detection, Image
 from tools.coco_labels import NAMES
+from tools.float_boxes import detections
 
 _OBJECTNESS, _BEFORE_CLASSES = 4, 5
 
@@ -76,12 +77,7 @@ class YoloxOnnx:
         size = (bgr.shape[1], bgr.shape[0])
         ratios = np.array(size * 2) / np.array(self._letterbox.inner_size(size) * 2)
         edges = np.clip(found.corners * ratios, 0, np.array(size * 2))
-        return [
-            Detection(self._model.labels[index], float(score), _box(corners))
-            for index, score, corners in zip(
-                found.classes, found.scores, edges.tolist(), strict=True
-            )
-        ]
+        return detections(found, edges, self._model.labels)
 
     def _candidates(self, output: Floats) -> Candidates:
         """Return what reaches the score, boxes in input pixels."""
@@ -104,8 +100,3 @@ def _grid(size: tuple[int, int], strides: tuple[int, ...]) -> tuple[Floats, Floa
         cells.append(np.stack([column, row], 1).astype(np.float32))
         strides_px.append(np.full((rows * columns, 1), stride, np.float32))
     return np.concatenate(cells), np.concatenate(strides_px)
-
-
-def _box(edges: list[float]) -> Box:
-    left, top, right, bottom = edges
-    return Box(left, top, right - left, bottom - top)

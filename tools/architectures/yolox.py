@@ -265,12 +265,6 @@ def load(
     return net.eval()
 
 
-def float_weights(model: str) -> Path:
-    """Return the shipped float weights that a shipped model, by its name, was quantized from."""
-    own = WEIGHTS.with_name(f"{model}.pt")
-    return own if own.exists() else WEIGHTS
-
-
 def stored_labels(path: Path) -> tuple[str, ...]:
     """Return the classes that `load` gives a file's network: its own, of the published file ours.
 

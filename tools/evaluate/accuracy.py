@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edge.detector import Detector
@@ -231,9 +230,3 @@ def evaluate(folder: Path, data: Dataset) -> Accuracy:
     """
     detector = Detector(Interpreter.load(folder), min_score=MIN_SCORE)
     return score(data, collect(detector.detect, data))
-
-
-def strongest(groups: dict[str, GroupAccuracy]) -> Sequence[str]:
-    """Return the names of groups with objects, best AP50 first."""
-    known = [name for name, group in groups.items() if not np.isnan(group.ap50)]
-    return sorted(known, key=lambda name: -groups[name].ap50)

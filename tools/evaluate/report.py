@@ -140,9 +140,8 @@ def _side_by_side(measured: Sequence[Measured]) -> Any:
         table.add_column(one.subject.name, overflow="fold")
     for name, cells in _rows(measured):
         table.add_row(name, *cells, end_section=name.startswith("time"))
-    groups = {(kind, name) for one in measured for kind, name, _ in _groups(one.accuracy)}
     for kind, name, _ in _groups(accuracy):
-        if (kind, name) in groups and kind != "all":
+        if kind != "all":
             values = (getattr(one.accuracy, kind).get(name) for one in measured)
             cells = [_cell(group.ap50) if group else NONE for group in values]
             table.add_row(f"AP50 {name}", *cells)
