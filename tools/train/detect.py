@@ -100,7 +100,7 @@ class LabelTraining:
 
 @dataclass
 class State:
-    """What a checkpoint holds. bad: measurements since the best one.
+    """What a checkpoint holds. best: AP50, -1 before it is measured. bad: measurements since then.
 
     origin: where the weights come from, for people; not in the checkpoint.
     """
@@ -110,7 +110,7 @@ class State:
     optimizer: torch.optim.Adam
     origin: str = ""
     step: int = 0
-    best: float = 0.0
+    best: float = -1.0
     bad: int = 0
 
 

@@ -50,7 +50,8 @@ class State:
 
     groups: channels of the stem's branches. labels: of the class outputs.
     origin: of the float weights.
-    step: finished ones. best: AP50 of the best average. bad: measurements since then.
+    step: finished ones. best: AP50 of the best average, -1 before it is measured.
+    bad: measurements since then.
     """
 
     graph: Graph
@@ -61,7 +62,7 @@ class State:
     origin: str
     optimizer: torch.optim.Adam
     step: int = 0
-    best: float = 0.0
+    best: float = -1.0
     bad: int = 0
 
 
