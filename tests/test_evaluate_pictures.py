@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
 pytest.importorskip("rich")
 
+from edge import manifest
 from tools.dataset import Dataset, Picture
 from tools.evaluate import pictures, seen
 from tools.evaluate.confusion import Match
@@ -101,6 +103,17 @@ def test_card_picture_is_drawn_from_what_may_be_shipped(tmp_path: Path) -> None:
     sheet = cv2.imread(str(folder / "seen.jpg"))
     assert sheet is not None
     assert sheet.shape[1] > 1000
+
+
+def test_objects_that_a_model_does_not_know_are_no_misses_on_its_card(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL, folder)
+    (folder / "seen.jpg").unlink()
+    own = manifest.read(folder)
+    labels = tuple(f"kind {number}" for number in range(len(own.labels)))
+    manifest.write(folder, msgspec.structs.replace(own, labels=labels, golden=None))
+    seen.draw(folder)
+    assert not (folder / "seen.jpg").exists()
 
 
 def test_pictures_that_may_be_shipped_are_annotated_within_their_edges() -> None:

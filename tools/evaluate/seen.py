@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edge.detector import Detector
@@ -17,13 +18,21 @@ TILE_PX = 180
 
 
 def draw(folder: Path) -> None:
-    """Write `seen.jpg` into a model folder.
+    """Write `seen.jpg` into a model folder; nothing where it knows no label of the pictures.
 
+    Objects of labels that the model does not know are no misses of it.
     Raises ModelError when the model does not load.
     """
-    data = dataset.read(PICTURES / "labels.json", PICTURES)
-    detector = Detector(Interpreter.load(folder), min_score=confusion.SHOWN_SCORE)
+    loaded = Interpreter.load(folder)
+    every = dataset.read(PICTURES / "labels.json", PICTURES)
+    known = {
+        number: name for number, name in every.labels.items() if name in loaded.manifest.labels
+    }
+    own = tuple(item for item in every.annotations if item["category_id"] in known)
+    data = replace(every, labels=known, annotations=own)
+    detector = Detector(loaded, min_score=confusion.SHOWN_SCORE)
     found = list(confusion.matches(data, collect(detector.detect, data)))
     hits, errors = pictures.chosen(found, SHOWN)
     tiles = [pictures.tile(match, data) for match in (*hits, *errors)]
-    contact_sheet.write(tiles, folder / SEEN_FILE, columns=SHOWN, tile_px=TILE_PX)
+    if tiles:
+        contact_sheet.write(tiles, folder / SEEN_FILE, columns=SHOWN, tile_px=TILE_PX)
