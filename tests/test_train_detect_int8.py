@@ -176,6 +176,15 @@ def test_float_weights_without_pictures_are_refused(tmp_path: Path) -> None:
         quantize_detect.run(parser.parse_args(["--weights", "w.onnx", "--output", str(tmp_path)]))
 
 
+@pytest.mark.parametrize("option", ["--count", "--groups", "--threads"])
+def test_quantizing_with_none_of_something_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["quantize", "detect", "--output", str(tmp_path), option, "0"])
+    assert f"argument {option}: '0' is no whole number" in capsys.readouterr().err
+
+
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pt"):
         detect_state.trained(tmp_path / "none.pt", WEIGHTS, InputSize(64, 64))

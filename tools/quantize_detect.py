@@ -21,6 +21,7 @@ from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
 from tools import dataset, package, tracking
 from tools.architectures import yolox
+from tools.classifier.arguments import count
 from tools.input_size import InputSize
 from tools.package import Facts
 from tools.quantize import Calibration, Graph, Quantization, calibrate, write
@@ -129,11 +130,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the input: 352x288, 416",
     )
     parser.add_argument(
-        "--groups", type=int, help="of the stem, 1 to 16; default: 3, 1 where it is rectified"
+        "--groups", type=count, help="of the stem, 1 to 16; default: 3, 1 where it is rectified"
     )
     parser.add_argument("--percentile", type=float, default=99.99, help="of each range")
-    parser.add_argument("--count", type=int, default=256, help="calibration pictures")
-    parser.add_argument("--threads", type=int, default=1, help="of the float network")
+    parser.add_argument("--count", type=count, default=256, help="calibration pictures")
+    parser.add_argument("--threads", type=count, default=1, help="of the float network")
     parser.add_argument("--golden", type=Path, help="picture to store with its detections")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
@@ -174,8 +175,8 @@ def _from_float(args: argparse.Namespace) -> Made:
     data = dataset.read(args.annotations, args.images)
     chosen = dataset.stratified(data.pictures, args.count)
     images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
-    count = args.groups or (1 if yolox.is_rectified(args.weights) else PLAIN_GROUPS)
-    groups = stem_groups(args.weights, images, count)
+    parts = args.groups or (1 if yolox.is_rectified(args.weights) else PLAIN_GROUPS)
+    groups = stem_groups(args.weights, images, parts)
     graph = detect_state.build(args.weights, groups, args.size)
     ranges = calibrate(graph, images, options=Calibration(percentile=args.percentile))
     training = {
