@@ -200,6 +200,20 @@ def test_loss_is_least_for_the_teachers_own_outputs() -> None:
         assert distil.loss(other, teacher, (8,)) > same
 
 
+def test_a_mirrored_teacher_says_of_a_mirror_image_what_it_says_of_the_picture() -> None:
+    net = yolox.load(WEIGHTS)
+    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3)) * 255
+    with torch.no_grad():
+        there, back = distil.both_ways(net, images), distil.both_ways(net, images.flip(3))
+    for name, value in back.items():
+        turned = value.flip(3)
+        if name.startswith("box_"):
+            turned[:, 0] = 1 - turned[:, 0]
+        torch.testing.assert_close(turned, there[name], rtol=1e-4, atol=1e-3)
+    with torch.no_grad():
+        assert not torch.allclose(there["class_8"], net(images)["class_8"], atol=0.1)
+
+
 def test_objectness_of_our_classes_keeps_the_scores() -> None:
     torch.manual_seed(1)
     shapes = {"box": 4, "objectness": 1, "class": 9}

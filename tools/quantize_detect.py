@@ -25,7 +25,7 @@ from tools.classifier.arguments import count
 from tools.input_size import InputSize
 from tools.package import Facts
 from tools.quantize import Calibration, Graph, Quantization, calibrate, write
-from tools.quantize.ranges import PIXELS, batches
+from tools.quantize.ranges import PIXELS, SILU_FLOOR, batches
 from tools.train import detect_state
 from tools.train.detect_state import DetectTraining
 
@@ -133,6 +133,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--groups", type=count, help="of the stem, 1 to 16; default: 3, 1 where it is rectified"
     )
     parser.add_argument("--percentile", type=float, default=99.99, help="of each range")
+    parser.add_argument(
+        "--silu-floor",
+        type=float,
+        default=SILU_FLOOR,
+        help="where ranges of what only a SiLU reads begin; =-inf: as measured; default %(default)s",
+    )
     parser.add_argument("--count", type=count, default=256, help="calibration pictures")
     parser.add_argument("--threads", type=count, default=1, help="of the float network")
     parser.add_argument("--golden", type=Path, help="picture to store with its detections")
@@ -178,7 +184,8 @@ def _from_float(args: argparse.Namespace) -> Made:
     parts = args.groups or (1 if yolox.is_rectified(args.weights) else PLAIN_GROUPS)
     groups = stem_groups(args.weights, images, parts)
     graph = detect_state.build(args.weights, groups, args.size)
-    ranges = calibrate(graph, images, options=Calibration(percentile=args.percentile))
+    options = Calibration(percentile=args.percentile, silu_floor=args.silu_floor)
+    ranges = calibrate(graph, images, options=options)
     training = {
         "method": f"post-training quantization, stem in {len(groups)} groups, ranges of "
         f"percentile {args.percentile:g}",

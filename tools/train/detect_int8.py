@@ -44,7 +44,7 @@ from tools.train.detect_state import (
     save,
     sha256_of,
 )
-from tools.train.distil import loss
+from tools.train.distil import both_ways, loss
 from tools.train.steps import (
     METRICS_FILE,
     follow,
@@ -94,6 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=DetectTraining.seed, help="of pictures and augmentation"
     )
+    parser.add_argument(
+        "--mirrored", action="store_true", help="the teacher looks at mirror images, too"
+    )
     parser.add_argument("--every", type=count, default=100, help="steps between measurements")
     parser.add_argument("--patience", type=count, default=4, help="measurements without a gain")
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
@@ -111,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         groups=groups,
         steps=args.steps,
         seed=args.seed,
+        is_mirrored=args.mirrored,
         weights_sha256=sha256_of(args.weights),
         data_sha256=sha256_of(args.train),
     )
@@ -169,7 +173,7 @@ def train(
     for batch in track(_batches(config, pictures, first, steps), f"from step {first}", total=steps):
         set_rates(state.optimizer, rate_factor(state.step, config.steps, config.warmup_steps))
         with torch.no_grad():
-            wanted = teacher(batch)
+            wanted = both_ways(teacher, batch) if config.is_mirrored else teacher(batch)
         value = loss(state.graph(batch, quantizer), wanted, yolox.STRIDES)
         state.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]

@@ -27,6 +27,7 @@ class DetectTraining:
     activation ranges, which stay fixed. batch: pictures a step.
     learning_rate: relative to each tensor's root mean square; one flat rate diverges.
     ema: share of the moving average that a step keeps. seed: of order and augmentation.
+    is_mirrored: whether the teacher looks at mirror images, too.
     weights_sha256, data_sha256: of the float weights and of the training set's JSON.
     """
 
@@ -40,6 +41,7 @@ class DetectTraining:
     warmup_steps: int = 20
     ema: float = 0.998
     seed: int = 1
+    is_mirrored: bool = False
     weights_sha256: str = ""
     data_sha256: str = ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 BOX_WEIGHT = 2.0  # an error of a tenth of the box's side costs as much as one of 0.2 nats
@@ -37,6 +37,21 @@ def loss(
         boxes = _box_error(student[f"box_{stride}"], teacher[f"box_{stride}"])
         total = total + BOX_WEIGHT * (boxes * weight).sum()
     return total / objects
+
+
+def both_ways(teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Return the mean of what a network says of pictures, (n, 3, h, w), and of their mirror images.
+
+    A box's x is counted from its cell's left side, in a mirror image from the right one.
+    """
+    plain, mirrored = teacher(images), teacher(images.flip(3))
+    mean: dict[str, Tensor] = {}
+    for name, value in mirrored.items():
+        back = value.flip(3)
+        if name.startswith("box_"):
+            back = torch.cat([1 - back[:, :1], back[:, 1:]], 1)
+        mean[name] = (plain[name] + back) / 2
+    return mean
 
 
 def only_ours(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> dict[str, Tensor]:
