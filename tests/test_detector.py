@@ -86,9 +86,7 @@ def test_int8_finds_what_the_float_network_finds(folder: Path) -> None:
     picture = golden_picture(folder)
     _, height, width, _ = manifest.read(folder).input.shape
     size = InputSize(width, height)
-    own = yolox.WEIGHTS.with_name(f"{folder.name}.pt")  # where a rung has weights of its own
-    weights = own if own.exists() else yolox.WEIGHTS
-    faint = FloatDetector(weights, size, min_score=0.1).detect(picture)
+    faint = FloatDetector(yolox.WEIGHTS, size, min_score=0.1).detect(picture)
     expected = [item for item in faint if item.score >= 0.6]
     found = Detector(Interpreter.load(folder), min_score=0.35).detect(picture)
     assert len(expected) >= 5

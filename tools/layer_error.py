@@ -5,6 +5,8 @@ a tensor of the int8 file is turned into real values by its scale and compared w
 tensor of the same name and shape. The float file gets the real values that the int8 input stands
 for, so the error shown is that of weights, activations and rounding, not of the input. A layer's
 error includes what the layers before it gave on: look for where SNR falls, not for where it is low.
+What only a SiLU reads is cut at `tools.quantize.ranges.SILU_FLOOR`: its own SNR may be low where
+that of the SiLU's product is not.
 SNR = 10 log10(mean square of the float values / mean square of the difference), in dB; one bit is
 worth 6 dB, and below 10 dB little is left of the signal.
 """

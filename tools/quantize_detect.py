@@ -137,7 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--silu-floor",
         type=float,
         default=SILU_FLOOR,
-        help="where ranges of what only a SiLU reads begin; =-inf: as measured; default %(default)s",
+        help="where a range that only a SiLU reads begins; =-inf: as measured; default %(default)s",
     )
     parser.add_argument("--count", type=count, default=256, help="calibration pictures")
     parser.add_argument("--threads", type=count, default=1, help="of the float network")

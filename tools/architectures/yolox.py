@@ -28,7 +28,7 @@ from tools.quantize import SpaceToDepth
 
 STRIDES = (8, 16, 32)
 LABELS = yolox_file.LABELS
-# The shipped float weights: what most rungs were quantized from, a start for one's own detectors.
+# The shipped float weights: what the models were quantized from, a start for one's own detectors.
 WEIGHTS = Path(__file__).parents[1] / "weights" / "yolox-nano.pt"
 _STEM_CHANNELS = 16
 _HEAD_CHANNELS = 64
