@@ -506,11 +506,14 @@ def test_held_out_pictures_are_the_same_each_time_and_whole(tmp_path: Path) -> N
     assert len({item.file for fold in folds for item in fold}) == 200
 
 
-def test_temperature_of_overconfident_answers_is_above_one() -> None:
+@pytest.mark.parametrize("sources", [("scene", "carpanel"), ("scene",), ("carpanel",)])
+def test_temperature_of_overconfident_answers_is_above_one(sources: tuple[str, ...]) -> None:
     shares = np.full((100, len(TERMS)), 0.001)
     shares[:, 0] = 0.99
     labels = np.array([0] * 70 + [1] * 30)
-    answers = color_figures.Answers(shares, labels, ("scene", "carpanel") * 50, np.ones((100, 3)))
+    answers = color_figures.Answers(
+        shares, labels, sources * (100 // len(sources)), np.ones((100, 3))
+    )
     assert quantize_color.best_temperature(answers) > 1.5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -111,6 +112,35 @@ def test_what_was_trained_ships_and_answers_as_the_float_network(
         expected = (logits / made.decoder.temperature).softmax(1)[0].tolist()
         shares = {share.name: share.score for share in model.classify(bgr)}
         assert shares == pytest.approx(dict(zip(TERMS, expected, strict=True)), abs=0.06)
+
+
+def test_objects_of_scenes_alone_make_a_folder_that_loads(weights: Path, data: Path) -> None:
+    shutil.rmtree(data / "color")
+    scenes, pictures = data / "scene_color", data / "detection" / "train"
+    pictures.mkdir(parents=True)
+    shutil.copy(scenes / "val" / "red0.png", pictures / "red0.png")
+    rows = json.loads((scenes / "labels.json").read_text())
+    rows[-1] = rows[0] | {"split": "train", "image": "red0.png"}
+    (scenes / "labels.json").write_text(json.dumps(rows))
+    out = data / "model"
+    assert main(["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]) == 0
+    made = ColorModel(Interpreter.load(out)).manifest
+    assert {figure.dataset for figure in made.accuracy} == {"scene_color val, 3 crops"}
+    assert "Products" not in (out / "CARD.md").read_text()
+
+
+def test_data_without_a_crop_to_validate_on_is_named(
+    weights: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(data / "color")
+    path = data / "scene_color" / "labels.json"
+    rows = [row | {"agreed": "mixed"} for row in json.loads(path.read_text())]
+    path.write_text(json.dumps(rows))
+    out = data / "model"
+    words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]
+    assert main(words) == EXIT_NO_INPUT
+    assert "no crop of split val" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_checkpoints_that_do_not_fit_are_named(

@@ -35,7 +35,7 @@ _FIGURES = """\
 ## Validation figures of this file
 Measured through `edge.color`, the objects' classes given as the daemon gives them. Models were
 chosen and the temperature was fitted on these crops, so expect a little less on new ones. One
-standard error is .016 on `color`, .034 on `scene_color`, .05 on the sure ones.
+standard error of a rate p of n crops is the square root of p (1 - p) / n.
 
 {table}
 `at 80 %`: top-1 of the most certain four fifths. `named`: crops whose best term reaches
@@ -128,11 +128,14 @@ def _architecture(size: ColorArchitecture) -> str:
 
 
 def accuracy(answers: Answers, name: str, unknown_below: float) -> tuple[Accuracy, ...]:
-    """Return the manifest's figures, each with the command that reproduces it."""
+    """Return the figures of each data set with crops, and the command that reproduces them."""
     command = f"edge-tools evaluate color models/{name} --data ../shared/data/"
     found = []
     for dataset, sources in (("color", PRODUCTS), ("scene_color", ("scene",))):
-        report = figures(only(answers, *sources), unknown_below)
+        some = only(answers, *sources)
+        if not len(some.labels):
+            continue
+        report = figures(some, unknown_below)
         for metric, value in (("top-1", report.top1), ("ECE", report.ece)):
             found.append(
                 Accuracy(
@@ -152,26 +155,22 @@ def text(model: Manifest, answers: Answers, causes: Causes | None = None) -> str
     """
     threshold = model.decoder.unknown_below
     products, scenes = only(answers, *PRODUCTS), only(answers, "scene")
-    reports = {
-        name: figures(some, threshold)
-        for name, some in {"color": products, **groups(answers)}.items()
-        if len(some.labels)
-    }
-    parts = [
-        _header(model),
-        _FIGURES.format(threshold=threshold, table=_table(reports)),
-        _CLASSES.format(
-            table=_table({k: figures(v, threshold) for k, v in by_class(scenes).items()})
-        ),
-        _CALIBRATION.format(table=_calibration(answers)),
-        "## Confusion (rows: label)\n### Products and car panels",
-        _confusion(figures(products, threshold)),
-        "### Objects of scenes",
-        _confusion(figures(scenes, threshold)),
-    ]
+    reports = _reports({"color": products, **groups(answers)}, threshold)
+    parts = [_header(model), _FIGURES.format(threshold=threshold, table=_table(reports))]
+    if classes := _reports(by_class(scenes), threshold):
+        parts.append(_CLASSES.format(table=_table(classes)))
+    parts += [_CALIBRATION.format(table=_calibration(answers)), "## Confusion (rows: label)"]
+    sets = {"Products and car panels": products, "Objects of scenes": scenes}
+    for name, report in _reports(sets, threshold).items():
+        parts += [f"### {name}", _confusion(report)]
     if causes is not None:
         parts.append(_failures(model.name, causes))
     return "\n".join((*parts, _training(model), _LIMITS, _GOLDEN))
+
+
+def _reports(parts: dict[str, Answers], threshold: float) -> dict[str, ColorFigures]:
+    """Return the figures of each part that has crops."""
+    return {name: figures(some, threshold) for name, some in parts.items() if len(some.labels)}
 
 
 def _calibration(answers: Answers) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge import certificate, manifest
 from edge.color import TERMS, ColorModel
+from edge.errors import InputError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
@@ -71,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the model folder and print its figures beside the float network's."""
     torch.set_num_threads(1)
     config, network = load_network(args.checkpoint)
+    items = color_data.validation_items(args.data)
+    if not items:
+        raise InputError(f"{args.data}: no crop of split val has an agreed basic color term")
     with tracking.start(
         "quantize-color",
         params={"images": args.images, "percentile": args.percentile, "int8": str(args.int8)},
@@ -92,7 +96,6 @@ def run(args: argparse.Namespace) -> int:
         if epochs := mean_of(args.checkpoint):
             facts.training["weights"] = f"mean after epochs {', '.join(map(str, epochs))}"
         package.write_folder(args.out, path, facts)
-        items = color_data.validation_items(args.data)
         fit(args.out, items)
         answers = ask(ColorModel(Interpreter.load(args.out)), items)
         final = finish(args.out, answers)
@@ -158,7 +161,7 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
 def fit(folder: Path, items: list[color_data.ColorItem]) -> None:
     """Write the temperature of least cross entropy into a manifest that has none yet.
 
-    Products and scenes count the same, however many crops each has.
+    Products and scenes count the same, however many crops each has; one may have none.
     """
     answers = ask(ColorModel(Interpreter.load(folder)), items)
     temperature = round(best_temperature(answers), 3)
@@ -173,18 +176,22 @@ def best_temperature(answers: Answers) -> float:
     """
     logits = np.log(answers.shares.clip(1e-12))
     scenes = np.array([source == "scene" for source in answers.sources])
+    halves = [half for half in (scenes, ~scenes) if half.any()]
     rows = np.arange(len(logits))
     losses = []
     for temperature in TEMPERATURES:
         scaled = logits / temperature
         norm = np.log(np.exp(scaled - scaled.max(1, keepdims=True)).sum(1)) + scaled.max(1)
         loss = norm - scaled[rows, answers.labels]
-        losses.append(loss[scenes].mean() + loss[~scenes].mean())
+        losses.append(sum(loss[half].mean() for half in halves))
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
 def finish(folder: Path, answers: Answers) -> Manifest:
-    """Return the manifest with figures and golden shares, and write it beside the picture."""
+    """Return the manifest with figures and golden shares, and write it beside the picture.
+
+    Loads what it wrote: a folder that nobody can load is no success.
+    """
     picture = golden_picture()
     cv2.imwrite(str(folder / GOLDEN), picture)
     shares = ColorModel(Interpreter.load(folder)).classify(picture)
@@ -197,6 +204,7 @@ def finish(folder: Path, answers: Answers) -> Manifest:
     accuracy = color_card.accuracy(answers, folder.name, fitted.decoder.unknown_below)
     final = msgspec.structs.replace(fitted, golden=golden, accuracy=accuracy)
     manifest.write(folder, final)
+    ColorModel(Interpreter.load(folder))
     return final
 
 
