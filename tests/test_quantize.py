@@ -78,6 +78,13 @@ class TwoOutputs(nn.Module):
         return {"map": made, "logits": self.head(made)}
 
 
+class Flattened(nn.Module):
+    """Flattens the batch, too, which is torch's default."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        return torch.flatten(value)
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "conv": lambda: nn.Conv2d(3, 8, 3, padding=1),
     "conv_valid": lambda: nn.Conv2d(3, 8, 3),
@@ -217,12 +224,35 @@ def test_trace_is_the_same_function_in_float() -> None:
         nn.Conv2d(3, 6, 3, dilation=2),
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)),
+        nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect"),
+        nn.AvgPool2d(2, padding=1),
+        nn.AvgPool2d(3, ceil_mode=True),
+        nn.MaxPool2d(3, ceil_mode=True),
+        nn.MaxPool2d(3, dilation=2),
+        nn.Upsample(scale_factor=1.5),
+        nn.Flatten(2),
+        Flattened(),
     ],
-    ids=["tanh", "dilation", "bilinear", "norm_alone"],
+    ids=str,
 )
 def test_unknown_operator_is_refused(net: nn.Module) -> None:
     with pytest.raises(NotImplementedError):
         trace(net)
+
+
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(), nn.Linear(256, 5)), "reshape of a map"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(SIDE, 5)), "linear layer on a map"),
+    ],
+    ids=["flatten", "linear"],
+)
+def test_layer_that_reads_a_map_in_torchs_order_is_refused(
+    net: nn.Module, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(NotImplementedError, match=told):
+        export(net, pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
 
 
 def test_calibration_without_images_is_refused() -> None:

@@ -119,11 +119,14 @@ class Graph(nn.Module):
     def with_shapes(self, input_shape: tuple[int, int, int]) -> Graph:
         """Return this graph, sharing its weights, with every node's shape filled in.
 
-        input_shape: (channels, height, width).
+        input_shape: (channels, height, width). Raises NotImplementedError naming what would read
+        the values of a map in torch's order: a reshape of one that is not 1x1, or a linear layer.
         """
         recorder = _ShapeRecorder()
         with torch.no_grad():
             self(torch.zeros(1, *input_shape), recorder)
+        for node in self.nodes:
+            _refuse_order_of_map(node, [recorder.shapes[name] for name in node.inputs])
         shaped = Graph(
             [replace(node, shape=recorder.shapes[node.name]) for node in self.nodes], self.outputs
         )
@@ -137,6 +140,13 @@ class Graph(nn.Module):
             for name in node.inputs:
                 users[name].append(node.name)
         return users
+
+
+def _refuse_order_of_map(node: Node, inputs: list[tuple[int, ...]]) -> None:
+    if node.kind == "reshape" and inputs[0][1:] not in ((), (1, 1)):
+        raise NotImplementedError(f"a reshape of a map that is not 1x1 at {node.name}")
+    if node.kind == "linear" and len(inputs[0]) > 1:
+        raise NotImplementedError(f"a linear layer on a map at {node.name}")
 
 
 @dataclass

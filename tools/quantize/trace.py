@@ -34,6 +34,7 @@ _FUNCTIONS: dict[Any, str] = {
     torch.flatten: "reshape",
     torch.cat: "concat",
 }
+_FROM_THE_SECOND_AXIS: tuple[Any, ...] = (((1,), {}), ((), {"start_dim": 1}))
 
 
 class _Tracer(fx.Tracer):
@@ -101,6 +102,8 @@ class _Builder:
             axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
             if axis != 1:
                 raise NotImplementedError(f"concatenation along axis {axis} at {node.name}")
+        if kind == "reshape" and (node.args[1:], node.kwargs) not in _FROM_THE_SECOND_AXIS:
+            raise NotImplementedError(f"a flatten that does not begin at axis 1 at {node.name}")
         operands = node.args[0] if kind == "concat" else node.args
         sources = [self._made[item] for item in operands if isinstance(item, fx.Node)]  # type: ignore[union-attr]
         if kind in ("add", "mul") and len(sources) != 2:
@@ -145,6 +148,8 @@ def _convolution(name: str, module: nn.Conv2d) -> Node | None:
         return None
     if _pair(module.dilation) != (1, 1) or isinstance(module.padding, str):
         return None
+    if module.padding_mode != "zeros":
+        return None
     kind = "depthwise" if depthwise else "conv"
     kernel, stride, padding = (
         _pair(item) for item in (module.kernel_size, module.stride, module.padding)
@@ -152,12 +157,23 @@ def _convolution(name: str, module: nn.Conv2d) -> Node | None:
     return Node(name, kind, (), kernel, stride, padding)
 
 
-def _pool(name: str, module: nn.MaxPool2d | nn.AvgPool2d) -> Node:
-    kind = "max_pool" if isinstance(module, nn.MaxPool2d) else "average_pool"
+def _max_pool(name: str, module: nn.MaxPool2d) -> Node | None:
+    if module.ceil_mode or module.return_indices or _pair(module.dilation) != (1, 1):
+        return None
     kernel, stride, padding = (
         _pair(item) for item in (module.kernel_size, module.stride, module.padding)
     )
-    return Node(name, kind, (), kernel, stride, padding)
+    return Node(name, "max_pool", (), kernel, stride, padding)
+
+
+def _average_pool(name: str, module: nn.AvgPool2d) -> Node | None:
+    if module.ceil_mode or module.divisor_override or _pair(module.padding) != (0, 0):
+        return None
+    return Node(name, "average_pool", (), _pair(module.kernel_size), _pair(module.stride))
+
+
+def _flatten(name: str, module: nn.Flatten) -> Node | None:
+    return Node(name, "reshape") if (module.start_dim, module.end_dim) == (1, -1) else None
 
 
 def _zero_pad(name: str, module: nn.ZeroPad2d) -> Node | None:
@@ -171,8 +187,11 @@ def _mean(name: str, module: nn.AdaptiveAvgPool2d) -> Node | None:
 
 
 def _resize(name: str, module: nn.Upsample) -> Node | None:
-    nearest = module.mode == "nearest" and module.scale_factor is not None
-    return Node(name, "resize", kernel=_pair(module.scale_factor)) if nearest else None
+    if module.mode != "nearest" or module.scale_factor is None:
+        return None
+    factor = _pair(module.scale_factor)
+    is_whole = module.scale_factor in (factor, factor[0])
+    return Node(name, "resize", kernel=factor) if is_whole else None
 
 
 # Each returns None for settings that the graph does not have.
@@ -182,9 +201,9 @@ _LEAVES: dict[type[nn.Module], Callable[[str, Any], Node | None]] = {
     nn.Sigmoid: lambda name, _module: Node(name, "logistic"),
     nn.ReLU6: lambda name, _module: Node(name, "relu6"),
     nn.ReLU: lambda name, _module: Node(name, "relu"),
-    nn.Flatten: lambda name, _module: Node(name, "reshape"),
-    nn.MaxPool2d: _pool,
-    nn.AvgPool2d: _pool,
+    nn.Flatten: _flatten,
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _mean,
     nn.Upsample: _resize,
     nn.ZeroPad2d: _zero_pad,
