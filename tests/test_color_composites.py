@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -67,6 +68,17 @@ def test_the_same_seed_gives_the_same_crops_and_the_cache_them_again(tmp_path: P
         item.file.unlink()
     again = color_composites.pack(items, 9, 64, 0.15, 1, tmp_path / "a")
     assert (again.rgb == first.rgb).all()
+
+
+def test_other_labels_of_the_same_crops_make_other_composites(tmp_path: Path) -> None:
+    red, blue = scene(tmp_path, "red"), scene(tmp_path, "blue")
+    shared = tuple({"blue": 0.75, "black": 0.25}.get(name, 0.0) for name in TERMS)
+    for other, shares in ((replace(blue, shares=shared), {1.0, 0.75}), (blue, {1.0})):
+        packed = color_composites.pack([red, other], 20, 64, 0.15, 1, tmp_path / "cache")
+        assert set(packed.shares.max(1).tolist()) == shares
+    unsure = [replace(red, is_sure=False), blue]
+    packed = color_composites.pack(unsure, 20, 64, 0.15, 1, tmp_path / "cache")
+    assert len(packed.rgb) == len(TERMS)  # of blue alone
 
 
 def test_what_does_not_show_its_color_is_not_used(tmp_path: Path) -> None:

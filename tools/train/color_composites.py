@@ -61,7 +61,7 @@ def pack(
     """
     if count == 0:
         return color_data.pack([], side, margin)
-    mark = f"composites {count} {side} {margin} {seed} " + color_data.fingerprint(items)
+    mark = f"composites {count} {side} {margin} {seed} {list(items)}"
     stored = color_data.cached(
         mark, cache, lambda: vars(_composites(items, count, side, margin, seed))
     )
