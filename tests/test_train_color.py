@@ -504,6 +504,8 @@ def test_held_out_pictures_are_the_same_each_time_and_whole(tmp_path: Path) -> N
     folds = [color_data.hold_out(items, 0.25, start)[1] for start in (0.0, 0.25, 0.5, 0.75)]
     assert sum(len(fold) for fold in folds) == len(items)
     assert len({item.file for fold in folds for item in fold}) == 200
+    wrapped = color_data.hold_out(items, 0.5, 0.75)[1]
+    assert {item.file for item in wrapped} == {item.file for item in (*folds[3], *folds[0])}
 
 
 @pytest.mark.parametrize("sources", [("scene", "carpanel"), ("scene",), ("carpanel",)])

@@ -148,7 +148,8 @@ def by_picture(
 ) -> tuple[list[ColorItem], list[ColorItem]]:
     """Return the items of most pictures, and those of a share of the pictures.
 
-    start: 0..1; shares with other starts are of other pictures, as folds are.
+    start: 0..1; shares with other starts are of other pictures, as folds are. A share that reaches
+        the end goes on at the beginning.
     """
     kept = [item for item in items if not is_held(item, share, start)]
     return kept, [item for item in items if is_held(item, share, start)]
@@ -156,7 +157,7 @@ def by_picture(
 
 def is_held(item: ColorItem, share: float, start: float = 0.0) -> bool:
     """Return whether an item's picture is among the held-out share."""
-    return start <= _fraction(item.file.name) < start + share
+    return (_fraction(item.file.name) - start) % 1 < share
 
 
 def _fraction(name: str) -> float:
