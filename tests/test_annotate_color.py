@@ -278,6 +278,20 @@ def test_clicked_object_is_exported_with_the_box_around_it(tmp_path: Path) -> No
     assert Box(*item.box_px).iou(BOX_PX) > 0.9
 
 
+def test_crop_that_cannot_be_written_ends_the_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_scenes(tmp_path / "pictures", ("red",))
+    with Annotate(folder) as command:
+        command.ask("/api/objects/0/label", "PUT", json=RED)
+    out = tmp_path / "data"
+    (out / "scene_color" / "train" / "0-red_00000.jpg").mkdir(parents=True)
+    assert main(["annotate", "color", str(folder), "--export", str(out), "--val-share", "0"]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "0-red_00000.jpg" in line
+    assert not (out / "scene_color" / "labels.json").exists()
+
+
 @pytest.mark.parametrize(
     ("make", "fault"),
     [

@@ -519,6 +519,16 @@ def test_temperature_of_overconfident_answers_is_above_one(sources: tuple[str, .
     assert quantize_color.best_temperature(answers) > 1.5
 
 
+def test_golden_picture_that_cannot_be_written_ends_the_quantization(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODEL, tmp_path / "color-64")
+    (folder / "golden.png").unlink()
+    (folder / "golden.png").mkdir()
+    shares = np.eye(2, len(TERMS))
+    answers = color_figures.Answers(shares, np.arange(2), ("scene", "carpanel"), np.ones((2, 3)))
+    with pytest.raises(IsADirectoryError):
+        quantize_color.finish(folder, answers)
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the data folder ../shared/data is not here")
 def test_shipped_model_names_seven_of_ten_validation_crops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

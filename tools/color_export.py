@@ -20,6 +20,7 @@ import cv2
 
 from edge.errors import InputError
 from edge.values import Box
+from tools import picture_file
 from tools.color_labels import LabelFile, LabelObject, Row
 from tools.color_proposal import cut_out
 from tools.dataset import load_file
@@ -57,11 +58,10 @@ def _exported(one: LabelObject, row: Row, number: int, folder: Path, split: str)
     """Write an object's crop, and its picture for training; return its row."""
     name = f"{Path(one.image).stem}_{number:05d}.jpg"
     crop = folder / "scene_color" / split / name
-    crop.parent.mkdir(parents=True, exist_ok=True)
     bgr = load_file(one.file)
     box_px = one.box_px or _outlined(row)
     pixels = bgr if box_px is None else cut_out(bgr, box_px)
-    cv2.imwrite(str(crop), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    picture_file.write(crop, pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if split == "train":
         _link(one.file, folder / "detection" / "train" / one.image)
     box = None if box_px is None else list(box_px)

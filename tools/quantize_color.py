@@ -22,7 +22,7 @@ from edge.errors import InputError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
-from tools import color_card, color_data, package, quantize, tracking
+from tools import color_card, color_data, package, picture_file, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
 from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
@@ -193,7 +193,7 @@ def finish(folder: Path, answers: Answers) -> Manifest:
     Loads what it wrote: a folder that nobody can load is no success.
     """
     picture = golden_picture()
-    cv2.imwrite(str(folder / GOLDEN), picture)
+    picture_file.write(folder / GOLDEN, picture)
     shares = ColorModel(Interpreter.load(folder)).classify(picture)
     golden = Golden(
         file=GOLDEN,
