@@ -105,7 +105,7 @@ def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Pa
     parser = argparse.ArgumentParser()
     quantize_detect.add_arguments(parser)
     arguments = ["--weights", str(WEIGHTS), "--size", "128x96"]
-    arguments += ["--checkpoint", str(tmp_path / "run" / "checkpoint.pt")]
+    arguments += ["--checkpoint", str(tmp_path / "run" / "best.pt")]
     arguments += ["--output", str(tmp_path / "own-128"), "--version", "1.2.0"]
     assert quantize_detect.run(parser.parse_args(arguments)) == 0
     made = manifest.read(tmp_path / "own-128")

@@ -4,7 +4,7 @@ Quantization-aware training by distillation: the student is the graph that is wr
 with rounded weights and activations; the teacher is the float original on the same pictures. No
 labels are used. Ranges are measured once and stay fixed. What is kept is the moving average of
 the weights; at intervals it is written as .tflite and measured on validation pictures by the
-daemon's own code, and the best is kept as the folder `best`.
+daemon's own code, and the best is kept as the folder `best` and the checkpoint `best.pt`.
 
 Started again with the same options, it goes on from its checkpoint. One core does 3 to 5 pictures a
 second at 320 (`MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296` in the
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the last step or until nothing improves; write `metrics.jsonl` and `best`."""
+    """Train to the last step or until nothing improves; write metrics, `best` and `best.pt`."""
     torch.set_num_threads(args.threads)
     groups = args.groups or (1 if yolox.is_rectified(args.weights) else DetectTraining.groups)
     training = dataset.read(args.train, args.images)
@@ -211,7 +211,7 @@ def _vary(bgr: Image, chance: random.Random) -> Image:
 def measure(
     config: DetectTraining, state: State, data: Dataset, out: Path, beside: dict[str, float]
 ) -> Accuracy:
-    """Write the average as a model folder and return its accuracy; keep it when it is the best.
+    """Write the average as a model folder and return its accuracy; keep both when it is the best.
 
     beside: see `told`.
     """
@@ -223,6 +223,7 @@ def measure(
     if measured.ap50 > state.best:
         state.best, state.bad = measured.ap50, 0
         write_average(config, state, out / BEST)
+        save(config, state, out / f"{BEST}.pt")
     return measured
 
 
