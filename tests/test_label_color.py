@@ -163,6 +163,20 @@ def test_unwritable_output_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "--output" in line
 
 
+def test_model_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = data_set(tmp_path, ("red",))
+    model = tmp_path / "model"
+    model.mkdir()
+    for make, told in (
+        (lambda: None, "no manifest.json"),
+        (lambda: (model / "manifest.json").write_text("{}"), "manifest.json is not valid"),
+    ):
+        make()
+        assert label(boxes, "--model", model) == 78
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+
+
 def test_kappa_of_known_answers() -> None:
     # Cohen's own kind of table: 20 both yes, 5 and 10 apart, 15 both no: .7 observed, .5 by chance.
     answers = [("red", "red")] * 20 + [("red", "blue")] * 5

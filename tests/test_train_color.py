@@ -85,6 +85,36 @@ def test_training_learns_and_writes_a_loadable_checkpoint(tmp_path: Path) -> Non
     assert top1(network, checks()["patches"], CPU) > 0.9
 
 
+def test_loss_of_an_epoch_is_the_mean_of_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_loss", lambda *_: torch.ones((), requires_grad=True))
+    state = stored.start(SMALL, CPU)
+    assert training.train_epoch(SMALL, state, patches(33), 12, CPU) == 1.0  # the last one is alone
+    assert state.step == 2
+
+
+def test_one_crop_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one crop is too few"):
+        training.train(SMALL, patches(1), {}, tmp_path, CPU)
+
+
+@pytest.mark.parametrize("words", ["--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x"])
+def test_a_number_that_training_cannot_take_is_wrong_usage(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    option, number = words.split()
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "color", "--data", "x", option, number])
+    assert f"argument {option}: '{number}' is no" in capsys.readouterr().err
+
+
+def test_examples_of_the_help_are_lines_that_a_shell_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "color", "--help"])
+    assert "efficientnet-lite0 \\\n      --colors 64" in capsys.readouterr().out
+
+
 def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = training.train(SMALL, patches(), {}, tmp_path / "whole", CPU)
     cut = tmp_path / "cut"

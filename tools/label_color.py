@@ -20,9 +20,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from edge import manifest
 from edge.config import ColorConfig
 from edge.errors import InputError
-from edge.manifest import MANIFEST_NAME
 from edge.model_store import find
 from tools import color_mask, parallel
 from tools.annotate.view import view_of
@@ -105,8 +105,8 @@ def automatic_path(source: Path) -> Path:
 
 def author_of(model: Path) -> str:
     """Return how a model signs its labels; ModelError when the folder is none."""
-    manifest = json.loads((model / MANIFEST_NAME).read_bytes())
-    return f"grabcut + {manifest['name']} {manifest['version']}"
+    found = manifest.read(model)
+    return f"grabcut + {found.name} {found.version}"
 
 
 def label_one(task: Task) -> Row:

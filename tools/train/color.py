@@ -12,7 +12,6 @@ import argparse
 import json
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
@@ -23,8 +22,10 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge.errors import InputError
 from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
+from tools.classifier.arguments import count, count_or_none, share
 from tools.color_data import ColorItem, Packed
 from tools.train import color_composites, color_teacher
 from tools.train.color_answers import top1
@@ -40,10 +41,10 @@ from tools.train.color_state import (
 
 EXAMPLES = """\
 examples (started again, each goes on where it stopped):
-  edge-tools train color --data ../shared/data --out runs/accurate --trunk efficientnet-lite0 \
+  edge-tools train color --data ../shared/data --out runs/accurate --trunk efficientnet-lite0 \\
       --colors 64 --input 128 --widths 0 0 128 --epochs 12
-  edge-tools train color --data ../shared/data --out runs/fast --trunk efficientnet-lite0 \
-      --colors 64 --stages 3 --input 96 --widths 0 0 96 --learning-rate 6e-3 --epochs 12 \
+  edge-tools train color --data ../shared/data --out runs/fast --trunk efficientnet-lite0 \\
+      --colors 64 --stages 3 --input 96 --widths 0 0 96 --learning-rate 6e-3 --epochs 12 \\
       --teacher runs/accurate/checkpoint.pt
 """
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
     parser.add_argument("--out", type=Path, default=Path("runs/color"), help="checkpoint folder")
     parser.add_argument(
-        "--epochs", type=int, default=ColorTraining.epochs, help="default %(default)s"
+        "--epochs", type=count, default=ColorTraining.epochs, help="default %(default)s"
     )
     parser.add_argument(
         "--seed", type=int, default=ColorTraining.seed, help="of weights, order and augmentation"
@@ -81,21 +82,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--hold-out",
-        type=float,
+        type=share,
         default=ColorTraining.hold_out,
         metavar="SHARE",
         help="of the pictures, to compare runs on; default 0: train on all",
     )
     parser.add_argument(
         "--hold-from",
-        type=float,
+        type=share,
         default=ColorTraining.hold_from,
         metavar="START",
         help="where the held-out share begins, 0..1: folds have different starts; default 0",
     )
     parser.add_argument(
         "--composites",
-        type=int,
+        type=count_or_none,
         default=ColorTraining.composites,
         metavar="COUNT",
         help="further crops: cut-out objects in other colors, light and places; default 0",
@@ -158,7 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHANNELS",
         help="of the path of plain colors beside a pretrained trunk; default 0: none",
     )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps …")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
@@ -241,11 +242,13 @@ def train(
 ) -> State:
     """Train from the folder's checkpoint, or from the beginning, to the config's last epoch.
 
-    Raises InputError when the checkpoint was made with another config.
+    Raises InputError when the checkpoint was made with another config, or there is one crop only.
     """
+    if len(packed.rgb) < 2:
+        raise InputError("one crop is too few to train on; label more")
     out.mkdir(parents=True, exist_ok=True)
     state = resume(config, out / CHECKPOINT, device)
-    steps = math.ceil(len(packed.rgb) / config.batch) * config.epochs
+    steps = len(_batches(len(packed.rgb), config.batch)) * config.epochs
     while state.epoch < config.epochs:
         loss = train_epoch(config, state, packed, steps, device)
         accuracy = {name: top1(state.average, check, device) for name, check in checks.items()}
@@ -269,9 +272,8 @@ def train_epoch(
     np.random.seed(config.seed * 100_003 + state.epoch)  # noqa: NPY002 - augmentation's JPEGs
     state.network.train()
     total = 0.0
-    for indices in track(
-        list(_batches(len(packed.rgb), config.batch)), f"epoch {state.epoch + 1}", transient=True
-    ):
+    batches = _batches(len(packed.rgb), config.batch)
+    for indices in track(batches, f"epoch {state.epoch + 1}", transient=True):
         rate = learning_rate(config, state.step, steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -284,13 +286,12 @@ def train_epoch(
         _follow(state.average, state.network, min(config.ema, state.step / (state.step + 10)))
         total += float(loss.detach())
     state.epoch += 1
-    return total / math.ceil(len(packed.rgb) / config.batch)
+    return total / len(batches)
 
 
-def _batches(count: int, size: int) -> Iterator[Tensor]:
-    order = torch.randperm(count)
+def _batches(crops: int, size: int) -> list[Tensor]:
     # One crop alone has no batch statistics.
-    yield from (order[row : row + size] for row in range(0, count, size) if count - row > 1)
+    return [batch for batch in torch.split(torch.randperm(crops), size) if len(batch) > 1]
 
 
 def _loss(
