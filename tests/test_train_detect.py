@@ -285,6 +285,13 @@ def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
     assert not fresh.weight[1].any()
 
 
+def test_a_teacher_of_more_labels_teaches_those_that_are_wanted(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--labels", "car,person") == 0
+    assert yolox.stored_labels(tmp_path / "run" / "best.pt") == ("car", "person")
+
+
 @pytest.mark.parametrize("name", ["notes.pt", "notes.onnx", "none.pt", "none.onnx"])
 def test_weights_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
     if name.startswith("notes"):

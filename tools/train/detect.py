@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
     kept = args.out / _suspected_file(config)
     suspected = labels.suspect(args.weights, training, TEACHER_SIZE, config.labels, kept)
     pictures = sampler(labels.teach(training, suspected, config.labels), config.balance)
-    teacher = _prepared(yolox.load(args.weights), args.device)
+    teacher = _prepared(yolox.load(args.weights, labels=config.labels), args.device)
     with tracking.start(
         "detect", params=_plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
     ) as record:
