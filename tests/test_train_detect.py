@@ -285,6 +285,19 @@ def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
     assert not fresh.weight[1].any()
 
 
+def test_labels_that_are_all_new_learn_as_known_ones_do(coco: Path, tmp_path: Path) -> None:
+    data = dataset.read(coco, coco.parent)
+
+    def rate(*names: str) -> float:
+        config = detect.LabelTraining(labels=names)
+        state = detect.start(config, yolox.WEIGHTS, tmp_path / "none.pt", "cpu", data)
+        layer = state.net.heads[0].class_logits.weight
+        (group,) = (item for item in state.optimizer.param_groups if item["params"][0] is layer)
+        return float(group["peak"])
+
+    assert rate("forklift", "pallet") == pytest.approx(rate("person", "car"), rel=0.5)
+
+
 def test_a_teacher_of_more_labels_teaches_those_that_are_wanted(
     coco: Path, weights: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ RECTIFIED_ON = 96  # pictures
 RECTIFIED_AT = InputSize(416, 352)
 SAVE_EVERY = 50  # steps
 TEACHER_SIZE = InputSize(416, 416)
+NEW_LABELS_RMS = 0.06  # of the shipped class layers; where all labels are new theirs are zeros
 logger = logging.getLogger(__name__)
 
 
@@ -229,7 +230,8 @@ def start(
         net = _rectified(net, weights, training, checkpoint)
     net = _prepared(net, device)
     average = copy.deepcopy(net)
-    state = State(net, average, relative_adam(net, config.learning_rate))
+    optimizer = relative_adam(net, config.learning_rate, of_zeros=NEW_LABELS_RMS)
+    state = State(net, average, optimizer)
     if not checkpoint.exists():
         return state
     stored = tensor_file.read(checkpoint, ("config", "net"), "train detect", device)

@@ -37,13 +37,16 @@ class Schedule(Protocol):
         ...
 
 
-def relative_adam(net: nn.Module, learning_rate: float) -> torch.optim.Adam:
+def relative_adam(
+    net: nn.Module, learning_rate: float, *, of_zeros: float = 0.0
+) -> torch.optim.Adam:
     """Return Adam with a rate for each tensor, `learning_rate` of its root mean square.
 
+    of_zeros: what is taken for that of a tensor of zeros, which else stays as it is.
     Its groups carry `peak`, which `set_rates` multiplies.
     """
     peaks = [
-        learning_rate * float(tensor.detach().square().mean().sqrt()) + 1e-7
+        learning_rate * (float(tensor.detach().square().mean().sqrt()) or of_zeros) + 1e-7
         for tensor in net.parameters()
     ]
     groups = [
