@@ -20,6 +20,7 @@ from edge.errors import InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
+from tools.coco_labels import NAMES  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
 from tools.train import assign, detect, detect_augment, labels  # noqa: E402
 from tools.train.sampler import sampler  # noqa: E402
@@ -126,6 +127,24 @@ def test_the_teacher_is_asked_for_the_detectors_classes_that_a_set_does_not_know
     (taught,) = labels.teach(data, found, names)
     assert names.index("car") in taught.labels
     assert labels.suspect(yolox.WEIGHTS, data, size, ["person"], tmp_path / "b.json") == []
+
+
+def test_a_teacher_of_cocos_labels_is_asked_for_those_beyond_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = tmp_path / "as-published.pt"
+    yolox.save(yolox.YoloxNano(labels=NAMES), published, "random")
+    data = dataset.Dataset("set", (picture(),), {1: "person"}, ())
+    names = ("person", "chair", "forklift")
+    asked = []
+
+    def collect(detect, data, **_) -> list[dict[str, object]]:
+        asked.append((detect.__self__._net.labels, len(data.pictures)))
+        return []
+
+    monkeypatch.setattr(labels, "collect", collect)
+    labels.suspect(published, data, InputSize(64, 64), names, tmp_path / "found.json")
+    assert asked == [(names, 1)]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,18 @@ class FloatDetector:
     """YOLOX-Nano in float32 at an input of `size`; slow, for measurements only.
 
     weights: yolox_nano.onnx or a best.pt. min_score: 0..1, as `edge.detector.Detector` takes it.
+    labels: wanted classes, see `yolox.load`.
     """
 
-    def __init__(self, weights: Path, size: InputSize, *, min_score: float) -> None:
-        self._net = yolox.load(weights)
+    def __init__(
+        self,
+        weights: Path,
+        size: InputSize,
+        *,
+        min_score: float,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        self._net = yolox.load(weights, labels=labels)
         self._size = size
         self._min_score = min_score
         self._batch = torch.zeros(1, 3, size.height, size.width)

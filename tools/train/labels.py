@@ -61,9 +61,9 @@ def suspect(
     from tools.float_detector import FloatDetector
 
     known = {item.image_id: item.exhaustive_classes for item in data.pictures}
-    told = set(labels) & set(yolox.stored_labels(weights))
+    told = {name for name in labels if yolox.knows(weights, [name])}
     partly = tuple(item for item in data.pictures if told - item.exhaustive_classes)
-    teacher = FloatDetector(weights, size, min_score=SUSPECTED)
+    teacher = FloatDetector(weights, size, min_score=SUSPECTED, labels=labels)
     asked = Dataset(data.name, partly, dict(enumerate(labels)), ())
     found = [
         item
