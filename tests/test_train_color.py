@@ -460,25 +460,41 @@ def test_a_coverage_that_is_no_share_is_wrong_usage(share: str) -> None:
         main(words)
 
 
-def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
+def scenes_and_panels(folder: Path, times: int = 1) -> color_figures.Answers:
+    """Return answers about cars and car panels of each color, one in six of them wrong."""
     items = [
-        replace(item, source=source, object_class="car", is_sure=True)
+        replace(item, source=source, object_class="car" if source == "scene" else None)
         for source in ("scene", "carpanel")
-        for item in flat_items(tmp_path)
-    ]
+        for item in flat_items(folder)
+    ] * times
+    items = [replace(item, is_sure=True) for item in items]
     labels = color_figures.label_indices(items)
-    shares = np.full((6, len(TERMS)), 0.01)
-    shares[np.arange(6), labels] = 0.9
-    shares[0] = np.roll(shares[0], 1)
+    shares = np.full((len(items), len(TERMS)), 0.01)
+    shares[np.arange(len(items)), labels] = 0.9
+    shares[::6] = np.roll(shares[::6], 1, axis=1)
     sources = tuple(item.source for item in items)
-    answers = color_figures.Answers(shares, labels, sources, np.ones((6, 3)), tuple(items))
+    return color_figures.Answers(shares, labels, sources, np.ones((len(items), 3)), tuple(items))
+
+
+def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
+    answers = scenes_and_panels(tmp_path)
     cause = {"wrong": 1, "objects": 2, "wrong_with": 0.5, "wrong_without": None}
     causes = {"objects": 3, "causes": {"tiny": cause}}
-    text = color_card.text(manifest.read(MODEL), answers, causes)
+    text = color_card.text(manifest.read(MODEL), answers, Path("mine"), causes)
     assert "| car | 3 | 0.667 |" in text
     assert "| scene, sure | 3 | 0.667 |" in text
+    assert "| all | 6 | 0.833 | 0.800 | 0.067 |" in text
     assert "| 0.9-1.0 | 6 | 0.90 | 0.83 |" in text
     assert "| tiny | 1 | 2 | 0.50 | - |" in text
+    assert "Fairness" not in text
+    assert "--data mine/scene_color" in text
+    assert "../shared" not in text
+
+
+def test_card_tells_the_best_and_the_worst_class_of_those_with_enough_crops(tmp_path: Path) -> None:
+    text = color_card.text(manifest.read(MODEL), scenes_and_panels(tmp_path, 5), tmp_path)
+    assert "| color | white, 1.00 of 10 | red, 0.50 of 10 |" in text
+    assert "| object | car, 0.67 of 15 | car, 0.67 of 15 |" in text
 
 
 def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
@@ -556,7 +572,7 @@ def test_golden_picture_that_cannot_be_written_ends_the_quantization(tmp_path: P
     shares = np.eye(2, len(TERMS))
     answers = color_figures.Answers(shares, np.arange(2), ("scene", "carpanel"), np.ones((2, 3)))
     with pytest.raises(IsADirectoryError):
-        quantize_color.finish(folder, answers)
+        quantize_color.finish(folder, answers, tmp_path)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the data folder ../shared/data is not here")

@@ -126,6 +126,8 @@ def test_objects_of_scenes_alone_make_a_folder_that_loads(weights: Path, data: P
     assert main(["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]) == 0
     made = ColorModel(Interpreter.load(out)).manifest
     assert {figure.dataset for figure in made.accuracy} == {"scene_color val, 3 crops"}
+    assert made.training["data"] == "scene_color/train (1 crops)"
+    assert "COCO" not in made.training["data_licence"]
     assert "Products" not in (out / "CARD.md").read_text()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from edge.color import TERMS
 from edge.errors import InputError
 from edge.manifest import Accuracy, Manifest
+from tools import color_data
 from tools.architectures.color import ColorArchitecture
 from tools.color_figures import Answers, ColorFigures, by_class, figures, groups, only
 from tools.train.color_state import ColorTraining
@@ -18,6 +20,7 @@ from tools.train.color_state import ColorTraining
 LICENCE = "Apache-2.0"
 Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
 PRODUCTS = ("carpanel", "storeitems")
+FAIR_CROPS = 10  # of a color or class: a rate of fewer says nothing
 
 _LIMITS = """\
 ## Limits
@@ -49,6 +52,14 @@ Agreed objects of `scene_color` val; a class of a dozen crops has a standard err
 {table}
 """
 
+_FAIRNESS = """\
+## Fairness of classes
+The best and the worst of those with at least {least} validation crops: `color` is the recall of a
+color's crops, `object` top-1 of a class's.
+
+{table}
+"""
+
 _CALIBRATION = """\
 ## Calibration
 What the best term's share says, and how often it is right, over all validation crops.
@@ -59,8 +70,8 @@ What the best term's share says, and how often it is right, over all validation 
 _FAILURES = """\
 ## Failures by cause
 Of {objects} agreed objects of `scene_color` val, by what can be measured; `edge-tools color
-failures models/{name} --data ../shared/data/scene_color --images ../shared/data/detection/val
---boxes ../shared/data/detection/val.json --output DIR` draws them. A cause explains only where
+failures models/{name} --data {data}/scene_color --images {data}/detection/val
+--boxes {data}/detection/val.json --output DIR` draws them. A cause explains only where
 `wrong with` is the larger.
 
 {table}
@@ -73,20 +84,31 @@ shares it must get.
 """
 
 
-def training(config: ColorTraining) -> dict[str, str]:
-    """Return the manifest's entry about data and run."""
-    size = config.architecture
+def trained_on(data: Path) -> dict[str, str]:
+    """Return the manifest's entry about a data folder: how many crops of what is in it."""
+    sources = Counter(item.source for item in color_data.training_items(data))
+    scenes = {
+        "scene_color/train": sources.pop("scene", 0),
+        "scene_color/more.json": sources.pop("more", 0),
+        "tools/labels/scene-colors.json": sources.pop(color_data.OURS, 0),
+    }
+    counts = {"color/train": sources.total(), **scenes}
     return {
-        "data": (
-            "color/train (4,613 product photos and car panels), scene_color/train and "
-            "scene_color/more.json (objects cut from street and room pictures, two labellers as "
-            "soft targets), tools/labels/scene-colors.json (further objects of detection/train)"
-        ),
+        "data": ", ".join(f"{name} ({count:,} crops)" for name, count in counts.items() if count),
         "data_licence": (
             "pictures of scenes: COCO and VOC 2012 (Flickr terms; annotations CC BY 4.0), "
             "highway40 and OpenImages (CC BY), kioe_traffic (MPL-2.0), dotah88 (not stated); no "
             "picture is part of this model"
+            if counts["tools/labels/scene-colors.json"]
+            else "that of the pictures; no picture is part of this model"
         ),
+    }
+
+
+def training(config: ColorTraining) -> dict[str, str]:
+    """Return the manifest's entry about the run."""
+    size = config.architecture
+    return {
         "architecture": _architecture(size),
         "run": (
             f"{config.epochs} epochs, batch {config.batch}, AdamW {config.learning_rate:g}, "
@@ -127,9 +149,9 @@ def _architecture(size: ColorArchitecture) -> str:
     return f"{inside}, input {size.input_px} px, {size.classes} class planes"
 
 
-def accuracy(answers: Answers, name: str, unknown_below: float) -> tuple[Accuracy, ...]:
+def accuracy(answers: Answers, name: str, unknown_below: float, data: Path) -> tuple[Accuracy, ...]:
     """Return the figures of each data set with crops, and the command that reproduces them."""
-    command = f"edge-tools evaluate color models/{name} --data ../shared/data/"
+    command = f"edge-tools evaluate color models/{name} --data {data}/"
     found = []
     for dataset, sources in (("color", PRODUCTS), ("scene_color", ("scene",))):
         some = only(answers, *sources)
@@ -148,29 +170,50 @@ def accuracy(answers: Answers, name: str, unknown_below: float) -> tuple[Accurac
     return tuple(found)
 
 
-def text(model: Manifest, answers: Answers, causes: Causes | None = None) -> str:
+def text(model: Manifest, answers: Answers, data: Path, causes: Causes | None = None) -> str:
     """Return CARD.md.
 
+    data: folder with color/, scene_color/, as its commands name it.
     causes: content of `failures.json` of `edge-tools color failures`, None where it was not run.
     """
     threshold = model.decoder.unknown_below
     products, scenes = only(answers, *PRODUCTS), only(answers, "scene")
-    reports = _reports({"color": products, **groups(answers)}, threshold)
+    reports = _reports({"all": answers, "color": products, **groups(answers)}, threshold)
     parts = [_header(model), _FIGURES.format(threshold=threshold, table=_table(reports))]
     if classes := _reports(by_class(scenes), threshold):
         parts.append(_CLASSES.format(table=_table(classes)))
+    if fairness := _fairness(reports["all"], classes):
+        parts.append(_FAIRNESS.format(least=FAIR_CROPS, table=fairness))
     parts += [_CALIBRATION.format(table=_calibration(answers)), "## Confusion (rows: label)"]
     sets = {"Products and car panels": products, "Objects of scenes": scenes}
     for name, report in _reports(sets, threshold).items():
         parts += [f"### {name}", _confusion(report)]
     if causes is not None:
-        parts.append(_failures(model.name, causes))
-    return "\n".join((*parts, _training(model), _LIMITS, _GOLDEN))
+        parts.append(_failures(model.name, causes, data))
+    return "\n".join((*parts, _training(model, data), _LIMITS, _GOLDEN))
 
 
 def _reports(parts: dict[str, Answers], threshold: float) -> dict[str, ColorFigures]:
     """Return the figures of each part that has crops."""
     return {name: figures(some, threshold) for name, some in parts.items() if len(some.labels)}
+
+
+def _fairness(report: ColorFigures, classes: dict[str, ColorFigures]) -> str:
+    """Return the table of the best and worst color and class, empty where all have few crops."""
+    colors = {term: sum(row.values()) for term, row in report.confusion.items()}
+    kinds = {
+        "color": [(report.recall[term] or 0.0, term, crops) for term, crops in colors.items()],
+        "object": [(one.top1, name, one.crops) for name, one in classes.items()],
+    }
+    lines = []
+    for kind, found in kinds.items():
+        enough = sorted(one for one in found if one[2] >= FAIR_CROPS)
+        if enough:
+            ends = (
+                f"{name}, {rate:.2f} of {crops}" for rate, name, crops in (enough[-1], enough[0])
+            )
+            lines.append(f"| {kind} | {' | '.join(ends)} |")
+    return "\n".join(("| of | best | worst |", "|---|---|---|", *lines)) + "\n" if lines else ""
 
 
 def _calibration(answers: Answers) -> str:
@@ -185,7 +228,7 @@ def _calibration(answers: Answers) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _failures(name: str, causes: Causes) -> str:
+def _failures(name: str, causes: Causes, data: Path) -> str:
     lines = [
         "| cause | failures | objects | wrong with | wrong without |",
         "|---|---|---|---|---|",
@@ -196,7 +239,8 @@ def _failures(name: str, causes: Causes) -> str:
             for key in ("wrong_with", "wrong_without")
         )
         lines.append(f"| {cause} | {one['wrong']} | {one['objects']} | {rates} |")
-    return _FAILURES.format(objects=causes["objects"], name=name, table="\n".join(lines) + "\n")
+    table = "\n".join(lines) + "\n"
+    return _FAILURES.format(objects=causes["objects"], name=name, data=data, table=table)
 
 
 def _header(model: Manifest) -> str:
@@ -216,12 +260,12 @@ def _classes(model: Manifest) -> str:
     return f"It is told the object's class: {', '.join(model.input.classes)}."
 
 
-def _training(model: Manifest) -> str:
+def _training(model: Manifest, data: Path) -> str:
     facts = "".join(f"- {key}: {value}\n" for key, value in model.training.items())
     return (
         f"## Training\n{facts}\n```\n"
-        "edge-tools train color --data ../shared/data --out runs/color\n"
-        "edge-tools quantize color runs/color/checkpoint.pt --data ../shared/data "
+        f"edge-tools train color --data {data} --out runs/color\n"
+        f"edge-tools quantize color runs/color/checkpoint.pt --data {data} "
         f"--out models/{model.name}\n```\n"
         "The options of each run, and what else was tried: tools/README.md, Color.\n"
     )

@@ -120,7 +120,7 @@ def _write_card(args: argparse.Namespace, model: ColorModel, answers: Answers) -
     missing = {"scene", "carpanel", "storeitems"} - set(answers.sources)
     if missing:
         raise InputError(f"a card needs crops of {', '.join(sorted(missing))}; add them to --data")
-    text = color_card.text(model.manifest, answers, causes)
+    text = color_card.text(model.manifest, answers, args.data[0].parent, causes)
     (args.model / "CARD.md").write_text(text)
 
 

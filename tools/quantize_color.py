@@ -92,15 +92,16 @@ def run(args: argparse.Namespace) -> int:
             export(network, images, path, Calibration(percentile=args.percentile))
             how = f"after training; ranges of percentile {args.percentile:g}, {len(images)} crops"
         facts = describe(path, config, args.out.name, args.version)
-        facts.training["int8"] = how
+        facts.training.update(color_card.trained_on(args.data), int8=how)
         if epochs := mean_of(args.checkpoint):
             facts.training["weights"] = f"mean after epochs {', '.join(map(str, epochs))}"
         package.write_folder(args.out, path, facts)
         fit(args.out, items)
         answers = ask(ColorModel(Interpreter.load(args.out)), items)
-        final = finish(args.out, answers)
+        final = finish(args.out, answers, args.data)
         causes = color_card.read_causes(args.failures) if args.failures else None
-        (args.out / package.CARD_FILE).write_text(color_card.text(final, answers, causes))
+        text = color_card.text(final, answers, args.data, causes)
+        (args.out / package.CARD_FILE).write_text(text)
         compare(network, config, answers, items)
         record.artifact(args.out)
     print(f"{args.out}: {final.certificate.tensors}, temperature {final.decoder.temperature:.3f}")
@@ -187,9 +188,10 @@ def best_temperature(answers: Answers) -> float:
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
-def finish(folder: Path, answers: Answers) -> Manifest:
+def finish(folder: Path, answers: Answers, data: Path) -> Manifest:
     """Return the manifest with figures and golden shares, and write it beside the picture.
 
+    data: folder of the validation crops, as the figures' commands name it.
     Loads what it wrote: a folder that nobody can load is no success.
     """
     picture = golden_picture()
@@ -201,7 +203,7 @@ def finish(folder: Path, answers: Answers) -> Manifest:
         shares={share.name: round(share.score, 4) for share in shares},
     )
     fitted = manifest.read(folder)
-    accuracy = color_card.accuracy(answers, folder.name, fitted.decoder.unknown_below)
+    accuracy = color_card.accuracy(answers, folder.name, fitted.decoder.unknown_below, data)
     final = msgspec.structs.replace(fitted, golden=golden, accuracy=accuracy)
     manifest.write(folder, final)
     ColorModel(Interpreter.load(folder))
