@@ -16,7 +16,7 @@ import torch
 
 from edge.errors import InputError
 from tools.cli import main
-from tools.color_study import command
+from tools.color_study import command, measure
 from tools.color_study.measure import Crops, score, train
 from tools.color_study.networks import STUDY, Vgg16, _planes
 
@@ -82,6 +82,15 @@ def test_study_measures_networks_and_goes_on_where_it_stopped(
     table = capsys.readouterr().out
     assert "1.28 M" in table
     assert "0.08 M" in table
+    assert "float ms (PyTorch)" in " ".join(table.replace("┃", " ").split())
+
+
+def test_warm_up_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stamps = iter([stamp for run in range(measure.WARM_UP + measure.RUNS) for stamp in (0.0, run)])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(stamps))
+    levels = np.zeros((1, 4, 4, 3), np.uint8)
+    median = measure.WARM_UP + (measure.RUNS - 1) / 2
+    assert measure._float_ms(torch.nn.Identity(), levels) == 1000 * median
 
 
 def test_a_studied_network_learns() -> None:

@@ -100,7 +100,7 @@ def _network(studied: Studied, vgg16: Path | None) -> torch.nn.Module:
 def _table(rows: dict[str, Row], args: argparse.Namespace) -> Table:
     heads = (
         "network", "weights (study)", "int8 MB", "val loss", "val", "test loss", "test",
-        "float ms", "int8 ms", "peak MB",
+        "float ms (PyTorch)", "int8 ms", "peak MB",
     )  # fmt: skip
     table = Table(*heads, title=f"{args.epochs} epochs of at most {args.limit} crops")
     for name, row in rows.items():

@@ -20,13 +20,13 @@ from torch.nn import functional
 from tools import color_data, quantize
 from tools.color_data import ColorItem
 from tools.color_study.networks import Studied, Vgg16
+from tools.color_study.peak import RUNS, WARM_UP
 from tools.quantize import Quantization
 
 CONTEXT_MARGIN = 0.5  # of the box: what a twin sees around the object
 BATCH = 32
 LEARNING_RATE = 1e-3
 CALIBRATION_CROPS = 64
-RUNS = 30  # of which the median is the time
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Parts:
 class Row:
     """What the table says of one network.
 
+    float_ms: in PyTorch, int8_ms: in TFLite; read them beside others of their own kind.
     loss: cross entropy with the labels; accuracy: top-1; None where it was not trained.
     bytes_int8: of the .tflite file; peak_mb: memory of a process that runs it, above an idle one.
     """
@@ -169,12 +170,13 @@ def _real(levels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
 
 @torch.no_grad()
 def _float_ms(network: nn.Module, levels: NDArray[np.uint8]) -> float:
+    """Return the median time of PyTorch's own runs after a warm-up."""
     inputs, times = _real(levels), []
-    for _ in range(RUNS):
+    for _ in range(WARM_UP + RUNS):
         start = time.perf_counter()
         network(inputs)
         times.append((time.perf_counter() - start) * 1e3)
-    return float(np.median(times))
+    return float(np.median(times[WARM_UP:]))
 
 
 def _child(*words: str) -> str:
