@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -87,13 +87,16 @@ def run_tasks(
     workers: int,
     dask: str | None = None,
     title: str,
-) -> Iterator[Done[Item, Result]]:
+) -> Generator[Done[Item, Result], None, None]:
     """Yield the outcome of `function(item)` for every item, once each, as they finish.
 
     function: importable by the workers (of a module, or a partial of one); items and results are
     pickled. workers: processes; 1 runs in this one. dask: a scheduler's address, which takes the
     place of processes; its workers need this package, and files under the same paths.
-    title: what the progress bar says. Raises WorkerError when the scheduler does not answer.
+    title: what the progress bar says.
+    Who may leave before the end closes it (`contextlib.closing`): the garbage collector may come in
+    the pool's own thread, which cannot wait for itself.
+    Raises WorkerError when the scheduler does not answer.
     """
     if dask is not None:
         outcomes = _on_dask(function, items, dask)

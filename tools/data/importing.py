@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -144,14 +145,15 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
         outcomes = parallel.run_tasks(
             convert, todo, workers=args.workers, dask=args.dask, title="import"
         )
-        for done in outcomes:
-            if isinstance(done.error, NoRoomError):
-                raise EdgeError(f"{done.error} {len(known)} pictures are done; start again")
-            if done.result is None:
-                listing.problems.append(done.reason)
-                continue
-            journal.add(done.item, done.result)
-            known[done.item] = done.result
+        with closing(outcomes):
+            for done in outcomes:
+                if isinstance(done.error, NoRoomError):
+                    raise EdgeError(f"{done.error} {len(known)} pictures are done; start again")
+                if done.result is None:
+                    listing.problems.append(done.reason)
+                    continue
+                journal.add(done.item, done.result)
+                known[done.item] = done.result
     return {names[task]: found for task, found in known.items()}
 
 

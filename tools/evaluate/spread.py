@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,11 @@ def collect(
         dask=dask,
         title=subject.name,
     )
-    for done in outcomes:
-        if done.error is not None:
-            raise done.error
-        note.add(left[done.index], done.result or [])
+    with closing(outcomes):
+        for done in outcomes:
+            if done.error is not None:
+                raise done.error
+            note.add(left[done.index], done.result or [])
     return [item for index in sorted(note.found) for item in note.found[index]]
 
 
