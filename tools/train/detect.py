@@ -17,7 +17,6 @@ import copy
 import hashlib
 import logging
 import random
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,17 +37,9 @@ from tools.quantize_detect import letterboxed
 from tools.train import assign, detect_augment, distil, labels, rectify
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
-from tools.train.detect_state import DetectTraining, sha256_of
+from tools.train.detect_state import DetectTraining
 from tools.train.sampler import Sampler, sampler
-from tools.train.steps import (
-    METRICS_FILE,
-    follow,
-    note,
-    rate_factor,
-    relative_adam,
-    set_rates,
-    told,
-)
+from tools.train.steps import Work, follow, in_rounds, rate_factor, relative_adam, set_rates
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -58,6 +49,7 @@ example (started again, it goes on where it stopped):
 """
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
+LATEST = "latest.pt"
 RECTIFIED = "rectified.pt"
 RECTIFIED_ON = 96  # pictures
 RECTIFIED_AT = InputSize(416, 352)
@@ -189,8 +181,8 @@ def run(args: argparse.Namespace) -> int:
         is_rectified=args.rectify,
         seed=args.seed,
         labels=args.labels or yolox.stored_labels(args.weights),
-        weights_sha256=sha256_of(args.weights),
-        data_sha256=sha256_of(args.train),
+        weights_sha256=tracking.hash_of([args.weights]),
+        data_sha256=tracking.hash_of([args.train]),
     )
     config = _taught_alone(config, args.weights)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -203,16 +195,13 @@ def run(args: argparse.Namespace) -> int:
     with tracking.start(
         "detect", params=_plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
     ) as record:
-        while state.step < config.steps and state.bad < args.patience:
-            steps = min(args.every - state.step % args.every, config.steps - state.step)
-            began_s = time.monotonic()
-            mean_loss = train(config, state, teacher, pictures, steps, args.out / CHECKPOINT)
-            images_per_s = steps * config.batch / (time.monotonic() - began_s)
-            beside = told(config, state.step, mean_loss, images_per_s)
-            measured = measure(state, validation, args.size, args.out, beside)
-            record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
-            save(config, state, args.out / CHECKPOINT)
-        record.artifact(args.out / METRICS_FILE)
+        work = Work(
+            lambda steps: train(config, state, teacher, pictures, steps, args.out / CHECKPOINT),
+            lambda: measure(state, validation, args.size, args.out / LATEST),
+            lambda: _keep(args.out),
+            lambda: save(config, state, args.out / CHECKPOINT),
+        )
+        in_rounds(args, config, state, work, record)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
     return 0
 
@@ -298,24 +287,17 @@ def train(
     return total / steps
 
 
-def measure(
-    state: State, data: Dataset, size: InputSize, out: Path, beside: dict[str, float]
-) -> Accuracy:
-    """Return the average's accuracy in float; keep it as `best.pt` when its AP50 is the best.
-
-    beside: see `told`.
-    """
+def measure(state: State, data: Dataset, size: InputSize, latest: Path) -> Accuracy:
+    """Write the average to `latest` and return its accuracy in float."""
     from tools.float_detector import FloatDetector
 
-    latest = out / "latest.pt"
     yolox.save(state.average, latest, f"{state.origin}, {state.step} steps")
-    measured = score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
-    note(out, state.step, beside, measured)
-    state.bad += 1
-    if measured.ap50 > state.best:
-        state.best, state.bad = measured.ap50, 0
-        latest.replace(out / BEST)
-    return measured
+    return score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
+
+
+def _keep(out: Path) -> None:
+    """Make what was measured last the best."""
+    (out / LATEST).replace(out / BEST)
 
 
 def _loss(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -42,18 +41,9 @@ from tools.train.detect_state import (
     described,
     resume,
     save,
-    sha256_of,
 )
 from tools.train.distil import both_ways, loss
-from tools.train.steps import (
-    METRICS_FILE,
-    follow,
-    note,
-    rate_factor,
-    relative_adam,
-    set_rates,
-    told,
-)
+from tools.train.steps import Work, follow, in_rounds, rate_factor, relative_adam, set_rates
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -115,8 +105,8 @@ def run(args: argparse.Namespace) -> int:
         steps=args.steps,
         seed=args.seed,
         is_mirrored=args.mirrored,
-        weights_sha256=sha256_of(args.weights),
-        data_sha256=sha256_of(args.train),
+        weights_sha256=tracking.hash_of([args.weights]),
+        data_sha256=tracking.hash_of([args.train]),
     )
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
@@ -129,16 +119,13 @@ def run(args: argparse.Namespace) -> int:
         data=[args.train],
         folder=args.out,
     ) as record:
-        while state.step < config.steps and state.bad < args.patience:
-            steps = min(args.every - state.step % args.every, config.steps - state.step)
-            began_s = time.monotonic()
-            mean_loss = train(config, state, teacher, training.pictures, steps, path)
-            images_per_s = steps * config.batch / (time.monotonic() - began_s)
-            beside = told(config, state.step, mean_loss, images_per_s)
-            measured = measure(config, state, validation, args.out, beside)
-            record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
-            save(config, state, path)
-        record.artifact(args.out / METRICS_FILE)
+        work = Work(
+            lambda steps: train(config, state, teacher, training.pictures, steps, path),
+            lambda: measure(config, state, validation, args.out / "latest"),
+            lambda: keep(config, state, args.out),
+            lambda: save(config, state, path),
+        )
+        in_rounds(args, config, state, work, record)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
 
@@ -208,23 +195,16 @@ def _vary(bgr: Image, chance: random.Random) -> Image:
     return part[:, ::-1].copy() if chance.random() < 0.5 else part
 
 
-def measure(
-    config: DetectTraining, state: State, data: Dataset, out: Path, beside: dict[str, float]
-) -> Accuracy:
-    """Write the average as a model folder and return its accuracy; keep both when it is the best.
-
-    beside: see `told`.
-    """
-    folder = out / "latest"
+def measure(config: DetectTraining, state: State, data: Dataset, folder: Path) -> Accuracy:
+    """Write the average as a model folder and return its accuracy."""
     write_average(config, state, folder)
-    measured = evaluate(folder, data)
-    note(out, state.step, beside, measured)
-    state.bad += 1
-    if measured.ap50 > state.best:
-        state.best, state.bad = measured.ap50, 0
-        write_average(config, state, out / BEST)
-        save(config, state, out / f"{BEST}.pt")
-    return measured
+    return evaluate(folder, data)
+
+
+def keep(config: DetectTraining, state: State, out: Path) -> None:
+    """Write the average as the best one: a model folder, and a checkpoint."""
+    write_average(config, state, out / BEST)
+    save(config, state, out / f"{BEST}.pt")
 
 
 def write_average(config: DetectTraining, state: State, folder: Path) -> None:

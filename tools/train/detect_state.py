@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,12 +79,6 @@ class Trained:
     graph: Graph
     ranges: dict[str, Quantization]
     step: int
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's sha256, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build(weights: Path, groups: list[list[int]], size: InputSize) -> Graph:

@@ -1,17 +1,21 @@
-"""What each step of a detector's training needs, in float and through int8."""
+"""Steps and rounds of a detector's training, in float and through int8."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import math
-from dataclasses import asdict
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from tools import tracking
 from tools.evaluate import Accuracy
 
 METRICS_FILE = "metrics.jsonl"
@@ -19,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Schedule(Protocol):
-    """What a training's config says of its learning rate."""
+    """What a training's config says of its steps and learning rate."""
 
     @property
     def learning_rate(self) -> float:
@@ -35,6 +39,61 @@ class Schedule(Protocol):
     def warmup_steps(self) -> int:
         """Return the number of steps in which the rate rises."""
         ...
+
+    @property
+    def batch(self) -> int:
+        """Return the number of pictures a step."""
+        ...
+
+
+class Progress(Protocol):
+    """How far a training is.
+
+    step: finished ones. best: AP50 of the best average, -1 before one is measured.
+    bad: measurements since then.
+    """
+
+    step: int
+    best: float
+    bad: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a training does in a round.
+
+    train: so many steps; returns the mean loss. measure: the average's accuracy. keep: what was
+    measured last, as the best. save: the checkpoint.
+    """
+
+    train: Callable[[int], float]
+    measure: Callable[[], Accuracy]
+    keep: Callable[[], None]
+    save: Callable[[], None]
+
+
+def in_rounds(
+    args: argparse.Namespace, schedule: Schedule, state: Progress, work: Work, record: tracking.Run
+) -> None:
+    """Train and measure in turns, to the last step or until nothing improves.
+
+    args: the command's `out`, `every` and `patience`.
+    """
+    while state.step < schedule.steps and state.bad < args.patience:
+        steps = min(args.every - state.step % args.every, schedule.steps - state.step)
+        began_s = time.monotonic()
+        loss = work.train(steps)
+        images_per_s = steps * schedule.batch / (time.monotonic() - began_s)
+        beside = _told(schedule, state.step, loss, images_per_s)
+        measured = work.measure()
+        _note(args.out, state.step, beside, measured)
+        state.bad += 1
+        if measured.ap50 > state.best:
+            state.best, state.bad = measured.ap50, 0
+            work.keep()
+        record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
+        work.save()
+    record.artifact(args.out / METRICS_FILE)
 
 
 def relative_adam(
@@ -68,7 +127,15 @@ def rate_factor(step: int, steps: int, warmup_steps: int) -> float:
     return rise * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
 
 
-def told(schedule: Schedule, step: int, loss: float, images_per_s: float) -> dict[str, float]:
+def follow(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
+    """Move the average towards the network; it keeps `most` of itself, less in the first steps."""
+    keep = min(most, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for own, current in zip(average.parameters(), net.parameters(), strict=True):
+            own.lerp_(current, 1 - keep)
+
+
+def _told(schedule: Schedule, step: int, loss: float, images_per_s: float) -> dict[str, float]:
     """Return what a run tells beside its accuracy: mean loss, last learning rate, its speed.
 
     step: finished ones, 1 or more.
@@ -78,8 +145,8 @@ def told(schedule: Schedule, step: int, loss: float, images_per_s: float) -> dic
     return {"loss": loss, "learning_rate": rate, "images_per_s": images_per_s}
 
 
-def note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
-    """Add a measurement to the run's `metrics.jsonl` and to the log; beside: see `told`."""
+def _note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
+    """Add a measurement to the run's `metrics.jsonl` and to the log; beside: see `_told`."""
     with (out / METRICS_FILE).open("a") as log:
         log.write(json.dumps({"step": step} | beside | asdict(measured)) + "\n")
     logger.info(
@@ -89,11 +156,3 @@ def note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> 
         measured.ap50,
         beside["images_per_s"],
     )
-
-
-def follow(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
-    """Move the average towards the network; it keeps `most` of itself, less in the first steps."""
-    keep = min(most, (1 + step) / (10 + step))
-    with torch.no_grad():
-        for own, current in zip(average.parameters(), net.parameters(), strict=True):
-            own.lerp_(current, 1 - keep)
