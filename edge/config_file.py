@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from edge import lookup
 from edge.config import NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
 from edge.errors import ConfigError, one_line
 
@@ -112,8 +113,8 @@ def state_dir(config: Config) -> Path:
         return Path(config.state_dir)
     if "STATE_DIRECTORY" in os.environ:
         return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "edge"
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return lookup.expanded(base, ConfigError) / "edge"
 
 
 def json_schema() -> dict[str, Any]:

@@ -5,6 +5,19 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from edge.errors import EdgeError
+
+
+def expanded(text: str, kind: type[EdgeError]) -> Path:
+    """Return the path that a user wrote, `~` and `~user` replaced by the home folder.
+
+    Raises `kind` where there is no such user, or none with a home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise kind(f"{text}: no home folder of that user; write the whole path") from None
+
 
 def is_folder(path: Path) -> bool:
     """Return whether there is a folder, as far as one can see."""

@@ -21,7 +21,7 @@ def search_dirs(models_dir: str | None) -> list[Path]:
     """
     if models_dir is None:
         return [folder for folder in SHIPPED_DIRS if folder.is_dir()]
-    own = Path(models_dir).expanduser()
+    own = lookup.expanded(models_dir, ModelError)
     if not lookup.is_folder(own) or not os.access(own, os.R_OK | os.X_OK):
         reason = lookup.closed(own) or "no folder that can be listed; make it"
         raise ModelError(f"models_dir {models_dir}: {reason}")
@@ -49,7 +49,7 @@ def find(model: str, models_dir: str | None = None) -> Path:
     Raises ModelError naming the installed models when there is none.
     """
     if "/" in model:
-        folder = Path(model).expanduser()
+        folder = lookup.expanded(model, ModelError)
         if lookup.is_file(folder / MANIFEST_NAME):
             return folder
         reason = lookup.closed(folder / MANIFEST_NAME) or f"no {MANIFEST_NAME} there"

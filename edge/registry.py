@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from edge import bundle
+from edge import bundle, lookup
 from edge.bundle import Bundle
 from edge.errors import NO_ROOM, EdgeError, ModelError, PublishError
 from edge.manifest import FileName, Struct
@@ -146,11 +146,11 @@ class BucketStore:
 def open_store(address: str) -> Store:
     """Return the store at a folder's path or an address such as `s3://bucket/models`.
 
-    Raises ModelError when what the address needs is not installed.
+    Raises ModelError when what the address needs is not installed, or it is in nobody's home.
     """
     scheme, mark, root = address.partition("://")
     if not mark:
-        return FolderStore(Path(address).expanduser())
+        return FolderStore(lookup.expanded(address, ModelError))
     limits = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
     options: dict[str, Any] = {"config_kwargs": limits} if scheme == "s3" else {}
     try:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge import lookup
+from edge.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -34,7 +35,10 @@ class SourceKind(StrEnum):
 
 
 def kind_of(source: int | str) -> SourceKind:
-    """Return how a source is read; looks at the disk only to tell a folder from a file."""
+    """Return how a source is read; looks at the disk only to tell a folder from a file.
+
+    Raises InputError as `path_of` does.
+    """
     text = str(source)
     if text.isdecimal() or text.startswith(("/dev/video", "/dev/v4l/")):
         return SourceKind.V4L2
@@ -49,8 +53,11 @@ def kind_of(source: int | str) -> SourceKind:
 
 
 def path_of(source: int | str) -> Path:
-    """Return the path of a file source; `file://` and `~` are understood."""
-    return Path(str(source).removeprefix("file://")).expanduser()
+    """Return the path of a file source; `file://` and `~` are understood.
+
+    Raises InputError for the home of a user that there is not.
+    """
+    return lookup.expanded(str(source).removeprefix("file://"), InputError)
 
 
 def redact(source: int | str) -> str:

@@ -1,0 +1,107 @@
+"""Paths that a user wrote."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import edge.cli
+import tools.cli
+from edge import config_file, lookup
+from edge.config import Config
+from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, ConfigError, InputError
+from models import color_folder, detect_folder
+
+NOBODY = "~nosuchuser/x"
+
+
+@pytest.fixture(autouse=True)
+def _log_handlers() -> Iterator[None]:
+    """Take away the log handlers that commands run in this process leave behind."""
+    before, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = before
+    logging.root.setLevel(level)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    return err.splitlines()[-1]
+
+
+def test_home_folders_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/gate")
+    assert lookup.expanded("~/x", InputError) == Path("/home/gate/x")
+    assert lookup.expanded("/a/~/x", InputError) == Path("/a/~/x")
+    with pytest.raises(InputError, match="nosuchuser/x: no home folder of that user"):
+        lookup.expanded(NOBODY, InputError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"source: 0": f"source: {NOBODY}"}, EXIT_NO_INPUT),
+        ({"models_dir: ": f"models_dir: {NOBODY} #"}, EXIT_CONFIG),
+        ({"tiny-detect": NOBODY}, EXIT_CONFIG),
+    ],
+    ids=["source", "models_dir", "model"],
+)
+def test_home_of_nobody_in_a_config_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], code: int
+) -> None:
+    detect_folder(tmp_path / "models")
+    color_folder(tmp_path / "models")
+    text = (
+        f"cameras: {{front: {{source: 0}}}}\nstate_dir: {tmp_path}/state\n"
+        f"models_dir: {tmp_path}/models\ndetector: {{model: tiny-detect}}\n"
+        "color: {model: tiny-color}\nmqtt: {host: 127.0.0.1, port: 1}\n"
+    )
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    config = tmp_path / "edge.yaml"
+    config.write_text(text)
+    assert edge.cli.main(["run", "--config", str(config)]) == code
+    assert f"edge: {NOBODY}: no home folder of that user" in last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["models", "--models-dir", NOBODY], EXIT_CONFIG),
+        (["infer", "a.png", "--model", NOBODY], EXIT_CONFIG),
+        (["infer", f"{NOBODY}.mp4"], EXIT_NO_INPUT),
+    ],
+    ids=["models_dir", "model", "input"],
+)
+def test_home_of_nobody_in_a_command_is_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], code: int
+) -> None:
+    assert edge.cli.main(words) == code
+    assert "no home folder of that user" in last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["registry", "list", "--registry", NOBODY], ["benchmark", "--models", NOBODY]],
+    ids=["registry", "model"],
+)
+def test_home_of_nobody_in_a_tool_is_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert tools.cli.main(words) == EXIT_CONFIG
+    assert last_line(capsys).startswith(f"edge-tools: {NOBODY}: no home folder of that user")
+
+
+def test_state_of_a_user_without_home_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: Path) -> Path:
+        raise RuntimeError
+
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", fail)
+    with pytest.raises(ConfigError, match=r"~/\.local/state: no home folder"):
+        config_file.state_dir(Config(cameras={}))
