@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from edge.errors import EdgeError
@@ -17,6 +18,11 @@ def expanded(text: str, kind: type[EdgeError]) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise kind(f"{text}: no home folder of that user; write the whole path") from None
+
+
+def real(path: Path) -> Path:
+    """Return where links lead; of one that leads to itself, where it lies."""
+    return Path(os.path.realpath(path))
 
 
 def is_folder(path: Path) -> bool:

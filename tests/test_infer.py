@@ -200,6 +200,15 @@ def test_annotated_pictures_show_boxes(tmp_path: Path, infer: Infer):
     assert drawn[40, 200].max() < 50
 
 
+def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer: Infer):
+    folder = save(tmp_path / "in" / "street.png", street()).parent
+    (folder / "loop.png").symlink_to("loop.png")
+    code, document = infer(folder, "--annotate", tmp_path / "out")
+    assert code == EXIT_NO_INPUT
+    assert len(document) == len(list((tmp_path / "out").iterdir())) == 1
+    assert "loop.png: Too many levels of symbolic links" in infer.complaints[-1]
+
+
 def test_annotated_frames_of_a_video_are_numbered(tmp_path: Path, infer: Infer):
     clip = video(tmp_path / "clip.avi", 3)
     infer(clip, "--annotate", tmp_path / "out", "--no-color")

@@ -248,7 +248,7 @@ def _open_v4l2(config: CameraConfig) -> cv2.VideoCapture:
 def _v4l2_index(config: CameraConfig) -> int:
     """Return N of /dev/videoN; raise CameraError when there is no such device or no permission."""
     text = str(config.source)
-    device = Path(f"/dev/video{text}" if text.isdecimal() else text).resolve()
+    device = lookup.real(Path(f"/dev/video{text}" if text.isdecimal() else text))
     match = re.fullmatch(r"/dev/video(\d+)", str(device))
     if match is None or not device.exists():
         raise CameraError(f"cannot open {device}: no such camera; is it plugged in?")

@@ -260,7 +260,7 @@ class Album:
         except OSError as error:
             raise EdgeError(f"{folder}: {error.strerror}; name a folder that can be made") from None
         self._folder = folder
-        self._taken = {path.resolve() for path in inputs}
+        self._taken = {lookup.real(path) for path in inputs}
 
     def add(self, picture: Picture, entry: dict[str, Any]) -> None:
         """Save the picture with what was found drawn into it."""
@@ -275,9 +275,9 @@ class Album:
             stem += f"-{picture.frame:06d}"
         for number in itertools.count(1):
             path = self._folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
-            if path.resolve() not in self._taken:
+            if lookup.real(path) not in self._taken:
                 break
-        self._taken.add(path.resolve())
+        self._taken.add(lookup.real(path))
         return path
 
 
