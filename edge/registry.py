@@ -1,10 +1,12 @@
 """Reads a registry of model versions: a folder, or a bucket that fsspec reaches (`s3://…`).
 
-    <name>/<version>/bundle.json, bundle.json.minisig and the model folder's files
-    <name>/stages.json      which version is in staging, in production, archived
-    <name>/.serials/<n>     the bundle for which the serial n was taken
+    <name>/<version>/<file>.<sha256>   the model folder's files
+    <name>/<version>/version.json      its bundle and the signature of that
+    <name>/stages.json                 which version is in staging, in production, archived
+    <name>/.serials/<n>                the bundle for which the serial n was taken
 
-A version is there once its `bundle.json` is, which is written last; it never changes afterwards.
+A version is there once its `version.json` is, which is written last; it never changes afterwards.
+Files of other content have other names, so what a push left that was killed is in nobody's way.
 `stages.json` is one object, so a promotion happens at once; it is signed, too, and has a revision.
 `edge-tools registry` writes it; a bucket's address and login are read from AWS's usual variables.
 Buckets need the extra `registry`, imported when one is opened.
@@ -30,8 +32,10 @@ from edge.signature import PublicKey, SignatureError, verify
 
 Stage = Literal["none", "staging", "production", "archived"]
 STAGES_NAME = "stages.json"
+VERSION_NAME = "version.json"
 SERIALS_NAME = ".serials"
 MAX_STAGES_BYTES = 1_048_576
+MAX_VERSION_BYTES = 4 * bundle.MAX_BUNDLE_BYTES  # quoted in JSON, and signed
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 
@@ -184,8 +188,8 @@ def versions(store: Store, name: str) -> list[Bundle]:
     found = []
     for version in store.names(name):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            key = f"{name}/{version}/{bundle.BUNDLE_NAME}"
-            found.append(bundle.decode(store.get(key, bundle.MAX_BUNDLE_BYTES), key))
+            text = _read_version(store, name, version).text
+            found.append(bundle.decode(text.encode(), f"{name} {version}"))
     return sorted(found, key=lambda one: one.serial)
 
 
@@ -231,13 +235,11 @@ def fetch(
     Raises ModelError when there is no such version, or it is not what was signed.
     """
     source = f"{name} {version}"
-    signature: bytes | None = None
     try:
-        content = store.get(f"{name}/{version}/{bundle.BUNDLE_NAME}", bundle.MAX_BUNDLE_BYTES)
+        envelope = _read_version(store, name, version)
     except (FileNotFoundError, NotADirectoryError):
         raise ModelError(f"{source}: not in the registry; see edge-tools registry list") from None
-    with contextlib.suppress(FileNotFoundError):
-        signature = store.get(f"{name}/{version}/{bundle.SIGNATURE_NAME}", 4096)
+    content, signature = envelope.text.encode(), envelope.signature.encode() or None
     if trusted is None:
         found = bundle.decode(content, source)
     else:
@@ -245,11 +247,25 @@ def fetch(
     if (found.name, found.version) != (name, version):
         raise SignatureError(f"{source}: it is {found.name} {found.version}; somebody moved it")
     for file, fact in found.files.items():
-        _write(folder / file, _checked(store, f"{name}/{version}/{file}", fact))
+        _write(folder / file, _checked(store, file_key(found, file), fact))
     _write(folder / bundle.BUNDLE_NAME, content)
     if signature is not None:
         _write(folder / bundle.SIGNATURE_NAME, signature)
     return found
+
+
+def file_key(version: Bundle, file: str) -> str:
+    """Return the key of a version's file."""
+    return f"{version.name}/{version.version}/{file}.{version.files[file].sha256}"
+
+
+def _read_version(store: Store, name: str, version: str) -> Envelope:
+    key = f"{name}/{version}/{VERSION_NAME}"
+    content = store.get(key, MAX_VERSION_BYTES)
+    try:
+        return msgspec.json.decode(content, type=Envelope)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise SignatureError(f"{key} is damaged: {error}; it was changed or cut short") from None
 
 
 def _checked(store: Store, key: str, fact: bundle.FileFact) -> bytes:

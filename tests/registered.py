@@ -51,8 +51,10 @@ class Registry:
         return versions.push(self.store, source, self.key)
 
     def file(self, version: str, name: str) -> Path:
-        """A stored file."""
-        return self.folder / "registry" / self.name / version / name
+        """A stored object: VERSION_NAME, or a file of the folder."""
+        folder = self.folder / "registry" / self.name / version
+        (found,) = [*folder.glob(name), *folder.glob(f"{name}.{'[0-9a-f]' * 64}")]
+        return found
 
     @property
     def trusted(self) -> tuple[Any, ...]:

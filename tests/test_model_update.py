@@ -25,6 +25,7 @@ from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Golden
 from edge.model_update import MAX_STARTS, Shelf
+from edge.registry import VERSION_NAME
 from edge.signature import SecretKey, SignatureError
 from models import COLOR, change_manifest, detect_folder
 from mosquitto import Mosquitto
@@ -91,7 +92,7 @@ def test_next_version_takes_the_place_and_the_one_before_is_kept(board: Board) -
     assert kept == {"1.1.0", "1.2.0"}
 
 
-@pytest.mark.parametrize("name", ["model.tflite", "manifest.json", bundle.BUNDLE_NAME])
+@pytest.mark.parametrize("name", ["model.tflite", "manifest.json", VERSION_NAME])
 def test_tampered_version_changes_nothing(board: Board, name: str) -> None:
     board.registry.push("1.0.0")
     board.registry.push("1.1.0")

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 pytest.importorskip("cryptography")
 
 from edge import manifest, registry
-from edge.bundle import BUNDLE_NAME, SIGNATURE_NAME
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ModelError
+from edge.registry import VERSION_NAME, Envelope
 from edge.signature import PublicKey, SecretKey, SignatureError
 from models import COLOR, change_manifest
 from registered import Registry, golden_folder
@@ -37,6 +38,10 @@ def fetch(kept: Registry, version: str, folder: Path) -> Path:
     return folder
 
 
+def envelope(kept: Registry, version: str) -> Envelope:
+    return msgspec.json.decode(kept.file(version, VERSION_NAME).read_bytes(), type=Envelope)
+
+
 def test_version_comes_back_as_it_was_pushed(kept: Registry, tmp_path: Path) -> None:
     kept.push("1.0.0")
     folder = fetch(kept, "1.0.0", tmp_path / "back")
@@ -47,43 +52,80 @@ def test_version_comes_back_as_it_was_pushed(kept: Registry, tmp_path: Path) -> 
 
 def test_version_is_never_changed(kept: Registry, tmp_path: Path) -> None:
     kept.push("1.0.0")
-    before = kept.file("1.0.0", BUNDLE_NAME).read_bytes()
+    before = kept.file("1.0.0", VERSION_NAME).read_bytes()
     other = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(ModelError, match="never change"):
         versions.push(kept.store, other, kept.key)
-    assert kept.file("1.0.0", BUNDLE_NAME).read_bytes() == before
+    assert kept.file("1.0.0", VERSION_NAME).read_bytes() == before
 
 
 def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
     store = kept.store
-    store.put("a/b/bundle.json", b"first", is_new=True)
+    store.put("a/b/version.json", b"first", is_new=True)
     with pytest.raises(FileExistsError):
-        store.put("a/b/bundle.json", b"second", is_new=True)
-    assert store.get("a/b/bundle.json", 100) == b"first"
+        store.put("a/b/version.json", b"second", is_new=True)
+    assert store.get("a/b/version.json", 100) == b"first"
+
+
+WRITES = 5  # of a push: the serial, three files, what makes it a version
 
 
 class OvertakenStore:
-    """A store whose first write comes after another push, of 1.0.0."""
+    """A store before whose n-th write something else happens, by default a push of 1.0.0."""
 
-    def __init__(self, kept: Registry) -> None:
+    def __init__(self, kept: Registry, write: int = 1, happens: Any = None) -> None:
         self._kept = kept
-        self._is_overtaken = False
+        self._left = write
+        self._happens = happens or (lambda: self._kept.push("1.0.0"))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._kept.store, name)
 
     def put(self, key: str, content: bytes, *, is_new: bool = False) -> None:
-        if not self._is_overtaken:
-            self._is_overtaken = True
-            self._kept.push("1.0.0")
+        self._left -= 1
+        if self._left == 0:
+            self._happens()
         self._kept.store.put(key, content, is_new=is_new)
 
 
-def test_push_that_comes_late_changes_nothing(kept: Registry, tmp_path: Path) -> None:
+def die() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("write", range(1, WRITES + 1))
+def test_push_that_comes_late_changes_nothing(kept: Registry, tmp_path: Path, write: int) -> None:
     late = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(ModelError, match="count on"):
-        versions.push(OvertakenStore(kept), late, kept.key)
+        versions.push(OvertakenStore(kept, write), late, kept.key)
+    folder = fetch(kept, "1.0.0", tmp_path / "back")
+    assert manifest.read(folder).licence != "MIT"
+
+
+@pytest.mark.parametrize("write", range(1, WRITES + 1))
+def test_number_of_a_push_that_died_is_free(kept: Registry, tmp_path: Path, write: int) -> None:
+    dies = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
+    with pytest.raises(KeyboardInterrupt):
+        versions.push(OvertakenStore(kept, write, die), dies, kept.key)
+    made = kept.push("1.0.0")
+    folder = fetch(kept, "1.0.0", tmp_path / "back")
+    assert manifest.read(folder).licence != "MIT"
+    stored = kept.store.names(f"{COLOR}/1.0.0")
+    assert len(stored) == len(made.files) + 1  # nothing is left of the other
+
+
+def test_push_that_died_goes_on_with_another_key(kept: Registry, tmp_path: Path) -> None:
+    folder = golden_folder(tmp_path / "same", "1.0.0")
+    with pytest.raises(KeyboardInterrupt):
+        versions.push(OvertakenStore(kept, WRITES, die), folder, SecretKey.generate())
+    assert versions.push(kept.store, folder, kept.key).serial == 1
     fetch(kept, "1.0.0", tmp_path / "back")
+
+
+def test_removed_version_leaves_nothing(kept: Registry) -> None:
+    kept.push("1.0.0")
+    kept.store.put(f"{COLOR}/1.0.0/of-a-late-push", b"")
+    versions.remove(kept.store, COLOR, "1.0.0", kept.key)
+    assert kept.store.names(f"{COLOR}/1.0.0") == []
 
 
 def test_two_pushes_at_once_get_a_serial_each(kept: Registry, tmp_path: Path) -> None:
@@ -94,7 +136,7 @@ def test_two_pushes_at_once_get_a_serial_each(kept: Registry, tmp_path: Path) ->
 
 def test_push_that_was_stopped_goes_on_with_its_serial(kept: Registry) -> None:
     kept.push("1.0.0")
-    for name in (BUNDLE_NAME, SIGNATURE_NAME, "model.tflite"):
+    for name in (VERSION_NAME, "model.tflite"):
         kept.file("1.0.0", name).unlink()
     again = golden_folder(kept.folder / "again", "1.0.0")
     assert versions.push(kept.store, again, kept.key).serial == 1
@@ -109,13 +151,13 @@ def test_full_disk_leaves_no_part_of_a_file(
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        kept.store.put("a/b/bundle.json", b"content")
+        kept.store.put("a/b/version.json", b"content")
     assert list((kept.folder / "registry" / "a" / "b").iterdir()) == []
 
 
 def test_half_a_push_is_no_version(kept: Registry) -> None:
     kept.push("1.0.0")
-    kept.file("1.0.0", BUNDLE_NAME).unlink()
+    kept.file("1.0.0", VERSION_NAME).unlink()
     assert registry.versions(kept.store, COLOR) == []
     again = golden_folder(kept.folder / "again", "1.0.0")
     assert versions.push(kept.store, again, kept.key).serial == 1
@@ -164,7 +206,7 @@ def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
     assert kept.store.names("") == []
 
 
-@pytest.mark.parametrize("name", ["model.tflite", "manifest.json", "golden.png", BUNDLE_NAME])
+@pytest.mark.parametrize("name", ["model.tflite", "manifest.json", "golden.png", VERSION_NAME])
 def test_tampered_file_is_refused(kept: Registry, tmp_path: Path, name: str) -> None:
     kept.push("1.0.0")
     path = kept.file("1.0.0", name)
@@ -175,7 +217,7 @@ def test_tampered_file_is_refused(kept: Registry, tmp_path: Path, name: str) -> 
         fetch(kept, "1.0.0", tmp_path / "back")
 
 
-@pytest.mark.parametrize("name", ["model.tflite", BUNDLE_NAME, SIGNATURE_NAME])
+@pytest.mark.parametrize("name", ["model.tflite", VERSION_NAME])
 def test_truncated_file_is_refused(kept: Registry, tmp_path: Path, name: str) -> None:
     kept.push("1.0.0")
     path = kept.file("1.0.0", name)
@@ -190,7 +232,8 @@ def test_unsigned_and_wrongly_signed_versions_are_refused(kept: Registry, tmp_pa
     mallory.push("6.6.6")
     with pytest.raises(SignatureError, match="not trusted"):
         fetch(kept, "6.6.6", tmp_path / "other key")
-    kept.file("1.0.0", SIGNATURE_NAME).unlink()
+    unsigned = msgspec.structs.replace(envelope(kept, "1.0.0"), signature="")
+    kept.file("1.0.0", VERSION_NAME).write_bytes(msgspec.json.encode(unsigned))
     with pytest.raises(SignatureError, match="not signed"):
         fetch(kept, "1.0.0", tmp_path / "unsigned")
 
@@ -198,8 +241,8 @@ def test_unsigned_and_wrongly_signed_versions_are_refused(kept: Registry, tmp_pa
 def test_version_under_anothers_name_is_refused(kept: Registry, tmp_path: Path) -> None:
     kept.push("1.0.0")
     kept.push("1.1.0")
-    for name in (BUNDLE_NAME, SIGNATURE_NAME, "manifest.json"):
-        kept.file("1.1.0", name).write_bytes(kept.file("1.0.0", name).read_bytes())
+    content = kept.file("1.0.0", VERSION_NAME).read_bytes()
+    kept.file("1.1.0", VERSION_NAME).write_bytes(content)
     with pytest.raises(SignatureError, match="somebody moved it"):
         fetch(kept, "1.1.0", tmp_path / "back")
 
@@ -265,7 +308,7 @@ def test_commands_work_on_a_bucket(
     assert manifest.read(back).version == "1.1.0"
     store = registry.open_store(bucket)
     with pytest.raises(FileExistsError):
-        store.put(f"{COLOR}/1.1.0/{BUNDLE_NAME}", b"other", is_new=True)
+        store.put(f"{COLOR}/1.1.0/{VERSION_NAME}", b"other", is_new=True)
 
 
 def test_registry_that_is_away_is_one_line(

@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 
 from edge import bundle, manifest, registry
-from edge.bundle import BUNDLE_NAME, SIGNATURE_NAME, Bundle
+from edge.bundle import Bundle
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.registry import (
     MAX_STAGES_BYTES,
     SERIALS_NAME,
     STAGES_NAME,
+    VERSION_NAME,
     Envelope,
     Stage,
     Stages,
@@ -32,8 +33,9 @@ def push(
 
     version: None takes the manifest's. The folder is loaded and repeats its golden picture before
     anything is written; what boards would refuse is not registered. The version is there at once,
-    when its last object is written; no object of it is ever replaced, so a push that was stopped
-    goes on with the same folder only. Raises ModelError when the folder does not hold, or when the
+    when its last object is written, and of two pushes of it one writes that; no object is ever
+    replaced. What a push left that was stopped is used by the next one of the same folder, and
+    cleared away by that of another. Raises ModelError when the folder does not hold, or when the
     version is there, or was.
     """
     _prove(folder)
@@ -84,9 +86,13 @@ def remove(store: Store, name: str, version: str, key: SecretKey | None) -> None
     )
     _write_stages(store, changed, key)
     # What makes it a version goes first: nobody sees a part of it.
-    for file in (BUNDLE_NAME, SIGNATURE_NAME, *found[0].files):
-        with contextlib.suppress(FileNotFoundError):
-            store.delete(f"{name}/{version}/{file}")
+    for object_name in (VERSION_NAME, *store.names(f"{name}/{version}")):
+        _delete(store, f"{name}/{version}/{object_name}")
+
+
+def _delete(store: Store, key: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        store.delete(key)
 
 
 def _prove(folder: Path) -> None:
@@ -123,23 +129,28 @@ def _create(store: Store, key: str, content: bytes) -> bool:
 
 
 def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> None:
-    where = f"{new.name}/{new.version}"
-    content = new.encode()
-    objects: dict[str, bytes] = {}
+    """Write a version's files, then, unless another push was first, what makes it a version."""
     for file, fact in new.files.items():
-        uploaded = (folder / file).read_bytes()
-        if bundle.fact_of(uploaded) != fact:
+        content = (folder / file).read_bytes()
+        if bundle.fact_of(content) != fact:
             raise ModelError(f"model {folder}: {file} changed meanwhile; push again")
-        objects[file] = uploaded
-    if key is not None:
-        comment = f"{new.name} {new.version} serial {new.serial}"
-        objects[SIGNATURE_NAME] = key.sign(content, comment)
-    objects[BUNDLE_NAME] = content
-    for file, uploaded in objects.items():
-        if not _create(store, f"{where}/{file}", uploaded):
-            raise ModelError(
-                f"{new.name} {new.version}: another push of it has begun ({file}); count on"
-            )
+        store.put(registry.file_key(new, file), content)
+    text = new.encode()
+    comment = f"{new.name} {new.version} serial {new.serial}"
+    signature = key.sign(text, comment).decode() if key else ""
+    envelope = msgspec.json.encode(Envelope(text=text.decode(), signature=signature))
+    if not _create(store, f"{new.name}/{new.version}/{VERSION_NAME}", envelope):
+        raise ModelError(f"{new.name} {new.version}: another push of it was first; count on")
+    _clear(store, new)
+
+
+def _clear(store: Store, made: Bundle) -> None:
+    """Delete what other pushes of a registered version left: none can succeed any more."""
+    where = f"{made.name}/{made.version}"
+    needed = {registry.file_key(made, file) for file in made.files} | {f"{where}/{VERSION_NAME}"}
+    for key in (f"{where}/{object_name}" for object_name in store.names(where)):
+        if key not in needed:
+            _delete(store, key)
 
 
 def _write_stages(store: Store, stages: Stages, key: SecretKey | None) -> Stages:
