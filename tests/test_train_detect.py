@@ -304,6 +304,17 @@ def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
     assert not fresh.weight[1].any()
 
 
+def test_without_an_object_to_find_the_last_weights_are_kept(
+    coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps(json.loads(coco.read_text()) | {"annotations": []}))
+    assert train(coco, weights, tmp_path / "run", "--val", str(empty), "--patience", "1") == 0
+    (line,) = (line for line in caplog.messages if "no_objects" in line)
+    assert line.endswith("/empty kept=the last weights, as best")
+    assert yolox.origin(tmp_path / "run" / "best.pt").endswith(", 4 steps")
+
+
 def test_labels_that_are_all_new_learn_as_known_ones_do(coco: Path, tmp_path: Path) -> None:
     data = dataset.read(coco, coco.parent)
 

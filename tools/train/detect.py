@@ -39,7 +39,15 @@ from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
 from tools.train.detect_state import DetectTraining
 from tools.train.sampler import Sampler, sampler
-from tools.train.steps import Work, follow, in_rounds, rate_factor, relative_adam, set_rates
+from tools.train.steps import (
+    Work,
+    follow,
+    in_rounds,
+    rate_factor,
+    relative_adam,
+    set_rates,
+    tell_of_no_objects,
+)
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -170,6 +178,7 @@ def run(args: argparse.Namespace) -> int:
     """Train to the last step or until nothing improves; write `best.pt` and `metrics.jsonl`."""
     torch.set_num_threads(args.threads)
     validation = dataset.read(args.val, args.images)
+    tell_of_no_objects(validation)
     training = dataset.read(args.train, args.images)
     config = LabelTraining(
         steps=args.steps,

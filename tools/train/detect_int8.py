@@ -43,7 +43,15 @@ from tools.train.detect_state import (
     save,
 )
 from tools.train.distil import both_ways, loss
-from tools.train.steps import Work, follow, in_rounds, rate_factor, relative_adam, set_rates
+from tools.train.steps import (
+    Work,
+    follow,
+    in_rounds,
+    rate_factor,
+    relative_adam,
+    set_rates,
+    tell_of_no_objects,
+)
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -99,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     groups = args.groups or (1 if yolox.is_rectified(args.weights) else DetectTraining.groups)
     training = dataset.read(args.train, args.images)
     validation = dataset.read(args.val, args.images)
+    tell_of_no_objects(validation)
     config = DetectTraining(
         size=args.size,
         groups=groups,

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from tools import tracking
+from tools.dataset import Dataset
 from tools.evaluate import Accuracy
 
 METRICS_FILE = "metrics.jsonl"
@@ -49,8 +50,8 @@ class Schedule(Protocol):
 class Progress(Protocol):
     """How far a training is.
 
-    step: finished ones. best: AP50 of the best average, -1 before one is measured.
-    bad: measurements since then.
+    step: finished ones. best: AP50 of the best average, -1 before one is measured, not a number
+    where there is nothing to find. bad: measurements since then.
     """
 
     step: int
@@ -77,6 +78,7 @@ def in_rounds(
 ) -> None:
     """Train and measure in turns, to the last step or until nothing improves.
 
+    Where AP is no number, the last one is the best.
     args: the command's `out`, `every` and `patience`.
     """
     while state.step < schedule.steps and state.bad < args.patience:
@@ -88,12 +90,18 @@ def in_rounds(
         measured = work.measure()
         _note(args.out, state.step, beside, measured)
         state.bad += 1
-        if measured.ap50 > state.best:
+        if measured.ap50 > state.best or math.isnan(measured.ap50):
             state.best, state.bad = measured.ap50, 0
             work.keep()
         record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
         work.save()
     record.artifact(args.out / METRICS_FILE)
+
+
+def tell_of_no_objects(validation: Dataset) -> None:
+    """Log where a set cannot say which weights are better: AP of no object is no number."""
+    if all(item.get("iscrowd", 0) for item in validation.annotations):
+        logger.warning("train.no_objects set=%s kept=the last weights, as best", validation.name)
 
 
 def relative_adam(
