@@ -10,6 +10,8 @@ import pytest
 from edge.config import DetectorConfig
 from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK
 from onnx_network import write_network
+from tools.benchmark import infer
+from tools.benchmark.frame_path import DEMO_CLIP
 from tools.cli import main
 
 
@@ -29,6 +31,12 @@ def test_every_way_is_timed_on_every_count(tmp_path: Path, capsys: pytest.Captur
         assert (inside is None) == (row["way"] == "edge infer")
         assert inside is None or 0 < inside["p50"] / 1000 < row["seconds"]
     assert "load_1min" in capsys.readouterr().out
+
+
+def test_frames_that_cannot_be_written_are_told_of(tmp_path: Path):
+    (tmp_path / "00001.jpg").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"00001\.jpg"):
+        infer._write_frames(str(DEMO_CLIP), tmp_path, 2)
 
 
 @pytest.mark.parametrize(

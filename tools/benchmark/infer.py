@@ -22,13 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import msgspec
 
 from edge import manifest, model_store
 from edge.capture import open_source
 from edge.config import CameraConfig, DetectorConfig
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
+from tools import picture_file
 from tools.benchmark import machine
 from tools.benchmark.frame_path import DEMO_CLIP
 from tools.benchmark.quantiles import cells, quantiles
@@ -139,13 +139,12 @@ def _ways(model: str, network: Path | None, pictures: Path) -> list[tuple[str, l
 
 def _write_frames(source: str, folder: Path, count: int) -> None:
     """Write a clip's frames as JPEG, from its beginning again until there are enough."""
-    folder.mkdir()
     written = 0
     while written < count:
         before = written
         reader = open_source(CameraConfig(source=source, realtime=False))
         while written < count and (bgr := reader.read()) is not None:
-            cv2.imwrite(str(folder / f"{written:05}.jpg"), bgr)
+            picture_file.write(folder / f"{written:05}.jpg", bgr)
             written += 1
         reader.close()
         if written == before:
