@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from tools.color_data import Packed
 from tools.quantize import Calibration
 from tools.train import color as training
 from tools.train import color_state as stored
-from tools.train import color_teacher
+from tools.train import color_teacher, commands
 from tools.train.color_answers import top1
 from tools.train.color_augment import (
     Augmentation,
@@ -155,6 +156,55 @@ def test_epochs_are_kept_and_their_mean_is_a_network(
         one, other = (item[1].state_dict()[name] for item in (first, last))
         expected = (one + other) / 2 if value.is_floating_point() else one
         torch.testing.assert_close(value, expected)
+
+
+def test_a_card_tells_the_commands_of_each_step_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data" / "color"
+    folder.mkdir(parents=True)
+    rows = [
+        {"file_name": item.file.name, "split": split, "color": item.label, "source": "mine"}
+        for item in flat_items(folder)
+        for split in ("train", "val")
+    ]
+    (folder / "labels.json").write_text(json.dumps(rows))
+    data, run, model = (str(tmp_path / name) for name in ("data", "run 1", "model"))
+    train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--epochs", "2"]
+    train += ["--data", data, "--out", run]
+    told = ["--tracking-uri", f"sqlite:///{tmp_path}/secret.db", "--log-level", "warning"]
+    assert main([*train, *told]) == 0
+    assert main([*train, "--threads", "1"]) == 0  # it is finished: nothing was run
+    files = [f"{run}/epochs/{number:02}.pt" for number in (1, 2)]
+    average = ["color", "average", *files, "--out", f"{run}/mean.pt"]
+    assert main(average) == 0
+    quantize = ["quantize", "color", f"{run}/mean.pt", "--data", data, "--out", model]
+    assert main(quantize) == 0
+    expected = "\n".join(shlex.join(["edge-tools", *words]) for words in (train, average, quantize))
+    assert manifest.read(Path(model)).training[color_card.COMMANDS] == expected
+    assert f"```\n{expected}\n```\n" in (Path(model) / "CARD.md").read_text()
+
+
+def test_a_run_goes_on_with_other_words_for_the_same_and_tells_both(tmp_path: Path) -> None:
+    first = replace(SMALL, epochs=1, commands=("edge-tools train color",))
+    training.train(first, patches(), {}, tmp_path, CPU)
+    path = tmp_path / stored.CHECKPOINT
+    both = commands.in_order(commands.of_file(path, "train color"), ("edge-tools … --threads 2",))
+    training.train(replace(SMALL, commands=both), patches(), {}, tmp_path, CPU)
+    assert commands.of_file(path, "train color") == (*first.commands, "edge-tools … --threads 2")
+    assert stored.load_network(path)[0].epochs == SMALL.epochs
+
+
+def test_checkpoint_that_knows_no_commands_gives_the_card_as_before(tmp_path: Path) -> None:
+    path = tmp_path / stored.CHECKPOINT
+    stored.save(SMALL, stored.start(SMALL, CPU), path)
+    content = torch.load(path)
+    del content["config"]["commands"]
+    torch.save(content, path)
+    assert stored.load_network(path)[0] == SMALL
+    assert commands.of_file(path, "train color") == ()
+    text = color_card.text(manifest.read(MODEL), scenes_and_panels(tmp_path), Path("mine"))
+    assert "edge-tools train color --data mine --out runs/color" in text
 
 
 def test_networks_that_have_no_mean_are_named(

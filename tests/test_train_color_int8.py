@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -96,13 +97,22 @@ def test_stopped_run_goes_on_and_ends_with_the_same_weights(
 def test_what_was_trained_ships_and_answers_as_the_float_network(
     weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    content = torch.load(weights)
+    content["config"]["commands"] = ("edge-tools train color --data mine",)
+    torch.save(content, weights)
     assert train(weights, data, tmp_path / "int8", "--steps", "6") == EXIT_OK
-    words = ["--int8", str(tmp_path / "int8" / "checkpoint.pt"), "--out", str(tmp_path / "model")]
-    assert main(["quantize", "color", str(weights), "--data", str(data), *words]) == EXIT_OK
+    assert train(weights, data, tmp_path / "int8", "--steps", "6", "--threads", "1") == EXIT_OK
+    options = ["--data", str(data), "--int8", str(tmp_path / "int8" / "checkpoint.pt")]
+    options += ["--out", str(tmp_path / "model")]
+    assert main(["quantize", "color", str(weights), *options]) == EXIT_OK
     assert "scene: float top-1 1.000, int8 1.000" in capsys.readouterr().out
     made = manifest.read(tmp_path / "model")
     assert made.certificate.integer_only
     assert "quantization-aware training, 6 steps" in made.training["int8"]
+    float_run, int8_run, quantized = made.training["commands"].splitlines()
+    assert float_run == content["config"]["commands"][0]
+    assert int8_run.startswith("edge-tools train color-int8 ")
+    assert quantized == shlex.join(("edge-tools", "quantize", "color", str(weights), *options))
     model = ColorModel(Interpreter.load(tmp_path / "model"))
     _, network = color_state.load_network(weights)
     for name in FLAT:

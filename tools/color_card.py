@@ -19,6 +19,7 @@ from tools.train.color_state import ColorTraining
 
 LICENCE = "Apache-2.0"
 Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
+COMMANDS = "commands"  # the manifest's entry of what was run, a line each
 PRODUCTS = ("carpanel", "storeitems")
 FAIR_CROPS = 10  # of a color or class: a rate of fewer says nothing
 
@@ -261,7 +262,10 @@ def _classes(model: Manifest) -> str:
 
 
 def _training(model: Manifest, data: Path) -> str:
-    facts = "".join(f"- {key}: {value}\n" for key, value in model.training.items())
+    told = {key: value for key, value in model.training.items() if key != COMMANDS}
+    facts = "".join(f"- {key}: {value}\n" for key, value in told.items())
+    if COMMANDS in model.training:
+        return f"## Training\n{facts}\n```\n{model.training[COMMANDS]}\n```\n"
     return (
         f"## Training\n{facts}\n```\n"
         f"edge-tools train color --data {data} --out runs/color\n"

@@ -27,7 +27,7 @@ from tools.architectures.color import ColorNet, WithCells
 from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization
-from tools.train import color_int8_state
+from tools.train import color_int8_state, commands
 from tools.train.color_answers import top1
 from tools.train.color_state import ColorTraining, load_network, mean_of
 
@@ -83,16 +83,9 @@ def run(args: argparse.Namespace) -> int:
     ) as record:
         args.out.mkdir(parents=True, exist_ok=True)
         path = args.out / package.MODEL_FILE
-        if args.int8:
-            trained, made = color_int8_state.trained(args.int8, network, config.architecture)
-            quantize.write(made.average, made.ranges, path)
-            how = color_int8_state.described(trained)
-        else:
-            images = calibration_images(args.data, args.images, config.architecture.input_px)
-            export(network, images, path, Calibration(percentile=args.percentile))
-            how = f"after training; ranges of percentile {args.percentile:g}, {len(images)} crops"
+        made = _write(args, config, network, path)
         facts = describe(path, config, args.out.name, args.version)
-        facts.training.update(color_card.trained_on(args.data), int8=how)
+        facts.training.update(color_card.trained_on(args.data) | made)
         if epochs := mean_of(args.checkpoint):
             facts.training["weights"] = f"mean after epochs {', '.join(map(str, epochs))}"
         package.write_folder(args.out, path, facts)
@@ -106,6 +99,29 @@ def run(args: argparse.Namespace) -> int:
         record.artifact(args.out)
     print(f"{args.out}: {final.certificate.tensors}, temperature {final.decoder.temperature:.3f}")
     return 0
+
+
+def _write(
+    args: argparse.Namespace, config: ColorTraining, network: ColorNet, path: Path
+) -> dict[str, str]:
+    """Write the .tflite file; return what the manifest says of how it was made.
+
+    Commands are told where all are known: checkpoints made before they were kept have none.
+    """
+    before = [config.commands]
+    if args.int8:
+        trained, state = color_int8_state.trained(args.int8, network, config.architecture)
+        quantize.write(state.average, state.ranges, path)
+        how = color_int8_state.described(trained)
+        before.append(trained.commands)
+    else:
+        images = calibration_images(args.data, args.images, config.architecture.input_px)
+        export(network, images, path, Calibration(percentile=args.percentile))
+        how = f"after training; ranges of percentile {args.percentile:g}, {len(images)} crops"
+    if not all(before):
+        return {"int8": how}
+    made_by = commands.in_order(*before, (args.command,))
+    return {"int8": how, color_card.COMMANDS: "\n".join(made_by)}
 
 
 def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:

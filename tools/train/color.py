@@ -27,7 +27,7 @@ from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
 from tools.classifier.arguments import count, count_or_none, share
 from tools.color_data import ColorItem, Packed
-from tools.train import color_composites, color_teacher
+from tools.train import color_composites, color_teacher, commands
 from tools.train.color_answers import top1
 from tools.train.color_augment import Augmentation, augment, cut_and_mixed, with_classes, withhold
 from tools.train.color_state import (
@@ -187,6 +187,11 @@ def run(args: argparse.Namespace) -> int:
         hold_from=args.hold_from,
         teachers=len(args.teacher),
         composites=args.composites,
+        commands=commands.in_order(
+            *(commands.of_file(path, "train color") for path in args.teacher),
+            commands.of_file(args.out / CHECKPOINT, "train color"),
+            (args.command,),
+        ),
     )
     cache = args.out.parent / "cache"
     known = color_data.training_items(args.data)

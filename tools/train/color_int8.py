@@ -31,6 +31,7 @@ from tools.color_data import Packed
 from tools.color_figures import figures, groups
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, FakeQuantizer, calibrate, write
+from tools.train import commands
 from tools.train.color import MARGIN, STORED, inputs
 from tools.train.color_int8_state import (
     CHECKPOINT,
@@ -95,10 +96,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `latest`."""
     torch.set_num_threads(args.threads)
-    config = ColorInt8Training(percentile=args.percentile, steps=args.steps, seed=args.seed)
     original = read_original(args.weights, args.data, args.out.parent / "cache")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
+    config = ColorInt8Training(
+        percentile=args.percentile,
+        steps=args.steps,
+        seed=args.seed,
+        commands=commands.in_order(
+            original.config.commands,
+            commands.of_file(path, "train color-int8"),
+            (args.command,),
+        ),
+    )
     if path.exists():
         state = resume(config, original.network, original.size, path)
     else:
