@@ -547,6 +547,19 @@ def test_card_tells_the_best_and_the_worst_class_of_those_with_enough_crops(tmp_
     assert "| object | car, 0.67 of 15 | car, 0.67 of 15 |" in text
 
 
+def test_limits_are_those_of_the_measured_crops(tmp_path: Path) -> None:
+    own = scenes_and_panels(tmp_path)
+    text = color_card.text(manifest.read(MODEL), own, tmp_path)
+    limits = text.partition("## Limits")[2].partition("## Golden")[0]
+    assert "Objects of scenes: measured on car, on nothing else" in limits
+    assert "too few crops to say much of black 0, white 1, gray 0, red 1," in limits
+    assert not {"Shop", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
+    ours = replace(own, sources=("storeitems",) * len(own.labels))
+    assert "- Shop labels of gray" in color_card.text(manifest.read(MODEL), ours, tmp_path)
+    enough = scenes_and_panels(tmp_path, 10)
+    assert "white 10" not in color_card.text(manifest.read(MODEL), enough, tmp_path)
+
+
 def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,17 +21,20 @@ LICENCE = "Apache-2.0"
 Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
 COMMANDS = "commands"  # the manifest's entry of what was run, a line each
 PRODUCTS = ("carpanel", "storeitems")
+SHOPS = "storeitems"  # source of what is known of our own labels alone
 FAIR_CROPS = 10  # of a color or class: a rate of fewer says nothing
 
 _LIMITS = """\
 ## Limits
 - It answers for the object that fills the crop; a crop with two objects gets the colors of both.
+- At night, under sodium lamps or in infrared the color in the picture is not the object's, and
+  nothing here knows.
+- Objects without one agreed term (mixed, unclear) are in none of these figures; it names them, too.
+{measured}"""
+
+_SHOPS = """\
 - Shop labels of gray, pink and orange disagree between annotators, so nothing gets all of them
   right; see the confusion above.
-- Objects of scenes are 9 classes of street and room pictures in visible light; at night, under
-  sodium lamps or in infrared the color in the picture is not the object's, and nothing here knows.
-- Objects that labellers call unclear or mixed are mostly still named, often with a high share.
-- Purple and pink are rare in the scenes: their figures rest on a handful of crops.
 - Silver counts as gray, beige and khaki as brown, navy as blue, as the labellers were told.
 """
 
@@ -191,7 +194,21 @@ def text(model: Manifest, answers: Answers, data: Path, causes: Causes | None = 
         parts += [f"### {name}", _confusion(report)]
     if causes is not None:
         parts.append(_failures(model.name, causes, data))
-    return "\n".join((*parts, _training(model, data), _LIMITS, _GOLDEN))
+    return "\n".join((*parts, _training(model, data), _limits(sets), _GOLDEN))
+
+
+def _limits(sets: dict[str, Answers]) -> str:
+    """Return what the figures do not cover, as far as the measured crops show it."""
+    lines = []
+    for name, some in sets.items():
+        crops = np.bincount(some.labels, minlength=len(TERMS))
+        few = [f"{term} {n}" for term, n in zip(TERMS, crops, strict=True) if n < FAIR_CROPS]
+        if len(some.labels) and few:
+            lines.append(f"- {name}: too few crops to say much of {', '.join(few)}.\n")
+        if classes := sorted(by_class(some)):
+            lines.append(f"- {name}: measured on {', '.join(classes)}, on nothing else.\n")
+        lines += [_SHOPS] if SHOPS in some.sources else []
+    return _LIMITS.format(measured="".join(lines))
 
 
 def _reports(parts: dict[str, Answers], threshold: float) -> dict[str, ColorFigures]:
