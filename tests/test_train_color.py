@@ -547,6 +547,21 @@ def test_card_tells_the_best_and_the_worst_class_of_those_with_enough_crops(tmp_
     assert "| object | car, 0.67 of 15 | car, 0.67 of 15 |" in text
 
 
+def test_products_are_what_is_no_scene_whatever_their_source_is_called(tmp_path: Path) -> None:
+    ours = scenes_and_panels(tmp_path)
+    names = {"carpanel": "my shop", "scene": "scene"}
+    own = replace(ours, sources=tuple(names[name] for name in ours.sources))
+    figures = color_card.accuracy(own, "own", 0.4, Path("mine"))
+    assert {one.dataset: one.value for one in figures if one.metric == "top-1"} == {
+        "color val, 3 crops": 1.0,
+        "scene_color val, 3 crops": 0.6667,
+    }
+    text = color_card.text(manifest.read(MODEL), own, tmp_path)
+    assert "| color | 3 | 1.000 |" in text
+    assert "| my shop | 3 | 1.000 |" in text
+    assert "### Products (my shop)" in text
+
+
 def test_limits_are_those_of_the_measured_crops(tmp_path: Path) -> None:
     own = scenes_and_panels(tmp_path)
     text = color_card.text(manifest.read(MODEL), own, tmp_path)
@@ -554,6 +569,7 @@ def test_limits_are_those_of_the_measured_crops(tmp_path: Path) -> None:
     assert "Objects of scenes: measured on car, on nothing else" in limits
     assert "too few crops to say much of black 0, white 1, gray 0, red 1," in limits
     assert not {"Shop", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
+    assert "- Products (carpanel): too few crops" in limits
     ours = replace(own, sources=("storeitems",) * len(own.labels))
     assert "- Shop labels of gray" in color_card.text(manifest.read(MODEL), ours, tmp_path)
     enough = scenes_and_panels(tmp_path, 10)
@@ -577,7 +593,7 @@ def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
     words = ["evaluate", "color", str(model), "--data", str(folder), "--card", str(failures)]
     (folder / "labels.json").write_text(json.dumps(rows[:2]))
     assert main(words) == 66
-    assert "needs crops of scene" in capsys.readouterr().err
+    assert "the card has figures of scene_color; add it to --data" in capsys.readouterr().err
     assert (model / "CARD.md").read_text() == "old"
     (folder / "labels.json").write_text(json.dumps(rows))
     assert main(words) == 0

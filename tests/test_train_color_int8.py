@@ -138,7 +138,7 @@ def test_objects_of_scenes_alone_make_a_folder_that_loads(weights: Path, data: P
     assert {figure.dataset for figure in made.accuracy} == {"scene_color val, 3 crops"}
     assert made.training["data"] == "scene_color/train (1 crops)"
     assert "COCO" not in made.training["data_licence"]
-    assert "Products" not in (out / "CARD.md").read_text()
+    assert "### Products" not in (out / "CARD.md").read_text()
 
 
 def test_data_without_a_crop_to_validate_on_is_named(
