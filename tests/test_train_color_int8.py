@@ -155,6 +155,33 @@ def test_data_without_a_crop_to_validate_on_is_named(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_data_without_a_row_of_a_split_is_told_what_to_do(
+    split: str, weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in data.glob("*/labels.json"):
+        rows = [row for row in json.loads(path.read_text()) if row["split"] != split]
+        path.write_text(json.dumps(rows))
+    given = ["--data", str(data), "--out", str(tmp_path / "out")]
+    for words in (
+        ["quantize", "color", str(weights)],
+        ["train", "color-int8", str(weights)],
+        ["train", "color"],
+    ):
+        assert main([*words, *given]) == EXIT_NO_INPUT
+        told = capsys.readouterr().err
+        assert f'has "split": "{split}"; give it to some' in told
+        assert "--split" not in told
+
+
+def test_one_of_both_sets_may_lack_a_split(weights: Path, data: Path) -> None:
+    path = data / "scene_color" / "labels.json"
+    rows = [row for row in json.loads(path.read_text()) if row["split"] != "val"]
+    path.write_text(json.dumps(rows))
+    out = data / "model"
+    assert main(["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]) == 0
+
+
 def test_checkpoints_that_do_not_fit_are_named(
     weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -194,7 +194,7 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     cache = args.out.parent / "cache"
-    known = color_data.training_items(args.data)
+    known, agreed = color_data.training_items(args.data), color_data.validation_items(args.data)
     items, held = color_data.hold_out(known, args.hold_out, args.hold_from)
     stored_px = round(STORED * args.input)
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
@@ -203,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
         # Nor boxes of held-out pictures.
         items, _ = color_data.by_picture(items, args.hold_out, args.hold_from)
     packed = color_data.joined(color_data.pack_cached(items, stored_px, MARGIN, cache), painted)
-    checks = validation_sets(args.data, held, architecture.input_px, cache)
+    checks = validation_sets(agreed, held, architecture.input_px, cache)
     with tracking.start(
         "color",
         params=asdict(config),
@@ -218,12 +218,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def validation_sets(data: Path, held: list[ColorItem], side: int, cache: Path) -> dict[str, Packed]:
+def validation_sets(
+    items: list[ColorItem], held: list[ColorItem], side: int, cache: Path
+) -> dict[str, Packed]:
     """Return the validation crops as the runtime sees them, by source and by what is known.
 
     held: objects held out of the training set.
     """
-    items = color_data.validation_items(data)
     sources = sorted({item.source for item in items})
     chosen = {name: [item for item in items if item.source == name] for name in sources}
     chosen["sure"] = [item for item in items if item.source == "scene" and item.is_sure]

@@ -27,7 +27,7 @@ from edge.color import ColorModel
 from edge.interpreter import Interpreter
 from tools import color_data, package, quantize_color, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
-from tools.color_data import Packed
+from tools.color_data import ColorItem, Packed
 from tools.color_figures import figures, groups
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, FakeQuantizer, calibrate, write
@@ -96,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `latest`."""
     torch.set_num_threads(args.threads)
+    checks = color_data.validation_items(args.data)
     original = read_original(args.weights, args.data, args.out.parent / "cache")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         while state.step < config.steps:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
             mean_loss = train(config, original, state, steps, path)
-            top1 = measure(original.config, state, args.data, args.out, mean_loss)
+            top1 = measure(original.config, state, checks, args.out, mean_loss)
             named = {f"top1 {name}": value for name, value in top1.items()}
             record.metrics(state.step, loss=mean_loss, **named)
             save(config, state, path)
@@ -187,7 +188,7 @@ def _loss(state: State, quantizer: FakeQuantizer, teacher: ColorNet, batch: Tens
 
 
 def measure(
-    of_float: ColorTraining, state: State, data: Path, out: Path, mean_loss: float
+    of_float: ColorTraining, state: State, checks: list[ColorItem], out: Path, mean_loss: float
 ) -> dict[str, float]:
     """Write the average as a model folder; return its top-1 on validation crops by source."""
     folder = out / "latest"
@@ -196,7 +197,7 @@ def measure(
     write(state.average, state.ranges, path)
     facts = quantize_color.describe(path, of_float, folder.name, "0.0.0")
     package.write_folder(folder, path, facts)
-    answers = ask(ColorModel(Interpreter.load(folder)), color_data.validation_items(data))
+    answers = ask(ColorModel(Interpreter.load(folder)), checks)
     top1 = {name: figures(some, 0.0).top1 for name, some in groups(answers).items()}
     with (out / "metrics.jsonl").open("a") as log:
         log.write(json.dumps({"step": state.step, "loss": mean_loss, "top1": top1}) + "\n")
