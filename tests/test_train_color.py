@@ -30,6 +30,7 @@ from tools import (
 )
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import OUTPUT, ColorArchitecture
+from tools.classifier.arguments import LARGEST_SEED
 from tools.cli import main
 from tools.color_data import Packed
 from tools.quantize import Calibration
@@ -98,14 +99,48 @@ def test_one_crop_alone_is_refused(tmp_path: Path) -> None:
         training.train(SMALL, patches(1), {}, tmp_path, CPU)
 
 
-@pytest.mark.parametrize("words", ["--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x"])
-def test_a_number_that_training_cannot_take_is_wrong_usage(
+WRONG_NUMBERS = {
+    "train color --data x": (
+        "--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x", "--learning-rate nan",
+        "--learning-rate 0", "--trunk-rate -1", "--emphasis 1.1", "--cutmix nan", "--seed -1",
+        "--seed 4294967296", "--input 40", "--input 0", "--widths -1 8 8", "--depths x 1 1",
+        "--colors 1.5",
+    ),
+    "train color-int8 c.pt --data x": (
+        "--steps 0", "--every 0", "--threads 0", "--percentile nan", "--percentile 0", "--seed -1",
+    ),
+    "quantize color c.pt --data x --out m": ("--images 0", "--percentile 101", "--percentile 50"),
+    "color study --data x": ("--epochs 0", "--limit -1", "--threads 0"),
+    "label color x": ("--limit 0",),
+    "annotate color x": ("--val-share 1.5",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [(one, words) for one, found in WRONG_NUMBERS.items() for words in found]
+)
+def test_a_number_that_a_command_cannot_take_is_wrong_usage(
+    command: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    option, number, *more = words.split()
+    with pytest.raises(SystemExit, match="2"):
+        main([*command.split(), option, number, *more])
+    assert f"argument {option}: '{number}' is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["--widths 0 8 8", "--trunk efficientnet-lite0 --widths 8 8 0"], ids=str
+)
+def test_widths_that_leave_no_channels_are_wrong_usage(
     words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    option, number = words.split()
-    with pytest.raises(SystemExit, match="2"):
-        main(["train", "color", "--data", "x", option, number])
-    assert f"argument {option}: '{number}' is no" in capsys.readouterr().err
+    assert main(["train", "color", "--data", "x", *words.split()]) == 2
+    assert "no channels" in capsys.readouterr().err
+
+
+def test_the_largest_seed_trains(tmp_path: Path) -> None:
+    config = replace(SMALL, epochs=1, seed=LARGEST_SEED)
+    assert training.train(config, patches(32), {}, tmp_path, CPU).epoch == 1
 
 
 def test_examples_of_the_help_are_lines_that_a_shell_takes(

@@ -20,6 +20,7 @@ from edge.errors import EXIT_NO_INPUT, EXIT_OK  # noqa: E402
 from edge.interpreter import Interpreter  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools.architectures.color import OUTPUT, ColorArchitecture  # noqa: E402
+from tools.classifier.arguments import LARGEST_SEED  # noqa: E402
 from tools.cli import main  # noqa: E402
 from tools.train import color, color_int8, color_state  # noqa: E402
 from tools.train.color_augment import plain, with_classes  # noqa: E402
@@ -185,8 +186,9 @@ def test_one_of_both_sets_may_lack_a_split(weights: Path, data: Path) -> None:
 def test_checkpoints_that_do_not_fit_are_named(
     weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(weights, data, tmp_path / "int8", "--steps", "2") == EXIT_OK
-    assert train(weights, data, tmp_path / "int8", "--steps", "3") == EXIT_NO_INPUT
+    seed = ["--seed", str(LARGEST_SEED)]
+    assert train(weights, data, tmp_path / "int8", "--steps", "2", *seed) == EXIT_OK
+    assert train(weights, data, tmp_path / "int8", "--steps", "3", *seed) == EXIT_NO_INPUT
     assert "made with another config" in capsys.readouterr().err
     words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(tmp_path / "m")]
     for path, told in (

@@ -23,6 +23,7 @@ from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
 from tools import color_card, color_data, package, picture_file, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
+from tools.classifier.arguments import count, percentile
 from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization
@@ -50,14 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
     parser.add_argument("--version", default="0.1.0", help="written into the manifest")
-    parser.add_argument("--images", type=int, default=512, help="training crops for the ranges")
+    parser.add_argument("--images", type=count, default=512, help="training crops for the ranges")
     parser.add_argument(
         "--failures",
         type=Path,
         metavar="FILE",
         help="failures.json of `color failures`, for the card",
     )
-    parser.add_argument("--percentile", type=float, default=99.99, help="of activation ranges")
+    parser.add_argument("--percentile", type=percentile, default=99.99, help="of activation ranges")
     parser.add_argument(
         "--int8",
         type=Path,

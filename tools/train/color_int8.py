@@ -27,6 +27,7 @@ from edge.color import ColorModel
 from edge.interpreter import Interpreter
 from tools import color_data, package, quantize_color, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
+from tools.classifier.arguments import LARGEST_SEED, count, percentile, seed
 from tools.color_data import ColorItem, Packed
 from tools.color_figures import figures, groups
 from tools.evaluate_color import ask
@@ -75,21 +76,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/color-int8"), help="run's folder")
     parser.add_argument(
         "--steps",
-        type=int,
+        type=count,
         default=ColorInt8Training.steps,
         help="of 64 crops; default %(default)s",
     )
     parser.add_argument(
         "--percentile",
-        type=float,
+        type=percentile,
         default=ColorInt8Training.percentile,
         help="of activation ranges; default %(default)s",
     )
     parser.add_argument(
-        "--seed", type=int, default=ColorInt8Training.seed, help="of order and augmentation"
+        "--seed", type=seed, default=ColorInt8Training.seed, help="of order and augmentation"
     )
-    parser.add_argument("--every", type=int, default=100, help="steps between measurements")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--every", type=count, default=100, help="steps between measurements")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
@@ -172,9 +173,9 @@ def train(
 
 def _batch(config: ColorInt8Training, original: Original, step: int) -> Tensor:
     """Return a step's augmented crops; they depend on the seed and the step's number alone."""
-    seed = config.seed * 1_000_003 + step
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - augmentation's JPEGs
+    number = (config.seed * 1_000_003 + step) % (LARGEST_SEED + 1)
+    torch.manual_seed(number)
+    np.random.seed(number)  # noqa: NPY002 - augmentation's JPEGs
     rows = torch.randint(len(original.crops.rgb), (config.batch,))
     return inputs(original.config, original.crops, rows, CPU)
 
