@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +30,13 @@ from tools import (
 )
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import OUTPUT, ColorArchitecture
+from tools.classifier.arguments import LARGEST_SEED
 from tools.cli import main
 from tools.color_data import Packed
 from tools.quantize import Calibration
 from tools.train import color as training
 from tools.train import color_state as stored
-from tools.train import color_teacher
+from tools.train import color_teacher, commands
 from tools.train.color_answers import top1
 from tools.train.color_augment import (
     Augmentation,
@@ -97,14 +99,48 @@ def test_one_crop_alone_is_refused(tmp_path: Path) -> None:
         training.train(SMALL, patches(1), {}, tmp_path, CPU)
 
 
-@pytest.mark.parametrize("words", ["--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x"])
-def test_a_number_that_training_cannot_take_is_wrong_usage(
+WRONG_NUMBERS = {
+    "train color --data x": (
+        "--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x", "--learning-rate nan",
+        "--learning-rate 0", "--trunk-rate -1", "--emphasis 1.1", "--cutmix nan", "--seed -1",
+        "--seed 4294967296", "--input 40", "--input 0", "--widths -1 8 8", "--depths x 1 1",
+        "--colors 1.5",
+    ),
+    "train color-int8 c.pt --data x": (
+        "--steps 0", "--every 0", "--threads 0", "--percentile nan", "--percentile 0", "--seed -1",
+    ),
+    "quantize color c.pt --data x --out m": ("--images 0", "--percentile 101", "--percentile 50"),
+    "color study --data x": ("--epochs 0", "--limit -1", "--threads 0"),
+    "label color x": ("--limit 0",),
+    "annotate color x": ("--val-share 1.5",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [(one, words) for one, found in WRONG_NUMBERS.items() for words in found]
+)
+def test_a_number_that_a_command_cannot_take_is_wrong_usage(
+    command: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    option, number, *more = words.split()
+    with pytest.raises(SystemExit, match="2"):
+        main([*command.split(), option, number, *more])
+    assert f"argument {option}: '{number}' is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["--widths 0 8 8", "--trunk efficientnet-lite0 --widths 8 8 0"], ids=str
+)
+def test_widths_that_leave_no_channels_are_wrong_usage(
     words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    option, number = words.split()
-    with pytest.raises(SystemExit, match="2"):
-        main(["train", "color", "--data", "x", option, number])
-    assert f"argument {option}: '{number}' is no" in capsys.readouterr().err
+    assert main(["train", "color", "--data", "x", *words.split()]) == 2
+    assert "no channels" in capsys.readouterr().err
+
+
+def test_the_largest_seed_trains(tmp_path: Path) -> None:
+    config = replace(SMALL, epochs=1, seed=LARGEST_SEED)
+    assert training.train(config, patches(32), {}, tmp_path, CPU).epoch == 1
 
 
 def test_examples_of_the_help_are_lines_that_a_shell_takes(
@@ -155,6 +191,55 @@ def test_epochs_are_kept_and_their_mean_is_a_network(
         one, other = (item[1].state_dict()[name] for item in (first, last))
         expected = (one + other) / 2 if value.is_floating_point() else one
         torch.testing.assert_close(value, expected)
+
+
+def test_a_card_tells_the_commands_of_each_step_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data" / "color"
+    folder.mkdir(parents=True)
+    rows = [
+        {"file_name": item.file.name, "split": split, "color": item.label, "source": "mine"}
+        for item in flat_items(folder)
+        for split in ("train", "val")
+    ]
+    (folder / "labels.json").write_text(json.dumps(rows))
+    data, run, model = (str(tmp_path / name) for name in ("data", "run 1", "model"))
+    train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--epochs", "2"]
+    train += ["--data", data, "--out", run]
+    told = ["--tracking-uri", f"sqlite:///{tmp_path}/secret.db", "--log-level", "warning"]
+    assert main([*train, *told]) == 0
+    assert main([*train, "--threads", "1"]) == 0  # it is finished: nothing was run
+    files = [f"{run}/epochs/{number:02}.pt" for number in (1, 2)]
+    average = ["color", "average", *files, "--out", f"{run}/mean.pt"]
+    assert main(average) == 0
+    quantize = ["quantize", "color", f"{run}/mean.pt", "--data", data, "--out", model]
+    assert main(quantize) == 0
+    expected = "\n".join(shlex.join(["edge-tools", *words]) for words in (train, average, quantize))
+    assert manifest.read(Path(model)).training[color_card.COMMANDS] == expected
+    assert f"```\n{expected}\n```\n" in (Path(model) / "CARD.md").read_text()
+
+
+def test_a_run_goes_on_with_other_words_for_the_same_and_tells_both(tmp_path: Path) -> None:
+    first = replace(SMALL, epochs=1, commands=("edge-tools train color",))
+    training.train(first, patches(), {}, tmp_path, CPU)
+    path = tmp_path / stored.CHECKPOINT
+    both = commands.in_order(commands.of_file(path, "train color"), ("edge-tools … --threads 2",))
+    training.train(replace(SMALL, commands=both), patches(), {}, tmp_path, CPU)
+    assert commands.of_file(path, "train color") == (*first.commands, "edge-tools … --threads 2")
+    assert stored.load_network(path)[0].epochs == SMALL.epochs
+
+
+def test_checkpoint_that_knows_no_commands_gives_the_card_as_before(tmp_path: Path) -> None:
+    path = tmp_path / stored.CHECKPOINT
+    stored.save(SMALL, stored.start(SMALL, CPU), path)
+    content = torch.load(path)
+    del content["config"]["commands"]
+    torch.save(content, path)
+    assert stored.load_network(path)[0] == SMALL
+    assert commands.of_file(path, "train color") == ()
+    text = color_card.text(manifest.read(MODEL), scenes_and_panels(tmp_path), Path("mine"))
+    assert "edge-tools train color --data mine --out runs/color" in text
 
 
 def test_networks_that_have_no_mean_are_named(
@@ -497,6 +582,35 @@ def test_card_tells_the_best_and_the_worst_class_of_those_with_enough_crops(tmp_
     assert "| object | car, 0.67 of 15 | car, 0.67 of 15 |" in text
 
 
+def test_products_are_what_is_no_scene_whatever_their_source_is_called(tmp_path: Path) -> None:
+    ours = scenes_and_panels(tmp_path)
+    names = {"carpanel": "my shop", "scene": "scene"}
+    own = replace(ours, sources=tuple(names[name] for name in ours.sources))
+    figures = color_card.accuracy(own, "own", 0.4, Path("mine"))
+    assert {one.dataset: one.value for one in figures if one.metric == "top-1"} == {
+        "color val, 3 crops": 1.0,
+        "scene_color val, 3 crops": 0.6667,
+    }
+    text = color_card.text(manifest.read(MODEL), own, tmp_path)
+    assert "| color | 3 | 1.000 |" in text
+    assert "| my shop | 3 | 1.000 |" in text
+    assert "### Products (my shop)" in text
+
+
+def test_limits_are_those_of_the_measured_crops(tmp_path: Path) -> None:
+    own = scenes_and_panels(tmp_path)
+    text = color_card.text(manifest.read(MODEL), own, tmp_path)
+    limits = text.partition("## Limits")[2].partition("## Golden")[0]
+    assert "Objects of scenes: measured on car, on nothing else" in limits
+    assert "too few crops to say much of black 0, white 1, gray 0, red 1," in limits
+    assert not {"Shop", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
+    assert "- Products (carpanel): too few crops" in limits
+    ours = replace(own, sources=("storeitems",) * len(own.labels))
+    assert "- Shop labels of gray" in color_card.text(manifest.read(MODEL), ours, tmp_path)
+    enough = scenes_and_panels(tmp_path, 10)
+    assert "white 10" not in color_card.text(manifest.read(MODEL), enough, tmp_path)
+
+
 def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -514,7 +628,7 @@ def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
     words = ["evaluate", "color", str(model), "--data", str(folder), "--card", str(failures)]
     (folder / "labels.json").write_text(json.dumps(rows[:2]))
     assert main(words) == 66
-    assert "needs crops of scene" in capsys.readouterr().err
+    assert "the card has figures of scene_color; add it to --data" in capsys.readouterr().err
     assert (model / "CARD.md").read_text() == "old"
     (folder / "labels.json").write_text(json.dumps(rows))
     assert main(words) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from edge.errors import EXIT_NO_INPUT, EXIT_OK  # noqa: E402
 from edge.interpreter import Interpreter  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools.architectures.color import OUTPUT, ColorArchitecture  # noqa: E402
+from tools.classifier.arguments import LARGEST_SEED  # noqa: E402
 from tools.cli import main  # noqa: E402
 from tools.train import color, color_int8, color_state  # noqa: E402
 from tools.train.color_augment import plain, with_classes  # noqa: E402
@@ -96,13 +98,22 @@ def test_stopped_run_goes_on_and_ends_with_the_same_weights(
 def test_what_was_trained_ships_and_answers_as_the_float_network(
     weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    content = torch.load(weights)
+    content["config"]["commands"] = ("edge-tools train color --data mine",)
+    torch.save(content, weights)
     assert train(weights, data, tmp_path / "int8", "--steps", "6") == EXIT_OK
-    words = ["--int8", str(tmp_path / "int8" / "checkpoint.pt"), "--out", str(tmp_path / "model")]
-    assert main(["quantize", "color", str(weights), "--data", str(data), *words]) == EXIT_OK
+    assert train(weights, data, tmp_path / "int8", "--steps", "6", "--threads", "1") == EXIT_OK
+    options = ["--data", str(data), "--int8", str(tmp_path / "int8" / "checkpoint.pt")]
+    options += ["--out", str(tmp_path / "model")]
+    assert main(["quantize", "color", str(weights), *options]) == EXIT_OK
     assert "scene: float top-1 1.000, int8 1.000" in capsys.readouterr().out
     made = manifest.read(tmp_path / "model")
     assert made.certificate.integer_only
     assert "quantization-aware training, 6 steps" in made.training["int8"]
+    float_run, int8_run, quantized = made.training["commands"].splitlines()
+    assert float_run == content["config"]["commands"][0]
+    assert int8_run.startswith("edge-tools train color-int8 ")
+    assert quantized == shlex.join(("edge-tools", "quantize", "color", str(weights), *options))
     model = ColorModel(Interpreter.load(tmp_path / "model"))
     _, network = color_state.load_network(weights)
     for name in FLAT:
@@ -128,7 +139,7 @@ def test_objects_of_scenes_alone_make_a_folder_that_loads(weights: Path, data: P
     assert {figure.dataset for figure in made.accuracy} == {"scene_color val, 3 crops"}
     assert made.training["data"] == "scene_color/train (1 crops)"
     assert "COCO" not in made.training["data_licence"]
-    assert "Products" not in (out / "CARD.md").read_text()
+    assert "### Products" not in (out / "CARD.md").read_text()
 
 
 def test_data_without_a_crop_to_validate_on_is_named(
@@ -145,11 +156,39 @@ def test_data_without_a_crop_to_validate_on_is_named(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_data_without_a_row_of_a_split_is_told_what_to_do(
+    split: str, weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in data.glob("*/labels.json"):
+        rows = [row for row in json.loads(path.read_text()) if row["split"] != split]
+        path.write_text(json.dumps(rows))
+    given = ["--data", str(data), "--out", str(tmp_path / "out")]
+    for words in (
+        ["quantize", "color", str(weights)],
+        ["train", "color-int8", str(weights)],
+        ["train", "color"],
+    ):
+        assert main([*words, *given]) == EXIT_NO_INPUT
+        told = capsys.readouterr().err
+        assert f'has "split": "{split}"; give it to some' in told
+        assert "--split" not in told
+
+
+def test_one_of_both_sets_may_lack_a_split(weights: Path, data: Path) -> None:
+    path = data / "scene_color" / "labels.json"
+    rows = [row for row in json.loads(path.read_text()) if row["split"] != "val"]
+    path.write_text(json.dumps(rows))
+    out = data / "model"
+    assert main(["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]) == 0
+
+
 def test_checkpoints_that_do_not_fit_are_named(
     weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(weights, data, tmp_path / "int8", "--steps", "2") == EXIT_OK
-    assert train(weights, data, tmp_path / "int8", "--steps", "3") == EXIT_NO_INPUT
+    seed = ["--seed", str(LARGEST_SEED)]
+    assert train(weights, data, tmp_path / "int8", "--steps", "2", *seed) == EXIT_OK
+    assert train(weights, data, tmp_path / "int8", "--steps", "3", *seed) == EXIT_NO_INPUT
     assert "made with another config" in capsys.readouterr().err
     words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(tmp_path / "m")]
     for path, told in (

@@ -11,6 +11,7 @@ import errno
 import importlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -124,12 +125,25 @@ def _run(words: tuple[str, ...], arguments: list[str]) -> int:
     module.add_arguments(parser)
     logs.add_arguments(parser, level="info")
     args = parser.parse_args(arguments)
+    args.command = _command(words, arguments)
     log = logs.chosen(args, LogConfig())
     logs.set_up(log, text="%(message)s")
     _silence_others(log.level)
     code = int(module.run(args))
     sys.stdout.flush()  # here, where a closed pipe is still no failure
     return code
+
+
+def _command(words: tuple[str, ...], arguments: list[str]) -> str:
+    """Return what was called, for records of how a model was made.
+
+    Left out is what has no part in it and may hold a password: the log's options, --tracking-uri.
+    """
+    aside = argparse.ArgumentParser(add_help=False)
+    aside.add_argument("--tracking-uri")
+    logs.add_arguments(aside, level="info")
+    _, kept = aside.parse_known_args(arguments)
+    return shlex.join(("edge-tools", *words, *kept))
 
 
 def _silence_others(level: str) -> None:

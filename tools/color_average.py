@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge.errors import InputError
 from tools import tensor_file
-from tools.train import color_state
+from tools.train import color_state, commands
 
 EXAMPLES = """\
 example:
@@ -38,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
     if len(args.checkpoints) < 2:
         raise InputError("one network has no mean; name two or more")
     content = color_state.averaged(args.checkpoints)
+    made = [commands.of_file(path, "train color") for path in args.checkpoints]
+    known = commands.in_order(*made, (args.command,)) if all(made) else ()
+    content["config"] |= {"commands": known}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     tensor_file.write(content, args.out)
     epochs = " and ".join(str(epoch) for epoch in content["of_epochs"])

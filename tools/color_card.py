@@ -14,23 +14,26 @@ from edge.errors import InputError
 from edge.manifest import Accuracy, Manifest
 from tools import color_data
 from tools.architectures.color import ColorArchitecture
-from tools.color_figures import Answers, ColorFigures, by_class, figures, groups, only
+from tools.color_figures import Answers, ColorFigures, by_class, by_set, figures, groups
 from tools.train.color_state import ColorTraining
 
 LICENCE = "Apache-2.0"
 Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
-PRODUCTS = ("carpanel", "storeitems")
+COMMANDS = "commands"  # the manifest's entry of what was run, a line each
+SHOPS = "storeitems"  # source of what is known of our own labels alone
 FAIR_CROPS = 10  # of a color or class: a rate of fewer says nothing
 
 _LIMITS = """\
 ## Limits
 - It answers for the object that fills the crop; a crop with two objects gets the colors of both.
+- At night, under sodium lamps or in infrared the color in the picture is not the object's, and
+  nothing here knows.
+- Objects without one agreed term (mixed, unclear) are in none of these figures; it names them, too.
+{measured}"""
+
+_SHOPS = """\
 - Shop labels of gray, pink and orange disagree between annotators, so nothing gets all of them
   right; see the confusion above.
-- Objects of scenes are 9 classes of street and room pictures in visible light; at night, under
-  sodium lamps or in infrared the color in the picture is not the object's, and nothing here knows.
-- Objects that labellers call unclear or mixed are mostly still named, often with a high share.
-- Purple and pink are rare in the scenes: their figures rest on a handful of crops.
 - Silver counts as gray, beige and khaki as brown, navy as blue, as the labellers were told.
 """
 
@@ -153,10 +156,7 @@ def accuracy(answers: Answers, name: str, unknown_below: float, data: Path) -> t
     """Return the figures of each data set with crops, and the command that reproduces them."""
     command = f"edge-tools evaluate color models/{name} --data {data}/"
     found = []
-    for dataset, sources in (("color", PRODUCTS), ("scene_color", ("scene",))):
-        some = only(answers, *sources)
-        if not len(some.labels):
-            continue
+    for dataset, some in by_set(answers).items():
         report = figures(some, unknown_below)
         for metric, value in (("top-1", report.top1), ("ECE", report.ece)):
             found.append(
@@ -177,25 +177,48 @@ def text(model: Manifest, answers: Answers, data: Path, causes: Causes | None = 
     causes: content of `failures.json` of `edge-tools color failures`, None where it was not run.
     """
     threshold = model.decoder.unknown_below
-    products, scenes = only(answers, *PRODUCTS), only(answers, "scene")
-    reports = _reports({"all": answers, "color": products, **groups(answers)}, threshold)
+    sets = by_set(answers)
+    products = {name: some for name, some in sets.items() if name == "color"}
+    reports = _reports({"all": answers, **products, **groups(answers)}, threshold)
     parts = [_header(model), _FIGURES.format(threshold=threshold, table=_table(reports))]
-    if classes := _reports(by_class(scenes), threshold):
+    scenes = sets.get("scene_color")
+    if classes := _reports(by_class(scenes) if scenes else {}, threshold):
         parts.append(_CLASSES.format(table=_table(classes)))
     if fairness := _fairness(reports["all"], classes):
         parts.append(_FAIRNESS.format(least=FAIR_CROPS, table=fairness))
     parts += [_CALIBRATION.format(table=_calibration(answers)), "## Confusion (rows: label)"]
-    sets = {"Products and car panels": products, "Objects of scenes": scenes}
-    for name, report in _reports(sets, threshold).items():
-        parts += [f"### {name}", _confusion(report)]
+    titled = {_title(name, some): some for name, some in sets.items()}
+    for title, report in _reports(titled, threshold).items():
+        parts += [f"### {title}", _confusion(report)]
     if causes is not None:
         parts.append(_failures(model.name, causes, data))
-    return "\n".join((*parts, _training(model, data), _LIMITS, _GOLDEN))
+    return "\n".join((*parts, _training(model, data), _limits(titled), _GOLDEN))
+
+
+def _title(name: str, some: Answers) -> str:
+    sources = ", ".join(sorted(set(some.sources)))
+    return f"Products ({sources})" if name == "color" else "Objects of scenes"
+
+
+def _limits(sets: dict[str, Answers]) -> str:
+    """Return what the figures do not cover, as far as the measured crops show it.
+
+    sets: by title.
+    """
+    lines = []
+    for name, some in sets.items():
+        crops = np.bincount(some.labels, minlength=len(TERMS))
+        few = [f"{term} {n}" for term, n in zip(TERMS, crops, strict=True) if n < FAIR_CROPS]
+        if few:
+            lines.append(f"- {name}: too few crops to say much of {', '.join(few)}.\n")
+        if classes := sorted(by_class(some)):
+            lines.append(f"- {name}: measured on {', '.join(classes)}, on nothing else.\n")
+        lines += [_SHOPS] if SHOPS in some.sources else []
+    return _LIMITS.format(measured="".join(lines))
 
 
 def _reports(parts: dict[str, Answers], threshold: float) -> dict[str, ColorFigures]:
-    """Return the figures of each part that has crops."""
-    return {name: figures(some, threshold) for name, some in parts.items() if len(some.labels)}
+    return {name: figures(some, threshold) for name, some in parts.items()}
 
 
 def _fairness(report: ColorFigures, classes: dict[str, ColorFigures]) -> str:
@@ -261,7 +284,10 @@ def _classes(model: Manifest) -> str:
 
 
 def _training(model: Manifest, data: Path) -> str:
-    facts = "".join(f"- {key}: {value}\n" for key, value in model.training.items())
+    told = {key: value for key, value in model.training.items() if key != COMMANDS}
+    facts = "".join(f"- {key}: {value}\n" for key, value in told.items())
+    if COMMANDS in model.training:
+        return f"## Training\n{facts}\n```\n{model.training[COMMANDS]}\n```\n"
     return (
         f"## Training\n{facts}\n```\n"
         f"edge-tools train color --data {data} --out runs/color\n"

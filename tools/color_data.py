@@ -100,10 +100,16 @@ def read_set(folder: Path, split: str) -> list[ColorItem]:
 
     Raises InputError when there is none, or no row of that split.
     """
-    rows = [row for row in _rows(folder / "labels.json") if row["split"] == split]
-    if not rows:
+    items = _split(folder, split)
+    if not items:
         raise InputError(f"{folder / 'labels.json'} has no split {split!r}; name one with --split")
-    if "color" in rows[0]:
+    return items
+
+
+def _split(folder: Path, split: str) -> list[ColorItem]:
+    """Return a split of a folder, empty where no row is of it."""
+    rows = [row for row in _rows(folder / "labels.json") if row["split"] == split]
+    if rows and "color" in rows[0]:
         return [_product_item(row, folder) for row in rows]
     crops = folder / split
     return [_scene_item(row | {"bbox": None}, crops / row["file_name"], "scene") for row in rows]
@@ -114,10 +120,11 @@ def training_items(data: Path) -> list[ColorItem]:
 
     data: the folder with color/, scene_color/ and detection/; a part that is not there is left
         out. Objects of scenes are taken from their pictures, so that there are real pixels around.
+    Raises InputError when there is none.
     """
     pictures = data / "detection" / "train"
     scenes, more = data / "scene_color" / "labels.json", data / "scene_color" / "more.json"
-    items = read_set(data / "color", "train") if (data / "color").exists() else []
+    items = _split(data / "color", "train") if (data / "color").exists() else []
     labelled = [row for row in _rows(scenes) if row["split"] == "train"] if scenes.exists() else []
     further = _rows(more) if more.exists() else []
     items += [_scene_item(row, pictures / row["image"], "scene") for row in labelled]
@@ -125,7 +132,7 @@ def training_items(data: Path) -> list[ColorItem]:
     ours = scene_labels.rows(data / "detection") if further else []
     items += [_scene_item(row, pictures / row["image"], OURS) for row in ours]
     if not items:
-        raise InputError(f"{data} has neither color/ nor scene_color/; name another with --data")
+        raise _nothing(data, "train")
     return [item for item in items if item.weight > 0]
 
 
@@ -198,10 +205,28 @@ def _place(file: Path, box_px: BoxPx) -> tuple[str, int, int]:
 
 
 def validation_items(data: Path) -> list[ColorItem]:
-    """Return what models are chosen on: products, car panels, and agreed objects of scenes."""
+    """Return what models are chosen on: products, car panels, and agreed objects of scenes.
+
+    Raises InputError when there is none.
+    """
     folders = (data / name for name in ("color", "scene_color"))
-    items = [item for folder in folders if folder.exists() for item in read_set(folder, "val")]
-    return [item for item in items if item.label is not None]
+    items = [item for folder in folders if folder.exists() for item in _split(folder, "val")]
+    agreed = [item for item in items if item.label is not None]
+    if not items:
+        raise _nothing(data, "val")
+    if not agreed:
+        raise InputError(f"{data}: no crop of split val has an agreed basic color term")
+    return agreed
+
+
+def _nothing(data: Path, split: str) -> InputError:
+    """Return the error of a data folder without a row of a split."""
+    if not any((data / name).exists() for name in ("color", "scene_color")):
+        return InputError(f"{data} has neither color/ nor scene_color/; name another with --data")
+    return InputError(
+        f'{data}: no row of a labels.json in it has "split": "{split}"; '
+        "give it to some, or export more with `edge-tools annotate color --export`"
+    )
 
 
 def _product_item(row: dict[str, Any], folder: Path) -> ColorItem:

@@ -74,6 +74,16 @@ def only(answers: Answers, *sources: str) -> Answers:
     return select(answers, np.array([name in sources for name in answers.sources], bool))
 
 
+def by_set(answers: Answers) -> dict[str, Answers]:
+    """Return the answers by data set: `color`, whatever its rows call their source, `scene_color`.
+
+    Only the sets that have crops.
+    """
+    scenes = np.array([name == "scene" for name in answers.sources], bool)
+    rows = {"color": ~scenes, "scene_color": scenes}
+    return {name: select(answers, some) for name, some in rows.items() if some.any()}
+
+
 def groups(answers: Answers) -> dict[str, Answers]:
     """Return the answers by source, and of scenes those that all labellers were sure of."""
     found = {source: only(answers, source) for source in sorted(set(answers.sources))}

@@ -30,6 +30,7 @@ from tools.color_figures import (
     Answers,
     ColorFigures,
     by_class,
+    by_set,
     figures,
     groups,
     label_indices,
@@ -117,9 +118,10 @@ def _write_card(args: argparse.Namespace, model: ColorModel, answers: Answers) -
     from tools import color_card  # needs PyTorch, through the training's config
 
     causes = color_card.read_causes(args.card)
-    missing = {"scene", "carpanel", "storeitems"} - set(answers.sources)
+    told = {one.dataset.partition(" ")[0] for one in model.manifest.accuracy}
+    missing = sorted(told & {"color", "scene_color"} - by_set(answers).keys())
     if missing:
-        raise InputError(f"a card needs crops of {', '.join(sorted(missing))}; add them to --data")
+        raise InputError(f"the card has figures of {' and '.join(missing)}; add it to --data")
     text = color_card.text(model.manifest, answers, args.data[0].parent, causes)
     (args.model / "CARD.md").write_text(text)
 

@@ -26,6 +26,7 @@ from edge.errors import InputError
 from edge.model_store import find
 from tools import color_mask, parallel
 from tools.annotate.view import view_of
+from tools.classifier.arguments import count
 from tools.color_agreement import ANSWERS, Pair, by_group, confusion, human_answer
 from tools.color_labels import (
     LabelFile,
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--human", type=Path, help="people's labels; default: those of annotate")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="color model, by name or folder")
     parallel.add_arguments(parser)
-    parser.add_argument("--limit", type=int, help="only the first so many objects")
+    parser.add_argument("--limit", type=count, help="only the first so many objects")
     parser.add_argument("--json", type=Path, help="also write the agreement here")
     parser.add_argument("--plot", type=Path, help="also draw the confusion with people (PNG)")
 

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from edge import certificate, manifest
 from edge.color import TERMS, ColorModel
-from edge.errors import InputError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
 from tools import color_card, color_data, package, picture_file, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
+from tools.classifier.arguments import count, percentile
 from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization
-from tools.train import color_int8_state
+from tools.train import color_int8_state, commands
 from tools.train.color_answers import top1
 from tools.train.color_state import ColorTraining, load_network, mean_of
 
@@ -51,14 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
     parser.add_argument("--version", default="0.1.0", help="written into the manifest")
-    parser.add_argument("--images", type=int, default=512, help="training crops for the ranges")
+    parser.add_argument("--images", type=count, default=512, help="training crops for the ranges")
     parser.add_argument(
         "--failures",
         type=Path,
         metavar="FILE",
         help="failures.json of `color failures`, for the card",
     )
-    parser.add_argument("--percentile", type=float, default=99.99, help="of activation ranges")
+    parser.add_argument("--percentile", type=percentile, default=99.99, help="of activation ranges")
     parser.add_argument(
         "--int8",
         type=Path,
@@ -73,8 +73,6 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     config, network = load_network(args.checkpoint)
     items = color_data.validation_items(args.data)
-    if not items:
-        raise InputError(f"{args.data}: no crop of split val has an agreed basic color term")
     with tracking.start(
         "quantize-color",
         params={"images": args.images, "percentile": args.percentile, "int8": str(args.int8)},
@@ -83,16 +81,9 @@ def run(args: argparse.Namespace) -> int:
     ) as record:
         args.out.mkdir(parents=True, exist_ok=True)
         path = args.out / package.MODEL_FILE
-        if args.int8:
-            trained, made = color_int8_state.trained(args.int8, network, config.architecture)
-            quantize.write(made.average, made.ranges, path)
-            how = color_int8_state.described(trained)
-        else:
-            images = calibration_images(args.data, args.images, config.architecture.input_px)
-            export(network, images, path, Calibration(percentile=args.percentile))
-            how = f"after training; ranges of percentile {args.percentile:g}, {len(images)} crops"
+        made = _write(args, config, network, path)
         facts = describe(path, config, args.out.name, args.version)
-        facts.training.update(color_card.trained_on(args.data), int8=how)
+        facts.training.update(color_card.trained_on(args.data) | made)
         if epochs := mean_of(args.checkpoint):
             facts.training["weights"] = f"mean after epochs {', '.join(map(str, epochs))}"
         package.write_folder(args.out, path, facts)
@@ -106,6 +97,29 @@ def run(args: argparse.Namespace) -> int:
         record.artifact(args.out)
     print(f"{args.out}: {final.certificate.tensors}, temperature {final.decoder.temperature:.3f}")
     return 0
+
+
+def _write(
+    args: argparse.Namespace, config: ColorTraining, network: ColorNet, path: Path
+) -> dict[str, str]:
+    """Write the .tflite file; return what the manifest says of how it was made.
+
+    Commands are told where all are known: checkpoints made before they were kept have none.
+    """
+    before = [config.commands]
+    if args.int8:
+        trained, state = color_int8_state.trained(args.int8, network, config.architecture)
+        quantize.write(state.average, state.ranges, path)
+        how = color_int8_state.described(trained)
+        before.append(trained.commands)
+    else:
+        images = calibration_images(args.data, args.images, config.architecture.input_px)
+        export(network, images, path, Calibration(percentile=args.percentile))
+        how = f"after training; ranges of percentile {args.percentile:g}, {len(images)} crops"
+    if not all(before):
+        return {"int8": how}
+    made_by = commands.in_order(*before, (args.command,))
+    return {"int8": how, color_card.COMMANDS: "\n".join(made_by)}
 
 
 def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:

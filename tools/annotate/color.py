@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from edge.config import ColorConfig
 from edge.errors import WebError
 from edge.model_store import find
+from tools.classifier.arguments import share_or_all
 from tools.color_labels import LabelFile, check_writable, labels_path, read_objects
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write training data and end")
     parser.add_argument(
-        "--val-share", type=float, default=0.1, help="of the pictures, for --export"
+        "--val-share", type=share_or_all, default=0.1, help="of the pictures, for --export"
     )
 
 

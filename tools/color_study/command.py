@@ -20,6 +20,7 @@ from rich.table import Table
 from edge.errors import InputError
 from tools import color_data
 from tools.architectures import efficientnet_lite
+from tools.classifier.arguments import count
 from tools.color_data import ColorItem
 from tools.color_study.measure import Parts, Row, crops, measure
 from tools.color_study.networks import STUDY, Ours, Studied, Vgg16
@@ -40,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="rows and files")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--limit", type=int, default=4000, help="training crops")
+    parser.add_argument("--epochs", type=count, default=5)
+    parser.add_argument("--limit", type=count, default=4000, help="training crops")
     parser.add_argument("--only", nargs="+", choices=list(STUDY), default=list(STUDY))
     parser.add_argument("--vgg16", type=Path, metavar="FILE", help="torchvision's VGG16 weights")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
 
 
 def run(args: argparse.Namespace) -> int:

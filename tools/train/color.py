@@ -12,6 +12,7 @@ import argparse
 import json
 import logging
 import math
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
@@ -22,12 +23,21 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.errors import InputError
+from edge.errors import EXIT_USAGE, InputError
 from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
-from tools.classifier.arguments import count, count_or_none, share
+from tools.classifier.arguments import (
+    LARGEST_SEED,
+    count,
+    count_or_none,
+    positive,
+    positive_or_none,
+    seed,
+    share,
+    share_or_all,
+)
 from tools.color_data import ColorItem, Packed
-from tools.train import color_composites, color_teacher
+from tools.train import color_composites, color_teacher, commands
 from tools.train.color_answers import top1
 from tools.train.color_augment import Augmentation, augment, cut_and_mixed, with_classes, withhold
 from tools.train.color_state import (
@@ -49,6 +59,7 @@ examples (started again, each goes on where it stopped):
 """
 logger = logging.getLogger(__name__)
 
+SIDE_STEP = 16  # of the input's side
 STORED = 1.5  # side of a cached crop with its margin, in sides of the network's input
 MARGIN = 0.15  # of the box, kept around it so that jitter finds real pixels
 
@@ -61,21 +72,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=count, default=ColorTraining.epochs, help="default %(default)s"
     )
     parser.add_argument(
-        "--seed", type=int, default=ColorTraining.seed, help="of weights, order and augmentation"
+        "--seed", type=seed, default=ColorTraining.seed, help="of weights, order and augmentation"
     )
     parser.add_argument(
-        "--learning-rate", type=float, default=ColorTraining.learning_rate, help="peak"
+        "--learning-rate", type=positive, default=ColorTraining.learning_rate, help="peak"
     )
     parser.add_argument(
         "--trunk-rate",
-        type=float,
+        type=positive_or_none,
         default=ColorTraining.trunk_rate,
         metavar="FACTOR",
         help="of the learning rate, for a pretrained trunk",
     )
     parser.add_argument(
         "--emphasis",
-        type=float,
+        type=share_or_all,
         default=ColorTraining.emphasis,
         metavar="SHARE",
         help="of a soft target that goes to its leading term; default 0",
@@ -103,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cutmix",
-        type=float,
+        type=share_or_all,
         default=Augmentation.cutmix,
         metavar="SHARE",
         help="of the crops, whose piece comes from another with its share of the target; default 0",
@@ -123,7 +134,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input",
-        type=int,
+        type=_side,
         default=ColorArchitecture.input_px,
         metavar="PX",
         help="side, a multiple of 16; default %(default)s",
@@ -138,7 +149,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--widths",
-        type=int,
+        type=count_or_none,
         nargs=3,
         default=ColorArchitecture.widths,
         metavar="N",
@@ -146,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--depths",
-        type=int,
+        type=count_or_none,
         nargs=3,
         default=ColorArchitecture.depths,
         metavar="N",
@@ -154,7 +165,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--colors",
-        type=int,
+        type=count_or_none,
         default=ColorArchitecture.colors,
         metavar="CHANNELS",
         help="of the path of plain colors beside a pretrained trunk; default 0: none",
@@ -164,32 +175,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
+def _side(text: str) -> int:
+    if not text.isdecimal() or int(text) < SIDE_STEP or int(text) % SIDE_STEP:
+        raise argparse.ArgumentTypeError(f"{text!r} is no multiple of {SIDE_STEP}")
+    return int(text)
+
+
 def run(args: argparse.Namespace) -> int:
     """Train and write `checkpoint.pt` and `metrics.jsonl` into the output folder."""
+    if not all(args.widths if args.trunk == "residual" else args.widths[2:]):
+        told = f"--widths {' '.join(map(str, args.widths))} leaves --trunk {args.trunk} no channels"
+        print(f"edge-tools train color: {told}", file=sys.stderr)
+        return EXIT_USAGE
     torch.set_num_threads(args.threads)
-    architecture = ColorArchitecture(
-        trunk=args.trunk,
-        stages=args.stages,
-        input_px=args.input,
-        widths=tuple(args.widths),
-        depths=tuple(args.depths),
-        colors=args.colors,
-    )
-    config = ColorTraining(
-        architecture=architecture,
-        augmentation=Augmentation(cutmix=args.cutmix),
-        epochs=args.epochs,
-        seed=args.seed,
-        learning_rate=args.learning_rate,
-        trunk_rate=args.trunk_rate,
-        emphasis=args.emphasis,
-        hold_out=args.hold_out,
-        hold_from=args.hold_from,
-        teachers=len(args.teacher),
-        composites=args.composites,
-    )
+    config = _config(args)
     cache = args.out.parent / "cache"
-    known = color_data.training_items(args.data)
+    known, agreed = color_data.training_items(args.data), color_data.validation_items(args.data)
     items, held = color_data.hold_out(known, args.hold_out, args.hold_from)
     stored_px = round(STORED * args.input)
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
@@ -198,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
         # Nor boxes of held-out pictures.
         items, _ = color_data.by_picture(items, args.hold_out, args.hold_from)
     packed = color_data.joined(color_data.pack_cached(items, stored_px, MARGIN, cache), painted)
-    checks = validation_sets(args.data, held, architecture.input_px, cache)
+    checks = validation_sets(agreed, held, args.input, cache)
     with tracking.start(
         "color",
         params=asdict(config),
@@ -213,12 +214,42 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def validation_sets(data: Path, held: list[ColorItem], side: int, cache: Path) -> dict[str, Packed]:
+def _config(args: argparse.Namespace) -> ColorTraining:
+    architecture = ColorArchitecture(
+        trunk=args.trunk,
+        stages=args.stages,
+        input_px=args.input,
+        widths=tuple(args.widths),
+        depths=tuple(args.depths),
+        colors=args.colors,
+    )
+    return ColorTraining(
+        architecture=architecture,
+        augmentation=Augmentation(cutmix=args.cutmix),
+        epochs=args.epochs,
+        seed=args.seed,
+        learning_rate=args.learning_rate,
+        trunk_rate=args.trunk_rate,
+        emphasis=args.emphasis,
+        hold_out=args.hold_out,
+        hold_from=args.hold_from,
+        teachers=len(args.teacher),
+        composites=args.composites,
+        commands=commands.in_order(
+            *(commands.of_file(path, "train color") for path in args.teacher),
+            commands.of_file(args.out / CHECKPOINT, "train color"),
+            (args.command,),
+        ),
+    )
+
+
+def validation_sets(
+    items: list[ColorItem], held: list[ColorItem], side: int, cache: Path
+) -> dict[str, Packed]:
     """Return the validation crops as the runtime sees them, by source and by what is known.
 
     held: objects held out of the training set.
     """
-    items = color_data.validation_items(data)
     sources = sorted({item.source for item in items})
     chosen = {name: [item for item in items if item.source == name] for name in sources}
     chosen["sure"] = [item for item in items if item.source == "scene" and item.is_sure]
@@ -268,8 +299,9 @@ def train_epoch(
 
     steps: of the whole run, for the learning rate.
     """
-    torch.manual_seed(config.seed * 100_003 + state.epoch)
-    np.random.seed(config.seed * 100_003 + state.epoch)  # noqa: NPY002 - augmentation's JPEGs
+    number = (config.seed * 100_003 + state.epoch) % (LARGEST_SEED + 1)
+    torch.manual_seed(number)
+    np.random.seed(number)  # noqa: NPY002 - augmentation's JPEGs
     state.network.train()
     total = 0.0
     batches = _batches(len(packed.rgb), config.batch)

@@ -27,10 +27,12 @@ from edge.color import ColorModel
 from edge.interpreter import Interpreter
 from tools import color_data, package, quantize_color, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
-from tools.color_data import Packed
+from tools.classifier.arguments import LARGEST_SEED, count, percentile, seed
+from tools.color_data import ColorItem, Packed
 from tools.color_figures import figures, groups
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, FakeQuantizer, calibrate, write
+from tools.train import commands
 from tools.train.color import MARGIN, STORED, inputs
 from tools.train.color_int8_state import (
     CHECKPOINT,
@@ -74,31 +76,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/color-int8"), help="run's folder")
     parser.add_argument(
         "--steps",
-        type=int,
+        type=count,
         default=ColorInt8Training.steps,
         help="of 64 crops; default %(default)s",
     )
     parser.add_argument(
         "--percentile",
-        type=float,
+        type=percentile,
         default=ColorInt8Training.percentile,
         help="of activation ranges; default %(default)s",
     )
     parser.add_argument(
-        "--seed", type=int, default=ColorInt8Training.seed, help="of order and augmentation"
+        "--seed", type=seed, default=ColorInt8Training.seed, help="of order and augmentation"
     )
-    parser.add_argument("--every", type=int, default=100, help="steps between measurements")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--every", type=count, default=100, help="steps between measurements")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `latest`."""
     torch.set_num_threads(args.threads)
-    config = ColorInt8Training(percentile=args.percentile, steps=args.steps, seed=args.seed)
+    checks = color_data.validation_items(args.data)
     original = read_original(args.weights, args.data, args.out.parent / "cache")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
+    config = ColorInt8Training(
+        percentile=args.percentile,
+        steps=args.steps,
+        seed=args.seed,
+        commands=commands.in_order(
+            original.config.commands,
+            commands.of_file(path, "train color-int8"),
+            (args.command,),
+        ),
+    )
     if path.exists():
         state = resume(config, original.network, original.size, path)
     else:
@@ -113,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         while state.step < config.steps:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
             mean_loss = train(config, original, state, steps, path)
-            top1 = measure(original.config, state, args.data, args.out, mean_loss)
+            top1 = measure(original.config, state, checks, args.out, mean_loss)
             named = {f"top1 {name}": value for name, value in top1.items()}
             record.metrics(state.step, loss=mean_loss, **named)
             save(config, state, path)
@@ -161,9 +173,9 @@ def train(
 
 def _batch(config: ColorInt8Training, original: Original, step: int) -> Tensor:
     """Return a step's augmented crops; they depend on the seed and the step's number alone."""
-    seed = config.seed * 1_000_003 + step
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - augmentation's JPEGs
+    number = (config.seed * 1_000_003 + step) % (LARGEST_SEED + 1)
+    torch.manual_seed(number)
+    np.random.seed(number)  # noqa: NPY002 - augmentation's JPEGs
     rows = torch.randint(len(original.crops.rgb), (config.batch,))
     return inputs(original.config, original.crops, rows, CPU)
 
@@ -177,7 +189,7 @@ def _loss(state: State, quantizer: FakeQuantizer, teacher: ColorNet, batch: Tens
 
 
 def measure(
-    of_float: ColorTraining, state: State, data: Path, out: Path, mean_loss: float
+    of_float: ColorTraining, state: State, checks: list[ColorItem], out: Path, mean_loss: float
 ) -> dict[str, float]:
     """Write the average as a model folder; return its top-1 on validation crops by source."""
     folder = out / "latest"
@@ -186,7 +198,7 @@ def measure(
     write(state.average, state.ranges, path)
     facts = quantize_color.describe(path, of_float, folder.name, "0.0.0")
     package.write_folder(folder, path, facts)
-    answers = ask(ColorModel(Interpreter.load(folder)), color_data.validation_items(data))
+    answers = ask(ColorModel(Interpreter.load(folder)), checks)
     top1 = {name: figures(some, 0.0).top1 for name, some in groups(answers).items()}
     with (out / "metrics.jsonl").open("a") as log:
         log.write(json.dumps({"step": state.step, "loss": mean_loss, "top1": top1}) + "\n")

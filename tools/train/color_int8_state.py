@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class ColorInt8Training:
     percentile: of the activation ranges, which stay fixed, measured on `calibration` crops.
     batch: crops a step. learning_rate: relative to each tensor's root mean square.
     ema: share of the moving average that a step keeps. seed: of order and augmentation.
+    commands: what was run for it, the float network's first; see `ColorTraining`.
     """
 
     percentile: float = 100.0
@@ -34,6 +35,7 @@ class ColorInt8Training:
     warmup_steps: int = 20
     ema: float = 0.99
     seed: int = 1
+    commands: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass
@@ -85,7 +87,7 @@ def resume(
     Raises InputError when it is no checkpoint of this network, or was made with another config.
     """
     stored = _read(path)
-    if stored["config"] != asdict(config):
+    if ColorInt8Training(**stored["config"]) != config:
         raise InputError(f"{path} was made with another config; name another folder with --out")
     ranges = {name: Quantization(*item) for name, item in stored["ranges"].items()}
     state = start(config, network, size, ranges)

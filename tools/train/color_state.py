@@ -39,6 +39,7 @@ class ColorTraining:
     emphasis: of a target that goes to its leading term; 0 leaves the shares of the surface.
     hold_out: share of the pictures that runs are compared on in place of training; hold_from: where
         in their order it begins, 0..1.
+    commands: what was run for it, its teachers' first; two runs may differ in them and be the same.
     """
 
     architecture: ColorArchitecture = field(default_factory=ColorArchitecture)
@@ -58,6 +59,7 @@ class ColorTraining:
     emphasis: float = 0.0
     hold_out: float = 0.0
     hold_from: float = 0.0
+    commands: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass
