@@ -264,6 +264,41 @@ def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
         stored.resume(replace(SMALL, seed=4), tmp_path / stored.CHECKPOINT, CPU)
 
 
+def foreign_checkpoints(folder: Path) -> list[Path]:
+    """Return files with a checkpoint's parts, but of another config or other weights."""
+    path = folder / stored.CHECKPOINT
+    stored.save(SMALL, stored.start(SMALL, CPU), path)
+    content = torch.load(path)
+    wide = replace(SMALL, architecture=replace(SMALL.architecture, widths=(8, 8, 24)))
+    found = []
+    for number, config in enumerate(({"size": 3}, 7, stored.asdict(wide))):
+        found.append(folder / f"{number}.pt")
+        torch.save(content | {"config": config}, found[-1])
+    return found
+
+
+def test_files_that_look_like_a_checkpoint_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in foreign_checkpoints(tmp_path):
+        for words in (
+            ["quantize", "color", str(path), "--data", "x", "--out", str(tmp_path / "m")],
+            ["color", "average", str(path), str(path), "--out", str(tmp_path / "mean.pt")],
+        ):
+            assert main(words) == 66
+            assert f"{path.name} is no checkpoint of `edge-tools train color`" in (
+                capsys.readouterr().err
+            )
+        with pytest.raises(InputError, match=r"is no checkpoint of|another config"):
+            stored.resume(SMALL, path, CPU)
+
+
+def test_a_run_does_not_go_on_from_one_epochs_network(tmp_path: Path) -> None:
+    stored.save(SMALL, stored.start(SMALL, CPU), tmp_path / stored.CHECKPOINT)
+    with pytest.raises(InputError, match="no run goes on from it"):
+        stored.resume(SMALL, tmp_path / stored.EPOCHS / "00.pt", CPU)
+
+
 def test_missing_checkpoint_names_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="edge-tools train color"):
         stored.load_network(tmp_path / "none.pt")

@@ -191,7 +191,11 @@ def test_checkpoints_that_do_not_fit_are_named(
     assert train(weights, data, tmp_path / "int8", "--steps", "3", *seed) == EXIT_NO_INPUT
     assert "made with another config" in capsys.readouterr().err
     words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(tmp_path / "m")]
+    detectors = torch.load(tmp_path / "int8" / "checkpoint.pt")
+    detectors["config"]["groups"] = 2
+    torch.save(detectors, tmp_path / "detect.pt")
     for path, told in (
+        (tmp_path / "detect.pt", "is no checkpoint of `edge-tools train color-int8`"),
         (tmp_path / "none.pt", "none.pt is missing"),
         (weights, "is no checkpoint of `edge-tools train color-int8`"),
     ):
