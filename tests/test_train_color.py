@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 from dataclasses import replace
@@ -17,7 +18,7 @@ import torch
 
 from edge import manifest
 from edge.color import TERMS, ColorModel
-from edge.errors import InputError
+from edge.errors import EdgeError, InputError
 from edge.interpreter import Interpreter
 from tools import (
     color_baselines,
@@ -104,7 +105,7 @@ WRONG_NUMBERS = {
         "--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x", "--learning-rate nan",
         "--learning-rate 0", "--trunk-rate -1", "--emphasis 1.1", "--cutmix nan", "--seed -1",
         "--seed 4294967296", "--input 40", "--input 0", "--widths -1 8 8", "--depths x 1 1",
-        "--colors 1.5",
+        "--colors 1.5", "--device gpu", "--device meta",
     ),
     "train color-int8 c.pt --data x": (
         "--steps 0", "--every 0", "--threads 0", "--percentile nan", "--percentile 0", "--seed -1",
@@ -136,6 +137,33 @@ def test_widths_that_leave_no_channels_are_wrong_usage(
 ) -> None:
     assert main(["train", "color", "--data", "x", *words.split()]) == 2
     assert "no channels" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file_is_named_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "color").mkdir()
+    rows = [
+        {"file_name": item.file.name, "split": split, "color": item.label, "source": "mine"}
+        for item in flat_items(tmp_path / "color")
+        for split in ("train", "val")
+    ]
+    (tmp_path / "color" / "labels.json").write_text(json.dumps(rows))
+    out = tmp_path / "out"
+    out.write_text("")
+    assert main(["train", "color", "--data", str(tmp_path), "--out", str(out)]) == 1
+    assert f"{out}: File exists; name another place" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_training_that_diverges_is_told_and_keeps_the_epochs_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.train(replace(SMALL, epochs=1), patches(32), {}, tmp_path, CPU)
+    monkeypatch.setattr(training, "train_epoch", lambda *_: math.nan)
+    with pytest.raises(EdgeError, match="loss became nan; give a lower --learning-rate"):
+        training.train(SMALL, patches(32), {}, tmp_path, CPU)
+    assert torch.load(tmp_path / stored.CHECKPOINT)["epoch"] == 1
 
 
 def test_the_largest_seed_trains(tmp_path: Path) -> None:
