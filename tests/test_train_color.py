@@ -279,6 +279,8 @@ def test_networks_that_have_no_mean_are_named(
         config = replace(SMALL, architecture=size)
         files.append(str(tmp_path / f"{number}.pt"))
         stored.save(config, stored.start(config, CPU), Path(files[-1]))
+    assert main(["color", "average", *files, "--out", str(tmp_path)]) == 66
+    assert "is a folder; name a file with --out" in capsys.readouterr().err
     for few, told in ((files[:1], "name two or more"), (files, "1.pt is of another architecture")):
         assert main(["color", "average", *few, "--out", str(tmp_path / "mean.pt")]) == 66
         assert told in capsys.readouterr().err
@@ -700,7 +702,9 @@ def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
 
 def test_a_file_that_is_no_failures_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[]")
-    for name in ("other.json", "none.json"):
+    (tmp_path / "odd.json").write_text('{"objects": 2, "causes": {"tiny": {"wrong": 1}}}')
+    (tmp_path / "number.json").write_text('{"objects": 2, "causes": {"tiny": 3}}')
+    for name in ("other.json", "odd.json", "number.json", "none.json"):
         with pytest.raises(InputError, match="color failures"):
             color_card.read_causes(tmp_path / name)
 

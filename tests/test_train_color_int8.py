@@ -175,6 +175,18 @@ def test_data_without_a_row_of_a_split_is_told_what_to_do(
         assert "--split" not in told
 
 
+def test_a_model_made_in_the_folder_that_one_is_in_has_its_name(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    words = ["quantize", "color", str(weights), "--data", str(data), "--out"]
+    assert main([*words, "."]) == EXIT_OK
+    made = manifest.read(tmp_path / "mine")
+    assert made.name == "mine"
+    assert {one.command.split()[3] for one in made.accuracy} == {"models/mine"}
+
+
 def test_one_of_both_sets_may_lack_a_split(weights: Path, data: Path) -> None:
     path = data / "scene_color" / "labels.json"
     rows = [row for row in json.loads(path.read_text()) if row["split"] != "val"]
