@@ -110,6 +110,20 @@ def test_share_that_another_box_covers() -> None:
     assert color_failures.covered_share(box, [Box(5, 5, 100, 100)]) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("broken", [{"image_id": 9}, {"bbox": [1, 2]}, {"bbox": "x"}])
+def test_a_broken_annotation_of_the_boxes_is_named(
+    broken: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_set(tmp_path, [{"label": "red", "picture": scene("red")}])
+    boxes = json.loads((folder / "boxes.json").read_text())
+    boxes["annotations"][0] |= broken
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    words = ["--data", str(folder / "set"), "--output", str(tmp_path / "out")]
+    words += ["--boxes", str(folder / "boxes.json")]
+    assert main(["color", "failures", str(MODEL), *words]) == 66
+    assert "boxes.json: a broken annotation" in capsys.readouterr().err
+
+
 def test_folder_without_agreed_objects_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,3 +122,7 @@ def test_other_files_are_no_vgg16_weights(tmp_path: Path) -> None:
 def test_too_few_crops_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert study(data, "--limit", "1") == 66
     assert "raise --limit" in capsys.readouterr().err
+    path = data / "color" / "labels.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[-5:]))
+    assert study(data) == 66
+    assert "too few; label more" in capsys.readouterr().err

@@ -148,6 +148,13 @@ def test_agreement_with_people_is_reported(
     assert cv2.imread(str(plot)) is not None
 
 
+def test_people_who_do_not_say_how_sure_they_are_count_as_sure(tmp_path: Path) -> None:
+    (one,) = read_objects(data_set(tmp_path, ("red",)))
+    people = LabelFile(tmp_path / "people.json")
+    people.put(one.key, one.row() | {"label_1": "red", "label_2": "blue", "agreed": None})
+    assert label_color.people([one], people) == [Pair("red", "blue", (True, True))]
+
+
 def test_threads_share_no_interpreter(tmp_path: Path) -> None:
     objects = read_objects(data_set(tmp_path))
     tasks = [label_color.Task(one, MODEL) for one in objects] * 2

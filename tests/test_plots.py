@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from edge.errors import EdgeError
 from tools import plots
 
 
@@ -38,6 +39,12 @@ def test_confusion_matrix_darkens_what_a_row_has_most_of(tmp_path: Path) -> None
 def test_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 labels"):
         plots.confusion_matrix(np.eye(3), ["a", "b"], tmp_path / "x.png", title="x")
+
+
+@pytest.mark.parametrize("name", ["a.foo", "a.jpg"])
+def test_a_name_of_another_format_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match=r"let it end in \.png"):
+        plots.confusion_matrix(np.eye(2), ("a", "b"), tmp_path / name, title="t")
 
 
 def test_precision_recall_draws_each_curve_and_equal_curves_give_equal_files(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,19 @@ def test_pixels_count_where_the_cells_speak_for_the_term() -> None:
     assert swatch.swatch(rgb, terms, BLUE, evidence) == (120, 10, 15)
     flat = np.zeros((4, 8), np.int8)
     assert swatch.swatch(rgb, terms, RED, flat) == (200, 20, 30)
+
+
+def test_the_table_goes_into_the_file_that_was_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rich")
+    from tools.cli import main
+
+    assert main(["color", "names", "--output", str(tmp_path / "names")]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["names"]
+    assert np.array_equal(np.load(tmp_path / "names"), np.load(swatch.TABLE_FILE))
+    assert main(["color", "names", "--output", str(tmp_path)]) == 1
+    assert "Is a directory; name another place" in capsys.readouterr().err
 
 
 def test_shipped_table_is_what_the_command_makes() -> None:

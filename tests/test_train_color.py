@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 from dataclasses import replace
@@ -17,7 +18,7 @@ import torch
 
 from edge import manifest
 from edge.color import TERMS, ColorModel
-from edge.errors import InputError
+from edge.errors import EdgeError, InputError
 from edge.interpreter import Interpreter
 from tools import (
     color_baselines,
@@ -104,7 +105,7 @@ WRONG_NUMBERS = {
         "--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x", "--learning-rate nan",
         "--learning-rate 0", "--trunk-rate -1", "--emphasis 1.1", "--cutmix nan", "--seed -1",
         "--seed 4294967296", "--input 40", "--input 0", "--widths -1 8 8", "--depths x 1 1",
-        "--colors 1.5",
+        "--colors 1.5", "--device gpu", "--device meta",
     ),
     "train color-int8 c.pt --data x": (
         "--steps 0", "--every 0", "--threads 0", "--percentile nan", "--percentile 0", "--seed -1",
@@ -136,6 +137,33 @@ def test_widths_that_leave_no_channels_are_wrong_usage(
 ) -> None:
     assert main(["train", "color", "--data", "x", *words.split()]) == 2
     assert "no channels" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file_is_named_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "color").mkdir()
+    rows = [
+        {"file_name": item.file.name, "split": split, "color": item.label, "source": "mine"}
+        for item in flat_items(tmp_path / "color")
+        for split in ("train", "val")
+    ]
+    (tmp_path / "color" / "labels.json").write_text(json.dumps(rows))
+    out = tmp_path / "out"
+    out.write_text("")
+    assert main(["train", "color", "--data", str(tmp_path), "--out", str(out)]) == 1
+    assert f"{out}: File exists; name another place" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_training_that_diverges_is_told_and_keeps_the_epochs_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.train(replace(SMALL, epochs=1), patches(32), {}, tmp_path, CPU)
+    monkeypatch.setattr(training, "train_epoch", lambda *_: math.nan)
+    with pytest.raises(EdgeError, match="loss became nan; give a lower --learning-rate"):
+        training.train(SMALL, patches(32), {}, tmp_path, CPU)
+    assert torch.load(tmp_path / stored.CHECKPOINT)["epoch"] == 1
 
 
 def test_the_largest_seed_trains(tmp_path: Path) -> None:
@@ -251,6 +279,8 @@ def test_networks_that_have_no_mean_are_named(
         config = replace(SMALL, architecture=size)
         files.append(str(tmp_path / f"{number}.pt"))
         stored.save(config, stored.start(config, CPU), Path(files[-1]))
+    assert main(["color", "average", *files, "--out", str(tmp_path)]) == 66
+    assert "is a folder; name a file with --out" in capsys.readouterr().err
     for few, told in ((files[:1], "name two or more"), (files, "1.pt is of another architecture")):
         assert main(["color", "average", *few, "--out", str(tmp_path / "mean.pt")]) == 66
         assert told in capsys.readouterr().err
@@ -262,6 +292,41 @@ def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     stored.save(SMALL, state, tmp_path / stored.CHECKPOINT)
     with pytest.raises(InputError, match="name another folder with --out"):
         stored.resume(replace(SMALL, seed=4), tmp_path / stored.CHECKPOINT, CPU)
+
+
+def foreign_checkpoints(folder: Path) -> list[Path]:
+    """Return files with a checkpoint's parts, but of another config or other weights."""
+    path = folder / stored.CHECKPOINT
+    stored.save(SMALL, stored.start(SMALL, CPU), path)
+    content = torch.load(path)
+    wide = replace(SMALL, architecture=replace(SMALL.architecture, widths=(8, 8, 24)))
+    found = []
+    for number, config in enumerate(({"size": 3}, 7, stored.asdict(wide))):
+        found.append(folder / f"{number}.pt")
+        torch.save(content | {"config": config}, found[-1])
+    return found
+
+
+def test_files_that_look_like_a_checkpoint_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in foreign_checkpoints(tmp_path):
+        for words in (
+            ["quantize", "color", str(path), "--data", "x", "--out", str(tmp_path / "m")],
+            ["color", "average", str(path), str(path), "--out", str(tmp_path / "mean.pt")],
+        ):
+            assert main(words) == 66
+            assert f"{path.name} is no checkpoint of `edge-tools train color`" in (
+                capsys.readouterr().err
+            )
+        with pytest.raises(InputError, match=r"is no checkpoint of|another config"):
+            stored.resume(SMALL, path, CPU)
+
+
+def test_a_run_does_not_go_on_from_one_epochs_network(tmp_path: Path) -> None:
+    stored.save(SMALL, stored.start(SMALL, CPU), tmp_path / stored.CHECKPOINT)
+    with pytest.raises(InputError, match="no run goes on from it"):
+        stored.resume(SMALL, tmp_path / stored.EPOCHS / "00.pt", CPU)
 
 
 def test_missing_checkpoint_names_the_command_that_makes_one(tmp_path: Path) -> None:
@@ -637,7 +702,9 @@ def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
 
 def test_a_file_that_is_no_failures_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[]")
-    for name in ("other.json", "none.json"):
+    (tmp_path / "odd.json").write_text('{"objects": 2, "causes": {"tiny": {"wrong": 1}}}')
+    (tmp_path / "number.json").write_text('{"objects": 2, "causes": {"tiny": 3}}')
+    for name in ("other.json", "odd.json", "number.json", "none.json"):
         with pytest.raises(InputError, match="color failures"):
             color_card.read_causes(tmp_path / name)
 

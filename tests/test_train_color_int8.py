@@ -175,6 +175,18 @@ def test_data_without_a_row_of_a_split_is_told_what_to_do(
         assert "--split" not in told
 
 
+def test_a_model_made_in_the_folder_that_one_is_in_has_its_name(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    words = ["quantize", "color", str(weights), "--data", str(data), "--out"]
+    assert main([*words, "."]) == EXIT_OK
+    made = manifest.read(tmp_path / "mine")
+    assert made.name == "mine"
+    assert {one.command.split()[3] for one in made.accuracy} == {"models/mine"}
+
+
 def test_one_of_both_sets_may_lack_a_split(weights: Path, data: Path) -> None:
     path = data / "scene_color" / "labels.json"
     rows = [row for row in json.loads(path.read_text()) if row["split"] != "val"]
@@ -191,7 +203,11 @@ def test_checkpoints_that_do_not_fit_are_named(
     assert train(weights, data, tmp_path / "int8", "--steps", "3", *seed) == EXIT_NO_INPUT
     assert "made with another config" in capsys.readouterr().err
     words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(tmp_path / "m")]
+    detectors = torch.load(tmp_path / "int8" / "checkpoint.pt")
+    detectors["config"]["groups"] = 2
+    torch.save(detectors, tmp_path / "detect.pt")
     for path, told in (
+        (tmp_path / "detect.pt", "is no checkpoint of `edge-tools train color-int8`"),
         (tmp_path / "none.pt", "none.pt is missing"),
         (weights, "is no checkpoint of `edge-tools train color-int8`"),
     ):

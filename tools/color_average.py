@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the mean, which `quantize color` and `train color --teacher` take as a checkpoint."""
     if len(args.checkpoints) < 2:
         raise InputError("one network has no mean; name two or more")
+    if args.out.is_dir():
+        raise InputError(f"{args.out} is a folder; name a file with --out")
     content = color_state.averaged(args.checkpoints)
     made = [commands.of_file(path, "train color") for path in args.checkpoints]
     known = commands.in_order(*made, (args.command,)) if all(made) else ()

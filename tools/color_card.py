@@ -18,6 +18,7 @@ from tools.color_figures import Answers, ColorFigures, by_class, by_set, figures
 from tools.train.color_state import ColorTraining
 
 LICENCE = "Apache-2.0"
+CAUSE_KEYS = {"wrong", "objects", "wrong_with", "wrong_without"}
 Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
 COMMANDS = "commands"  # the manifest's entry of what was run, a line each
 SHOPS = "storeitems"  # source of what is known of our own labels alone
@@ -136,9 +137,10 @@ def read_causes(path: Path) -> Causes:
     """Return what `color failures` counted; InputError for a file that is not its."""
     try:
         found: Causes = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        found = {}
-    if not isinstance(found, dict) or not {"causes", "objects"} <= found.keys():
+        is_whole = all(one.keys() >= CAUSE_KEYS for one in found["causes"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        is_whole = False
+    if not is_whole or "objects" not in found:
         raise InputError(f"{path}: no failures.json of `edge-tools color failures`; run that first")
     return found
 

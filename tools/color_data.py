@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,11 @@ from rich.progress import track
 from edge.color import TERMS, shrink
 from edge.errors import InputError
 from edge.values import Image
-from tools import scene_labels
+from tools import color_rows, dataset, scene_labels
+from tools.color_labels import Row
+from tools.color_rows import BoxPx
 
-BoxPx = tuple[float, float, float, float]
 Arrays = dict[str, NDArray[Any]]  # by name
-# Surface shares of the colors a labeller names, dominant first (README: each further color covers
-# more than about 15 %); one row per number of colors named.
-NAMED_SHARES = ((1.0,), (0.75, 0.25), (0.62, 0.23, 0.15))
-MIXED_SHARES = ((1.0,), (0.55, 0.45), (0.4, 0.33, 0.27))
-UNSURE_WEIGHT = 0.5
-ONE_LABELLER_WEIGHT = 0.4  # the other found no color, or none that leads
-DISAGREED_WEIGHT = 0.6
-# Too dark, blurred or hidden for both. A run that learned to spread its shares on these (weight
-# 0.25) was no better on validation, so they are left out.
-UNCLEAR_WEIGHT = 0.0
-
-
 # Classes of scene objects, in the order of the network's class planes.
 OBJECT_CLASSES = (
     "person",
@@ -108,11 +98,13 @@ def read_set(folder: Path, split: str) -> list[ColorItem]:
 
 def _split(folder: Path, split: str) -> list[ColorItem]:
     """Return a split of a folder, empty where no row is of it."""
-    rows = [row for row in _rows(folder / "labels.json") if row["split"] == split]
-    if rows and "color" in rows[0]:
-        return [_product_item(row, folder) for row in rows]
-    crops = folder / split
-    return [_scene_item(row | {"bbox": None}, crops / row["file_name"], "scene") for row in rows]
+
+    def item(row: Row) -> ColorItem:
+        if "color" in row:
+            return _product_item(row, folder)
+        return _scene_item(row | {"bbox": None}, folder / split / row["file_name"], "scene")
+
+    return color_rows.read(folder / "labels.json", item, split)
 
 
 def training_items(data: Path) -> list[ColorItem]:
@@ -125,15 +117,21 @@ def training_items(data: Path) -> list[ColorItem]:
     pictures = data / "detection" / "train"
     scenes, more = data / "scene_color" / "labels.json", data / "scene_color" / "more.json"
     items = _split(data / "color", "train") if (data / "color").exists() else []
-    labelled = [row for row in _rows(scenes) if row["split"] == "train"] if scenes.exists() else []
-    further = _rows(more) if more.exists() else []
-    items += [_scene_item(row, pictures / row["image"], "scene") for row in labelled]
-    items += [_scene_item(row, pictures / row["image"], "more") for row in further]
-    ours = scene_labels.rows(data / "detection") if further else []
-    items += [_scene_item(row, pictures / row["image"], OURS) for row in ours]
+
+    def item(source: str, row: Row) -> ColorItem:
+        return _scene_item(row, pictures / row["image"], source)
+
+    if scenes.exists():
+        items += color_rows.read(scenes, partial(item, "scene"), "train")
+    if more.exists():
+        items += color_rows.read(more, partial(item, "more"))
+        items += [item(OURS, row) for row in scene_labels.rows(data / "detection")]
     if not items:
         raise _nothing(data, "train")
-    return [item for item in items if item.weight > 0]
+    colored = [item for item in items if item.weight > 0]
+    if not colored:
+        raise InputError(f"{data}: nobody names a color in its training rows; label more")
+    return colored
 
 
 def hold_out(
@@ -178,20 +176,22 @@ def unlabelled_items(
     """Return the boxes of detection/train that are not among the labelled; weight 0, even shares.
 
     min_side_px: of the longer side. Crowds are left out. Empty when there is no such data.
+    Raises InputError when it is broken.
     """
     path = data / "detection" / "train.json"
     if not path.exists():
         return []
-    content = json.loads(path.read_bytes())
-    files = {row["id"]: data / "detection" / row["file_name"] for row in content["images"]}
-    names = {row["id"]: row["name"] for row in content["categories"]}
+    with scene_labels.read_as_coco(path):
+        content = json.loads(path.read_bytes())
+        files = {row["id"]: data / "detection" / row["file_name"] for row in content["images"]}
+        names = {row["id"]: row["name"] for row in content["categories"]}
+        boxes = [
+            (files[row["image_id"]], tuple(row["bbox"]), names[row["category_id"]])
+            for row in content["annotations"]
+            if not row.get("iscrowd") and max(row["bbox"][2:]) >= min_side_px
+        ]
     taken = {_place(item.file, item.box_px) for item in labelled if item.box_px}
     even = (1 / len(TERMS),) * len(TERMS)
-    boxes = [
-        (files[row["image_id"]], tuple(row["bbox"]), names[row["category_id"]])
-        for row in content["annotations"]
-        if not row["iscrowd"] and max(row["bbox"][2:]) >= min_side_px
-    ]
     return [
         ColorItem(file, box, "unlabelled", None, even, 0.0, name)
         for file, box, name in sorted(boxes)
@@ -229,79 +229,33 @@ def _nothing(data: Path, split: str) -> InputError:
     )
 
 
-def _product_item(row: dict[str, Any], folder: Path) -> ColorItem:
+def _product_item(row: Row, folder: Path) -> ColorItem:
+    file, source = folder / row["file_name"], str(row["source"])
+    return ColorItem(file, None, source, **vars(color_rows.product(row)))
+
+
+def _scene_item(row: Row, file: Path, source: str) -> ColorItem:
+    target = color_rows.scene(row)
     return ColorItem(
-        file=folder / row["file_name"],
-        box_px=None,
-        source=row["source"],
-        label=row["color"],
-        shares=_spread([row["color"]], NAMED_SHARES),
-        weight=1.0,
+        file, color_rows.box_px(row), source, object_class=row.get("cls"), **vars(target)
     )
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        rows: list[dict[str, Any]] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; name the data folder with --data") from None
-    return rows
-
-
-def _scene_item(row: dict[str, Any], file: Path, source: str) -> ColorItem:
-    """Merge the answers of two labellers, or of the only one, into one soft target."""
-    total = np.zeros(len(TERMS))
-    trust = []
-    labellers = [number for number in ("1", "2") if f"label_{number}" in row]
-    agreed = row["agreed"] if len(labellers) == 2 else row[f"label_{labellers[0]}"]
-    for number in labellers:
-        label = row[f"label_{number}"]
-        colors = row.get(f"colors_{number}") or [label]
-        shares = np.array(_spread(colors, MIXED_SHARES if label == "mixed" else NAMED_SHARES))
-        if shares.any():
-            weight = 1.0 if row[f"sure_{number}"] else UNSURE_WEIGHT
-            total += weight * shares
-            trust.append(weight)
-    weight = sum(trust) / len(labellers)
-    if len(trust) == 1 and len(labellers) == 2:
-        weight = min(weight, ONE_LABELLER_WEIGHT)
-    elif not trust:
-        total += 1
-        weight = UNCLEAR_WEIGHT
-    elif agreed is None:
-        weight *= DISAGREED_WEIGHT
-    box = row["bbox"]
-    return ColorItem(
-        file=file,
-        box_px=None if box is None else (box[0], box[1], box[2], box[3]),
-        source=source,
-        label=agreed if agreed in TERMS else None,
-        shares=tuple(total / total.sum()),
-        weight=weight,
-        object_class=row.get("cls"),
-        is_sure=all(row[f"sure_{number}"] for number in labellers),
-    )
-
-
-def _spread(colors: Sequence[str], table: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Return shares over TERMS for colors named dominant first; zeros when none is a term."""
-    known = [color for color in colors if color in TERMS][: len(table)]
-    shares = dict(zip(known, table[len(known) - 1], strict=True)) if known else {}
-    return tuple(shares.get(term, 0.0) for term in TERMS)
 
 
 def read_crops(items: Iterable[ColorItem], margin: float = 0.0) -> Iterator[tuple[Image, BoxPx]]:
     """Yield each item's crop and where its box lies in it, in pixels.
 
     margin: share of the box's size that is added on each side, as far as the image reaches.
-    Raises InputError for a file that is no image.
+    Raises InputError for a file that is no image, and for a box outside its image.
     """
     for file, same_file in groupby(items, key=lambda item: item.file):
         image = cv2.imread(str(file))
         if image is None:
             raise InputError(f"{file} cannot be read as an image; unpack the data set again")
         for item in same_file:
-            yield _cut(np.asarray(image, dtype=np.uint8), item.box_px, margin)
+            bgr = np.asarray(image, dtype=np.uint8)
+            if item.box_px is not None:
+                dataset.check_inside(file, item.box_px, bgr)
+            yield _cut(bgr, item.box_px, margin)
 
 
 def _cut(bgr: Image, box_px: BoxPx | None, margin: float) -> tuple[Image, BoxPx]:
@@ -309,8 +263,8 @@ def _cut(bgr: Image, box_px: BoxPx | None, margin: float) -> tuple[Image, BoxPx]
     if box_px is None:
         return bgr, (0.0, 0.0, float(width), float(height))
     x, y, box_width, box_height = box_px
-    left = max(0, round(x - margin * box_width))
-    top = max(0, round(y - margin * box_height))
+    left = min(max(0, round(x - margin * box_width)), width - 1)
+    top = min(max(0, round(y - margin * box_height)), height - 1)
     right = min(width, max(left + 1, round(x + (1 + margin) * box_width)))
     bottom = min(height, max(top + 1, round(y + (1 + margin) * box_height)))
     return bgr[top:bottom, left:right], (x - left, y - top, box_width, box_height)

@@ -23,7 +23,7 @@ from edge.values import Box
 from tools import picture_file
 from tools.color_labels import LabelFile, LabelObject, Row
 from tools.color_proposal import cut_out
-from tools.dataset import load_file
+from tools.dataset import check_inside, load_file
 
 JPEG_QUALITY = 95
 
@@ -33,8 +33,8 @@ def export(
 ) -> dict[str, int]:
     """Write the labelled objects and return their number by split.
 
-    val_share: of the pictures, 0..1. Raises InputError when nothing is labelled yet, or a picture
-    cannot be read.
+    val_share: of the pictures, 0..1. Raises InputError when nothing is labelled yet, a picture
+    cannot be read, or an object lies outside of its picture.
     """
     labelled = [(one, row) for one in objects if (row := labels.get(one.key)) is not None]
     if not labelled:
@@ -60,6 +60,8 @@ def _exported(one: LabelObject, row: Row, number: int, folder: Path, split: str)
     crop = folder / "scene_color" / split / name
     bgr = load_file(one.file)
     box_px = one.box_px or _outlined(row)
+    if box_px is not None:
+        check_inside(one.file, box_px, bgr)
     pixels = bgr if box_px is None else cut_out(bgr, box_px)
     picture_file.write(crop, pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if split == "train":

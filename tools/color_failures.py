@@ -40,7 +40,7 @@ from edge.values import Box, Image
 from tools import color_mask, contact_sheet, dataset
 from tools.annotate.view import view_of
 from tools.color_data import ColorItem, read_crops, read_set
-from tools.color_labels import LabelObject, read_objects
+from tools.color_labels import LabelObject, read_box, read_objects
 from tools.color_naming import clusters, term_shares
 
 EXAMPLES = """\
@@ -262,12 +262,18 @@ def _labelled(
 
 
 def _boxes(annotations: Path, images: Path | None) -> dict[str, list[Box]]:
-    """Return all boxes of a COCO file by the picture's name."""
+    """Return all boxes of a COCO file by the picture's name; InputError for a broken one."""
     found = dataset.read(annotations, images or annotations.parent)
     names = {picture.image_id: picture.path.name for picture in found.pictures}
     boxes: dict[str, list[Box]] = defaultdict(list)
-    for one in found.annotations:
-        boxes[names[one["image_id"]]].append(Box(*one["bbox"]))
+    try:
+        for one in found.annotations:
+            box = read_box(one["bbox"])
+            boxes[names[one["image_id"]]] += [] if box is None else [box]
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{annotations}: a broken annotation ({error!r}); see edge-tools data check"
+        ) from None
     return boxes
 
 

@@ -11,6 +11,7 @@ the same rows.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -82,6 +83,19 @@ def read_objects(
     return found
 
 
+def read_box(value: object) -> Box | None:
+    """Return a row's box, None = the whole picture; ValueError for what is no box."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite, value)):
+        raise ValueError(f"bbox {value!r} is not x, y, width, height")
+    return Box(*value)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def labels_path(source: Path) -> Path:
     """Return where a data set's labels are kept: beside its pictures."""
     if source.is_dir():
@@ -104,8 +118,8 @@ def _coco(file: Path, images: Path) -> list[LabelObject]:
             if picture is not None and not one.get("iscrowd"):
                 name = picture.path.relative_to(images).as_posix()
                 label = found.labels.get(one["category_id"], "")
-                objects.append(LabelObject(picture.path, name, Box(*one["bbox"]), label))
-    except (KeyError, TypeError) as error:
+                objects.append(LabelObject(picture.path, name, read_box(one["bbox"]), label))
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{file}: a broken annotation ({error!r}); see edge-tools data check"
         ) from None
@@ -118,7 +132,7 @@ def _listed(
     try:
         kept = [row for row in rows if split in (None, row.get("split"))]
         return [_listed_object(row, file.parent, images) for row in kept]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: not a list of labelled objects ({error!r})") from None
 
 
@@ -127,7 +141,7 @@ def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:
     human = {key: row[key] for key in row if key not in {"image", "bbox", "cls"}}
     label = row.get("cls") or ""
     if "image" in row and (images is not None or "file_name" not in row):
-        box = None if row["bbox"] is None else Box(*row["bbox"])
+        box = read_box(row["bbox"])
         return LabelObject((images or folder) / row["image"], row["image"], box, label, human)
     name = row["file_name"]
     if "color" in row:

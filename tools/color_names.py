@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the table."""
-    np.save(args.output, table())
+    """Write the table into the file that was named, whatever its name ends in."""
+    with args.output.open("wb") as file:
+        np.save(file, table())
     print(f"{args.output}: {STEPS}^3 colors, {len(TERMS)} terms")
     return 0
 

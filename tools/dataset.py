@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,17 @@ def load_file(path: Path) -> Image:
     if bgr is None:
         raise InputError(f"image {path}: cannot be read; is it the right folder, a whole image?")
     return np.asarray(bgr, np.uint8)
+
+
+def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:
+    """Raise InputError where no pixel of a picture is in the box: x, y, width, height."""
+    height, width = bgr.shape[:2]
+    x, y, box_width, box_height = box_px
+    if x >= width or y >= height or x + box_width < 0 or y + box_height < 0:
+        raise InputError(
+            f"{path}: the box {list(box_px)} lies outside of its {width}x{height} pixels; "
+            "mend its row"
+        )
 
 
 def stratified(pictures: tuple[Picture, ...], count: int, seed: int = 0) -> list[Picture]:

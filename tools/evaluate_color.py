@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     """
     model = ColorModel(Interpreter.load(args.model))
     items = _labelled(args)
+    causes = _causes(args.card) if args.card else None
     answers = ask(model, items)
     threshold = model.manifest.decoder.unknown_below
     reports = {
@@ -106,18 +108,25 @@ def run(args: argparse.Namespace) -> int:
     others = _baselines(args, items) if args.baselines else {}
     for name, said in others.items():
         _print_baseline(console, name, said, args.coverage)
-    if args.card:
-        _write_card(args, model, answers)
+    if causes is not None:
+        _write_card(args, model, answers, causes)
     if args.json:
         document = _document(reports, answers, model) | {"baselines": _baseline_figures(others)}
         args.json.write_text(json.dumps(document, indent=2) + "\n")
     return 0
 
 
-def _write_card(args: argparse.Namespace, model: ColorModel, answers: Answers) -> None:
+def _causes(path: Path) -> dict[str, Any]:
     from tools import color_card  # needs PyTorch, through the training's config
 
-    causes = color_card.read_causes(args.card)
+    return color_card.read_causes(path)
+
+
+def _write_card(
+    args: argparse.Namespace, model: ColorModel, answers: Answers, causes: dict[str, Any]
+) -> None:
+    from tools import color_card
+
     told = {one.dataset.partition(" ")[0] for one in model.manifest.accuracy}
     missing = sorted(told & {"color", "scene_color"} - by_set(answers).keys())
     if missing:

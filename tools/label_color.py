@@ -172,7 +172,11 @@ def people(objects: Sequence[LabelObject], human: LabelFile) -> list[Pair]:
     """Return the answers of the two people for the objects that both have labelled."""
     rows = [one.human | (human.get(one.key) or {}) for one in objects]
     return [
-        Pair(row["label_1"], row["label_2"], (bool(row["sure_1"]), bool(row["sure_2"])))
+        Pair(
+            row["label_1"],
+            row["label_2"],
+            (bool(row.get("sure_1", True)), bool(row.get("sure_2", True))),
+        )
         for row in rows
         if row.get("label_1") in ANSWERS and row.get("label_2") in ANSWERS
     ]

@@ -1,8 +1,9 @@
 """Diagrams of measured figures as PNG files: confusion, precision over recall, calibration.
 
 Drawn by matplotlib's Agg canvas without a display and without its global state, so any thread or
-process may draw. Every function writes one file and makes its folder. matplotlib is imported when
-something is drawn: it comes with `edge-camera[tools]`.
+process may draw. Every function writes one file and makes its folder; EdgeError for a name that
+ends in another format. matplotlib is imported when something is drawn: it comes with
+`edge-camera[tools]`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge.errors import EdgeError
+
 DPI = 100
 CELL_IN = 0.55  # side of one cell of a matrix
 MAX_WRITTEN_LABELS = 40  # above, numbers in the cells cannot be read
 HALF = 0.5
+FORMATS = ("", ".png", ".pdf", ".eps")  # of files without a suffix matplotlib makes .png
 
 
 def confusion_matrix(
@@ -124,6 +128,8 @@ def _new(width_in: float, height_in: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
+    if path.suffix.lower() not in FORMATS:
+        raise EdgeError(f"{path}: no format of charts; let it end in .png")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without the version of matplotlib in it, equal figures give equal files.
     figure.savefig(path, bbox_inches="tight", metadata={"Software": None})

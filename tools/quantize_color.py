@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     config, network = load_network(args.checkpoint)
     items = color_data.validation_items(args.data)
+    causes = color_card.read_causes(args.failures) if args.failures else None
     with tracking.start(
         "quantize-color",
         params={"images": args.images, "percentile": args.percentile, "int8": str(args.int8)},
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         path = args.out / package.MODEL_FILE
         made = _write(args, config, network, path)
-        facts = describe(path, config, args.out.name, args.version)
+        facts = describe(path, config, args.out.resolve().name, args.version)
         facts.training.update(color_card.trained_on(args.data) | made)
         if epochs := mean_of(args.checkpoint):
             facts.training["weights"] = f"mean after epochs {', '.join(map(str, epochs))}"
@@ -90,7 +91,6 @@ def run(args: argparse.Namespace) -> int:
         fit(args.out, items)
         answers = ask(ColorModel(Interpreter.load(args.out)), items)
         final = finish(args.out, answers, args.data)
-        causes = color_card.read_causes(args.failures) if args.failures else None
         text = color_card.text(final, answers, args.data, causes)
         (args.out / package.CARD_FILE).write_text(text)
         compare(network, config, answers, items)
@@ -217,7 +217,7 @@ def finish(folder: Path, answers: Answers, data: Path) -> Manifest:
         shares={share.name: round(share.score, 4) for share in shares},
     )
     fitted = manifest.read(folder)
-    accuracy = color_card.accuracy(answers, folder.name, fitted.decoder.unknown_below, data)
+    accuracy = color_card.accuracy(answers, fitted.name, fitted.decoder.unknown_below, data)
     final = msgspec.structs.replace(fitted, golden=golden, accuracy=accuracy)
     manifest.write(folder, final)
     ColorModel(Interpreter.load(folder))

@@ -11,8 +11,12 @@ known. Many of these objects are dark, blurred or half hidden, and rare colors a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from edge.errors import InputError
 
 LABELS = Path(__file__).parent / "labels" / "scene-colors.json"
 
@@ -21,22 +25,34 @@ def rows(detection: Path) -> list[dict[str, Any]]:
     """Return a row as `scene_color/more.json` has them for each object that we labelled.
 
     detection: folder with train.json; without it there are none. An annotation that it does not
-    have is left out.
+    have is left out. Raises InputError when the file is broken.
     """
     path = detection / "train.json"
     if not path.exists():
         return []
-    content = json.loads(path.read_bytes())
-    files = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    found = {one["id"]: one for one in content["annotations"]}
-    return [
-        row
-        | {
-            "image": files[one["image_id"]],
-            "bbox": one["bbox"],
-            "cls": names[one["category_id"]],
-        }
-        for row in json.loads(LABELS.read_bytes())
-        if (one := found.get(row["annotation"])) is not None
-    ]
+    with read_as_coco(path):
+        content = json.loads(path.read_bytes())
+        files = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        found = {one["id"]: one for one in content["annotations"]}
+        return [
+            row
+            | {
+                "image": files[one["image_id"]],
+                "bbox": one["bbox"],
+                "cls": names[one["category_id"]],
+            }
+            for row in json.loads(LABELS.read_bytes())
+            if (one := found.get(row["annotation"])) is not None
+        ]
+
+
+@contextmanager
+def read_as_coco(path: Path) -> Iterator[None]:
+    """Let what goes wrong in reading a COCO file be an InputError that names it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not COCO JSON, or a broken row ({error!r}); see edge-tools data check"
+        ) from None

@@ -37,5 +37,10 @@ def read(
     except (OSError, LookupError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError):
         stored = None
     if not isinstance(stored, dict) or not stored.keys() >= set(keys):
-        raise InputError(f"{path} is no checkpoint of `edge-tools {command}`; name one of its")
+        raise foreign(path, command)
     return stored
+
+
+def foreign(path: Path, command: str) -> InputError:
+    """Return the error of a file that a command of `edge-tools` did not write."""
+    return InputError(f"{path} is no checkpoint of `edge-tools {command}`; name one of its")

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.values import Box, Image, Point, Polygon
 from tools.color_labels import LabelObject
-from tools.dataset import load_file
+from tools.dataset import check_inside, load_file
 
 MARGIN = 0.5  # of the box's longer side, shown on each side of it
 MIN_MARGIN_PX = 12
@@ -66,10 +66,14 @@ class View:
 
 
 def view_of(one: LabelObject) -> View:
-    """Return an object with its surroundings; InputError when its picture cannot be read."""
+    """Return an object with its surroundings; InputError when its picture cannot be read.
+
+    Or when its box lies outside of the picture.
+    """
     bgr = load_file(one.file)
     if one.box_px is None:
         return _scaled(bgr, 0, 0, None)
+    check_inside(one.file, one.box_px, bgr)
     left, top, right, bottom = _around(one.box_px, (bgr.shape[1], bgr.shape[0]))
     x, y, width, height = one.box_px
     box_px = Box(x - left, y - top, width, height)

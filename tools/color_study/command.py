@@ -64,7 +64,8 @@ def _split(data: Path, limit: int) -> tuple[list[ColorItem], ...]:
     order = np.random.default_rng(5).permutation(len(items))[:limit]
     kept, held = color_data.by_picture([items[row] for row in sorted(order)], VALIDATION_SHARE)
     if not kept or not held:
-        raise InputError(f"{data}: {len(order)} training crops are too few; raise --limit")
+        fix = "raise --limit" if len(order) < len(items) else "label more"
+        raise InputError(f"{data}: {len(order)} training crops are too few; {fix}")
     return kept, held, color_data.validation_items(data)
 
 

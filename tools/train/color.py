@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.errors import EXIT_USAGE, InputError
+from edge.errors import EXIT_USAGE, EdgeError, InputError
 from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
 from tools.classifier.arguments import (
@@ -48,6 +48,7 @@ from tools.train.color_state import (
     resume,
     save,
 )
+from tools.train.device import usable_device
 
 EXAMPLES = """\
 examples (started again, each goes on where it stopped):
@@ -171,7 +172,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the path of plain colors beside a pretrained trunk; default 0: none",
     )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps …")
+    parser.add_argument("--device", type=usable_device, default="cpu", help="cpu, cuda, mps …")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
@@ -192,6 +193,7 @@ def run(args: argparse.Namespace) -> int:
     cache = args.out.parent / "cache"
     known, agreed = color_data.training_items(args.data), color_data.validation_items(args.data)
     items, held = color_data.hold_out(known, args.hold_out, args.hold_from)
+    args.out.mkdir(parents=True, exist_ok=True)
     stored_px = round(STORED * args.input)
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
     if args.teacher:
@@ -207,7 +209,7 @@ def run(args: argparse.Namespace) -> int:
         data=sorted(args.data.glob("*color/*.json")),
         folder=args.out,
     ) as record:
-        state = train(config, packed, checks, args.out, torch.device(args.device), record)
+        state = train(config, packed, checks, args.out, args.device, record)
     print(
         f"{args.out / CHECKPOINT}: {state.epoch} epochs, {parameter_count(state.average)} weights"
     )
@@ -273,7 +275,8 @@ def train(
 ) -> State:
     """Train from the folder's checkpoint, or from the beginning, to the config's last epoch.
 
-    Raises InputError when the checkpoint was made with another config, or there is one crop only.
+    Raises InputError when the checkpoint was made with another config, or there is one crop only;
+    EdgeError when the training diverges: the epochs before stay.
     """
     if len(packed.rgb) < 2:
         raise InputError("one crop is too few to train on; label more")
@@ -282,6 +285,9 @@ def train(
     steps = len(_batches(len(packed.rgb), config.batch)) * config.epochs
     while state.epoch < config.epochs:
         loss = train_epoch(config, state, packed, steps, device)
+        if not math.isfinite(loss):
+            told = f"in epoch {state.epoch} the loss became {loss}"
+            raise EdgeError(f"{told}; give a lower --learning-rate and another --out")
         accuracy = {name: top1(state.average, check, device) for name, check in checks.items()}
         logger.info("train.epoch number=%d loss=%.4f top1=%s", state.epoch, loss, accuracy)
         save(config, state, out / CHECKPOINT)

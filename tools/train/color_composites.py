@@ -26,6 +26,7 @@ from edge.values import Box, Image
 from tools import color_data, color_mask
 from tools.color_data import ColorItem, Packed
 from tools.color_mask import Mask
+from tools.color_rows import BoxPx
 
 MIN_SIDE_PX = 48.0  # of a box: below, GrabCut and the names of single pixels say little
 MIN_SURFACE = 0.35  # of the object's pixels that carry its color's name
@@ -45,7 +46,7 @@ class _Object:
 
     item: ColorItem
     bgr: Image
-    box_px: color_data.BoxPx
+    box_px: BoxPx
     mask: Mask
     surface: Mask
     color: Pixels
@@ -108,7 +109,7 @@ def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
     return [one for one in found if one is not None]
 
 
-def _object(item: ColorItem, bgr: Image, box_px: color_data.BoxPx) -> _Object | None:
+def _object(item: ColorItem, bgr: Image, box_px: BoxPx) -> _Object | None:
     cut = color_mask.from_box(bgr, Box(*box_px))
     named = terms_of(np.ascontiguousarray(bgr[..., ::-1])) == TERMS.index(str(item.label))
     surface = cut.mask & named

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge.color import ColorModel
+from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import color_data, package, quantize_color, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
@@ -134,10 +135,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_original(weights: Path, data: Path, cache: Path) -> Original:
-    """Return the float network with what it learned from; what it held out stays out."""
+    """Return the float network with what it learned from; what it held out stays out.
+
+    Raises InputError where nothing is left.
+    """
     config, network = load_network(weights)
     items = color_data.training_items(data)
     items, _ = color_data.by_picture(items, config.hold_out, config.hold_from)
+    if not items:
+        raise InputError(f"{weights} held out all that {data} has; name more with --data")
     side = round(STORED * config.architecture.input_px)
     return Original(config, network, color_data.pack_cached(items, side, MARGIN, cache))
 

@@ -14,6 +14,7 @@ from tools.architectures.color import ColorArchitecture, ColorNet, WithCells
 from tools.quantize import Graph, Quantization, trace
 from tools.train.steps import relative_adam
 
+COMMAND = "train color-int8"
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -121,4 +122,9 @@ def described(config: ColorInt8Training) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return tensor_file.read(path, ("config", "ranges", "graph"), "train color-int8")
+    stored = tensor_file.read(path, ("config", "ranges", "graph", "optimizer"), COMMAND)
+    try:
+        ColorInt8Training(**stored["config"])
+    except TypeError:  # such as the detector's, which holds the same parts
+        raise tensor_file.foreign(path, COMMAND) from None
+    return stored

@@ -17,6 +17,7 @@ from tools.architectures import efficientnet_lite
 from tools.architectures.color import ColorArchitecture, ColorNet
 from tools.train.color_augment import Augmentation
 
+COMMAND = "train color"
 CHECKPOINT = "checkpoint.pt"
 EPOCHS = "epochs"  # folder beside the checkpoint: the averaged network after each epoch
 
@@ -109,7 +110,7 @@ def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
     """Return the checkpoint's state, a new one when there is none.
 
     A run may be given more or fewer epochs than it began with: its cosine is that of the new
-    number from there on. Raises InputError when anything else differs.
+    number from there on. Raises InputError when anything else differs, or the file holds less.
     """
     state = start(config, device)
     if not path.exists():
@@ -117,8 +118,12 @@ def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
     stored = _load(path, device)
     if replace(_config_dict(stored["config"]), epochs=config.epochs) != config:
         raise InputError(f"{path} was made with another config; name another folder with --out")
-    state.network.load_state_dict(stored["network"])
-    state.average.load_state_dict(stored["average"])
+    if "optimizer" not in stored:
+        raise InputError(
+            f"{path} is one epoch's network: no run goes on from it; name another folder with --out"
+        )
+    _fill(state.network, stored["network"], path)
+    _fill(state.average, stored["average"], path)
     state.optimizer.load_state_dict(stored["optimizer"])
     return replace(state, epoch=stored["epoch"], step=stored["step"])
 
@@ -149,16 +154,16 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
     Raises InputError where the networks are not of one architecture.
     """
     stored = [_load(path, torch.device("cpu")) for path in paths]
-    first = stored[0]
-    sizes = [_config_dict(content["config"]).architecture for content in stored]
-    for path, size in zip(paths, sizes, strict=True):
-        if size != sizes[0]:
+    found = [load_network(path) for path in paths]
+    for path, (config, _) in zip(paths, found, strict=True):
+        if config.architecture != found[0][0].architecture:
             raise InputError(f"{path} is of another architecture than {paths[0]}; leave it out")
+    weights = [network.state_dict() for _, network in found]
     average = {
-        name: torch.stack([other["average"][name] for other in stored]).mean(0)
+        name: torch.stack([other[name] for other in weights]).mean(0)
         if value.is_floating_point()
         else value
-        for name, value in first["average"].items()
+        for name, value in weights[0].items()
     }
     kept = {key: stored[-1][key] for key in ("config", "labels", "epoch")}
     return kept | {"average": average, "of_epochs": [other["epoch"] for other in stored]}
@@ -177,8 +182,15 @@ def load_network(path: Path) -> tuple[ColorTraining, ColorNet]:
     stored = _load(path, torch.device("cpu"))
     config = _config_dict(stored["config"])
     network = ColorNet(config.architecture)
-    network.load_state_dict(stored["average"])
+    _fill(network, stored["average"], path)
     return config, network.eval()
+
+
+def _fill(network: ColorNet, weights: Any, path: Path) -> None:
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError):
+        raise tensor_file.foreign(path, COMMAND) from None
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -187,7 +199,12 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def _load(path: Path, device: torch.device) -> dict[str, Any]:
-    return tensor_file.read(path, ("config", "labels", "average"), "train color", device)
+    stored = tensor_file.read(path, ("config", "labels", "average"), COMMAND, device)
+    try:
+        _config_dict(stored["config"])
+    except (KeyError, TypeError):
+        raise tensor_file.foreign(path, COMMAND) from None
+    return stored
 
 
 def _config_dict(stored: dict[str, Any]) -> ColorTraining:
