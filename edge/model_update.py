@@ -28,7 +28,7 @@ from typing import IO, Annotated
 import msgspec
 from msgspec import Meta
 
-from edge import bundle, golden, model_store, registry
+from edge import bundle, durable, golden, model_store, registry
 from edge.bundle import Bundle
 from edge.errors import ConfigError, InputError, ModelError
 from edge.manifest import FileName, Struct
@@ -92,12 +92,9 @@ class Shelf:
     def remember(self, state: State) -> None:
         """Write what is remembered, at once."""
         part = self.folder / f"{PARTIAL}{STATE_NAME}"
-        with part.open("wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
+        durable.write(part, msgspec.json.encode(state))
         part.replace(self.folder / STATE_NAME)
-        _sync(self.folder)
+        durable.sync_folder(self.folder)
 
     def switch(self, version: str | None) -> None:
         """Link a version, or none, at once."""
@@ -108,7 +105,7 @@ class Shelf:
             part.unlink(missing_ok=True)
             part.symlink_to(Path(VERSIONS_DIR) / self.name / version)
             part.replace(self.link)
-        _sync(self.link.parent)
+        durable.sync_folder(self.link.parent)
 
     @contextmanager
     def pulling(self) -> Iterator[None]:
@@ -303,9 +300,9 @@ def _download(store: Store, shelf: Shelf, version: str, trusted: Sequence[Public
     try:
         found = registry.fetch(store, shelf.name, version, part, trusted)
         part.chmod(0o755)
-        _sync(part)
+        durable.sync_folder(part)
         part.rename(folder)
-        _sync(shelf.folder)
+        durable.sync_folder(shelf.folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return found
@@ -370,12 +367,3 @@ def _forget_others(shelf: Shelf) -> None:
 def _give(path: Path | str, like: os.stat_result, folder: int | None = None) -> None:
     with contextlib.suppress(FileNotFoundError):  # the daemon may end a trial meanwhile
         os.chown(path, like.st_uid, like.st_gid, dir_fd=folder, follow_symlinks=False)
-
-
-def _sync(folder: Path) -> None:
-    """Make a folder's entries survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

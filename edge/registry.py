@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from edge import bundle, lookup
+from edge import bundle, durable, lookup
 from edge.bundle import Bundle
 from edge.errors import NO_ROOM, EdgeError, ModelError, PublishError
 from edge.manifest import FileName, Struct
@@ -100,7 +100,7 @@ class FolderStore:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             part = Path(file.name)
         try:
-            _write(part, content)
+            durable.write(part, content)
             part.chmod(0o644)
             if is_new:
                 os.link(part, path)
@@ -247,10 +247,10 @@ def fetch(
     if (found.name, found.version) != (name, version):
         raise SignatureError(f"{source}: it is {found.name} {found.version}; somebody moved it")
     for file, fact in found.files.items():
-        _write(folder / file, _checked(store, file_key(found, file), fact))
-    _write(folder / bundle.BUNDLE_NAME, content)
+        durable.write(folder / file, _checked(store, file_key(found, file), fact))
+    durable.write(folder / bundle.BUNDLE_NAME, content)
     if signature is not None:
-        _write(folder / bundle.SIGNATURE_NAME, signature)
+        durable.write(folder / bundle.SIGNATURE_NAME, signature)
     return found
 
 
@@ -276,10 +276,3 @@ def _checked(store: Store, key: str, fact: bundle.FileFact) -> bytes:
     if bundle.fact_of(content) != fact:
         raise SignatureError(f"{key}: not what its bundle says; it was changed or cut short")
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

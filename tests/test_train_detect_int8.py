@@ -17,7 +17,7 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
 from edge import manifest  # noqa: E402
-from edge.errors import InputError  # noqa: E402
+from edge.errors import EXIT_NO_INPUT, InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools import quantize_detect, tracking  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
@@ -112,6 +112,20 @@ def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Pa
     assert (made.name, made.version) == ("own-128", "1.2.0")
     assert made.input.shape == (1, 96, 128, 3)
     assert "1 steps" in made.training["method"]
+
+
+def test_checkpoint_of_other_weights_is_refused(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(pictures, tmp_path / "run", 1)
+    other = tmp_path / "other.pt"
+    yolox.save(yolox.YoloxNano(labels=("forklift",)), other, "random")
+    words = ["--weights", str(other), "--checkpoint", str(tmp_path / "run" / "best.pt")]
+    words += ["--output", str(tmp_path / "own")]
+    assert main(["quantize", "detect", *words]) == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"best.pt was made from other weights than {other}" in line
+    assert not (tmp_path / "own").exists()
 
 
 def test_a_new_models_card_takes_figures_and_a_card_that_is_there_keeps_its_words(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from edge import durable
 from edge.errors import InputError
 from edge.values import Box
 from tools import dataset
@@ -205,10 +205,7 @@ class LabelFile:
         """Write all rows: a kill at any moment leaves the former file or the new one."""
         partial = self.path.with_name(f"{self.path.name}.part")
         lines = b",\n".join(msgspec.json.encode(row) for row in self.rows.values())
-        with partial.open("wb") as file:
-            file.write(b"[\n" + lines + b"\n]\n")
-            file.flush()
-            os.fsync(file.fileno())
+        durable.write(partial, b"[\n" + lines + b"\n]\n")
         partial.replace(self.path)
 
 

@@ -8,11 +8,11 @@ commands; it cannot let a recording through.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge import durable
 from edge.config import CommandsConfig
 from edge.errors import ConfigError, PublishError
 from edge.messages import Topics
@@ -93,23 +93,12 @@ class Permission:
         """Put the time on the disk before the command acts; else the command is not obeyed."""
         fresh = self._memory.with_suffix(".new")
         try:
-            with fresh.open("w") as file:
-                file.write(f"{signed_ms}\n")
-                file.flush()
-                os.fsync(file.fileno())
+            durable.write(fresh, f"{signed_ms}\n".encode())
             fresh.replace(self._memory)
-            _sync_folder(self._memory.parent)
+            durable.sync_folder(self._memory.parent)
         except OSError as error:
             raise ValueError(f"{self._memory}: {error.strerror}; make room") from None
         self._last_ms = signed_ms
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_memory(path: Path) -> int:

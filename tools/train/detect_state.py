@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edge.errors import InputError
-from tools import tensor_file
+from tools import tensor_file, tracking
 from tools.architectures import yolox
 from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization, trace
@@ -126,12 +126,14 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
 def trained(path: Path, weights: Path, size: InputSize) -> Trained:
     """Return what a run made, for an input of `size`.
 
-    Raises InputError when the file is no checkpoint.
+    Raises InputError when the file is no checkpoint, or was made from other weights.
     """
     stored = _read(path)
-    graph = build(weights, stored["groups"], size)
-    graph.load_state_dict(stored["average"])
     config = _config(stored)
+    graph = build(weights, stored["groups"], size)
+    if config.weights_sha256 not in {"", tracking.hash_of([weights])}:  # empty in earlier ones
+        raise InputError(f"{path} was made from other weights than {weights}, or from renamed ones")
+    graph.load_state_dict(stored["average"])
     return Trained(config, graph, _ranges(stored), stored["step"])
 
 
