@@ -70,7 +70,7 @@ def patches(count: int = 96) -> Packed:
         shares[row, TERMS.index(("red", "green", "blue")[row % 3])] = 1
     boxes = np.tile(np.array([0.1, 0.1, 0.9, 0.9], np.float32), (count, 1))
     classes = np.full(count, color_data.NO_CLASS)
-    return Packed(rgb, boxes, shares, np.ones(count, np.float32), classes)
+    return Packed(rgb, boxes, shares, np.ones(count, np.float32), classes, np.zeros(count, bool))
 
 
 def checks() -> dict[str, Packed]:

@@ -76,6 +76,7 @@ class Packed:
     boxes: float32, (n, 4): the box in the stretched crop, x0, y0, x1, y1, 0..1.
     shares: float32, (n, 11). weights: float32, (n,).
     classes: int64, (n,), index into OBJECT_CLASSES or NO_CLASS.
+    steady: bool, (n,), whether another light would make the target wrong.
     """
 
     rgb: NDArray[np.uint8]
@@ -83,6 +84,7 @@ class Packed:
     shares: NDArray[np.float32]
     weights: NDArray[np.float32]
     classes: NDArray[np.int64]
+    steady: NDArray[np.bool_]
 
 
 def read_set(folder: Path, split: str) -> list[ColorItem]:
@@ -303,16 +305,18 @@ def _packed(
         shares=np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS)),
         weights=np.array([item.weight for item in items], np.float32),
         classes=np.array([class_index(item.object_class) for item in items], np.int64),
+        steady=np.zeros(len(items), bool),
     )
 
 
-def joined(first: Packed, second: Packed) -> Packed:
-    """Return the crops of both, of one size."""
-    if not len(second.rgb):
+def joined(first: Packed, *others: Packed) -> Packed:
+    """Return the crops of all, of one size."""
+    some = [other for other in others if len(other.rgb)]
+    if not some:
         return first  # not copied: it may be gigabytes
     names = [field.name for field in fields(Packed)]
     return Packed(
-        *(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names)
+        *(np.concatenate([getattr(one, name) for one in (first, *some)]) for name in names)
     )
 
 

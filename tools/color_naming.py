@@ -31,6 +31,11 @@ BLACK_UP_TO = 30.0
 WHITE_FROM = 64.0
 DARKEST = 8.0  # below this lightness a camera sees no hue
 NEIGHBORS = 7
+# Of a plain color with nothing around it, whose light is not asked for: in between two names share
+# it. Chosen on the plain swatches of color/train; a white in shade is darker than these allow.
+PLAIN_BLACK_GRAY = (24.0, 38.0)
+PLAIN_GRAY_WHITE = (71.0, 80.0)
+PLAIN_CHROMA = (6.0, 14.0)
 # As the labellers of scene_color were told: beige, khaki and tan are brown, navy is blue.
 ALSO = {"beige": "brown", "khaki": "brown", "tan": "brown", "navy": "blue", "grey": "gray"}
 
@@ -83,6 +88,38 @@ def name_of(lab: NDArray[np.float32]) -> str:
     points, terms = _named_colors()
     nearest = np.argsort(np.linalg.norm(points - lab, axis=1))[:NEIGHBORS]
     return TERMS[int(np.bincount(terms[nearest]).argmax())]
+
+
+def plain_shares(lab: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what people would call plain colors, float32 (n, terms), rows summing to 1.
+
+    lab: CIELAB, float32 (n, 3), each of a surface that fills the picture.
+    """
+    lightness, chroma = lab[:, 0], np.hypot(lab[:, 1], lab[:, 2])
+    points, terms = _named_colors()
+    apart = np.linalg.norm(lab[:, None] - points[None], axis=2)
+    nearest = np.argsort(apart, axis=1)[:, :NEIGHBORS]
+    hues = np.eye(len(TERMS), dtype=np.float32)[terms[nearest]].mean(1)
+    above_black = _ramp(lightness, PLAIN_BLACK_GRAY)
+    white = _ramp(lightness, PLAIN_GRAY_WHITE)
+    grays = np.zeros_like(hues)
+    for term, share in {
+        "black": 1 - above_black,
+        "gray": above_black - white,
+        "white": white,
+    }.items():
+        grays[:, TERMS.index(term)] = share
+    hue = (_ramp(chroma, PLAIN_CHROMA) * (lightness >= DARKEST))[:, None]
+    return np.asarray(grays + hue * (hues - grays), np.float32)
+
+
+def survey_colors() -> NDArray[np.float32]:
+    """Return the colors of the survey whose name ends in a term, CIELAB, (n, 3)."""
+    return _named_colors()[0]
+
+
+def _ramp(values: NDArray[np.float32], bounds: tuple[float, float]) -> NDArray[np.float32]:
+    return ((values - bounds[0]) / (bounds[1] - bounds[0])).clip(0, 1)
 
 
 @cache

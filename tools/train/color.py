@@ -37,7 +37,7 @@ from tools.classifier.arguments import (
     share_or_all,
 )
 from tools.color_data import ColorItem, Packed
-from tools.train import color_composites, color_teacher, commands
+from tools.train import color_composites, color_swatches, color_teacher, commands
 from tools.train.color_answers import top1
 from tools.train.color_augment import Augmentation, augment, cut_and_mixed, with_classes, withhold
 from tools.train.color_state import (
@@ -47,6 +47,7 @@ from tools.train.color_state import (
     parameter_count,
     resume,
     save,
+    start,
 )
 from tools.train.device import usable_device
 
@@ -112,6 +113,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=ColorTraining.composites,
         metavar="COUNT",
         help="further crops: cut-out objects in other colors, light and places; default 0",
+    )
+    parser.add_argument(
+        "--swatches",
+        type=count_or_none,
+        default=ColorTraining.swatches,
+        metavar="COUNT",
+        help="further crops of one plain color each; default %(default)s",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="begin with this network, of the same architecture, in place of a new one",
     )
     parser.add_argument(
         "--cutmix",
@@ -196,12 +210,17 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     stored_px = round(STORED * args.input)
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
+    plain = color_swatches.pack(args.swatches, stored_px, args.seed)
     if args.teacher:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
         # Nor boxes of held-out pictures.
         items, _ = color_data.by_picture(items, args.hold_out, args.hold_from)
-    packed = color_data.joined(color_data.pack_cached(items, stored_px, MARGIN, cache), painted)
+    packed = color_data.joined(
+        color_data.pack_cached(items, stored_px, MARGIN, cache), painted, plain
+    )
     checks = validation_sets(agreed, held, args.input, cache)
+    if args.weights and not (args.out / CHECKPOINT).exists():
+        save(config, start(config, args.device, args.weights), args.out / CHECKPOINT)
     with tracking.start(
         "color",
         params=asdict(config),
@@ -237,12 +256,18 @@ def _config(args: argparse.Namespace) -> ColorTraining:
         hold_from=args.hold_from,
         teachers=len(args.teacher),
         composites=args.composites,
+        swatches=args.swatches,
+        weights_sha256=tracking.hash_of([args.weights]) if args.weights else "",
         commands=commands.in_order(
-            *(commands.of_file(path, "train color") for path in args.teacher),
+            *(commands.of_file(path, "train color") for path in (*_weights(args), *args.teacher)),
             commands.of_file(args.out / CHECKPOINT, "train color"),
             (args.command,),
         ),
     )
+
+
+def _weights(args: argparse.Namespace) -> list[Path]:
+    return [args.weights] if args.weights else []
 
 
 def validation_sets(
@@ -355,7 +380,8 @@ def inputs(config: ColorTraining, packed: Packed, indices: Tensor, device: torch
     rgb = torch.from_numpy(packed.rgb[rows]).to(device)
     boxes = torch.from_numpy(packed.boxes[rows]).to(device)
     classes = torch.from_numpy(packed.classes[rows]).to(device)
-    pixels = augment(rgb, boxes, config.architecture.input_px, config.augmentation)
+    steady = torch.from_numpy(packed.steady[rows]).to(device)
+    pixels = augment(rgb, boxes, config.architecture.input_px, config.augmentation, steady)
     known = withhold(classes, config.augmentation.class_dropout)
     return with_classes(pixels, known, config.architecture.classes)
 

@@ -42,15 +42,19 @@ class Augmentation:
     cutmix: float = 0.0
 
 
-def augment(rgb: Tensor, boxes: Tensor, side: int, amount: Augmentation) -> Tensor:
+def augment(
+    rgb: Tensor, boxes: Tensor, side: int, amount: Augmentation, steady: Tensor | None = None
+) -> Tensor:
     """Return changed pixels, float32 (n, 3, side, side), (level - 128) / 128 of whole levels.
 
     rgb: uint8, (n, height, width, 3). boxes: float32, (n, 4), corners in units of the crop.
+    steady: bool, (n,), crops that are to keep their light; None: no one is.
     Uses torch's and numpy's global generators, which the caller seeds.
     """
     images = _cut_boxes(rgb, boxes, side, amount.box)
     images = _lower_resolution(images, amount.low_resolution)
-    images = _relight(images, amount)
+    relit = _relight(images, amount)
+    images = relit if steady is None else torch.where(steady[:, None, None, None], images, relit)
     levels = (images * 255).round().clamp(0, 255)
     return (_compress(levels, amount.jpeg) - 128) / 128
 

@@ -62,7 +62,7 @@ def pack(
     """
     if count == 0:
         return color_data.pack([], side, margin)
-    mark = f"composites {count} {side} {margin} {seed} {list(items)}"
+    mark = f"composites/2 {count} {side} {margin} {seed} {list(items)}"
     stored = color_data.cached(
         mark, cache, lambda: vars(_composites(items, count, side, margin, seed))
     )

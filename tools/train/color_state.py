@@ -36,7 +36,9 @@ class ColorTraining:
     seed: of weights, order and augmentation.
     teachers: networks whose answers are learned from, also of unlabelled boxes; 0 for none.
     teacher_share: of a labelled crop's target that the teachers give, where there are some.
-    composites: further crops made of the labelled ones, whose truth is known.
+    composites: further crops made of the labelled ones, whose truth is known; swatches: of one
+        plain color each.
+    weights_sha256: of the checkpoint whose network the run begins with; empty for a new one.
     emphasis: of a target that goes to its leading term; 0 leaves the shares of the surface.
     hold_out: share of the pictures that runs are compared on in place of training; hold_from: where
         in their order it begins, 0..1.
@@ -57,6 +59,8 @@ class ColorTraining:
     teachers: int = 0
     teacher_share: float = 0.5
     composites: int = 0
+    swatches: int = 0
+    weights_sha256: str = ""
     emphasis: float = 0.0
     hold_out: float = 0.0
     hold_from: float = 0.0
@@ -74,14 +78,18 @@ class State:
     step: int = 0
 
 
-def start(config: ColorTraining, device: torch.device) -> State:
-    """Return an untrained network with its optimizer; ImageNet's weights where its trunk has them.
+def start(config: ColorTraining, device: torch.device, weights: Path | None = None) -> State:
+    """Return a network that was not trained yet, with its optimizer.
 
-    Raises InputError when those are not installed.
+    weights: the checkpoint whose averaged network it is; None: a new one, with ImageNet's weights
+        where its trunk has them.
+    Raises InputError when those are not installed, or the checkpoint's network is another one.
     """
     torch.manual_seed(config.seed)
     network = _build(config, device)
-    if config.architecture.trunk == "efficientnet-lite0":
+    if weights is not None:
+        _fill(network, _load(weights, device)["average"], weights)
+    elif config.architecture.trunk == "efficientnet-lite0":
         efficientnet_lite.load_pretrained(network.trunk, efficientnet_lite.pretrained_file())
     average = _build(config, device)
     average.load_state_dict(network.state_dict())

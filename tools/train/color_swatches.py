@@ -1,0 +1,69 @@
+"""Crops of one plain color whose name is known: what a paint chip or a flat panel shows.
+
+Objects of scenes teach that a white in shade is gray in the picture, so a plain gray with nothing
+around it was called white, and plain pink, too. Here the truth is what people call the color
+(`color_naming.plain_shares`), in the light in which it is shown: training leaves that as it is.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.color import TERMS
+from tools.color_data import NO_CLASS, Packed
+from tools.color_naming import plain_shares, survey_colors
+
+CANDIDATES = 40  # colors drawn for each crop: rare terms are to be as frequent as others
+SURVEY_SPREAD = 6.0  # CIELAB: around the survey's colors
+GRAY_SPREAD = 2.5
+SHADING = 0.1  # largest change of light from one edge to the other, of the color
+SHADED = 0.5  # share of the crops with such a change
+Pixels = NDArray[np.float32]
+
+
+def pack(count: int, side: int, seed: int) -> Packed:
+    """Return `count` crops of side x side pixels, every leading term as often as the others."""
+    rng = np.random.default_rng(seed)
+    lab = _drawn(max(count, len(TERMS)) * CANDIDATES, rng)
+    shares = plain_shares(lab)
+    leading = shares.argmax(1)
+    terms = [term for term in range(len(TERMS)) if (leading == term).any()]
+    rows = [rng.choice(np.flatnonzero(leading == term)) for term in np.resize(terms, count)]
+    colors = cv2.cvtColor(lab[rows][None], cv2.COLOR_LAB2RGB)[0] if count else lab[:0]
+    crops = [_shaded(color, side, rng) for color in colors]
+    return Packed(
+        rgb=np.array(crops, np.uint8).reshape(-1, side, side, 3),
+        boxes=np.tile(np.array([0, 0, 1, 1], np.float32), (count, 1)),
+        shares=shares[rows],
+        weights=np.ones(count, np.float32),
+        classes=np.full(count, NO_CLASS, np.int64),
+        steady=np.ones(count, bool),
+    )
+
+
+def _drawn(count: int, rng: np.random.Generator) -> Pixels:
+    """Return colors that sRGB can show, CIELAB: around the survey's, any, and nearly gray ones."""
+    third = -(-count // 3)
+    named = survey_colors()[rng.integers(len(survey_colors()), size=third)]
+    survey = named + rng.normal(0, SURVEY_SPREAD, named.shape)
+    anywhere = _lab(rng.random((third, 3)))
+    grays = np.c_[rng.uniform(0, 100, third), rng.normal(0, GRAY_SPREAD, (third, 2))]
+    drawn = np.concatenate([survey, anywhere, grays])[rng.permutation(3 * third)[:count]]
+    rgb = cv2.cvtColor(drawn.astype(np.float32)[None], cv2.COLOR_LAB2RGB)[0]
+    return _lab(rgb.clip(0, 1))
+
+
+def _lab(rgb: NDArray[np.floating]) -> Pixels:
+    return np.asarray(cv2.cvtColor(rgb.astype(np.float32)[None], cv2.COLOR_RGB2LAB)[0])
+
+
+def _shaded(rgb: Pixels, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a square of one color, sRGB 0..1, some with light that falls off to one edge."""
+    change = rng.uniform(0, SHADING) * (rng.random() < SHADED)
+    angle = rng.uniform(0, 2 * np.pi)
+    steps = np.linspace(-0.5, 0.5, side, dtype=np.float32)
+    light = 1 + change * (np.cos(angle) * steps[None, :] + np.sin(angle) * steps[:, None])
+    levels: NDArray[np.uint8] = (light[..., None] * rgb * 255).round().clip(0, 255).astype(np.uint8)
+    return levels
