@@ -221,10 +221,9 @@ def test_epochs_are_kept_and_their_mean_is_a_network(
         torch.testing.assert_close(value, expected)
 
 
-def test_a_card_tells_the_commands_of_each_step_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "data" / "color"
+def colored_data(data: Path) -> None:
+    """Write flat pictures with labels, each in both splits."""
+    folder = data / "color"
     folder.mkdir(parents=True)
     rows = [
         {"file_name": item.file.name, "split": split, "color": item.label, "source": "mine"}
@@ -232,6 +231,12 @@ def test_a_card_tells_the_commands_of_each_step_once(
         for split in ("train", "val")
     ]
     (folder / "labels.json").write_text(json.dumps(rows))
+
+
+def test_a_card_tells_the_commands_of_each_step_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colored_data(tmp_path / "data")
     data, run, model = (str(tmp_path / name) for name in ("data", "run 1", "model"))
     train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--epochs", "2"]
     train += ["--data", data, "--out", run]
@@ -292,6 +297,37 @@ def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     stored.save(SMALL, state, tmp_path / stored.CHECKPOINT)
     with pytest.raises(InputError, match="name another folder with --out"):
         stored.resume(replace(SMALL, seed=4), tmp_path / stored.CHECKPOINT, CPU)
+
+
+def test_a_run_begins_with_the_average_of_another(tmp_path: Path) -> None:
+    first = stored.start(SMALL, CPU)
+    with torch.no_grad():
+        first.average.head.bias += 1
+    path = tmp_path / stored.CHECKPOINT
+    stored.save(SMALL, first, path)
+    began = stored.start(replace(SMALL, seed=4), CPU, path)
+    expected = first.average.state_dict()
+    for network in (began.network, began.average):
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, expected[name])
+    wide = replace(SMALL, architecture=replace(SMALL.architecture, widths=(8, 8, 24)))
+    with pytest.raises(InputError, match="another architecture"):
+        stored.start(wide, CPU, path)
+
+
+def test_the_command_begins_with_named_weights_once(tmp_path: Path) -> None:
+    data, first, second = (tmp_path / name for name in ("data", "first", "second"))
+    colored_data(data)
+    train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--data", str(data)]
+    assert main([*train, "--epochs", "2", "--out", str(first)]) == 0
+    further = [*train, "--swatches", "22", "--weights", str(first / stored.CHECKPOINT)]
+    further += ["--out", str(second), "--learning-rate", "1e-9"]
+    assert main([*further, "--epochs", "1"]) == 0
+    before, after = (stored.load_network(run / stored.CHECKPOINT)[1] for run in (first, second))
+    torch.testing.assert_close(after.head.weight, before.head.weight, atol=1e-5, rtol=0)
+    assert main([*further, "--epochs", "2"]) == 0  # goes on, and begins not anew
+    lines = (second / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
 
 
 def foreign_checkpoints(folder: Path) -> list[Path]:

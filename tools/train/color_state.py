@@ -83,12 +83,15 @@ def start(config: ColorTraining, device: torch.device, weights: Path | None = No
 
     weights: the checkpoint whose averaged network it is; None: a new one, with ImageNet's weights
         where its trunk has them.
-    Raises InputError when those are not installed, or the checkpoint's network is another one.
+    Raises InputError when those are not installed, or the checkpoint is of another architecture.
     """
     torch.manual_seed(config.seed)
     network = _build(config, device)
     if weights is not None:
-        _fill(network, _load(weights, device)["average"], weights)
+        stored = _load(weights, device)
+        if _config_dict(stored["config"]).architecture != config.architecture:
+            raise InputError(f"{weights} is of another architecture; give its run's options")
+        _fill(network, stored["average"], weights)
     elif config.architecture.trunk == "efficientnet-lite0":
         efficientnet_lite.load_pretrained(network.trunk, efficientnet_lite.pretrained_file())
     average = _build(config, device)
