@@ -20,6 +20,7 @@ pytest.importorskip("litestar", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 
 from browser import browser
+from edge.errors import InputError
 from edge.values import Box
 from scenes import BOX_PX, overlap, truth, write_scenes
 from tools import color_data
@@ -325,6 +326,9 @@ def test_taken_port_and_unwritable_labels_are_one_line(
     (folder / LABELS_NAME).write_text("{}")
     assert main(["annotate", "color", str(folder)]) == 66
     assert "not a list of color labels" in capsys.readouterr().err
+    (folder / LABELS_NAME).write_text('[{"image": "0-red.png", "bbox": "abcd"}]')
+    assert main(["annotate", "color", str(folder)]) == 66
+    assert "a row whose bbox is not x, y, width, height" in capsys.readouterr().err
 
 
 def test_rows_of_the_data_folders_are_objects(tmp_path: Path) -> None:
@@ -334,6 +338,8 @@ def test_rows_of_the_data_folders_are_objects(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps([row | human | {"file_name": "0-red.png"}]))
     (crop,) = read_objects(tmp_path)
     assert (crop.file, crop.box_px) == (tmp_path / "train" / "0-red.png", None)
+    with pytest.raises(InputError, match="no object of split 'val'; name another with --split"):
+        read_objects(tmp_path, split="val")
     (whole,) = read_objects(tmp_path, tmp_path / "train", "train")
     assert (whole.file, whole.box_px, whole.cls) == (crop.file, (1, 2, 30, 40), "car")
     assert whole.human["agreed"] == "red"

@@ -78,6 +78,8 @@ def read_objects(
             found = _coco(file, images or _pictures(file, document))
         else:
             found = _listed(file, document, images, split)
+    if not found and split is not None:
+        raise InputError(f"{source}: no object of split {split!r}; name another with --split")
     if not found:
         raise InputError(f"{source}: no object to label; name a folder of pictures or a COCO file")
     return found
@@ -181,8 +183,12 @@ class LabelFile:
             raise InputError(f"{path}: not a list of color labels; name another with --labels")
         try:
             self.rows: dict[Key, Row] = {_key(row["image"], row["bbox"]): row for row in rows}
-        except (KeyError, TypeError) as error:
+        except KeyError as error:
             raise InputError(f"{path}: a row without {error}; name another with --labels") from None
+        except TypeError:
+            raise InputError(
+                f"{path}: a row whose bbox is not x, y, width, height; name another with --labels"
+            ) from None
 
     def get(self, key: Key) -> Row | None:
         """Return an object's row, None when it has no label."""
