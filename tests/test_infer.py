@@ -305,6 +305,15 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
     assert not (tmp_path / "drawn").exists()
 
 
+def test_a_folder_for_pictures_that_takes_none_is_told_before_the_work(
+    tmp_path: Path, infer: Infer
+):
+    code, _document = infer(tmp_path / "none.png", "--annotate", "/proc")
+    assert code == EXIT_FAILURE
+    (complaint,) = infer.complaints
+    assert re.search(r"/proc: .*; name a folder that can be written", complaint)
+
+
 def test_one_pixel_and_gray_pictures_are_looked_at(tmp_path: Path, infer: Infer):
     save(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
     save(tmp_path / "gray.png", np.zeros((30, 500), np.uint8))
