@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -207,6 +208,15 @@ def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer
     assert code == EXIT_NO_INPUT
     assert len(document) == len(list((tmp_path / "out").iterdir())) == 1
     assert "loop.png: Too many levels of symbolic links" in infer.complaints[-1]
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, infer: Infer):
+    save(tmp_path / "street.png", street())
+    os.mkfifo(tmp_path / "pipe.png")
+    code, document = infer(tmp_path)
+    assert code == EXIT_NO_INPUT
+    assert len(document) == 1
+    assert "pipe.png: a pipe" in infer.complaints[-1]
 
 
 def test_annotated_frames_of_a_video_are_numbered(tmp_path: Path, infer: Infer):
