@@ -35,6 +35,7 @@ PATTERNS = {
 
 ANY_KEY = "..."
 _PATH_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 
 
@@ -144,6 +145,7 @@ def _compose(text: str, source: str) -> yaml.Node:
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{source}: empty or not a map; give at least cameras.<name>.source")
     _refuse_duplicates(root, source)
+    _refuse_surrogates(root, source)
     return root
 
 
@@ -160,6 +162,14 @@ def _refuse_duplicates(root: yaml.Node, source: str) -> None:
                 shown = _one_line(repr(key.value))
                 raise ConfigError(f"{source}:{line}: key {shown} stands twice; keep one")
             seen.add(key.value)
+
+
+def _refuse_surrogates(root: yaml.Node, source: str) -> None:
+    """Refuse half a character, which only an escape can make: no file's name can hold it."""
+    for node in _nodes(root):
+        if isinstance(node, yaml.ScalarNode) and _SURROGATE.search(node.value):
+            line = node.start_mark.line + 1
+            raise ConfigError(f"{source}:{line}: \\ud800 to \\udfff make no text; write it plainly")
 
 
 def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:

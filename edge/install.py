@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +79,21 @@ class Place:
     @property
     def is_running_system(self) -> bool:
         """Return whether this is the machine's own root, whose systemd is to be told."""
-        return self.root.resolve() == Path("/")
+        return lookup.real(self.root) == Path("/")
 
 
+@contextmanager
+def _looking() -> Iterator[None]:
+    """Turn what cannot be looked at into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InstallError(
+            f"{error.filename}: {error.strerror}; run it as root (sudo), or move that away"
+        ) from None
+
+
+@_looking()
 def install_steps(place: Place, program: Path, *, is_started: bool = True) -> list[Step]:
     """Return what makes the daemon a service, in order.
 
@@ -110,6 +123,7 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
     return steps + made
 
 
+@_looking()
 def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     """Return what takes the service away, in order.
 
@@ -215,7 +229,7 @@ def _write(path: Path, text: str, *, is_kept: bool = False) -> Step:
     if path.exists():
         if is_kept:
             return Step(f"keep {path}")
-        if path.read_text() == text:
+        if path.read_bytes() == text.encode():
             return Step(f"unchanged {path}")
     verb = "update" if path.exists() else "write"
     return Step(f"{verb} {path}", lambda: _replace(path, text))

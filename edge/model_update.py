@@ -206,8 +206,9 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
     """Return to the version before and refuse the active one from now on.
 
     Returns the version that serves now, None for the shipped model.
-    Raises ModelError when nothing was pulled.
+    Raises ModelError when nothing was pulled, OSError when models_dir cannot be written.
     """
+    _refuse_path(shelf.name)
     with shelf.changing(), shelf.keeping_owner():
         state, failed = shelf.state(), shelf.active
         if failed is None:

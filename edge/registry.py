@@ -15,6 +15,7 @@ Buckets need the extra `registry`, imported when one is opened.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -150,7 +151,7 @@ class BucketStore:
 def open_store(address: str) -> Store:
     """Return the store at a folder's path or an address such as `s3://bucket/models`.
 
-    Raises ModelError when what the address needs is not installed, or it is in nobody's home.
+    Raises ModelError when what the address needs is not installed, or it is of no kind we know.
     """
     scheme, mark, root = address.partition("://")
     if not mark:
@@ -160,11 +161,17 @@ def open_store(address: str) -> Store:
     try:
         import fsspec
 
+        kind = fsspec.get_filesystem_class(scheme)
+        inspect.signature(kind.__init__).bind(None, **options)  # a half-made one complains, too
         return BucketStore(fsspec.filesystem(scheme, **options), root)
     except (ImportError, ValueError) as error:
         raise ModelError(
             f"registry {address}: {error}; pip install 'edge-camera[registry]'"
         ) from None
+    except Exception as error:  # of what has to be told more than an address
+        raise ModelError(
+            f"registry {address}: {error}; name a folder or s3://bucket/models"
+        ) from error
 
 
 @contextlib.contextmanager

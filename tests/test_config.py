@@ -95,6 +95,7 @@ WRONG = {
     "device: !!bool foo": ("edge.yaml:2", "tags"),
     "device: 2001-99-99": ("not valid YAML",),
     "device: gate\ndevice: door": ("edge.yaml:3: key 'device' stands twice",),
+    'state_dir: "\\ud800"': ("edge.yaml:2", "make no text"),
     "? [a, b]\n: 1": ("edge.yaml:2: a key must be one word",),
     "1: {}": ("edge.yaml:2: 1", "`str`"),
     "device: 'gate": ("not valid YAML",),

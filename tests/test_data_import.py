@@ -14,6 +14,7 @@ import pytest
 import labelled
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
+from tools.cli import main
 
 pytest.importorskip("imagehash")
 pytest.importorskip("defusedxml")
@@ -47,6 +48,19 @@ def test_decoders_add_nothing_to_the_line_about_a_broken_picture(tmp_path: Path)
     assert done.returncode == EXIT_FAILURE
     (line,) = done.stderr.splitlines()
     assert line == f"{whole}: cannot be read as a picture; repair or remove it"
+
+
+def test_a_link_to_itself_is_a_broken_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = labelled.folders(tmp_path / "source", 2)
+    (source / "cat" / "0.png").unlink()
+    (source / "cat" / "0.png").symlink_to("0.png")
+    assert imported(source, "folders", tmp_path / "set") == EXIT_FAILURE
+    assert "0.png: Too many levels of symbolic links" in capsys.readouterr().err
+    whole = next((tmp_path / "set" / "images").rglob("*.png"))
+    whole.unlink()
+    whole.symlink_to(whole.name)
+    assert main(["data", "check", str(tmp_path / "set"), "--workers", "1"]) == EXIT_FAILURE
+    assert "broken: " in capsys.readouterr().out
 
 
 def test_a_picture_in_place_of_coco_is_a_short_line(

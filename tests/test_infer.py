@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -209,6 +210,15 @@ def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer
     assert "loop.png: Too many levels of symbolic links" in infer.complaints[-1]
 
 
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, infer: Infer):
+    save(tmp_path / "street.png", street())
+    os.mkfifo(tmp_path / "pipe.png")
+    code, document = infer(tmp_path)
+    assert code == EXIT_NO_INPUT
+    assert len(document) == 1
+    assert "pipe.png: a pipe" in infer.complaints[-1]
+
+
 def test_annotated_frames_of_a_video_are_numbered(tmp_path: Path, infer: Infer):
     clip = video(tmp_path / "clip.avi", 3)
     infer(clip, "--annotate", tmp_path / "out", "--no-color")
@@ -303,6 +313,15 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
     assert code == EXIT_FAILURE
     assert output in infer.complaints[-1]
     assert not (tmp_path / "drawn").exists()
+
+
+def test_a_folder_for_pictures_that_takes_none_is_told_before_the_work(
+    tmp_path: Path, infer: Infer
+):
+    code, _document = infer(tmp_path / "none.png", "--annotate", "/proc")
+    assert code == EXIT_FAILURE
+    (complaint,) = infer.complaints
+    assert re.search(r"/proc: .*; name a folder that can be written", complaint)
 
 
 def test_one_pixel_and_gray_pictures_are_looked_at(tmp_path: Path, infer: Infer):

@@ -11,7 +11,7 @@ import pytest
 
 from edge import config_file, install
 from edge.cli import main
-from edge.errors import EXIT_OK, EXIT_UNAVAILABLE
+from edge.errors import EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE
 from edge.install import Place
 
 PROGRAM = "/opt/edge/bin/edge"
@@ -182,6 +182,36 @@ def test_without_systemd_the_way_out_is_named(capsys: pytest.CaptureFixture[str]
 def test_missing_root_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(tmp_path / "absent") == EXIT_UNAVAILABLE
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["loop", "etc/systemd/system/edge.service", "etc/edge"])
+def test_what_stands_in_the_way_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if path.suffix else path.symlink_to(path.name)
+    assert call(path if place == "loop" else tmp_path) == EXIT_UNAVAILABLE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(path) in line
+
+
+def test_unit_that_is_no_text_is_replaced(tmp_path: Path) -> None:
+    unit = tmp_path / "etc/systemd/system/edge.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_bytes(b"\xff")
+    assert call(tmp_path) == EXIT_OK
+    assert "ExecStart" in unit.read_text()
+
+
+@pytest.mark.parametrize("folder", ["units", "/", "/units", "/a/../b"])
+def test_units_dir_that_is_none_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call(tmp_path, "install-service", "--units-dir", folder)
+    assert ended.value.code == EXIT_USAGE
+    assert f"{folder!r} is no folder such as /etc/systemd/system" in capsys.readouterr().err
 
 
 def test_service_of_the_debian_package_is_left_to_apt(

@@ -225,6 +225,12 @@ def test_wrong_syslog_address_is_one_line(address: str) -> None:
         set_up(syslog=address)
 
 
+@pytest.mark.parametrize("address", ["host:4318", "http://", "http://[::1", "http://host:port"])
+def test_wrong_collector_address_is_one_line(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"log\.otlp"):
+        set_up(otlp=address)
+
+
 def test_collector_gets_severity_body_and_attributes() -> None:
     pytest.importorskip("opentelemetry.sdk")
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest

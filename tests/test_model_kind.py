@@ -27,7 +27,9 @@ def test_folder_tells_its_kind(run: Path) -> None:
     assert model_kind.of(str(DATA / "yolov5.tflite")) == "detect"
 
 
-@pytest.mark.parametrize("text", ["--data", "nothing-here", "no/such/folder", "gone.tflite", ""])
+@pytest.mark.parametrize(
+    "text", ["--data", "nothing-here", "no/such/folder", "gone.tflite", "", "n" * 300]
+)
 def test_other_words_tell_nothing(text: str) -> None:
     assert model_kind.of(text) is None
 

@@ -202,6 +202,18 @@ def test_names_cannot_leave_the_folder(board: Board, name: str) -> None:
         board.pull(name)
 
 
+def test_rollback_of_a_path_or_in_a_blocked_folder_is_one_line(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (board.models_dir / ".versions").write_text("")
+    config = str(config_of(board, tmp_path))
+    for name, part in (("../up", "no name"), (COLOR, "cannot go back: [Errno 20]")):
+        assert cli.main(["models", "rollback", name, "--config", config]) == EXIT_CONFIG
+        (line,) = capsys.readouterr().err.splitlines()
+        assert part in line
+    assert [path.name for path in board.models_dir.iterdir()] == [".versions"]
+
+
 def test_power_cut_at_any_moment_leaves_a_whole_verified_version(board: Board) -> None:
     board.registry.push("1.0.0")
     board.registry.push("1.1.0")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import CommandsConfig
-from edge.errors import ConfigError, PublishError
+from edge.errors import EXIT_USAGE, ConfigError, PublishError
 from edge.messages import Response, Topics
 from edge.messages.signing import mac_of, sign, verify
 from edge.service.commands import CommandDesk
@@ -180,3 +180,15 @@ def test_sign_command_prints_what_a_device_accepts(
     keyed.clock.now_s = json.loads(printed)["signed_ms"] / 1000 + 1
     assert keyed.ask(printed.strip()).status == "ok"
     assert keyed.done == ["Pause"]
+
+
+@pytest.mark.parametrize("words", [[PAUSE, os.fsdecode(b"\xff")], [os.fsdecode(b"edge/\xff")]])
+def test_bytes_that_are_no_text_are_not_signed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    from edge.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["sign-command", "--key-file", str(tmp_path / "key"), *words])
+    assert ended.value.code == EXIT_USAGE
+    assert "is no UTF-8" in capsys.readouterr().err

@@ -324,6 +324,16 @@ def test_registry_that_is_away_is_one_line(
     assert "registry s3://away/models" in line
 
 
+@pytest.mark.parametrize("address", ["ftp://x", "dir://x", "nothing://x"])
+def test_address_of_no_known_kind_is_one_line(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fsspec")
+    assert main(["registry", "list", "--registry", address]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"edge-tools: registry {address}: ")
+
+
 def test_empty_registry_and_unknown_model_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from edge import manifest, model_store
+from edge import lookup, manifest, model_store
 from edge.errors import EdgeError
 
 Kind = Literal["classifier", "color", "detect"]
@@ -33,12 +33,16 @@ def of(text: str) -> Kind | None:
     if text.startswith("-"):
         return None
     path = Path(text)
-    if (path / CLASSIFIER_FILE).is_file() or any(path.glob(f"*/{CLASSIFIER_FILE}")):
+    if lookup.is_folder(path) and _is_classifier(path):
         return "classifier"
-    if path.suffix in DETECTOR_FILES and path.is_file():
+    if path.suffix in DETECTOR_FILES and lookup.is_file(path):
         return "detect"
     try:
-        folder = path if (path / manifest.MANIFEST_NAME).is_file() else model_store.find(text)
+        folder = path if lookup.is_file(path / manifest.MANIFEST_NAME) else model_store.find(text)
         return _TASKS[manifest.read(folder).task]
     except EdgeError:
         return None
+
+
+def _is_classifier(folder: Path) -> bool:
+    return lookup.is_file(folder / CLASSIFIER_FILE) or any(folder.glob(f"*/{CLASSIFIER_FILE}"))

@@ -92,6 +92,8 @@ def read_image(path: Path) -> Image:
     Raises InputError when the file is missing, too large or cannot be decoded.
     """
     _check_exists(path)
+    if path.is_fifo():
+        raise InputError(f"{path}: a pipe, which may never say anything; name a file")
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes; this is no camera's picture")

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,11 +255,14 @@ class Album:
     """The folder of annotated pictures; no two have one name, and no input is overwritten."""
 
     def __init__(self, folder: Path, inputs: list[Path]) -> None:
-        """Make the folder; EdgeError when that fails."""
+        """Make the folder; EdgeError, before hours of work, when nothing can be saved there."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise EdgeError(f"{folder}: {error.strerror}; name a folder that can be made") from None
+            raise EdgeError(
+                f"{folder}: {error.strerror}; name a folder that can be written"
+            ) from None
         self._folder = folder
         self._taken = {lookup.real(path) for path in inputs}
 

@@ -132,7 +132,10 @@ def _pull(args: argparse.Namespace) -> int:
 
 def _rollback(args: argparse.Namespace) -> int:
     board = _board(config_file.load(args.config))
-    version = model_update.roll_back(Shelf(board.models_dir, args.name), "asked for")
+    try:
+        version = model_update.roll_back(Shelf(board.models_dir, args.name), "asked for")
+    except OSError as error:
+        raise ModelError(f"model {args.name}: cannot go back: {error}; check models_dir") from None
     print(f"{args.name}: {version or 'the shipped version'} is linked; reload the daemon")
     return EXIT_OK
 

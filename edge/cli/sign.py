@@ -21,8 +21,12 @@ It is obeyed once, on this topic only, within the device's commands.max_age_s fr
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE")
-    parser.add_argument("topic", metavar="TOPIC", help="<prefix>/<device>/command/<name>")
-    parser.add_argument("payload", nargs="?", default="", metavar="JSON", help="default: empty")
+    parser.add_argument(
+        "topic", type=_text, metavar="TOPIC", help="<prefix>/<device>/command/<name>"
+    )
+    parser.add_argument(
+        "payload", type=_text, nargs="?", default="", metavar="JSON", help="default: empty"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,3 +34,11 @@ def run(args: argparse.Namespace) -> int:
     key = read_key(args.key_file)
     print(sign(key, args.topic, time.time_ns() // 1_000_000, args.payload).decode())
     return EXIT_OK
+
+
+def _text(word: str) -> str:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # Python keeps bytes that are no text in its own way
+        raise argparse.ArgumentTypeError(f"{word!r} is no UTF-8") from None
+    return word

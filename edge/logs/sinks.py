@@ -217,8 +217,12 @@ def otlp_sink(endpoint: str, device: str) -> logging.Handler:
 
     Raises ConfigError when the extra is not installed or the address is none.
     """
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(endpoint)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
         raise ConfigError(f"log.otlp {endpoint!r}: not an address such as http://host:4318")
     url = endpoint if parts.path.strip("/") else f"{endpoint.rstrip('/')}/v1/logs"
     try:

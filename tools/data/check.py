@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge import lookup
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from tools import parallel
 from tools.data import fingerprint, folder
@@ -92,7 +93,7 @@ def fingerprints(
     pictures: list[Picture], workers: int, dask: str | None
 ) -> tuple[dict[Path, Fingerprint], list[Fault]]:
     """Return the fingerprint of each file, and a fault for each that cannot be read."""
-    paths = sorted({picture.path.resolve() for picture in pictures})
+    paths = sorted({lookup.real(picture.path) for picture in pictures})
     taken: dict[Path, Fingerprint] = {}
     faults = []
     for done in parallel.run_tasks(
@@ -107,7 +108,7 @@ def fingerprints(
 
 def _of_sizes(data: Dataset, taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
     for picture in data.pictures:
-        found = taken.get(picture.path.resolve())
+        found = taken.get(lookup.real(picture.path))
         if found and found.size != (picture.width, picture.height):
             is_size = f"is {found.size[0]}x{found.size[1]}"
             claim = f"{picture.width}x{picture.height}"
@@ -146,8 +147,8 @@ def _of_classes(data: Dataset) -> Iterator[Fault]:
 def _of_twins(sets: list[Dataset], taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
     """Yield a fault for each pair that shows the same, in one set or across two."""
     listed = [(data.name, p.path) for data in sets for p in data.pictures]
-    listed = [item for item in listed if item[1].resolve() in taken]
-    prints = [taken[path.resolve()] for _, path in listed]
+    listed = [item for item in listed if lookup.real(item[1]) in taken]
+    prints = [taken[lookup.real(path)] for _, path in listed]
     for one, other in fingerprint.pairs(prints):
         (name, path), (other_name, other_path) = listed[one], listed[other]
         kind = "duplicate" if name == other_name else "leak"

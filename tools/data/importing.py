@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from edge import lookup
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, InputError, one_line
 from tools import parallel
 from tools.data import folder
@@ -121,9 +122,9 @@ def _refuse_twins(listing: Listing) -> None:
 
 def tasks_of(listing: Listing, args: argparse.Namespace, output: Path) -> list[Task]:
     """Return one conversion a picture."""
-    images = output.resolve() / "images"
+    images = lookup.real(output) / "images"
     return [
-        Task(entry.path.resolve(), images / entry.name, args.max_side, args.copy)
+        Task(lookup.real(entry.path), images / entry.name, args.max_side, args.copy)
         for entry in listing.entries
     ]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge import lookup
 from edge.errors import EXIT_OK, EdgeError, InputError
 from tools import parallel
 from tools.data import check, fingerprint, folder
@@ -99,7 +100,7 @@ def make_groups(data: Dataset, taken: dict[Path, Fingerprint], root: Path) -> li
     for item in data.annotations:
         labels[item["image_id"]].add(data.labels[item["category_id"]])
     pictures = data.pictures
-    prints = [taken[picture.path.resolve()] for picture in pictures]
+    prints = [taken[lookup.real(picture.path)] for picture in pictures]
     return [
         Group(
             tuple(folder.name_of(pictures[index], root) for index in members),

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edge import lookup
 from tools.dataset import Dataset
 from tools.evaluate.subjects import Options, Subject
 
@@ -50,5 +51,5 @@ def name_of(subject: Subject, options: Options, data: Dataset) -> str:
     mark = hashlib.sha256(f"{subject.size} {subject.runtime} {options}".encode())
     mark.update(f"{subject.digest} {data.labels}".encode())
     for picture in data.pictures:
-        mark.update(f"{picture.image_id} {picture.path.resolve()}\0".encode())
+        mark.update(f"{picture.image_id} {lookup.real(picture.path)}\0".encode())
     return f"{subject.name}-{mark.hexdigest()[:16]}.jsonl"

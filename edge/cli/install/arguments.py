@@ -17,11 +17,18 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--units-dir",
-        type=Path,
+        type=_units_dir,
         default=install.ADMIN_UNITS,
         metavar="DIR",
         help=f"where units go below the root (default {install.ADMIN_UNITS})",
     )
+
+
+def _units_dir(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute() or ".." in path.parts or len(path.parents) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder such as {install.ADMIN_UNITS}")
+    return path
 
 
 def place(args: argparse.Namespace) -> install.Place:
