@@ -31,7 +31,7 @@ from tools import (
 )
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import OUTPUT, ColorArchitecture
-from tools.classifier.arguments import LARGEST_SEED
+from tools.arguments import LARGEST_SEED
 from tools.cli import main
 from tools.color_data import Packed
 from tools.quantize import Calibration
@@ -98,35 +98,6 @@ def test_loss_of_an_epoch_is_the_mean_of_its_batches(monkeypatch: pytest.MonkeyP
 def test_one_crop_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one crop is too few"):
         training.train(SMALL, patches(1), {}, tmp_path, CPU)
-
-
-WRONG_NUMBERS = {
-    "train color --data x": (
-        "--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x", "--learning-rate nan",
-        "--learning-rate 0", "--trunk-rate -1", "--emphasis 1.1", "--cutmix nan", "--seed -1",
-        "--seed 4294967296", "--input 40", "--input 0", "--widths -1 8 8", "--depths x 1 1",
-        "--colors 1.5", "--device gpu", "--device meta",
-    ),
-    "train color-int8 c.pt --data x": (
-        "--steps 0", "--every 0", "--threads 0", "--percentile nan", "--percentile 0", "--seed -1",
-    ),
-    "quantize color c.pt --data x --out m": ("--images 0", "--percentile 101", "--percentile 50"),
-    "color study --data x": ("--epochs 0", "--limit -1", "--threads 0"),
-    "label color x": ("--limit 0",),
-    "annotate color x": ("--val-share 1.5",),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("command", "words"), [(one, words) for one, found in WRONG_NUMBERS.items() for words in found]
-)
-def test_a_number_that_a_command_cannot_take_is_wrong_usage(
-    command: str, words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    option, number, *more = words.split()
-    with pytest.raises(SystemExit, match="2"):
-        main([*command.split(), option, number, *more])
-    assert f"argument {option}: '{number}' is no" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

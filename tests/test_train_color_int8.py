@@ -20,7 +20,7 @@ from edge.errors import EXIT_NO_INPUT, EXIT_OK  # noqa: E402
 from edge.interpreter import Interpreter  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools.architectures.color import OUTPUT, ColorArchitecture  # noqa: E402
-from tools.classifier.arguments import LARGEST_SEED  # noqa: E402
+from tools.arguments import LARGEST_SEED  # noqa: E402
 from tools.cli import main  # noqa: E402
 from tools.train import color, color_int8, color_state  # noqa: E402
 from tools.train.color_augment import plain, with_classes  # noqa: E402

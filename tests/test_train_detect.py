@@ -320,7 +320,7 @@ def test_labels_that_are_all_new_learn_as_known_ones_do(coco: Path, tmp_path: Pa
 
     def rate(*names: str) -> float:
         config = detect.LabelTraining(labels=names)
-        state = detect.start(config, yolox.WEIGHTS, tmp_path / "none.pt", "cpu", data)
+        state = detect.start(config, yolox.WEIGHTS, tmp_path / "none.pt", torch.device("cpu"), data)
         layer = state.net.heads[0].class_logits.weight
         (group,) = (item for item in state.optimizer.param_groups if item["params"][0] is layer)
         return float(group["peak"])

@@ -26,7 +26,7 @@ from edge.errors import InputError
 from edge.model_store import find
 from tools import color_mask, parallel
 from tools.annotate.view import view_of
-from tools.classifier.arguments import count
+from tools.arguments import count
 from tools.color_agreement import ANSWERS, Pair, by_group, confusion, human_answer
 from tools.color_labels import (
     LabelFile,

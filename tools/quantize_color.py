@@ -23,7 +23,7 @@ from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
 from tools import color_card, color_data, package, picture_file, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
-from tools.classifier.arguments import count, percentile
+from tools.arguments import count, percentile
 from tools.color_figures import Answers, figures, only
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, Quantization

@@ -21,7 +21,7 @@ from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
 from tools import dataset, package, tracking
 from tools.architectures import yolox
-from tools.classifier.arguments import count
+from tools.arguments import count, percentile
 from tools.input_size import InputSize
 from tools.package import Facts
 from tools.quantize import Calibration, Graph, Quantization, calibrate, write
@@ -132,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--groups", type=count, help="of the stem, 1 to 16; default: 3, 1 where it is rectified"
     )
-    parser.add_argument("--percentile", type=float, default=99.99, help="of each range")
+    parser.add_argument("--percentile", type=percentile, default=99.99, help="of each range")
     parser.add_argument(
         "--silu-floor",
         type=float,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from edge.config import ColorConfig
 from edge.errors import WebError
 from edge.model_store import find
-from tools.classifier.arguments import share_or_all
+from tools.arguments import share_or_all
 from tools.color_labels import LabelFile, check_writable, labels_path, read_objects
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import msgspec
 
 from edge import model_store
 from edge.errors import EXIT_OK, EdgeError
+from tools.arguments import count
 from tools.benchmark import frame_path, invokes, machine, start_up
 
 EXAMPLES = """examples:
@@ -27,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--models", nargs="+", metavar="NAME", help="default: all installed")
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
-    parser.add_argument("--runs", type=int, default=100, metavar="N", help="timed invokes a row")
+    parser.add_argument("--threads", nargs="+", type=count, default=[1, 2], metavar="N")
+    parser.add_argument("--runs", type=count, default=100, metavar="N", help="timed invokes a row")
     parser.add_argument("--source", metavar="FILE", help="clip for the frame path; default: demo")
-    parser.add_argument("--frames", type=int, default=200, metavar="N", help="frames of the clip")
+    parser.add_argument("--frames", type=count, default=200, metavar="N", help="frames of the clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 

@@ -29,6 +29,7 @@ from edge.capture import open_source
 from edge.config import CameraConfig, DetectorConfig
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
 from tools import picture_file
+from tools.arguments import count
 from tools.benchmark import machine
 from tools.benchmark.frame_path import DEMO_CLIP
 from tools.benchmark.quantiles import cells, quantiles
@@ -75,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DetectorConfig().model, metavar="NAME")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="published yolox_nano.onnx")
     parser.add_argument("--source", default=str(DEMO_CLIP), metavar="FILE", help="default: demo")
-    parser.add_argument("--counts", type=int, nargs="+", default=[5, 500], metavar="N")
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each way; default 3")
+    parser.add_argument("--counts", type=count, nargs="+", default=[5, 500], metavar="N")
+    parser.add_argument("--runs", type=count, default=3, metavar="N", help="of each way; default 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 

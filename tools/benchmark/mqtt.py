@@ -27,6 +27,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.errors import EXIT_OK, EdgeError
+from tools.arguments import count, positive
 from tools.benchmark import machine
 from tools.benchmark.mqtt_sender import EVENTS, WAYS
 from tools.benchmark.quantiles import quantiles
@@ -74,10 +75,10 @@ class Receiver:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--events", type=int, default=5000, metavar="N", help="at full speed")
-    parser.add_argument("--rate", type=float, default=50, metavar="HZ", help="for the latency")
-    parser.add_argument("--seconds", type=float, default=10, metavar="S", help="at that rate")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each way")
+    parser.add_argument("--events", type=count, default=5000, metavar="N", help="at full speed")
+    parser.add_argument("--rate", type=positive, default=50, metavar="HZ", help="for the latency")
+    parser.add_argument("--seconds", type=positive, default=10, metavar="S", help="at that rate")
+    parser.add_argument("--rounds", type=count, default=3, metavar="N", help="turns of each way")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 

@@ -22,9 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.errors import InputError, ModelError
-from tools import plots, tracking
+from tools import arguments, plots, tracking
 from tools.classifier import (
-    arguments,
     charts,
     convert,
     data,

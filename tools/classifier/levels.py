@@ -17,10 +17,9 @@ from typing import Any
 
 import msgspec
 
-from tools import tracking
+from tools import arguments, tracking
 from tools.classifier import (
     adapt,
-    arguments,
     convert,
     data,
     description,

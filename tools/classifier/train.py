@@ -19,9 +19,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tools import tracking
+from tools import arguments, tracking
 from tools.classifier import (
-    arguments,
     claim,
     data,
     description,
@@ -139,7 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=arguments.seed,
         default=default.seed,
         help="of weights, order and augmentation; default: %(default)s",
     )

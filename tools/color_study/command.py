@@ -20,7 +20,7 @@ from rich.table import Table
 from edge.errors import InputError
 from tools import color_data
 from tools.architectures import efficientnet_lite
-from tools.classifier.arguments import count
+from tools.arguments import count
 from tools.color_data import ColorItem
 from tools.color_study.measure import Parts, Row, crops, measure
 from tools.color_study.networks import STUDY, Ours, Studied, Vgg16

@@ -16,8 +16,8 @@ import numpy as np
 
 from edge.errors import InputError
 from edge.values import Image
-from tools import picture_file
-from tools.classifier import arguments, data, description, network, runtime
+from tools import arguments, picture_file
+from tools.classifier import data, description, network, runtime
 from tools.classifier.description import Description
 from tools.explain import heatmap
 from tools.explain.heatmap import Floats

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from edge.detector import Candidates, suppress
 from edge.values import Box, Image
-from tools import picture_file
+from tools import arguments, picture_file
 from tools.architectures import yolox
-from tools.classifier import arguments
 from tools.explain import heatmap
 from tools.explain.heatmap import Floats
 from tools.input_size import InputSize

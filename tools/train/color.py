@@ -26,7 +26,7 @@ from torch.nn import functional
 from edge.errors import EXIT_USAGE, EdgeError, InputError
 from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
-from tools.classifier.arguments import (
+from tools.arguments import (
     LARGEST_SEED,
     count,
     count_or_none,

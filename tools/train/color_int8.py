@@ -28,7 +28,7 @@ from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import color_data, package, quantize_color, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
-from tools.classifier.arguments import LARGEST_SEED, count, percentile, seed
+from tools.arguments import LARGEST_SEED, count, percentile, seed
 from tools.color_data import ColorItem, Packed
 from tools.color_figures import figures, groups
 from tools.evaluate_color import ask

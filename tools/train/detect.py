@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from edge.errors import InputError
 from tools import dataset, tensor_file, tracking
 from tools.architectures import yolox
-from tools.classifier.arguments import count, positive
+from tools.arguments import count, positive, positive_or_none, seed, share_or_all
 from tools.dataset import Dataset
 from tools.evaluate import MIN_SCORE, Accuracy, collect, score
 from tools.input_size import InputSize
@@ -38,6 +38,7 @@ from tools.train import assign, detect_augment, distil, labels, rectify
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
 from tools.train.detect_state import DetectTraining
+from tools.train.device import usable_device
 from tools.train.sampler import Sampler, sampler
 from tools.train.steps import (
     Work,
@@ -142,18 +143,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label-weight",
-        type=float,
+        type=positive_or_none,
         default=LabelTraining.label_weight,
         help="of what the labels say; default %(default)s, 0: the teacher alone",
     )
     parser.add_argument(
         "--teacher-weight",
-        type=float,
+        type=positive_or_none,
         default=LabelTraining.teacher_weight,
         help="of what the published network says; default %(default)s, 0: labels alone",
     )
     parser.add_argument(
-        "--balance", type=float, default=LabelTraining.balance, help="0: none; 1: all labels alike"
+        "--balance",
+        type=share_or_all,
+        default=LabelTraining.balance,
+        help="0: none; 1: all labels alike",
     )
     parser.add_argument(
         "--rectify",
@@ -162,14 +166,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", type=_names, help="person,forklift,…; default: the weights'")
     parser.add_argument(
-        "--seed", type=int, default=LabelTraining.seed, help="of pictures and augmentation"
+        "--seed", type=seed, default=LabelTraining.seed, help="of pictures and augmentation"
     )
     parser.add_argument("--every", type=count, default=300, help="steps between measurements")
     parser.add_argument(
         "--size", type=InputSize.parse, default=DetectTraining.size, help="of the measurements"
     )
     parser.add_argument("--patience", type=count, default=4, help="measurements without a gain")
-    parser.add_argument("--device", default="cpu", help="of PyTorch: cpu, cuda, …")
+    parser.add_argument(
+        "--device", type=usable_device, default="cpu", help="of PyTorch: cpu, cuda, …"
+    )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
@@ -216,7 +222,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def start(
-    config: LabelTraining, weights: Path, checkpoint: Path, device: str, training: Dataset
+    config: LabelTraining, weights: Path, checkpoint: Path, device: torch.device, training: Dataset
 ) -> State:
     """Return a run's state: from its checkpoint, or before its first step.
 
@@ -355,7 +361,7 @@ def _truth(sample: Sample, device: torch.device) -> Truth:
     )
 
 
-def _prepared(net: yolox.YoloxNano, device: str) -> yolox.YoloxNano:
+def _prepared(net: yolox.YoloxNano, device: torch.device) -> yolox.YoloxNano:
     return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

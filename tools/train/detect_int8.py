@@ -26,7 +26,7 @@ from torch import Tensor
 from edge.values import Image
 from tools import dataset, tracking
 from tools.architectures import yolox
-from tools.classifier.arguments import count
+from tools.arguments import count, seed
 from tools.dataset import Dataset, Picture
 from tools.evaluate import Accuracy, evaluate
 from tools.input_size import InputSize
@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--groups", type=count, help="of the stem; default: 2, 1 where it is rectified"
     )
     parser.add_argument(
-        "--seed", type=int, default=DetectTraining.seed, help="of pictures and augmentation"
+        "--seed", type=seed, default=DetectTraining.seed, help="of pictures and augmentation"
     )
     parser.add_argument(
         "--mirrored", action="store_true", help="the teacher looks at mirror images, too"
