@@ -102,6 +102,20 @@ def test_push_that_comes_late_changes_nothing(kept: Registry, tmp_path: Path, wr
 
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
+def test_number_that_was_given_and_removed_meanwhile_stays_so(
+    kept: Registry, tmp_path: Path, write: int
+) -> None:
+    def given_and_removed() -> None:
+        kept.push("1.0.0")
+        versions.remove(kept.store, COLOR, "1.0.0", kept.key)
+
+    late = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
+    with pytest.raises(ModelError, match="removed meanwhile"):
+        versions.push(OvertakenStore(kept, write, given_and_removed), late, kept.key)
+    assert registry.versions(kept.store, COLOR) == []
+
+
+@pytest.mark.parametrize("write", range(1, WRITES + 1))
 def test_number_of_a_push_that_died_is_free(kept: Registry, tmp_path: Path, write: int) -> None:
     dies = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(KeyboardInterrupt):

@@ -139,8 +139,12 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
     comment = f"{new.name} {new.version} serial {new.serial}"
     signature = key.sign(text, comment).decode() if key else ""
     envelope = msgspec.json.encode(Envelope(text=text.decode(), signature=signature))
-    if not _create(store, f"{new.name}/{new.version}/{VERSION_NAME}", envelope):
+    made_by = f"{new.name}/{new.version}/{VERSION_NAME}"
+    if not _create(store, made_by, envelope):
         raise ModelError(f"{new.name} {new.version}: another push of it was first; count on")
+    if new.version in registry.read_stages(store, new.name).removed:
+        _delete(store, made_by)
+        raise ModelError(f"{new.name} {new.version} was pushed and removed meanwhile; count on")
     _clear(store, new)
 
 
