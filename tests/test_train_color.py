@@ -18,7 +18,7 @@ import torch
 
 from edge import manifest
 from edge.color import TERMS, ColorModel
-from edge.errors import EdgeError, InputError
+from edge.errors import EXIT_NO_INPUT, EdgeError, InputError
 from edge.interpreter import Interpreter
 from tools import (
     color_baselines,
@@ -291,14 +291,16 @@ def test_the_command_begins_with_named_weights_once(tmp_path: Path) -> None:
     colored_data(data)
     train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--data", str(data)]
     assert main([*train, "--epochs", "2", "--out", str(first)]) == 0
-    further = [*train, "--swatches", "22", "--weights", str(first / stored.CHECKPOINT)]
-    further += ["--out", str(second), "--learning-rate", "1e-9"]
+    further = ["train", "color", "--data", str(data), "--out", str(second), "--swatches", "22"]
+    further += ["--weights", str(first / stored.CHECKPOINT), "--learning-rate", "1e-9"]
     assert main([*further, "--epochs", "1"]) == 0
     before, after = (stored.load_network(run / stored.CHECKPOINT)[1] for run in (first, second))
     torch.testing.assert_close(after.head.weight, before.head.weight, atol=1e-5, rtol=0)
     assert main([*further, "--epochs", "2"]) == 0  # goes on, and begins not anew
     lines = (second / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+    other = ["--widths", "8", "8", "24", "--epochs", "1", "--out", str(tmp_path / "other")]
+    assert main([*further, *other]) == EXIT_NO_INPUT
 
 
 def foreign_checkpoints(folder: Path) -> list[Path]:

@@ -13,9 +13,9 @@ import json
 import logging
 import math
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ from tools.train.color_state import (
     CHECKPOINT,
     ColorTraining,
     State,
+    load_network,
     parameter_count,
     resume,
     save,
@@ -125,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="CHECKPOINT",
-        help="begin with this network, of the same architecture, in place of a new one",
+        help="begin with this network in place of a new one, and be of its architecture",
     )
     parser.add_argument(
         "--cutmix",
@@ -137,22 +138,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trunk",
         choices=get_args(Trunk),
-        default=ColorArchitecture.trunk,
-        help="what makes the features; default %(default)s",
+        help=f"what makes the features; default {ColorArchitecture.trunk}",
     )
     parser.add_argument(
         "--stages",
         type=int,
         choices=(3, 4, 5),
-        default=ColorArchitecture.stages,
-        help="of a pretrained trunk; default %(default)s",
+        help=f"of a pretrained trunk; default {ColorArchitecture.stages}",
     )
     parser.add_argument(
         "--input",
         type=_side,
-        default=ColorArchitecture.input_px,
+        dest="input_px",
         metavar="PX",
-        help="side, a multiple of 16; default %(default)s",
+        help=f"side, a multiple of 16; default {ColorArchitecture.input_px}",
     )
     parser.add_argument(
         "--teacher",
@@ -166,7 +165,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--widths",
         type=count_or_none,
         nargs=3,
-        default=ColorArchitecture.widths,
         metavar="N",
         help="channels of the residual trunk's three parts; the last also before the pooling",
     )
@@ -174,14 +172,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--depths",
         type=count_or_none,
         nargs=3,
-        default=ColorArchitecture.depths,
         metavar="N",
         help="blocks of the residual trunk's three parts",
     )
     parser.add_argument(
         "--colors",
         type=count_or_none,
-        default=ColorArchitecture.colors,
         metavar="CHANNELS",
         help="of the path of plain colors beside a pretrained trunk; default 0: none",
     )
@@ -198,17 +194,18 @@ def _side(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Train and write `checkpoint.pt` and `metrics.jsonl` into the output folder."""
-    if not all(args.widths if args.trunk == "residual" else args.widths[2:]):
-        told = f"--widths {' '.join(map(str, args.widths))} leaves --trunk {args.trunk} no channels"
-        print(f"edge-tools train color: {told}", file=sys.stderr)
-        return EXIT_USAGE
     torch.set_num_threads(args.threads)
     config = _config(args)
+    size = config.architecture
+    if not all(size.widths if size.trunk == "residual" else size.widths[2:]):
+        told = f"--widths {' '.join(map(str, size.widths))} leaves --trunk {size.trunk} no channels"
+        print(f"edge-tools train color: {told}", file=sys.stderr)
+        return EXIT_USAGE
     cache = args.out.parent / "cache"
     known, agreed = color_data.training_items(args.data), color_data.validation_items(args.data)
     items, held = color_data.hold_out(known, args.hold_out, args.hold_from)
     args.out.mkdir(parents=True, exist_ok=True)
-    stored_px = round(STORED * args.input)
+    stored_px = round(STORED * size.input_px)
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
     plain = color_swatches.pack(args.swatches, stored_px, args.seed)
     if args.teacher:
@@ -218,7 +215,7 @@ def run(args: argparse.Namespace) -> int:
     packed = color_data.joined(
         color_data.pack_cached(items, stored_px, MARGIN, cache), painted, plain
     )
-    checks = validation_sets(agreed, held, args.input, cache)
+    checks = validation_sets(agreed, held, size.input_px, cache)
     if args.weights and not (args.out / CHECKPOINT).exists():
         save(config, start(config, args.device, args.weights), args.out / CHECKPOINT)
     with tracking.start(
@@ -236,14 +233,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> ColorTraining:
-    architecture = ColorArchitecture(
-        trunk=args.trunk,
-        stages=args.stages,
-        input_px=args.input,
-        widths=tuple(args.widths),
-        depths=tuple(args.depths),
-        colors=args.colors,
-    )
+    found = load_network(args.weights)[0].architecture if args.weights else ColorArchitecture()
+    options = {one.name: getattr(args, one.name, None) for one in fields(ColorArchitecture)}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if value is not None
+    }
+    architecture = replace(found, **given)
     return ColorTraining(
         architecture=architecture,
         augmentation=Augmentation(cutmix=args.cutmix),
