@@ -607,7 +607,9 @@ def test_evaluation_measures_baselines_beside_the_model(
     words += ["--baselines", str(tmp_path / "data"), "--cache", str(tmp_path / "cache")]
     assert main([*words, "--no-class", "--coverage", "0.5"]) == 0
     assert "k-means" in capsys.readouterr().out
-    baselines = json.loads(report.read_text())["baselines"]
+    document = json.loads(report.read_text())
+    assert document["plain_colors"] > 0.6
+    baselines = document["baselines"]
     assert baselines["Lab histogram + trees"]["figures"]["all"]["top1"] == 1.0
     assert all(method["median_ms"] > 0 for method in baselines.values())
 

@@ -36,6 +36,7 @@ from tools.color_figures import (
     groups,
     label_indices,
 )
+from tools.train import color_swatches
 
 EXAMPLES = """\
 examples:
@@ -45,6 +46,7 @@ examples:
   edge-tools evaluate color models/color-64 --card runs/failures/failures.json \\
       --data ../shared/data/color ../shared/data/scene_color
 """
+PLAIN_SIDE_PX = 96
 STAGES = ("preprocess", "invoke", "decode")
 CURVE = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # coverages of the JSON document's curve
 
@@ -104,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     console.print(_table(reports, args.coverage))
     console.print(_confusion_table(reports["all"]))
+    plain = plain_colors(model)
+    console.print(f"plain colors, rendered: top-1 {plain:.3f}")
     _print_times(console, answers, model.interpreter.runtime)
     others = _baselines(args, items) if args.baselines else {}
     for name, said in others.items():
@@ -111,7 +115,10 @@ def run(args: argparse.Namespace) -> int:
     if causes is not None:
         _write_card(args, model, answers, causes)
     if args.json:
-        document = _document(reports, answers, model) | {"baselines": _baseline_figures(others)}
+        document = _document(reports, answers, model) | {
+            "plain_colors": plain,
+            "baselines": _baseline_figures(others),
+        }
         args.json.write_text(json.dumps(document, indent=2) + "\n")
     return 0
 
@@ -133,6 +140,14 @@ def _write_card(
         raise InputError(f"the card has figures of {' and '.join(missing)}; add it to --data")
     text = color_card.text(model.manifest, answers, args.data[0].parent, causes)
     (args.model / "CARD.md").write_text(text)
+
+
+def plain_colors(model: ColorModel) -> float:
+    """Return top-1 of rendered crops of one color each, named as people name it."""
+    crops = color_swatches.measured(PLAIN_SIDE_PX)
+    pairs = zip(crops.rgb, crops.shares.argmax(1), strict=True)
+    right = [model.classify(rgb[..., ::-1])[0].name == TERMS[term] for rgb, term in pairs]
+    return float(np.mean(right))
 
 
 def _labelled(args: argparse.Namespace) -> list[ColorItem]:

@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         facts = describe(path, config, args.out.resolve().name, args.version)
         facts.training.update(color_card.trained_on(args.data) | made)
         if epochs := mean_of(args.checkpoint):
-            facts.training["weights"] = f"mean after epochs {', '.join(map(str, epochs))}"
+            after = ", ".join(map(str, epochs))
+            facts.training["weights"] = f"mean of {len(epochs)} networks, after epochs {after}"
         package.write_folder(args.out, path, facts)
         fit(args.out, items)
         answers = ask(ColorModel(Interpreter.load(args.out)), items)

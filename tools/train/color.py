@@ -272,6 +272,7 @@ def validation_sets(
 ) -> dict[str, Packed]:
     """Return the validation crops as the runtime sees them, by source and by what is known.
 
+    Beside them rendered ones of one plain color each.
     held: objects held out of the training set.
     """
     sources = sorted({item.source for item in items})
@@ -280,11 +281,12 @@ def validation_sets(
     chosen["held out"] = held
     chosen["held out, no class"] = [replace(item, object_class=None) for item in held]
     chosen["no class"] = [replace(item, object_class=None) for item in chosen.get("scene", [])]
-    return {
+    packed = {
         name: color_data.pack_cached(some, side, 0.0, cache)
         for name, some in chosen.items()
         if some
     }
+    return packed | {"plain": color_swatches.measured(side)}
 
 
 def train(

@@ -15,6 +15,8 @@ from edge.color import TERMS
 from tools.color_data import NO_CLASS, Packed
 from tools.color_naming import plain_shares, survey_colors
 
+MEASURED = 220  # crops that models are measured on
+MEASURED_SEED = 2**32 - 1  # no run's own, unless it wants to
 CANDIDATES = 40  # colors drawn for each crop: rare terms are to be as frequent as others
 SURVEY_SPREAD = 6.0  # CIELAB: around the survey's colors
 GRAY_SPREAD = 2.5
@@ -41,6 +43,11 @@ def pack(count: int, side: int, seed: int) -> Packed:
         classes=np.full(count, NO_CLASS, np.int64),
         steady=np.ones(count, bool),
     )
+
+
+def measured(side: int) -> Packed:
+    """Return the crops that models are measured on, (220, side, side, 3)."""
+    return pack(MEASURED, side, MEASURED_SEED)
 
 
 def _drawn(count: int, rng: np.random.Generator) -> Pixels:
