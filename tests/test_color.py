@@ -32,6 +32,18 @@ PROTOTYPES = {
     "brown": (110, 65, 35),
 }
 
+# What is called otherwise where an object of scenes may be in shade.
+FURTHER = [
+    ("gray", (105, 105, 105)),
+    ("gray", (150, 150, 150)),
+    ("white", (225, 225, 225)),
+    ("pink", (255, 192, 203)),
+    ("brown", (139, 69, 19)),
+    ("blue", (0, 0, 128)),
+    ("red", (139, 0, 0)),
+    ("green", (0, 100, 0)),
+]
+
 
 @pytest.fixture(scope="module")
 def model() -> ColorModel:
@@ -46,6 +58,14 @@ def flat(rgb: tuple[int, int, int], width: int = 80, height: int = 60) -> np.nda
 def test_flat_patch_of_a_clear_color_gets_its_name(model: ColorModel, term: str) -> None:
     shares = model.classify(flat(PROTOTYPES[term]))
     assert model.dominant(shares) == term
+
+
+@pytest.mark.parametrize("name", ["color-64", "color-96", "color-128"])
+def test_plain_pictures_get_the_names_that_people_give_them(name: str) -> None:
+    plain = [*PROTOTYPES.items(), *FURTHER]
+    shipped = ColorModel(Interpreter.load(FOLDER.with_name(name)))
+    found = [(rgb, shipped.classify(flat(rgb))[0].name) for _, rgb in plain]
+    assert found == [(rgb, term) for term, rgb in plain]
 
 
 def test_shares_name_every_term_once_best_first_and_sum_to_one(model: ColorModel) -> None:
