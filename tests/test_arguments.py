@@ -12,7 +12,7 @@ WRONG_NUMBERS = {
         "--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x", "--learning-rate nan",
         "--learning-rate 0", "--trunk-rate -1", "--emphasis 1.1", "--cutmix nan", "--seed -1",
         "--seed 4294967296", "--input 40", "--input 0", "--widths -1 8 8", "--depths x 1 1",
-        "--colors 1.5", "--device gpu", "--device meta",
+        "--colors 1.5", "--white-balance -0.1", "--device gpu", "--device meta",
     ),
     "train color-int8 c.pt --data x": (
         "--steps 0", "--every 0", "--threads 0", "--percentile nan", "--percentile 0", "--seed -1",

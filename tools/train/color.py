@@ -129,6 +129,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin with this network in place of a new one, and be of its architecture",
     )
     parser.add_argument(
+        "--white-balance",
+        type=positive_or_none,
+        default=Augmentation.balance,
+        metavar="DEVIATION",
+        help="of the log gain of each channel, in augmentation; default %(default)s",
+    )
+    parser.add_argument(
         "--cutmix",
         type=share_or_all,
         default=Augmentation.cutmix,
@@ -243,7 +250,7 @@ def _config(args: argparse.Namespace) -> ColorTraining:
     architecture = replace(found, **given)
     return ColorTraining(
         architecture=architecture,
-        augmentation=Augmentation(cutmix=args.cutmix),
+        augmentation=Augmentation(balance=args.white_balance, cutmix=args.cutmix),
         epochs=args.epochs,
         seed=args.seed,
         learning_rate=args.learning_rate,
