@@ -513,6 +513,28 @@ def test_two_labellers_become_one_soft_target(tmp_path: Path) -> None:
     assert unclear.shares == pytest.approx([1 / len(TERMS)] * len(TERMS))
 
 
+def test_products_keep_the_light_in_which_they_were_named(tmp_path: Path) -> None:
+    colored_data(tmp_path)
+    cv2.imwrite(str(tmp_path / "street.png"), np.full((60, 60, 3), 90, np.uint8))
+    box = (10.0, 10.0, 40.0, 40.0)
+    scene = color_data.ColorItem(tmp_path / "street.png", box, "scene", "gray", (0.0,) * 11, 1.0)
+    items = [*color_data.read_set(tmp_path / "color", "train"), scene]
+    assert color_data.pack(items, 32, 0.1).steady.tolist() == [True] * (len(items) - 1) + [False]
+
+
+def test_training_hands_on_which_crops_keep_their_light() -> None:
+    torch.manual_seed(1)
+    packed = patches(30)
+    pixels = [
+        training.inputs(
+            SMALL, replace(packed, steady=np.full(30, is_steady)), torch.arange(30), CPU
+        )
+        for is_steady in (True, False)
+    ]
+    spread = [float(planes[::3, 0].mean((1, 2)).std()) for planes in pixels]
+    assert spread[1] > 1.5 * spread[0]
+
+
 def test_packed_crops_keep_a_margin_and_say_where_the_box_is(tmp_path: Path) -> None:
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[10:30, 20:40] = (0, 0, 200)

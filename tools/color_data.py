@@ -56,6 +56,7 @@ class ColorItem:
     weight: trust in the target, 0..1.
     object_class: what the object is, None for products and where nobody said.
     is_sure: whether all labellers were sure of what they said.
+    is_product: a shop's or maker's picture, in the light in which it was named.
     """
 
     file: Path
@@ -66,6 +67,7 @@ class ColorItem:
     weight: float
     object_class: str | None = None
     is_sure: bool = False
+    is_product: bool = False
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def _nothing(data: Path, split: str) -> InputError:
 
 def _product_item(row: Row, folder: Path) -> ColorItem:
     file, source = folder / row["file_name"], str(row["source"])
-    return ColorItem(file, None, source, **vars(color_rows.product(row)))
+    return ColorItem(file, None, source, is_product=True, **vars(color_rows.product(row)))
 
 
 def _scene_item(row: Row, file: Path, source: str) -> ColorItem:
@@ -305,7 +307,7 @@ def _packed(
         shares=np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS)),
         weights=np.array([item.weight for item in items], np.float32),
         classes=np.array([class_index(item.object_class) for item in items], np.int64),
-        steady=np.zeros(len(items), bool),
+        steady=np.array([item.is_product for item in items], bool),
     )
 
 
