@@ -376,12 +376,6 @@ def test_a_tools_error_is_one_line():
     assert outcome.complaint.startswith("edge-tools: model 'none' is not installed")
 
 
-def test_a_benchmark_of_nothing_is_refused(call: Callable[..., Outcome]):
-    outcome = call("benchmark", "--runs", "0", main=tools.cli.main)
-    assert outcome.code == EXIT_FAILURE
-    assert "at least 1" in outcome.complaint
-
-
 CHAIN = ("data", "train", "quantize", "evaluate", "validate", "explain", "registry")
 
 

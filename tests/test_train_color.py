@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
@@ -234,6 +235,13 @@ def test_a_run_goes_on_with_other_words_for_the_same_and_tells_both(tmp_path: Pa
     assert stored.load_network(path)[0].epochs == SMALL.epochs
 
 
+def unmade() -> manifest.Manifest:
+    """Return the shipped model's manifest as one whose commands nobody knows."""
+    shipped = manifest.read(MODEL)
+    told = {key: value for key, value in shipped.training.items() if key != color_card.COMMANDS}
+    return msgspec.structs.replace(shipped, training=told)
+
+
 def test_checkpoint_that_knows_no_commands_gives_the_card_as_before(tmp_path: Path) -> None:
     path = tmp_path / stored.CHECKPOINT
     stored.save(SMALL, stored.start(SMALL, CPU), path)
@@ -242,7 +250,7 @@ def test_checkpoint_that_knows_no_commands_gives_the_card_as_before(tmp_path: Pa
     torch.save(content, path)
     assert stored.load_network(path)[0] == SMALL
     assert commands.of_file(path, "train color") == ()
-    text = color_card.text(manifest.read(MODEL), scenes_and_panels(tmp_path), Path("mine"))
+    text = color_card.text(unmade(), scenes_and_panels(tmp_path), Path("mine"))
     assert "edge-tools train color --data mine --out runs/color" in text
 
 
@@ -663,7 +671,7 @@ def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
     answers = scenes_and_panels(tmp_path)
     cause = {"wrong": 1, "objects": 2, "wrong_with": 0.5, "wrong_without": None}
     causes = {"objects": 3, "causes": {"tiny": cause}}
-    text = color_card.text(manifest.read(MODEL), answers, Path("mine"), causes)
+    text = color_card.text(unmade(), answers, Path("mine"), causes)
     assert "| car | 3 | 0.667 |" in text
     assert "| scene, sure | 3 | 0.667 |" in text
     assert "| all | 6 | 0.833 | 0.800 | 0.067 |" in text

@@ -37,8 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables, and save them as JSON when asked."""
-    if min(*args.threads, args.runs, args.frames) < 1:
-        raise EdgeError("--threads, --runs and --frames need numbers of at least 1")
     names = args.models or [folder.name for folder in model_store.installed(args.models_dir)]
     folders = [model_store.find(name, args.models_dir) for name in names]
     report: dict[str, Any] = {"machine": msgspec.to_builtins(machine.read())}

@@ -83,8 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one row for each way and number of pictures."""
-    if min(*args.counts, args.runs) < 1:
-        raise EdgeError("--counts and --runs need numbers of at least 1")
     if args.onnx and not args.onnx.is_file():
         raise InputError(f"--onnx {args.onnx}: no such file")
     machine.show(_machine())
