@@ -17,7 +17,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ from edge.errors import EXIT_USAGE, EdgeError, InputError
 from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet, Trunk
 from tools.arguments import (
-    LARGEST_SEED,
     count,
     count_or_none,
     positive,
@@ -39,7 +37,14 @@ from tools.arguments import (
 from tools.color_data import ColorItem, Packed
 from tools.train import color_composites, color_swatches, color_teacher, commands
 from tools.train.color_answers import top1
-from tools.train.color_augment import Augmentation, augment, cut_and_mixed, with_classes, withhold
+from tools.train.color_augment import (
+    Augmentation,
+    augment,
+    cut_and_mixed,
+    seed_generators,
+    with_classes,
+    withhold,
+)
 from tools.train.color_state import (
     CHECKPOINT,
     ColorTraining,
@@ -336,9 +341,7 @@ def train_epoch(
 
     steps: of the whole run, for the learning rate.
     """
-    number = (config.seed * 100_003 + state.epoch) % (LARGEST_SEED + 1)
-    torch.manual_seed(number)
-    np.random.seed(number)  # noqa: NPY002 - augmentation's JPEGs
+    seed_generators(config.seed * 100_003 + state.epoch)
     state.network.train()
     total = 0.0
     batches = _batches(len(packed.rgb), config.batch)

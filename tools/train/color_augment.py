@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tools.arguments import LARGEST_SEED
+
 CLASS_LEVEL = 127 / 128  # real value of the largest int8 level
 
 
@@ -57,6 +59,13 @@ def augment(
     images = relit if steady is None else torch.where(steady[:, None, None, None], images, relit)
     levels = (images * 255).round().clamp(0, 255)
     return (_compress(levels, amount.jpeg) - 128) / 128
+
+
+def seed_generators(number: int) -> None:
+    """Seed the generators that `augment` uses; any whole number of 0 or more."""
+    seed = number % (LARGEST_SEED + 1)
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - of the JPEGs
 
 
 def plain(rgb: Tensor) -> Tensor:

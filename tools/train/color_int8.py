@@ -17,7 +17,6 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
@@ -28,13 +27,14 @@ from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import color_data, package, quantize_color, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
-from tools.arguments import LARGEST_SEED, count, percentile, seed
+from tools.arguments import count, percentile, seed
 from tools.color_data import ColorItem, Packed
 from tools.color_figures import figures, groups
 from tools.evaluate_color import ask
 from tools.quantize import Calibration, FakeQuantizer, calibrate, write
 from tools.train import commands
 from tools.train.color import MARGIN, STORED, inputs
+from tools.train.color_augment import seed_generators
 from tools.train.color_int8_state import (
     CHECKPOINT,
     ColorInt8Training,
@@ -179,9 +179,7 @@ def train(
 
 def _batch(config: ColorInt8Training, original: Original, step: int) -> Tensor:
     """Return a step's augmented crops; they depend on the seed and the step's number alone."""
-    number = (config.seed * 1_000_003 + step) % (LARGEST_SEED + 1)
-    torch.manual_seed(number)
-    np.random.seed(number)  # noqa: NPY002 - augmentation's JPEGs
+    seed_generators(config.seed * 1_000_003 + step)
     rows = torch.randint(len(original.crops.rgb), (config.batch,))
     return inputs(original.config, original.crops, rows, CPU)
 
