@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,15 +64,6 @@ def run(*words: object, module: str = "edge") -> Outcome:
     )
     assert "Traceback" not in done.stderr, done.stderr
     return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture(autouse=True)
-def _log_handlers() -> Iterator[None]:
-    """Take away the log handlers that commands run in this process leave behind."""
-    before, level = logging.root.handlers[:], logging.root.level
-    yield
-    logging.root.handlers[:] = before
-    logging.root.setLevel(level)
 
 
 @pytest.fixture

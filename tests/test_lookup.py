@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,6 @@ from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, ConfigError, InputError
 from models import color_folder, detect_folder
 
 NOBODY = "~nosuchuser/x"
-
-
-@pytest.fixture(autouse=True)
-def _log_handlers() -> Iterator[None]:
-    """Take away the log handlers that commands run in this process leave behind."""
-    before, level = logging.root.handlers[:], logging.root.level
-    yield
-    logging.root.handlers[:] = before
-    logging.root.setLevel(level)
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
