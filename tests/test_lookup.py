@@ -54,7 +54,38 @@ def test_home_of_nobody_in_a_config_is_one_line(
     config = tmp_path / "edge.yaml"
     config.write_text(text)
     assert edge.cli.main(["run", "--config", str(config)]) == code
-    assert f"edge: {NOBODY}: no home folder of that user" in last_line(capsys)
+    assert f"{NOBODY}: no home folder of that user" in last_line(capsys)
+
+
+def test_every_place_in_a_config_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/gate")
+    config = config_file.parse(
+        "cameras: {front: {source: 0}}\nstate_dir: ~/state\nmodels_dir: ~/models\n"
+        "mqtt: {username: gate, password_file: ~/p, ca_file: ~/a, cert_file: ~/c, key_file: ~/k}\n"
+        "commands: {key_file: ~/key}\nlog: {file: ~/edge.log}\n",
+        "edge.yaml",
+    )
+    assert config.state_dir == "/home/gate/state"
+    assert config.models_dir == "/home/gate/models"
+    mqtt = config.mqtt
+    files = (mqtt.password_file, mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
+    assert files == tuple(f"/home/gate/{name}" for name in "pack")
+    assert config.commands.key_file == "/home/gate/key"
+    assert config.log.file == "/home/gate/edge.log"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("state_dir: {}", "edge.yaml:2: state_dir"),
+        ("log: {{file: {}}}", "edge.yaml:2: log.file"),
+        ("commands:\n  key_file: {}", "edge.yaml:3: commands.key_file"),
+    ],
+)
+def test_home_of_nobody_is_named_with_its_line(text: str, where: str) -> None:
+    cameras = "cameras: {front: {source: 0}}\n"
+    with pytest.raises(ConfigError, match=f"^{where}: {NOBODY}: no home folder of that user"):
+        config_file.parse(cameras + text.format(NOBODY), "edge.yaml")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
-from edge.errors import InputError  # noqa: E402
+from edge.errors import EdgeError, InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
@@ -313,6 +313,14 @@ def test_without_an_object_to_find_the_last_weights_are_kept(
     (line,) = (line for line in caplog.messages if "no_objects" in line)
     assert line.endswith("/empty kept=the last weights, as best")
     assert yolox.origin(tmp_path / "run" / "best.pt").endswith(", 4 steps")
+
+
+def test_a_training_that_diverges_is_told_and_keeps_the_best_before(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EdgeError, match=r"^by step 2 the loss became .*; give a lower --learning"):
+        train(coco, weights, tmp_path / "run", "--learning-rate", "1e30")
+    assert not (tmp_path / "run" / "best.pt").exists()
 
 
 def test_labels_that_are_all_new_learn_as_known_ones_do(coco: Path, tmp_path: Path) -> None:

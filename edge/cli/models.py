@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge import config_file, lookup, model_store, model_update, registry, signature
+from edge import config_file, model_store, model_update, registry, signature
 from edge.config import Config
 from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, ModelError, one_line
 from edge.interpreter import Interpreter
@@ -145,7 +145,7 @@ def _board(config: Config) -> Board:
         raise ConfigError(
             "models_dir is empty; pulled versions need one, e.g. /var/lib/edge/models"
         )
-    folder = lookup.expanded(config.models_dir, ConfigError)
+    folder = Path(config.models_dir)
     model_update.make_models_dir(folder)
     trusted = signature.parse_all(config.models.trusted_keys)
     return Board(folder, config.models.registry, trusted)

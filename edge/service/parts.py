@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from edge import lookup, model_store, model_update, signature
+from edge import model_store, model_update, signature
 from edge.budget import Governor
 from edge.color import ColorModel
 from edge.config import Config
@@ -72,7 +73,7 @@ def build_parts(config: Config, camera: str) -> Parts:
 
 def managed(config: Config) -> list[Shelf]:
     """Return where the config's models lie on this board when they were pulled from a registry."""
-    models_dir = lookup.expanded(config.models_dir, ModelError) if config.models_dir else None
+    models_dir = Path(config.models_dir) if config.models_dir else None
     names = [config.detector.model, *([config.color.model] if config.color.enabled else [])]
     return [Shelf(models_dir, name) for name in names if models_dir and "/" not in name]
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from edge.errors import EdgeError
 from tools import tracking
 from tools.dataset import Dataset
 from tools.evaluate import Accuracy
@@ -80,11 +81,15 @@ def in_rounds(
 
     Where AP is no number, the last one is the best.
     args: the command's `out`, `every` and `patience`.
+    Raises EdgeError when the training diverges: the best before stays.
     """
     while state.step < schedule.steps and state.bad < args.patience:
         steps = min(args.every - state.step % args.every, schedule.steps - state.step)
         began_s = time.monotonic()
         loss = work.train(steps)
+        if not math.isfinite(loss):
+            told = f"by step {state.step} the loss became {loss}"
+            raise EdgeError(f"{told}; give a lower --learning-rate and another --out")
         images_per_s = steps * schedule.batch / (time.monotonic() - began_s)
         beside = _told(schedule, state.step, loss, images_per_s)
         measured = work.measure()
