@@ -331,6 +331,16 @@ def test_taken_port_and_unwritable_labels_are_one_line(
     assert "a row whose bbox is not x, y, width, height" in capsys.readouterr().err
 
 
+def test_a_split_of_what_has_none_is_refused(tmp_path: Path) -> None:
+    write_scenes(tmp_path)
+    with pytest.raises(InputError, match=f"{tmp_path} has no splits; leave out --split val"):
+        read_objects(tmp_path, split="val")
+    coco = tmp_path / "train.json"
+    coco.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    with pytest.raises(InputError, match=f"{coco} has no splits; leave out --split val"):
+        read_objects(coco, split="val")
+
+
 def test_rows_of_the_data_folders_are_objects(tmp_path: Path) -> None:
     write_scenes(tmp_path / "train")
     row = {"image": "0-red.png", "bbox": [1, 2, 30, 40], "cls": "car", "split": "train"}

@@ -67,14 +67,16 @@ def read_objects(
 
     images: where the pictures are; default: the folder, or beside the JSON file.
     split: only rows of that split.
-    Raises InputError when there is no object, or the file is of no known kind.
+    Raises InputError when there is no object, the file is of no known kind, or has no splits.
     """
     if source.is_dir() and not (source / SET_NAME).is_file():
+        _refuse_split(source, split)
         found = _folder(source)
     else:
         file = source / SET_NAME if source.is_dir() else source
         document = _document(file)
         if isinstance(document, dict):
+            _refuse_split(file, split)
             found = _coco(file, images or _pictures(file, document))
         else:
             found = _listed(file, document, images, split)
@@ -83,6 +85,11 @@ def read_objects(
     if not found:
         raise InputError(f"{source}: no object to label; name a folder of pictures or a COCO file")
     return found
+
+
+def _refuse_split(source: Path, split: str | None) -> None:
+    if split is not None:
+        raise InputError(f"{source} has no splits; leave out --split {split}")
 
 
 def read_box(value: object) -> Box | None:
