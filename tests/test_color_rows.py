@@ -44,6 +44,7 @@ WRONG = {
     "unknown color": ("color", PRODUCT | {"color": "teal"}, "row 2: color 'teal' is none of black"),
     "no color": ("color", PRODUCT | {"color": None}, "row 2: color None is none of"),
     "no file": ("color", PRODUCT | {"file_name": 3}, "row 2: unsupported operand"),
+    "source of scenes": ("color", PRODUCT | {"source": "scene"}, "row 2: source 'scene' is of obj"),
     "unknown label": ("scene_color", SCENE | {"label_1": "teal"}, "row 2: label_1 'teal' is none"),
     "odd colors": ("scene_color", SCENE | {"colors_1": "red"}, "row 2: colors_1 'r' is none of"),
     "no label": ("scene_color", {"split": "train", "image": "a.png"}, "row 2 has no 'label_1'"),

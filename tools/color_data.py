@@ -43,6 +43,7 @@ OBJECT_CLASSES = (
 )
 NO_CLASS = -1
 OURS = "ours"  # source of what `tools.scene_labels` adds
+SCENE_SOURCES = ("scene", "more", OURS)
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,8 @@ def _nothing(data: Path, split: str) -> InputError:
 
 def _product_item(row: Row, folder: Path) -> ColorItem:
     file, source = folder / row["file_name"], str(row["source"])
+    if source in SCENE_SOURCES:
+        raise ValueError(f"source {source!r} is of objects of scenes; give another")
     return ColorItem(file, None, source, is_product=True, **vars(color_rows.product(row)))
 
 
