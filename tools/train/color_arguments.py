@@ -1,0 +1,194 @@
+"""The options of `edge-tools train color`, and the config of the run that they describe."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from tools import tracking
+from tools.architectures.color import ColorArchitecture, Trunk
+from tools.arguments import (
+    count,
+    count_or_none,
+    positive,
+    positive_or_none,
+    seed,
+    share,
+    share_or_all,
+)
+from tools.train import commands
+from tools.train.color_augment import Augmentation
+from tools.train.color_state import CHECKPOINT, ColorTraining, load_network
+from tools.train.device import usable_device
+
+SIDE_STEP = 16  # of the input's side
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a parser."""
+    parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
+    parser.add_argument("--out", type=Path, default=Path("runs/color"), help="checkpoint folder")
+    parser.add_argument(
+        "--epochs", type=count, default=ColorTraining.epochs, help="default %(default)s"
+    )
+    parser.add_argument(
+        "--seed", type=seed, default=ColorTraining.seed, help="of weights, order and augmentation"
+    )
+    parser.add_argument(
+        "--learning-rate", type=positive, default=ColorTraining.learning_rate, help="peak"
+    )
+    parser.add_argument(
+        "--trunk-rate",
+        type=positive_or_none,
+        default=ColorTraining.trunk_rate,
+        metavar="FACTOR",
+        help="of the learning rate, for a pretrained trunk",
+    )
+    parser.add_argument(
+        "--emphasis",
+        type=share_or_all,
+        default=ColorTraining.emphasis,
+        metavar="SHARE",
+        help="of a soft target that goes to its leading term; default 0",
+    )
+    parser.add_argument(
+        "--hold-out",
+        type=share,
+        default=ColorTraining.hold_out,
+        metavar="SHARE",
+        help="of the pictures, to compare runs on; default 0: train on all",
+    )
+    parser.add_argument(
+        "--hold-from",
+        type=share,
+        default=ColorTraining.hold_from,
+        metavar="START",
+        help="where the held-out share begins, 0..1: folds have different starts; default 0",
+    )
+    parser.add_argument(
+        "--composites",
+        type=count_or_none,
+        default=ColorTraining.composites,
+        metavar="COUNT",
+        help="further crops: cut-out objects in other colors, light and places; default 0",
+    )
+    parser.add_argument(
+        "--swatches",
+        type=count_or_none,
+        default=ColorTraining.swatches,
+        metavar="COUNT",
+        help="further crops of one plain color each; default %(default)s",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="begin with this network in place of a new one, and be of its architecture",
+    )
+    parser.add_argument(
+        "--white-balance",
+        type=positive_or_none,
+        default=Augmentation.balance,
+        metavar="DEVIATION",
+        help="of the log gain of each channel, in augmentation; default %(default)s",
+    )
+    parser.add_argument(
+        "--cutmix",
+        type=share_or_all,
+        default=Augmentation.cutmix,
+        metavar="SHARE",
+        help="of the crops, whose piece comes from another with its share of the target; default 0",
+    )
+    parser.add_argument(
+        "--trunk",
+        choices=get_args(Trunk),
+        help=f"what makes the features; default {ColorArchitecture.trunk}",
+    )
+    parser.add_argument(
+        "--stages",
+        type=int,
+        choices=(3, 4, 5),
+        help=f"of a pretrained trunk; default {ColorArchitecture.stages}",
+    )
+    parser.add_argument(
+        "--input",
+        type=_side,
+        dest="input_px",
+        metavar="PX",
+        help=f"side, a multiple of 16; default {ColorArchitecture.input_px}",
+    )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CHECKPOINT",
+        help="learn from what these say, also of the unlabelled boxes of detection/train",
+    )
+    parser.add_argument(
+        "--widths",
+        type=count_or_none,
+        nargs=3,
+        metavar="N",
+        help="channels of the residual trunk's three parts; the last also before the pooling",
+    )
+    parser.add_argument(
+        "--depths",
+        type=count_or_none,
+        nargs=3,
+        metavar="N",
+        help="blocks of the residual trunk's three parts",
+    )
+    parser.add_argument(
+        "--colors",
+        type=count_or_none,
+        metavar="CHANNELS",
+        help="of the path of plain colors beside a pretrained trunk; default 0: none",
+    )
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--device", type=usable_device, default="cpu", help="cpu, cuda, mps …")
+    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+
+
+def config_of(args: argparse.Namespace) -> ColorTraining:
+    """Return the run's config; InputError where a named checkpoint cannot be read."""
+    found = load_network(args.weights)[0].architecture if args.weights else ColorArchitecture()
+    options = {one.name: getattr(args, one.name, None) for one in fields(ColorArchitecture)}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if value is not None
+    }
+    architecture = replace(found, **given)
+    return ColorTraining(
+        architecture=architecture,
+        augmentation=Augmentation(balance=args.white_balance, cutmix=args.cutmix),
+        epochs=args.epochs,
+        seed=args.seed,
+        learning_rate=args.learning_rate,
+        trunk_rate=args.trunk_rate,
+        emphasis=args.emphasis,
+        hold_out=args.hold_out,
+        hold_from=args.hold_from,
+        teachers=len(args.teacher),
+        composites=args.composites,
+        swatches=args.swatches,
+        weights_sha256=tracking.hash_of([args.weights]) if args.weights else "",
+        commands=commands.in_order(
+            *(commands.of_file(path, "train color") for path in (*_weights(args), *args.teacher)),
+            commands.of_file(args.out / CHECKPOINT, "train color"),
+            (args.command,),
+        ),
+    )
+
+
+def _weights(args: argparse.Namespace) -> list[Path]:
+    return [args.weights] if args.weights else []
+
+
+def _side(text: str) -> int:
+    if not text.isdecimal() or int(text) < SIDE_STEP or int(text) % SIDE_STEP:
+        raise argparse.ArgumentTypeError(f"{text!r} is no multiple of {SIDE_STEP}")
+    return int(text)
