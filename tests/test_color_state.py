@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install 'edge-camera[tools]'")
+pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camera[tools]'")
+
+import torch
+
+from color_crops import CPU, SMALL, patches
+from edge.errors import InputError
+from tools.cli import main
+from tools.train import color as training
+from tools.train import color_state as stored
+from tools.train import commands
+
+
+def test_epochs_are_kept_and_their_mean_is_a_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(SMALL, epochs=3)
+    training.train(config, patches(), {}, tmp_path, CPU)
+    kept = sorted((tmp_path / stored.EPOCHS).iterdir())
+    assert [file.name for file in kept] == ["01.pt", "02.pt", "03.pt"]
+    mean = tmp_path / "mean.pt"
+    words = ["color", "average", str(kept[0]), str(kept[2]), "--out", str(mean)]
+    assert main(words) == 0
+    assert "after epochs 1 and 3" in capsys.readouterr().out
+    assert (stored.mean_of(mean), stored.mean_of(kept[0])) == ((1, 3), ())
+    first, last = (stored.load_network(file) for file in kept[::2])
+    _, network = stored.load_network(mean)
+    assert first[0] == last[0]
+    for name, value in network.state_dict().items():
+        one, other = (item[1].state_dict()[name] for item in (first, last))
+        expected = (one + other) / 2 if value.is_floating_point() else one
+        torch.testing.assert_close(value, expected)
+
+
+def test_a_run_goes_on_with_other_words_for_the_same_and_tells_both(tmp_path: Path) -> None:
+    first = replace(SMALL, epochs=1, commands=("edge-tools train color",))
+    training.train(first, patches(), {}, tmp_path, CPU)
+    path = tmp_path / stored.CHECKPOINT
+    both = commands.in_order(commands.of_file(path, "train color"), ("edge-tools … --threads 2",))
+    training.train(replace(SMALL, commands=both), patches(), {}, tmp_path, CPU)
+    assert commands.of_file(path, "train color") == (*first.commands, "edge-tools … --threads 2")
+    assert stored.load_network(path)[0].epochs == SMALL.epochs
+
+
+def test_networks_that_have_no_mean_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = replace(SMALL.architecture, widths=(8, 8, 24))
+    files = []
+    for number, size in enumerate((SMALL.architecture, wide)):
+        config = replace(SMALL, architecture=size)
+        files.append(str(tmp_path / f"{number}.pt"))
+        stored.save(config, stored.start(config, CPU), Path(files[-1]))
+    assert main(["color", "average", *files, "--out", str(tmp_path)]) == 66
+    assert "is a folder; name a file with --out" in capsys.readouterr().err
+    for few, told in ((files[:1], "name two or more"), (files, "1.pt is of another architecture")):
+        assert main(["color", "average", *few, "--out", str(tmp_path / "mean.pt")]) == 66
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "mean.pt").exists()
+
+
+def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
+    state = stored.start(SMALL, CPU)
+    stored.save(SMALL, state, tmp_path / stored.CHECKPOINT)
+    with pytest.raises(InputError, match="name another folder with --out"):
+        stored.resume(replace(SMALL, seed=4), tmp_path / stored.CHECKPOINT, CPU)
+
+
+def test_a_run_begins_with_the_average_of_another(tmp_path: Path) -> None:
+    first = stored.start(SMALL, CPU)
+    with torch.no_grad():
+        first.average.head.bias += 1
+    path = tmp_path / stored.CHECKPOINT
+    stored.save(SMALL, first, path)
+    began = stored.start(replace(SMALL, seed=4), CPU, path)
+    expected = first.average.state_dict()
+    for network in (began.network, began.average):
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, expected[name])
+    wide = replace(SMALL, architecture=replace(SMALL.architecture, widths=(8, 8, 24)))
+    with pytest.raises(InputError, match="another architecture"):
+        stored.start(wide, CPU, path)
+
+
+def foreign_checkpoints(folder: Path) -> list[Path]:
+    """Return files with a checkpoint's parts, but of another config or other weights."""
+    path = folder / stored.CHECKPOINT
+    stored.save(SMALL, stored.start(SMALL, CPU), path)
+    content = torch.load(path)
+    wide = replace(SMALL, architecture=replace(SMALL.architecture, widths=(8, 8, 24)))
+    found = []
+    for number, config in enumerate(({"size": 3}, 7, stored.asdict(wide))):
+        found.append(folder / f"{number}.pt")
+        torch.save(content | {"config": config}, found[-1])
+    return found
+
+
+def test_files_that_look_like_a_checkpoint_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in foreign_checkpoints(tmp_path):
+        for words in (
+            ["quantize", "color", str(path), "--data", "x", "--out", str(tmp_path / "m")],
+            ["color", "average", str(path), str(path), "--out", str(tmp_path / "mean.pt")],
+        ):
+            assert main(words) == 66
+            assert f"{path.name} is no checkpoint of `edge-tools train color`" in (
+                capsys.readouterr().err
+            )
+        with pytest.raises(InputError, match=r"is no checkpoint of|another config"):
+            stored.resume(SMALL, path, CPU)
+
+
+def test_a_run_does_not_go_on_from_one_epochs_network(tmp_path: Path) -> None:
+    stored.save(SMALL, stored.start(SMALL, CPU), tmp_path / stored.CHECKPOINT)
+    with pytest.raises(InputError, match="no run goes on from it"):
+        stored.resume(SMALL, tmp_path / stored.EPOCHS / "00.pt", CPU)
+
+
+def test_missing_checkpoint_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="edge-tools train color"):
+        stored.load_network(tmp_path / "none.pt")
+
+
+def test_a_run_may_be_given_fewer_epochs_than_it_began_with(tmp_path: Path) -> None:
+    state = stored.start(SMALL, CPU)
+    stored.save(SMALL, replace(state, epoch=2), tmp_path / stored.CHECKPOINT)
+    assert stored.resume(replace(SMALL, epochs=3), tmp_path / stored.CHECKPOINT, CPU).epoch == 2
