@@ -109,8 +109,13 @@ class Shelf:
 
     @contextmanager
     def pulling(self) -> Iterator[None]:
-        """Keep other pulls away; raises ModelError while there is one."""
-        with self._lock("pull") as file:
+        """Keep other pulls away; raises ModelError while there is one, or nothing can be written."""
+        try:
+            lock = self._lock("pull")
+        except OSError as error:
+            place = f"{error.filename}: {error.strerror}"
+            raise ModelError(f"model {self.name}: {place}; check models_dir") from None
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

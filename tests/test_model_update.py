@@ -214,6 +214,13 @@ def test_rollback_of_a_path_or_in_a_blocked_folder_is_one_line(
     assert [path.name for path in board.models_dir.iterdir()] == [".versions"]
 
 
+def test_pull_into_a_blocked_folder_names_models_dir(board: Board) -> None:
+    board.registry.push("1.0.0")
+    (board.models_dir / ".versions").write_text("")
+    with pytest.raises(ModelError, match=r"\.versions/.*: Not a directory; check models_dir$"):
+        board.pull("1.0.0")
+
+
 def test_power_cut_at_any_moment_leaves_a_whole_verified_version(board: Board) -> None:
     board.registry.push("1.0.0")
     board.registry.push("1.1.0")
