@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge.errors import InputError
+from edge.errors import EdgeError, InputError
 from tools import tensor_file
 from tools.train import color_state, commands
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if len(args.checkpoints) < 2:
         raise InputError("one network has no mean; name two or more")
     if args.out.is_dir():
-        raise InputError(f"{args.out} is a folder; name a file with --out")
+        raise EdgeError(f"{args.out} is a folder; name a file with --out")
     content = color_state.averaged(args.checkpoints)
     made = [commands.of_file(path, "train color") for path in args.checkpoints]
     known = commands.in_order(*made, (args.command,)) if all(made) else ()

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from edge import durable
-from edge.errors import InputError
+from edge.errors import EdgeError, InputError
 from edge.values import Box
 from tools import dataset
 
@@ -223,11 +223,11 @@ class LabelFile:
 
 
 def check_writable(labels: LabelFile, option: str) -> None:
-    """Raise InputError, naming the option that names another file, when it cannot be written."""
+    """Raise EdgeError, naming the option that names another file, when it cannot be written."""
     try:
         labels.save()
     except OSError as error:
-        raise InputError(
+        raise EdgeError(
             f"{labels.path}: {error.strerror}; name a file you may write with {option}"
         ) from None
 

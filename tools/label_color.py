@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label every object that has no label of this model yet, and print the agreement.
 
-    Raises InputError for a data set that cannot be read or an output that cannot be written.
+    Raises InputError for a data set that cannot be read, EdgeError for an output that cannot be
+    written.
     """
     objects = read_objects(args.dataset, args.images, args.split)[: args.limit]
     labels = LabelFile(args.output or automatic_path(args.dataset))
