@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted, or export what was labelled.
 
-    Raises InputError for a data set that cannot be read, EdgeError for labels that cannot be written,
-    WebError when the port is taken.
+    Raises InputError for a data set that cannot be read, EdgeError for labels that cannot be
+    written, WebError when the port is taken.
     """
     objects = read_objects(args.dataset, args.images, args.split)
     labels = LabelFile(args.labels or labels_path(args.dataset))
