@@ -11,7 +11,9 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 import torch
 
 from color_crops import CPU, SMALL, patches
+from edge.color import TERMS
 from edge.errors import InputError
+from tools.architectures.color import OUTPUT
 from tools.cli import main
 from tools.train import color as training
 from tools.train import color_state as stored
@@ -79,9 +81,11 @@ def test_a_run_begins_with_the_average_of_another(tmp_path: Path) -> None:
         first.average.head.bias += 1
     path = tmp_path / stored.CHECKPOINT
     stored.save(SMALL, first, path)
-    began = stored.start(replace(SMALL, seed=4), CPU, path)
+    larger = replace(SMALL, architecture=replace(SMALL.architecture, input_px=48))
     expected = first.average.state_dict()
-    for network in (began.network, began.average):
+    runs = [stored.start(config, CPU, path) for config in (replace(SMALL, seed=4), larger)]
+    assert runs[1].network(torch.zeros(2, 12, 48, 48))[OUTPUT].shape == (2, len(TERMS))
+    for network in (one for began in runs for one in (began.network, began.average)):
         for name, value in network.state_dict().items():
             torch.testing.assert_close(value, expected[name])
     wide = replace(SMALL, architecture=replace(SMALL.architecture, widths=(8, 8, 24)))

@@ -85,7 +85,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="CHECKPOINT",
-        help="begin with this network in place of a new one, and be of its architecture",
+        help="begin with this network in place of a new one, and be of its architecture; "
+        "--input may differ",
     )
     parser.add_argument(
         "--white-balance",

@@ -82,14 +82,15 @@ def start(config: ColorTraining, device: torch.device, weights: Path | None = No
     """Return a network that was not trained yet, with its optimizer.
 
     weights: the checkpoint whose averaged network it is; None: a new one, with ImageNet's weights
-        where its trunk has them.
+        where its trunk has them. Weights serve every size of the input.
     Raises InputError when those are not installed, or the checkpoint is of another architecture.
     """
     torch.manual_seed(config.seed)
     network = _build(config, device)
     if weights is not None:
         stored = _load(weights, device)
-        if _config_dict(stored["config"]).architecture != config.architecture:
+        found = _config_dict(stored["config"]).architecture
+        if replace(found, input_px=config.architecture.input_px) != config.architecture:
             raise InputError(f"{weights} is of another architecture; give its run's options")
         _fill(network, stored["average"], weights)
     elif config.architecture.trunk == "efficientnet-lite0":
