@@ -84,7 +84,7 @@ def test_a_run_begins_with_the_average_of_another(tmp_path: Path) -> None:
     larger = replace(SMALL, architecture=replace(SMALL.architecture, input_px=48))
     expected = first.average.state_dict()
     runs = [stored.start(config, CPU, path) for config in (replace(SMALL, seed=4), larger)]
-    assert runs[1].network(torch.zeros(2, 12, 48, 48))[OUTPUT].shape == (2, len(TERMS))
+    assert runs[1].average(torch.zeros(2, 12, 48, 48))[OUTPUT].shape == (2, len(TERMS))
     for network in (one for began in runs for one in (began.network, began.average)):
         for name, value in network.state_dict().items():
             torch.testing.assert_close(value, expected[name])
