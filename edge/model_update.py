@@ -109,7 +109,7 @@ class Shelf:
 
     @contextmanager
     def pulling(self) -> Iterator[None]:
-        """Keep other pulls away; raises ModelError while there is one, or nothing can be written."""
+        """Keep other pulls away; raises ModelError while there is one, or where it cannot write."""
         try:
             lock = self._lock("pull")
         except OSError as error:
