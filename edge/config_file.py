@@ -25,13 +25,11 @@ RESERVED_NAMES = frozenset({"status", "info", "stats", "command", "response", "l
 SERVICE_CONFIGS = Path("/etc/edge")
 SERVICE_STATES = Path("/var/lib")
 
-# Keys that name a file or folder on this board, by section; "" is the file's top level.
-PLACES = {
-    "": ("state_dir", "models_dir"),
-    "mqtt": ("password_file", "ca_file", "cert_file", "key_file"),
-    "commands": ("key_file",),
-    "log": ("file",),
-}
+# Keys that name a file or folder on this board.
+PLACES = (
+    "state_dir", "models_dir", "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file",
+    "mqtt.key_file", "commands.key_file", "log.file",
+)  # fmt: skip
 
 MAX_DEPTH = 20
 MAX_FAULT_CHARS = 300
@@ -95,31 +93,22 @@ def parse(text: str, source: str) -> Config:
     fault = _fault(data)
     if fault is not None:
         raise ConfigError(_explain(fault, data, root, source))
+    _fill_in_homes(data, root, source)
     config = msgspec.convert(data, Config, strict=True)
     _check_names(config, source)
-    return _at_home(config, root, source)
-
-
-def _at_home(config: Config, root: yaml.Node, source: str) -> Config:
-    """Return the config with `~` and `~user` replaced in what names a file or folder."""
-    for section, keys in PLACES.items():
-        part = getattr(config, section) if section else config
-        whole = {}
-        for key in keys:
-            if text := getattr(part, key):
-                steps = [section, key] if section else [key]
-                whole[key] = _whole(text, f"{source}:{_line(root, steps)}: {'.'.join(steps)}")
-        part = msgspec.structs.replace(part, **whole)
-        config = msgspec.structs.replace(config, **{section: part}) if section else part
     return config
 
 
-def _whole(text: str, where: str) -> str:
-    """Return a path without `~`; where: file, line and key, for the error."""
-    try:
-        return str(lookup.expanded(text, ConfigError))
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+def _fill_in_homes(data: Any, root: yaml.Node, source: str) -> None:
+    """Replace `~` and `~user` in what names a file or folder."""
+    for place in PLACES:
+        *section, key = steps = place.split(".")
+        if text := _at(data, steps):
+            try:
+                _at(data, section)[key] = str(lookup.expanded(text, ConfigError))
+            except ConfigError as error:
+                where = f"{source}:{_line(root, steps)}: {place}"
+                raise ConfigError(f"{where}: {error}") from None
 
 
 def _fault(data: Any) -> str | None:

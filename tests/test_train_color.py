@@ -13,7 +13,7 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 import torch
 
-from color_crops import CPU, SMALL, checks, colored_data, flat_items, patches
+from color_crops import CPU, SMALL, checks, colored_data, patches
 from edge.color import TERMS
 from edge.errors import EXIT_NO_INPUT, EdgeError, InputError
 from tools import color_data
@@ -62,13 +62,7 @@ def test_widths_that_leave_no_channels_are_wrong_usage(
 def test_an_output_that_is_a_file_is_named_before_anything_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "color").mkdir()
-    rows = [
-        {"file_name": item.file.name, "split": split, "color": item.label, "source": "mine"}
-        for item in flat_items(tmp_path / "color")
-        for split in ("train", "val")
-    ]
-    (tmp_path / "color" / "labels.json").write_text(json.dumps(rows))
+    colored_data(tmp_path)
     out = tmp_path / "out"
     out.write_text("")
     assert main(["train", "color", "--data", str(tmp_path), "--out", str(out)]) == 1

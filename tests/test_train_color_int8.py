@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,27 +15,20 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("rich")
 
+from color_crops import SMALL  # noqa: E402
 from edge import manifest  # noqa: E402
 from edge.color import TERMS, ColorModel  # noqa: E402
 from edge.errors import EXIT_NO_INPUT, EXIT_OK  # noqa: E402
 from edge.interpreter import Interpreter  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
-from tools.architectures.color import OUTPUT, ColorArchitecture  # noqa: E402
+from tools.architectures.color import OUTPUT  # noqa: E402
 from tools.arguments import LARGEST_SEED  # noqa: E402
 from tools.cli import main  # noqa: E402
 from tools.train import color, color_int8, color_state  # noqa: E402
 from tools.train.color_augment import plain, with_classes  # noqa: E402
 
-torch.set_num_threads(1)  # tiny batches: a second thread only waits
 FLAT = {"red": (20, 20, 210), "green": (60, 180, 30), "white": (240, 240, 240)}
-CONFIG = color_state.ColorTraining(
-    architecture=ColorArchitecture(input_px=32, widths=(8, 8, 16)),
-    epochs=8,
-    batch=16,
-    learning_rate=1e-2,
-    warmup_steps=5,
-    ema=0.8,
-)
+CONFIG = replace(SMALL, epochs=8)
 
 
 @pytest.fixture

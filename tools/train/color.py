@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.errors import EXIT_USAGE, EdgeError, InputError
+from edge.errors import EXIT_USAGE, InputError
 from tools import color_data, tracking
 from tools.architectures.color import OUTPUT, ColorNet
 from tools.color_data import ColorItem, Packed
@@ -43,6 +43,7 @@ from tools.train.color_state import (
     save,
     start,
 )
+from tools.train.steps import refuse_divergence
 
 EXAMPLES = """\
 examples (started again, each goes on where it stopped):
@@ -145,9 +146,7 @@ def train(
     steps = len(_batches(len(packed.rgb), config.batch)) * config.epochs
     while state.epoch < config.epochs:
         loss = train_epoch(config, state, packed, steps, device)
-        if not math.isfinite(loss):
-            told = f"in epoch {state.epoch} the loss became {loss}"
-            raise EdgeError(f"{told}; give a lower --learning-rate and another --out")
+        refuse_divergence(loss, f"in epoch {state.epoch}")
         accuracy = {name: top1(state.average, check, device) for name, check in checks.items()}
         logger.info("train.epoch number=%d loss=%.4f top1=%s", state.epoch, loss, accuracy)
         save(config, state, out / CHECKPOINT)

@@ -1,4 +1,4 @@
-"""Steps and rounds of a detector's training, in float and through int8."""
+"""Steps and rounds of a training, in float and through int8."""
 
 from __future__ import annotations
 
@@ -87,9 +87,7 @@ def in_rounds(
         steps = min(args.every - state.step % args.every, schedule.steps - state.step)
         began_s = time.monotonic()
         loss = work.train(steps)
-        if not math.isfinite(loss):
-            told = f"by step {state.step} the loss became {loss}"
-            raise EdgeError(f"{told}; give a lower --learning-rate and another --out")
+        refuse_divergence(loss, f"by step {state.step}")
         images_per_s = steps * schedule.batch / (time.monotonic() - began_s)
         beside = _told(schedule, state.step, loss, images_per_s)
         measured = work.measure()
@@ -101,6 +99,13 @@ def in_rounds(
         record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
         work.save()
     record.artifact(args.out / METRICS_FILE)
+
+
+def refuse_divergence(loss: float, when: str) -> None:
+    """Raise EdgeError for a mean loss that is no finite number; when: for the message."""
+    if not math.isfinite(loss):
+        told = f"{when} the loss became {loss}"
+        raise EdgeError(f"{told}; give a lower --learning-rate and another --out")
 
 
 def tell_of_no_objects(validation: Dataset) -> None:
