@@ -103,12 +103,14 @@ def _fill_in_homes(data: Any, root: yaml.Node, source: str) -> None:
     """Replace `~` and `~user` in what names a file or folder."""
     for place in PLACES:
         *section, key = steps = place.split(".")
-        if text := _at(data, steps):
-            try:
-                _at(data, section)[key] = str(lookup.expanded(text, ConfigError))
-            except ConfigError as error:
-                where = f"{source}:{_line(root, steps)}: {place}"
-                raise ConfigError(f"{where}: {error}") from None
+        text = _at(data, steps)
+        if text is None or not text.startswith("~"):
+            continue
+        try:
+            _at(data, section)[key] = str(lookup.expanded(text, ConfigError))
+        except ConfigError as error:
+            where = f"{source}:{_line(root, steps)}: {place}"
+            raise ConfigError(f"{where}: {error}") from None
 
 
 def _fault(data: Any) -> str | None:

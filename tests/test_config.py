@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import socket
 import types
 import typing
@@ -299,12 +300,19 @@ def _structs(kind: type) -> st.SearchStrategy[typing.Any]:
     )
 
 
+def _has_homes(made: Config) -> bool:
+    """Return whether a file or folder begins with `~`, which reading replaces."""
+    places = [operator.attrgetter(place)(made) for place in config_file.PLACES]
+    return any(place is not None and place.startswith("~") for place in places)
+
+
 def _is_consistent(made: Config) -> bool:
     pairs = [made.mqtt, *made.cameras.values()]
     return (
         all(pair.retry_min_s <= pair.retry_max_s for pair in pairs)
         and (made.mqtt.key_file is None or made.mqtt.cert_file is not None)
         and not config_file.RESERVED_NAMES & made.cameras.keys()
+        and not _has_homes(made)
     )
 
 
