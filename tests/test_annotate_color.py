@@ -1,15 +1,13 @@
-"""The page for labelling colors: the real command, real requests, and a real browser."""
+"""The page for labelling colors: the real command and real requests."""
 
 from __future__ import annotations
 
 import json
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,55 +17,18 @@ pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("litestar", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 
-from browser import browser
+from annotating import Annotate, filled, rows
 from edge.errors import InputError
 from edge.values import Box
-from scenes import BOX_PX, overlap, truth, write_scenes
+from scenes import BOX_PX, overlap, write_scenes
 from tools import color_data
 from tools.cli import main
-from tools.color_labels import LABELS_NAME, LabelFile, labels_path, read_objects
-from waiting import wait_until
-
-if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
+from tools.color_labels import LABELS_NAME, read_objects
 
 httpx = pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 
-ROOT = Path(__file__).parents[1]
-WAIT_S = 60  # for a browser on a busy machine
 CENTER = {"x": 130 / 240, "y": 90 / 180}
 RED = {"label": "red", "colors": ["red"], "sure": True, "marks": {"clicks": [CENTER], "grow": 0}}
-
-
-class Annotate:
-    """The running command; `url` is its page."""
-
-    def __init__(self, dataset: Path, *options: str) -> None:
-        self._command = [sys.executable, "-m", "tools", "annotate", "color", str(dataset)]
-        self._options = ("--port", "0", *options)
-        self.url = ""
-
-    def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [*self._command, *self._options],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.first = self.process.stdout.readline()
-        line = self.process.stdout.readline()
-        assert line.startswith("label at "), self.process.communicate()[1]
-        self.url = line.split()[2]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def ask(self, path: str, method: str = "GET", **options: Any) -> Any:
-        return httpx.request(method, self.url + path, timeout=30, verify=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +43,6 @@ def served(folder: Path) -> Iterator[Annotate]:
     """The command on three scenes and a broken file; tests leave no label behind."""
     with Annotate(folder) as command:
         yield command
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((folder / LABELS_NAME).read_text())
-    return found
 
 
 def coco(folder: Path) -> Path:
@@ -106,13 +62,6 @@ def coco(folder: Path) -> Path:
     path = folder / "boxes.json"
     path.write_text(json.dumps(document))
     return path
-
-
-def filled(outlines: list[list[list[float]]]) -> np.ndarray:
-    drawn = np.zeros(truth().shape, np.uint8)
-    for outline in outlines:
-        cv2.fillPoly(drawn, [np.array(outline).round().astype(np.int32)], 1)
-    return drawn > 0
 
 
 def test_click_gives_mask_and_colors(served: Annotate) -> None:
@@ -353,62 +302,3 @@ def test_rows_of_the_data_folders_are_objects(tmp_path: Path) -> None:
     (whole,) = read_objects(tmp_path, tmp_path / "train", "train")
     assert (whole.file, whole.box_px, whole.cls) == (crop.file, (1, 2, 30, 40), "car")
     assert whole.human["agreed"] == "red"
-
-
-def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
-    folder = write_scenes(tmp_path / "pictures")
-    with browser(tmp_path / "profile") as chrome:
-        with Annotate(folder) as command:
-            chrome.get(command.url)
-            label_in_browser(chrome, folder)
-            command.process.send_signal(signal.SIGKILL)
-        with Annotate(folder) as again:
-            chrome.get(again.url)
-            wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)
-            assert state(chrome)["labelled"] == "2"
-        assert [entry for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"] == []
-    assert [row["label_1"] for row in LabelFile(labels_path(folder)).rows.values()] == [
-        "blue",
-        "purple",
-    ]
-
-
-def state(chrome: Chrome) -> dict[str, str]:
-    found: dict[str, str] = chrome.execute_script("return {...document.body.dataset}")
-    return found
-
-
-def label_in_browser(chrome: Chrome, folder: Path) -> None:
-    """Click, correct, accept; accept another and take it back; give it another color."""
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.keys import Keys
-
-    def press(*keys: str) -> None:
-        ActionChains(chrome).send_keys(*keys).perform()
-
-    wait_until(lambda: state(chrome).get("outlines") == "0", WAIT_S)
-    canvas = chrome.find_element("id", "canvas")
-    ActionChains(chrome).move_to_element_with_offset(canvas, 20, 0).click().perform()
-    wait_until(lambda: state(chrome).get("outlines") == "1", WAIT_S)
-    assert "red" in chrome.find_element("id", "surfaces").text
-    chosen = "#terms button[aria-checked=true]"
-    press("b")
-    assert "blue" in chrome.find_element("css selector", chosen).text
-    press(Keys.ENTER)
-    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
-    (row,) = rows(folder)
-    assert (row["label_1"], row["colors_1"][0], row["image"]) == ("blue", "blue", "0-red.png")
-    assert overlap(filled(row["outline_1"])) > 0.9
-    press("y", Keys.ENTER)
-    wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)
-    assert len(rows(folder)) == 2
-    press("z")
-    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
-    assert len(rows(folder)) == 1
-    press(Keys.ARROW_LEFT)
-    wait_until(lambda: state(chrome).get("saved") == "blue", WAIT_S)
-    assert state(chrome)["outlines"] == "1"  # the saved mask is shown again
-    press(Keys.ARROW_RIGHT)
-    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
-    press("9", Keys.ENTER)
-    wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)

@@ -1,0 +1,46 @@
+"""A board that takes models from a registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge import bundle, manifest, model_store, model_update
+from edge.interpreter import Interpreter
+from edge.manifest import Golden
+from edge.model_update import Shelf
+from models import COLOR, change_manifest
+from registered import Registry, golden_folder
+from tools.registry import versions
+
+
+class Board:
+    """A registry that signs and a board that trusts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = Registry(folder)
+        self.models_dir = folder / "board"
+        self.models_dir.mkdir()
+        self.shelf = Shelf(self.models_dir, COLOR)
+
+    def pull(self, version: str, *, is_forced: bool = False) -> None:
+        model_update.pull(
+            self.registry.store, self.shelf, version, self.registry.trusted, is_forced=is_forced
+        )
+
+    def loaded(self) -> str:
+        """The version that a daemon gets, verified."""
+        folder = model_store.find(COLOR, str(self.models_dir))
+        model_update.refuse_unsigned(folder, self.registry.trusted)
+        return Interpreter.load(folder).manifest.version
+
+    def register_wrong(self, version: str) -> None:
+        """Register, well signed, a version that does not give its golden result."""
+        source = golden_folder(self.registry.folder / "wrong", version)
+        good = manifest.read(source).golden
+        assert good is not None
+        wrong = dict.fromkeys(good.shares, 1 / 11)
+        change_manifest(source, golden=Golden(file=good.file, tolerance=0, shares=wrong))
+        new = bundle.describe(
+            source, COLOR, version, versions._next_serial(self.registry.store, COLOR)
+        )
+        versions._upload(self.registry.store, source, new, self.registry.key)

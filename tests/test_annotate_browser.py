@@ -1,0 +1,84 @@
+"""The page for labelling colors in a real browser."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
+pytest.importorskip("litestar", reason="pip install 'edge-camera[tools]'")
+pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
+pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
+
+from annotating import Annotate, filled, rows
+from browser import browser
+from scenes import overlap, write_scenes
+from tools.color_labels import LabelFile, labels_path
+from waiting import wait_until
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+WAIT_S = 60  # on a busy machine
+
+
+def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures")
+    with browser(tmp_path / "profile") as chrome:
+        with Annotate(folder) as command:
+            chrome.get(command.url)
+            label_in_browser(chrome, folder)
+            command.process.send_signal(signal.SIGKILL)
+        with Annotate(folder) as again:
+            chrome.get(again.url)
+            wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)
+            assert state(chrome)["labelled"] == "2"
+        assert [entry for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert [row["label_1"] for row in LabelFile(labels_path(folder)).rows.values()] == [
+        "blue",
+        "purple",
+    ]
+
+
+def state(chrome: Chrome) -> dict[str, str]:
+    found: dict[str, str] = chrome.execute_script("return {...document.body.dataset}")
+    return found
+
+
+def label_in_browser(chrome: Chrome, folder: Path) -> None:
+    """Click, correct, accept; accept another and take it back; give it another color."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        ActionChains(chrome).send_keys(*keys).perform()
+
+    wait_until(lambda: state(chrome).get("outlines") == "0", WAIT_S)
+    canvas = chrome.find_element("id", "canvas")
+    ActionChains(chrome).move_to_element_with_offset(canvas, 20, 0).click().perform()
+    wait_until(lambda: state(chrome).get("outlines") == "1", WAIT_S)
+    assert "red" in chrome.find_element("id", "surfaces").text
+    chosen = "#terms button[aria-checked=true]"
+    press("b")
+    assert "blue" in chrome.find_element("css selector", chosen).text
+    press(Keys.ENTER)
+    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
+    (row,) = rows(folder)
+    assert (row["label_1"], row["colors_1"][0], row["image"]) == ("blue", "blue", "0-red.png")
+    assert overlap(filled(row["outline_1"])) > 0.9
+    press("y", Keys.ENTER)
+    wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)
+    assert len(rows(folder)) == 2
+    press("z")
+    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
+    assert len(rows(folder)) == 1
+    press(Keys.ARROW_LEFT)
+    wait_until(lambda: state(chrome).get("saved") == "blue", WAIT_S)
+    assert state(chrome)["outlines"] == "1"  # the saved mask is shown again
+    press(Keys.ARROW_RIGHT)
+    wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
+    press("9", Keys.ENTER)
+    wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)

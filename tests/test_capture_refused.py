@@ -1,0 +1,92 @@
+"""Sources that cannot be read are refused in one line, or tried again where they may come back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import pytest
+
+from edge.capture import Camera, CaptureState, check_source, read_image
+from edge.config import CameraConfig
+from edge.errors import CameraError, InputError
+from pictures import FAST_RETRY, PATIENCE_S, wait_until
+
+
+@pytest.mark.parametrize("source", ["/nowhere/clip.mp4", "/nowhere/photo.jpg", "nowhere"])
+def test_missing_file_is_refused_at_entering(source: str):
+    with (
+        pytest.raises(InputError, match=f"{source}: no such file"),
+        Camera("a", CameraConfig(source=source)),
+    ):
+        pass
+
+
+def test_source_that_cannot_be_looked_at_is_refused_with_the_reason():
+    with pytest.raises(InputError, match="File name too long"):
+        check_source(CameraConfig(source="/tmp/" + "n" * 300))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("name", ["clip.mp4", "photo.png", "folder"])
+def test_source_in_a_closed_folder_is_refused_with_the_reason(tmp_path: Path, name: str):
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(InputError, match=f"{name}: Permission denied"):
+            check_source(CameraConfig(source=str(tmp_path / name)))
+    finally:
+        os.seteuid(0)
+
+
+def test_folder_without_images_is_refused(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    with pytest.raises(InputError, match="no images in this folder"):
+        check_source(CameraConfig(source=str(tmp_path)))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00 ftypisom" + bytes(200)])
+def test_file_that_is_no_video_surfaces_in_take(tmp_path: Path, content: bytes):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(content)
+    with Camera("a", CameraConfig(source=str(path))) as camera:
+        with pytest.raises(InputError, match=r"broken\.mp4: not a video"):
+            camera.take(PATIENCE_S)
+        assert camera.status.state is CaptureState.LOST
+        assert camera.status.reconnects == 0
+
+
+def test_looping_folder_of_broken_images_does_not_spin(tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(b"no")
+    with (
+        Camera("a", CameraConfig(source=str(tmp_path), loop=True, realtime=False)) as camera,
+        pytest.raises(InputError, match="no picture in it can be read"),
+    ):
+        camera.take(PATIENCE_S)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 cut off", b"text"])
+def test_unreadable_image_is_an_input_error(tmp_path: Path, content: bytes):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"photo\.jpg: not an image"):
+        read_image(path)
+
+
+@pytest.mark.skipif(
+    cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has GStreamer"
+)
+def test_gstreamer_string_without_gstreamer_says_how_to_get_it():
+    config = CameraConfig(source="libcamerasrc ! videoconvert ! appsink")
+    with pytest.raises(CameraError, match="python3-opencv"):
+        check_source(config)
+
+
+@pytest.mark.parametrize("source", [63, "63", "/dev/video63"])
+def test_camera_that_is_not_there_is_tried_again_and_says_so(source: int | str):
+    with Camera("a", CameraConfig(source=source, **FAST_RETRY)) as camera:
+        wait_until(lambda: camera.status.reconnects >= 2)
+        assert camera.status.state is CaptureState.LOST
+        assert "/dev/video63: no such camera" in camera.status.reason
+        assert camera.take(0) is None

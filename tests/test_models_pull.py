@@ -1,0 +1,184 @@
+"""`edge models pull` and `rollback`, and the daemon that tries what was pulled."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cryptography")
+
+import yaml
+
+from boards import Board
+from daemon import Daemon
+from edge import cli, model_update
+from edge.errors import EXIT_CONFIG, EXIT_OK
+from edge.model_update import Shelf
+from models import COLOR
+from mosquitto import Mosquitto
+from registered import golden_folder
+from tools.registry import versions
+from waiting import wait_until
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    return Board(tmp_path)
+
+
+def config_of(board: Board, folder: Path) -> Path:
+    path = folder / "edge.yaml"
+    models = {
+        "registry": str(board.registry.folder / "registry"),
+        "trusted_keys": [board.registry.key.public.text()],
+    }
+    cameras = {"front": {"source": 0}}
+    color = {"model": COLOR}
+    config = {
+        "models_dir": str(board.models_dir),
+        "models": models,
+        "cameras": cameras,
+        "color": color,
+    }
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_edge_models_pulls_what_is_in_production(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        board.registry.push(version)
+    config = str(config_of(board, tmp_path))
+    pull = ["models", "pull", COLOR, "--config", config]
+    assert cli.main(pull) == EXIT_CONFIG
+    assert "promote one" in capsys.readouterr().err
+    store, key = board.registry.store, board.registry.key
+    versions.promote(store, COLOR, "1.0.0", "production", key)
+    assert cli.main(pull) == EXIT_OK
+    assert board.loaded() == "1.0.0"
+    assert cli.main(["check-config", config]) == EXIT_OK
+    model_update.confirm([board.shelf])
+    versions.promote(store, COLOR, "1.1.0", "production", key)
+    assert cli.main(pull) == EXIT_OK
+    assert cli.main(pull) == EXIT_OK
+    assert "active already" in capsys.readouterr().out
+    assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK
+    assert board.loaded() == "1.0.0"
+
+
+def test_rollback_of_a_path_or_in_a_blocked_folder_is_one_line(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (board.models_dir / ".versions").write_text("")
+    config = str(config_of(board, tmp_path))
+    for name, part in (("../up", "no name"), (COLOR, "cannot go back: [Errno 20]")):
+        assert cli.main(["models", "rollback", name, "--config", config]) == EXIT_CONFIG
+        (line,) = capsys.readouterr().err.splitlines()
+        assert part in line
+    assert [path.name for path in board.models_dir.iterdir()] == [".versions"]
+
+
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """A folder of another user in which root pulls."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can pull for another user")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        yield Path(folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Let this process act as the user nobody."""
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.parametrize("is_good", [True, False], ids=["confirmed", "given up"])
+def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
+    board: Board, tmp_path: Path, nobodys: Path, is_good: bool
+) -> None:
+    board.models_dir = nobodys / "state" / "models"
+    board.shelf = Shelf(board.models_dir, COLOR)
+    config = str(config_of(board, tmp_path))
+    for version in ("1.0.0", "1.1.0"):
+        board.registry.push(version)
+        pull = ["models", "pull", COLOR, "--version", version, "--config", config]
+        assert cli.main(pull) == EXIT_OK
+        with as_nobody():
+            model_update.count_starts([board.shelf])
+            assert board.shelf.state().starts == 1
+            if is_good or version == "1.0.0":
+                model_update.confirm([board.shelf])
+            else:
+                assert model_update.give_up_trials([board.shelf], "test")
+    assert board.shelf.state().trial is None
+    assert board.loaded() == ("1.1.0" if is_good else "1.0.0")
+    assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK
+    owners = {path.lstat().st_uid for path in (board.models_dir, *nobodys.rglob("*"))}
+    assert owners == {NOBODY}
+
+
+@pytest.mark.parametrize("action", ["pull", "rollback"])
+def test_models_dir_that_cannot_be_made_is_named(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    board.models_dir = tmp_path / "file" / "models"
+    config = str(config_of(board, tmp_path))
+    assert cli.main(["models", action, COLOR, "--config", config]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"models_dir {board.models_dir}: Not a directory" in line
+
+
+def test_unsigned_model_is_refused_by_check_config(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden_folder(tmp_path, "1.0.0").rename(board.models_dir / COLOR)
+    assert cli.main(["check-config", str(config_of(board, tmp_path))]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "not signed" in line
+
+
+def test_daemon_proves_a_pulled_version_and_rolls_back_one_that_it_cannot_run(
+    board: Board, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    registry_, key = board.registry, board.registry.key
+    registry_.push("1.0.0")
+    board.pull("1.0.0")
+    models = {"trusted_keys": [key.public.text()]}
+    daemon = Daemon(
+        tmp_path, mosquitto.port, models_dir=str(board.models_dir), models=models,
+        color={"model": COLOR}, motion={"enabled": False},
+    )  # fmt: skip
+    with daemon:
+        daemon.wait_for_log("model.confirmed name=tiny-color version=1.0.0")
+        assert daemon.stop() == EXIT_OK
+    # A version whose canary held, but whose file the card damaged afterwards.
+    registry_.push("1.1.0")
+    board.pull("1.1.0")
+    (board.models_dir / COLOR / "model.tflite").write_bytes(b"TFL3")
+    with daemon:
+        daemon.wait_for_log("model.rolled_back name=tiny-color from=1.1.0 to=1.0.0")
+        daemon.wait_for_log("service.started")
+        assert daemon.stop() == EXIT_OK
+    assert board.loaded() == "1.0.0"
+    # Proved once, then changed: nothing to roll back to, and it must not run.
+    (board.models_dir / COLOR / "CARD.md").write_text("changed")
+    with daemon:
+        assert daemon.wait() == EXIT_CONFIG
+    wait_until(lambda: any("CARD.md" in line for line in daemon.log))
