@@ -46,14 +46,15 @@ from edge.publisher.connection import (
     Incoming,
     Waker,
 )
-from edge.publisher.event_sender import Delivery, EventQueue, EventSender
+from edge.publisher.event_sender import TOO_LARGE, EventQueue, EventSender
 from edge.publisher.outbox import Outbox, Outgoing
 
-__all__ = ["ConnectionState", "Delivery", "EventQueue", "IncomingCommand", "Publisher"]
+__all__ = ["ConnectionState", "EventQueue", "IncomingCommand", "Publisher"]
 
 logger = logging.getLogger(__name__)
 
 MAX_COMMANDS = 32
+MAX_TOLD_TOPICS = 100  # those of answers are the askers' choice
 DISCOVERY_SPREAD_S = 3.0
 # A connection that held this long makes the next failure a first one.
 STABLE_S = 10.0
@@ -83,10 +84,14 @@ class IncomingCommand:
 
 @dataclass(slots=True)
 class _Counts:
-    """Counts since the daemon's start; written by the network thread alone."""
+    """Counts since the daemon's start; written by the network thread alone.
+
+    turned_away: messages other than events that the broker does not take.
+    """
 
     connects: int = 0
     refusals: int = 0
+    turned_away: int = 0
     commands: int = 0
     commands_refused: int = 0
 
@@ -115,7 +120,8 @@ class Publisher:
         self._outbox = Outbox()
         self._events = EventSender(events, topics.of("lost"), config.max_in_flight)
         self._commands: queue.Queue[IncomingCommand] = queue.Queue(MAX_COMMANDS)
-        self._others: set[int] = set()
+        self._others: dict[int, str] = {}  # topics of the messages under way that are no events
+        self._turned_away: set[str] = set()
         self._stop = threading.Event()
         self._close_by_s = self._connected_s = 0.0
         self._discovery_due_s = math.inf
@@ -199,10 +205,6 @@ class Publisher:
         self._outbox.put(Outgoing(message, command.correlation_data))
         self._waker.wake()
 
-    def take_deliveries(self) -> list[Delivery]:
-        """Return stamps of the events acknowledged since the last call, 1000 at most."""
-        return self._events.take_deliveries()
-
     def counters(self) -> dict[str, int | float | str]:
         """Return the counters for `stats`."""
         state, reason = self._state
@@ -216,7 +218,7 @@ class Publisher:
             "acknowledged": sender.acknowledged,
             "rejected": sender.rejected,
             "in_flight": self._events.in_flight,
-            "dropped": self._outbox.dropped,
+            "dropped": self._outbox.dropped + counts.turned_away,
             "commands": counts.commands,
             "commands_refused": counts.commands_refused,
             "ack_ms_p50": round(self._events.latency_ms(0.5), 2),
@@ -274,7 +276,7 @@ class Publisher:
     def _begin(self, connection: Connection) -> None:
         self._counts.connects += 1
         self._connected_s = time.monotonic()
-        self._others = {connection.publish(self._birth)}
+        self._others = {connection.publish(self._birth): self._birth.topic}
         connection.subscribe(self._topics.command("+"))
         if self._config.discovery:
             connection.subscribe(f"{self._config.discovery_prefix}/status")
@@ -291,9 +293,13 @@ class Publisher:
             outgoing = self._outbox.take()
             if outgoing is None:
                 break
-            message_id = connection.publish(outgoing.message, outgoing.correlation_data)
-            if outgoing.message.qos:
-                self._others.add(message_id)
+            message = outgoing.message
+            if not connection.fits(message, outgoing.correlation_data):
+                self._turn_away(message.topic, TOO_LARGE)
+                continue
+            message_id = connection.publish(message, outgoing.correlation_data)
+            if message.qos:
+                self._others[message_id] = message.topic
         room = connection.window - len(self._others)
         return self._events.feed(connection, room) or bool(self._others) or connection.is_congested
 
@@ -304,7 +310,7 @@ class Publisher:
             connection.pump(self._waker, min(0.1, _GOODBYE_S))
             self._events.settle()
         farewell = connection.publish(self._death)
-        self._others.add(farewell)
+        self._others[farewell] = self._death.topic
         while farewell in self._others and time.monotonic() < self._close_by_s:
             connection.pump(self._waker, 0.1)
         connection.close()
@@ -349,8 +355,22 @@ class Publisher:
             logger.warning("mqtt.lost broker=%s reason=%s; events wait in the spool", where, reason)
 
     def _on_acknowledged(self, message_id: int, reason: int) -> None:
-        if not self._events.acknowledged(message_id, reason):
-            self._others.discard(message_id)
+        if self._events.acknowledged(message_id, reason):
+            return
+        topic = self._others.pop(message_id, None)
+        if topic is not None and reason >= 128:
+            self._turn_away(topic, reason)
+
+    def _turn_away(self, topic: str, reason: int) -> None:
+        """Count a message that the broker does not take; tell of each topic once.
+
+        reason: MQTT 5's reason code.
+        """
+        self._counts.turned_away += 1
+        if topic not in self._turned_away and len(self._turned_away) < MAX_TOLD_TOPICS:
+            self._turned_away.add(topic)
+            fix = "raise its limit" if reason == TOO_LARGE else "allow this user to publish there"
+            logger.error("mqtt.message_refused topic=%s reason=%d; %s", topic, reason, fix)
 
     def _on_received(self, incoming: Incoming) -> None:
         if incoming.topic == f"{self._config.discovery_prefix}/status":

@@ -34,6 +34,8 @@ _UNSUPPORTED_PROTOCOL = 132
 # MQTT 5.0 section 3.2.2.2: unspecified error, unavailable, busy, rate exceeded: these pass.
 _PASSING_REASONS = frozenset({128, 136, 137, 159})
 _MAX_WINDOW = 65_535
+# Of a PUBLISH beside topic, payload and what it answers: header, lengths, id, properties.
+_PACKET_OVERHEAD_BYTES = 32
 
 
 class EndKind(enum.Enum):
@@ -190,6 +192,16 @@ class Connection:
             if self._client.socket() is not None:
                 self._client.loop_misc()
         self._raise_if_ended()
+
+    def fits(self, message: Message, correlation_data: bytes | None = None) -> bool:
+        """Return whether the broker takes a packet of that size; one too large ends the connection.
+
+        MQTT 5.0 section 3.2.2.3.6.
+        """
+        if self.max_packet_bytes is None:
+            return True
+        parts = (message.topic.encode(), message.payload, correlation_data or b"")
+        return sum(map(len, parts)) + _PACKET_OVERHEAD_BYTES <= self.max_packet_bytes
 
     def publish(self, message: Message, correlation_data: bytes | None = None) -> int:
         """Send a message and return its id; what the socket does not take now is sent by `pump`.

@@ -1,6 +1,6 @@
 """Sends the spool's events in order, with a bounded number under way, and deletes what arrived.
 
-Used by the network thread alone, but for `take_deliveries` and `latency_ms`. Each connection
+Used by the network thread alone, but for `latency_ms`. Each connection
 begins with the oldest event that is not acknowledged. An event is historical when it was in the
 spool before the connection was made, which holds for every one that is sent again.
 """
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge.budget import nearest_rank
 from edge.messages import LostRange, Message, SpooledEvent, encode, stamp_event
 from edge.publisher.connection import Connection, ConnectionEndedError, EndKind
 
@@ -26,9 +27,9 @@ LOST_CHECK_S = 1.0
 # A broker that answers pings but acknowledges nothing is connected to anew.
 ACK_TIMEOUT_S = 60.0
 _PAGE = 100
-_PACKET_OVERHEAD_BYTES = 32
+TOO_LARGE = 149
 # MQTT 5.0 section 3.4.2.1: these would come again for the same message.
-_HOPELESS_REASONS = frozenset({144, 149, 153})  # topic name, packet too large, payload format
+_HOPELESS_REASONS = frozenset({144, TOO_LARGE, 153})  # topic name, packet too large, payload format
 
 
 class EventQueue(Protocol):
@@ -53,27 +54,12 @@ class EventQueue(Protocol):
         """Return the row of the newest event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One event that arrived at the broker; monotonic seconds.
-
-    put_mono_s means nothing for an event of another boot; those are historical.
-    """
-
-    boot_id: str
-    seq: int
-    historical: bool
-    put_mono_s: float
-    sent_mono_s: float
-    acknowledged_mono_s: float
-
-
 @dataclass(slots=True)
 class SenderCounts:
     """Counts since the daemon's start; written by the network thread alone.
 
     sent: publications of events; sent_again: of those, historical ones.
-    rejected: events the broker turned away.
+    rejected: events and lost ranges the broker turned away.
     """
 
     sent: int = 0
@@ -108,7 +94,6 @@ class EventSender:
         self._blocked_until_s: float | None = None
         self._lost_check_s = 0.0
         self._lock = threading.Lock()
-        self._deliveries: deque[Delivery] = deque(maxlen=1000)
         self._latencies_ms: deque[float] = deque(maxlen=256)
 
     @property
@@ -153,8 +138,7 @@ class EventSender:
         """Take the broker's answer; return whether the message was one of ours."""
         loss_id = self._losses_under_way.pop(message_id, None)
         if loss_id is not None:
-            if reason < 128:
-                self._queue.acknowledge_lost(loss_id)
+            self._settle_lost(loss_id, reason)
             return True
         sent = self._under_way.pop(message_id, None)
         if sent is None:
@@ -171,13 +155,6 @@ class EventSender:
             arrived, self._arrived = self._arrived, []
             self._queue.acknowledge(arrived)
 
-    def take_deliveries(self) -> list[Delivery]:
-        """Return the deliveries since the last call, the newest 1000 at most; any thread."""
-        with self._lock:
-            deliveries = list(self._deliveries)
-            self._deliveries.clear()
-        return deliveries
-
     def latency_ms(self, quantile: float) -> float:
         """Return a quantile of hand-over to acknowledgement of the last 256 events; any thread.
 
@@ -185,7 +162,7 @@ class EventSender:
         """
         with self._lock:
             ordered = sorted(self._latencies_ms)
-        return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else 0.0
+        return nearest_rank(ordered, quantile) if ordered else 0.0
 
     def _peek(self) -> SpooledEvent | None:
         if not self._next:
@@ -209,12 +186,11 @@ class EventSender:
             historical=historical,
             published_s=time.time(),
         )
-        limit = connection.max_packet_bytes
-        size = len(payload) + len(event.topic.encode()) + _PACKET_OVERHEAD_BYTES
-        if limit is not None and size > limit:
-            self._reject(event, 149)
+        message = Message(event.topic, payload, qos=1)
+        if not connection.fits(message):
+            self._reject(event, TOO_LARGE)
             return 0
-        message_id = connection.publish(Message(event.topic, payload, qos=1))
+        message_id = connection.publish(message)
         self._under_way[message_id] = _UnderWay(event, historical, time.monotonic())
         self.counts.sent += 1
         self.counts.sent_again += historical
@@ -226,22 +202,23 @@ class EventSender:
                 message_id = connection.publish(Message(self._lost_topic, encode(lost), qos=1))
                 self._losses_under_way[message_id] = loss_id
 
+    def _settle_lost(self, loss_id: int, reason: int) -> None:
+        """Forget a lost range that arrived; ask again later about one the broker turned away."""
+        if reason < 128:
+            self._queue.acknowledge_lost(loss_id)
+            return
+        self.counts.rejected += 1
+        now_s = time.monotonic()
+        if self._lost_check_s <= now_s + LOST_CHECK_S:
+            _log_rejected(self._lost_topic, reason)
+        self._lost_check_s = now_s + REJECTED_RETRY_S
+
     def _deliver(self, sent: _UnderWay) -> None:
         event, now_s = sent.event, time.monotonic()
         self._arrived.append(event.row)
         self.counts.acknowledged += 1
-        with self._lock:
-            self._deliveries.append(
-                Delivery(
-                    event.boot_id,
-                    event.seq,
-                    sent.historical,
-                    event.put_mono_s,
-                    sent.sent_mono_s,
-                    now_s,
-                )
-            )
-            if not sent.historical:
+        if not sent.historical:
+            with self._lock:
                 self._latencies_ms.append(1000 * (now_s - event.put_mono_s))
 
     def _reject(self, event: SpooledEvent, reason: int) -> None:
@@ -257,13 +234,7 @@ class EventSender:
             self._arrived.append(event.row)
             return
         if self._blocked_until_s is None:
-            logger.error(
-                "mqtt.event_rejected topic=%s reason=%d retry_s=%.0f; "
-                "allow this user to publish there",
-                event.topic,
-                reason,
-                REJECTED_RETRY_S,
-            )
+            _log_rejected(event.topic, reason)
         self._blocked_until_s = time.monotonic() + REJECTED_RETRY_S
 
     def _unblock(self, now_s: float) -> bool:
@@ -276,3 +247,12 @@ class EventSender:
         self.begin()
         self._historical_row = max(newest_sent, historical_row)
         return True
+
+
+def _log_rejected(topic: str, reason: int) -> None:
+    logger.error(
+        "mqtt.event_rejected topic=%s reason=%d retry_s=%.0f; allow this user to publish there",
+        topic,
+        reason,
+        REJECTED_RETRY_S,
+    )
