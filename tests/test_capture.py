@@ -23,9 +23,10 @@ from edge.capture import (
     CaptureState,
     open_source,
 )
+from edge.capture.reader import Reader
 from edge.capture.source import checked, image_paths
 from edge.config import CameraConfig
-from edge.values import Frame
+from edge.values import Frame, Image
 from fakes import FakeSource
 from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
 
@@ -211,6 +212,34 @@ def test_garbage_frames_are_counted_and_passed_over():
         frame = camera.take(0)
         assert frame is not None
         assert frame.size == (32, 32)
+
+
+def test_source_whose_every_picture_is_refused_is_lost_with_the_reason():
+    class TwoChannels(FakeSource):
+        def read(self) -> Image | None:
+            time.sleep(0.01)
+            return checked(np.zeros((5, 5, 2), np.uint8))
+
+    config = CameraConfig(source=63, read_timeout_s=0.1, **FAST_RETRY)
+    with Camera("a", config, open_source=lambda _: TwoChannels([])) as camera:
+        wait_until(lambda: camera.status.reconnects >= 1)
+        assert camera.status.bad_frames > 1
+        assert (
+            camera.status.reason
+            == "every picture is refused: 2 bytes a pixel; make the source give BGR"
+        )
+
+
+def test_supervisor_that_dies_is_no_end_of_file(monkeypatch: pytest.MonkeyPatch):
+    def no_thread(_: Reader) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Reader, "start", no_thread)
+    with (
+        Camera("a", CameraConfig(source=63), open_source=lambda _: FakeSource([])) as camera,
+        pytest.raises(RuntimeError, match="can't start new thread"),
+    ):
+        camera.take(PATIENCE_S)
 
 
 def test_unexpected_failure_of_a_source_surfaces():

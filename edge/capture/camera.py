@@ -124,7 +124,7 @@ class Camera:
         """Return the newest frame; None on timeout, and at once when the camera `is_over`.
 
         Files read as fast as possible give every frame in order.
-        Raises InputError when the source turned out to be unreadable.
+        Raises InputError when the source turned out to be unreadable, and what ended its threads.
         """
         return self._slot.take(timeout_s)
 
@@ -137,6 +137,8 @@ class Camera:
                 if len(hanging) < MAX_HANGING and self._connect(hanging, backoff):
                     return
                 self._stop.wait(backoff.next_s())
+        except Exception as error:  # noqa: BLE001 - such as no thread left; `take` raises it
+            self._slot.fail(error)
         finally:
             self._slot.close()
 

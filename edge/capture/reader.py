@@ -137,16 +137,20 @@ class Reader:
     def _read(self, source: Source, pace: _Pace) -> Outcome | None:
         """Deliver a source's images; None at the end of a file that begins again."""
         delivered = 0
+        good_s = time.monotonic()
         still = _Still(self._config.frozen_timeout_s)
         while not self._stop.is_set():
             began_s = time.monotonic()
             self._expect_within(self._config.read_timeout_s)
             try:
                 bgr = source.read()
-            except ValueError:
+            except ValueError as error:
                 self._on_bad()
+                if source.is_live and began_s - good_s >= self._config.read_timeout_s:
+                    return Outcome(EndCause.LOST, f"every picture is refused: {error}")
                 continue
             self._overdue_s = math.inf
+            good_s = began_s
             # After its time-out ffmpeg hands out, one a call, frames it had kept back: old ones.
             is_late = time.monotonic() - began_s >= self._config.read_timeout_s
             if bgr is None or (source.is_live and is_late):

@@ -139,7 +139,7 @@ def checked(pixels: NDArray[np.generic] | None) -> Image:
     if channels == 4:
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGRA2BGR), dtype=np.uint8)
     if channels != 3:
-        raise ValueError(f"{channels} bytes a pixel")
+        raise ValueError(f"{channels} bytes a pixel; make the source give BGR")
     return bgr
 
 
