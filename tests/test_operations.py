@@ -20,9 +20,10 @@ from daemon import CLIP, Daemon
 from edge import health, metrics, status_socket
 from edge.cli import doctor, main, status
 from edge.config import CameraConfig, Config, MetricsConfig, MqttConfig
-from edge.errors import EdgeError, WebError
+from edge.errors import WebError
 from edge.messages import SpoolStats, Stats
-from mosquitto import Login, Mosquitto, free_port
+from mosquitto import LOOPBACK, Login, Mosquitto, free_port
+from relay import Relay
 from waiting import wait_until
 
 
@@ -190,9 +191,19 @@ def test_doctor_names_each_fault_and_its_fix(
 @pytest.mark.parametrize("host", ["a..b", 64 * "x" + ".lan"])
 def test_doctor_says_of_a_host_that_cannot_be_one_what_is_wrong(host: str) -> None:
     config = Config(cameras={"front": CameraConfig(source=0)}, mqtt=MqttConfig(host=host))
-    with pytest.raises(EdgeError, match=r"check mqtt\.host") as caught:
-        doctor.check_broker(config)
-    assert host in str(caught.value)
+    finding = doctor.check_broker(config)
+    assert finding.level is doctor.Level.FAIL
+    assert f"mqtt.host {host}" in finding.text
+
+
+def test_doctor_takes_a_broker_of_the_older_protocol_as_the_daemon_does(
+    mosquitto: Mosquitto,
+) -> None:
+    with Relay(mosquitto.port, refuses_mqtt5=True) as relay:
+        for protocol, level in (("auto", doctor.Level.OK), ("5", doctor.Level.FAIL)):
+            mqtt = MqttConfig(host=LOOPBACK, port=relay.port, protocol=protocol)
+            config = Config(cameras={"front": CameraConfig(source=0)}, mqtt=mqtt)
+            assert doctor.check_broker(config).level is level
 
 
 GIGABYTE = 10**9

@@ -6,17 +6,15 @@ It asks a running daemon for its camera, which only one program can open, and ot
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge import config_file, status_socket
@@ -27,6 +25,7 @@ from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
 from edge.health import read_condition, read_throttling
 from edge.messages import Message, Topics
 from edge.publisher import options
+from edge.publisher.connection import Connection, ConnectionEndedError, EndKind, Handlers, Waker
 from edge.service.clock import is_clock_synchronized
 from edge.service.parts import build_models, load_interpreters, only_camera
 
@@ -39,7 +38,11 @@ exit codes: 0 nothing failed (warnings do not count); 3 something failed; 78 wro
 
 WARM_C = 75.0
 HOT_C = 82.0  # a Raspberry Pi throttles at 80 to 85
-ANSWER_S = 10.0
+BROKER_FIXES = {
+    EndKind.LOST: "check mqtt.host, port and network",
+    EndKind.REFUSED: "check mqtt.username, its password, and TLS",
+    EndKind.UNSUPPORTED: "is it a broker, and does it run?",
+}
 
 
 class Level(StrEnum):
@@ -139,46 +142,35 @@ def check_models(config: Config) -> Finding:
 def check_broker(config: Config) -> Finding:
     """Return whether the broker answers and takes the login."""
     where = f"{config.mqtt.host}:{config.mqtt.port}"
-    protocol = config.mqtt.protocol
-    is_old = protocol == "3.1.1"
-    answer = _login(config, MQTTProtocolVersion.MQTTv311 if is_old else MQTTProtocolVersion.MQTTv5)
-    if answer is None and protocol == "auto":
-        answer = _login(config, MQTTProtocolVersion.MQTTv311)
-    if answer is None:
-        return Finding(Level.FAIL, f"{where}: no answer", "is it a broker, and does it run?")
-    if answer != "Success":
-        return Finding(Level.FAIL, f"{where}: {answer}", "check mqtt.username and its password")
-    return Finding(Level.OK, f"{where} takes the login")
+    end = None
+    for protocol in options.PROTOCOLS[config.mqtt.protocol]:
+        end = _login(config, protocol)
+        if end is None or end.kind is not EndKind.UNSUPPORTED:
+            break
+    if end is None:
+        return Finding(Level.OK, f"{where} takes the login")
+    reason = end.reason if where in end.reason else f"{where}: {end.reason}"
+    return Finding(Level.FAIL, one_line(reason), BROKER_FIXES[end.kind])
 
 
-def _login(config: Config, protocol: MQTTProtocolVersion) -> str | None:
-    """Return the broker's answer to a login in words, None when there is none in time.
+def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedError | None:
+    """Connect as the daemon does; return why that failed, None when the broker takes the login.
 
-    Raises ConfigError for an unusable file of the section, OSError without a connection.
+    Raises ConfigError for an unusable file of the section.
     """
     topics = Topics(config.mqtt.prefix, config_file.device_name(config))
     # Not the daemon's client id: the broker would end its connection.
     identity = options.Identity(f"{topics.device}-doctor", Message(topics.response("doctor"), b""))
-    client = options.make_client(config.mqtt, identity, protocol)
-    answers: list[str] = []
-    answered = threading.Event()
-
-    def on_connect(_client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _more: Any) -> None:
-        answers.append(str(reason))
-        answered.set()
-
-    client.on_connect = on_connect
-    try:
-        options.connect(client, config.mqtt)
-    except (OSError, ValueError) as error:  # ValueError: a host name that cannot be one
-        where = f"{config.mqtt.host}:{config.mqtt.port}"
-        fix = "check mqtt.host, port and network"
-        raise EdgeError(f"{where}: {one_line(error)}; {fix}") from None
-    client.loop_start()
-    answered.wait(ANSWER_S)
-    client.disconnect()
-    client.loop_stop()
-    return answers[0] if answers else None
+    deaf = Handlers(lambda *_: None, lambda _: None, lambda *_: None)
+    connection = Connection(config.mqtt, identity, protocol, deaf)
+    with contextlib.closing(Waker()) as waker:
+        try:
+            connection.open(waker, lambda: False)
+            connection.close()
+        except ConnectionEndedError as error:
+            connection.abort()
+            return error
+    return None
 
 
 def check_permissions(config: Config) -> Finding:

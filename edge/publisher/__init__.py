@@ -129,11 +129,7 @@ class Publisher:
     def __enter__(self) -> Self:
         """Check the files of the config and start the network thread."""
         options.check(self._config)
-        self._protocol = (
-            MQTTProtocolVersion.MQTTv311
-            if self._config.protocol == "3.1.1"
-            else MQTTProtocolVersion.MQTTv5
-        )
+        self._protocol = options.PROTOCOLS[self._config.protocol][0]
         self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._thread.start()

@@ -24,6 +24,12 @@ from edge.messages import Message
 
 PASSWORD_VARIABLE = "EDGE_MQTT_PASSWORD"  # noqa: S105 - a variable's name
 CREDENTIAL_NAME = "mqtt-password"
+# Of `mqtt.protocol`: the versions to try, in order.
+PROTOCOLS = {
+    "auto": (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311),
+    "5": (MQTTProtocolVersion.MQTTv5,),
+    "3.1.1": (MQTTProtocolVersion.MQTTv311,),
+}
 CONNECT_TIMEOUT_S = 5.0
 # A broker sends us commands of at most 16 KiB; what is a little larger is answered, not dropped.
 MAX_INCOMING_BYTES = 1024 * 1024
