@@ -20,7 +20,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated
@@ -236,14 +236,11 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
 def count_starts(shelves: Sequence[Shelf]) -> None:
     """Note that the daemon starts with what is on trial; give up what was tried too often."""
     for shelf in shelves:
-        state = _trial(shelf)
-        if state is None:
+        if _trial(shelf) is None:
             continue
         try:
-            if state.starts >= MAX_STARTS:
-                roll_back(shelf, f"{state.starts} starts without a frame")
-            else:
-                shelf.remember(msgspec.structs.replace(state, starts=state.starts + 1))
+            if _count_start(shelf) > MAX_STARTS:
+                roll_back(shelf, f"{MAX_STARTS} starts without a frame")
         except OSError as error:
             logger.warning("model.trial_not_counted name=%s reason=%s", shelf.name, error)
 
@@ -259,17 +256,32 @@ def give_up_trials(shelves: Sequence[Shelf], reason: str) -> bool:
     return bool(tried)
 
 
-def confirm(shelves: Sequence[Shelf]) -> None:
-    """End all trials: a frame was processed."""
-    for shelf in shelves:
+def _count_start(shelf: Shelf) -> int:
+    """Return how many starts there were with what is on trial, this one included."""
+    with shelf.changing():
         state = _trial(shelf)
-        if state is not None:
-            try:
+        if state is None:  # a rollback came first
+            return 0
+        if state.starts < MAX_STARTS:
+            shelf.remember(msgspec.structs.replace(state, starts=state.starts + 1))
+        return state.starts + 1
+
+
+def confirm(loaded: Mapping[Shelf, str | None]) -> None:
+    """End the trials of the versions that the daemon loaded: a frame was processed with them."""
+    for shelf, version in loaded.items():
+        if version is None or shelf.state().trial != version:
+            continue
+        try:
+            with shelf.changing():
+                state = shelf.state()
+                if state.trial != version:  # a pull came first
+                    continue
                 shelf.remember(msgspec.structs.replace(state, trial=None, starts=0))
-            except OSError as error:
-                logger.warning("model.trial_not_ended name=%s reason=%s", shelf.name, error)
-                continue
-            logger.info("model.confirmed name=%s version=%s", shelf.name, shelf.active)
+        except OSError as error:
+            logger.warning("model.trial_not_ended name=%s reason=%s", shelf.name, error)
+            continue
+        logger.info("model.confirmed name=%s version=%s", shelf.name, version)
 
 
 def _refuse_path(word: str) -> None:
@@ -292,8 +304,9 @@ def _refusing(state: State, version: str) -> State:
 
 def _download(store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey]) -> Bundle:
     """Put a version onto the shelf; what is there already is only checked."""
-    for rest in shelf.folder.glob(f"{PARTIAL}*"):  # of a power cut
-        shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+    with shelf.changing():  # or what the daemon writes in this moment would go, too
+        for rest in shelf.folder.glob(f"{PARTIAL}*"):  # of a power cut
+            shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     folder = shelf.folder / version
     if folder.is_dir():
         try:

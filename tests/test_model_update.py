@@ -42,7 +42,7 @@ def test_next_version_takes_the_place_and_the_one_before_is_kept(board: Board) -
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         board.registry.push(version)
         board.pull(version)
-        model_update.confirm([board.shelf])
+        model_update.confirm({board.shelf: board.shelf.active})
     assert board.loaded() == "1.2.0"
     kept = {path.name for path in board.shelf.folder.iterdir() if path.is_dir()}
     assert kept == {"1.1.0", "1.2.0"}
@@ -118,7 +118,7 @@ def test_version_that_never_gets_to_a_frame_is_given_up(board: Board) -> None:
         board.registry.push(version)
         board.pull(version)
         if version == "1.0.0":
-            model_update.confirm([board.shelf])
+            model_update.confirm({board.shelf: board.shelf.active})
     for _ in range(MAX_STARTS):
         model_update.count_starts([board.shelf])
         assert board.loaded() == "1.1.0"
@@ -130,11 +130,45 @@ def test_version_that_never_gets_to_a_frame_is_given_up(board: Board) -> None:
 def test_frame_ends_the_trial(board: Board) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")
-    model_update.confirm([board.shelf])
+    model_update.confirm({board.shelf: board.shelf.active})
     for _ in range(MAX_STARTS + 2):
         model_update.count_starts([board.shelf])
     assert board.loaded() == "1.0.0"
     assert not model_update.give_up_trials([board.shelf], "an error of the config")
+
+
+def test_frame_with_an_older_version_ends_no_trial_of_what_was_pulled_meanwhile(
+    board: Board,
+) -> None:
+    board.registry.push("1.0.0")
+    board.pull("1.0.0")
+    loaded = {board.shelf: board.shelf.active}
+    board.registry.push("1.1.0")
+    board.pull("1.1.0")
+    before = board.shelf.state()
+    model_update.confirm(loaded)
+    assert board.shelf.state() == before
+    assert before.trial == "1.1.0"
+
+
+def test_daemon_and_pull_change_the_state_one_after_the_other(board: Board) -> None:
+    board.registry.push("1.0.0")
+    board.pull("1.0.0")
+    changes = (
+        lambda: model_update.count_starts([board.shelf]),
+        lambda: model_update.confirm({board.shelf: "1.0.0"}),
+    )
+    for change in changes:
+        thread = threading.Thread(target=change)
+        with board.shelf.changing():
+            thread.start()
+            thread.join(0.2)
+            assert thread.is_alive()
+            # A pull that is about to switch writes what it read under the same lock.
+            board.shelf.remember(board.shelf.state())
+        thread.join(10)
+        assert not thread.is_alive()
+    assert board.shelf.state().trial is None
 
 
 def test_first_pulled_version_goes_back_to_the_shipped_one(tmp_path: Path) -> None:

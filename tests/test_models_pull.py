@@ -65,7 +65,7 @@ def test_edge_models_pulls_what_is_in_production(
     assert cli.main(pull) == EXIT_OK
     assert board.loaded() == "1.0.0"
     assert cli.main(["check-config", config]) == EXIT_OK
-    model_update.confirm([board.shelf])
+    model_update.confirm({board.shelf: board.shelf.active})
     versions.promote(store, COLOR, "1.1.0", "production", key)
     assert cli.main(pull) == EXIT_OK
     assert cli.main(pull) == EXIT_OK
@@ -123,7 +123,7 @@ def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
             model_update.count_starts([board.shelf])
             assert board.shelf.state().starts == 1
             if is_good or version == "1.0.0":
-                model_update.confirm([board.shelf])
+                model_update.confirm({board.shelf: board.shelf.active})
             else:
                 assert model_update.give_up_trials([board.shelf], "test")
     assert board.shelf.state().trial is None

@@ -26,22 +26,22 @@ WARM_UP_SIZE = (640, 480)
 class Parts:
     """What runs under one config.
 
-    interpreters: loaded models by role. shelves: where pulled models lie. is_proved: a frame was
-    processed.
+    interpreters: loaded models by role. pulled: the version on each shelf when they were loaded.
+    is_proved: a frame was processed.
     """
 
     config: Config
     interpreters: dict[str, Interpreter]
     governor: Governor
     pipeline: Pipeline
-    shelves: list[Shelf]
+    pulled: dict[Shelf, str | None]
     is_proved: bool = False
 
     def prove(self) -> None:
         """End the trial of pulled models: a frame was processed with them."""
         if not self.is_proved:
             self.is_proved = True
-            model_update.confirm(self.shelves)
+            model_update.confirm(self.pulled)
 
     def labels(self) -> tuple[str, ...]:
         """Return the classes that are looked for."""
@@ -79,13 +79,14 @@ def managed(config: Config) -> list[Shelf]:
 
 
 def _build(config: Config, camera: str) -> Parts:
+    pulled = {shelf: shelf.active for shelf in managed(config)}
     interpreters = load_interpreters(config)
     models = build_models(interpreters, config)
     governor = Governor(config.budget.frame_ms, time.monotonic)
     pipeline = Pipeline(config.cameras[camera], config, models, governor, time.monotonic)
     width, height = WARM_UP_SIZE
     pipeline.warm_up(np.full((height, width, 3), 114, dtype=np.uint8))
-    return Parts(config, interpreters, governor, pipeline, managed(config))
+    return Parts(config, interpreters, governor, pipeline, pulled)
 
 
 def load_interpreters(config: Config) -> dict[str, Interpreter]:
