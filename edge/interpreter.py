@@ -3,9 +3,10 @@
 Runtimes: ai-edge-litert where installed, else tflite-runtime (ARMv7, older boards). Both run int8
 convolutions through XNNPACK when it is enabled; with tflite-runtime 2.14 it is not by default,
 and its built-in kernels collapse with two threads, so callers there use one.
-Arrays handed out are int8 views into the interpreter's own memory: nothing is copied and nothing
-becomes float here. A model that is not integer-only is refused, but for one that somebody imported
-knowing it (`allow_float` in its manifest): that one is loaded with a warning.
+`input_view` is a view into the interpreter's own memory, `output` a copy; both have the dtype that
+the manifest says, and nothing becomes float here. A model that is not integer-only is refused, but
+for one that somebody imported knowing it (`allow_float` in its manifest): that one is loaded with a
+warning.
 """
 
 from __future__ import annotations

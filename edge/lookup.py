@@ -39,6 +39,13 @@ def is_file(path: Path) -> bool:
     return False
 
 
+def is_pipe(path: Path) -> bool:
+    """Return whether there is a named pipe, as far as one can see."""
+    with contextlib.suppress(OSError):
+        return path.is_fifo()
+    return False
+
+
 def closed(path: Path) -> str | None:
     """Return why one cannot see what is there: no permission, a name too long; else None."""
     try:

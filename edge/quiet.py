@@ -2,7 +2,9 @@
 
 The runtime writes `INFO: Created TensorFlow Lite XNNPACK delegate for CPU.` from C++ when it
 loads a first model, and offers no switch for it; commands promise one line for a mistake, and
-none for success. Everything else that is written meanwhile is passed on.
+none for success. Everything else that is written meanwhile is passed on after the block, but what
+C++ writes right before it aborts the process is lost: nobody is left to pass it on. A pipe would
+not help, for its reader is a thread of the same process.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -16,65 +15,11 @@ import pytest
 
 from edge.cli import main
 from edge.color import TERMS
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
-from models import CLASS_COLOR, COLOR, DETECT, class_color_folder, color_folder, detect_folder
+from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from inferring import BLUE, CLIP, RED, ROOT, Infer, infer, models_dir, save, street, video
+from models import CLASS_COLOR, COLOR, DETECT
 
-ROOT = Path(__file__).parent.parent
-CLIP = ROOT / "edge" / "assets" / "demo.mp4"
-RED, BLUE = (0, 0, 220), (220, 60, 0)
-
-
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parent = tmp_path_factory.mktemp("models")
-    detect_folder(parent)
-    color_folder(parent)
-    class_color_folder(parent)
-    return parent
-
-
-class Infer:
-    """Runs the command in this process with the tiny models."""
-
-    def __init__(self, models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self._models = ["--models-dir", str(models_dir), "--color-model", COLOR]
-        self._capsys = capsys
-        self.complaints: list[str] = []
-
-    def __call__(self, *arguments: object, task: str = "detect") -> tuple[int, Any]:
-        model = ["--task", task] + (["--model", DETECT] if task == "detect" else [])
-        code = main(["infer", *self._models, *model, *map(str, arguments)])
-        out, err = self._capsys.readouterr()
-        self.complaints = err.splitlines()
-        assert "Traceback" not in err
-        return code, json.loads(out) if out else None
-
-
-@pytest.fixture
-def infer(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
-    return Infer(models_dir, capsys)
-
-
-def street() -> np.ndarray:
-    """A red square and a blue one, each on one cell of the tiny detector."""
-    bgr = np.zeros((256, 256, 3), np.uint8)
-    bgr[64:128, 0:64] = RED
-    bgr[128:192, 192:256] = BLUE
-    return bgr
-
-
-def save(path: Path, bgr: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), bgr)
-    return path
-
-
-def video(path: Path, frames: int) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (256, 256))
-    for _ in range(frames):
-        writer.write(street())
-    writer.release()
-    return path
+__all__ = ["infer", "models_dir"]
 
 
 def test_document_has_the_promised_shape(tmp_path: Path, infer: Infer):
@@ -201,24 +146,6 @@ def test_annotated_pictures_show_boxes(tmp_path: Path, infer: Infer):
     assert drawn[40, 200].max() < 50
 
 
-def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer: Infer):
-    folder = save(tmp_path / "in" / "street.png", street()).parent
-    (folder / "loop.png").symlink_to("loop.png")
-    code, document = infer(folder, "--annotate", tmp_path / "out")
-    assert code == EXIT_NO_INPUT
-    assert len(document) == len(list((tmp_path / "out").iterdir())) == 1
-    assert "loop.png: Too many levels of symbolic links" in infer.complaints[-1]
-
-
-def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, infer: Infer):
-    save(tmp_path / "street.png", street())
-    os.mkfifo(tmp_path / "pipe.png")
-    code, document = infer(tmp_path)
-    assert code == EXIT_NO_INPUT
-    assert len(document) == 1
-    assert "pipe.png: a pipe" in infer.complaints[-1]
-
-
 def test_annotated_frames_of_a_video_are_numbered(tmp_path: Path, infer: Infer):
     clip = video(tmp_path / "clip.avi", 3)
     infer(clip, "--annotate", tmp_path / "out", "--no-color")
@@ -285,43 +212,6 @@ def test_output_goes_to_a_file_when_asked(tmp_path: Path, infer: Infer):
     assert code == EXIT_OK
     assert printed is None
     assert len(json.loads((tmp_path / "found.json").read_text())[0]["detections"]) == 2
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [("--output", "/dev/full"), ("--output", "nowhere/x.json"), ("--annotate", "file/under")],
-)
-def test_an_output_that_cannot_be_written_is_named(
-    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str]
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("")
-    code, _document = infer(save(tmp_path / "street.png", street()), *arguments)
-    assert code == EXIT_FAILURE
-    (complaint,) = infer.complaints
-    assert arguments[1] in complaint
-
-
-@pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300])
-def test_an_output_that_cannot_be_written_is_told_before_the_work(
-    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, output: str
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    picture = save(tmp_path / "street.png", street())
-    code, _document = infer(picture, "--output", output, "--annotate", "drawn")
-    assert code == EXIT_FAILURE
-    assert output in infer.complaints[-1]
-    assert not (tmp_path / "drawn").exists()
-
-
-def test_a_folder_for_pictures_that_takes_none_is_told_before_the_work(
-    tmp_path: Path, infer: Infer
-):
-    code, _document = infer(tmp_path / "none.png", "--annotate", "/proc")
-    assert code == EXIT_FAILURE
-    (complaint,) = infer.complaints
-    assert re.search(r"/proc: .*; name a folder that can be written", complaint)
 
 
 def test_one_pixel_and_gray_pictures_are_looked_at(tmp_path: Path, infer: Infer):

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from disk import full_disk
+from edge import picture_file
 from edge.errors import EdgeError
-from tools import picture_file
 
 NOISE = np.random.default_rng(1).integers(0, 255, (120, 160, 3)).astype(np.uint8)
-
-
-@contextmanager
-def full_disk(room_bytes: int) -> Iterator[None]:
-    """No file may grow above this; only in the block: pytest writes, too."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("name", ["a.png", "new/b.jpg"])

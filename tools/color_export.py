@@ -18,9 +18,9 @@ from pathlib import Path
 
 import cv2
 
+from edge import picture_file
 from edge.errors import InputError
 from edge.values import Box
-from tools import picture_file
 from tools.color_labels import LabelFile, LabelObject, Row
 from tools.color_proposal import cut_out
 from tools.dataset import check_inside, load_file

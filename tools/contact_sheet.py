@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge import picture_file
 from edge.errors import EdgeError
 from edge.values import Image
-from tools import picture_file
 
 CAPTION_PX = 18
 FONT_SCALE = 0.42

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge import certificate, manifest
+from edge import certificate, manifest, picture_file
 from edge.color import TERMS, ColorModel
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
-from tools import color_card, color_data, package, picture_file, quantize, tracking
+from tools import color_card, color_data, package, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
 from tools.arguments import count, percentile
 from tools.color_figures import Answers, figures, only

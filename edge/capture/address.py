@@ -18,6 +18,8 @@ _SECRET_VALUE = re.compile(
         | token | auth | secret | (?:api)?key ) = ) ( "[^"]*" | [^&\s]* )"""
 )
 
+_PIPELINE = re.compile(r"(^|\s)!\s|\s!")
+
 
 class SourceKind(StrEnum):
     """How a source is read."""
@@ -35,14 +37,14 @@ class SourceKind(StrEnum):
 
 
 def kind_of(source: int | str) -> SourceKind:
-    """Return how a source is read; looks at the disk only to tell a folder from a file.
+    """Return how a source is read; looks at the disk only for what is there, and if it is a folder.
 
     Raises InputError as `path_of` does.
     """
     text = str(source)
     if text.isdecimal() or text.startswith(("/dev/video", "/dev/v4l/")):
         return SourceKind.V4L2
-    if re.search(r"(^|\s)!\s|\s!", text):
+    if _PIPELINE.search(text) and not _is_there(text):
         return SourceKind.GSTREAMER
     if "://" in text and not text.startswith("file://"):
         return SourceKind.STREAM
@@ -58,6 +60,11 @@ def path_of(source: int | str) -> Path:
     Raises InputError for the home of a user that there is not.
     """
     return lookup.expanded(str(source).removeprefix("file://"), InputError)
+
+
+def _is_there(text: str) -> bool:
+    path = path_of(text)
+    return lookup.is_file(path) or lookup.is_folder(path)
 
 
 def redact(source: int | str) -> str:

@@ -70,7 +70,9 @@ def check_source(config: CameraConfig) -> None:
     if kind is SourceKind.IMAGES:
         image_paths(path_of(config.source))
     if kind is SourceKind.VIDEO:
-        _check_exists(path_of(config.source))
+        path = path_of(config.source)
+        _check_exists(path)
+        _refuse_odd_name(path)
 
 
 def open_source(config: CameraConfig) -> Source:
@@ -92,7 +94,7 @@ def read_image(path: Path) -> Image:
     Raises InputError when the file is missing, too large or cannot be decoded.
     """
     _check_exists(path)
-    if path.is_fifo():
+    if lookup.is_pipe(path):
         raise InputError(f"{path}: a pipe, which may never say anything; name a file")
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
@@ -227,7 +229,10 @@ def _open_capture(config: CameraConfig, kind: SourceKind) -> cv2.VideoCapture:
         return cv2.VideoCapture(str(config.source), cv2.CAP_GSTREAMER)
     if kind is SourceKind.V4L2:
         return _open_v4l2(config)
-    where = str(config.source) if kind is SourceKind.STREAM else str(path_of(config.source))
+    if kind is SourceKind.STREAM:
+        where = str(config.source)
+    else:  # absolute: ffmpeg would take the beginning of `12:30.mp4` for a protocol
+        where = str(path_of(config.source).absolute())
     open_ms, read_ms = int(config.open_timeout_s * 1000), int(config.read_timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
     return cv2.VideoCapture(where, cv2.CAP_FFMPEG, limits)
@@ -288,6 +293,14 @@ def _check_exists(path: Path) -> None:
         raise InputError(f"{path}: no such file or folder; check the path")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read it")
+
+
+def _refuse_odd_name(path: Path) -> None:
+    """Raise InputError for a name that is no text: OpenCV dies of it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: its name is not UTF-8; rename it") from None
 
 
 def _quieten() -> None:

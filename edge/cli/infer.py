@@ -16,15 +16,25 @@ from typing import Any
 
 import cv2
 import msgspec
+import numpy as np
 
-from edge import lookup, model_store
+from edge import lookup, model_store, picture_file
 from edge.capture.address import IMAGE_SUFFIXES
 from edge.capture.source import Source, open_source, read_image
 from edge.cli.progress import bar
 from edge.color import ColorModel
 from edge.config import CameraConfig, ColorConfig, DetectorConfig
 from edge.detector import Detector
-from edge.errors import EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE, EdgeError, InputError, one_line
+from edge.errors import (
+    EXIT_FAILURE,
+    EXIT_NO_INPUT,
+    EXIT_OK,
+    EXIT_USAGE,
+    CameraError,
+    EdgeError,
+    InputError,
+    one_line,
+)
 from edge.interpreter import Interpreter
 from edge.pipeline import crop
 from edge.swatch import lab_of
@@ -42,7 +52,10 @@ output: [{"file", "width", "height", "detections": [{"label", "score", "box_px":
 "frame". With --task color an entry has "colors" instead, all 11 terms, best first. rgb and lab are
 what the larger shares look like."""
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".ts", ".webm"})
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+    | {".mts", ".ts", ".webm", ".wmv"}
+)
 # Some containers only estimate how many frames they hold.
 MIN_COMPLETE = 0.95
 MIN_FURTHER_COLOR = ColorConfig().min_score
@@ -86,28 +99,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the document; 66 when an input could not be read, after all others are done."""
+    """Write the document, also of what was done before a failure or Ctrl-C.
+
+    66 when an input could not be read, after all others are done; 1 when a picture could not be
+    saved: no further one is drawn, and the document holds all that was found.
+    """
     if args.objects and args.task != "color":
         print("edge infer: --objects needs --task color", file=sys.stderr)
         return EXIT_USAGE
     if args.output:
         _check_writable(args.output)
-    paths, complaints = _expand(args.inputs)
+    paths, unreadable = _expand(args.inputs)
+    complaints: list[EdgeError] = [*unreadable]
     look = _color_task(args) if args.task == "color" else _detect_task(args)
     album = Album(args.annotate, paths) if args.annotate else None
     entries: list[dict[str, Any]] = []
-    for path in bar(paths, len(paths), "files"):
-        try:
-            for picture in _pictures(path):
-                entry = look(picture)
-                entries.append(entry)
-                if album:
-                    album.add(picture, entry)
-        except InputError as error:
-            complaints.append(error)
-    _write(entries, args.output)
-    for complaint in complaints:
+    try:
+        for path in bar(paths, len(paths), "files"):
+            try:
+                for picture in _pictures(path):
+                    entry = look(picture)
+                    entries.append(entry)
+                    if album:
+                        album.add(picture, entry)
+            except (InputError, CameraError) as error:
+                complaints.append(error)
+    finally:
+        _write(entries, args.output)
+    fault = album.fault if album else None
+    for complaint in (*complaints, fault) if fault else complaints:
         print(f"edge: {one_line(complaint)}", file=sys.stderr)
+    if fault:
+        return EXIT_FAILURE
     return EXIT_NO_INPUT if complaints else EXIT_OK
 
 
@@ -227,10 +250,11 @@ def _inside(folder: Path) -> list[Path]:
 
 def _pictures(path: Path) -> Iterator[Picture]:
     """Yield the image, or the frames of a video; InputError when it cannot be decoded."""
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        yield Picture(path, read_image(path), None)
+    opened = _open(path)
+    if isinstance(opened, np.ndarray):
+        yield Picture(path, opened, None)
         return
-    source = open_source(CameraConfig(source=str(path), realtime=False))
+    source = opened
     try:
         number = 0
         for bgr in bar(_frames(source), source.frames or None, f"frames of {path.name}"):
@@ -244,6 +268,28 @@ def _pictures(path: Path) -> Iterator[Picture]:
         raise InputError(f"{path}: frame {number + 1} is damaged ({error})") from None
     finally:
         source.close()
+
+
+def _open(path: Path) -> Image | Source:
+    """Return an image, or an open video; InputError for what is neither.
+
+    What the suffix does not tell is tried as an image first.
+    """
+    suffix = path.suffix.lower()
+    video = CameraConfig(source=str(path), realtime=False)
+    if suffix in VIDEO_SUFFIXES:
+        if lookup.is_pipe(path):
+            raise InputError(f"{path}: a pipe, which may never say anything; name a file")
+        return open_source(video)
+    try:
+        return read_image(path)
+    except InputError as fault:
+        if suffix in IMAGE_SUFFIXES or not lookup.is_file(path):
+            raise
+        try:
+            return open_source(video)
+        except (InputError, CameraError):
+            raise fault from None
 
 
 def _frames(source: Source) -> Iterator[Image]:
@@ -263,14 +309,20 @@ class Album:
             raise EdgeError(
                 f"{folder}: {error.strerror}; name a folder that can be written"
             ) from None
+        self.fault: EdgeError | None = None
         self._folder = folder
         self._taken = {lookup.real(path) for path in inputs}
 
     def add(self, picture: Picture, entry: dict[str, Any]) -> None:
-        """Save the picture with what was found drawn into it."""
+        """Save the picture with what was found drawn into it; after a `fault`, nothing any more."""
+        if self.fault is not None:
+            return
         path = self._free(picture)
-        if not cv2.imwrite(str(path), _drawn(picture.bgr, entry)):
-            raise EdgeError(f"{path}: cannot be written; is the disk full?")
+        try:
+            picture_file.write(path, _drawn(picture.bgr, entry))
+        except OSError as error:
+            text = f"{path}: {error.strerror}; pictures from here on are missing"
+            self.fault = EdgeError(text)
 
     def _free(self, picture: Picture) -> Path:
         """Return `<stem>.jpg`, with the frame's number for videos, else `<stem>-2.jpg` and on."""

@@ -24,11 +24,10 @@ from typing import Any
 
 import msgspec
 
-from edge import manifest, model_store
+from edge import manifest, model_store, picture_file
 from edge.capture import open_source
 from edge.config import CameraConfig, DetectorConfig
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
-from tools import picture_file
 from tools.arguments import count
 from tools.benchmark import machine
 from tools.benchmark.frame_path import DEMO_CLIP

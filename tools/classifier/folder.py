@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edge import picture_file
 from edge.manifest import Decoder, Golden
-from tools import package, picture_file
+from tools import package
 from tools.classifier.data import Pixels
 from tools.classifier.description import Description, Training
 from tools.classifier.tflite import TFLiteClassifier

@@ -14,9 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge import picture_file
 from edge.errors import InputError
 from edge.values import Image
-from tools import arguments, picture_file
+from tools import arguments
 from tools.classifier import data, description, network, runtime
 from tools.classifier.description import Description
 from tools.explain import heatmap

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge import picture_file
 from edge.detector import Candidates, suppress
 from edge.values import Box, Image
-from tools import arguments, picture_file
+from tools import arguments
 from tools.architectures import yolox
 from tools.explain import heatmap
 from tools.explain.heatmap import Floats

@@ -1,0 +1,71 @@
+"""`edge infer` in this process with tiny models, and pictures for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.cli import main
+from models import COLOR, DETECT, class_color_folder, color_folder, detect_folder
+
+ROOT = Path(__file__).parent.parent
+CLIP = ROOT / "edge" / "assets" / "demo.mp4"
+RED, BLUE = (0, 0, 220), (220, 60, 0)
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    parent = tmp_path_factory.mktemp("models")
+    detect_folder(parent)
+    color_folder(parent)
+    class_color_folder(parent)
+    return parent
+
+
+class Infer:
+    """Runs the command in this process with the tiny models."""
+
+    def __init__(self, models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._models = ["--models-dir", str(models_dir), "--color-model", COLOR]
+        self._capsys = capsys
+        self.complaints: list[str] = []
+
+    def __call__(self, *arguments: object, task: str = "detect") -> tuple[int, Any]:
+        model = ["--task", task] + (["--model", DETECT] if task == "detect" else [])
+        code = main(["infer", *self._models, *model, *map(str, arguments)])
+        out, err = self._capsys.readouterr()
+        self.complaints = err.splitlines()
+        assert "Traceback" not in err
+        return code, json.loads(out) if out else None
+
+
+@pytest.fixture
+def infer(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
+    return Infer(models_dir, capsys)
+
+
+def street() -> np.ndarray:
+    """A red square and a blue one, each on one cell of the tiny detector."""
+    bgr = np.zeros((256, 256, 3), np.uint8)
+    bgr[64:128, 0:64] = RED
+    bgr[128:192, 192:256] = BLUE
+    return bgr
+
+
+def save(path: Path, bgr: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), bgr)
+    return path
+
+
+def video(path: Path, frames: int) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (256, 256))
+    for _ in range(frames):
+        writer.write(street())
+    writer.release()
+    return path

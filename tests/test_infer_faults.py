@@ -1,0 +1,149 @@
+"""`edge infer` where something is in the way: what was found is kept, and a line says what is."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from disk import full_disk
+from edge.cli import infer as infer_command
+from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from edge.values import Image
+from inferring import Infer, infer, models_dir, save, street, video
+
+__all__ = ["infer", "models_dir"]
+
+
+def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer: Infer):
+    folder = save(tmp_path / "in" / "street.png", street()).parent
+    (folder / "loop.png").symlink_to("loop.png")
+    code, document = infer(folder, "--annotate", tmp_path / "out")
+    assert code == EXIT_NO_INPUT
+    assert len(document) == len(list((tmp_path / "out").iterdir())) == 1
+    assert "loop.png: Too many levels of symbolic links" in infer.complaints[-1]
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "pipe.mp4"])
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, infer: Infer, name: str):
+    save(tmp_path / "street.png", street())
+    os.mkfifo(tmp_path / name)
+    code, document = infer(tmp_path)
+    assert code == EXIT_NO_INPUT
+    assert len(document) == 1
+    assert f"{name}: a pipe" in infer.complaints[-1]
+
+
+def test_document_is_whole_where_pictures_cannot_be_saved(tmp_path: Path, infer: Infer):
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "in" / name, street())
+    with full_disk(1000):
+        code, document = infer(tmp_path / "in", "--annotate", tmp_path / "out")
+    assert code == EXIT_FAILURE
+    assert [len(entry["detections"]) for entry in document] == [2, 2]
+    (complaint,) = infer.complaints
+    assert f"{tmp_path}/out/a.jpg: File too large" in complaint
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_ctrl_c_keeps_what_was_found(tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch):
+    read = infer_command.read_image
+
+    def interrupted(path: Path) -> Image:
+        if path.name == "b.png":
+            raise KeyboardInterrupt
+        return read(path)
+
+    for name in ("a.png", "b.png"):
+        save(tmp_path / name, street())
+    monkeypatch.setattr(infer_command, "read_image", interrupted)
+    code, document = infer(tmp_path)
+    assert code == EXIT_FAILURE
+    assert [Path(entry["file"]).name for entry in document] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--output", "/dev/full"), ("--output", "nowhere/x.json"), ("--annotate", "file/under")],
+)
+def test_an_output_that_cannot_be_written_is_named(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    code, _document = infer(save(tmp_path / "street.png", street()), *arguments)
+    assert code == EXIT_FAILURE
+    (complaint,) = infer.complaints
+    assert arguments[1] in complaint
+
+
+@pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, output: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    picture = save(tmp_path / "street.png", street())
+    code, _document = infer(picture, "--output", output, "--annotate", "drawn")
+    assert code == EXIT_FAILURE
+    assert output in infer.complaints[-1]
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_a_folder_for_pictures_that_takes_none_is_told_before_the_work(
+    tmp_path: Path, infer: Infer
+):
+    code, _document = infer(tmp_path / "none.png", "--annotate", "/proc")
+    assert code == EXIT_FAILURE
+    (complaint,) = infer.complaints
+    assert re.search(r"/proc: .*; name a folder that can be written", complaint)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.mp4", b"v\xff.jpg", b"\xff"])
+def test_a_name_that_is_no_text_is_told_of_and_the_rest_is_done(
+    tmp_path: Path, infer: Infer, name: bytes
+):
+    odd = tmp_path / os.fsdecode(name)
+    video(tmp_path / "clip.avi", 2).rename(odd)
+    save(tmp_path / "a.png", street())
+    code, document = infer(odd, tmp_path / "a.png", "--annotate", tmp_path / "drawn")
+    assert code == EXIT_NO_INPUT
+    assert len(document) == 1
+    (complaint,) = infer.complaints
+    assert re.search("its name is not UTF-8; rename it|not an image", complaint)
+
+
+def test_pictures_with_names_that_are_no_text_are_annotated(tmp_path: Path, infer: Infer):
+    odd = save(tmp_path / "a.png", street()).rename(tmp_path / os.fsdecode(b"\xff.png"))
+    code, document = infer(odd, "--annotate", tmp_path / os.fsdecode(b"an\xff"))
+    assert code == EXIT_OK
+    assert len(document[0]["detections"]) == 2
+    (drawn,) = (tmp_path / os.fsdecode(b"an\xff")).iterdir()
+    assert cv2.imdecode(np.fromfile(drawn, np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["wow !.avi", "a ! b/clip.avi", "12:30:00.avi", "clip.mpg", "no suffix"]
+)
+def test_videos_of_odd_names_are_read(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    video(Path("clip-made.avi"), 2).rename(name)
+    code, document = infer(name)
+    assert code == EXIT_OK
+    assert [entry["frame"] for entry in document] == [1, 2]
+
+
+def test_what_is_neither_image_nor_video_is_told_of(tmp_path: Path, infer: Infer):
+    (tmp_path / "notes").write_text("neither")
+    code, document = infer(tmp_path / "notes", tmp_path / "live ! appsink")
+    assert code == EXIT_NO_INPUT
+    assert document == []
+    assert "notes: not an image" in infer.complaints[0]
+    assert "live ! appsink: no such file" in infer.complaints[1]
