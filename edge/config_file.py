@@ -28,7 +28,7 @@ SERVICE_STATES = Path("/var/lib")
 # Keys that name a file or folder on this board.
 PLACES = (
     "state_dir", "models_dir", "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file",
-    "mqtt.key_file", "commands.key_file", "log.file",
+    "mqtt.key_file", "commands.key_file", "log.file", "metrics.textfile",
 )  # fmt: skip
 
 MAX_DEPTH = 20
@@ -357,5 +357,7 @@ def _check_names(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: cameras.{name}: retry_min_s is larger than retry_max_s")
     if config.mqtt.retry_min_s > config.mqtt.retry_max_s:
         raise ConfigError(f"{source}: mqtt: retry_min_s is larger than retry_max_s")
+    if config.web.enabled and config.web.port == config.metrics.port:
+        raise ConfigError(f"{source}: web.port and metrics.port are one; choose another for one")
     if config.mqtt.key_file and not config.mqtt.cert_file:
         raise ConfigError(f"{source}: mqtt.key_file is given without mqtt.cert_file; give both")

@@ -124,6 +124,14 @@ def _camera_components(
             "options": ["opening", "live", "lost", "ended"],
             "entity_category": "diagnostic",
         },
+        f"{camera}_detection": {
+            "platform": "sensor",
+            "name": f"{camera} detection",
+            "state_topic": topics.camera(camera, "state"),
+            "value_template": "{{ 'paused' if value_json.paused else 'on' }}",
+            "device_class": "enum",
+            "options": ["on", "paused"],
+        },
     }
     for label in labels:
         components[f"{camera}_{label}_snapshot"] = {

@@ -1,7 +1,7 @@
 """Prometheus metrics of the newest `stats`: over HTTP, or as a file for node_exporter.
 
 Source of the names: Prometheus documentation, "Metric and label naming" (base units, `_total`).
-Values are as old as `publish.stats_interval_s` at most. Imports prometheus_client only when used.
+Values are a few seconds old at most. Imports prometheus_client only when used.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -48,7 +49,7 @@ class Metrics:
     """Serves or writes metrics while it is entered; does nothing when the config asks for nothing.
 
     known: returns the newest info and stats, None before the first; called in other threads.
-    interval_s: how often the textfile is written.
+    interval_s: returns how often the textfile is written, which a reload may change.
     Entering raises ConfigError without prometheus_client, WebError when the port cannot be had.
     """
 
@@ -56,7 +57,7 @@ class Metrics:
         self,
         config: MetricsConfig,
         known: Callable[[], tuple[Info | None, Stats | None]],
-        interval_s: float,
+        interval_s: Callable[[], float],
     ) -> None:
         self._config = config
         self._collector = Collector(known)
@@ -117,7 +118,11 @@ class Metrics:
         from prometheus_client import write_to_textfile
 
         told = ""
-        while not self._stop.wait(self._interval_s):
+        written_s = time.monotonic()
+        while not self._stop.wait(min(1.0, self._interval_s())):
+            if time.monotonic() - written_s < self._interval_s():
+                continue
+            written_s = time.monotonic()
             try:
                 write_to_textfile(str(path), registry)
                 told = ""
@@ -211,6 +216,10 @@ def _cameras(stats: Stats) -> Iterator[Metric]:
     yield _labelled(
         "gauge", "edge_camera_live", "1 while frames come.", ("camera",),
         [((name,), float(camera.state == "live")) for name, camera in cameras],
+    )  # fmt: skip
+    yield _labelled(
+        "gauge", "edge_camera_paused", "1 while nobody looks, by command.", ("camera",),
+        [((name,), float(camera.paused)) for name, camera in cameras],
     )  # fmt: skip
     for field, text in (
         ("frames", "Frames read."),

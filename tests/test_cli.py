@@ -132,6 +132,7 @@ def test_usage_says_what_a_score_is():
 def test_check_config_of_a_good_file_names_what_it_configures(
     call: Callable[..., Outcome], config: Path
 ):
+    (config.parent / "none.mp4").touch()
     outcome = call("check-config", config)
     assert outcome.code == EXIT_OK
     for part in ("ok", "front", "127.0.0.1:1", "200 ms", "tiny-detect", "tiny-color"):
@@ -141,6 +142,7 @@ def test_check_config_of_a_good_file_names_what_it_configures(
 def test_check_config_leaves_no_log_that_the_daemon_could_not_write(
     call: Callable[..., Outcome], config: Path
 ):
+    (config.parent / "none.mp4").touch()
     kept = config.parent / "kept.log"
     kept.write_text("a line\n")
     replaced(config, "port: 1}", f"port: 1}}\nlog: {{file: {config.parent}/logs/of/edge.log}}")
@@ -149,6 +151,16 @@ def test_check_config_leaves_no_log_that_the_daemon_could_not_write(
     assert call("check-config", config).code == EXIT_OK
     assert not (config.parent / "logs").exists()
     assert kept.read_text() == "a line\n"
+
+
+def test_check_config_refuses_a_source_that_the_daemon_cannot_open(
+    call: Callable[..., Outcome], config: Path
+):
+    outcome = call("check-config", config)
+    assert outcome.code == EXIT_NO_INPUT
+    assert "none.mp4: no such file" in outcome.complaint
+    replaced(config, f"{config.parent}/none.mp4", '"v4l2src ! videoconvert"')
+    assert call("check-config", config).code == EXIT_UNAVAILABLE
 
 
 def test_unknown_key_names_line_and_known_keys(config: Path):

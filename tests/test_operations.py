@@ -296,17 +296,17 @@ def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = MetricsConfig(port=taken.getsockname()[1])
         with pytest.raises(WebError, match=r"metrics: 127\.0\.0\.1:\d+: .*metrics\.port"):
-            metrics.Metrics(config, lambda: (None, None), 1).__enter__()
+            metrics.Metrics(config, lambda: (None, None), lambda: 1).__enter__()
     config = MetricsConfig(port=9, host="no..host")
     with pytest.raises(WebError, match="no such host"):
-        metrics.Metrics(config, lambda: (None, None), 1).__enter__()
+        metrics.Metrics(config, lambda: (None, None), lambda: 1).__enter__()
 
 
 def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "missing" / "edge.prom"
-    with metrics.Metrics(MetricsConfig(textfile=str(path)), lambda: (None, stats()), 0.01):
+    with metrics.Metrics(MetricsConfig(textfile=str(path)), lambda: (None, stats()), lambda: 0.01):
         wait_until(lambda: "metrics.not_written" in caplog.text)
         path.parent.mkdir()
         wait_until(path.exists)
@@ -319,14 +319,14 @@ def test_textfile_of_too_long_a_name_does_not_break_the_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = MetricsConfig(textfile=str(tmp_path / ("n" * 300)))
-    with metrics.Metrics(config, lambda: (None, stats()), 0.01):
+    with metrics.Metrics(config, lambda: (None, stats()), lambda: 0.01):
         wait_until(lambda: "metrics.not_written" in caplog.text)
 
 
 def test_nothing_is_imported_or_started_for_metrics_nobody_wants() -> None:
     code = (
         "import sys; from edge.metrics import Metrics; from edge.config import MetricsConfig\n"
-        "with Metrics(MetricsConfig(), lambda: (None, None), 1): pass\n"
+        "with Metrics(MetricsConfig(), lambda: (None, None), lambda: 1): pass\n"
         "assert 'prometheus_client' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -92,22 +92,22 @@ def test_before_the_first_frame_nothing_is_known_and_the_answer_says_so(site: Si
 
 
 def test_health_is_good_while_frames_come_or_the_camera_is_retried(site: Site) -> None:
-    site.view.tell_camera("live", is_alive=True)
+    site.view.tell_camera("live", is_alive=True, is_paused=False)
     site.clock.advance(HEALTHY_S - 1)
     assert site.get("/healthz").status_code == 200
     site.clock.advance(2)
-    site.view.tell_camera("live", is_alive=False)
+    site.view.tell_camera("live", is_alive=False, is_paused=False)
     answer = site.get("/healthz")
     assert answer.status_code == 503
     assert msgspec.json.decode(answer.content, type=Health).status == "failing"
-    site.view.tell_camera("lost", is_alive=True)
+    site.view.tell_camera("lost", is_alive=True, is_paused=False)
     answer = site.get("/healthz")
     assert answer.status_code == 200
     assert msgspec.json.decode(answer.content, type=Health).camera == "lost"
 
 
 def test_head_is_answered_as_get_without_a_body(site: Site) -> None:
-    site.view.tell_camera("live", is_alive=True)
+    site.view.tell_camera("live", is_alive=True, is_paused=False)
     answer = httpx.head(f"http://127.0.0.1:{site.config.port}/healthz", **QUICK)
     assert (answer.status_code, answer.content) == (200, b"")
 
@@ -199,7 +199,7 @@ def test_host_name_leaves_the_port_out(header: str, name: str) -> None:
 
 
 def test_connections_are_bounded_and_served_again_when_some_end(site: Site) -> None:
-    site.view.tell_camera("live", is_alive=True)
+    site.view.tell_camera("live", is_alive=True, is_paused=False)
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     held: list[socket.socket] = []
     answers = []

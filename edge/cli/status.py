@@ -81,7 +81,8 @@ def lines_of(report: Report) -> Iterator[str]:
     if report.info is not None:
         models = ", ".join(model.name for model in report.info.models.values())
         yield f"device    {report.info.device}, edge {report.info.version}, {models}"
-    yield f"camera    {report.health.camera or 'not opened yet'}, {frame}"
+    paused = ", paused: the command resume ends it" if report.health.paused else ""
+    yield f"camera    {report.health.camera or 'not opened yet'}, {frame}{paused}"
     if report.stats is not None:
         yield from _stats_lines(report.stats)
 

@@ -213,11 +213,12 @@ class Status(Payload, frozen=True, kw_only=True):
 
 
 class CameraState(Payload, frozen=True, kw_only=True):
-    """`<camera>/state`, retained: opening, live, lost or ended, and why."""
+    """`<camera>/state`, retained: opening, live, lost or ended, and why; paused: by command."""
 
     camera: str
     state: str
     reason: str = ""
+    paused: bool = False
 
 
 class ModelInfo(Payload, frozen=True, kw_only=True):
@@ -247,6 +248,7 @@ class CameraStats(Payload, frozen=True, kw_only=True):
     """A camera in `stats`; counters since the daemon's start.
 
     frames: read from the source; every one of them is detected or counted in `Stats.skipped`.
+    paused: nobody looks at them, for somebody said so.
     """
 
     state: str
@@ -254,6 +256,7 @@ class CameraStats(Payload, frozen=True, kw_only=True):
     bad_frames: int
     reconnects: int
     hung: int
+    paused: bool = False
 
 
 class SpoolStats(Payload, frozen=True, kw_only=True):

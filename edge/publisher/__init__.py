@@ -60,6 +60,7 @@ DISCOVERY_SPREAD_S = 3.0
 STABLE_S = 10.0
 # Of the time `close` has, what is kept for saying `offline` after the events.
 _GOODBYE_S = 0.5
+_JOIN_S = 1.0
 
 
 class ConnectionState(StrEnum):
@@ -151,8 +152,10 @@ class Publisher:
         self._close_by_s = time.monotonic() + timeout_s
         self._stop.set()
         self._waker.wake()
-        # A name look-up or a connection attempt in progress cannot be interrupted.
-        self._thread.join(timeout_s + 2 * options.CONNECT_TIMEOUT_S)
+        # A name look-up or a connection attempt in progress cannot be interrupted; such a thread
+        # has nothing to send and ends with the process.
+        is_connected = self._state[0] is ConnectionState.CONNECTED
+        self._thread.join(timeout_s + _JOIN_S if is_connected else _JOIN_S)
         if self._thread.is_alive():
             logger.warning("mqtt.not_joined; it is still waiting for the network")
         else:

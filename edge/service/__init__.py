@@ -32,12 +32,9 @@ from edge.capture import (
     longest_quiet_s,
 )
 from edge.config import Config, LabelConfig
-from edge.discovery import discovery_message
 from edge.errors import EXIT_OK, ConfigError, EdgeError
-from edge.health import Notifier, read_condition
+from edge.health import Notifier
 from edge.messages import (
-    CameraState,
-    Info,
     Message,
     Pause,
     Reload,
@@ -54,11 +51,11 @@ from edge.service.clock import is_clock_synchronized
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
 from edge.service.fixed import refuse_fixed_changes
-from edge.service.parts import Parts, build_parts, model_infos, only_camera
+from edge.service.parts import Parts, build_parts, only_camera
 from edge.service.permission import Permission
+from edge.service.reporter import Reporter
 from edge.service.signals import signals
 from edge.service.snapshots import Snapshots
-from edge.service.stats import StatsMaker, spool_stats
 from edge.spool import Spool
 from edge.status_socket import StatusSocket
 from edge.values import Frame, FrameResult
@@ -85,7 +82,6 @@ class Service:
         self._reload = threading.Event()
         self._notifier = Notifier()
         self._counters = Counters()
-        self._stats = StatsMaker(self._boot_id, time.monotonic())
         self._snapshots = Snapshots(self._topics)
         self._desk = CommandDesk(
             Permission(config.commands, self._topics, config_file.state_dir(config)),
@@ -96,8 +92,6 @@ class Service:
             reload=self._reload_now,
         )
         self._paused_until_s = 0.0
-        self._stats_due_s = 0.0
-        self._told_state: tuple[CaptureState, str] | None = None
         self._is_ready = False
         self._newest: Frame | None = None
         self._view = View()
@@ -114,8 +108,7 @@ class Service:
             self._notifier.stopping()
             self._end_objects()
             self._cameras.close()  # before the last stats: now every frame has been counted
-            self._tell_camera_state(self._camera.status)
-            self._publish_stats()
+            self._report(stats_every_s=0)
         return EXIT_OK
 
     def _start(self, stack: ExitStack) -> None:
@@ -133,20 +126,24 @@ class Service:
         self._mqtt_log = stack.enter_context(
             logs.published(config.log.mqtt_level, self._publish_log)
         )
-        self._announce()
-        stack.enter_context(StatusSocket(state_dir, self._report))
+        outlets = (self._publisher, self._view, self._notifier)
+        self._reporter = Reporter(
+            self._camera_name, self._topics, self._boot_id, outlets, self._spool
+        )
+        self._reporter.announce(config, self._parts)
+        stack.enter_context(StatusSocket(state_dir, self._answer_status))
         stack.enter_context(
             Metrics(
                 config.metrics,
                 lambda: (self._view.info, self._view.stats),
-                config.publish.stats_interval_s,
+                lambda: self._config.publish.stats_interval_s,
             )
         )
         self._cameras = stack.enter_context(ExitStack())
         self._open_camera(config)
         logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
 
-    def _report(self) -> bytes:
+    def _answer_status(self) -> bytes:
         """Return what `edge status` shows; runs in the socket's thread."""
         view = self._view
         report = {"health": view.health(), "info": view.info, "stats": view.stats}
@@ -187,8 +184,7 @@ class Service:
 
     def _process(self, frame: Frame) -> None:
         self._newest = frame
-        is_paused = time.monotonic() < self._paused_until_s
-        result = self._parts.pipeline.process(frame, is_paused=is_paused)
+        result = self._parts.pipeline.process(frame, is_paused=self._is_paused)
         with timed(time.monotonic, "publish", result.stage_ms):
             self._hand_over(result)
             self._publish_detections(result)
@@ -235,10 +231,17 @@ class Service:
             self._notifier.progress()
         if frame is None and status.state is CaptureState.LOST:
             self._end_unseen()
-        self._view.tell_camera(status.state.value, is_alive=is_alive)
-        self._tell_camera_state(status)
-        if time.monotonic() >= self._stats_due_s:
-            self._publish_stats()
+        self._view.tell_camera(status.state.value, is_alive=is_alive, is_paused=self._is_paused)
+        self._report(self._config.publish.stats_interval_s)
+
+    def _report(self, stats_every_s: float) -> None:
+        status, is_paused = self._camera.status, self._is_paused
+        self._reporter.tell_camera(status, is_paused=is_paused)
+        self._reporter.tell_stats(self._counters, status, stats_every_s, is_paused=is_paused)
+
+    @property
+    def _is_paused(self) -> bool:
+        return time.monotonic() < self._paused_until_s
 
     def _is_overdue(self) -> bool:
         """Return whether a live camera gave no frame for longer than capture itself would allow."""
@@ -246,61 +249,6 @@ class Service:
             return False
         quiet_s = time.monotonic() - self._newest.captured_mono_s
         return quiet_s > longest_quiet_s(self._config.cameras[self._camera_name])
-
-    def _tell_camera_state(self, status: CaptureStatus) -> None:
-        if (status.state, status.reason) != self._told_state:
-            self._told_state = (status.state, status.reason)
-            payload = CameraState(
-                camera=self._camera_name, state=status.state.value, reason=status.reason
-            )
-            topic = self._topics.camera(self._camera_name, "state")
-            message = Message(topic, messages.encode(payload), qos=1, retain=True)
-            self._publisher.publish(message)
-
-    def _publish_stats(self) -> None:
-        now_s = time.monotonic()
-        self._stats_due_s = now_s + self._config.publish.stats_interval_s
-        payload = self._stats.make(
-            self._counters,
-            {self._camera_name: self._camera.status},
-            (spool_stats(self._spool.counters()), self._publisher.counters(), read_condition()),
-            now_s,
-        )
-        self._publisher.publish(Message(self._topics.of("stats"), messages.encode(payload)))
-        self._view.tell_stats(payload)
-        self._notifier.status(
-            f"camera {self._camera.status.state}, {payload.frames_per_s:g} frames/s, "
-            f"broker {self._publisher.state[0]}, {payload.spool.waiting} events waiting"
-        )
-
-    def _announce(self) -> None:
-        """Publish what this device is; the publisher says it again at every connection."""
-        self._publisher.publish(self._info_message())
-        mqtt = self._config.mqtt
-        if mqtt.discovery:
-            message = discovery_message(
-                mqtt.discovery_prefix,
-                self._topics,
-                __version__,
-                [self._camera_name],
-                self._parts.labels(),
-                () if self._config.commands.key_file else self._config.commands.allow,
-            )
-            self._publisher.publish(message)
-
-    def _info_message(self) -> Message:
-        payload = Info(
-            device=self._topics.device,
-            version=__version__,
-            boot_id=self._boot_id,
-            models=model_infos(self._parts.interpreters),
-            cameras=(self._camera_name,),
-            labels=self._parts.labels(),
-            budget_ms=self._config.budget.frame_ms,
-            commands=self._config.commands.allow,
-        )
-        self._view.tell_info(payload)
-        return Message(self._topics.of("info"), messages.encode(payload), qos=1, retain=True)
 
     # Commands and reload; all run in the main loop, between frames.
 
@@ -317,6 +265,7 @@ class Service:
     def _pause(self, command: Pause) -> dict[str, Any]:
         self._check_camera(command.camera)
         self._paused_until_s = time.monotonic() + (command.for_s or float("inf"))
+        self._end_objects()  # nobody follows them now
         return {"paused": True, "for_s": command.for_s}
 
     def _resume(self, command: Resume) -> dict[str, Any]:
@@ -341,11 +290,14 @@ class Service:
 
     def _snapshot(self, command: Snapshot) -> dict[str, Any]:
         self._check_camera(command.camera)
-        if self._newest is None:
-            raise EdgeError(f"camera {self._camera_name} has not given a frame yet; try later")
+        state = self._camera.status.state
+        if self._newest is None or state is not CaptureState.LIVE:
+            raise EdgeError(f"camera {self._camera_name} is {state}; try later")
         message = self._snapshots.frame_message(self._camera_name, self._newest.bgr)
         self._publisher.publish(message)
-        return {"topic": message.topic, "bytes": len(message.payload)}
+        captured = messages.utc_text(self._newest.captured_utc_s)
+        size = len(message.payload)
+        return {"topic": message.topic, "bytes": size, "captured_utc": captured}
 
     def _check_camera(self, name: str | None) -> None:
         if name not in (None, self._camera_name):
@@ -370,10 +322,11 @@ class Service:
         if config.cameras != self._config.cameras:
             self._cameras.close()
             self._open_camera(config, self._camera.status)
+            self._newest = None
         self._config, self._parts = config, parts
         logs.install(handlers, config.log.level)
         self._mqtt_log.choose(config.log.mqtt_level)
-        self._announce()
+        self._reporter.announce(config, parts)
         logger.info("service.reloaded path=%s", self._path)
         return {"reloaded": True}
 

@@ -1,4 +1,4 @@
-"""Which crop of which object is worth a JPEG: the best one seen of each object."""
+"""Which crop is worth a JPEG: the best one seen of each label's newest object."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ class Snapshots:
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
-        self._best: dict[int, float] = {}
+        self._best: dict[str, tuple[int, float]] = {}  # track id and score by label
 
     def messages(self, result: FrameResult) -> list[Message]:
-        """Return a retained JPEG for each event whose object looks better than before."""
+        """Return a retained JPEG for each event whose object is newer or looks better than before.
+
+        Newer objects have larger track ids.
+        """
         found = []
         for event in result.events:
-            if event.kind is EventKind.END:
-                self._best.pop(event.track.track_id, None)
-            elif event.track.score > self._best.get(event.track.track_id, 0.0):
-                self._best[event.track.track_id] = event.track.score
+            track = event.track
+            looks = (track.track_id, track.score)
+            if event.kind is not EventKind.END and looks > self._best.get(track.label, (-1, 0.0)):
+                self._best[track.label] = looks
                 message = self._message(result, event)
                 found += [message] if message else []
         return found

@@ -9,10 +9,11 @@ from edge.service.counters import LATENCY, Counters
 from edge.spool import SpoolCounters
 
 
-def camera_stats(status: CaptureStatus) -> CameraStats:
+def camera_stats(status: CaptureStatus, *, is_paused: bool) -> CameraStats:
     """Return a camera's part of `stats`."""
     return CameraStats(
         state=status.state.value,
+        paused=is_paused,
         frames=status.frames,
         bad_frames=status.bad_frames,
         reconnects=status.reconnects,
@@ -43,11 +44,14 @@ class StatsMaker:
     def make(
         self,
         counters: Counters,
-        cameras: dict[str, CaptureStatus],
+        camera: tuple[str, CaptureStatus],
         parts: tuple[SpoolStats, dict[str, int | float | str], Condition],
         now_s: float,
+        *,
+        is_paused: bool,
     ) -> Stats:
         """Return the payload; `parts` are the spool's, the publisher's and the board's."""
+        name, status = camera
         spool, mqtt, board = parts
         elapsed_s = max(now_s - self._last_s, 1e-3)
         rate = (counters.detected - self._last_detected) / elapsed_s
@@ -55,7 +59,6 @@ class StatsMaker:
         self._last_s, self._last_detected = now_s, counters.detected
         self._last_left_out = counters.left_out()
         quantiles = counters.stages.quantiles()
-        (status,) = cameras.values()
         return Stats(
             boot_id=self._boot_id,
             uptime_s=round(now_s - self._started_s, 1),
@@ -68,7 +71,7 @@ class StatsMaker:
             latency_ms=quantiles.pop(LATENCY, {}),
             stages_ms=quantiles,
             degraded="budget" if is_degraded else "",
-            cameras={name: camera_stats(status) for name, status in cameras.items()},
+            cameras={name: camera_stats(status, is_paused=is_paused)},
             spool=spool,
             mqtt=mqtt,
             temperature_c=board.temperature_c,

@@ -49,7 +49,7 @@ def info(view: Viewed) -> Info:
 
 @get("/api/stats", sync_to_thread=False)
 def stats(view: Viewed) -> Stats:
-    """Return the newest counters; they are made every `publish.stats_interval_s`."""
+    """Return the newest counters; at most some seconds old."""
     return _there(view.stats)
 
 

@@ -25,11 +25,13 @@ class Health(Payload, frozen=True, kw_only=True):
 
     camera: its state: opening, live, lost or ended; empty before the first look at it.
     frame_age_s: age of the newest frame, None before the first.
+    paused: nobody looks at the frames, for somebody said so.
     """
 
     status: Literal["ok", "failing"]
     camera: str
     frame_age_s: float | None
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class View:
         self._scene: Scene | None = None
         self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
         self._camera = ""
+        self._is_paused = False
         self._alive_s = float("-inf")
 
     # The main loop tells.
@@ -83,10 +86,11 @@ class View:
             colors = {name: color for name, color in known.items() if name in present}
             self._scene = Scene(result.frame, result.tracks, colors)
 
-    def tell_camera(self, state: str, *, is_alive: bool) -> None:
+    def tell_camera(self, state: str, *, is_alive: bool, is_paused: bool) -> None:
         """Take the camera's state; `is_alive`: a frame came, or a retry is under way."""
         with self._lock:
             self._camera = state
+            self._is_paused = is_paused
             if is_alive:
                 self._alive_s = self._clock()
 
@@ -123,5 +127,6 @@ class View:
             return Health(
                 status="ok" if now_s - self._alive_s <= HEALTHY_S else "failing",
                 camera=self._camera,
+                paused=self._is_paused,
                 frame_age_s=None if age_s is None else round(age_s, 3),
             )

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from edge import config_file, logs, metrics
+from edge.capture import check_source
 from edge.errors import EXIT_OK
 from edge.publisher import options
 from edge.service.parts import build_models, load_interpreters, only_camera
@@ -22,9 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the file configures; ConfigError or ModelError when it is wrong."""
+    """Print what the file configures; an EdgeError when the daemon would not start with it.
+
+    Opens no device.
+    """
     config = config_file.load(args.file)
-    only_camera(config)
+    camera = only_camera(config)
     logs.check(config.log)
     options.check(config.mqtt)
     check_installed(config.web)
@@ -33,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         read_key(Path(config.commands.key_file))
     interpreters = load_interpreters(config)
     build_models(interpreters, config)
+    check_source(config.cameras[camera])
     models = ", ".join(
         f"{role} {interpreter.manifest.name}" for role, interpreter in interpreters.items()
     )

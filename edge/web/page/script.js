@@ -74,7 +74,8 @@ async function showPicture() {
 async function showHealth() {
   const response = await ask("/healthz");
   const health = await response.json();
-  tellState("camera-state", health.camera || "starting", health.camera === "live" ? "good" : "bad");
+  const camera_state = (health.camera || "starting") + (health.paused ? ", paused" : "");
+  tellState("camera-state", camera_state, health.camera === "live" && !health.paused ? "good" : "bad");
   tellState("daemon-state", response.ok ? "working" : "not working", response.ok ? "good" : "bad");
   const age = health.frame_age_s;
   const camera = info ? info.cameras.join(", ") : "camera";

@@ -1,0 +1,109 @@
+"""Tells subscribers, the page and the service manager what this device is and how it goes."""
+
+from __future__ import annotations
+
+import time
+
+from edge import __version__, messages
+from edge.capture import CaptureStatus
+from edge.config import Config
+from edge.discovery import discovery_message
+from edge.health import Notifier, read_condition
+from edge.messages import CameraState, Info, Message, Stats, Topics
+from edge.publisher import Publisher
+from edge.service.counters import Counters
+from edge.service.parts import Parts, model_infos
+from edge.service.stats import StatsMaker, spool_stats
+from edge.spool import Spool
+from edge.web import View
+
+LIVE_S = 2.0  # how old the stats of `edge status`, page and metrics may be
+
+
+class Reporter:
+    """What one camera's daemon says of itself; used by the main loop alone."""
+
+    def __init__(
+        self,
+        camera: str,
+        topics: Topics,
+        boot_id: str,
+        outlets: tuple[Publisher, View, Notifier],
+        spool: Spool,
+    ) -> None:
+        self._camera = camera
+        self._topics = topics
+        self._boot_id = boot_id
+        self._publisher, self._view, self._notifier = outlets
+        self._spool = spool
+        started_s = time.monotonic()
+        self._published = StatsMaker(boot_id, started_s)  # each has rates of its own
+        self._live = StatsMaker(boot_id, started_s)
+        self._published_s = self._live_s = float("-inf")
+        self._told: CameraState | None = None
+
+    def announce(self, config: Config, parts: Parts) -> None:
+        """Publish what this device is; the publisher says it again at every connection."""
+        info = Info(
+            device=self._topics.device,
+            version=__version__,
+            boot_id=self._boot_id,
+            models=model_infos(parts.interpreters),
+            cameras=(self._camera,),
+            labels=parts.labels(),
+            budget_ms=config.budget.frame_ms,
+            commands=config.commands.allow,
+        )
+        self._view.tell_info(info)
+        topic = self._topics.of("info")
+        self._publisher.publish(Message(topic, messages.encode(info), qos=1, retain=True))
+        if config.mqtt.discovery:
+            message = discovery_message(
+                config.mqtt.discovery_prefix,
+                self._topics,
+                __version__,
+                [self._camera],
+                parts.labels(),
+                () if config.commands.key_file else config.commands.allow,
+            )
+            self._publisher.publish(message)
+
+    def tell_camera(self, status: CaptureStatus, *, is_paused: bool) -> None:
+        """Publish the camera's state when it is another than was told last."""
+        state = CameraState(
+            camera=self._camera,
+            state=status.state.value,
+            reason=status.reason,
+            paused=is_paused,
+        )
+        if state != self._told:
+            self._told = state
+            topic = self._topics.camera(self._camera, "state")
+            self._publisher.publish(Message(topic, messages.encode(state), qos=1, retain=True))
+
+    def tell_stats(
+        self, counters: Counters, status: CaptureStatus, interval_s: float, *, is_paused: bool
+    ) -> None:
+        """Publish `stats` every `interval_s`, and keep what this board is asked for up to date."""
+        now_s = time.monotonic()
+        if now_s - self._live_s >= LIVE_S:
+            self._live_s = now_s
+            stats = self._stats(self._live, counters, status, is_paused=is_paused)
+            self._view.tell_stats(stats)
+            self._notifier.status(
+                f"camera {status.state}, {stats.frames_per_s:g} frames/s, "
+                f"broker {self._publisher.state[0]}, {stats.spool.waiting} events waiting"
+            )
+        if now_s - self._published_s >= interval_s:
+            self._published_s = now_s
+            stats = self._stats(self._published, counters, status, is_paused=is_paused)
+            self._publisher.publish(Message(self._topics.of("stats"), messages.encode(stats)))
+
+    def _stats(
+        self, maker: StatsMaker, counters: Counters, status: CaptureStatus, *, is_paused: bool
+    ) -> Stats:
+        spool, mqtt = spool_stats(self._spool.counters()), self._publisher.counters()
+        parts = (spool, mqtt, read_condition())
+        return maker.make(
+            counters, (self._camera, status), parts, time.monotonic(), is_paused=is_paused
+        )
