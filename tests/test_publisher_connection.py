@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -47,6 +48,28 @@ def test_broker_that_closes_on_mqtt5_gets_the_older_protocol_at_once(
         publisher.publish_event(EVENTS, body(1))
         assert seqs(subscriber.wait_for_topic(EVENTS)) == [1]
         wait_acknowledged(spool)
+
+
+def test_close_does_not_wait_for_a_name_that_nobody_resolves(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def unanswered(*_: object) -> None:
+        asked.set()
+        release.wait(30)
+        raise socket.gaierror("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unanswered)
+    publisher, spool = start(1, host="broker.lan")
+    assert asked.wait(10)
+    publisher.publish_event(EVENTS, body(1))
+    begin_s = time.monotonic()
+    publisher.close()
+    assert time.monotonic() - begin_s < 2.5
+    assert spool.counters().waiting == 1
+    release.set()
+    wait_until(lambda: publisher.state[0] is ConnectionState.CLOSED)
 
 
 def test_fixed_protocol_is_not_changed(mosquitto: Mosquitto, start: Start) -> None:

@@ -158,8 +158,6 @@ class Publisher:
         self._thread.join(timeout_s + _JOIN_S if is_connected else _JOIN_S)
         if self._thread.is_alive():
             logger.warning("mqtt.not_joined; it is still waiting for the network")
-        else:
-            self._waker.close()
 
     @property
     def state(self) -> tuple[ConnectionState, str]:
@@ -239,6 +237,7 @@ class Publisher:
                     self._stop.wait(self._delay_s(end, backoff))
         finally:
             self._set_state(ConnectionState.CLOSED, "" if self._stop.is_set() else "thread died")
+            self._waker.close()
 
     def _hold_connection(self) -> ConnectionEndedError | None:
         """Connect and serve until the connection ends, or until `close`, which gives None."""

@@ -1,0 +1,111 @@
+"""A daemon that is told to look away says so everywhere, and follows nobody meanwhile."""
+
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from asking import EVENTS, ask, events_of, stats_of
+from daemon import Daemon
+from edge.cli import main
+from edge.messages import CameraState
+from mosquitto import Mosquitto, Received, Subscriber, free_port
+from waiting import wait_until
+
+STATE = "edge/gate/front/state"
+
+
+def state_of(received: list[Received]) -> CameraState:
+    states = [one.payload for one in received if one.topic == STATE]
+    return msgspec.json.decode(states[-1], type=CameraState)
+
+
+def open_objects(received: list[Received]) -> set[str]:
+    found = set()
+    for event in events_of(received):
+        (found.discard if event.kind == "end" else found.add)(event.id)
+    return found
+
+
+def test_pause_ends_the_objects_and_is_told_everywhere(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    subscriber: Subscriber,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    port = free_port()
+    with Daemon(tmp_path, mosquitto.port, metrics={"port": port}) as daemon:
+        subscriber.wait_for(open_objects)
+        assert ask(subscriber, "pause", {}).status == "ok"
+        received = subscriber.wait_for(
+            lambda all_: state_of(all_).paused and not open_objects(all_)
+        )
+        before = {event.id for event in events_of(received)}
+        subscriber.wait_for(lambda all_: stats_of(all_)[-1].cameras["front"].paused)
+
+        def is_told() -> bool:
+            address = f"http://127.0.0.1:{port}/metrics"
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return 'edge_camera_paused{camera="front"} 1.0' in answer.read().decode()
+
+        wait_until(is_told)
+        assert main(["status", str(daemon.config_path)]) == 0
+        assert "live, newest frame" in (shown := capsys.readouterr().out)
+        assert "paused: the command resume ends it" in shown
+        assert ask(subscriber, "resume", {}).status == "ok"
+        received = subscriber.wait_for(
+            lambda all_: not state_of(all_).paused and open_objects(all_)
+        )
+    assert not open_objects(received) & before
+
+
+def test_what_a_board_is_asked_for_is_seconds_old_whatever_the_interval(
+    tmp_path: Path, mosquitto_program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker = Mosquitto(tmp_path)
+
+    def told() -> str:
+        main(["status", str(daemon.config_path)])
+        return capsys.readouterr().out
+
+    with Daemon(tmp_path, broker.port, publish={"stats_interval_s": 3600}) as daemon:
+        daemon.wait_for_log("service.started")
+        wait_until(lambda: "Connection refused" in told())
+        with broker:
+            daemon.wait_for_log("mqtt.connected")
+            wait_until(lambda: "broker    connected" in told(), 10)
+        daemon.wait_for_log("mqtt.lost")
+        wait_until(lambda: "WRONG: broker lost" in told(), 10)
+
+
+def test_another_interval_counts_from_the_reload_on(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    publish = {"stats_interval_s": 3600}
+    with Daemon(tmp_path, mosquitto.port, publish=publish) as daemon:
+        subscriber.wait_for_topic(EVENTS)
+        before = len(stats_of(subscriber.received))
+        daemon.config["publish"] = {"stats_interval_s": 0.2}
+        daemon.write_config()
+        assert ask(subscriber, "reload", {}).status == "ok"
+        subscriber.wait_for(lambda all_: len(stats_of(all_)) >= before + 2)
+
+
+def test_snapshot_is_of_the_present_or_refused(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    with Daemon(tmp_path, mosquitto.port) as daemon:
+        subscriber.wait_for_topic(EVENTS)
+        answer = ask(subscriber, "snapshot", {})
+        assert answer.result is not None
+        assert answer.result["captured_utc"].endswith("Z")
+        daemon.config["cameras"]["front"] = {"source": "/dev/video63"}
+        daemon.write_config()
+        assert ask(subscriber, "reload", {}).status == "ok"
+        subscriber.wait_for(lambda all_: state_of(all_).state == "lost")
+        answer = ask(subscriber, "snapshot", {})
+        assert (answer.status, answer.error) == ("error", "camera front is lost; try later")
+        assert len(subscriber.wait_for_topic("edge/gate/front/snapshot/frame")) == 1
