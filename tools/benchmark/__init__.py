@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from edge import model_store
+from edge import manifest, model_store
 from edge.errors import EXIT_OK, EdgeError
 from tools.arguments import count
 from tools.benchmark import frame_path, invokes, machine, start_up
@@ -26,7 +26,13 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--models", nargs="+", metavar="NAME", help="default: all installed")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="default: all installed; the first "
+        "detector and the first color model go into frame path and start-up, too",
+    )
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
     parser.add_argument("--threads", nargs="+", type=count, default=[1, 2], metavar="N")
     parser.add_argument("--runs", type=count, default=100, metavar="N", help="timed invokes a row")
@@ -43,13 +49,20 @@ def run(args: argparse.Namespace) -> int:
     machine.show(report["machine"])
     report["invoke"] = invokes.measure(folders, args.threads, args.runs)
     invokes.show(report["invoke"])
-    report["frame_path"] = frame_path.measure(args.source, args.frames, args.models_dir)
+    chosen = _by_task(folders) if args.models else {}
+    config = frame_path.config_with(chosen, args.source)
+    report["frame_path"] = frame_path.measure(config, args.frames, args.models_dir)
     frame_path.show(report["frame_path"])
-    report["start_up"] = start_up.measure()
+    report["start_up"] = start_up.measure(chosen, args.models_dir)
     start_up.show(report["start_up"])
     if args.json:
         _save(report, args.json)
     return EXIT_OK
+
+
+def _by_task(folders: list[Path]) -> dict[str, str]:
+    """Return the first model of each task; reversed, since the last one in a dict stays."""
+    return {manifest.read(folder).task: str(folder) for folder in reversed(folders)}
 
 
 def _save(report: dict[str, Any], path: Path) -> None:
