@@ -20,7 +20,7 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
 from edge import manifest
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, InputError
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE, InputError
 from tools import dataset, evaluate, tracking
 from tools.cli import main
 from tools.dataset import Dataset
@@ -199,6 +199,25 @@ def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
     for model in ("yolox-nano-352", "yolox-nano-480"):
         assert {f"{model}.jpg", f"{model}-confusion.png", f"{model}-precision-recall.png"} <= names
     assert "time, relative" in capsys.readouterr().out
+
+
+def test_classes_that_a_model_lacks_are_told_and_none_in_common_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden_set(tmp_path)
+    path = tmp_path / "some.json"
+    document = json.loads(path.read_text())
+    document["annotations"].append(box(3, HERE, id=99, area=400.0, iscrowd=0))
+    person, other = document["categories"]
+    other["name"] = "forklift"
+    path.write_text(json.dumps(document))
+    assert run(tmp_path, str(MODEL)) == EXIT_OK
+    told = "yolox-nano-352 does not know forklift: 0 in the means over all classes"
+    assert told in capsys.readouterr().err
+    person["name"] = "pedestrian"
+    path.write_text(json.dumps(document))
+    assert run(tmp_path, str(MODEL)) == EXIT_NO_INPUT
+    assert "does not know pedestrian, forklift: no class of " in capsys.readouterr().err
 
 
 def test_examples_keep_their_line_breaks() -> None:

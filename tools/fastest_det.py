@@ -32,6 +32,8 @@ class FastestDet:
     Raises ModelError when the file is not FastestDet of 80 classes.
     """
 
+    labels = NAMES
+
     def __init__(self, path: Path, *, min_score: float) -> None:
         import onnxruntime
 

@@ -37,6 +37,7 @@ class FloatDetector:
         labels: Sequence[str] | None = None,
     ) -> None:
         self._net = yolox.load(weights, labels=labels)
+        self.labels: Sequence[str] = self._net.labels
         self._size = size
         self._min_score = min_score
         self._batch = torch.zeros(1, 3, size.height, size.width)
@@ -55,7 +56,7 @@ class FloatDetector:
         found, _ = suppress(candidates, NMS_IOU, self._min_score)
         ratio = max(bgr.shape[1] / self._size.width, bgr.shape[0] / self._size.height)
         limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
-        return detections(found, np.clip(found.corners * ratio, 0, limits), self._net.labels)
+        return detections(found, np.clip(found.corners * ratio, 0, limits), self.labels)
 
     def _candidates(self, outputs: dict[str, Floats], stride: int) -> Candidates:
         """Return what one stride's cells say."""

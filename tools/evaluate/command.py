@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE, EdgeError
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE, EdgeError, InputError
 from tools import dataset, parallel, tracking
 from tools.dataset import Dataset
 from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
@@ -113,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
         )
         loaded = [subjects.load(str(name), stack, options) for name in names]
         reference = _reference(loaded, args.reference)
+        _tell_unknown(loaded, data)
         found = {
             one.name: spread.collect(
                 one, options, data, workers=args.workers, dask=args.dask, keep=args.resume
@@ -134,6 +135,19 @@ def _reference(loaded: Sequence[Subject], wanted: str | None) -> str:
     if wanted and wanted not in names:
         raise EdgeError(f"--reference {wanted}: measured are {', '.join(names)}")
     return wanted or names[0]
+
+
+def _tell_unknown(loaded: Sequence[Subject], data: Dataset) -> None:
+    """Say which classes with objects a model lacks; InputError when it lacks all."""
+    counts = accuracy.object_counts(data)
+    asked = [label for label in data.labels.values() if counts[label]]
+    for one in loaded:
+        lacking = [label for label in asked if label not in one.labels]
+        told = f"{one.name} does not know {', '.join(lacking)}"
+        if lacking and len(lacking) == len(asked):
+            raise InputError(f"{told}: no class of {data.name}; name the classes alike")
+        if lacking:
+            print(f"{told}: 0 in the means over all classes", file=sys.stderr)
 
 
 def _measure(

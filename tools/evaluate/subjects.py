@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from edge import model_store
 from edge.detector import Detector
@@ -16,6 +17,10 @@ from edge.interpreter import Interpreter
 from edge.values import Detection, Image
 from tools.evaluate.accuracy import MIN_SCORE
 from tools.input_size import InputSize
+
+if TYPE_CHECKING:
+    from tools.fastest_det import FastestDet
+    from tools.float_detector import FloatDetector
 
 FLOAT_SIZE = InputSize(416, 416)  # what yolox_nano.onnx was published for
 
@@ -27,6 +32,7 @@ class Subject:
     detect: a frame's objects. invoke: one bare run of the network on the last frame. folder: the
     model folder, None for what has none. size: input as width x height. arithmetic: `integer-only`,
     `part float` or `float`. digest: what tells its weights and decoder from others.
+    labels: the classes it knows.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Subject:
     file_bytes: int
     runtime: str
     digest: str
+    labels: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ def _folder(folder: Path, options: Options, name: str) -> Subject:
         file_bytes=(folder / loaded.manifest.file).stat().st_size,
         runtime=loaded.runtime,
         digest=f"{loaded.manifest.sha256} {loaded.manifest.decoder}",
+        labels=loaded.manifest.labels,
     )
 
 
@@ -109,24 +117,27 @@ def _onnx(path: Path, options: Options) -> Subject:
 
         fastest = FastestDet(path, min_score=MIN_SCORE)
         size = f"{fastest.width}x{fastest.height}"
-        return _float(path, fastest.detect, fastest.invoke, size, "onnxruntime")
+        return _float(path, fastest, size, "onnxruntime")
     from tools.float_detector import FloatDetector
 
     original = FloatDetector(path, options.float_size, min_score=MIN_SCORE)
-    size = str(options.float_size)
-    return _float(path, original.detect, original.invoke, size, "torch")
+    return _float(path, original, str(options.float_size), "torch")
 
 
-def _float(
-    path: Path,
-    detect: Callable[[Image], list[Detection]],
-    invoke: Callable[[], object],
-    size: str,
-    runtime: str,
-) -> Subject:
+def _float(path: Path, original: FastestDet | FloatDetector, size: str, runtime: str) -> Subject:
     content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    return Subject(path.stem, detect, invoke, None, size, "float", len(content), runtime, digest)
+    return Subject(
+        name=path.stem,
+        detect=original.detect,
+        invoke=original.invoke,
+        folder=None,
+        size=size,
+        arithmetic="float",
+        file_bytes=len(content),
+        runtime=runtime,
+        digest=hashlib.sha256(content).hexdigest(),
+        labels=original.labels,
+    )
 
 
 def baselines(folder: Path) -> Iterator[Path]:
