@@ -85,8 +85,8 @@ class Interpreter:
         path = folder / model.file
         content = _read_checked(path, model)
         _check_certificate(content, path, model)
-        runtime, module = installed_runtime()
-        engine = _allocate(module, content, path, threads=threads, xnnpack=xnnpack)
+        runtime, _ = installed_runtime()
+        engine = load_engine(content, path, threads=threads, xnnpack=xnnpack)
         _check_tensors(engine, model)
         _check_decoder(model)
         is_fast = xnnpack and runtime.startswith(XNNPACK_BY_DEFAULT)
@@ -128,8 +128,7 @@ def read_tensors(
     path: names the file in errors. Raises ModelError when the runtime refuses it, or a tensor is
     of another type than a manifest knows.
     """
-    _, module = installed_runtime()
-    engine = _allocate(module, content, path, threads=1, xnnpack=False)
+    engine = load_engine(content, path, xnnpack=False)
     inputs, outputs = (
         tuple(_described(detail, path) for detail in details)
         for details in (engine.get_input_details(), engine.get_output_details())
@@ -194,9 +193,21 @@ def _check_certificate(content: bytes, path: Path, model: Manifest) -> None:
         )
 
 
-def _allocate(
-    module: ModuleType, content: bytes, path: Path, *, threads: int, xnnpack: bool
+def load_engine(
+    content: bytes,
+    path: Path,
+    *,
+    threads: int = 1,
+    xnnpack: bool = True,
+    keeps_tensors: bool = False,
 ) -> Any:
+    """Return the installed runtime's own interpreter of a file's content, tensors allocated.
+
+    For measurements that need more than `Interpreter` gives; nothing is checked against a manifest.
+    path: names the file in errors. keeps_tensors: every tensor can be read after an invoke.
+    Raises ModelError when the runtime refuses it, or there is none.
+    """
+    _, module = installed_runtime()
     kinds = module.OpResolverType
     resolver = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
@@ -205,6 +216,7 @@ def _allocate(
                 model_content=content,
                 num_threads=threads,
                 experimental_op_resolver_type=resolver,
+                experimental_preserve_all_tensors=keeps_tensors,
             )
             engine.allocate_tensors()
         engine.get_input_details(), engine.get_output_details()  # names that are no text raise here

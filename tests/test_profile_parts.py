@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edge.errors import InputError  # noqa: E402
+from edge.errors import InputError, ModelError  # noqa: E402
 from tools import profile_parts, quantize  # noqa: E402
 
 
@@ -41,10 +41,11 @@ def test_parts_are_the_whole_model_and_the_larger_one_costs_more(model: Path) ->
     assert large.ms > small.ms > 0
 
 
-def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_named(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "notes.tflite"
-    path.write_text("these are notes, not a model")
-    with pytest.raises(InputError, match=r"notes\.tflite"):
-        profile_parts.measure(path, depth=1, turns=1)
+    for content in (b"these are notes, not a model", model.read_bytes()[:200]):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=r"notes\.tflite"):
+            profile_parts.measure(path, depth=1, turns=1)
     with pytest.raises(InputError, match=r"none\.tflite"):
         profile_parts.measure(tmp_path / "none.tflite", depth=1, turns=1)

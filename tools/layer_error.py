@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
-from edge.interpreter import installed_runtime
-from edge.quiet import without_greeting
+from edge.interpreter import load_engine
 
 Values = dict[str, NDArray[np.float64]]
 SILENT_DB = 200.0  # of tensors that are equal
@@ -51,19 +50,11 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         """Load the file. Raises ModelError when the runtime refuses it."""
-        _, module = installed_runtime()
         try:
-            with without_greeting():
-                self._engine = module.Interpreter(
-                    model_content=path.read_bytes(),
-                    experimental_preserve_all_tensors=True,
-                    experimental_op_resolver_type=(
-                        module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-                    ),
-                )
-                self._engine.allocate_tensors()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"model file {path}: {error}; name a complete .tflite file") from None
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"model file {path}: {error.strerror}; name a .tflite file") from None
+        self._engine = load_engine(content, path, xnnpack=False, keeps_tensors=True)
         self._details = self._engine.get_tensor_details()
 
     @property

@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import os
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import InputError
-from edge.quiet import without_greeting
+from edge import manifest
+from edge.errors import EdgeError, InputError
+from edge.interpreter import load_engine
+from tools.arguments import count
 
 EXAMPLES = """\
 examples:
@@ -31,7 +32,6 @@ examples:
 """
 QUANTILE = 0.1
 WARM = 2  # invokes before each timed one: the cuts push each other out of the caches
-MODEL_FILE = "model.tflite"
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,16 @@ class Part:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", type=Path, help="model folder or .tflite file")
-    parser.add_argument("--depth", type=int, default=3, help="words of a name that make a part")
-    parser.add_argument("--turns", type=int, default=60, help="timed invokes of each cut")
+    parser.add_argument("--depth", type=count, default=3, help="words of a name that make a part")
+    parser.add_argument("--turns", type=count, default=60, help="timed invokes of each cut")
     parser.add_argument("--json", type=Path, help="write the table to this file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print the table, most expensive first."""
-    path = args.model / MODEL_FILE if args.model.is_dir() else args.model
+    path = args.model
+    if path.is_dir():
+        path /= manifest.read(path).file
     parts = measure(path, args.depth, args.turns)
     total = sum(part.ms for part in parts)
     print(f"{path}: {total:.2f} ms, 1 thread, load {os.getloadavg()[0]:.1f}\n")
@@ -67,21 +69,27 @@ def run(args: argparse.Namespace) -> int:
         share = part.ms / total
         print(f"{part.name:<28}{part.operators:>10}{millions:>9.1f}{part.ms:>9.3f}{share:>8.1%}")
     if args.json:
-        args.json.write_text(json.dumps([asdict(part) for part in parts], indent=2) + "\n")
+        _save([asdict(part) for part in parts], args.json)
     return 0
+
+
+def _save(parts: list[dict[str, Any]], path: Path) -> None:
+    try:
+        path.write_text(json.dumps(parts, indent=2) + "\n")
+    except OSError as error:
+        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None
 
 
 def measure(path: Path, depth: int, turns: int) -> list[Part]:
     """Return the parts of a .tflite file in order of use.
 
-    Raises InputError when the file is missing or no TFLite model.
+    Raises InputError when the file is missing, ModelError when it is no TFLite model.
     """
     content = _read(path)
-    groups = _groups(_model(content, path), depth)
+    load_engine(content, path)  # refuses what no runtime can read
+    groups = _groups(_model(content), depth)
     ends = list(itertools.accumulate(len(group) for _, group in groups))
-    with tempfile.TemporaryDirectory() as folder:
-        cuts = [_cut(content, end, Path(folder) / f"{end}.tflite") for end in ends]
-        times_ms = _timed(cuts, turns)
+    times_ms = _timed([load_engine(_cut(content, end), path) for end in ends], turns)
     before = [0.0, *times_ms[:-1]]
     return [
         Part(name, len(group), sum(group), round(after - earlier, 4))
@@ -96,11 +104,9 @@ def _read(path: Path) -> bytes:
         raise InputError(f"model {path}: {error.strerror}") from None
 
 
-def _model(content: bytes, path: Path | None = None) -> Any:
+def _model(content: bytes) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
-    if content[4:8] != b"TFL3":
-        raise InputError(f"model {path}: not a TFLite file")
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
@@ -135,8 +141,8 @@ def _multiplications(model: Any, operator: Any) -> int:
     return int(np.prod(tensors[operator.outputs[0]].shape)) * height * width * seen
 
 
-def _cut(content: bytes, end: int, path: Path) -> Path:
-    """Write the model's first `end` operators; what later ones read becomes its output."""
+def _cut(content: bytes, end: int) -> bytes:
+    """Return the model's first `end` operators; what later ones read becomes its output."""
     import flatbuffers
 
     model = _model(content)
@@ -149,27 +155,17 @@ def _cut(content: bytes, end: int, path: Path) -> Path:
     model.signatureDefs = []
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
-    path.write_bytes(builder.Output())
-    return path
+    return bytes(builder.Output())
 
 
-def _timed(cuts: list[Path], turns: int) -> list[float]:
+def _timed(engines: list[Any], turns: int) -> list[float]:
     """Return each cut's invoke time in milliseconds, all timed in turns."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    loaded = []
-    with without_greeting():
-        for cut in cuts:
-            interpreter = Interpreter(str(cut), num_threads=1)
-            interpreter.allocate_tensors()
-            interpreter.invoke()
-            loaded.append(interpreter)
-    times: list[list[float]] = [[] for _ in loaded]
+    times: list[list[float]] = [[] for _ in engines]
     for _ in range(turns):
-        for own, interpreter in zip(times, loaded, strict=True):
+        for own, engine in zip(times, engines, strict=True):
             for _ in range(WARM):
-                interpreter.invoke()
+                engine.invoke()
             started_s = time.perf_counter()
-            interpreter.invoke()
+            engine.invoke()
             own.append(1000 * (time.perf_counter() - started_s))
     return [float(np.quantile(own, QUANTILE)) for own in times]

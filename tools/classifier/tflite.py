@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
-from edge.interpreter import installed_runtime
-from edge.quiet import without_greeting
+from edge.interpreter import installed_runtime, load_engine
 from tools.classifier.data import Pixels, network_input
 
 LEVELS = (1 / 128, 0)  # scale and zero point with which an int8 is a level, top bit flipped
@@ -24,14 +23,12 @@ class TFLiteClassifier:
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        self.runtime, module = installed_runtime()
+        self.runtime, _ = installed_runtime()
         try:
-            with without_greeting():
-                self._engine = module.Interpreter(str(path), num_threads=threads)
-                self._engine.allocate_tensors()
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"model file {path}: {reason}; convert the model again") from None
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"model file {path}: {error.strerror}; convert the model") from None
+        self._engine = load_engine(content, path, threads=threads)
         self._input = _only(self._engine.get_input_details(), path, "input")
         self._output = _only(self._engine.get_output_details(), path, "output")
         shape = tuple(int(size) for size in self._input["shape"])

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from edge.interpreter import installed_runtime
+from edge.interpreter import load_engine
 
 WARM_UP = 5  # the first runs take memory and fill caches
 RUNS = 30  # of which the median is the time
@@ -20,11 +20,10 @@ RUNS = 30  # of which the median is the time
 
 def main(words: list[str]) -> None:
     """Print the figures of the named file, or of none."""
-    _, module = installed_runtime()
     times = [0.0]
     if words:
-        engine = module.Interpreter(model_path=words[0], num_threads=1)
-        engine.allocate_tensors()
+        path = Path(words[0])
+        engine = load_engine(path.read_bytes(), path)
         times = [_invoke_ms(engine) for _ in range(WARM_UP + RUNS)][WARM_UP:]
     print(json.dumps({"median_ms": statistics.median(times), "peak_mb": _peak_kb() / 1024}))
 
