@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from edge.config import CommandsConfig
 from edge.errors import EXIT_USAGE, ConfigError, PublishError
 from edge.messages import Response, Topics
-from edge.messages.signing import mac_of, sign, verify
+from edge.messages.signing import mac_of, read_key, sign, verify
 from edge.service.commands import CommandDesk
-from edge.service.permission import Permission, read_key
+from edge.service.permission import Permission
 from fakes import FakeClock
 
 TOPICS = Topics("edge", "gate")

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from edge.errors import EXIT_OK
-from edge.messages.signing import sign
-from edge.service.permission import read_key
+from edge.messages.signing import read_key, sign
 
 HELP = "Sign a command for a device with commands.key_file; print what to publish."
 EXAMPLES = """examples:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from edge.errors import ConfigError
 from edge.messages.payload import Payload
 
 # Milliseconds of the year 2255; larger ones have no use but to lock later commands out.
 MAX_SIGNED_MS = 9_000_000_000_000
+MIN_KEY_CHARS = 16
 
 
 class Signed(Payload, frozen=True, kw_only=True):
@@ -60,3 +63,23 @@ def verify(key: bytes, topic: str, payload: bytes) -> Signed:
             "the signature does not fit; is it the key, and the topic, of this device?"
         )
     return signed
+
+
+def read_key(path: Path) -> bytes:
+    """Return the key: the file's first line.
+
+    Raises ConfigError when the file cannot be read or its line is too short to be a key.
+    """
+    try:
+        line = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise ConfigError(
+            f"commands.key_file {path}: {reason}; make it: openssl rand -hex 32"
+        ) from None
+    if len(line) < MIN_KEY_CHARS:
+        raise ConfigError(
+            f"commands.key_file {path}: its first line has fewer than {MIN_KEY_CHARS} characters; "
+            "make it: openssl rand -hex 32"
+        )
+    return line.encode()

@@ -14,32 +14,11 @@ from pathlib import Path
 
 from edge import durable
 from edge.config import CommandsConfig
-from edge.errors import ConfigError, PublishError
+from edge.errors import PublishError
 from edge.messages import Topics
-from edge.messages.signing import MAX_SIGNED_MS, verify
+from edge.messages.signing import MAX_SIGNED_MS, read_key, verify
 
 MEMORY_NAME = "last-command"
-MIN_KEY_CHARS = 16
-
-
-def read_key(path: Path) -> bytes:
-    """Return the key: the file's first line.
-
-    Raises ConfigError when the file cannot be read or its line is too short to be a key.
-    """
-    try:
-        line = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise ConfigError(
-            f"commands.key_file {path}: {reason}; make it: openssl rand -hex 32"
-        ) from None
-    if len(line) < MIN_KEY_CHARS:
-        raise ConfigError(
-            f"commands.key_file {path}: its first line has fewer than {MIN_KEY_CHARS} characters; "
-            "make it: openssl rand -hex 32"
-        )
-    return line.encode()
 
 
 class Permission:

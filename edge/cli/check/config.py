@@ -8,9 +8,9 @@ from pathlib import Path
 from edge import config_file, logs, metrics
 from edge.capture import check_source
 from edge.errors import EXIT_OK
+from edge.messages.signing import read_key
 from edge.publisher import options
 from edge.service.parts import build_models, load_interpreters, only_camera
-from edge.service.permission import read_key
 from edge.web import check_installed
 
 HELP = "Check a config file and the models, password and certificates it names."
