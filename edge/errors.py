@@ -17,7 +17,8 @@ EXIT_NO_INPUT = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 EXIT_CONFIG = 78  # EX_CONFIG
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: the disk or the user's share of it is full
+# Of an OSError: the disk, the user's share of it, or the largest file allowed is full.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def one_line(text: object) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from edge import __version__, logs
 from edge.config import LogConfig
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EdgeError, one_line
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError, one_line
 from tools import model_kind
 
 # Subcommand words, the module that serves them, and one line of help.
@@ -72,7 +72,6 @@ GROUPS = frozenset(words[0] for words in COMMANDS if words[1:])
 GUESSED = frozenset({"evaluate", "quantize"})
 # What OpenCV's decoders say of a broken picture is said once more, by us, with the file's name.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A file or folder that the user named cannot be used; anything else is a fault of ours.
 WRONG_PLACE = (
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,

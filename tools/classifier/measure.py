@@ -6,7 +6,6 @@ of that is taken. Pixels are read, not mapped, so that they do not count as the 
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from collections.abc import Callable
@@ -16,11 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import NO_ROOM
 from tools.classifier.data import Pixels, network_input
 
 Classify = Callable[[Pixels], NDArray[np.float32]]
 WARM_UPS = 3
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXIT_NO_ROOM = 75  # EX_TEMPFAIL of sysexits.h
 
 
