@@ -22,7 +22,7 @@ from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.coco_labels import NAMES  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
-from tools.train import assign, detect, detect_augment, labels  # noqa: E402
+from tools.train import assign, detect, detect_augment, detect_label_state, labels  # noqa: E402
 from tools.train.sampler import sampler  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -258,10 +258,51 @@ def test_stopped_run_goes_on_and_ends_with_the_same_weights(
     assert_same_weights(*stopped_and_whole(run, detect, tmp_path, monkeypatch))
 
 
-def test_checkpoint_of_another_config_is_refused(coco: Path, weights: Path, tmp_path: Path) -> None:
-    assert train(coco, weights, tmp_path / "run") == 0
-    with pytest.raises(InputError, match="another config"):
-        train(coco, weights, tmp_path / "run", "--seed", "9")
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--seed", "9"], "--seed 1"),
+        (["--size", "96"], "--size 64x64"),
+        (["--sizes", "64,96", "--teacher-weight", "1"], "--sizes 64, --teacher-weight 0.5"),
+        (["--rectify"], "no --rectify"),
+        (["--labels", "car,person"], f"--labels {','.join(yolox.LABELS)}"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_options_only(
+    coco: Path, weights: Path, tmp_path: Path, words: list[str], named: str
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(InputError) as refused:
+        train(coco, weights, tmp_path / "run", "--steps", "1", *words)
+    told = f"was made with another config: {named}; name another --out"
+    assert str(refused.value) == f"{tmp_path / 'run' / 'checkpoint.pt'} {told}"
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_does_not_go_on_with_another_validation_set(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    val = tmp_path / "val.json"
+    val.write_text(coco.read_text())
+    more = ["--val", str(val), "--steps", "1"]
+    assert train(coco, weights, tmp_path / "run", *more) == 0
+    assert train(coco, weights, tmp_path / "run", *more) == 0
+    val.write_text(val.read_text() + "\n")
+    with pytest.raises(InputError, match="another config: another --val; "):
+        train(coco, weights, tmp_path / "run", *more)
+
+
+def test_a_checkpoint_that_does_not_say_what_it_was_measured_on_is_refused(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
+    path = tmp_path / "run" / "checkpoint.pt"
+    content = torch.load(path)
+    del content["config"]["val_sha256"]
+    torch.save(content, path)
+    with pytest.raises(InputError, match="another config: an unknown --val; "):
+        train(coco, weights, tmp_path / "run", "--steps", "1")
 
 
 def test_a_run_does_not_go_on_with_other_weights_or_data(
@@ -270,10 +311,10 @@ def test_a_run_does_not_go_on_with_other_weights_or_data(
     assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
     other = tmp_path / "other.pt"
     yolox.save(yolox.YoloxNano(), other, "random")
-    with pytest.raises(InputError, match="another config"):
+    with pytest.raises(InputError, match="another config: another --weights; "):
         train(coco, other, tmp_path / "run", "--steps", "1")
     coco.write_text(coco.read_text() + "\n")
-    with pytest.raises(InputError, match="another config"):
+    with pytest.raises(InputError, match="another config: another --train, another --val; "):
         train(coco, weights, tmp_path / "run", "--steps", "1")
     assert len(list((tmp_path / "run").glob("suspected-*.json"))) == 1
 
@@ -281,7 +322,7 @@ def test_a_run_does_not_go_on_with_other_weights_or_data(
 def test_a_rectified_run_goes_on_with_its_own_stem(
     coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detect, "RECTIFIED_AT", InputSize(32, 32))
+    monkeypatch.setattr(detect_label_state, "RECTIFIED_AT", InputSize(32, 32))
     assert train(coco, weights, tmp_path / "run", "--rectify") == 0
     made = (tmp_path / "run" / "rectified.pt").stat()
     assert train(coco, weights, tmp_path / "run", "--rectify") == 0

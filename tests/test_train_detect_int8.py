@@ -154,11 +154,15 @@ def test_a_new_models_card_takes_figures_and_a_card_that_is_there_keeps_its_word
 
 def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path) -> None:
     train(pictures, tmp_path / "run", 1)
-    with pytest.raises(InputError, match="another config"):
-        train(pictures, tmp_path / "run", 2)
+    with pytest.raises(InputError, match="another config: --size 64x64, --steps 1; "):
+        train(pictures, tmp_path / "run", 2, "--size", "96x64")
+    other = pictures / "val.json"
+    other.write_text((pictures / "set.json").read_text())
+    with pytest.raises(InputError, match="another config: another --val; "):
+        train(pictures, tmp_path / "run", 1, "--val", str(other))
     coco = pictures / "set.json"
     coco.write_text(coco.read_text() + "\n")
-    with pytest.raises(InputError, match="another config"):
+    with pytest.raises(InputError, match="another config: another --train, another --val; "):
         train(pictures, tmp_path / "run", 1)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -39,6 +38,7 @@ from tools.train.detect_state import (
     State,
     build,
     described,
+    plain,
     resume,
     save,
 )
@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         is_mirrored=args.mirrored,
         weights_sha256=tracking.hash_of([args.weights]),
         data_sha256=tracking.hash_of([args.train]),
+        val_sha256=tracking.hash_of([args.val]),
     )
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     teacher = yolox.load(args.weights)
     with tracking.start(
         "detect-int8",
-        params=asdict(config) | {"size": str(config.size)},
+        params=plain(config),
         uri=args.tracking_uri,
         data=[args.train],
         folder=args.out,
