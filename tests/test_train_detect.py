@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
-from edge.errors import EdgeError, InputError  # noqa: E402
+from edge.errors import ConfigError, EdgeError, InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
@@ -384,12 +384,60 @@ def test_a_teacher_of_more_labels_teaches_those_that_are_wanted(
     assert yolox.stored_labels(tmp_path / "run" / "best.pt") == ("car", "person")
 
 
-@pytest.mark.parametrize("name", ["notes.pt", "notes.onnx", "none.pt", "none.onnx"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--label-weight", "0", "--teacher-weight", "0"],
+        ["--label-weight", "0", "--labels", "person,forklift"],  # which the weights cannot teach
+    ],
+)
+def test_a_run_that_learns_from_nothing_is_refused(
+    coco: Path, weights: Path, tmp_path: Path, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match="give --label-weight 1"):
+        train(coco, weights, tmp_path / "run", *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.pt",
+        "notes.onnx",
+        "notes.json",
+        "notes.txt",
+        "notes",
+        "none.pt",
+        "none.onnx",
+        "none.json",
+    ],
+)
 def test_weights_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
     if name.startswith("notes"):
         (tmp_path / name).write_text("these are notes, not weights")
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(InputError, match=f"^weights {tmp_path / name}: "):
         yolox.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"graph": {}}', '{"images": [], "annotations": []}'])
+def test_json_in_place_of_weights_is_one_line(coco: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "weights.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"weights\.json: neither yolox_nano\.onnx nor"):
+        train(coco, path, tmp_path / "run")
+
+
+def test_weights_whose_parts_lie_elsewhere_are_one_line(tmp_path: Path) -> None:
+    import onnx
+
+    weight = onnx.numpy_helper.from_array(np.zeros((4, 4), np.float32), "w")
+    onnx.external_data_helper.set_external_data(weight, "gone.bin")
+    weight.ClearField("raw_data")
+    graph = onnx.helper.make_graph([], "g", [], [], [weight])
+    path = tmp_path / "parts.onnx"
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(InputError, match=r"parts\.onnx: neither yolox_nano\.onnx nor"):
+        yolox.load(path)
 
 
 @pytest.mark.parametrize(

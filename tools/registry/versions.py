@@ -66,7 +66,8 @@ def promote(store: Store, name: str, version: str, stage: Stage, key: SecretKey 
     if version not in known:
         raise ModelError(f"{name} {version}: not in the registry; push it first")
     made_by = f"{name}/{version}/{VERSION_NAME}"
-    if key is not None and stage in HELD_BY_ONE and not _is_signed(store, made_by, MAX_VERSION_BYTES):
+    is_for_boards = key is not None and stage in HELD_BY_ONE
+    if is_for_boards and not _is_signed(store, made_by, MAX_VERSION_BYTES):
         raise ModelError(
             f"{name} {version} is not signed: boards would refuse it; "
             "push a new version with --sign-key"

@@ -24,6 +24,7 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+from edge.errors import ConfigError
 from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, positive, positive_or_none, seed, share_or_all
@@ -41,6 +42,7 @@ from tools.train.steps import (
     follow,
     in_rounds,
     rate_factor,
+    refuse_no_pictures,
     set_rates,
     tell_of_no_objects,
 )
@@ -55,6 +57,10 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 LATEST = "latest.pt"
 SAVE_EVERY = 50  # steps
+NOTHING_TO_LEARN = (
+    "nothing is learned from: --label-weight is 0, and --teacher-weight is 0 or the weights do not "
+    "know every label; give --label-weight 1"
+)
 TEACHER_SIZE = InputSize(416, 416)
 logger = logging.getLogger(__name__)
 
@@ -127,24 +133,11 @@ def run(args: argparse.Namespace) -> int:
     """Train to the last step or until nothing improves; write `best.pt` and `metrics.jsonl`."""
     torch.set_num_threads(args.threads)
     validation = dataset.read(args.val, args.images)
-    tell_of_no_objects(validation)
     training = dataset.read(args.train, args.images)
-    config = LabelTraining(
-        steps=args.steps,
-        sizes=args.sizes,
-        learning_rate=args.learning_rate,
-        label_weight=args.label_weight,
-        teacher_weight=args.teacher_weight,
-        balance=args.balance,
-        is_rectified=args.rectify,
-        size=args.size,
-        seed=args.seed,
-        labels=args.labels or yolox.stored_labels(args.weights),
-        weights_sha256=tracking.hash_of([args.weights]),
-        data_sha256=tracking.hash_of([args.train]),
-        val_sha256=tracking.hash_of([args.val]),
-    )
-    config = _taught_alone(config, args.weights)
+    refuse_no_pictures(args.train, training)
+    refuse_no_pictures(args.val, validation)
+    tell_of_no_objects(validation)
+    config = _config(args)
     args.out.mkdir(parents=True, exist_ok=True)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
     state.origin = f"{yolox.origin(args.weights)}; then labels of {training.name}"
@@ -164,6 +157,32 @@ def run(args: argparse.Namespace) -> int:
         in_rounds(args, config, state, work, record)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
     return 0
+
+
+def _config(args: argparse.Namespace) -> LabelTraining:
+    """Return the run that the command's arguments describe.
+
+    Raises ConfigError for one that has neither labels nor a teacher to learn from.
+    """
+    wanted = LabelTraining(
+        steps=args.steps,
+        sizes=args.sizes,
+        learning_rate=args.learning_rate,
+        label_weight=args.label_weight,
+        teacher_weight=args.teacher_weight,
+        balance=args.balance,
+        is_rectified=args.rectify,
+        size=args.size,
+        seed=args.seed,
+        labels=args.labels or yolox.stored_labels(args.weights),
+        weights_sha256=tracking.hash_of([args.weights]),
+        data_sha256=tracking.hash_of([args.train]),
+        val_sha256=tracking.hash_of([args.val]),
+    )
+    config = _taught_alone(wanted, args.weights)
+    if not config.label_weight and not config.teacher_weight:
+        raise ConfigError(NOTHING_TO_LEARN)
+    return config
 
 
 def train(
