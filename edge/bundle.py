@@ -90,7 +90,7 @@ def decode_signed(
     Raises SignatureError otherwise.
     """
     if signature is None:
-        raise SignatureError(f"{source}: not signed; sign it when it is pushed (--sign-key)")
+        raise SignatureError(f"{source}: not signed; push a new version with --sign-key")
     try:
         verify(content, signature, trusted)
     except SignatureError as error:

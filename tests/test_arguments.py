@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("torch", reason="trainings need PyTorch: pip install 'edge-camera[tools]'")
 pytest.importorskip("rich", reason="trainings need rich: pip install 'edge-camera[tools]'")
 
+from tools import arguments
 from tools.cli import main
 
 WRONG_NUMBERS = {
@@ -25,8 +28,12 @@ WRONG_NUMBERS = {
         "--label-weight -1", "--teacher-weight nan", "--balance 2", "--seed -1", "--device gpu",
         "--steps 0",
     ),
-    "train detect-int8 --train x --val x --images x": ("--seed 1.5", "--steps 0"),
-    "quantize detect --output m": ("--percentile 101", "--percentile nan"),
+    "train detect-int8 --train x --val x --images x": ("--seed 1.5", "--steps 0", "--groups 17"),
+    "quantize detect --output m": (
+        "--percentile 101", "--percentile nan", "--groups 17", "--silu-floor 5",
+        "--silu-floor nan", "--version ../1", "--version .1",
+    ),
+    "import-model x.tflite --decoder yolov5 --output m": ("--version ../1", "--version 1/2"),
     "train classifier x": ("--seed -1", "--threads 0"),
     "benchmark": ("--threads 0", "--runs 0", "--frames -1"),
     "benchmark-infer": ("--counts 0", "--runs 0"),
@@ -44,3 +51,37 @@ def test_a_number_that_a_command_cannot_take_is_wrong_usage(
     with pytest.raises(SystemExit, match="2"):
         main([*command.split(), option, number, *more])
     assert f"argument {option}: '{number}' is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["quantize", "detect"], ["import-model", "x", "--decoder", "yolov5"]]
+)
+@pytest.mark.parametrize(
+    ("option", "text", "told"),
+    [
+        ("--output", "models/a b", "'a b' is no name of a model; give letters, digits"),
+        ("--output", "/", "'' is no name of a model"),
+        ("--version", "", "'' is no version; give letters, digits"),
+        ("--version", "1.0.0\n", "is no version"),
+    ],
+)
+def test_a_name_that_no_registry_takes_is_wrong_usage(
+    words: list[str], option: str, text: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--output", "m", option, text])
+    assert f"argument {option}: " in (err := capsys.readouterr().err)
+    assert told in err
+
+
+def test_names_that_a_registry_takes_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own-352").mkdir()
+    monkeypatch.chdir(tmp_path / "own-352")
+    for folder in (".", "../own.new/", "models/own_2"):
+        assert arguments.model_folder(folder) == Path(folder)
+    for name in ("1.0.0", "1.0.0-rc.1", "2026_1"):
+        assert arguments.model_version(name) == name
+    assert arguments.none_or_below("-inf") == float("-inf")
+    assert [arguments.count_to(16)(text) for text in ("1", "16")] == [1, 16]

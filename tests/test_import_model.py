@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from edge.detector import Detector
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from edge.interpreter import Interpreter
 from models import DATA
-from tools import coco_labels, foreign_file, golden, import_model
+from tools import coco_labels, foreign_file, golden, import_model, package
 from tools.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +116,8 @@ WRONG = {
     "no_labels": (["yolov5", "yolov5", "--labels", "/no/x.txt"], "/no/x.txt", EXIT_NO_INPUT),
     "nms": (["yolov5", "yolov5", "--nms-iou", "3"], "--nms-iou 3.0", EXIT_FAILURE),
     "float_in": (["float", "yolov5"], "give --range", EXIT_CONFIG),
+    "golden": (["yolov5", "yolov5", "--labels", "TWO", "--golden", "/no/p.jpg"], "/no/p.jpg", 66),
+    "no_picture": (["yolov5", "yolov5", "--labels", "TWO", "--golden", __file__], __file__, 66),
 }
 
 
@@ -147,6 +151,22 @@ def test_a_damaged_file_is_one_line(
     code = imported(str(path), "ssd_postprocess", tmp_path / "m", "--labels", two)
     assert code == EXIT_CONFIG
     assert part in capsys.readouterr().err
+
+
+def test_a_golden_picture_that_cannot_be_stored_leaves_nothing(
+    tmp_path: Path, two: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "golden.jpg")
+
+    def fail(*_: object, **__: object) -> None:
+        raise full
+
+    more = ["--labels", two, "--golden", str(GOLDEN)]
+    with monkeypatch.context() as patched:
+        patched.setattr(package, "add_golden_detections", fail)
+        assert imported("yolov5", "yolov5", tmp_path / "out" / "m", *more) == EXIT_FAILURE
+    assert list((tmp_path / "out").iterdir()) == []
+    assert imported("yolov5", "yolov5", tmp_path / "out" / "m", *more) == EXIT_OK
 
 
 def test_an_existing_folder_is_left_alone(

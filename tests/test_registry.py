@@ -200,6 +200,38 @@ def test_promotion_archives_the_version_before(kept: Registry) -> None:
         versions.promote(kept.store, COLOR, "1.0.0", "production", None)
 
 
+@pytest.mark.parametrize("stage", ["staging", "production"])
+def test_a_version_that_boards_would_refuse_as_unsigned_takes_no_stage_of_theirs(
+    kept: Registry, tmp_path: Path, stage: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.push("1.0.0")
+    before = versions.promote(kept.store, COLOR, "1.0.0", stage, kept.key)
+    (tmp_path / "key.pem").write_bytes(kept.key.pem())
+    place = ["--registry", str(kept.folder / "registry")]
+    folder = str(golden_folder(tmp_path / "unsigned", "1.1.0"))
+    assert main(["registry", "push", folder, *place]) == EXIT_OK
+    assert "NOT signed: boards will refuse it; for them push a new" in capsys.readouterr().out
+    words = ["registry", "promote", COLOR, "1.1.0", stage, *place]
+    assert main([*words, "--sign-key", str(tmp_path / "key.pem")]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("would refuse it; push a new version with --sign-key")
+    assert registry.read_stages(kept.store, COLOR, kept.trusted) == before
+    versions.promote(kept.store, COLOR, "1.1.0", "archived", kept.key)
+
+
+def test_a_registry_without_keys_has_stages(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--registry", str(kept.folder / "registry")]
+    for version in ("1.0.0", "1.1.0"):
+        folder = str(golden_folder(tmp_path / "unsigned", version))
+        assert main(["registry", "push", folder, *place, "--stage", "production"]) == EXIT_OK
+    stages = registry.read_stages(kept.store, COLOR).stages
+    assert stages == {"1.0.0": "archived", "1.1.0": "production"}
+    pulled = str(tmp_path / "pulled")
+    assert main(["registry", "pull", COLOR, "--output", pulled, *place]) == EXIT_OK
+
+
 def test_stages_of_an_unknown_key_are_refused(kept: Registry) -> None:
     kept.push("1.0.0")
     versions.promote(kept.store, COLOR, "1.0.0", "production", SecretKey.generate())

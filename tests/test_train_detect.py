@@ -1,13 +1,10 @@
-"""Training of the detector from labels: what is taught, how it is shown, and that a run goes on."""
+"""Training of the detector from labels: what is taught, and how it is shown."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -16,8 +13,8 @@ pytest.importorskip("onnx")
 pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
-from edge.errors import EdgeError, InputError  # noqa: E402
-from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
+from edge.errors import InputError  # noqa: E402
+from tiny_detector import random_weights, set_of_persons  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.coco_labels import NAMES  # noqa: E402
@@ -31,27 +28,12 @@ LABELS = {1: "person", 3: "car"}
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A network of random weights, in the file that `train detect` reads and writes."""
-    torch.manual_seed(1)
-    path = tmp_path / "random.pt"
-    yolox.save(yolox.YoloxNano(), path, "random")
-    return path
+    return random_weights(tmp_path)
 
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
-    """A COCO file of eight gray pictures, each with one white person."""
-    images, boxes = [], []
-    for number in range(1, 9):
-        picture = np.full((60, 80, 3), 90, np.uint8)
-        picture[10:40, 20:35] = 255
-        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
-        images.append({"id": number, "file_name": f"{number}.png", "width": 80, "height": 60})
-        boxes.append({"id": number, "image_id": number, "category_id": 1, "bbox": [20, 10, 15, 30]})
-    categories = [{"id": number, "name": name} for number, name in LABELS.items()]
-    path = tmp_path / "set.json"
-    path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
-    return path
+    return set_of_persons(tmp_path)
 
 
 def picture(**changes: object) -> dataset.Picture:
@@ -239,129 +221,3 @@ def test_saved_weights_are_the_same_network(weights: Path) -> None:
         whole, split = yolox.load(weights)(value), yolox.load(weights, groups)(value)
     for name, wanted in whole.items():
         assert torch.allclose(split[name], wanted, atol=1e-4)
-
-
-def train(coco: Path, weights: Path, out: Path, *more: str) -> int:
-    parser = argparse.ArgumentParser()
-    detect.add_arguments(parser)
-    arguments = ["--weights", str(weights), "--train", str(coco), "--val", str(coco)]
-    arguments += ["--images", str(coco.parent), "--out", str(out), "--sizes", "64", "--size", "64"]
-    return detect.run(parser.parse_args([*arguments, "--steps", "4", "--every", "2", *more]))
-
-
-def test_stopped_run_goes_on_and_ends_with_the_same_weights(
-    coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(out: Path) -> None:
-        assert train(coco, weights, out) == 0
-
-    assert_same_weights(*stopped_and_whole(run, detect, tmp_path, monkeypatch))
-
-
-def test_checkpoint_of_another_config_is_refused(coco: Path, weights: Path, tmp_path: Path) -> None:
-    assert train(coco, weights, tmp_path / "run") == 0
-    with pytest.raises(InputError, match="another config"):
-        train(coco, weights, tmp_path / "run", "--seed", "9")
-
-
-def test_a_run_does_not_go_on_with_other_weights_or_data(
-    coco: Path, weights: Path, tmp_path: Path
-) -> None:
-    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
-    other = tmp_path / "other.pt"
-    yolox.save(yolox.YoloxNano(), other, "random")
-    with pytest.raises(InputError, match="another config"):
-        train(coco, other, tmp_path / "run", "--steps", "1")
-    coco.write_text(coco.read_text() + "\n")
-    with pytest.raises(InputError, match="another config"):
-        train(coco, weights, tmp_path / "run", "--steps", "1")
-    assert len(list((tmp_path / "run").glob("suspected-*.json"))) == 1
-
-
-def test_a_rectified_run_goes_on_with_its_own_stem(
-    coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(detect, "RECTIFIED_AT", InputSize(32, 32))
-    assert train(coco, weights, tmp_path / "run", "--rectify") == 0
-    made = (tmp_path / "run" / "rectified.pt").stat()
-    assert train(coco, weights, tmp_path / "run", "--rectify") == 0
-    assert (tmp_path / "run" / "rectified.pt").stat().st_mtime_ns == made.st_mtime_ns
-    assert yolox.is_rectified(tmp_path / "run" / "latest.pt")
-    assert not yolox.is_rectified(weights)
-
-
-def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
-    coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert train(coco, weights, tmp_path / "run", "--labels", "person,forklift") == 0
-    assert "does not know every label" in caplog.text
-    made = tmp_path / "run" / "best.pt"  # kept, though it finds nothing yet
-    assert yolox.stored_labels(made) == ("person", "forklift")
-    assert yolox.origin(made).startswith("random; then labels of")
-    fresh = yolox.load(weights, labels=("person", "forklift")).heads[0].class_logits
-    known = yolox.load(weights).heads[0].class_logits
-    assert torch.equal(fresh.weight[0], known.weight[0])
-    assert not fresh.weight[1].any()
-
-
-def test_without_an_object_to_find_the_last_weights_are_kept(
-    coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    empty = tmp_path / "empty.json"
-    empty.write_text(json.dumps(json.loads(coco.read_text()) | {"annotations": []}))
-    assert train(coco, weights, tmp_path / "run", "--val", str(empty), "--patience", "1") == 0
-    (line,) = (line for line in caplog.messages if "no_objects" in line)
-    assert line.endswith("/empty kept=the last weights, as best")
-    assert yolox.origin(tmp_path / "run" / "best.pt").endswith(", 4 steps")
-
-
-def test_a_training_that_diverges_is_told_and_keeps_the_best_before(
-    coco: Path, weights: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(EdgeError, match=r"^by step 2 the loss became .*; give a lower --learning"):
-        train(coco, weights, tmp_path / "run", "--learning-rate", "1e30")
-    assert not (tmp_path / "run" / "best.pt").exists()
-
-
-def test_labels_that_are_all_new_learn_as_known_ones_do(coco: Path, tmp_path: Path) -> None:
-    data = dataset.read(coco, coco.parent)
-
-    def rate(*names: str) -> float:
-        config = detect.LabelTraining(labels=names)
-        state = detect.start(config, yolox.WEIGHTS, tmp_path / "none.pt", torch.device("cpu"), data)
-        layer = state.net.heads[0].class_logits.weight
-        (group,) = (item for item in state.optimizer.param_groups if item["params"][0] is layer)
-        return float(group["peak"])
-
-    assert rate("forklift", "pallet") == pytest.approx(rate("person", "car"), rel=0.5)
-
-
-def test_a_teacher_of_more_labels_teaches_those_that_are_wanted(
-    coco: Path, weights: Path, tmp_path: Path
-) -> None:
-    assert train(coco, weights, tmp_path / "run", "--labels", "car,person") == 0
-    assert yolox.stored_labels(tmp_path / "run" / "best.pt") == ("car", "person")
-
-
-@pytest.mark.parametrize("name", ["notes.pt", "notes.onnx", "none.pt", "none.onnx"])
-def test_weights_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
-    if name.startswith("notes"):
-        (tmp_path / name).write_text("these are notes, not weights")
-    with pytest.raises(InputError, match=name):
-        yolox.load(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    "words", [["--every", "0"], ["--patience", "0"], ["--learning-rate", "-1"]]
-)
-def test_numbers_that_make_no_run_are_wrong_usage(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        train(tmp_path / "set.json", tmp_path / "w.pt", tmp_path / "run", *words)
-    assert f"argument {words[0]}: '{words[1]}' is no" in capsys.readouterr().err
-
-
-def test_sizes_that_the_network_cannot_take_are_refused() -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="multiples of 32"):
-        detect._sizes("256,300")

@@ -154,11 +154,15 @@ def test_a_new_models_card_takes_figures_and_a_card_that_is_there_keeps_its_word
 
 def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path) -> None:
     train(pictures, tmp_path / "run", 1)
-    with pytest.raises(InputError, match="another config"):
-        train(pictures, tmp_path / "run", 2)
+    with pytest.raises(InputError, match="another config: --size 64x64, --steps 1; "):
+        train(pictures, tmp_path / "run", 2, "--size", "96x64")
+    other = pictures / "val.json"
+    other.write_text((pictures / "set.json").read_text())
+    with pytest.raises(InputError, match="another config: another --val; "):
+        train(pictures, tmp_path / "run", 1, "--val", str(other))
     coco = pictures / "set.json"
     coco.write_text(coco.read_text() + "\n")
-    with pytest.raises(InputError, match="another config"):
+    with pytest.raises(InputError, match="another config: another --train, another --val; "):
         train(pictures, tmp_path / "run", 1)
 
 
@@ -188,6 +192,38 @@ def test_float_weights_without_pictures_are_refused(tmp_path: Path) -> None:
     quantize_detect.add_arguments(parser)
     with pytest.raises(InputError, match="--annotations"):
         quantize_detect.run(parser.parse_args(["--weights", "w.onnx", "--output", str(tmp_path)]))
+
+
+@pytest.mark.parametrize(
+    "words", [["quantize", "detect"], ["train", "detect-int8"], ["train", "detect"]]
+)
+@pytest.mark.parametrize("empty", ["train", "val"])
+def test_a_set_without_pictures_is_named(
+    pictures: Path, words: list[str], empty: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = pictures / "empty.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    sets = {"train": str(pictures / "set.json"), "val": str(pictures / "set.json")}
+    sets[empty] = str(path)
+    more = ["--train", sets["train"], "--val", sets["val"], "--out", str(pictures / "run")]
+    if words[0] == "quantize":
+        more = ["--annotations", str(path), "--output", str(pictures / "run")]
+    assert main([*words, *more, "--images", str(pictures)]) == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"edge-tools: {path}: no pictures; name a COCO JSON that lists some"
+    assert not (pictures / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["none.jpg", "set.json"])
+def test_a_golden_picture_that_cannot_be_read_is_named_before_the_work(
+    pictures: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco = ["--annotations", str(pictures / "set.json"), "--images", str(pictures)]
+    golden = ["--golden", str(pictures / name), "--output", str(pictures / "own")]
+    assert main(["quantize", "detect", *coco, *golden]) == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(pictures / name) in line
+    assert not (pictures / "own").exists()
 
 
 @pytest.mark.parametrize("option", ["--count", "--groups", "--threads"])

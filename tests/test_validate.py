@@ -47,6 +47,53 @@ def test_another_golden_result_fails_and_is_named(
     assert "expected 0.091" in capsys.readouterr().out
 
 
+def test_a_model_without_a_golden_picture_fails_and_the_rest_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "color-64"
+    shutil.copytree(model_store.find("color-64"), folder)
+    manifest.write(folder, msgspec.structs.replace(manifest.read(folder), golden=None))
+    found = tmp_path / "found.json"
+    words = ["validate", str(folder), "color-96", "--max-params", "1M", "--json", str(found)]
+    assert main(words) == EXIT_CONFIG
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "FAIL  golden picture: its manifest has none; make the folder again" in captured.out
+    assert captured.out.endswith("color-96: pass\n")
+    first, second = json.loads(found.read_text())
+    verdicts = {check["name"]: check["passed"] for check in first["checks"]}
+    assert verdicts == {"integer-only": True, "golden picture": False, "--max-params": True}
+    assert (first["passed"], second["passed"]) == (False, True)
+
+
+def test_a_golden_picture_that_is_gone_fails_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "color-64"
+    shutil.copytree(model_store.find("color-64"), folder)
+    model = manifest.read(folder)
+    assert model.golden is not None
+    (folder / model.golden.file).unlink()
+    assert main(["validate", str(folder)]) == EXIT_CONFIG
+    out = capsys.readouterr().out
+    assert f"FAIL  golden picture, xnnpack: {folder / model.golden.file}: " in out
+    assert f"{folder}: FAIL" in out
+
+
+@pytest.mark.parametrize(
+    ("file", "time"), [("float.tflite", "pass  --max-ms"), ("custom.tflite", "FAIL  --max-ms")]
+)
+def test_a_file_that_is_not_integer_only_is_held_to_the_limits(
+    file: str, time: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ["--max-params", "0", "--max-ms", "10000", "--min-accuracy", "0.5"]
+    assert main(["validate", str(DATA / file), *limits]) == EXIT_CONFIG
+    captured = capsys.readouterr()
+    for part in ("--max-params: ", time, "FAIL  --min-accuracy"):
+        assert part in captured.out
+    assert captured.err == ""
+
+
 @pytest.mark.skipif(not SSD.exists(), reason="the baselines are not here")
 def test_float_tensors_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(SSD), "--list"]) == EXIT_CONFIG

@@ -1,10 +1,18 @@
-"""Numbers on the command line, checked where they are read: a wrong one is wrong usage, exit 2."""
+"""Numbers and names on the command line, checked where they are read: a wrong one is exit 2."""
 
 from __future__ import annotations
 
 import argparse
+import os.path
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edge.manifest import FileName
 
 LARGEST_SEED = 2**32 - 1  # that NumPy's global generator takes
+NAMED_OF = "give letters, digits, -, _ and, but not first, dots"
 
 
 def count(text: str) -> int:
@@ -21,6 +29,17 @@ def count_or_none(text: str) -> int:
     return int(text)
 
 
+def count_to(most: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from 1 to `most`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {most}")
+        return int(text)
+
+    return read
+
+
 def positive(text: str) -> float:
     """Return a number above 0."""
     value = _number(text)
@@ -34,6 +53,14 @@ def positive_or_none(text: str) -> float:
     value = _number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
+    return value
+
+
+def none_or_below(text: str) -> float:
+    """Return a number of 0 or less, -inf among them."""
+    value = _number(text)
+    if not value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or less")
     return value
 
 
@@ -68,6 +95,29 @@ def share(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no share; give one from 0 to less than 1")
     return value
+
+
+def model_version(text: str) -> str:
+    """Return a model's version; a registry takes it as the name of a folder."""
+    if not _is_file_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; {NAMED_OF}, such as 1.0.0")
+    return text
+
+
+def model_folder(text: str) -> Path:
+    """Return a folder whose name its model can have, too."""
+    name = Path(os.path.realpath(text)).name
+    if not _is_file_name(name):
+        raise argparse.ArgumentTypeError(f"{name!r} is no name of a model; {NAMED_OF}")
+    return Path(text)
+
+
+def _is_file_name(text: str) -> bool:
+    try:
+        msgspec.convert(text, FileName)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _number(text: str) -> float:

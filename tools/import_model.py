@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.capture import read_image
 from edge.detector import Detector
 from edge.detector.letterbox import RANGES
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Manifest
 from tools import coco_labels, foreign_file, package
+from tools.arguments import model_folder, model_version
 from tools.foreign_file import BoxUnit, ForeignFile, Range
 
 EXAMPLES = """examples:
@@ -42,6 +44,7 @@ class Wishes:
     """What whoever imports the file says of it; None where the file or the decoder decides.
 
     class_ids: the network's class of each label that is kept. licence, source: free text.
+    golden: picture to store with what the model finds in it.
     """
 
     decoder: str
@@ -56,13 +59,16 @@ class Wishes:
     range: Range | None = None
     box_unit: BoxUnit | None = None
     nms_iou: float = NMS_IOU
+    golden: Path | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("file", type=Path, metavar="FILE", help=".tflite, one picture as input")
     parser.add_argument("--decoder", choices=DECODERS, required=True, help="how outputs are read")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
+    parser.add_argument(
+        "--output", type=model_folder, required=True, metavar="DIR", help="new folder"
+    )
     parser.add_argument(
         "--labels",
         metavar="FILE",
@@ -70,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "coco90 for ssd_postprocess, else coco80",
     )
     parser.add_argument("--keep", nargs="+", metavar="LABEL", help="only these; default: all")
-    parser.add_argument("--version", default="1.0.0", help="default 1.0.0")
+    parser.add_argument("--version", type=model_version, default="1.0.0", help="default 1.0.0")
     parser.add_argument("--licence", default="not stated", help="of the model, for its card")
     parser.add_argument("--source", default="not stated", help="where it is from, for its card")
     parser.add_argument("--color-order", choices=("rgb", "bgr"), default="rgb")
@@ -96,10 +102,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the folder and say what it holds; return the exit code."""
     written = import_file(args.file, args.output, _wishes(args))
-    if args.golden:
-        written = package.add_golden_detections(
-            args.output, args.golden, tolerance=GOLDEN_TOLERANCE
-        )
     width, height = written.input.shape[2], written.input.shape[1]
     print(
         f"{args.output}: {written.decoder.name}, {width}x{height} {written.input.dtype}, "
@@ -128,6 +130,7 @@ def _wishes(args: argparse.Namespace) -> Wishes:
         range=args.range,
         box_unit=args.box_unit,
         nms_iou=args.nms_iou,
+        golden=args.golden,
     )
 
 
@@ -166,10 +169,13 @@ def _kept(class_ids: dict[str, int], keep: list[str] | None) -> dict[str, int]:
 def import_file(path: Path, folder: Path, wishes: Wishes) -> Manifest:
     """Write a model folder around a file, try it on a gray picture, and return the manifest.
 
-    Raises ModelError when the file does not fit the decoder, EdgeError when the folder exists.
+    Raises ModelError when the file does not fit the decoder, EdgeError when the folder exists,
+    InputError when the golden picture cannot be read.
     """
     if folder.exists():
         raise EdgeError(f"{folder}: exists; name a new folder")
+    if wishes.golden:
+        read_image(wishes.golden)  # before the work
     file = foreign_file.read(path)
     facts = _facts(file, wishes)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +185,8 @@ def import_file(path: Path, folder: Path, wishes: Wishes) -> Manifest:
         written = package.write_folder(made, path, facts)
         (made / package.CARD_FILE).write_text(_card(file, written, wishes))
         _try(made, path)
+        if wishes.golden:
+            written = package.add_golden_detections(made, wishes.golden, tolerance=GOLDEN_TOLERANCE)
         shutil.move(made, folder)
     return written
 

@@ -15,19 +15,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edge.capture import read_image
 from edge.detector import Letterbox
 from edge.errors import InputError
 from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
 from tools import dataset, package, tracking
 from tools.architectures import yolox
-from tools.arguments import count, percentile
+from tools.arguments import (
+    count,
+    count_to,
+    model_folder,
+    model_version,
+    none_or_below,
+    percentile,
+)
 from tools.input_size import InputSize
 from tools.package import Facts
 from tools.quantize import Calibration, Graph, Quantization, calibrate, write
 from tools.quantize.ranges import PIXELS, SILU_FLOOR, batches
 from tools.train import detect_state
-from tools.train.detect_state import DetectTraining
+from tools.train.detect_state import STEM_CHANNELS, DetectTraining
+from tools.train.steps import refuse_no_pictures
 
 IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
 NMS_IOU = 0.65  # its authors' value
@@ -39,7 +48,7 @@ EXAMPLES = """\
 example:
   edge-tools quantize detect --weights ../shared/weights/yolox_nano.onnx \\
     --annotations ../shared/data/detection/train.json --images ../shared/data/detection \\
-    --output models/yolox-nano-352
+    --golden street.jpg --output models/yolox-nano-352
 """
 
 
@@ -120,9 +129,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
     parser.add_argument("--images", type=Path, help="folder of its pictures")
     parser.add_argument(
-        "--output", type=Path, required=True, help="model folder to write; the model has its name"
+        "--output",
+        type=model_folder,
+        required=True,
+        help="model folder to write; the model has its name",
     )
-    parser.add_argument("--version", default=VERSION, help="of the model; default %(default)s")
+    parser.add_argument(
+        "--version", type=model_version, default=VERSION, help="of the model; default %(default)s"
+    )
     parser.add_argument(
         "--size",
         type=InputSize.parse,
@@ -130,12 +144,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the input: 352x288, 416",
     )
     parser.add_argument(
-        "--groups", type=count, help="of the stem, 1 to 16; default: 3, 1 where it is rectified"
+        "--groups",
+        type=count_to(STEM_CHANNELS),
+        help="of the stem, 1 to 16; default: 3, 1 where it is rectified",
     )
     parser.add_argument("--percentile", type=percentile, default=99.99, help="of each range")
     parser.add_argument(
         "--silu-floor",
-        type=float,
+        type=none_or_below,
         default=SILU_FLOOR,
         help="where a range that only a SiLU reads begins; =-inf: as measured; default %(default)s",
     )
@@ -148,6 +164,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Quantize, write the model folder, say what it holds; return the exit code."""
     torch.set_num_threads(args.threads)
+    if args.golden:
+        read_image(args.golden)  # it is stored last, and to be refused before the work
     make = _from_float if args.checkpoint is None else _from_checkpoint
     graph, ranges, training = make(args)
     with tracking.start(
@@ -179,6 +197,7 @@ def _from_float(args: argparse.Namespace) -> Made:
     if args.annotations is None or args.images is None:
         raise InputError("float weights need --annotations and --images to measure ranges on")
     data = dataset.read(args.annotations, args.images)
+    refuse_no_pictures(args.annotations, data)
     chosen = dataset.stratified(data.pictures, args.count)
     images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
     parts = args.groups or (1 if yolox.is_rectified(args.weights) else PLAIN_GROUPS)

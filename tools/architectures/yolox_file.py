@@ -63,11 +63,11 @@ def _read_published(path: Path) -> Stored:
     """Read an ONNX file; its convolutions are in our order."""
     import onnx
     from google.protobuf.message import DecodeError
-    from onnx import numpy_helper
+    from onnx import checker, numpy_helper
 
-    try:
-        graph = onnx.load(path).graph
-    except DecodeError as error:
+    try:  # of whatever name: by its suffix it would be taken for JSON or text
+        graph = onnx.load(path, format="protobuf").graph
+    except (DecodeError, checker.ValidationError) as error:  # or of parts that lie elsewhere
         raise ValueError("not an ONNX file") from error
     values = {item.name: torch.tensor(numpy_helper.to_array(item)) for item in graph.initializer}
     found = [

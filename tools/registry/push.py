@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   edge-tools registry push models/color-64 --registry /srv/models --sign-key signing.pem
   edge-tools registry push runs/own/model --version 1.4.0 --registry s3://bucket/models \\
     --sign-key signing.pem --stage staging"""
+NOT_SIGNED = "NOT signed: boards will refuse it; for them push a new version with --sign-key"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,6 @@ def run(args: argparse.Namespace) -> int:
         new = versions.push(store, model_store.find(args.model), key, version=args.version)
         if args.stage:
             versions.promote(store, new.name, new.version, args.stage, key)
-    signed = f"signed by {key.public.name}" if key else "NOT signed: boards will refuse it"
+    signed = f"signed by {key.public.name}" if key else NOT_SIGNED
     print(f"{new.name} {new.version}: registered, serial {new.serial}, {signed}")
     return EXIT_OK

@@ -14,6 +14,7 @@ from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.registry import (
     MAX_STAGES_BYTES,
+    MAX_VERSION_BYTES,
     SERIALS_NAME,
     STAGES_NAME,
     VERSION_NAME,
@@ -24,6 +25,8 @@ from edge.registry import (
 )
 from edge.signature import SecretKey
 from tools import golden
+
+HELD_BY_ONE: tuple[Stage, ...] = ("staging", "production")
 
 
 def push(
@@ -55,14 +58,23 @@ def push(
 def promote(store: Store, name: str, version: str, stage: Stage, key: SecretKey | None) -> Stages:
     """Put a version into a stage and return all stages.
 
-    Staging and production hold one version each: the one before is archived.
+    Staging and production hold one version each: the one before is archived. Who signs stages has
+    boards that take signed versions only. Raises ModelError when the version is not there, or, for
+    these two stages and with a key, not signed.
     """
     known = {one.version for one in registry.versions(store, name)}
     if version not in known:
         raise ModelError(f"{name} {version}: not in the registry; push it first")
+    made_by = f"{name}/{version}/{VERSION_NAME}"
+    is_for_boards = key is not None and stage in HELD_BY_ONE
+    if is_for_boards and not _is_signed(store, made_by, MAX_VERSION_BYTES):
+        raise ModelError(
+            f"{name} {version} is not signed: boards would refuse it; "
+            "push a new version with --sign-key"
+        )
     before = registry.read_stages(store, name)
     stages = {
-        one: "archived" if held == stage and stage in ("staging", "production") else held
+        one: "archived" if held == stage and stage in HELD_BY_ONE else held
         for one, held in before.stages.items()
     }
     changed = msgspec.structs.replace(
@@ -158,19 +170,21 @@ def _clear(store: Store, made: Bundle) -> None:
 
 
 def _write_stages(store: Store, stages: Stages, key: SecretKey | None) -> Stages:
-    if key is None and _are_signed(store, stages.name):
+    at = f"{stages.name}/{STAGES_NAME}"
+    if key is None and _is_signed(store, at, MAX_STAGES_BYTES):
         raise ModelError(f"{stages.name}: its stages are signed; give --sign-key")
     text = msgspec.json.encode(stages, order="sorted")
     comment = f"{stages.name} stages revision {stages.revision}"
     signature = key.sign(text, comment).decode() if key else ""
     envelope = Envelope(text=text.decode(), signature=signature)
-    store.put(f"{stages.name}/{STAGES_NAME}", msgspec.json.encode(envelope))
+    store.put(at, msgspec.json.encode(envelope))
     return stages
 
 
-def _are_signed(store: Store, name: str) -> bool:
+def _is_signed(store: Store, key: str, limit: int) -> bool:
+    """Return whether an envelope, of at most `limit` bytes, is there and has a signature."""
     try:
-        content = store.get(f"{name}/{STAGES_NAME}", MAX_STAGES_BYTES)
+        content = store.get(key, limit)
     except FileNotFoundError:
         return False
     return bool(msgspec.json.decode(content, type=Envelope).signature)

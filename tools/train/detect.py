@@ -13,31 +13,28 @@ Started again with the same options, it goes on from its checkpoint.
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import logging
 import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from edge.errors import InputError
-from tools import dataset, tensor_file, tracking
+from edge.errors import ConfigError
+from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, positive, positive_or_none, seed, share_or_all
 from tools.dataset import Dataset
 from tools.evaluate import MIN_SCORE, Accuracy, collect, score
 from tools.input_size import InputSize
-from tools.quantize_detect import letterboxed
-from tools.train import assign, detect_augment, distil, labels, rectify
+from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
-from tools.train.detect_state import DetectTraining
+from tools.train.detect_label_state import LabelTraining, State, plain, prepared, save, start
 from tools.train.device import usable_device
 from tools.train.sampler import Sampler, sampler
 from tools.train.steps import (
@@ -45,7 +42,7 @@ from tools.train.steps import (
     follow,
     in_rounds,
     rate_factor,
-    relative_adam,
+    refuse_no_pictures,
     set_rates,
     tell_of_no_objects,
 )
@@ -59,61 +56,13 @@ example (started again, it goes on where it stopped):
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 LATEST = "latest.pt"
-RECTIFIED = "rectified.pt"
-RECTIFIED_ON = 96  # pictures
-RECTIFIED_AT = InputSize(416, 352)
 SAVE_EVERY = 50  # steps
+NOTHING_TO_LEARN = (
+    "nothing is learned from: --label-weight is 0, and --teacher-weight is 0 or the weights do not "
+    "know every label; give --label-weight 1"
+)
 TEACHER_SIZE = InputSize(416, 416)
-NEW_LABELS_RMS = 0.06  # of the shipped class layers; where all labels are new theirs are zeros
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LabelTraining:
-    """One run.
-
-    sizes: input sides in pixels, one drawn for each step. batch: pictures a step.
-    learning_rate: relative to each tensor's root mean square. ema: share of the moving average
-    that a step keeps. label_weight, teacher_weight: of the two losses; 0 leaves one out.
-    mosaic: share of pictures that are mosaics; none in the last `plain` share of the steps.
-    balance: pictures of rare labels are drawn more often, 0: not at all, 1: so that all labels are
-        drawn alike (Gupta et al. 2019, "LVIS", appendix, has 0.5).
-    is_rectified: whether the stem's first SiLU becomes a ReLU before training.
-    weights_sha256, data_sha256: of the weights it starts from and of the training set's JSON.
-    """
-
-    steps: int = 2400
-    batch: int = 16
-    sizes: tuple[int, ...] = (256, 288, 320, 352, 384, 416)
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    ema: float = 0.998
-    label_weight: float = 1.0
-    teacher_weight: float = 0.5
-    mosaic: float = 0.5
-    plain: float = 0.2
-    balance: float = 0.5
-    is_rectified: bool = False
-    seed: int = 1
-    labels: tuple[str, ...] = yolox.LABELS
-    weights_sha256: str = ""
-    data_sha256: str = ""
-
-
-@dataclass
-class State:
-    """What a checkpoint holds. best: AP50, -1 before it is measured. bad: measurements since then.
-
-    origin: where the weights come from, for people; not in the checkpoint.
-    """
-
-    net: yolox.YoloxNano
-    average: yolox.YoloxNano
-    optimizer: torch.optim.Adam
-    origin: str = ""
-    step: int = 0
-    best: float = -1.0
-    bad: int = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--every", type=count, default=300, help="steps between measurements")
     parser.add_argument(
-        "--size", type=InputSize.parse, default=DetectTraining.size, help="of the measurements"
+        "--size", type=InputSize.parse, default=LabelTraining.size, help="of the measurements"
     )
     parser.add_argument("--patience", type=count, default=4, help="measurements without a gain")
     parser.add_argument(
@@ -184,31 +133,20 @@ def run(args: argparse.Namespace) -> int:
     """Train to the last step or until nothing improves; write `best.pt` and `metrics.jsonl`."""
     torch.set_num_threads(args.threads)
     validation = dataset.read(args.val, args.images)
-    tell_of_no_objects(validation)
     training = dataset.read(args.train, args.images)
-    config = LabelTraining(
-        steps=args.steps,
-        sizes=args.sizes,
-        learning_rate=args.learning_rate,
-        label_weight=args.label_weight,
-        teacher_weight=args.teacher_weight,
-        balance=args.balance,
-        is_rectified=args.rectify,
-        seed=args.seed,
-        labels=args.labels or yolox.stored_labels(args.weights),
-        weights_sha256=tracking.hash_of([args.weights]),
-        data_sha256=tracking.hash_of([args.train]),
-    )
-    config = _taught_alone(config, args.weights)
+    refuse_no_pictures(args.train, training)
+    refuse_no_pictures(args.val, validation)
+    tell_of_no_objects(validation)
+    config = _config(args)
     args.out.mkdir(parents=True, exist_ok=True)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
     state.origin = f"{yolox.origin(args.weights)}; then labels of {training.name}"
     kept = args.out / _suspected_file(config)
     suspected = labels.suspect(args.weights, training, TEACHER_SIZE, config.labels, kept)
     pictures = sampler(labels.teach(training, suspected, config.labels), config.balance)
-    teacher = _prepared(yolox.load(args.weights, labels=config.labels), args.device)
+    teacher = prepared(yolox.load(args.weights, labels=config.labels), args.device)
     with tracking.start(
-        "detect", params=_plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
+        "detect", params=plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
     ) as record:
         work = Work(
             lambda steps: train(config, state, teacher, pictures, steps, args.out / CHECKPOINT),
@@ -221,58 +159,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def start(
-    config: LabelTraining, weights: Path, checkpoint: Path, device: torch.device, training: Dataset
-) -> State:
-    """Return a run's state: from its checkpoint, or before its first step.
+def _config(args: argparse.Namespace) -> LabelTraining:
+    """Return the run that the command's arguments describe.
 
-    training: a stem is rectified on some of its pictures, once for a run.
-    Raises InputError when the checkpoint was made with another config.
+    Raises ConfigError for one that has neither labels nor a teacher to learn from.
     """
-    net = yolox.load(weights, labels=config.labels)
-    if config.is_rectified and not net.backbone.stem.is_rectified:
-        net = _rectified(net, weights, training, checkpoint)
-    net = _prepared(net, device)
-    average = copy.deepcopy(net)
-    optimizer = relative_adam(net, config.learning_rate, of_zeros=NEW_LABELS_RMS)
-    state = State(net, average, optimizer)
-    if not checkpoint.exists():
-        return state
-    stored = tensor_file.read(checkpoint, ("config", "net"), "train detect", device)
-    if stored["config"] != _plain(config):
-        raise InputError(f"{checkpoint} was made with another config; name another --out")
-    net.load_state_dict(stored["net"])
-    average.load_state_dict(stored["average"])
-    state.optimizer.load_state_dict(stored["optimizer"])
-    state.step, state.best, state.bad = stored["step"], stored["best"], stored["bad"]
-    return state
-
-
-def _rectified(
-    net: yolox.YoloxNano, weights: Path, training: Dataset, checkpoint: Path
-) -> yolox.YoloxNano:
-    """Return the network with a rectified stem, the stored one where the run has a checkpoint."""
-    path = checkpoint.with_name(RECTIFIED)
-    if not checkpoint.exists():
-        chosen = dataset.stratified(training.pictures, RECTIFIED_ON)
-        images = [letterboxed(dataset.load(picture), RECTIFIED_AT) for picture in chosen]
-        origin = f"{yolox.origin(weights)}; its stem is rectified"
-        yolox.save(rectify.rectified(net, images), path, origin)
-    return yolox.load(path, labels=net.labels)
-
-
-def save(config: LabelTraining, state: State, path: Path) -> None:
-    """Write a checkpoint; a kill in between leaves the one before."""
-    content = {
-        "config": _plain(config),
-        "net": state.net.state_dict(),
-        "average": state.average.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "step": state.step,
-        "best": state.best,
-        "bad": state.bad,
-    }
-    tensor_file.write(content, path)
+    wanted = LabelTraining(
+        steps=args.steps,
+        sizes=args.sizes,
+        learning_rate=args.learning_rate,
+        label_weight=args.label_weight,
+        teacher_weight=args.teacher_weight,
+        balance=args.balance,
+        is_rectified=args.rectify,
+        size=args.size,
+        seed=args.seed,
+        labels=args.labels or yolox.stored_labels(args.weights),
+        weights_sha256=tracking.hash_of([args.weights]),
+        data_sha256=tracking.hash_of([args.train]),
+        val_sha256=tracking.hash_of([args.val]),
+    )
+    config = _taught_alone(wanted, args.weights)
+    if not config.label_weight and not config.teacher_weight:
+        raise ConfigError(NOTHING_TO_LEARN)
+    return config
 
 
 def train(
@@ -359,14 +269,6 @@ def _truth(sample: Sample, device: torch.device) -> Truth:
         torch.from_numpy(sample.labels).to(device),
         torch.from_numpy(sample.ignored).to(device),
     )
-
-
-def _prepared(net: yolox.YoloxNano, device: torch.device) -> yolox.YoloxNano:
-    return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _plain(config: LabelTraining) -> dict[str, Any]:
-    return asdict(config) | {"sizes": list(config.sizes), "labels": list(config.labels)}
 
 
 def _suspected_file(config: LabelTraining) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -26,7 +25,7 @@ from torch import Tensor
 from edge.values import Image
 from tools import dataset, tracking
 from tools.architectures import yolox
-from tools.arguments import count, seed
+from tools.arguments import count, count_to, seed
 from tools.dataset import Dataset, Picture
 from tools.evaluate import Accuracy, evaluate
 from tools.input_size import InputSize
@@ -35,10 +34,12 @@ from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import facts_of, letterboxed, stem_groups, write_model
 from tools.train.detect_state import (
     CHECKPOINT,
+    STEM_CHANNELS,
     DetectTraining,
     State,
     build,
     described,
+    plain,
     resume,
     save,
 )
@@ -48,6 +49,7 @@ from tools.train.steps import (
     follow,
     in_rounds,
     rate_factor,
+    refuse_no_pictures,
     relative_adam,
     set_rates,
     tell_of_no_objects,
@@ -87,7 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=InputSize.parse, default=DetectTraining.size, help="352x288, 416"
     )
     parser.add_argument(
-        "--groups", type=count, help="of the stem; default: 2, 1 where it is rectified"
+        "--groups",
+        type=count_to(STEM_CHANNELS),
+        help="of the stem, 1 to 16; default: 2, 1 where it is rectified",
     )
     parser.add_argument(
         "--seed", type=seed, default=DetectTraining.seed, help="of pictures and augmentation"
@@ -104,26 +108,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the last step or until nothing improves; write metrics, `best` and `best.pt`."""
     torch.set_num_threads(args.threads)
-    groups = args.groups or (1 if yolox.is_rectified(args.weights) else DetectTraining.groups)
     training = dataset.read(args.train, args.images)
     validation = dataset.read(args.val, args.images)
+    refuse_no_pictures(args.train, training)
+    refuse_no_pictures(args.val, validation)
     tell_of_no_objects(validation)
-    config = DetectTraining(
-        size=args.size,
-        groups=groups,
-        steps=args.steps,
-        seed=args.seed,
-        is_mirrored=args.mirrored,
-        weights_sha256=tracking.hash_of([args.weights]),
-        data_sha256=tracking.hash_of([args.train]),
-    )
+    config = _config(args)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
     state = resume(config, args.weights, path) if path.exists() else start(config, args, training)
     teacher = yolox.load(args.weights)
     with tracking.start(
         "detect-int8",
-        params=asdict(config) | {"size": str(config.size)},
+        params=plain(config),
         uri=args.tracking_uri,
         data=[args.train],
         folder=args.out,
@@ -137,6 +134,21 @@ def run(args: argparse.Namespace) -> int:
         in_rounds(args, config, state, work, record)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
+
+
+def _config(args: argparse.Namespace) -> DetectTraining:
+    """Return the run that the command's arguments describe."""
+    groups = args.groups or (1 if yolox.is_rectified(args.weights) else DetectTraining.groups)
+    return DetectTraining(
+        size=args.size,
+        groups=groups,
+        steps=args.steps,
+        seed=args.seed,
+        is_mirrored=args.mirrored,
+        weights_sha256=tracking.hash_of([args.weights]),
+        data_sha256=tracking.hash_of([args.train]),
+        val_sha256=tracking.hash_of([args.val]),
+    )
 
 
 def start(config: DetectTraining, args: argparse.Namespace, training: Dataset) -> State:

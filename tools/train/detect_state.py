@@ -13,9 +13,10 @@ from tools import tensor_file, tracking
 from tools.architectures import yolox
 from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization, trace
-from tools.train.steps import relative_adam
+from tools.train.steps import refuse_another, relative_adam
 
 CHECKPOINT = "checkpoint.pt"
+STEM_CHANNELS = 16  # which the stem is split by
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class DetectTraining:
     learning_rate: relative to each tensor's root mean square; one flat rate diverges.
     ema: share of the moving average that a step keeps. seed: of order and augmentation.
     is_mirrored: whether the teacher looks at mirror images, too.
-    weights_sha256, data_sha256: of the float weights and of the training set's JSON.
+    weights_sha256, data_sha256, val_sha256: of the float weights and of the JSON of the sets that
+        it learns from and is measured on.
     """
 
     size: InputSize = InputSize(352, 288)  # noqa: RUF009 - immutable
@@ -43,6 +45,7 @@ class DetectTraining:
     is_mirrored: bool = False
     weights_sha256: str = ""
     data_sha256: str = ""
+    val_sha256: str = ""
 
 
 @dataclass
@@ -105,11 +108,11 @@ def save(config: DetectTraining, state: State, path: Path) -> None:
 def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     """Return the checkpoint's state.
 
-    Raises InputError when the file is no checkpoint, or was made with another config.
+    Raises InputError when the file is no checkpoint, or naming what differs when it was made with
+    another config.
     """
     stored = _read(path)
-    if _config(stored) != config:
-        raise InputError(f"{path} was made with another config; name another folder with --out")
+    refuse_another(path, plain(_config(stored)), plain(config))
     graph = build(weights, stored["groups"], config.size)
     average = build(weights, stored["groups"], config.size)
     adam = relative_adam(graph, config.learning_rate)
@@ -135,6 +138,11 @@ def trained(path: Path, weights: Path, size: InputSize) -> Trained:
         raise InputError(f"{path} was made from other weights than {weights}, or from renamed ones")
     graph.load_state_dict(stored["average"])
     return Trained(config, graph, _ranges(stored), stored["step"])
+
+
+def plain(config: DetectTraining) -> dict[str, Any]:
+    """Return a config's fields as the experiment tracker holds them."""
+    return asdict(config) | {"size": str(config.size)}
 
 
 def described(config: DetectTraining, step: int) -> dict[str, str]:

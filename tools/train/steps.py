@@ -7,20 +7,28 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from edge.errors import EdgeError
+from edge.errors import EdgeError, InputError
 from tools import tracking
 from tools.dataset import Dataset
 from tools.evaluate import Accuracy
 
 METRICS_FILE = "metrics.jsonl"
+# The options of a config's fields that have another name.
+OPTIONS = {
+    "is_rectified": "--rectify",
+    "is_mirrored": "--mirrored",
+    "weights_sha256": "--weights",
+    "data_sha256": "--train",
+    "val_sha256": "--val",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -108,6 +116,23 @@ def refuse_divergence(loss: float, when: str) -> None:
         raise EdgeError(f"{told}; give a lower --learning-rate and another --out")
 
 
+def refuse_another(checkpoint: Path, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise InputError naming the options that differ where a checkpoint is of another run.
+
+    before, config: the fields of the checkpoint's config and of this run's.
+    """
+    names = [name for name in {**config, **before} if before.get(name) != config.get(name)]
+    if names:
+        told = ", ".join(_told_before(name, before.get(name)) for name in names)
+        raise InputError(f"{checkpoint} was made with another config: {told}; name another --out")
+
+
+def refuse_no_pictures(annotations: Path, data: Dataset) -> None:
+    """Raise InputError for a set without a picture; annotations: the file that it was read from."""
+    if not data.pictures:
+        raise InputError(f"{annotations}: no pictures; name a COCO JSON that lists some")
+
+
 def tell_of_no_objects(validation: Dataset) -> None:
     """Log where a set cannot say which weights are better: AP of no object is no number."""
     if all(item.get("iscrowd", 0) for item in validation.annotations):
@@ -151,6 +176,18 @@ def follow(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
     with torch.no_grad():
         for own, current in zip(average.parameters(), net.parameters(), strict=True):
             own.lerp_(current, 1 - keep)
+
+
+def _told_before(name: str, value: Any) -> str:
+    """Return how a run gave one of its options; value: of the config's field, None: unknown."""
+    option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    if value in (None, ""):  # checkpoints before there was such a field
+        return f"an unknown {option}"
+    if name.endswith("_sha256"):
+        return f"another {option}"
+    if isinstance(value, bool):
+        return option if value else f"no {option}"
+    return f"{option} {','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
 def _told(schedule: Schedule, step: int, loss: float, images_per_s: float) -> dict[str, float]:

@@ -1,0 +1,240 @@
+"""Runs of the detector's training from labels: how they go on, what they keep and refuse."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("pycocotools")
+pytest.importorskip("rich")
+
+from edge.errors import ConfigError, EdgeError, InputError  # noqa: E402
+from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
+from tiny_detector import random_weights, set_of_persons, train  # noqa: E402
+from tools import dataset  # noqa: E402
+from tools.architectures import yolox  # noqa: E402
+from tools.input_size import InputSize  # noqa: E402
+from tools.train import detect, detect_label_state  # noqa: E402
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return random_weights(tmp_path)
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    return set_of_persons(tmp_path)
+
+
+def test_stopped_run_goes_on_and_ends_with_the_same_weights(
+    coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(out: Path) -> None:
+        assert train(coco, weights, out) == 0
+
+    assert_same_weights(*stopped_and_whole(run, detect, tmp_path, monkeypatch))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--seed", "9"], "--seed 1"),
+        (["--size", "96"], "--size 64x64"),
+        (["--sizes", "64,96", "--teacher-weight", "1"], "--sizes 64, --teacher-weight 0.5"),
+        (["--rectify"], "no --rectify"),
+        (["--labels", "car,person"], f"--labels {','.join(yolox.LABELS)}"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_options_only(
+    coco: Path, weights: Path, tmp_path: Path, words: list[str], named: str
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(InputError) as refused:
+        train(coco, weights, tmp_path / "run", "--steps", "1", *words)
+    told = f"was made with another config: {named}; name another --out"
+    assert str(refused.value) == f"{tmp_path / 'run' / 'checkpoint.pt'} {told}"
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_does_not_go_on_with_another_validation_set(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    val = tmp_path / "val.json"
+    val.write_text(coco.read_text())
+    more = ["--val", str(val), "--steps", "1"]
+    assert train(coco, weights, tmp_path / "run", *more) == 0
+    assert train(coco, weights, tmp_path / "run", *more) == 0
+    val.write_text(val.read_text() + "\n")
+    with pytest.raises(InputError, match="another config: another --val; "):
+        train(coco, weights, tmp_path / "run", *more)
+
+
+def test_a_checkpoint_that_does_not_say_what_it_was_measured_on_is_refused(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
+    path = tmp_path / "run" / "checkpoint.pt"
+    content = torch.load(path)
+    del content["config"]["val_sha256"]
+    torch.save(content, path)
+    with pytest.raises(InputError, match="another config: an unknown --val; "):
+        train(coco, weights, tmp_path / "run", "--steps", "1")
+
+
+def test_a_run_does_not_go_on_with_other_weights_or_data(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
+    other = tmp_path / "other.pt"
+    yolox.save(yolox.YoloxNano(), other, "random")
+    with pytest.raises(InputError, match="another config: another --weights; "):
+        train(coco, other, tmp_path / "run", "--steps", "1")
+    coco.write_text(coco.read_text() + "\n")
+    with pytest.raises(InputError, match="another config: another --train, another --val; "):
+        train(coco, weights, tmp_path / "run", "--steps", "1")
+    assert len(list((tmp_path / "run").glob("suspected-*.json"))) == 1
+
+
+def test_a_rectified_run_goes_on_with_its_own_stem(
+    coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect_label_state, "RECTIFIED_AT", InputSize(32, 32))
+    assert train(coco, weights, tmp_path / "run", "--rectify") == 0
+    made = (tmp_path / "run" / "rectified.pt").stat()
+    assert train(coco, weights, tmp_path / "run", "--rectify") == 0
+    assert (tmp_path / "run" / "rectified.pt").stat().st_mtime_ns == made.st_mtime_ns
+    assert yolox.is_rectified(tmp_path / "run" / "latest.pt")
+    assert not yolox.is_rectified(weights)
+
+
+def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
+    coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--labels", "person,forklift") == 0
+    assert "does not know every label" in caplog.text
+    made = tmp_path / "run" / "best.pt"  # kept, though it finds nothing yet
+    assert yolox.stored_labels(made) == ("person", "forklift")
+    assert yolox.origin(made).startswith("random; then labels of")
+    fresh = yolox.load(weights, labels=("person", "forklift")).heads[0].class_logits
+    known = yolox.load(weights).heads[0].class_logits
+    assert torch.equal(fresh.weight[0], known.weight[0])
+    assert not fresh.weight[1].any()
+
+
+def test_without_an_object_to_find_the_last_weights_are_kept(
+    coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps(json.loads(coco.read_text()) | {"annotations": []}))
+    assert train(coco, weights, tmp_path / "run", "--val", str(empty), "--patience", "1") == 0
+    (line,) = (line for line in caplog.messages if "no_objects" in line)
+    assert line.endswith("/empty kept=the last weights, as best")
+    assert yolox.origin(tmp_path / "run" / "best.pt").endswith(", 4 steps")
+
+
+def test_a_training_that_diverges_is_told_and_keeps_the_best_before(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EdgeError, match=r"^by step 2 the loss became .*; give a lower --learning"):
+        train(coco, weights, tmp_path / "run", "--learning-rate", "1e30")
+    assert not (tmp_path / "run" / "best.pt").exists()
+
+
+def test_labels_that_are_all_new_learn_as_known_ones_do(coco: Path, tmp_path: Path) -> None:
+    data = dataset.read(coco, coco.parent)
+
+    def rate(*names: str) -> float:
+        config = detect.LabelTraining(labels=names)
+        state = detect.start(config, yolox.WEIGHTS, tmp_path / "none.pt", torch.device("cpu"), data)
+        layer = state.net.heads[0].class_logits.weight
+        (group,) = (item for item in state.optimizer.param_groups if item["params"][0] is layer)
+        return float(group["peak"])
+
+    assert rate("forklift", "pallet") == pytest.approx(rate("person", "car"), rel=0.5)
+
+
+def test_a_teacher_of_more_labels_teaches_those_that_are_wanted(
+    coco: Path, weights: Path, tmp_path: Path
+) -> None:
+    assert train(coco, weights, tmp_path / "run", "--labels", "car,person") == 0
+    assert yolox.stored_labels(tmp_path / "run" / "best.pt") == ("car", "person")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--label-weight", "0", "--teacher-weight", "0"],
+        ["--label-weight", "0", "--labels", "person,forklift"],  # which the weights cannot teach
+    ],
+)
+def test_a_run_that_learns_from_nothing_is_refused(
+    coco: Path, weights: Path, tmp_path: Path, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match="give --label-weight 1"):
+        train(coco, weights, tmp_path / "run", *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.pt",
+        "notes.onnx",
+        "notes.json",
+        "notes.txt",
+        "notes",
+        "none.pt",
+        "none.onnx",
+        "none.json",
+    ],
+)
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
+    if name.startswith("notes"):
+        (tmp_path / name).write_text("these are notes, not weights")
+    with pytest.raises(InputError, match=f"^weights {tmp_path / name}: "):
+        yolox.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"graph": {}}', '{"images": [], "annotations": []}'])
+def test_json_in_place_of_weights_is_one_line(coco: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "weights.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"weights\.json: neither yolox_nano\.onnx nor"):
+        train(coco, path, tmp_path / "run")
+
+
+def test_weights_whose_parts_lie_elsewhere_are_one_line(tmp_path: Path) -> None:
+    import onnx
+
+    weight = onnx.numpy_helper.from_array(np.zeros((4, 4), np.float32), "w")
+    onnx.external_data_helper.set_external_data(weight, "gone.bin")
+    weight.ClearField("raw_data")
+    graph = onnx.helper.make_graph([], "g", [], [], [weight])
+    path = tmp_path / "parts.onnx"
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(InputError, match=r"parts\.onnx: neither yolox_nano\.onnx nor"):
+        yolox.load(path)
+
+
+@pytest.mark.parametrize(
+    "words", [["--every", "0"], ["--patience", "0"], ["--learning-rate", "-1"]]
+)
+def test_numbers_that_make_no_run_are_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train(tmp_path / "set.json", tmp_path / "w.pt", tmp_path / "run", *words)
+    assert f"argument {words[0]}: '{words[1]}' is no" in capsys.readouterr().err
+
+
+def test_sizes_that_the_network_cannot_take_are_refused() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="multiples of 32"):
+        detect._sizes("256,300")
