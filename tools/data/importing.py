@@ -143,6 +143,7 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
         todo = [task for task in names if task not in known]
         if known:
             print(f"{len(known)} pictures are done, {len(todo)} to do", file=sys.stderr)
+        journal.forget(todo)
         outcomes = parallel.run_tasks(
             convert, todo, workers=args.workers, dask=args.dask, title="import"
         )
