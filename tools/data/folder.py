@@ -42,15 +42,19 @@ def files(data: list[Path]) -> list[Path]:
     return found
 
 
-def read(file: Path, images: Path | None) -> Dataset:
-    """Return one COCO file's data set; pictures are in `images` beside it unless named."""
+def read(file: Path, images: Path | None, *, is_checked: bool = True) -> Dataset:
+    """Return one COCO file's data set; pictures are in `images` beside it unless named.
+
+    is_checked: whether a set without pictures or with a broken annotation is an InputError.
+    """
     beside = file.parent / "images"
-    return dataset.read(file, images or (beside if beside.is_dir() else file.parent))
+    root = images or (beside if beside.is_dir() else file.parent)
+    return dataset.read(file, root) if is_checked else dataset.read_as_is(file, root)
 
 
-def read_all(data: list[Path], images: Path | None) -> list[Dataset]:
-    """Return all data sets that are meant, in their order."""
-    return [read(file, images) for file in files(data)]
+def read_all(data: list[Path], images: Path | None, *, is_checked: bool = True) -> list[Dataset]:
+    """Return all data sets that are meant, in their order; see `read`."""
+    return [read(file, images, is_checked=is_checked) for file in files(data)]
 
 
 def name_of(picture: Picture, root: Path) -> str:
