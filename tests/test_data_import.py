@@ -16,6 +16,7 @@ import labelled
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools.cli import main
+from tools.data import folder
 from tools.data.journal import Journal
 
 pytest.importorskip("imagehash")
@@ -184,6 +185,55 @@ def test_a_line_that_was_torn_spoils_none_after_it(
     for _ in range(2):
         assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
     assert "1 pictures are done, 0 to do" in capfd.readouterr().err
+
+
+def test_an_import_says_that_the_splits_are_of_the_one_before(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    file = labelled.coco(tmp_path / "source", 6)
+    output = tmp_path / "set"
+    split = ["data", "split", str(output), "--workers", "1"]
+    check = ["data", "check", str(output), "--workers", "1"]
+    imported(file, "coco", output)
+    main(split)
+    capfd.readouterr()
+    assert imported(file, "coco", output) == EXIT_OK
+    assert main(check) == EXIT_OK
+    assert "data split" not in capfd.readouterr().err  # all is as it was
+    assert imported(file, "coco", output, "--max-side", "48") == EXIT_OK
+    told = f"are of the import before; run edge-tools data split {output}"
+    assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err
+    main(check)
+    told = f"differ from annotations.json; run edge-tools data split {output}"
+    assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err
+    main(split)
+    assert main(check) == EXIT_OK
+    assert "data split" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_the_check_sees_what_splits_lack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+):
+    output = tmp_path / "set"
+    imported(labelled.coco(tmp_path / "source", 6), "coco", output)
+    main(["data", "split", str(output), "--workers", "1"])
+    content = document(output, "train")
+    content[key].pop()
+    folder.write(output / "train.json", content)
+    capsys.readouterr()
+    main(["data", "check", str(output), "--workers", "1"])
+    assert "differ from annotations.json" in capsys.readouterr().err
+
+
+def test_a_split_that_is_torn_does_not_stop_an_import(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = labelled.coco(tmp_path / "source", 2)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "val.json").write_text("{")
+    assert imported(file, "coco", tmp_path / "set") == EXIT_OK
+    assert "val.json are of the import before" in capsys.readouterr().err
 
 
 def test_a_terminal_sees_how_far_it_is_and_a_file_does_not(tmp_path: Path):

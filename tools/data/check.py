@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the faults and how many of each kind there are; return 1 for any not allowed."""
     sets = folder.read_all(args.data, args.images, is_checked=False)
+    _warn_of_splits(args.data)
     faults = find_faults(sets, args.workers, args.dask)
     counts = Counter(fault.kind for fault in faults)
     for kind in KINDS:
@@ -72,6 +74,14 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         _save(faults, args.report)
     return EXIT_FAILURE if set(counts) - set(args.allow) else EXIT_OK
+
+
+def _warn_of_splits(data: list[Path]) -> None:
+    for path in data:
+        stale = folder.stale_splits(path)
+        if stale:
+            told = f"{stale} differ from {folder.ALL}.json"
+            print(f"{path}: {told}; run edge-tools data split {path}", file=sys.stderr)
 
 
 def _save(faults: list[Fault], path: Path) -> None:

@@ -85,6 +85,10 @@ def run(args: argparse.Namespace) -> int:
         f"{args.output}: {len(content['images'])} pictures, {len(content['annotations'])} objects, "
         f"{len(content['categories'])} classes; {len(listing.problems)} problems"
     )
+    stale = folder.stale_splits(args.output)
+    if stale:
+        fix = f"run edge-tools data split {args.output}"
+        print(f"{args.output}: {stale} are of the import before; {fix}", file=sys.stderr)
     return EXIT_FAILURE if listing.problems else EXIT_OK
 
 
