@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,11 @@ SHOWN = 20  # lines of each kind on the terminal; --report has all
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong; kind: one of KINDS."""
+    """Something wrong; kind: one of KINDS. paths: all pictures of a group that shows the same."""
 
     kind: str
     text: str
+    paths: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,12 +164,24 @@ def _of_classes(data: Dataset) -> Iterator[Fault]:
 
 
 def _of_twins(sets: list[Dataset], taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
-    """Yield a fault for each pair that shows the same, in one set or across two."""
-    listed = [(data.name, p.path) for data in sets for p in data.pictures]
+    """Yield a fault for each group that shows the same in one set, and for each across sets."""
+    listed = [(side, p.path) for side, data in enumerate(sets) for p in data.pictures]
     listed = [item for item in listed if lookup.real(item[1]) in taken]
-    prints = [taken[lookup.real(path)] for _, path in listed]
-    for one, other in fingerprint.pairs(prints):
-        (name, path), (other_name, other_path) = listed[one], listed[other]
-        kind = "duplicate" if name == other_name else "leak"
-        sides = name if name == other_name else f"{name} and {other_name}"
-        yield Fault(kind, f"{path} shows the same as {other_path} ({sides})")
+    for members in fingerprint.groups([taken[lookup.real(path)] for _, path in listed]):
+        by_side: dict[int, list[Path]] = defaultdict(list)
+        for side, path in (listed[index] for index in members):
+            by_side[side].append(path)
+        for side, paths in by_side.items():
+            if len(paths) > 1:
+                yield _same("duplicate", paths, sets[side].name)
+        if len(by_side) > 1:
+            first = [paths[0] for paths in by_side.values()]  # one of each side is told
+            others = [path for paths in by_side.values() for path in paths[1:]]
+            names = " and ".join(sets[side].name for side in by_side)
+            yield _same("leak", first + others, names)
+
+
+def _same(kind: str, paths: list[Path], where: str) -> Fault:
+    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    text = f"{paths[0]} shows the same as {paths[1]}{more} ({where})"
+    return Fault(kind, text, tuple(map(str, paths)))
