@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 import labelled
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools.cli import main
+from tools.data import folder
+from tools.data.journal import Journal
 
 pytest.importorskip("imagehash")
 pytest.importorskip("defusedxml")
@@ -123,6 +126,114 @@ def test_an_import_goes_on_where_it_stopped(tmp_path: Path, capfd: pytest.Captur
     assert document(tmp_path / "set") == whole
     after = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
     assert sum(before[name] == after[name] for name in before) == 3
+
+
+def sizes_on_disk(output: Path) -> set[tuple[int, ...]]:
+    paths = (output / "images").rglob("*.jpg")
+    return {cv2.imread(str(path)).shape[1::-1] for path in paths}
+
+
+def test_pictures_that_another_import_made_smaller_are_done_again(tmp_path: Path):
+    source = labelled.yolo(tmp_path / "source", 3)
+    output = tmp_path / "set"
+    for more in ((), ("--max-side", "48"), ()):
+        assert imported(source, "yolo", output, *more) == EXIT_OK
+        told = {(item["width"], item["height"]) for item in document(output)["images"]}
+        assert sizes_on_disk(output) == told == {(48, 32) if more else labelled.SIZE}
+
+
+def test_pictures_of_another_source_by_the_same_names_are_done_again(tmp_path: Path):
+    one = labelled.coco(tmp_path / "one", 2)
+    other = labelled.coco(tmp_path / "other", 2)
+    labelled.save(tmp_path / "other" / "images" / "000.jpg", 7)
+    first, second = (file.parent / "images" / "000.jpg" for file in (one, other))
+    made = tmp_path / "set" / "images" / "000.jpg"
+    for file, picture in ((one, first), (other, second), (one, first)):
+        assert imported(file, "coco", tmp_path / "set") == EXIT_OK
+        assert made.read_bytes() == picture.read_bytes()
+
+
+def test_a_picture_overwritten_by_an_import_that_was_killed_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = labelled.yolo(tmp_path / "source", 1)
+    output = tmp_path / "set"
+    assert imported(source, "yolo", output) == EXIT_OK
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", killed)
+        with pytest.raises(Killed):
+            imported(source, "yolo", output, "--max-side", "48")
+    assert sizes_on_disk(output) == {(48, 32)}
+    assert imported(source, "yolo", output) == EXIT_OK
+    assert sizes_on_disk(output) == {labelled.SIZE}
+
+
+def test_a_line_that_was_torn_spoils_none_after_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    source = labelled.yolo(tmp_path / "source", 1)
+    journal = tmp_path / "set" / "import.jsonl"
+    journal.parent.mkdir()
+    journal.write_text('{"key": "torn')
+    for _ in range(2):
+        assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    assert "1 pictures are done, 0 to do" in capfd.readouterr().err
+
+
+def test_an_import_says_that_the_splits_are_of_the_one_before(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    file = labelled.coco(tmp_path / "source", 6)
+    output = tmp_path / "set"
+    split = ["data", "split", str(output), "--workers", "1"]
+    check = ["data", "check", str(output), "--workers", "1"]
+    imported(file, "coco", output)
+    main(split)
+    capfd.readouterr()
+    assert imported(file, "coco", output) == EXIT_OK
+    assert main(check) == EXIT_OK
+    assert "data split" not in capfd.readouterr().err  # all is as it was
+    assert imported(file, "coco", output, "--max-side", "48") == EXIT_OK
+    told = f"are of the import before; run edge-tools data split {output}"
+    assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err
+    main(check)
+    told = f"differ from annotations.json; run edge-tools data split {output}"
+    assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err
+    main(split)
+    assert main(check) == EXIT_OK
+    assert "data split" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_the_check_sees_what_splits_lack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+):
+    output = tmp_path / "set"
+    imported(labelled.coco(tmp_path / "source", 6), "coco", output)
+    main(["data", "split", str(output), "--workers", "1"])
+    content = document(output, "train")
+    content[key].pop()
+    folder.write(output / "train.json", content)
+    capsys.readouterr()
+    main(["data", "check", str(output), "--workers", "1"])
+    assert "differ from annotations.json" in capsys.readouterr().err
+
+
+def test_a_split_that_is_torn_does_not_stop_an_import(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = labelled.coco(tmp_path / "source", 2)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "val.json").write_text("{")
+    assert imported(file, "coco", tmp_path / "set") == EXIT_OK
+    assert "val.json are of the import before" in capsys.readouterr().err
 
 
 def test_a_terminal_sees_how_far_it_is_and_a_file_does_not(tmp_path: Path):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ import numpy as np
 
 from edge.errors import InputError
 from edge.values import Image
+from tools.data.entry import number, region, whole_number
+
+_NEEDED = ("image_id", "category_id", "bbox")
+_NUMBERS: dict[str, Callable[[object], float]] = {
+    "image_id": whole_number,
+    "category_id": whole_number,
+    "area": number,
+    "iscrowd": whole_number,
+}
 
 
 @dataclass(frozen=True)
@@ -55,20 +64,68 @@ class Dataset:
 def read(annotations: Path, images: Path) -> Dataset:
     """Return the set described by a COCO JSON file; its file names are relative to `images`.
 
+    Raises InputError when the file is missing or not COCO JSON, has no picture, or an annotation
+    of which `checked` complains.
+    """
+    data = read_as_is(annotations, images)
+    if not data.pictures:
+        raise InputError(f"annotations {annotations}: no picture in it; name another file")
+    found = []
+    for place, item in enumerate(data.annotations):
+        try:
+            found.append(checked(item, data.labels))
+        except ValueError as error:
+            told = f"a broken annotation ({id_of(item, place)}: {_reason(error)})"
+            fix = f"see edge-tools data check {annotations}"
+            raise InputError(f"annotations {annotations}: {told}; {fix}") from None
+    return replace(data, annotations=tuple(found))
+
+
+def read_as_is(annotations: Path, images: Path) -> Dataset:
+    """Return a set whose annotations are whatever the file has; see `checked`.
+
     Raises InputError when the file is missing or not COCO JSON.
     """
     try:
         document = json.loads(annotations.read_text())
-        labels = {int(item["id"]): str(item["name"]) for item in document["categories"]}
+        labels = {whole_number(item["id"]): str(item["name"]) for item in document["categories"]}
         every = frozenset(labels.values())
         pictures = tuple(_picture(item, images, every) for item in document["images"])
         found = tuple(document["annotations"])
     except OSError as error:
         raise InputError(f"annotations {annotations}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"annotations {annotations}: not COCO JSON ({_reason(error)})") from None
     name = f"{annotations.parent.resolve().name}/{annotations.stem}"
     return Dataset(name, pictures, labels, found)
+
+
+def checked(item: Any, labels: dict[int, str]) -> dict[str, Any]:
+    """Return an annotation with ids, bbox, area and iscrowd as numbers, also where they were text.
+
+    labels: category name by id. What is null is left out. Raises ValueError that says what is
+    wrong with it; its box may be empty, or outside of the picture.
+    """
+    if not isinstance(item, dict):
+        raise ValueError("is no object")  # noqa: TRY004 - one error for all that may be wrong
+    found = {key: value for key, value in item.items() if value is not None}
+    for key in _NEEDED:
+        if key not in found:
+            raise ValueError(f"has no {key!r}")
+    for key in _NUMBERS.keys() & found.keys():
+        try:
+            found[key] = _NUMBERS[key](found[key])
+        except ValueError as error:
+            raise ValueError(f"{key} {error}") from None
+    if found["category_id"] not in labels:
+        raise ValueError(f"category id {found['category_id']} is not among the categories")
+    found["bbox"] = list(region(found["bbox"]))
+    return found
+
+
+def id_of(item: Any, place: int) -> object:
+    """Return what an annotation is called in messages: its id, else its place, from 0."""
+    return item.get("id", place) if isinstance(item, dict) else place
 
 
 def _reason(error: Exception) -> str:
@@ -76,10 +133,12 @@ def _reason(error: Exception) -> str:
     return f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
 
 
-def _picture(item: dict[str, Any], images: Path, every: frozenset[str]) -> Picture:
+def _picture(item: Any, images: Path, every: frozenset[str]) -> Picture:
+    if not isinstance(item, dict):
+        raise TypeError("one of its images is no object")
     regions = (tuple(float(value) for value in region) for region in item.get("ignore_regions", ()))
     return Picture(
-        image_id=int(item["id"]),
+        image_id=whole_number(item["id"]),
         path=images / item["file_name"],
         width=int(item["width"]),
         height=int(item["height"]),

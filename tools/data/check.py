@@ -1,21 +1,24 @@
 """`edge-tools data check`: what is wrong with a data set, one line each; exit code 1 if anything.
 
-Broken and missing pictures, sizes that are not the file's, boxes outside or empty, classes without
-objects, pictures that show the same, and the same picture on two sides of a split.
+Sets without a picture, broken and missing pictures, sizes that are not the file's, broken
+annotations, boxes outside or empty, classes without objects, pictures that show the same, and the
+same picture on two sides of a split.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge import lookup
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
-from tools import parallel
+from tools import dataset, parallel
 from tools.data import fingerprint, folder
 from tools.data.entry import Labelled, placed, region
 from tools.data.fingerprint import Fingerprint
@@ -27,16 +30,17 @@ examples:
   edge-tools data check train.json val.json --images pictures --report faults.json
   edge-tools data check data/street --allow duplicate  # report them, but do not fail
 """
-KINDS = ("broken", "size", "box", "empty-class", "duplicate", "leak")
+KINDS = ("empty", "broken", "size", "box", "empty-class", "duplicate", "leak")
 SHOWN = 20  # lines of each kind on the terminal; --report has all
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong; kind: one of KINDS."""
+    """Something wrong; kind: one of KINDS. paths: all pictures of a group that shows the same."""
 
     kind: str
     text: str
+    paths: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the faults and how many of each kind there are; return 1 for any not allowed."""
-    sets = folder.read_all(args.data, args.images)
+    sets = folder.read_all(args.data, args.images, is_checked=False)
+    _warn_of_splits(args.data)
     faults = find_faults(sets, args.workers, args.dask)
     counts = Counter(fault.kind for fault in faults)
     for kind in KINDS:
@@ -72,6 +77,14 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILURE if set(counts) - set(args.allow) else EXIT_OK
 
 
+def _warn_of_splits(data: list[Path]) -> None:
+    for path in data:
+        stale = folder.stale_splits(path)
+        if stale:
+            told = f"{stale} differ from {folder.ALL}.json"
+            print(f"{path}: {told}; run edge-tools data split {path}", file=sys.stderr)
+
+
 def _save(faults: list[Fault], path: Path) -> None:
     try:
         path.write_text(json.dumps([vars(fault) for fault in faults], indent=1) + "\n")
@@ -83,6 +96,8 @@ def find_faults(sets: list[Dataset], workers: int, dask: str | None) -> list[Fau
     """Return all faults of the sets; more than one set are the sides of a split."""
     taken, faults = fingerprints([p for data in sets for p in data.pictures], workers, dask)
     for data in sets:
+        if not data.pictures:
+            faults.append(Fault("empty", f"{data.name}: no picture in it"))
         faults += _of_sizes(data, taken)
         faults += _of_boxes(data)
         faults += _of_classes(data)
@@ -117,40 +132,56 @@ def _of_sizes(data: Dataset, taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
 
 def _of_boxes(data: Dataset) -> Iterator[Fault]:
     known = {picture.image_id: picture for picture in data.pictures}
-    for item in data.annotations:
-        picture = known.get(item.get("image_id", -1))
-        where = f"{data.name}: annotation {item.get('id', '?')}"
-        if picture is None:
-            yield Fault("box", f"{where}: no image with id {item.get('image_id')}")
-        elif item.get("category_id") not in data.labels:
-            yield Fault("box", f"{where}: no category with id {item.get('category_id')}")
-        else:
-            label = data.labels[item["category_id"]]
-            try:
-                box = Labelled(label, region(item.get("bbox", ())))
-                complaint = placed(box, (picture.width, picture.height))[1]
-            except ValueError as error:
-                complaint = str(error)
-            if complaint:
-                yield Fault(
-                    "box", f"{where}: {picture.path.name}: {complaint.removesuffix('; cut')}"
-                )
+    for place, item in enumerate(data.annotations):
+        complaint = _of_annotation(item, known, data.labels)
+        if complaint:
+            yield Fault("box", f"{data.name}: annotation {dataset.id_of(item, place)}: {complaint}")
+
+
+def _of_annotation(item: Any, known: dict[int, Picture], labels: dict[int, str]) -> str | None:
+    """Return what is wrong with an annotation, None where nothing is; known: pictures by id."""
+    try:
+        found = dataset.checked(item, labels)
+    except ValueError as error:
+        return str(error)
+    picture = known.get(found["image_id"])
+    if picture is None:
+        return f"no image with id {found['image_id']}"
+    box = Labelled(labels[found["category_id"]], region(found["bbox"]))
+    try:
+        complaint = placed(box, (picture.width, picture.height))[1]
+    except ValueError as error:
+        complaint = str(error)
+    return f"{picture.path.name}: {complaint.removesuffix('; cut')}" if complaint else None
 
 
 def _of_classes(data: Dataset) -> Iterator[Fault]:
-    counts = Counter(item.get("category_id") for item in data.annotations)
+    found = (item.get("category_id") for item in data.annotations if isinstance(item, dict))
+    counts = Counter(map(str, found))
     for number, label in data.labels.items():
-        if not counts[number]:
+        if not counts[str(number)]:
             yield Fault("empty-class", f"{data.name}: class {label!r} has no object")
 
 
 def _of_twins(sets: list[Dataset], taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
-    """Yield a fault for each pair that shows the same, in one set or across two."""
-    listed = [(data.name, p.path) for data in sets for p in data.pictures]
+    """Yield a fault for each group that shows the same in one set, and for each across sets."""
+    listed = [(side, p.path) for side, data in enumerate(sets) for p in data.pictures]
     listed = [item for item in listed if lookup.real(item[1]) in taken]
-    prints = [taken[lookup.real(path)] for _, path in listed]
-    for one, other in fingerprint.pairs(prints):
-        (name, path), (other_name, other_path) = listed[one], listed[other]
-        kind = "duplicate" if name == other_name else "leak"
-        sides = name if name == other_name else f"{name} and {other_name}"
-        yield Fault(kind, f"{path} shows the same as {other_path} ({sides})")
+    for members in fingerprint.groups([taken[lookup.real(path)] for _, path in listed]):
+        by_side: dict[int, list[Path]] = defaultdict(list)
+        for side, path in (listed[index] for index in members):
+            by_side[side].append(path)
+        for side, paths in by_side.items():
+            if len(paths) > 1:
+                yield _same("duplicate", paths, sets[side].name)
+        if len(by_side) > 1:
+            first = [paths[0] for paths in by_side.values()]  # one of each side is told
+            others = [path for paths in by_side.values() for path in paths[1:]]
+            names = " and ".join(sets[side].name for side in by_side)
+            yield _same("leak", first + others, names)
+
+
+def _same(kind: str, paths: list[Path], where: str) -> Fault:
+    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    text = f"{paths[0]} shows the same as {paths[1]}{more} ({where})"
+    return Fault(kind, text, tuple(map(str, paths)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -113,7 +114,15 @@ def number(value: object) -> float:
     return read
 
 
-def region(values: Sequence[object]) -> Region:
+def whole_number(value: object) -> int:
+    """Return an id, also one written as text; ValueError when it is no whole number."""
+    if isinstance(value, int | str) or (isinstance(value, float) and value.is_integer()):
+        with contextlib.suppress(ValueError):
+            return int(value)
+    raise ValueError(f"{value!r} is no whole number")
+
+
+def region(values: object) -> Region:
     """Return x, y, width, height; ValueError when they are not four finite numbers."""
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 4:
         raise ValueError(f"box {values!r} is not x, y, width, height")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -22,6 +21,10 @@ from tools.data.convert import decode
 
 HASH_BITS = 64
 MAX_BITS = 4  # of the hashes may differ: recompressed pictures differ in 0 to 4
+BANDS = tuple(  # masks of the hash, which together are all its bits
+    (1 << HASH_BITS * (at + 1) // (MAX_BITS + 1)) - (1 << HASH_BITS * at // (MAX_BITS + 1))
+    for at in range(MAX_BITS + 1)
+)
 THUMBNAIL_SIDE = 8
 MAX_LEVELS = 8  # of 255, mean difference of the thumbnails
 
@@ -67,38 +70,61 @@ def alike(one: Fingerprint, other: Fingerprint) -> bool:
     return float(np.abs(levels[0] - levels[1]).mean()) <= MAX_LEVELS
 
 
-def pairs(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int]]:
-    """Yield every pair of indices that show the same, once.
+def groups(prints: Sequence[Fingerprint]) -> list[list[int]]:
+    """Return indices in groups that show the same, directly or through others; singles, too.
 
     Two hashes that differ in at most MAX_BITS agree in one of MAX_BITS + 1 bands whole, so only
-    pictures with a band in common are compared.
+    pictures with a band in common are compared, and of these only those that are not in one group
+    yet: a thousand alike pictures of a fixed camera take a thousand comparisons.
     """
-    seen: set[tuple[int, int]] = set()
-    for band in range(MAX_BITS + 1):
-        shift, end = (HASH_BITS * at // (MAX_BITS + 1) for at in (band, band + 1))
+    forest = _Forest(len(prints))
+    for band in range(len(BANDS)):
         buckets: dict[int, list[int]] = defaultdict(list)
         for index, item in enumerate(prints):
-            buckets[(item.phash >> shift) & ((1 << (end - shift)) - 1)].append(index)
+            buckets[item.phash & BANDS[band]].append(index)
         for bucket in buckets.values():
-            for pair in combinations(bucket, 2):
-                if pair not in seen and alike(prints[pair[0]], prints[pair[1]]):
-                    seen.add(pair)
-                    yield pair
-
-
-def groups(prints: Sequence[Fingerprint]) -> list[list[int]]:
-    """Return indices in groups that show the same, directly or through others; singles, too."""
-    root = list(range(len(prints)))
-
-    def find(index: int) -> int:
-        while root[index] != index:
-            root[index] = root[root[index]]
-            index = root[index]
-        return index
-
-    for one, other in pairs(prints):
-        root[find(other)] = find(one)
+            _join(bucket, prints, band, forest)
     members: dict[int, list[int]] = defaultdict(list)
     for index in range(len(prints)):
-        members[find(index)].append(index)
+        members[forest.root(index)].append(index)
     return list(members.values())
+
+
+class _Forest:
+    """Which indices are in one group: each has the group's root at the end of its parents."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def root(self, index: int) -> int:
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, one: int, other: int) -> None:
+        self._parent[self.root(other)] = self.root(one)
+
+
+def _join(bucket: list[int], prints: Sequence[Fingerprint], band: int, forest: _Forest) -> None:
+    """Join what shows the same among pictures that have a band in common."""
+    parts: dict[int, list[int]] = {}  # members that were met, by their root
+    for index in bucket:
+        own = forest.root(index)
+        found = [
+            root
+            for root, members in parts.items()
+            if root == own or any(_is_new(prints[index], prints[other], band) for other in members)
+        ]
+        met = parts.pop(found[0]) if found else []
+        met.append(index)
+        for root in found:
+            forest.join(root, index)
+            met += parts.pop(root, ())
+        parts[forest.root(index)] = met
+
+
+def _is_new(one: Fingerprint, other: Fingerprint, band: int) -> bool:
+    """Return whether two pictures show the same and were not compared for an earlier band."""
+    differing = one.phash ^ other.phash
+    return all(differing & mask for mask in BANDS[:band]) and alike(one, other)

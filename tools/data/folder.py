@@ -34,23 +34,61 @@ def files(data: list[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        splits = [path / f"{name}.json" for name in SPLITS]
-        present = [file for file in splits if file.is_file()] or [path / f"{ALL}.json"]
+        present = splits_in(path) or [path / f"{ALL}.json"]
         if not present[0].is_file():
             raise InputError(f"{path}: no {ALL}.json in it; make it with edge-tools data import")
         found += present
     return found
 
 
-def read(file: Path, images: Path | None) -> Dataset:
-    """Return one COCO file's data set; pictures are in `images` beside it unless named."""
+def splits_in(data: Path) -> list[Path]:
+    """Return the splits that a folder has."""
+    return [file for file in (data / f"{name}.json" for name in SPLITS) if file.is_file()]
+
+
+def stale_splits(data: Path) -> str | None:
+    """Return a folder's splits by name, where they hold other things than its annotations.json.
+
+    None where they hold the same, or where one of both is missing. What cannot be read is other.
+    """
+    splits, whole = splits_in(data), data / f"{ALL}.json"
+    if not splits or not whole.is_file():
+        return None
+    try:
+        if _held([whole]) == _held(splits):
+            return None
+    except InputError:
+        pass
+    return ", ".join(file.name for file in splits)
+
+
+def _held(files: list[Path]) -> tuple[set[Picture], set[str], set[tuple[tuple[int, str], ...]]]:
+    """Return the pictures of COCO files together, their annotations as text, and the classes."""
+    sets = [dataset.read_as_is(file, file.parent) for file in files]
+    pictures = {picture for data in sets for picture in data.pictures}
+    numbers = {str(picture.image_id) for picture in pictures}
+    annotations = {
+        json.dumps(item, sort_keys=True)
+        for data in sets
+        for item in data.annotations
+        if isinstance(item, dict) and str(item.get("image_id")) in numbers
+    }
+    return pictures, annotations, {tuple(sorted(data.labels.items())) for data in sets}
+
+
+def read(file: Path, images: Path | None, *, is_checked: bool = True) -> Dataset:
+    """Return one COCO file's data set; pictures are in `images` beside it unless named.
+
+    is_checked: whether a set without pictures or with a broken annotation is an InputError.
+    """
     beside = file.parent / "images"
-    return dataset.read(file, images or (beside if beside.is_dir() else file.parent))
+    root = images or (beside if beside.is_dir() else file.parent)
+    return dataset.read(file, root) if is_checked else dataset.read_as_is(file, root)
 
 
-def read_all(data: list[Path], images: Path | None) -> list[Dataset]:
-    """Return all data sets that are meant, in their order."""
-    return [read(file, images) for file in files(data)]
+def read_all(data: list[Path], images: Path | None, *, is_checked: bool = True) -> list[Dataset]:
+    """Return all data sets that are meant, in their order; see `read`."""
+    return [read(file, images, is_checked=is_checked) for file in files(data)]
 
 
 def name_of(picture: Picture, root: Path) -> str:

@@ -85,6 +85,10 @@ def run(args: argparse.Namespace) -> int:
         f"{args.output}: {len(content['images'])} pictures, {len(content['annotations'])} objects, "
         f"{len(content['categories'])} classes; {len(listing.problems)} problems"
     )
+    stale = folder.stale_splits(args.output)
+    if stale:
+        fix = f"run edge-tools data split {args.output}"
+        print(f"{args.output}: {stale} are of the import before; {fix}", file=sys.stderr)
     return EXIT_FAILURE if listing.problems else EXIT_OK
 
 
@@ -143,6 +147,7 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
         todo = [task for task in names if task not in known]
         if known:
             print(f"{len(known)} pictures are done, {len(todo)} to do", file=sys.stderr)
+        journal.forget(todo)
         outcomes = parallel.run_tasks(
             convert, todo, workers=args.workers, dask=args.dask, title="import"
         )

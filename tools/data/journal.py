@@ -1,15 +1,19 @@
 """Which pictures an import has done: one JSON line each, appended as they finish.
 
-A picture is not done again when its source, its name and the settings are as they were.
+A picture is not done again when its source, its name and the settings are as they were. Of the
+lines about one file the last counts: another import may have written other pixels into it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from edge import lookup
 from edge.errors import EdgeError
 from tools.data.convert import Converted, Task
 
@@ -21,7 +25,10 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._known = self._read()
+        self._root = lookup.real(folder)
+        self._known: dict[str, tuple[str, Converted]] = {}  # key and sizes, by target
+        self._is_torn = False  # the last line ends nowhere
+        self._read()
 
     def __enter__(self) -> Self:
         """Open the file; EdgeError when the folder cannot be made."""
@@ -39,31 +46,58 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # told by `_write` already
+            self._file.close()
 
     def find(self, task: Task) -> Converted | None:
         """Return what became of a picture earlier; None when it is to be done."""
-        found = self._known.get(_key(task))
-        return found if found is not None and task.target.is_file() else None
+        key, done = self._known.get(self._name(task), ("", None))
+        return done if key and key == _key(task) and task.target.is_file() else None
+
+    def forget(self, tasks: Iterable[Task]) -> None:
+        """Note that pictures will be overwritten; it is on disk when this returns."""
+        for name in map(self._name, tasks):
+            if self._known.pop(name, None):
+                self._write({"target": name, "key": None})
 
     def add(self, task: Task, done: Converted) -> None:
         """Note a picture; it is on disk when this returns."""
-        line = {"key": _key(task), "size": done.size, "source_size": done.source_size}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        name, key = self._name(task), _key(task)
+        sizes = {"size": done.size, "source_size": done.source_size}
+        self._write({"target": name, "key": key, **sizes})
+        self._known[name] = (key, done)
 
-    def _read(self) -> dict[str, Converted]:
-        known: dict[str, Converted] = {}
+    def _write(self, line: dict[str, Any]) -> None:
+        """Append a line; EdgeError when there is no room for it."""
+        begin = "\n" if self._is_torn else ""
+        try:
+            self._file.write(f"{begin}{json.dumps(line)}\n")
+            self._file.flush()
+        except OSError as error:
+            raise EdgeError(f"{self._path}: {error.strerror}; is the disk full?") from None
+        self._is_torn = False
+
+    def _name(self, task: Task) -> str:
+        return task.target.relative_to(self._root).as_posix()
+
+    def _read(self) -> None:
         if not self._path.is_file():
-            return known
-        for line in self._path.read_text(errors="replace").splitlines():
+            return
+        text = self._path.read_text(errors="replace")
+        self._is_torn = bool(text) and not text.endswith("\n")
+        for line in text.splitlines():
             try:
-                item = json.loads(line)
-                (width, height), (wide, high) = item["size"], item["source_size"]
+                self._take(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 continue  # the last line of a run that was killed
-            known[item["key"]] = Converted((width, height), (wide, high))
-        return known
+
+    def _take(self, item: dict[str, Any]) -> None:
+        """Take a line; KeyError, TypeError, ValueError when it is none."""
+        self._known.pop(item["target"], None)
+        if item["key"] is not None:
+            (width, height), (wide, high) = item["size"], item["source_size"]
+            done = Converted((width, height), (wide, high))
+            self._known[item["target"]] = (item["key"], done)
 
 
 def _key(task: Task) -> str:
@@ -71,5 +105,5 @@ def _key(task: Task) -> str:
         status = task.source.stat()
     except OSError:
         return ""
-    parts = (task.target.name, task.source.resolve(), status.st_size, status.st_mtime_ns)
+    parts = (task.source.resolve(), status.st_size, status.st_mtime_ns)
     return " ".join(map(str, (*parts, task.max_side_px, task.is_copied)))

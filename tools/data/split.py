@@ -19,6 +19,7 @@ from edge.errors import EXIT_OK, EdgeError, InputError
 from tools import parallel
 from tools.data import check, fingerprint, folder
 from tools.data.convert import link_or_copy
+from tools.data.entry import whole_number
 from tools.data.fingerprint import Fingerprint
 from tools.dataset import Dataset
 
@@ -164,8 +165,8 @@ def _earlier(data: Path) -> dict[str, str]:
 def part_of(content: dict[str, Any], names: set[str]) -> dict[str, Any]:
     """Return a COCO document with only the named pictures; ids stay."""
     images = [item for item in content["images"] if item["file_name"] in names]
-    numbers = {item["id"] for item in images}
-    found = [item for item in content["annotations"] if item["image_id"] in numbers]
+    numbers = {whole_number(item["id"]) for item in images}
+    found = [item for item in content["annotations"] if whole_number(item["image_id"]) in numbers]
     return {**content, "images": images, "annotations": found}
 
 

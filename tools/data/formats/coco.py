@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from tools import dataset
 from tools.data.entry import Entry, Labelled, Listing, region, safe_name
@@ -18,7 +17,7 @@ def read(source: Path, images: Path | None) -> Listing:
     """
     beside = source.parent / "images"
     root = images or (beside if beside.is_dir() else source.parent)
-    data = dataset.read(source, root)
+    data = dataset.read_as_is(source, root)
     listing = Listing(classes=[data.labels[number] for number in sorted(data.labels)])
     objects = _objects(data, listing, source)
     for picture in data.pictures:
@@ -50,17 +49,14 @@ def _entry(picture: dataset.Picture, name: str, objects: list[Labelled]) -> Entr
 def _objects(data: dataset.Dataset, listing: Listing, source: Path) -> dict[int, list[Labelled]]:
     """Return the objects by image id; what cannot be one is a line in `problems`."""
     found: dict[int, list[Labelled]] = defaultdict(list)
-    for number, item in enumerate(data.annotations):
+    for place, item in enumerate(data.annotations):
         try:
-            found[int(item["image_id"])].append(_labelled(item, data.labels))
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            listing.problems.append(f"{source}: annotation {item.get('id', number)}: {reason}")
+            known = dataset.checked(item, data.labels)
+        except ValueError as error:
+            name = dataset.id_of(item, place)
+            listing.problems.append(f"{source}: annotation {name}: {error}")
+            continue
+        label = data.labels[known["category_id"]]
+        labelled = Labelled(label, region(known["bbox"]), is_crowd=bool(known.get("iscrowd", 0)))
+        found[known["image_id"]].append(labelled)
     return found
-
-
-def _labelled(item: dict[str, Any], labels: dict[int, str]) -> Labelled:
-    if item["category_id"] not in labels:
-        raise ValueError(f"category id {item['category_id']!r} is not among the categories")
-    box = region(item["bbox"])
-    return Labelled(labels[item["category_id"]], box, is_crowd=bool(item.get("iscrowd", 0)))

@@ -1,9 +1,9 @@
 """YOLO text files: one line an object, `class x y width height`, centers, in shares of the picture.
 
 Lines with more numbers are outlines, of which the bounding box is taken. The classes' names come
-from a YAML file (`names:`) or `classes.txt`. `labels/…/a.txt` belongs to `images/…/a.jpg`, or the
-text file lies beside its picture. A picture without a text file is left out: an empty one says that
-nothing is in the picture.
+from a YAML file (`names:`, a list or by number) or `classes.txt`. `labels/…/a.txt` belongs to
+`images/…/a.jpg`, or the text file lies beside its picture. A picture without a text file is left
+out: an empty one says that nothing is in the picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def read(source: Path, images: Path | None) -> Listing:
     images: only those below this folder. Raises InputError when nothing names the classes.
     """
     root = images or source
-    listing = Listing(classes=_names(source))
+    names = _names(source)
+    listing = Listing(classes=list(dict.fromkeys(names.values())))
     for path in pictures_below(root):
         labels = _label_file(path)
         if labels is None:
@@ -30,28 +31,58 @@ def read(source: Path, images: Path | None) -> Listing:
                 f"{path}: no label file; left out (an empty one says that nothing is in it)"
             )
             continue
-        objects = _objects(labels, listing)
+        objects = _objects(labels, names, listing.problems)
         name = path.relative_to(root).as_posix().removeprefix("images/")
         listing.entries.append(Entry(path, name, objects, source=source.name))
     return listing
 
 
-def _names(source: Path) -> list[str]:
-    """Return the classes' names in order of their numbers."""
-    if (source / "classes.txt").is_file():
-        lines = (source / "classes.txt").read_text().splitlines()
-        return [line.strip() for line in lines if line.strip()]
+def _names(source: Path) -> dict[int, str]:
+    """Return the classes' names by their numbers, in order of these; some may have no name.
+
+    A line's place in classes.txt is its number, from 0. Raises InputError where none is named.
+    """
+    listed = source / "classes.txt"
+    if listed.is_file():
+        lines = _text(listed).splitlines()
+        named = {place: line.strip() for place, line in enumerate(lines) if line.strip()}
+        if not named:
+            raise InputError(f"{listed}: no class in it; write one a line")
+        return named
     for path in sorted([*source.glob("*.yaml"), *source.glob("*.yml")]):
         try:
-            document = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError):
+            document = yaml.safe_load(_text(path))
+        except (yaml.YAMLError, ValueError):
             raise InputError(f"{path}: not YAML; repair it") from None
         names = document.get("names") if isinstance(document, dict) else None
-        if isinstance(names, dict):
-            names = [names[key] for key in sorted(names)]
         if isinstance(names, list):
-            return [str(name) for name in names]
+            names = dict(enumerate(names))
+        if names and isinstance(names, dict):
+            return _numbered(names, path)
     raise InputError(f"{source}: no classes.txt and no YAML file with names: in it; add one")
+
+
+def _numbered(names: dict[object, object], path: Path) -> dict[int, str]:
+    """Return names by number; InputError for a key that is no number, or two of one."""
+    found: dict[int, str] = {}
+    for key, name in names.items():
+        text = str(key).strip()
+        if not text.isdecimal():
+            raise InputError(f"{path}: names: {key!r} is no whole number of at least 0; number it")
+        if int(text) in found:
+            raise InputError(f"{path}: names: {text} is there twice; number them anew")
+        found[int(text)] = str(name)
+    return dict(sorted(found.items()))
+
+
+def _text(path: Path) -> str:
+    """Return a file's text; InputError when it is none."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def _label_file(path: Path) -> Path | None:
@@ -65,23 +96,25 @@ def _label_file(path: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def _objects(file: Path, listing: Listing) -> tuple[Labelled, ...]:
+def _objects(file: Path, names: dict[int, str], problems: list[str]) -> tuple[Labelled, ...]:
     found = []
-    for count, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    for count, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            found.append(_labelled(line.split(), listing.classes))
+            found.append(_labelled(line.split(), names))
         except ValueError as error:
-            listing.problems.append(f"{file}:{count}: {error}")
+            problems.append(f"{file}:{count}: {error}")
     return tuple(found)
 
 
-def _labelled(fields: list[str], classes: list[str]) -> Labelled:
+def _labelled(fields: list[str], names: dict[int, str]) -> Labelled:
     if len(fields) < 5 or (len(fields) > 5 and len(fields) % 2 == 0):
         raise ValueError(f"{len(fields)} fields; a line is class x y width height")
-    if not fields[0].isdecimal() or int(fields[0]) >= len(classes):
-        raise ValueError(f"class {fields[0]!r}; there are classes 0 to {len(classes) - 1}")
+    if not fields[0].isdecimal() or int(fields[0]) not in names:
+        last = max(names)
+        raise ValueError(f"class {fields[0]!r}; there are {len(names)} classes from 0 to {last}")
     values = [number(value) for value in fields[1:]]
     if len(values) > 4:
         xs, ys = values[::2], values[1::2]
@@ -89,4 +122,4 @@ def _labelled(fields: list[str], classes: list[str]) -> Labelled:
     else:
         x, y, width, height = values
         box = (x - width / 2, y - height / 2, width, height)
-    return Labelled(classes[int(fields[0])], box, is_relative=True)
+    return Labelled(names[int(fields[0])], box, is_relative=True)

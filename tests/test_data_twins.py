@@ -1,0 +1,115 @@
+"""Groups of pictures that show the same: what is found, at which cost, and as which faults."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import pytest
+
+import labelled
+from edge.errors import EXIT_FAILURE
+from labelled import document, imported
+from tools.cli import main
+from tools.data import fingerprint, folder
+from tools.data.fingerprint import Fingerprint
+
+pytest.importorskip("imagehash")
+
+
+def near(centers: int, count: int, seed: int, levels: int) -> list[Fingerprint]:
+    """Fingerprints around some hashes, a few bits and up to `levels` of brightness apart."""
+    chance = random.Random(seed)
+    hashes = [chance.getrandbits(fingerprint.HASH_BITS) for _ in range(centers)]
+    made = []
+    for number in range(count):
+        phash = chance.choice(hashes)
+        for bit in chance.sample(range(fingerprint.HASH_BITS), chance.randrange(5)):
+            phash ^= 1 << bit
+        thumbnail = bytes([100 + chance.randrange(levels)]) * 192
+        made.append(Fingerprint(labelled.SIZE, phash, thumbnail, f"{number:064x}"))
+    return made
+
+
+def by_every_pair(prints: Sequence[Fingerprint]) -> list[list[int]]:
+    """What `groups` is to return, from each pair in turn."""
+    group = list(range(len(prints)))
+    for one, other in combinations(range(len(prints)), 2):
+        if fingerprint.alike(prints[one], prints[other]):
+            old, new = group[other], group[one]
+            group = [new if item == old else item for item in group]
+    return [
+        [index for index, item in enumerate(group) if item == number]
+        for number in dict.fromkeys(group)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_are_those_of_all_pairs(seed: int):
+    prints = near(centers=12, count=120, seed=seed, levels=40)
+    expected = by_every_pair(prints)
+    assert 12 < len(expected) < 120
+    assert fingerprint.groups(prints) == expected
+
+
+def test_alike_pictures_of_a_fixed_camera_take_few_comparisons(monkeypatch: pytest.MonkeyPatch):
+    prints = near(centers=1, count=1000, seed=1, levels=3)
+    calls = 0
+    alike = fingerprint.alike
+
+    def counted(one: Fingerprint, other: Fingerprint) -> bool:
+        nonlocal calls
+        calls += 1
+        return alike(one, other)
+
+    monkeypatch.setattr(fingerprint, "alike", counted)
+    assert fingerprint.groups(prints) == [list(range(1000))]
+    assert calls < 10 * len(prints)  # all pairs are 499,500
+
+
+def checked(data: Path, report: Path) -> list[dict[str, object]]:
+    words = ["data", "check", str(data), "--workers", "1", "--report", str(report)]
+    assert main(words) == EXIT_FAILURE
+    return [
+        fault for fault in json.loads(report.read_text()) if fault["kind"] in ("duplicate", "leak")
+    ]
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    """An imported set of 8 pictures; the first four show the same, recompressed."""
+    images = labelled.coco(tmp_path / "source", 8).parent / "images"
+    bgr = cv2.imread(str(images / "000.jpg"))
+    for number in range(1, 4):
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 90 - number * 10]
+        cv2.imwrite(str(images / f"{number:03}.jpg"), bgr, quality)
+    imported(tmp_path / "source" / "instances.json", "coco", tmp_path / "set")
+    return tmp_path / "set"
+
+
+def test_a_group_that_shows_the_same_is_one_fault_with_all_its_pictures(
+    watched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (fault,) = checked(watched, tmp_path / "faults.json")
+    paths = [str(watched / "images" / f"{number:03}.jpg") for number in range(4)]
+    assert (fault["kind"], fault["paths"]) == ("duplicate", paths)
+    told = f"duplicate: {paths[0]} shows the same as {paths[1]} and 2 more (set/annotations)"
+    assert told in capsys.readouterr().out
+
+
+def test_a_group_on_both_sides_is_a_leak_and_a_duplicate_where_one_has_two(
+    watched: Path, tmp_path: Path
+):
+    content = document(watched)
+    for name, images in (("train", content["images"][:3]), ("val", content["images"][3:])):
+        folder.write(watched / f"{name}.json", content | {"images": images})
+    duplicate, leak = checked(watched, tmp_path / "faults.json")
+    paths = [str(watched / "images" / f"{number:03}.jpg") for number in range(4)]
+    assert (duplicate["kind"], duplicate["paths"]) == ("duplicate", paths[:3])
+    assert (leak["kind"], leak["paths"]) == ("leak", [paths[0], paths[3], *paths[1:3]])
+    told = f"{paths[0]} shows the same as {paths[3]} and 2 more (set/train and set/val)"
+    assert leak["text"] == told

@@ -1,0 +1,97 @@
+"""YOLO's class names as `edge-tools data import` reads them: by number, from YAML or text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import labelled
+from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from labelled import document, imported
+
+
+def yolo_of(root: Path, names: str, numbers: list[int]) -> Path:
+    """A picture with an object of each class number, and a YAML file of names."""
+    source = labelled.yolo(root, 1)
+    lines = [f"{number} .5 .5 .2 .2\n" for number in numbers]
+    (source / "labels" / "train" / "0.txt").write_text("".join(lines))
+    (source / "data.yaml").write_text(f"names: {names}\n")
+    return source
+
+
+def labels_in(output: Path) -> list[str]:
+    made = document(output)
+    names = {item["id"]: item["name"] for item in made["categories"]}
+    return [names[item["category_id"]] for item in made["annotations"]]
+
+
+QUOTED = "{" + ", ".join(f"'{number}': name{number}" for number in range(12)) + "}"
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers", "labels"),
+    [
+        ("{1: person, 2: car}", [1, 2], ["person", "car"]),
+        ("{0: person, 2: car}", [0, 2], ["person", "car"]),
+        ("{2: car, 0: person}", [0, 2], ["person", "car"]),
+        (QUOTED, [1, 2, 10, 11], ["name1", "name2", "name10", "name11"]),
+        ("{0: person, '1': car}", [0, 1], ["person", "car"]),
+        ("[pet, person, pet]", [0, 1, 2], ["pet", "person", "pet"]),
+    ],
+)
+def test_yolo_classes_have_the_numbers_that_the_names_are_given_by(
+    tmp_path: Path, names: str, numbers: list[int], labels: list[str]
+):
+    source = yolo_of(tmp_path / "source", names, numbers)
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    assert labels_in(tmp_path / "set") == labels
+
+
+def test_a_yolo_class_between_two_that_has_no_name_is_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = yolo_of(tmp_path / "source", "{0: person, 2: car}", [0, 1, 2])
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_FAILURE
+    assert "0.txt:2: class '1'; there are 2 classes from 0 to 2" in capsys.readouterr().err
+    assert labels_in(tmp_path / "set") == ["person", "car"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("{person: 0}", "'person' is no whole number of at least 0"),
+        ("{0: person, car: 1}", "'car' is no whole number of at least 0"),
+        ("{-1: person}", "-1 is no whole number of at least 0"),
+        ("{0.5: person}", "0.5 is no whole number of at least 0"),
+        ("{true: person}", "True is no whole number of at least 0"),
+        ("{0: person, '0': car}", "0 is there twice"),
+        ("{}", "no YAML file with names"),
+        ("2026-99-99", "not YAML"),
+    ],
+)
+def test_yolo_names_that_are_not_numbered_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: str, told: str
+):
+    source = yolo_of(tmp_path / "source", names, [0])
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_the_lines_of_classes_txt_are_numbered_without_a_byte_order_mark(tmp_path: Path):
+    source = yolo_of(tmp_path / "source", "[other]", [0, 2])
+    (source / "classes.txt").write_bytes("\ufeffcafé\r\n\r\ncar\r\n".encode())
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    assert labels_in(tmp_path / "set") == ["café", "car"]
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "data.yaml"])
+def test_yolo_names_that_are_no_utf8_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+):
+    source = yolo_of(tmp_path / "source", "[other]", [0])
+    (source / name).write_bytes("names: [café]\n".encode("latin-1"))
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name}: not UTF-8; save it as UTF-8" in line
