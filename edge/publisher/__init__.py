@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-import queue
 import random
 import threading
 import time
@@ -29,7 +28,6 @@ from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError, PublishError
 from edge.messages import (
-    MAX_COMMAND_BYTES,
     Message,
     Response,
     Status,
@@ -47,13 +45,13 @@ from edge.publisher.connection import (
     Waker,
 )
 from edge.publisher.event_sender import TOO_LARGE, EventQueue, EventSender
+from edge.publisher.inbox import Inbox, IncomingCommand
 from edge.publisher.outbox import Outbox, Outgoing
 
 __all__ = ["ConnectionState", "EventQueue", "IncomingCommand", "Publisher"]
 
 logger = logging.getLogger(__name__)
 
-MAX_COMMANDS = 32
 MAX_TOLD_TOPICS = 100  # those of answers are the askers' choice
 DISCOVERY_SPREAD_S = 3.0
 # A connection that held this long makes the next failure a first one.
@@ -73,16 +71,6 @@ class ConnectionState(StrEnum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class IncomingCommand:
-    """A message of `command/<name>`, not decoded; answer it with `Publisher.respond`."""
-
-    name: str
-    payload: bytes
-    response_topic: str | None
-    correlation_data: bytes | None
-
-
 @dataclass(slots=True)
 class _Counts:
     """Counts since the daemon's start; written by the network thread alone.
@@ -93,8 +81,6 @@ class _Counts:
     connects: int = 0
     refusals: int = 0
     turned_away: int = 0
-    commands: int = 0
-    commands_refused: int = 0
 
 
 class Publisher:
@@ -120,7 +106,7 @@ class Publisher:
         self._counts = _Counts()
         self._outbox = Outbox()
         self._events = EventSender(events, topics.of("lost"), config.max_in_flight)
-        self._commands: queue.Queue[IncomingCommand] = queue.Queue(MAX_COMMANDS)
+        self._inbox = Inbox(topics)
         self._others: dict[int, str] = {}  # topics of the messages under way that are no events
         self._turned_away: set[str] = set()
         self._stop = threading.Event()
@@ -185,10 +171,7 @@ class Publisher:
 
     def take_command(self) -> IncomingCommand | None:
         """Return the next command, None when there is none."""
-        try:
-            return self._commands.get_nowait()
-        except queue.Empty:
-            return None
+        return self._inbox.get()
 
     def respond(self, command: IncomingCommand, response: Response) -> None:
         """Answer a command, where MQTT 5 asked for it or else on `response/<name>`."""
@@ -216,8 +199,8 @@ class Publisher:
             "rejected": sender.rejected,
             "in_flight": self._events.in_flight,
             "dropped": self._outbox.dropped + counts.turned_away,
-            "commands": counts.commands,
-            "commands_refused": counts.commands_refused,
+            "commands": self._inbox.taken,
+            "commands_refused": self._inbox.refused,
             "ack_ms_p50": round(self._events.latency_ms(0.5), 2),
             "ack_ms_p95": round(self._events.latency_ms(0.95), 2),
         }
@@ -376,31 +359,10 @@ class Publisher:
                 # Spread: it asks every board of a fleet in the same moment.
                 self._discovery_due_s = time.monotonic() + random.uniform(0, DISCOVERY_SPREAD_S)  # noqa: S311
             return
-        name = incoming.topic.removeprefix(self._topics.command(""))
-        command = IncomingCommand(
-            name, incoming.payload, incoming.response_topic, incoming.correlation_data
-        )
-        fault = self._refusal(incoming)
-        if fault is None:
-            try:
-                self._commands.put_nowait(command)
-            except queue.Full:
-                fault = f"command {name}: {MAX_COMMANDS} commands wait already; ask later"
-        if fault is None:
-            self._counts.commands += 1
-        else:
-            self._counts.commands_refused += 1
+        command, fault = self._inbox.put(incoming)
+        if fault:
             transaction = transaction_of(incoming.payload)
             self.respond(command, Response(status="error", error=fault, transaction=transaction))
-
-    def _refusal(self, incoming: Incoming) -> str | None:
-        """Return why a command is not even decoded, None when it is."""
-        if len(incoming.payload) > MAX_COMMAND_BYTES:
-            return f"payload over {MAX_COMMAND_BYTES} bytes; send less"
-        if incoming.retain:
-            # It would come again on every connection.
-            return "a retained command is not obeyed; publish it without retain"
-        return None
 
     def _on_no_subscription(self, topic: str, reason: str) -> None:
         logger.error(

@@ -1,0 +1,67 @@
+"""Commands that arrived and wait for the main loop; bounded."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+
+from edge.messages import MAX_COMMAND_BYTES, Topics
+from edge.publisher.connection import Incoming
+
+MAX_COMMANDS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingCommand:
+    """A message of `command/<name>`, not decoded; answer it with `Publisher.respond`."""
+
+    name: str
+    payload: bytes
+    response_topic: str | None
+    correlation_data: bytes | None
+
+
+class Inbox:
+    """Filled by the network thread, emptied by the main loop.
+
+    taken, refused: commands since the daemon's start.
+    """
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._queue: queue.Queue[IncomingCommand] = queue.Queue(MAX_COMMANDS)
+        self.taken = 0
+        self.refused = 0
+
+    def put(self, incoming: Incoming) -> tuple[IncomingCommand, str]:
+        """Take a command, and return it with why it was refused; empty when it was not."""
+        name = incoming.topic.removeprefix(self._topics.command(""))
+        command = IncomingCommand(
+            name, incoming.payload, incoming.response_topic, incoming.correlation_data
+        )
+        fault = _fault(incoming)
+        if not fault:
+            try:
+                self._queue.put_nowait(command)
+            except queue.Full:
+                fault = f"command {name}: {MAX_COMMANDS} commands wait already; ask later"
+        self.taken += not fault
+        self.refused += bool(fault)
+        return command, fault
+
+    def get(self) -> IncomingCommand | None:
+        """Return the oldest command, None when there is none."""
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            return None
+
+
+def _fault(incoming: Incoming) -> str:
+    """Return why a command is not even decoded, empty when it is."""
+    if len(incoming.payload) > MAX_COMMAND_BYTES:
+        return f"payload over {MAX_COMMAND_BYTES} bytes; send less"
+    if incoming.retain:
+        # It would come again on every connection.
+        return "a retained command is not obeyed; publish it without retain"
+    return ""
