@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge.errors import ModelError
+from edge.errors import ModelError, brief
 from edge.manifest import MANIFEST_NAME, FileName, Struct
 from edge.signature import SUFFIX, PublicKey, SignatureError, verify
 
@@ -75,7 +75,7 @@ def decode(content: bytes, source: str) -> Bundle:
     try:
         bundle = msgspec.json.decode(content, type=Bundle)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise ModelError(f"{source}: {BUNDLE_NAME} is damaged: {reason}; push it again") from None
     if MANIFEST_NAME not in bundle.files:
         raise ModelError(f"{source}: {BUNDLE_NAME} lists no {MANIFEST_NAME}; push it again")

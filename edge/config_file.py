@@ -15,7 +15,7 @@ import yaml
 
 from edge import lookup
 from edge.config import NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
-from edge.errors import ConfigError, one_line
+from edge.errors import ConfigError, brief
 
 MAX_BYTES = 250_000  # read in seconds even on a slow board
 # Second level of the device's topics that a camera's name would collide with.
@@ -88,7 +88,7 @@ def parse(text: str, source: str) -> Config:
         root = _compose(text, source)
         data = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {_one_line(str(error))}") from None
+        raise ConfigError(f"{source}: not valid YAML: {brief(error, MAX_FAULT_CHARS)}") from None
     _refuse_infinite(data, root, source)
     fault = _fault(data)
     if fault is not None:
@@ -144,11 +144,6 @@ def json_schema() -> dict[str, Any]:
     return msgspec.json.schema(Config)
 
 
-def _one_line(text: str) -> str:
-    """Return text that may hold a user's strings as one line of bounded length."""
-    return " ".join(one_line(text).split())[:MAX_FAULT_CHARS]
-
-
 def _compose(text: str, source: str) -> yaml.Node:
     """Return the tree of nodes; what could hide or make more than is written is refused."""
     depth = 0
@@ -180,7 +175,7 @@ def _refuse_duplicates(root: yaml.Node, source: str) -> None:
             if not isinstance(key, yaml.ScalarNode):
                 raise ConfigError(f"{source}:{line}: a key must be one word, not a list or map")
             if key.value in seen:
-                shown = _one_line(repr(key.value))
+                shown = brief(repr(key.value), MAX_FAULT_CHARS)
                 raise ConfigError(f"{source}:{line}: key {shown} stands twice; keep one")
             seen.add(key.value)
 
@@ -207,7 +202,7 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 def _refuse_infinite(data: Any, root: yaml.Node, source: str) -> None:
     steps = _infinite(data)
     if steps is not None:
-        where = _one_line(".".join(steps))
+        where = brief(".".join(steps), MAX_FAULT_CHARS)
         raise ConfigError(f"{source}:{_line(root, steps)}: {where}: give a finite number")
 
 
@@ -242,9 +237,9 @@ def _explain(message: str, data: Any, root: yaml.Node, source: str) -> str:
     if unknown:
         known = ", ".join(_known_keys(steps))
         steps = [*steps, unknown.group(1)]
-        where = _one_line(repr(".".join(steps)))
+        where = brief(repr(".".join(steps)), MAX_FAULT_CHARS)
         return f"{source}:{_line(root, steps)}: unknown key {where}; known here: {known}"
-    where = _one_line(".".join(steps)) or "the file"
+    where = brief(".".join(steps), MAX_FAULT_CHARS) or "the file"
     fault = _choices(steps) or _in_words(fault)
     return f"{source}:{_line(root, steps)}: {where}: {fault}{_found(data, steps)}"
 
@@ -261,7 +256,7 @@ def _in_words(fault: str) -> str:
     """Return msgspec's complaint with patterns replaced by what they mean."""
     for pattern, words in PATTERNS.items():
         fault = fault.replace(f"matching regex {pattern!r}", words)
-    return _one_line(fault)
+    return brief(fault, MAX_FAULT_CHARS)
 
 
 def _found(data: Any, steps: list[str]) -> str:

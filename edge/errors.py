@@ -26,6 +26,11 @@ def one_line(text: object) -> str:
     return "".join(char if char.isprintable() else " " for char in str(text)).strip()
 
 
+def brief(text: object, limit: int = 200) -> str:
+    """Return another program's message as one line, blanks single, cut after `limit` characters."""
+    return " ".join(one_line(text).split())[:limit]
+
+
 class EdgeError(Exception):
     """A failure with a one-line message that names the thing and the fix."""
 

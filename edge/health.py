@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.errors import one_line
+
 logger = logging.getLogger(__name__)
 
 # Thermal zones named like this are the processor's; others (battery, Wi-Fi) say little about it.
@@ -53,11 +55,11 @@ class Notifier:
 
     def ready(self, status: str = "running") -> None:
         """Say that start-up, or a reload, is complete."""
-        self._send(f"READY=1\nSTATUS={_one_line(status)}")
+        self._send(f"READY=1\nSTATUS={one_line(status)}")
 
     def status(self, text: str) -> None:
         """Show one line in `systemctl status`."""
-        self._send(f"STATUS={_one_line(text)}")
+        self._send(f"STATUS={one_line(text)}")
 
     def reloading(self) -> None:
         """Say that a reload has begun; `ready` ends it."""
@@ -218,8 +220,3 @@ def _watchdog_s(environment: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return period_s if period_s > 0 else None
-
-
-def _one_line(text: str) -> str:
-    """Return text without line breaks: a line break would begin another variable."""
-    return " ".join(text.split())

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import certificate, decoder_rules, manifest
-from edge.errors import ModelError
+from edge.errors import ModelError, brief
 from edge.manifest import Manifest, TensorSpec
 from edge.quiet import without_greeting
 
@@ -221,7 +221,7 @@ def load_engine(
             engine.allocate_tensors()
         engine.get_input_details(), engine.get_output_details()  # names that are no text raise here
     except (ValueError, RuntimeError, SystemError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise ModelError(f"model file {path}: the TFLite runtime refuses it: {reason}") from None
     return engine
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge.errors import ModelError
+from edge.errors import ModelError, brief
 
 MANIFEST_NAME = "manifest.json"
 
@@ -184,7 +184,7 @@ def read(folder: Path) -> Manifest:
     except OSError as error:
         raise ModelError(f"model {folder}: {MANIFEST_NAME}: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = brief(error, 300)
         raise ModelError(f"model {folder}: {MANIFEST_NAME} is not valid: {reason}") from None
 
 

@@ -27,7 +27,7 @@ from msgspec import Meta
 
 from edge import bundle, durable, lookup
 from edge.bundle import Bundle
-from edge.errors import NO_ROOM, EdgeError, ModelError, PublishError
+from edge.errors import NO_ROOM, EdgeError, ModelError, PublishError, brief
 from edge.manifest import FileName, Struct
 from edge.signature import PublicKey, SignatureError, verify
 
@@ -186,7 +186,7 @@ def reaching(address: str) -> Iterator[None]:
             place = f"{error.filename}: " if error.filename else ""
             text = f"{place}{os.strerror(error.errno)}; make room and start again"
             raise PublishError(f"registry {address}: {text}") from error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = brief(f"{type(error).__name__}: {error}")
         raise PublishError(f"registry {address}: {reason}; check address and login") from error
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge.errors import InputError
+from edge.errors import InputError, brief
 from edge.values import Image
 from tools.data.entry import number, region, whole_number
 
@@ -130,7 +130,7 @@ def id_of(item: Any, place: int) -> object:
 
 def _reason(error: Exception) -> str:
     """Return what a reader found, shortly: some of Python's errors hold the whole file."""
-    return f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
+    return f"no {error}" if isinstance(error, KeyError) else brief(error, 120)
 
 
 def _picture(item: Any, images: Path, every: frozenset[str]) -> Picture:

@@ -18,7 +18,7 @@ import numpy as np
 from edge.capture import read_image
 from edge.detector import Detector
 from edge.detector.letterbox import RANGES
-from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
+from edge.errors import EXIT_OK, EdgeError, InputError, ModelError, brief
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Manifest
 from tools import coco_labels, foreign_file, package
@@ -197,7 +197,7 @@ def _try(folder: Path, path: Path) -> None:
     try:
         Detector(Interpreter.load(folder), min_score=0.5).detect(gray)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise ModelError(f"{path}: does not run: {reason}; export it again") from None
 
 

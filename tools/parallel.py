@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, Generic, TypeVar
 
-from edge.errors import EXIT_UNAVAILABLE, EdgeError
+from edge.errors import EXIT_UNAVAILABLE, EdgeError, brief
+from tools.arguments import count
 
 QUEUE_PER_WORKER = 4
 CONNECT_S = 10
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare --workers and --dask."""
     parser.add_argument(
         "--workers",
-        type=worker_count,
+        type=count,
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes on this machine; default: one a core",
@@ -71,13 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="run on this Dask scheduler (tcp://host:8786) instead"
     )
-
-
-def worker_count(text: str) -> int:
-    """Return a number of workers; ArgumentTypeError when it is not at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
 
 
 def run_tasks(
@@ -274,7 +268,7 @@ def connect(address: str) -> Any:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
         client.wait_for_workers(1, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise WorkerError(
             f"--dask {address}: {reason}; start `dask scheduler` and `dask worker {address}`"
         ) from None

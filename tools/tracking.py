@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import __version__
-from edge.errors import PublishError
+from edge.errors import PublishError, brief
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Run:
             with _quiet():
                 getattr(self._client, method)(self.run_id, *values, **named)
         except Exception as error:  # noqa: BLE001 - MLflow raises anything; no training dies of it
-            _say_once("tracking.lost", f"this run's record is incomplete: {_one_line(error)}")
+            _say_once("tracking.lost", f"this run's record is incomplete: {brief(error, 300)}")
 
 
 UNRECORDED = Run()
@@ -148,7 +148,7 @@ def _open(experiment: str, uri: str | None, folder: Path | None) -> Run:
         with _quiet():
             return _run(experiment, chosen, folder)
     except Exception as error:  # every store raises its own
-        raise PublishError(f"experiment store {chosen}: {_one_line(error)}") from error
+        raise PublishError(f"experiment store {chosen}: {brief(error, 300)}") from error
 
 
 def _run(experiment: str, uri: str, folder: Path | None) -> Run:
@@ -251,7 +251,3 @@ def _say_once(event: str, text: str) -> None:
     if event not in _said:
         _said.add(event)
         logger.warning("%s %s", event, text)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

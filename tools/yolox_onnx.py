@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.detector import Candidates, Letterbox, suppress
 from edge.detector.candidates import Floats, corners_of
-from edge.errors import ModelError
+from edge.errors import ModelError, brief
 from edge.manifest import Manifest
 from edge.values import Detection, Image
 from tools.coco_labels import NAMES
@@ -40,7 +40,7 @@ def write_at_size(path: Path, size: tuple[int, int], output: Path) -> None:
         del network.graph.value_info[:]
         onnx.save(onnx.shape_inference.infer_shapes(network), output)
     except (DecodeError, LookupError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise ModelError(f"{path}: not the published yolox_nano.onnx ({reason})") from None
 
 

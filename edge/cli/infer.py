@@ -33,6 +33,7 @@ from edge.errors import (
     CameraError,
     EdgeError,
     InputError,
+    brief,
     one_line,
 )
 from edge.interpreter import Interpreter
@@ -182,7 +183,7 @@ def _object_labels(path: Path) -> dict[str, str]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; name a readable file with --objects") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise InputError(
             f'{path}: not a JSON object of labels by file name ({{"a.jpg": "dog"}}): {reason}'
         ) from None

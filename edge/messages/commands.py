@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.config import Name, Score, Seconds
-from edge.errors import one_line
+from edge.errors import brief
 from edge.messages.payload import Payload
 
 MAX_COMMAND_BYTES = 16_384
@@ -87,7 +87,7 @@ def decode_command(name: str, payload: bytes) -> Command:
     try:
         return msgspec.json.decode(payload or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"command {name}: {_one_line(str(error))}") from None
+        raise ValueError(f"command {name}: {brief(error, MAX_COMPLAINT_CHARS)}") from None
 
 
 class _OnlyTransaction(msgspec.Struct):
@@ -102,8 +102,3 @@ def transaction_of(payload: bytes) -> str | None:
         return msgspec.json.decode(payload, type=_OnlyTransaction).transaction
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _one_line(text: str) -> str:
-    """Return a complaint that may quote the sender's own text as one short line."""
-    return " ".join(one_line(text).split())[:MAX_COMPLAINT_CHARS]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import ModelError
+from edge.errors import ModelError, brief
 from tools.classifier import runtime
 from tools.classifier.data import Pixels, network_input
 
@@ -54,7 +54,7 @@ def convert(network: Any, level: str, representative: Pixels) -> bytes:
         try:
             return bytes(converter.convert())
         except (RuntimeError, ValueError, lite.ConverterError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = brief(error, 300)
             raise ModelError(
                 f"level {level}: the converter refuses this network: {reason}"
             ) from None

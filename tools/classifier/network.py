@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ConfigError, ModelError
+from edge.errors import ConfigError, ModelError, brief
 from tools.classifier import efficientnet_lite, runtime, weights
 from tools.classifier.description import Training
 
@@ -100,7 +100,7 @@ def load(path: Path) -> Any:
         with runtime.quiet():
             return keras.saving.load_model(path, compile=False)
     except Exception as error:  # noqa: BLE001 - Keras lets through whatever zip, HDF5 and JSON raise
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise ModelError(f"model file {path}: cannot be read: {reason}; train it again") from None
 
 

@@ -15,7 +15,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from edge.errors import ModelError
+from edge.errors import ModelError, brief
 from tools.classifier import fit, network, runtime, train
 from tools.classifier.data import Pictures
 
@@ -66,7 +66,7 @@ def _noisy_copy(net: Any) -> Any:
         try:
             copy = keras.models.clone_model(source, clone_function=_noisy)
         except (TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = brief(error)
             raise ModelError(f"--qat: {name} cannot be cloned: {reason}") from None
         copy.name = name
         for layer in source.layers:

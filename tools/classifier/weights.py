@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge.errors import InputError, ModelError
+from edge.errors import InputError, ModelError, brief
 from tools.classifier import efficientnet_lite, runtime
 
 IMAGENET, RANDOM = "imagenet", "none"
@@ -97,5 +97,5 @@ def _fill(network: Any, path: Path) -> None:
     except ModelError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever HDF5 and Keras raise about a wrong file
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise ModelError(f"weights {path}: do not fit this backbone: {reason}") from None

@@ -15,6 +15,7 @@ from typing import Any
 from edge import lookup
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, InputError, one_line
 from tools import parallel
+from tools.arguments import count
 from tools.data import folder
 from tools.data.convert import Converted, NoRoomError, Task, convert
 from tools.data.entry import Entry, Listing, placed
@@ -65,9 +66,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="what the source is; the guide describes each",
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are")
-    parser.add_argument(
-        "--max-side", type=parallel.worker_count, metavar="PX", help="shrink what is larger"
-    )
+    parser.add_argument("--max-side", type=count, metavar="PX", help="shrink what is larger")
 
 
 def run(args: argparse.Namespace) -> int:

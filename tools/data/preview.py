@@ -11,10 +11,10 @@ from typing import Any
 
 from edge.errors import EXIT_FAILURE, EXIT_OK, InputError
 from tools import contact_sheet, dataset
+from tools.arguments import count
 from tools.contact_sheet import PALETTE, Tile, TileBox
 from tools.data import folder
 from tools.dataset import Dataset, Picture
-from tools.parallel import worker_count
 
 EXAMPLES = """\
 examples:
@@ -34,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: preview.jpg",
     )
     parser.add_argument(
-        "--count", type=worker_count, default=24, metavar="N", help="pictures; default: 24"
+        "--count", type=count, default=24, metavar="N", help="pictures; default: 24"
     )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="only pictures with these")
     parser.add_argument(
-        "--columns", type=worker_count, default=6, metavar="N", help="tiles in a row; default: 6"
+        "--columns", type=count, default=6, metavar="N", help="tiles in a row; default: 6"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="choose other pictures")
 

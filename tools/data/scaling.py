@@ -20,6 +20,7 @@ from typing import Any
 
 from edge.errors import EXIT_OK, InputError
 from tools import parallel
+from tools.arguments import count
 from tools.data.convert import convert
 from tools.data.formats import READERS
 from tools.data.importing import add_source, tasks_of
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         nargs="+",
-        type=parallel.worker_count,
+        type=count,
         default=[1, 2, 4],
         metavar="N",
         help="numbers to time; default: 1 2 4",

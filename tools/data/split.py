@@ -17,6 +17,7 @@ from typing import Any
 from edge import lookup
 from edge.errors import EXIT_OK, EdgeError, InputError
 from tools import parallel
+from tools.arguments import share
 from tools.data import check, fingerprint, folder
 from tools.data.convert import link_or_copy
 from tools.data.entry import whole_number
@@ -46,26 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help="folder with annotations.json and images")
     parser.add_argument(
         "--val",
-        type=_share,
+        type=share,
         default=0.1,
         metavar="SHARE",
         help="of the pictures, 0 for none; default: 0.1",
     )
     parser.add_argument(
-        "--test", type=_share, default=0.1, metavar="SHARE", help="the same for test"
+        "--test", type=share, default=0.1, metavar="SHARE", help="the same for test"
     )
     parallel.add_arguments(parser)
-
-
-def _share(text: str) -> float:
-    """Return a share; ArgumentTypeError when it is not in 0..1."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share of 0 to 1")
-    return share
 
 
 def run(args: argparse.Namespace) -> int:
