@@ -57,6 +57,15 @@ def test_perfect_detections_score_one(tmp_path: Path) -> None:
     assert measured.classes["car"].objects == 1
 
 
+def test_a_part_of_the_classes_is_measured_alone(tmp_path: Path) -> None:
+    data = write(tmp_path, [{}], [box(1, HERE), box(3, THERE)])
+    found = [box(1, HERE, score=0.9)]
+    assert evaluate.score(data, found).ap50 == 0.5
+    part = evaluate.of_labels(data, ["person", "forklift"])
+    measured = evaluate.score(part, found)
+    assert (measured.ap50, list(measured.classes)) == (1.0, ["person"])
+
+
 def test_no_detections_score_zero(tmp_path: Path) -> None:
     data = write(tmp_path, [{}], [box(1, HERE)])
     assert evaluate.score(data, []).ap50 == 0.0

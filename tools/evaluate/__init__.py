@@ -12,6 +12,7 @@ from tools.evaluate.accuracy import (
     collect,
     evaluate,
     ground_truth,
+    of_labels,
     score,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "collect",
     "evaluate",
     "ground_truth",
+    "of_labels",
     "score",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,13 @@ def of_source(data: Dataset, source: str) -> Dataset:
     numbers = {picture.image_id for picture in pictures}
     own = tuple(item for item in data.annotations if item["image_id"] in numbers)
     return replace(data, pictures=pictures, annotations=own)
+
+
+def of_labels(data: Dataset, labels: Sequence[str]) -> Dataset:
+    """Return a set with these classes alone; others are neither wanted nor wrong."""
+    names = {number: name for number, name in data.labels.items() if name in labels}
+    own = tuple(item for item in data.annotations if item["category_id"] in names)
+    return replace(data, labels=names, annotations=own)
 
 
 def accumulated(data: Dataset, results: list[dict[str, Any]]) -> Any:

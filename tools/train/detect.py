@@ -29,7 +29,7 @@ from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, positive, positive_or_none, seed, share_or_all
 from tools.dataset import Dataset
-from tools.evaluate import MIN_SCORE, Accuracy, collect, score
+from tools.evaluate import MIN_SCORE, Accuracy, collect, of_labels, score
 from tools.input_size import InputSize
 from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
@@ -136,8 +136,9 @@ def run(args: argparse.Namespace) -> int:
     training = dataset.read(args.train, args.images)
     refuse_no_pictures(args.train, training)
     refuse_no_pictures(args.val, validation)
-    tell_of_no_objects(validation)
     config = _config(args)
+    validation = of_labels(validation, config.labels)
+    tell_of_no_objects(validation)
     args.out.mkdir(parents=True, exist_ok=True)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
     state.origin = f"{yolox.origin(args.weights)}; then labels of {training.name}"
