@@ -40,8 +40,6 @@ def _yolox(model: Manifest) -> str:
     channels = {"box": 4, "objectness": 1, "class": len(model.labels)}
     if model.decoder.class_ids:
         return "class_ids, which decoder yolox does not know"
-    if not model.decoder.strides:
-        return "no strides, of which decoder yolox needs one for each of its heads"
     for stride in model.decoder.strides:
         for name, count in channels.items():
             fault = _cell_fault(f"{name}_{stride}", outputs, count)

@@ -25,6 +25,7 @@ from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Input, TensorSpec
 from edge.values import Box, Detection, Image
+from models import detect_folder
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted((ROOT / "models").glob("yolox-nano-*"))
@@ -217,6 +218,12 @@ def test_model_of_another_task_is_refused() -> None:
 
 
 # --- letterbox ---
+
+
+def test_yolox_without_strides_is_refused_before_the_first_frame(tmp_path: Path) -> None:
+    loaded = Interpreter.load(detect_folder(tmp_path, decoder=manifest.Decoder(name="yolox")))
+    with pytest.raises(ModelError, match="yolox without strides"):
+        Detector(loaded, min_score=0.5)
 
 
 def test_letterbox_writes_pixels_and_padding_as_int8() -> None:

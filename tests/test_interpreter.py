@@ -248,7 +248,6 @@ def test_manifest_values_out_of_range_are_refused(tmp_path: Path, path: tuple, v
     ("make", "changes", "part"),
     [
         (detect_folder, {"decoder": Decoder(name="yolox", strides=(8, 16))}, "box_8"),
-        (detect_folder, {"decoder": Decoder(name="yolox")}, "no strides"),
         (detect_folder, {"labels": ("person",)}, "class_16"),
         (detect_folder, {"decoder": Decoder(name="color_shares")}, "2 labels"),
         (color_folder, {"labels": ("red", "blue")}, "2 labels"),

@@ -210,7 +210,7 @@ def test_a_set_without_pictures_is_named(
         more = ["--annotations", str(path), "--output", str(pictures / "run")]
     assert main([*words, *more, "--images", str(pictures)]) == EXIT_NO_INPUT
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"edge-tools: {path}: no pictures; name a COCO JSON that lists some"
+    assert line == f"edge-tools: annotations {path}: no picture in it; name another file"
     assert not (pictures / "run").exists()
 
 

@@ -36,7 +36,6 @@ from tools.quantize import Calibration, Graph, Quantization, calibrate, write
 from tools.quantize.ranges import PIXELS, SILU_FLOOR, batches
 from tools.train import detect_state
 from tools.train.detect_state import STEM_CHANNELS, DetectTraining
-from tools.train.steps import refuse_no_pictures
 
 IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
 NMS_IOU = 0.65  # its authors' value
@@ -197,7 +196,6 @@ def _from_float(args: argparse.Namespace) -> Made:
     if args.annotations is None or args.images is None:
         raise InputError("float weights need --annotations and --images to measure ranges on")
     data = dataset.read(args.annotations, args.images)
-    refuse_no_pictures(args.annotations, data)
     chosen = dataset.stratified(data.pictures, args.count)
     images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
     parts = args.groups or (1 if yolox.is_rectified(args.weights) else PLAIN_GROUPS)

@@ -42,7 +42,6 @@ from tools.train.steps import (
     follow,
     in_rounds,
     rate_factor,
-    refuse_no_pictures,
     set_rates,
     tell_of_no_objects,
 )
@@ -134,8 +133,6 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     validation = dataset.read(args.val, args.images)
     training = dataset.read(args.train, args.images)
-    refuse_no_pictures(args.train, training)
-    refuse_no_pictures(args.val, validation)
     config = _config(args)
     validation = of_labels(validation, config.labels)
     tell_of_no_objects(validation)

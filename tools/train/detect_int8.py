@@ -49,7 +49,6 @@ from tools.train.steps import (
     follow,
     in_rounds,
     rate_factor,
-    refuse_no_pictures,
     relative_adam,
     set_rates,
     tell_of_no_objects,
@@ -110,8 +109,6 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     training = dataset.read(args.train, args.images)
     validation = dataset.read(args.val, args.images)
-    refuse_no_pictures(args.train, training)
-    refuse_no_pictures(args.val, validation)
     tell_of_no_objects(validation)
     config = _config(args)
     args.out.mkdir(parents=True, exist_ok=True)

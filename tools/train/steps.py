@@ -127,12 +127,6 @@ def refuse_another(checkpoint: Path, before: Mapping[str, Any], config: Mapping[
         raise InputError(f"{checkpoint} was made with another config: {told}; name another --out")
 
 
-def refuse_no_pictures(annotations: Path, data: Dataset) -> None:
-    """Raise InputError for a set without a picture; annotations: the file that it was read from."""
-    if not data.pictures:
-        raise InputError(f"{annotations}: no pictures; name a COCO JSON that lists some")
-
-
 def tell_of_no_objects(validation: Dataset) -> None:
     """Log where a set cannot say which weights are better: AP of no object is no number."""
     if all(item.get("iscrowd", 0) for item in validation.annotations):
