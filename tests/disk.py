@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def full_disk(room_bytes: int) -> Iterator[None]:
-    """No file may grow above this; only in the block: pytest writes, too."""
+    """Make writes beyond a size fail, as a quota does; Python ignores the signal.
+
+    It is the whole process's limit, pytest's own output included: keep the block short.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, hard))
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from disk import full_disk
 from edge import spool as spool_module
 from edge.config import SpoolConfig
 from edge.errors import PublishError
@@ -81,23 +81,9 @@ def test_torn_end_of_the_log_costs_only_what_was_not_synced(tmp_path: Path) -> N
         assert seqs(copy) == list(range(1, 21))
 
 
-@contextlib.contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Make writes beyond a size fail, as a quota does; Python ignores the signal.
-
-    It is the whole process's limit, pytest's own output included: keep the block short.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_unwritable_disk_at_start_is_one_clear_error(tmp_path: Path) -> None:
     with (
-        file_size_limit(2000),
+        full_disk(2000),
         pytest.raises(PublishError, match=r"spool\.sqlite: .*set another state_dir"),
     ):
         open_spool(tmp_path).__enter__()
@@ -171,7 +157,7 @@ def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
     with open_spool(tmp_path) as spool:
         spool.put(TOPIC, body(1))
         assert spool.flush(10)
-        with file_size_limit(4096):
+        with full_disk(4096):
             for n in range(2, 12):
                 spool.put(TOPIC, body(n))
             wait_until(lambda: spool.counters().write_failures > 3)
@@ -193,7 +179,7 @@ def test_memory_is_bounded_while_the_disk_fails_and_the_loss_is_named(
     monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
     monkeypatch.setattr(spool_module, "MEMORY_EVENTS", 50)
     with open_spool(tmp_path) as spool:
-        with file_size_limit(4096):
+        with full_disk(4096):
             for n in range(120):
                 spool.put(TOPIC, body(n))
             assert seqs(spool) == list(range(71, 121))
