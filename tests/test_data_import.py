@@ -133,6 +133,21 @@ def sizes_on_disk(output: Path) -> set[tuple[int, ...]]:
     return {cv2.imread(str(path)).shape[1::-1] for path in paths}
 
 
+def test_what_a_killed_worker_left_is_cleared_away(tmp_path: Path):
+    source = labelled.coco(tmp_path / "source", 3)
+    images = tmp_path / "set" / "images"
+    images.mkdir(parents=True)
+    (images / ".123-000.jpg").write_bytes(b"half a pict")
+    (images / ".hidden-000.jpg").write_bytes(b"somebody's own")
+    assert imported(source, "coco", tmp_path / "set") == EXIT_OK
+    assert {path.name for path in images.iterdir()} == {
+        ".hidden-000.jpg",
+        "000.jpg",
+        "001.jpg",
+        "002.jpg",
+    }
+
+
 def test_pictures_that_another_import_made_smaller_are_done_again(tmp_path: Path):
     source = labelled.yolo(tmp_path / "source", 3)
     output = tmp_path / "set"

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import edge.spool as spool_module
+from disk import full_disk
 from edge.spool import Spool
 from fault_table import Fault
 from mosquitto import PERSISTENT, Mosquitto, Subscriber
@@ -25,7 +26,7 @@ from publishing import body as event_body
 from publishing import seqs as events_seqs
 from spool_child import body_of
 from spooling import PROMPT, TOPIC, body, open_spool, seqs
-from test_spool_disk import CHILD, file_size_limit, small_disk
+from test_spool_disk import CHILD, small_disk
 from waiting import wait_until
 
 __all__ = ["small_disk"]
@@ -53,7 +54,7 @@ def test_full_disk(tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
         with open_spool(tmp_path / str(number)) as spool, fault.trial() as strike:
             spool.put(TOPIC, body(0))
             assert spool.flush(10)
-            with file_size_limit(4096):
+            with full_disk(4096):
                 for n in range(1, COUNT):
                     spool.put(TOPIC, body(n))
                 wait_until(lambda: spool.counters().failure != "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,15 @@ def convert(task: Task) -> Converted:
         kind = NoRoomError if error.errno in NO_ROOM else EdgeError
         raise kind(f"{task.target}: {error.strerror}; is the disk full?") from None
     return Converted(size, (width, height))
+
+
+def clear_parts(targets: Collection[Path]) -> None:
+    """Remove what processes that were killed left beside their targets."""
+    wanted = frozenset(targets)
+    for folder in {target.parent for target in wanted}:
+        for part in folder.glob(".[0-9]*-*"):
+            if folder / part.name.partition("-")[2] in wanted:
+                part.unlink(missing_ok=True)
 
 
 def decode(path: Path) -> Image:

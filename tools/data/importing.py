@@ -17,7 +17,7 @@ from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, InputError, one_line
 from tools import parallel
 from tools.arguments import count
 from tools.data import folder
-from tools.data.convert import Converted, NoRoomError, Task, convert
+from tools.data.convert import Converted, NoRoomError, Task, clear_parts, convert
 from tools.data.entry import Entry, Listing, placed
 from tools.data.formats import READERS
 from tools.data.journal import Journal
@@ -159,6 +159,7 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
                     continue
                 journal.add(done.item, done.result)
                 known[done.item] = done.result
+    clear_parts([task.target for task in todo])
     return {names[task]: found for task, found in known.items()}
 
 
