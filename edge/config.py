@@ -179,7 +179,7 @@ class ColorConfig(Section, frozen=True, kw_only=True):
     """
 
     enabled: bool = True
-    model: Text = "color-128"
+    model: Text = "color-160"
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     refresh_s: Seconds = 2.0
     min_score: Share = 0.15
