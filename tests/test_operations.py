@@ -112,6 +112,7 @@ def stats(**changes: object) -> Stats:
     ("camera", "alive", "changes", "fault"),
     [
         ("lost", "ok", {}, "camera lost"),
+        ("", "failing", {}, "still starting"),
         ("live", "failing", {}, "no progress"),
         ("live", "ok", {"mqtt": {"state": "refused: bad password", "acknowledged": 0}}, "refused"),
         ("live", "ok", {"spool": SpoolStats(waiting=0, lost=3, used_bytes=0, written_bytes=0,

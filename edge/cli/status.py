@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
 
 def faults_of(report: Report) -> Iterator[str]:
     """Yield what is wrong, each with what to look at."""
-    if report.health.status != "ok":
+    if not report.health.camera:
+        yield "it is still starting; ask again"
+    elif report.health.status != "ok":
         yield "no progress; see journalctl -u edge"
     if report.health.camera in {"lost", "ended"}:
         yield f"camera {report.health.camera}; run edge doctor"
