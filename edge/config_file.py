@@ -31,6 +31,7 @@ PLACES = (
     "mqtt.key_file", "commands.key_file", "log.file", "metrics.textfile",
 )  # fmt: skip
 
+EVERY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 MAX_DEPTH = 20
 MAX_FAULT_CHARS = 300
 PATTERNS = {
@@ -352,7 +353,9 @@ def _check_names(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: cameras.{name}: retry_min_s is larger than retry_max_s")
     if config.mqtt.retry_min_s > config.mqtt.retry_max_s:
         raise ConfigError(f"{source}: mqtt: retry_min_s is larger than retry_max_s")
-    if config.web.enabled and config.web.port == config.metrics.port:
+    hosts = {config.web.host, config.metrics.host}
+    is_shared = len(hosts) == 1 or hosts & EVERY_HOST
+    if config.web.enabled and is_shared and config.web.port == config.metrics.port:
         raise ConfigError(f"{source}: web.port and metrics.port are one; choose another for one")
     if config.mqtt.key_file and not config.mqtt.cert_file:
         raise ConfigError(f"{source}: mqtt.key_file is given without mqtt.cert_file; give both")

@@ -1,7 +1,8 @@
 """Prometheus metrics of the newest `stats`: over HTTP, or as a file for node_exporter.
 
 Source of the names: Prometheus documentation, "Metric and label naming" (base units, `_total`).
-Values are a few seconds old at most. Imports prometheus_client only when used.
+Over HTTP values are a few seconds old at most; the file is written every
+`publish.stats_interval_s`. Imports prometheus_client only when used.
 """
 
 from __future__ import annotations
@@ -113,13 +114,17 @@ class Metrics:
         self._stack.callback(thread.join)
         self._stack.callback(self._stop.set)
 
+    def _pause_s(self, written_s: float) -> float:
+        """Return how long to wait before looking whether the next write is due, 1 s at most."""
+        return min(1.0, max(0.0, written_s + self._interval_s() - time.monotonic()))
+
     def _write(self, registry: CollectorRegistry, path: Path) -> None:
         """Replace the file again and again, and remove it at last; a failure is logged once."""
         from prometheus_client import write_to_textfile
 
         told = ""
         written_s = time.monotonic()
-        while not self._stop.wait(min(1.0, self._interval_s())):
+        while not self._stop.wait(self._pause_s(written_s)):
             if time.monotonic() - written_s < self._interval_s():
                 continue
             written_s = time.monotonic()

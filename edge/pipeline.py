@@ -98,11 +98,15 @@ class Pipeline:
         self._governor = governor
         self._clock = clock
         self._masks = camera.masks
-        self._gate = MotionGate(config.motion, camera.masks)
         self._tracker = Tracker(config.tracker)
         unknown_below = models.color.manifest.decoder.unknown_below if models.color else 0.0
         self._colors = ColorMemory(config.color, unknown_below=unknown_below)
         self._events = EventLogic(config.events, camera.zones)
+        self._look_anew()
+
+    def _look_anew(self) -> None:
+        """Let the next frame be detected, whether something moves in it or not."""
+        self._gate = MotionGate(self._config.motion, self._masks)
         self._detected_s = float("-inf")
 
     def succeed(self, old: Pipeline) -> None:
@@ -110,8 +114,12 @@ class Pipeline:
         self._tracker = Tracker(self._config.tracker, old._tracker.next_id)
 
     def finish(self, frame: Frame) -> FrameResult:
-        """Return the `end` of every object, told on the last frame; none is followed any longer."""
+        """Return the `end` of every object, told on the last frame; none is followed any longer.
+
+        What is still there when frames come again is found at once, as another object.
+        """
         events = tuple(self._events.finish())
+        self._look_anew()
         self._tracker = Tracker(self._config.tracker, self._tracker.next_id)
         return FrameResult(frame, None, detections=(), tracks=(), events=events)
 

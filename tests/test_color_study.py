@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -20,6 +22,7 @@ from tools.color_study import command, measure
 from tools.color_study.measure import Crops, score, train
 from tools.color_study.networks import STUDY, Vgg16, _planes
 
+ROOT = Path(__file__).parents[1]
 FEW = ("single", "ours, fast")
 torch.set_num_threads(1)
 COLORS = {"red": (30, 30, 200), "blue": (200, 60, 30)}
@@ -58,6 +61,18 @@ def test_a_twins_paths_see_different_planes() -> None:
     planes = torch.rand(1, 6, 4, 4)
     assert torch.equal(_planes(0)(planes), planes[:, :3])
     assert torch.equal(_planes(3)(planes), planes[:, 3:])
+
+
+def test_the_idle_process_has_the_runtime_in_its_memory() -> None:
+    script = (
+        "import sys; from tools.color_study import peak; peak.main([])\nprint(sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    figures, modules = done.stdout.splitlines()
+    assert json.loads(figures)["median_ms"] == 0
+    assert "'ai_edge_litert.interpreter'" in modules or "'tflite_runtime.interpreter'" in modules
 
 
 def test_study_measures_networks_and_goes_on_where_it_stopped(

@@ -368,3 +368,22 @@ def test_unset_environment_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("HOME", str(tmp_path))
     assert config_file.state_dir(parse(SMALLEST)) == tmp_path / ".local" / "state" / "edge"
     assert not list(tmp_path.iterdir())  # loading makes nothing
+
+
+@pytest.mark.parametrize(
+    ("web", "metrics", "is_refused"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("192.168.1.5", "127.0.0.1", False),
+    ],
+)
+def test_page_and_metrics_cannot_share_an_address(web: str, metrics: str, is_refused: bool):
+    text = (
+        f"{SMALLEST}web: {{enabled: true, host: {web}, port: 9100}}\n"
+        f"metrics: {{host: {metrics}, port: 9100}}\n"
+    )
+    if is_refused:
+        assert "web.port and metrics.port are one" in complaint(text)
+    else:
+        assert parse(text).metrics.port == 9100

@@ -140,10 +140,14 @@ def test_videos_of_odd_names_are_read(
     assert [entry["frame"] for entry in document] == [1, 2]
 
 
-def test_what_is_neither_image_nor_video_is_told_of(tmp_path: Path, infer: Infer):
-    (tmp_path / "notes").write_text("neither")
-    code, document = infer(tmp_path / "notes", tmp_path / "live ! appsink")
+@pytest.mark.parametrize("name", ["notes", "notes.txt", "list.m3u8", "0"])
+def test_what_is_neither_image_nor_video_is_told_of(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("#EXTM3U\nhttp://127.0.0.1:9/x.ts\n")
+    code, document = infer(name, "live ! appsink")
     assert code == EXIT_NO_INPUT
     assert document == []
-    assert "notes: not an image" in infer.complaints[0]
+    assert f"{name}: not an image" in infer.complaints[0]
     assert "live ! appsink: no such file" in infer.complaints[1]

@@ -182,6 +182,18 @@ def test_without_motion_the_detector_rests_and_objects_stay(watch: Callable[...,
     assert results[-1].tracks[0].state is TrackState.CONFIRMED
 
 
+def test_what_stands_still_after_all_objects_ended_is_told_at_once(watch: Callable[..., Watch]):
+    seen = watch(motion=MotionConfig(threshold=50, hold_s=0.5, refresh_s=60.0))
+    seen.show_often(empty(), 3)
+    last = seen.show_often(scene(), 100)[-1]
+    assert last.skipped is SkipCause.MOTION
+    before = seen.kinds().count(EventKind.NEW)
+    seen.pipeline.finish(last.frame)
+    seen.show_often(scene(), 20, is_paused=True)
+    seen.show_often(scene(), 5)
+    assert seen.kinds().count(EventKind.NEW) == before + 1
+
+
 def test_paused_frames_are_counted_and_nothing_is_detected(watch: Callable[..., Watch]):
     seen = watch()
     results = seen.show_often(scene(), 5, is_paused=True)

@@ -76,7 +76,7 @@ def test_messages_larger_than_the_broker_takes_cost_no_connection(
     assert publisher.counters()["connects"] == 1
     assert publisher.counters()["dropped"] == 3
     assert caplog.text.count("mqtt.message_refused topic=edge/gate/front/snapshot") == 1
-    assert f"mqtt.message_refused topic={INFO} reason=149; raise its limit" in caplog.text
+    assert f"mqtt.message_refused topic={INFO} reason=149; raise the broker's limit" in caplog.text
 
 
 def test_message_without_a_right_is_told_once(

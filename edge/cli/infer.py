@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -274,10 +275,12 @@ def _pictures(path: Path) -> Iterator[Picture]:
 def _open(path: Path) -> Image | Source:
     """Return an image, or an open video; InputError for what is neither.
 
-    What the suffix does not tell is tried as an image first.
+    What the suffix does not tell is tried as an image first; text is no video, though ffmpeg would
+    draw it, or follow a playlist into the network.
     """
     suffix = path.suffix.lower()
-    video = CameraConfig(source=str(path), realtime=False)
+    # Absolute: a file named 0 is no camera.
+    video = CameraConfig(source=str(path.absolute()), realtime=False)
     if suffix in VIDEO_SUFFIXES:
         if lookup.is_pipe(path):
             raise InputError(f"{path}: a pipe, which may never say anything; name a file")
@@ -285,12 +288,19 @@ def _open(path: Path) -> Image | Source:
     try:
         return read_image(path)
     except InputError as fault:
-        if suffix in IMAGE_SUFFIXES or not lookup.is_file(path):
+        if suffix in IMAGE_SUFFIXES or not lookup.is_file(path) or _is_text(path):
             raise
         try:
             return open_source(video)
         except (InputError, CameraError):
             raise fault from None
+
+
+def _is_text(path: Path) -> bool:
+    """Return whether a file has no zero byte where every container has some, or is closed."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return b"\0" not in file.read(4096)
+    return True
 
 
 def _frames(source: Source) -> Iterator[Image]:

@@ -44,7 +44,7 @@ from edge.publisher.connection import (
     Incoming,
     Waker,
 )
-from edge.publisher.event_sender import TOO_LARGE, EventQueue, EventSender
+from edge.publisher.event_sender import TOO_LARGE, EventQueue, EventSender, fix_of
 from edge.publisher.inbox import Inbox, IncomingCommand
 from edge.publisher.outbox import Outbox, Outgoing
 
@@ -350,8 +350,9 @@ class Publisher:
         self._counts.turned_away += 1
         if topic not in self._turned_away and len(self._turned_away) < MAX_TOLD_TOPICS:
             self._turned_away.add(topic)
-            fix = "raise its limit" if reason == TOO_LARGE else "allow this user to publish there"
-            logger.error("mqtt.message_refused topic=%s reason=%d; %s", topic, reason, fix)
+            logger.error(
+                "mqtt.message_refused topic=%s reason=%d; %s", topic, reason, fix_of(reason)
+            )
 
     def _on_received(self, incoming: Incoming) -> None:
         if incoming.topic == f"{self._config.discovery_prefix}/status":

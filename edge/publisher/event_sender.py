@@ -27,7 +27,11 @@ LOST_CHECK_S = 1.0
 # A broker that answers pings but acknowledges nothing is connected to anew.
 ACK_TIMEOUT_S = 60.0
 _PAGE = 100
-TOO_LARGE = 149
+NOT_AUTHORIZED, TOO_LARGE = 135, 149
+_FIXES = {
+    NOT_AUTHORIZED: "allow this user to publish there",
+    TOO_LARGE: "raise the broker's limit of a packet",
+}
 # MQTT 5.0 section 3.4.2.1: these would come again for the same message.
 _HOPELESS_REASONS = frozenset({144, TOO_LARGE, 153})  # topic name, packet too large, payload format
 
@@ -251,8 +255,14 @@ class EventSender:
 
 def _log_rejected(topic: str, reason: int) -> None:
     logger.error(
-        "mqtt.event_rejected topic=%s reason=%d retry_s=%.0f; allow this user to publish there",
+        "mqtt.event_rejected topic=%s reason=%d retry_s=%.0f; %s",
         topic,
         reason,
         REJECTED_RETRY_S,
+        fix_of(reason),
     )
+
+
+def fix_of(reason: int) -> str:
+    """Return what to do about a publication that the broker refused with an MQTT 5 reason code."""
+    return _FIXES.get(reason, "see the broker's log")
