@@ -280,7 +280,8 @@ def _open(path: Path) -> Image | Source:
     """
     suffix = path.suffix.lower()
     # Absolute: a file named 0 is no camera.
-    video = CameraConfig(source=str(path.absolute()), realtime=False)
+    place = lookup.expanded(str(path), InputError).absolute()
+    video = CameraConfig(source=str(place), realtime=False)
     if suffix in VIDEO_SUFFIXES:
         if lookup.is_pipe(path):
             raise InputError(f"{path}: a pipe, which may never say anything; name a file")
