@@ -140,6 +140,16 @@ def test_videos_of_odd_names_are_read(
     assert [entry["frame"] for entry in document] == [1, 2]
 
 
+def test_a_picture_whose_name_begins_like_a_home_is_read(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    save(Path("~draft.png"), street())
+    code, document = infer("~draft.png")
+    assert code == EXIT_OK
+    assert len(document) == 1
+
+
 @pytest.mark.parametrize("name", ["notes", "notes.txt", "list.m3u8", "0"])
 def test_what_is_neither_image_nor_video_is_told_of(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, name: str

@@ -279,22 +279,24 @@ def _open(path: Path) -> Image | Source:
     draw it, or follow a playlist into the network.
     """
     suffix = path.suffix.lower()
-    # Absolute: a file named 0 is no camera.
-    place = lookup.expanded(str(path), InputError).absolute()
-    video = CameraConfig(source=str(place), realtime=False)
     if suffix in VIDEO_SUFFIXES:
         if lookup.is_pipe(path):
             raise InputError(f"{path}: a pipe, which may never say anything; name a file")
-        return open_source(video)
+        return _open_video(path)
     try:
         return read_image(path)
     except InputError as fault:
         if suffix in IMAGE_SUFFIXES or not lookup.is_file(path) or _is_text(path):
             raise
         try:
-            return open_source(video)
+            return _open_video(path)
         except (InputError, CameraError):
             raise fault from None
+
+
+def _open_video(path: Path) -> Source:
+    place = lookup.expanded(str(path), InputError).absolute()  # a file named 0 is no camera
+    return open_source(CameraConfig(source=str(place), realtime=False))
 
 
 def _is_text(path: Path) -> bool:
