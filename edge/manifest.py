@@ -169,6 +169,15 @@ class Manifest(Struct, frozen=True, kw_only=True):
         return float(width), float(height), float(width), float(height)
 
 
+def is_file_name(text: str) -> bool:
+    """Return whether a text can name a file, a model or a version: one part of a path."""
+    try:
+        msgspec.convert(text, FileName)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def read(folder: Path) -> Manifest:
     """Return the manifest of a model folder.
 

@@ -31,7 +31,7 @@ from msgspec import Meta
 from edge import bundle, durable, golden, model_store, registry
 from edge.bundle import Bundle
 from edge.errors import ConfigError, InputError, ModelError
-from edge.manifest import FileName, Struct
+from edge.manifest import FileName, Struct, is_file_name
 from edge.registry import Store
 from edge.signature import PublicKey, SignatureError
 
@@ -285,10 +285,8 @@ def confirm(loaded: Mapping[Shelf, str | None]) -> None:
 
 
 def _refuse_path(word: str) -> None:
-    try:
-        msgspec.convert(word, FileName)
-    except msgspec.ValidationError:
-        raise ModelError(f"{word!r}: no name of a model or version; see edge models") from None
+    if not is_file_name(word):
+        raise ModelError(f"{word!r}: no name of a model or version; see edge models")
 
 
 def _trial(shelf: Shelf) -> State | None:

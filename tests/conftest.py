@@ -12,6 +12,7 @@ from _pytest.logging import LogCaptureHandler
 
 from classifying import Walk, taken_through
 from fault_table import Fault, FaultTable
+from inferring import Infer, tiny_models
 from mosquitto import Mosquitto, Subscriber, find_mosquitto
 from publishing import Start, starting
 
@@ -110,6 +111,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start publishers that end with the test."""
     with starting(tmp_path) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def tiny_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny models."""
+    return tiny_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def infer(tiny_models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
+    """`edge infer` with the tiny models."""
+    return Infer(tiny_models_dir, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,8 @@ CLIP = ROOT / "edge" / "assets" / "demo.mp4"
 RED, BLUE = (0, 0, 220), (220, 60, 0)
 
 
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parent = tmp_path_factory.mktemp("models")
+def tiny_models(parent: Path) -> Path:
+    """A folder of tiny models of each kind."""
     detect_folder(parent)
     color_folder(parent)
     class_color_folder(parent)
@@ -42,11 +41,6 @@ class Infer:
         self.complaints = err.splitlines()
         assert "Traceback" not in err
         return code, json.loads(out) if out else None
-
-
-@pytest.fixture
-def infer(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
-    return Infer(models_dir, capsys)
 
 
 def street() -> np.ndarray:

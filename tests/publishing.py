@@ -65,6 +65,15 @@ def body(number: int, size: int = 0) -> bytes:
     )  # fmt: skip
 
 
+def overfill(publisher: Publisher, spool: Spool) -> None:
+    """Publish more events than a spool of 64 KiB holds: the oldest are lost."""
+    for number in range(400):
+        publisher.publish_event(EVENTS, body(number))
+        if number % 40 == 0:
+            assert spool.flush(10)
+    assert spool.flush(10)
+
+
 def events(received: list[Received]) -> list[Event]:
     return [msgspec.json.decode(r.payload, type=Event) for r in received if r.topic == EVENTS]
 

@@ -16,10 +16,8 @@ import pytest
 from edge.cli import main
 from edge.color import TERMS
 from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
-from inferring import BLUE, CLIP, RED, ROOT, Infer, infer, models_dir, save, street, video
+from inferring import BLUE, CLIP, RED, ROOT, Infer, save, street, video
 from models import CLASS_COLOR, COLOR, DETECT
-
-__all__ = ["infer", "models_dir"]
 
 
 def test_document_has_the_promised_shape(tmp_path: Path, infer: Infer):
@@ -228,10 +226,10 @@ def test_one_pixel_and_gray_pictures_are_looked_at(tmp_path: Path, infer: Infer)
 
 
 def test_a_model_of_the_wrong_task_is_refused(
-    tmp_path: Path, models_dir: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_models_dir: Path, capsys: pytest.CaptureFixture[str]
 ):
     picture = str(save(tmp_path / "street.png", street()))
-    where = ["--models-dir", str(models_dir), "--no-color"]
+    where = ["--models-dir", str(tiny_models_dir), "--no-color"]
     assert main(["infer", picture, *where, "--model", COLOR]) == EXIT_CONFIG
     assert COLOR in capsys.readouterr().err
     color = ["--task", "color", "--model", DETECT]

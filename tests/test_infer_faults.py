@@ -14,9 +14,7 @@ from disk import full_disk
 from edge.cli import infer as infer_command
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from edge.values import Image
-from inferring import Infer, infer, models_dir, save, street, video
-
-__all__ = ["infer", "models_dir"]
+from inferring import Infer, save, street, video
 
 
 def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer: Infer):

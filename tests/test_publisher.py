@@ -37,6 +37,7 @@ from publishing import (
     body,
     both_protocols,
     events,
+    overfill,
     seqs,
     start_child,
     wait_acknowledged,
@@ -171,11 +172,7 @@ def test_lost_range_is_published_and_then_forgotten(tmp_path: Path, start: Start
     with broker, Subscriber(broker.port, TOPICS.of("lost")) as subscriber:
         broker.stop()  # it keeps the subscriber's session: nothing told is missed
         publisher, spool = start(broker.port, spool=SpoolConfig(max_bytes=65_536))
-        for number in range(400):
-            publisher.publish_event(EVENTS, body(number))
-            if number % 40 == 0:
-                assert spool.flush(10)
-        assert spool.flush(10)
+        overfill(publisher, spool)
         lost = spool.counters().lost
         assert lost > 0
         broker.start()

@@ -11,7 +11,17 @@ from edge.config import SpoolConfig
 from edge.messages import Message
 from edge.publisher import event_sender
 from mosquitto import Mosquitto, Subscriber
-from publishing import EVENTS, TOPICS, Start, body, events, seqs, wait_acknowledged, wait_connected
+from publishing import (
+    EVENTS,
+    TOPICS,
+    Start,
+    body,
+    events,
+    overfill,
+    seqs,
+    wait_acknowledged,
+    wait_connected,
+)
 from waiting import wait_until
 
 INFO = TOPICS.of("info")
@@ -104,11 +114,7 @@ def test_lost_range_without_a_right_is_asked_about_later(
     rights = rights_in(tmp_path, "topic read #\ntopic write edge/gate/front/events\n")
     broker = Mosquitto(tmp_path, settings=f"acl_file {rights}")
     publisher, spool = start(broker.port, protocol="5", spool=SpoolConfig(max_bytes=65_536))
-    for number in range(400):
-        publisher.publish_event(EVENTS, body(number))
-        if number % 40 == 0:
-            assert spool.flush(10)
-    assert spool.flush(10)
+    overfill(publisher, spool)
     assert spool.lost()
     with broker, Subscriber(broker.port, TOPICS.of("lost")) as subscriber:
         wait_until(lambda: int(publisher.counters()["rejected"]) >= 1)

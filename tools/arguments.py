@@ -7,9 +7,7 @@ import os.path
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
-from edge.manifest import FileName
+from edge.manifest import is_file_name
 
 LARGEST_SEED = 2**32 - 1  # that NumPy's global generator takes
 NAMED_OF = "give letters, digits, -, _ and, but not first, dots"
@@ -99,7 +97,7 @@ def share(text: str) -> float:
 
 def model_version(text: str) -> str:
     """Return a model's version; a registry takes it as the name of a folder."""
-    if not _is_file_name(text):
+    if not is_file_name(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no version; {NAMED_OF}, such as 1.0.0")
     return text
 
@@ -107,17 +105,9 @@ def model_version(text: str) -> str:
 def model_folder(text: str) -> Path:
     """Return a folder whose name its model can have, too."""
     name = Path(os.path.realpath(text)).name
-    if not _is_file_name(name):
+    if not is_file_name(name):
         raise argparse.ArgumentTypeError(f"{name!r} is no name of a model; {NAMED_OF}")
     return Path(text)
-
-
-def _is_file_name(text: str) -> bool:
-    try:
-        msgspec.convert(text, FileName)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def _number(text: str) -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -21,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from edge import manifest
-from edge.errors import EdgeError, InputError
+from edge.errors import InputError
 from edge.interpreter import load_engine
+from tools import json_file
 from tools.arguments import count
 
 EXAMPLES = """\
@@ -69,15 +69,8 @@ def run(args: argparse.Namespace) -> int:
         share = part.ms / total
         print(f"{part.name:<28}{part.operators:>10}{millions:>9.1f}{part.ms:>9.3f}{share:>8.1%}")
     if args.json:
-        _save([asdict(part) for part in parts], args.json)
+        json_file.write([asdict(part) for part in parts], args.json)
     return 0
-
-
-def _save(parts: list[dict[str, Any]], path: Path) -> None:
-    try:
-        path.write_text(json.dumps(parts, indent=2) + "\n")
-    except OSError as error:
-        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None
 
 
 def measure(path: Path, depth: int, turns: int) -> list[Part]:

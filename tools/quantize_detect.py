@@ -35,7 +35,7 @@ from tools.package import Facts
 from tools.quantize import Calibration, Graph, Quantization, calibrate, write
 from tools.quantize.ranges import PIXELS, SILU_FLOOR, batches
 from tools.train import detect_state
-from tools.train.detect_state import STEM_CHANNELS, DetectTraining
+from tools.train.detect_state import DetectTraining
 
 IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
 NMS_IOU = 0.65  # its authors' value
@@ -144,7 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--groups",
-        type=count_to(STEM_CHANNELS),
+        type=count_to(yolox.STEM_CHANNELS),
         help="of the stem, 1 to 16; default: 3, 1 where it is rectified",
     )
     parser.add_argument("--percentile", type=percentile, default=99.99, help="of each range")

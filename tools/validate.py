@@ -16,16 +16,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edge import certificate, manifest, model_store
 from edge.capture import read_image
 from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, InputError, ModelError, one_line
-from edge.interpreter import Interpreter, installed_runtime
+from edge.interpreter import Interpreter, installed_runtime, load_engine
 from edge.manifest import Accuracy, Manifest
-from edge.quiet import without_greeting
 from tools import golden, layer_error
 
 EXAMPLES = """examples:
@@ -132,7 +130,7 @@ def _validate(model: str, args: argparse.Namespace) -> Report:
     content = _certify(path, report)
     if report.passed or (described and described.allow_float):
         _run_checks(path, folder, args, report)
-    _gates(content, described, args, report)
+    _gates(content, path, described, args, report)
     _print(report, is_listed=args.list)
     return report
 
@@ -220,7 +218,7 @@ def _kernel_difference(path: Path) -> int:
     """Return the largest difference of outputs between kernel families on random pixels."""
     outputs = []
     for xnnpack in (True, False):
-        engine = _engine(path, xnnpack=xnnpack)
+        engine = load_engine(path.read_bytes(), path, xnnpack=xnnpack)
         detail = engine.get_input_details()[0]
         limits = np.iinfo(detail["dtype"])
         pixels = np.random.default_rng(1).integers(limits.min, limits.max + 1, detail["shape"])
@@ -232,22 +230,26 @@ def _kernel_difference(path: Path) -> int:
 
 
 def _gates(
-    content: bytes, described: Manifest | None, args: argparse.Namespace, report: Report
+    content: bytes,
+    path: Path,
+    described: Manifest | None,
+    args: argparse.Namespace,
+    report: Report,
 ) -> None:
     if args.max_params is not None:
         count = certificate.parameter_count(content)
         limit = f"{count:,} parameters, at most {args.max_params:,}"
         report.add("--max-params", passed=count <= args.max_params, detail=limit)
     if args.max_ms is not None:
-        _time(content, args.max_ms, report)
+        _time(content, path, args.max_ms, report)
     for name, passed, detail in _accuracy(described, args):
         report.add(name, passed=passed, detail=detail)
 
 
-def _time(content: bytes, max_ms: float, report: Report) -> None:
+def _time(content: bytes, path: Path, max_ms: float, report: Report) -> None:
     """Add the verdict on the time of an invoke; a file that does not run fails."""
     try:
-        median_ms = _median_ms(content)
+        median_ms = _median_ms(content, path)
     except (ModelError, RuntimeError) as error:
         report.add("--max-ms", passed=False, detail=one_line(error))
         return
@@ -289,8 +291,8 @@ def _drop(
     return "--max-drop", drop <= args.max_drop + ROUNDING, detail
 
 
-def _median_ms(content: bytes) -> float:
-    engine = _engine(content, xnnpack=True)
+def _median_ms(content: bytes, path: Path) -> float:
+    engine = load_engine(content, path)
     times = []
     for number in range(WARM_UP_INVOKES + TIMED_INVOKES):
         began_s = time.perf_counter()
@@ -298,22 +300,6 @@ def _median_ms(content: bytes) -> float:
         if number >= WARM_UP_INVOKES:
             times.append(1000 * (time.perf_counter() - began_s))
     return float(np.median(times))
-
-
-def _engine(model: Path | bytes, *, xnnpack: bool) -> Any:
-    content = model if isinstance(model, bytes) else model.read_bytes()
-    _, module = installed_runtime()
-    kinds = module.OpResolverType
-    resolver = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    try:
-        with without_greeting():
-            engine = module.Interpreter(
-                model_content=content, num_threads=1, experimental_op_resolver_type=resolver
-            )
-            engine.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(f"the TFLite runtime refuses it: {error}") from None
-    return engine
 
 
 def _compare_layers(

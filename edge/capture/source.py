@@ -94,8 +94,7 @@ def read_image(path: Path) -> Image:
     Raises InputError when the file is missing, too large or cannot be decoded.
     """
     _check_exists(path)
-    if lookup.is_pipe(path):
-        raise InputError(f"{path}: a pipe, which may never say anything; name a file")
+    refuse_pipe(path)
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes; this is no camera's picture")
@@ -108,6 +107,12 @@ def read_image(path: Path) -> Image:
     if bgr is None:
         raise InputError(f"{path}: not an image that can be decoded; is it complete?")
     return checked(bgr)
+
+
+def refuse_pipe(path: Path) -> None:
+    """Raise InputError for a named pipe."""
+    if lookup.is_pipe(path):
+        raise InputError(f"{path}: a pipe, which may never say anything; name a file")
 
 
 def image_paths(path: Path) -> list[Path]:

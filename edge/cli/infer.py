@@ -21,7 +21,7 @@ import numpy as np
 
 from edge import lookup, model_store, picture_file
 from edge.capture.address import IMAGE_SUFFIXES
-from edge.capture.source import Source, open_source, read_image
+from edge.capture.source import Source, open_source, read_image, refuse_pipe
 from edge.cli.progress import bar
 from edge.color import ColorModel
 from edge.config import CameraConfig, ColorConfig, DetectorConfig
@@ -252,11 +252,10 @@ def _inside(folder: Path) -> list[Path]:
 
 def _pictures(path: Path) -> Iterator[Picture]:
     """Yield the image, or the frames of a video; InputError when it cannot be decoded."""
-    opened = _open(path)
-    if isinstance(opened, np.ndarray):
-        yield Picture(path, opened, None)
+    source = _open(path)
+    if isinstance(source, np.ndarray):
+        yield Picture(path, source, None)
         return
-    source = opened
     try:
         number = 0
         for bgr in bar(_frames(source), source.frames or None, f"frames of {path.name}"):
@@ -280,8 +279,7 @@ def _open(path: Path) -> Image | Source:
     """
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
-        if lookup.is_pipe(path):
-            raise InputError(f"{path}: a pipe, which may never say anything; name a file")
+        refuse_pipe(path)
         return _open_video(path)
     try:
         return read_image(path)

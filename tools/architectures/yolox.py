@@ -30,7 +30,7 @@ STRIDES = (8, 16, 32)
 LABELS = yolox_file.LABELS
 # The shipped float weights: what the models were quantized from, a start for one's own detectors.
 WEIGHTS = Path(__file__).parents[1] / "weights" / "yolox-nano.pt"
-_STEM_CHANNELS = 16
+STEM_CHANNELS = 16
 _HEAD_CHANNELS = 64
 
 
@@ -212,7 +212,7 @@ class YoloxNano(nn.Module):
     ) -> None:
         super().__init__()
         self.labels = tuple(labels)
-        self.backbone = Backbone(groups or [range(_STEM_CHANNELS)], is_rectified=is_rectified)
+        self.backbone = Backbone(groups or [range(STEM_CHANNELS)], is_rectified=is_rectified)
         self.neck = Neck()
         self.heads = nn.ModuleList(Head(channels, len(self.labels)) for channels in (64, 128, 256))
 

@@ -8,14 +8,14 @@ say little: read the ratios.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edge import manifest, model_store
-from edge.errors import EXIT_OK, EdgeError
+from edge.errors import EXIT_OK
+from tools import json_file
 from tools.arguments import count
 from tools.benchmark import frame_path, invokes, machine, start_up
 
@@ -56,17 +56,10 @@ def run(args: argparse.Namespace) -> int:
     report["start_up"] = start_up.measure(chosen, args.models_dir)
     start_up.show(report["start_up"])
     if args.json:
-        _save(report, args.json)
+        json_file.write(report, args.json)
     return EXIT_OK
 
 
 def _by_task(folders: list[Path]) -> dict[str, str]:
     """Return the first model of each task; reversed, since the last one in a dict stays."""
     return {manifest.read(folder).task: str(folder) for folder in reversed(folders)}
-
-
-def _save(report: dict[str, Any], path: Path) -> None:
-    try:
-        path.write_text(json.dumps(report, indent=2) + "\n")
-    except OSError as error:
-        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None

@@ -28,6 +28,7 @@ from edge import manifest, model_store, picture_file
 from edge.capture import open_source
 from edge.config import CameraConfig, DetectorConfig
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
+from tools import json_file
 from tools.arguments import count
 from tools.benchmark import machine
 from tools.benchmark.frame_path import DEMO_CLIP
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
                 rows.append({"way": way, "pictures": count, **_row(times, count)})
                 _show(rows[-1])
     if args.json:
-        _save(rows, args.json)
+        json_file.write(rows, args.json, indent=1)
     return EXIT_OK
 
 
@@ -179,10 +180,3 @@ def _show(row: dict[str, Any]) -> None:
         f"{row['way']:<24}{row['pictures']:>10}{row['per_s']:>9.2f}{row['seconds']:>9.2f}{inside}",
         flush=True,
     )
-
-
-def _save(rows: list[dict[str, Any]], path: Path) -> None:
-    try:
-        path.write_text(json.dumps(rows, indent=1) + "\n")
-    except OSError as error:
-        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None

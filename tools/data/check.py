@@ -8,7 +8,6 @@ same picture on two sides of a split.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edge import lookup
-from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
-from tools import dataset, parallel
+from edge.errors import EXIT_FAILURE, EXIT_OK
+from tools import dataset, json_file, parallel
 from tools.data import fingerprint, folder
 from tools.data.entry import Labelled, placed, region
 from tools.data.fingerprint import Fingerprint
@@ -73,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     pictures = sum(len(data.pictures) for data in sets)
     print(f"{pictures} pictures: " + ", ".join(f"{counts[kind]} {kind}" for kind in KINDS))
     if args.report:
-        _save(faults, args.report)
+        json_file.write([vars(fault) for fault in faults], args.report, indent=1)
     return EXIT_FAILURE if set(counts) - set(args.allow) else EXIT_OK
 
 
@@ -83,13 +82,6 @@ def _warn_of_splits(data: list[Path]) -> None:
         if stale:
             told = f"{stale} differ from {folder.ALL}.json"
             print(f"{path}: {told}; run edge-tools data split {path}", file=sys.stderr)
-
-
-def _save(faults: list[Fault], path: Path) -> None:
-    try:
-        path.write_text(json.dumps([vars(fault) for fault in faults], indent=1) + "\n")
-    except OSError as error:
-        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None
 
 
 def find_faults(sets: list[Dataset], workers: int, dask: str | None) -> list[Fault]:

@@ -76,13 +76,18 @@ def _held(files: list[Path]) -> tuple[set[Picture], set[str], set[tuple[tuple[in
     return pictures, annotations, {tuple(sorted(data.labels.items())) for data in sets}
 
 
+def root_of(file: Path, images: Path | None) -> Path:
+    """Return where a COCO file's names begin: as named, `images` beside it, or its own folder."""
+    beside = file.parent / "images"
+    return images or (beside if beside.is_dir() else file.parent)
+
+
 def read(file: Path, images: Path | None, *, is_checked: bool = True) -> Dataset:
     """Return one COCO file's data set; pictures are in `images` beside it unless named.
 
     is_checked: whether a set without pictures or with a broken annotation is an InputError.
     """
-    beside = file.parent / "images"
-    root = images or (beside if beside.is_dir() else file.parent)
+    root = root_of(file, images)
     return dataset.read(file, root) if is_checked else dataset.read_as_is(file, root)
 
 

@@ -34,7 +34,6 @@ from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import facts_of, letterboxed, stem_groups, write_model
 from tools.train.detect_state import (
     CHECKPOINT,
-    STEM_CHANNELS,
     DetectTraining,
     State,
     build,
@@ -89,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--groups",
-        type=count_to(STEM_CHANNELS),
+        type=count_to(yolox.STEM_CHANNELS),
         help="of the stem, 1 to 16; default: 2, 1 where it is rectified",
     )
     parser.add_argument(

@@ -16,7 +16,6 @@ from tools.quantize import Graph, Quantization, trace
 from tools.train.steps import refuse_another, relative_adam
 
 CHECKPOINT = "checkpoint.pt"
-STEM_CHANNELS = 16  # which the stem is split by
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from collections import defaultdict
 from pathlib import Path
 
 from tools import dataset
+from tools.data import folder
 from tools.data.entry import Entry, Labelled, Listing, region, safe_name
 
 
 def read(source: Path, images: Path | None) -> Listing:
     """Return the pictures of a JSON file.
 
-    images: where its file names begin; default: `images` beside it, else its own folder.
+    images: where its file names begin; default: see `folder.root_of`.
     Raises InputError when the file is missing or not COCO JSON.
     """
-    beside = source.parent / "images"
-    root = images or (beside if beside.is_dir() else source.parent)
+    root = folder.root_of(source, images)
     data = dataset.read_as_is(source, root)
     listing = Listing(classes=[data.labels[number] for number in sorted(data.labels)])
     objects = _objects(data, listing, source)
