@@ -88,13 +88,12 @@ class ColorModel:
         self.interpreter = interpreter
         self.manifest = interpreter.manifest
         self._flip = _level_flip(self.manifest)
-        _, height, width, _ = self.manifest.input.shape
-        self.input_size = (width, height)
+        self.input_size = self.manifest.input.size
         self._planes = {name: 3 + row for row, name in enumerate(self.manifest.input.classes)}
         outputs = {spec.name: spec for spec in self.manifest.outputs}
         self._has_cells = outputs.pop(CELLS, None) is not None
         (self._output,) = outputs.values()
-        self._pixels: Image = np.zeros((height, width, 3), np.uint8)
+        self._pixels: Image = np.zeros((*self.input_size[::-1], 3), np.uint8)
 
     def classify(self, bgr_crop: Image, label: str | None = None) -> list[ColorScore]:
         """Return the share of every term, largest first, summing to 1, the larger ones with `rgb`.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from edge.manifest import Manifest, Role, TensorSpec
 
+_YOLOX_OUTPUTS = ("box", "objectness", "class")  # of each stride
 ROLES: tuple[Role, ...] = ("boxes", "classes", "scores", "count")
 
 
@@ -20,7 +21,27 @@ def contradiction(model: Manifest) -> str:
         return f"{len(model.labels)} labels, but {named} class_ids"
     if model.input.is_float and not model.allow_float:
         return "a float input, but no allow_float"
-    return _RULES[model.decoder.name](model)
+    return _RULES[model.decoder.name](model) or _other_sizes(model)
+
+
+def _other_sizes(model: Manifest) -> str:
+    """Return why the input cannot follow the frame though the manifest says so."""
+    if not model.input.follows_frame:
+        return ""
+    is_ours = model.decoder.name == "yolox" and model.decoder.strides
+    if not is_ours or model.input.resize != "letterbox":
+        return "follows_frame, which needs decoder yolox, its strides and a letterbox"
+    sides = model.input.size
+    if any(side % stride for side in sides for stride in model.decoder.strides):
+        return f"follows_frame, but strides {model.decoder.strides} do not divide {sides}"
+    strides = {
+        f"{name}_{stride}": stride for name in _YOLOX_OUTPUTS for stride in model.decoder.strides
+    }
+    for output in model.outputs:
+        stride = strides.get(output.name, 1)
+        if output.shape[1:3] != (sides[1] // stride, sides[0] // stride):
+            return f"follows_frame, but output {output.name} is {output.shape} for input {sides}"
+    return ""
 
 
 def _one_per_label(model: Manifest) -> str:
@@ -37,7 +58,7 @@ def _one_per_label(model: Manifest) -> str:
 
 def _yolox(model: Manifest) -> str:
     outputs = {output.name: output for output in model.outputs}
-    channels = {"box": 4, "objectness": 1, "class": len(model.labels)}
+    channels = dict(zip(_YOLOX_OUTPUTS, (4, 1, len(model.labels)), strict=True))
     if model.decoder.class_ids:
         return "class_ids, which decoder yolox does not know"
     for stride in model.decoder.strides:

@@ -58,6 +58,8 @@ class Input(TensorSpec, frozen=True, kw_only=True):
     range: the real values the network was trained on: `0..255`, `0..1` or `-1..1`.
     classes: object classes with a plane each after the colors: 127 everywhere in the plane of the
         object's class, the zero point in the others, and in all when it has none of these classes.
+    follows_frame: the network takes other heights and widths, multiples of its largest stride, and
+        the detector gives it the frame's aspect ratio; see `edge.detector.input_size`.
     """
 
     color_order: Literal["rgb", "bgr"]
@@ -65,6 +67,13 @@ class Input(TensorSpec, frozen=True, kw_only=True):
     pad_value: Annotated[int, Meta(ge=0, le=255)] = 114
     range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     classes: tuple[Label, ...] = ()
+    follows_frame: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        _, height, width, _ = self.shape
+        return width, height
 
 
 class Decoder(Struct, frozen=True, kw_only=True):
@@ -161,12 +170,34 @@ class Manifest(Struct, frozen=True, kw_only=True):
     golden: Golden | None = None
     allow_float: bool = False
 
+    def at_size(self, size: tuple[int, int]) -> Manifest:
+        """Return this manifest with an input of (width, height) and outputs that grow with it.
+
+        For one whose input follows the frame: each output has a cell for so many pixels a side.
+        """
+        width, height = size
+        shape = (1, height, width, self.input.shape[3])
+        outputs = tuple(
+            msgspec.structs.replace(
+                output,
+                shape=(
+                    1,
+                    output.shape[1] * height // self.input.shape[1],
+                    output.shape[2] * width // self.input.shape[2],
+                    output.shape[3],
+                ),
+            )
+            for output in self.outputs
+        )
+        image = msgspec.structs.replace(self.input, shape=shape)
+        return msgspec.structs.replace(self, input=image, outputs=outputs)
+
     def box_unit_px(self) -> tuple[float, float, float, float]:
         """Return what x, y, width, height of the decoder's boxes are multiplied with."""
         if self.decoder.box_unit == "pixel":
             return 1.0, 1.0, 1.0, 1.0
-        _, height, width, _ = self.input.shape
-        return float(width), float(height), float(width), float(height)
+        width, height = map(float, self.input.size)
+        return width, height, width, height
 
 
 def is_file_name(text: str) -> bool:

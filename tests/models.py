@@ -26,7 +26,9 @@ _PICTURE = Input(
 )
 
 
-def detect_folder(parent: Path, name: str = DETECT, **changes: Any) -> Path:
+def detect_folder(
+    parent: Path, name: str = DETECT, *, file: str = "detect.tflite", **changes: Any
+) -> Path:
     """Write a detector of red (`person`) and blue (`car`) cells of a 4x4 grid."""
     image = Input(
         name="image",
@@ -40,7 +42,7 @@ def detect_folder(parent: Path, name: str = DETECT, **changes: Any) -> Path:
     outputs = [("box_16", 4, 0.05), ("objectness_16", 1, 0.1), ("class_16", 2, 0.1)]
     return write_folder(
         parent / name,
-        "detect.tflite",
+        file,
         **{
             "task": "detect",
             "input": image,

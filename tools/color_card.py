@@ -269,7 +269,7 @@ def _failures(name: str, causes: Causes, data: Path) -> str:
 
 
 def _header(model: Manifest) -> str:
-    _, height, width, _ = model.input.shape
+    width, height = model.input.size
     return (
         f"# {model.name} {model.version}\n"
         f"Names the color of an object's crop: shares over the 11 basic color terms "

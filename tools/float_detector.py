@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from edge.detector import Candidates, suppress
 from edge.detector.candidates import sigmoid
+from edge.detector.input_size import fitting
 from edge.values import Detection, Image
 from tools.architectures import yolox
 from tools.float_boxes import detections
-from tools.input_size import InputSize
+from tools.input_size import STRIDE, InputSize
 from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import NMS_IOU, letterboxed
 
@@ -25,7 +26,7 @@ class FloatDetector:
     """YOLOX-Nano in float32 at an input of `size`; slow, for measurements only.
 
     weights: yolox_nano.onnx or a best.pt. min_score: 0..1, as `edge.detector.Detector` takes it.
-    labels: wanted classes, see `yolox.load`.
+    labels: wanted classes, see `yolox.load`. follows_frame: as a manifest's, see `edge.manifest`.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class FloatDetector:
         *,
         min_score: float,
         labels: Sequence[str] | None = None,
+        follows_frame: bool = False,
     ) -> None:
         self._net = yolox.load(weights, labels=labels)
         self.labels: Sequence[str] = self._net.labels
         self._size = size
+        self._follows_frame = follows_frame
         self._min_score = min_score
         self._batch = torch.zeros(1, 3, size.height, size.width)
 
@@ -49,14 +52,20 @@ class FloatDetector:
 
     def detect(self, bgr: Image) -> list[Detection]:
         """Return the objects of a frame, uint8 (height, width, 3), best first."""
-        (self._batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
+        size = self._size_for(bgr)
+        (self._batch,) = batches([letterboxed(bgr, size)], PIXELS, 1)
         outputs = self.invoke()
         strides = [self._candidates(outputs, stride) for stride in yolox.STRIDES]
         candidates = Candidates(*(np.concatenate(parts) for parts in zip(*strides, strict=True)))
         found, _ = suppress(candidates, NMS_IOU, self._min_score)
-        ratio = max(bgr.shape[1] / self._size.width, bgr.shape[0] / self._size.height)
+        ratio = max(bgr.shape[1] / size.width, bgr.shape[0] / size.height)
         limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
         return detections(found, np.clip(found.corners * ratio, 0, limits), self.labels)
+
+    def _size_for(self, bgr: Image) -> InputSize:
+        if not self._follows_frame:
+            return self._size
+        return InputSize(*fitting(self._size, STRIDE, (bgr.shape[1], bgr.shape[0])))
 
     def _candidates(self, outputs: dict[str, Floats], stride: int) -> Candidates:
         """Return what one stride's cells say."""

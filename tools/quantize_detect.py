@@ -37,7 +37,13 @@ from tools.quantize.ranges import PIXELS, SILU_FLOOR, batches
 from tools.train import detect_state
 from tools.train.detect_state import DetectTraining
 
-IMAGE = {"color_order": "bgr", "resize": "letterbox", "pad_value": 114, "range": "0..255"}
+IMAGE = {
+    "color_order": "bgr",
+    "resize": "letterbox",
+    "pad_value": 114,
+    "range": "0..255",
+    "follows_frame": True,
+}
 NMS_IOU = 0.65  # its authors' value
 VERSION = "1.0.0"
 PLAIN_GROUPS = 3  # of the stem, where nothing is trained
@@ -218,7 +224,7 @@ def _from_checkpoint(args: argparse.Namespace) -> Made:
 
 
 def _card(made: Manifest) -> str:
-    _, height, width, _ = made.input.shape
+    width, height = made.input.size
     return f"""# {made.name}
 
 Finds {", ".join(made.labels)} in a picture of {width}x{height} pixels. Integer-only int8: every

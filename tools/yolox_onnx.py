@@ -59,7 +59,7 @@ class YoloxOnnx:
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        _, height, width, _ = model.input.shape
+        width, height = model.input.size
         self._input_name = self._session.get_inputs()[0].name
         self._letterbox = Letterbox(msgspec.structs.replace(model.input, dtype="float32"))
         self._batch = np.zeros((1, 3, height, width), np.float32)

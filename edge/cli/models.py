@@ -98,7 +98,7 @@ def _list(models_dir: str | None, trusted: tuple[PublicKey, ...]) -> int:
 
 def _line(folder: Path) -> str:
     model = Interpreter.load(folder).manifest
-    _, height, width, _ = model.input.shape
+    width, height = model.input.size
     tensors = ", ".join(f"{count} {dtype}" for dtype, count in model.certificate.tensors.items())
     verdict = "integer-only" if model.certificate.integer_only else "NOT integer-only, allowed"
     return (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from edge.detector.candidates import CandidateSource, Floats
-from edge.detector.letterbox import Letterbox
+from edge.detector.input_size import fitting
+from edge.detector.letterbox import Letterbox, check_frame
 from edge.detector.ssd_postprocess import SsdPostprocessDecoder
 from edge.detector.suppression import suppress
 from edge.detector.yolov5 import Yolov5Decoder
@@ -26,11 +28,19 @@ DECODERS: Mapping[str, Callable[[Manifest, float], CandidateSource]] = {
 }
 
 
+class _AtSize(NamedTuple):
+    """What depends on the input's size."""
+
+    letterbox: Letterbox
+    decoder: CandidateSource
+
+
 class Detector:
     """Finds objects; `detect`, or its three stages one by one where each is timed.
 
     interpreter: loaded with a model of task `detect`. min_score: 0..1, detections below are
     not made. Raises ModelError when the model needs another decoder.
+    Where the model's input follows the frame, it is resized when frames of another shape come.
     """
 
     def __init__(self, interpreter: Interpreter, *, min_score: float) -> None:
@@ -43,10 +53,10 @@ class Detector:
             )
         self.min_score = min_score
         self._interpreter = interpreter
-        self._letterbox = Letterbox(model.input)
-        self._labels = model.labels
-        self._nms_iou = model.decoder.nms_iou
-        self._decoder = make_decoder(model, min_score)
+        self._model = model
+        self._make_decoder = make_decoder
+        self._sizes: dict[tuple[int, int], _AtSize] = {}
+        self._now = self._at_size(model.input.size)
 
     def detect(self, bgr: Image) -> list[Detection]:
         """Return at most `MAX_DETECTIONS` objects, best first.
@@ -61,7 +71,10 @@ class Detector:
 
     def preprocess(self, bgr: Image) -> None:
         """Letterbox a frame into the network's input tensor; see `detect`."""
-        self._letterbox.write(bgr, self._interpreter.input_view())
+        check_frame(bgr)
+        if self._model.input.follows_frame:
+            self._follow((bgr.shape[1], bgr.shape[0]))
+        self._now.letterbox.write(bgr, self._interpreter.input_view())
 
     def invoke(self) -> None:
         """Run the network."""
@@ -72,21 +85,37 @@ class Detector:
 
         frame_size: (width, height) in pixels of the frame handed to `preprocess`.
         """
-        candidates = self._decoder.candidates(self._interpreter)
-        (scores, classes, boxes), _ = suppress(candidates, self._nms_iou, self.min_score)
+        candidates = self._now.decoder.candidates(self._interpreter)
+        nms_iou = self._model.decoder.nms_iou
+        (scores, classes, boxes), _ = suppress(candidates, nms_iou, self.min_score)
         if not len(scores):
             return []
         corners = self._in_frame(boxes, frame_size)
         return [
-            Detection(self._labels[index], score, Box(left, top, right - left, bottom - top))
+            Detection(self._model.labels[index], score, Box(left, top, right - left, bottom - top))
             for index, score, (left, top, right, bottom) in zip(
                 classes.tolist(), scores.tolist(), corners.tolist(), strict=True
             )
         ]
 
+    def _follow(self, frame_size: tuple[int, int]) -> None:
+        """Give the network the input that suits a frame of (width, height)."""
+        size = fitting(self._model.input.size, max(self._model.decoder.strides), frame_size)
+        if size != self._interpreter.input_size:
+            self._interpreter.resize(size)
+        self._now = self._at_size(size)
+
+    def _at_size(self, size: tuple[int, int]) -> _AtSize:
+        if size not in self._sizes:
+            model = self._model
+            resized = model.at_size(size) if size != model.input.size else model
+            decoder = self._make_decoder(resized, self.min_score)
+            self._sizes[size] = _AtSize(Letterbox(resized.input), decoder)
+        return self._sizes[size]
+
     def _in_frame(self, corners: Floats, frame_size: tuple[int, int]) -> Floats:
         """Scale (n, 4) corners from input to frame pixels and clip them to the frame."""
-        inner = self._letterbox.inner_size(frame_size)
+        inner = self._now.letterbox.inner_size(frame_size)
         ratios = np.array([frame / size for frame, size in zip(frame_size, inner, strict=True)] * 2)
         limits = np.array(frame_size * 2)
         clipped: Floats = np.clip(corners * ratios, 0.0, limits)

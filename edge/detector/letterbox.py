@@ -42,11 +42,7 @@ class Letterbox:
         bgr: uint8, (height, width, 3). view: of the manifest's dtype, (input height, width, 3).
         Raises ValueError for an empty or wrongly shaped frame.
         """
-        if bgr.ndim != 3 or bgr.shape[2] != 3 or 0 in bgr.shape or bgr.dtype != np.uint8:
-            raise ValueError(
-                f"a frame must be uint8 (height, width, 3) and not empty, got {bgr.dtype} "
-                f"{bgr.shape}"
-            )
+        check_frame(bgr)
         width, height = self.inner_size((bgr.shape[1], bgr.shape[0]))
         # INTER_LINEAR_EXACT: the same pixels on x86 and ARM.
         inner = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
@@ -59,6 +55,14 @@ class Letterbox:
             np.bitwise_xor(inner, _FLIP_SIGN, out=view.view(np.uint8)[:height, :width])
         else:
             view[:height, :width] = cv2.LUT(inner, self._table)
+
+
+def check_frame(bgr: Image) -> None:
+    """Raise ValueError for an empty or wrongly shaped frame."""
+    if bgr.ndim != 3 or bgr.shape[2] != 3 or 0 in bgr.shape or bgr.dtype != np.uint8:
+        raise ValueError(
+            f"a frame must be uint8 (height, width, 3) and not empty, got {bgr.dtype} {bgr.shape}"
+        )
 
 
 def lookup_table(spec: Input) -> NDArray[Any]:

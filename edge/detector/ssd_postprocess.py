@@ -30,7 +30,7 @@ class SsdPostprocessDecoder:
         self._count = real_values(specs[self._names["count"]], as_is)
         self._min_score = min_score
         self._label_of = _label_table(model)
-        _, height, width, _ = model.input.shape
+        width, height = model.input.size
         self._unit_px = np.array([width, height, width, height], np.float32)
 
     def candidates(self, interpreter: Interpreter) -> Candidates:

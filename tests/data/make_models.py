@@ -138,13 +138,17 @@ class Model:
         return bytes(builder.Output())
 
 
-def detect() -> bytes:
-    """Blue, green, red in; per cell a box of the cell's size, objectness and two classes."""
+def detect(*, has_one_size: bool = False) -> bytes:
+    """Blue, green, red in; per cell a box of the cell's size, objectness and two classes.
+
+    has_one_size: with a reshape that no other size of the input fits.
+    """
     model = Model()
     image = model.tensor("image", (1, 64, 64, 3), "INT8", PIXELS)
     mean = model.mean(image, 16, PIXELS)
+    boxes = "cells" if has_one_size else "box_16"
     outputs = [
-        model.linear("box_16", mean, np.zeros((4, 3)), np.array([0.5, 0.5, 0, 0]), (0.05, 0)),
+        model.linear(boxes, mean, np.zeros((4, 3)), np.array([0.5, 0.5, 0, 0]), (0.05, 0)),
         model.linear(
             "objectness_16", mean, np.array([[0.04, -0.04, 0.04]]), np.array([-6.0]), (0.1, 0)
         ),
@@ -156,6 +160,8 @@ def detect() -> bytes:
             (0.1, 0),
         ),
     ]
+    if has_one_size:
+        outputs[0] = model.reshape("box_16", outputs[0], (1, 4, 4, 4), (0.05, 0))
     return model.bytes([image], outputs)
 
 
@@ -308,6 +314,7 @@ FILES = {
     "yolov8_float.tflite": lambda: yolov8(is_float=True),
     "ssd.tflite": ssd,
     "detect.tflite": detect,
+    "detect_one_size.tflite": lambda: detect(has_one_size=True),
     "color.tflite": color,
     "float.tflite": all_float,
     "float_inside.tflite": float_inside,

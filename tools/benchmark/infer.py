@@ -117,7 +117,7 @@ def _resized(args: argparse.Namespace, scratch: Path) -> Path:
     if model.decoder.name != "yolox":
         raise ModelError(f"--onnx: {model.name} is no YOLOX; name one of ours with --model")
     network = scratch / "network.onnx"
-    _, height, width, _ = model.input.shape
+    width, height = model.input.size
     write_at_size(args.onnx, (width, height), network)
     return network
 

@@ -12,7 +12,7 @@ from edge.values import Image
 def probabilities(loaded: Interpreter, bgr: Image) -> dict[str, float]:
     """Return the probability of each label for a picture, uint8 (height, width, 3)."""
     model = loaded.manifest
-    _, height, width, _ = model.input.shape
+    width, height = model.input.size
     resized = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     rgb = np.ascontiguousarray(resized[..., ::-1], np.uint8)
     # Scale 1/128 and zero point 0: the quantized level is the level with its top bit flipped.

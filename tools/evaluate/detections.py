@@ -58,8 +58,8 @@ def look(folder: Path, data: Dataset, *, xnnpack: bool, runs: int) -> Look:
         ]
         for name, bgr in _golden_pictures(folder)
     }
-    results = collect(detector.detect, data)
     times = timing.measure({"": detector.invoke}, runs)[""] if runs else {}
+    results = collect(detector.detect, data)
     kernels, _, _threads = loaded.runtime.rpartition(", ")
     return Look(kernels, results, golden, times)
 

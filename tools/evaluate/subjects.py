@@ -80,19 +80,22 @@ def _existing(path: Path) -> Path:
 
 
 def _folder(folder: Path, options: Options, name: str) -> Subject:
-    loaded = Interpreter.load(folder, threads=options.threads, xnnpack=options.xnnpack)
+    loaded, timed = (
+        Interpreter.load(folder, threads=options.threads, xnnpack=options.xnnpack)
+        for _ in range(2)  # one follows the pictures' shapes, the other keeps its own
+    )
     detector = Detector(loaded, min_score=MIN_SCORE)
-    _, height, width, _ = loaded.manifest.input.shape
+    width, height = loaded.manifest.input.size
     return Subject(
         name=name,
         detect=detector.detect,
-        invoke=detector.invoke,
+        invoke=timed.invoke,
         folder=folder,
         size=f"{width}x{height}",
         arithmetic="integer-only" if loaded.manifest.certificate.integer_only else "part float",
         file_bytes=(folder / loaded.manifest.file).stat().st_size,
         runtime=loaded.runtime,
-        digest=f"{loaded.manifest.sha256} {loaded.manifest.decoder}",
+        digest=f"{loaded.manifest.sha256} {loaded.manifest.decoder} {loaded.manifest.input}",
         labels=loaded.manifest.labels,
     )
 
@@ -120,7 +123,10 @@ def _onnx(path: Path, options: Options) -> Subject:
         return _float(path, fastest, size, "onnxruntime")
     from tools.float_detector import FloatDetector
 
-    original = FloatDetector(path, options.float_size, min_score=MIN_SCORE)
+    is_trained = path.suffix == ".pt"  # the original of files that follow the frame
+    original = FloatDetector(
+        path, options.float_size, min_score=MIN_SCORE, follows_frame=is_trained
+    )
     return _float(path, original, str(options.float_size), "torch")
 
 

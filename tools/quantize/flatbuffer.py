@@ -45,7 +45,7 @@ _OPERATORS = {
     "max_pool": ("MAX_POOL_2D", 2),
     "average_pool": ("AVERAGE_POOL_2D", 2),
     "mean": ("MEAN", 2),
-    "resize": ("RESIZE_NEAREST_NEIGHBOR", 2),
+    "resize": ("DEPTH_TO_SPACE", 1),
     "space_to_depth": ("SPACE_TO_DEPTH", 1),
     "reshape": ("RESHAPE", 1),
 }
@@ -55,7 +55,7 @@ def write(graph: Graph, ranges: Mapping[str, Quantization], path: Path) -> None:
     """Write the graph, whose nodes carry shapes, as int8 with int32 biases.
 
     The model's outputs bear the names of `graph.outputs`, other tensors the names of their nodes.
-    Raises NotImplementedError naming a node whose padding TFLite cannot express.
+    Raises NotImplementedError naming a node whose padding or factor TFLite cannot express.
     """
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(_Writer(graph, ranges).model().Pack(builder), b"TFL3")
@@ -130,6 +130,8 @@ class _Writer:
         operands = [self._index[name] for name in node.inputs]
         if _needs_pad(node, self._input_shape(node)):
             operands[0] = self._padded(node)
+        if node.kind == "resize":
+            operands[0] = self._copies(node)
         operands += self._constants(node)
         self._operator(
             node.kind, operands, self._index[node.name], _options(node, same=self._same(node))
@@ -166,6 +168,25 @@ class _Writer:
         self._operator("pad", [operand, amounts], output, schema.PadOptionsT())
         return output
 
+    def _copies(self, node: Node) -> int:
+        """Append what DEPTH_TO_SPACE makes a larger map of; return the tensor's index.
+
+        RESIZE_NEAREST_NEIGHBOR has its output's size as a constant, and so one input size for the
+        whole model; copies of a pixel beside each other are the same bytes at any size.
+        """
+        if node.kernel[0] != node.kernel[1]:
+            raise NotImplementedError(f"another factor for rows than for columns at {node.name}")
+        (channels, height, width), count = self._input_shape(node), node.kernel[0] ** 2
+        operand = self._index[node.inputs[0]]
+        output = self._tensor(
+            f"{node.name}_copies",
+            _nhwc((channels * count, height, width)),
+            schema.TensorType.INT8,
+            self._tensors[operand].quantization,
+        )
+        self._operator("concat", [operand] * count, output, schema.ConcatenationOptionsT(3))
+        return output
+
     def _constants(self, node: Node) -> list[int]:
         """Append the node's constant operands; return their indices."""
         if node.kind in WEIGHTED:
@@ -174,7 +195,6 @@ class _Writer:
             "pad": ("amounts", _pad_amounts(node)),
             "mean": ("axes", np.array([1, 2], np.int32)),
             "reshape": ("shape", np.array(_nhwc(node.shape), np.int32)),
-            "resize": ("size", np.array(node.shape[1:], np.int32)),
         }
         if node.kind not in constants:
             return []
@@ -262,7 +282,7 @@ def _options(node: Node, *, same: bool) -> Any:
         "mul": lambda: schema.MulOptionsT(fused),
         "concat": lambda: schema.ConcatenationOptionsT(len(node.shape)),
         "mean": lambda: schema.ReducerOptionsT(keepDims=True),
-        "resize": schema.ResizeNearestNeighborOptionsT,
+        "resize": lambda: schema.DepthToSpaceOptionsT(node.kernel[0]),
         "space_to_depth": lambda: schema.SpaceToDepthOptionsT(node.kernel[0]),
         "reshape": lambda: schema.ReshapeOptionsT(_nhwc(node.shape)),
     }
