@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
-import msgspec
 import numpy as np
 import pytest
 
 from edge import manifest, model_store
 from edge.config import DetectorConfig
-from edge.manifest import Manifest
 from onnx_network import BOX_PX, OBJECTNESS, PERSON, write_network
 from tools.yolox_onnx import YoloxOnnx, write_at_size
 
@@ -19,16 +17,10 @@ ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT.parent / "shared" / "weights" / "yolox_nano.onnx"
 
 
-def sized(side_px: int) -> Manifest:
-    """The shipped detector's manifest with another input."""
-    model = manifest.read(model_store.find(DetectorConfig().model))
-    input_ = msgspec.structs.replace(model.input, shape=(1, side_px, side_px, 3))
-    return msgspec.structs.replace(model, input=input_)
-
-
 def detector(source: Path, folder: Path, side_px: int, min_score: float) -> YoloxOnnx:
+    model = manifest.read(model_store.find(DetectorConfig().model))
     write_at_size(source, (side_px, side_px), folder / "sized.onnx")
-    return YoloxOnnx(folder / "sized.onnx", sized(side_px), min_score=min_score)
+    return YoloxOnnx(folder / "sized.onnx", model, min_score=min_score)
 
 
 def test_boxes_are_decoded_suppressed_and_scaled_to_the_frame(tmp_path: Path):

@@ -227,9 +227,9 @@ def _card(made: Manifest) -> str:
     width, height = made.input.size
     return f"""# {made.name}
 
-Finds {", ".join(made.labels)} in a picture of {width}x{height} pixels. Integer-only int8: every
-tensor is int8 or int32, no float operator (`manifest.json` holds the certificate, the daemon
-checks it at each start).
+Finds {", ".join(made.labels)} in a picture of {width}x{height} pixels,
+or of as many in the frame's own shape. Integer-only int8: every tensor is int8 or int32, no float
+operator (`manifest.json` holds the certificate, the daemon checks it at each start).
 
 | | |
 |---|---|

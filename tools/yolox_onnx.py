@@ -47,8 +47,8 @@ def write_at_size(path: Path, size: tuple[int, int], output: Path) -> None:
 class YoloxOnnx:
     """One session, one thread.
 
-    path: the network at the size of the model's input. model: manifest of the int8 network, whose
-    labels, input and suppression apply. min_score: 0..1.
+    path: the network at some size of its input. model: manifest of the int8 network, whose labels,
+    letterbox and suppression apply. min_score: 0..1.
     """
 
     def __init__(self, path: Path, model: Manifest, *, min_score: float) -> None:
@@ -59,9 +59,13 @@ class YoloxOnnx:
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        width, height = model.input.size
-        self._input_name = self._session.get_inputs()[0].name
-        self._letterbox = Letterbox(msgspec.structs.replace(model.input, dtype="float32"))
+        (image,) = self._session.get_inputs()
+        height, width = image.shape[2:]
+        self._input_name = image.name
+        shape = (1, height, width, 3)
+        self._letterbox = Letterbox(
+            msgspec.structs.replace(model.input, dtype="float32", shape=shape)
+        )
         self._batch = np.zeros((1, 3, height, width), np.float32)
         self._columns = _BEFORE_CLASSES + np.array([NAMES.index(name) for name in model.labels])
         self._cells, self._strides_px = _grid((width, height), model.decoder.strides)

@@ -1,11 +1,11 @@
 """`edge-tools benchmark-infer`: pictures a second of `edge infer FOLDER`, against other ways.
 
 `loaded once` is edge's detector in a bare script, `reload` the naive one that loads the model anew
-for each picture, `ONNX Runtime` the published network in float32 at the same input size, with the
-same letterbox, threshold and suppression (`tools.yolox_onnx`). Each way is a fresh process, timed
-from its start to its end, so that imports and loading count as a user meets them: the median of
-`--runs`, all ways in turns. The quantiles are of single pictures, from opening the file to boxes in
-the frame, without the start, over all runs.
+for each picture, `ONNX Runtime` the published network in float32 at the input size that the model
+takes for these frames, with the same letterbox, threshold and suppression (`tools.yolox_onnx`).
+Each way is a fresh process, timed from its start to its end, so that imports and loading count as a
+user meets them: the median of `--runs`, all ways in turns. The quantiles are of single pictures,
+from opening the file to boxes in the frame, without the start, over all runs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import msgspec
 from edge import manifest, model_store, picture_file
 from edge.capture import open_source
 from edge.config import CameraConfig, DetectorConfig
+from edge.detector.input_size import fitting
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
 from tools import json_file
 from tools.arguments import count
@@ -110,16 +111,31 @@ def _machine() -> dict[str, Any]:
 
 
 def _resized(args: argparse.Namespace, scratch: Path) -> Path:
-    """Return the ONNX file with the model's input size; ModelError when they cannot be compared."""
+    """Return the ONNX file at the size that the source's frames give the model's input.
+
+    Raises ModelError when the two networks cannot be compared.
+    """
     from tools.yolox_onnx import write_at_size
 
     model = manifest.read(model_store.find(args.model))
     if model.decoder.name != "yolox":
         raise ModelError(f"--onnx: {model.name} is no YOLOX; name one of ours with --model")
     network = scratch / "network.onnx"
-    width, height = model.input.size
-    write_at_size(args.onnx, (width, height), network)
+    size = model.input.size
+    if model.input.follows_frame:
+        size = fitting(size, max(model.decoder.strides), _frame_size(args.source))
+    write_at_size(args.onnx, size, network)
     return network
+
+
+def _frame_size(source: str) -> tuple[int, int]:
+    """Return (width, height) of a source's first frame."""
+    reader = open_source(CameraConfig(source=source, realtime=False))
+    bgr = reader.read()
+    reader.close()
+    if bgr is None:
+        raise InputError(f"{source}: no frames")
+    return bgr.shape[1], bgr.shape[0]
 
 
 def _ways(model: str, network: Path | None, pictures: Path) -> list[tuple[str, list[str]]]:
