@@ -104,8 +104,8 @@ class Interpreter:
     def resize(self, size: tuple[int, int]) -> None:
         """Make the input (width, height); outputs grow along, what they hold is lost.
 
-        For a model whose input follows the frame, with sides that its strides divide; takes about
-        as long as a tenth of an invoke, and the next invoke twice its time.
+        For a model whose input follows the frame, with sides that its strides divide. Takes less
+        than an invoke; the next one takes up to four times as long as usual.
         """
         _resize(self._engine, self._input_index, self.manifest.at_size(size))
         self.input_size = size
