@@ -73,6 +73,9 @@ def test_metrics_say_over_http_and_in_the_file_what_stats_say(watched: Daemon, p
         stages = {sample.labels["stage"] for sample in families["edge_stage_seconds"].samples}
         assert {"detector", "tracker"} <= stages
         assert all(0 <= s.value < 10 for s in families["edge_stage_seconds"].samples)
+        latency = families["edge_latency_seconds"]  # a gauge may have no label `quantile`
+        assert latency.type == families["edge_stage_seconds"].type == "summary"
+        assert {s.labels["quantile"] for s in latency.samples} == {"0.5", "0.95", "0.99"}
 
 
 def test_doctor_finds_nothing_wrong_beside_a_daemon_that_works(
@@ -314,6 +317,20 @@ def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
         assert "edge_spool_writable 1.0" in path.read_text()
     assert caplog.text.count("metrics.not_written") == 1
     assert not path.exists()  # old numbers would pass for new ones
+
+
+def test_textfile_is_for_another_user_to_read_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "edge.prom"
+    before = os.umask(0o077)  # as in the unit
+    try:
+        with metrics.Metrics(
+            MetricsConfig(textfile=str(path)), lambda: (None, stats()), lambda: 0.01
+        ):
+            wait_until(path.exists)
+            assert path.stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_textfile_of_too_long_a_name_does_not_break_the_end(
