@@ -134,6 +134,7 @@ def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     _check_package(place)
     units = place.path(place.units)
     steps = [_remove(units / name) for name in (UNIT, TEMPLATE)]
+    steps += [_remove(link) for link in _enabled(units)]
     steps += [_remove(path) for path in place.made_by().values()]
     if place.is_running_system:
         stop = [_systemctl("disable", "--now", UNIT), _systemctl("stop", "edge@*.service")]
@@ -149,6 +150,7 @@ def template(unit: str) -> str:
         ),
         f"{CONFIG_DIR}/{CONFIG}": f"{CONFIG_DIR}/%i.yaml",
         "StateDirectory=edge\n": "StateDirectory=edge-%i\n",
+        "RuntimeDirectory=edge\n": "RuntimeDirectory=edge-%i\n",
         "/run/credentials/edge.service/": "/run/credentials/edge@door.service/",
     }
     for old, new in changes.items():
@@ -251,11 +253,17 @@ def _own_paths(place: Place) -> Iterator[Path]:
             yield from sorted((place.root / folder).glob(name))
 
 
+def _enabled(units: Path) -> list[Path]:
+    """Return the links that `systemctl enable` made, also of instances and inside an image."""
+    links = sorted(units.glob("*.wants/edge*.service"))
+    return [link for link in links if link.name == UNIT or link.name.startswith("edge@")]
+
+
 def _remove(path: Path) -> Step:
     if path.is_dir() and not path.is_symlink():
         return Step(f"remove {path}", lambda: shutil.rmtree(path))
     if path.exists() or path.is_symlink():
-        return Step(f"remove {path}", path.unlink)
+        return Step(f"remove {path}", lambda: path.unlink(missing_ok=True))
     return Step(f"absent {path}")
 
 

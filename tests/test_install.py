@@ -105,6 +105,17 @@ def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
     assert not (tmp_path / "var/lib/edge").is_symlink()
 
 
+def test_uninstall_leaves_no_link_to_a_unit_that_is_gone(tmp_path: Path) -> None:
+    call(tmp_path)
+    wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    for name, unit in ((install.UNIT, install.UNIT), ("edge@door.service", install.TEMPLATE)):
+        (wants / name).symlink_to(f"/etc/systemd/system/{unit}")  # as `systemctl enable` does
+    (wants / "other.service").symlink_to("/etc/systemd/system/other.service")
+    assert call(tmp_path, "uninstall-service") == EXIT_OK
+    assert [link.name for link in wants.iterdir()] == ["other.service"]
+
+
 def test_template_has_config_and_state_of_its_own_for_each_instance(tmp_path: Path) -> None:
     call(tmp_path)
     units = tmp_path / "etc/systemd/system"
@@ -124,6 +135,7 @@ def test_template_has_config_and_state_of_its_own_for_each_instance(tmp_path: Pa
             f"ExecStart={PROGRAM} run --config /etc/edge/%i.yaml",
         ),
         ("StateDirectory=edge", "StateDirectory=edge-%i"),
+        ("RuntimeDirectory=edge", "RuntimeDirectory=edge-%i"),
     }
 
 
