@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+REQUEST_S = 5.0  # for a client to ask
 MQTT_COUNTERS = (
     "connects", "refusals", "sent", "acknowledged", "rejected", "dropped", "commands",
 )  # fmt: skip
@@ -105,6 +106,7 @@ class Metrics:
             raise WebError(
                 f"metrics: {host}:{port}: {fault}; choose another metrics.port or metrics.host"
             ) from None
+        server.RequestHandlerClass = _bounded(server.RequestHandlerClass)
         self._stack.callback(thread.join)
         self._stack.callback(server.server_close)
         self._stack.callback(server.shutdown)
@@ -139,6 +141,22 @@ class Metrics:
                     logger.warning("metrics.not_written path=%s error=%s", path, error.strerror)
         with suppress(OSError):  # what cannot be written has been told
             path.unlink()  # old numbers would pass for new ones
+
+
+def _bounded(handler: Any) -> Any:
+    """Return a request handler that gives up a client that sends nothing, or has gone.
+
+    Each holds a thread, of which the unit allows the whole daemon a number.
+    """
+
+    class Bounded(handler):  # type: ignore[misc]
+        timeout = REQUEST_S
+
+        def handle(self) -> None:
+            with suppress(OSError):
+                super().handle()
+
+    return Bounded
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -304,6 +306,26 @@ def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
     config = MetricsConfig(port=9, host="no..host")
     with pytest.raises(WebError, match="no such host"):
         metrics.Metrics(config, lambda: (None, None), lambda: 1).__enter__()
+
+
+def test_metrics_clients_that_say_nothing_or_reset_hold_no_thread(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics, "REQUEST_S", 0.2)
+    port, before = free_port(), threading.active_count()
+    with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
+        held = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(5)]
+        reset = held.pop()
+        reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset.close()
+        for one in held:
+            with one:
+                assert one.recv(1) == b""
+        wait_until(lambda: threading.active_count() <= before + 1)
+        url = f"http://127.0.0.1:{port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"edge_spool_writable 1.0" in answer.read()
+    assert capsys.readouterr().err == ""
 
 
 def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
