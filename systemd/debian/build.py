@@ -122,8 +122,8 @@ def _install_documents(stage: Path) -> None:
     folder = stage / "usr/share/doc/edge-camera"
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "LICENSE", folder / "copyright")
-    for name in ("README.md", "CHANGELOG.md"):
-        shutil.copy(ROOT / name, folder / name)
+    for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "systemd/mosquitto-acl.example"):
+        shutil.copy(ROOT / name, folder)
 
 
 def _write_control(stage: Path, arch: str) -> None:
