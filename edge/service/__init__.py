@@ -238,6 +238,7 @@ class Service:
         status, is_paused = self._camera.status, self._is_paused
         self._reporter.tell_camera(status, is_paused=is_paused)
         self._reporter.tell_stats(self._counters, status, stats_every_s, is_paused=is_paused)
+        self._parts.governor.is_hot = self._reporter.is_hot
 
     @property
     def _is_paused(self) -> bool:
