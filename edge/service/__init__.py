@@ -325,7 +325,8 @@ class Service:
             self._open_camera(config, self._camera.status)
             self._newest = None
         self._config, self._parts = config, parts
-        logs.install(handlers, config.log.level)
+        before = logs.install(handlers, config.log.level)
+        threading.Thread(target=logs.close, args=(before,), name="log-close").start()
         self._mqtt_log.choose(config.log.mqtt_level)
         self._reporter.announce(config, parts)
         logger.info("service.reloaded path=%s", self._path)
