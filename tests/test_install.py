@@ -58,7 +58,21 @@ def test_second_install_changes_nothing_and_says_so(
         "keep",
         "unchanged",
         "unchanged",
+        "unchanged",
     ]
+
+
+def test_daemon_starts_with_an_image_unless_told_otherwise(tmp_path: Path) -> None:
+    link = Path("etc/systemd/system/multi-user.target.wants/edge.service")
+    for name, more, is_enabled in (
+        ("image", [], True),
+        ("quiet", ["--no-start"], False),
+        ("package", ["--units-dir", "/usr/lib/systemd/system"], False),
+    ):
+        (tmp_path / name).mkdir()
+        call(tmp_path / name, "install-service", *more)
+        assert (tmp_path / name / link).is_symlink() is is_enabled
+    assert (tmp_path / "image" / link).readlink() == Path("/etc/systemd/system/edge.service")
 
 
 def test_own_config_is_kept_and_an_old_unit_replaced(tmp_path: Path) -> None:
@@ -108,9 +122,9 @@ def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
 def test_uninstall_leaves_no_link_to_a_unit_that_is_gone(tmp_path: Path) -> None:
     call(tmp_path)
     wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir()
-    for name, unit in ((install.UNIT, install.UNIT), ("edge@door.service", install.TEMPLATE)):
-        (wants / name).symlink_to(f"/etc/systemd/system/{unit}")  # as `systemctl enable` does
+    assert [link.name for link in wants.iterdir()] == [install.UNIT]
+    # As `systemctl enable` does.
+    (wants / "edge@door.service").symlink_to(f"/etc/systemd/system/{install.TEMPLATE}")
     (wants / "other.service").symlink_to("/etc/systemd/system/other.service")
     assert call(tmp_path, "uninstall-service") == EXIT_OK
     assert [link.name for link in wants.iterdir()] == ["other.service"]

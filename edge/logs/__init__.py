@@ -149,7 +149,7 @@ def install(handlers: list[logging.Handler], level: str) -> list[logging.Handler
 
 
 def close(handlers: list[logging.Handler]) -> None:
-    """Write what waits in handlers that are installed no longer; a sink that hangs takes seconds."""
+    """Write what waits in handlers that are installed no longer; seconds where one hangs."""
     for handler in handlers:
         handler.close()
 
