@@ -13,7 +13,7 @@ COPY models models
 COPY systemd systemd
 # The versions of the lock file; its hashes are checked where `make setup` installs it whole.
 RUN sed -nE 's/^([A-Za-z0-9._-]+==[^ ]+)( ;[^\\]*)?.*/\1\2/p' requirements.lock > constraints.txt \
-    && /opt/edge/bin/pip install --no-cache-dir --constraint constraints.txt '.[web,metrics]'
+    && /opt/edge/bin/pip install --no-cache-dir --constraint constraints.txt '.[web,metrics,registry,otlp]'
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/edge /opt/edge

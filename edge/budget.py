@@ -4,7 +4,7 @@ Method: for each stage it keeps the last times and takes their 95th percentile (
 what the stage will cost next. Before the detector runs, the frame's age plus what detector and
 following stages will cost must stay within `frame_ms`, else the frame is skipped; before each
 color crop the same is asked again. A frame that is too old already is `stale`, one that would
-become too old is `budget`.
+become too old is `budget`, or `thermal` while the board is slowed down for its heat.
 After a skip for budget the estimate could stay too high for ever, since a stage that does not run
 is not measured: every PROBE_S the stage runs once in spite of it, and its time is believed in
 place of the old ones. The color stage does so only on a frame that its fastest run would fit,
@@ -77,6 +77,7 @@ class Governor:
     def __init__(self, frame_ms: float, clock: Clock) -> None:
         """Take the promise in milliseconds and a monotonic clock in seconds."""
         self.frame_ms = frame_ms
+        self.is_hot = False  # the board is slowed down for its heat: what does not fit is `thermal`
         self._clock = clock
         self._times = StageTimes()
         self._waiting_since: dict[str, float] = {}
@@ -93,7 +94,9 @@ class Governor:
         if age_ms + self._cost("detector") + self._tail_ms() <= self.frame_ms:
             self._waiting_since.pop("detector", None)
             return None
-        return None if self._is_probe("detector") else SkipCause.BUDGET
+        if self._is_probe("detector"):
+            return None
+        return SkipCause.THERMAL if self.is_hot else SkipCause.BUDGET
 
     def allows_color(self, captured_mono_s: float) -> bool:
         """Return whether one more color crop fits this frame."""

@@ -282,8 +282,8 @@ class LogConfig(Section, frozen=True, kw_only=True):
     file: JSON lines, moved to `<file>.1`, … at file_max_bytes; file_count of these are kept.
     syslog: `host`, `host:port` (UDP), `tcp://host:port` or `/dev/log`; RFC 5424.
     otlp: address of an OpenTelemetry collector, http://host:4318 (extra `otlp`).
-    mqtt_level: from this level on also on the topic `log`, a few a minute; null: none. At most what
-        `level` lets through.
+    mqtt_level: from this level on also on the topic `log`, 20 at once, then at most 30 a minute;
+        null: none. At most what `level` lets through.
     file, syslog and otlp fall back to $EDGE_LOG_FILE, $EDGE_LOG_SYSLOG, $EDGE_LOG_OTLP.
     """
 

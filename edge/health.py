@@ -106,6 +106,7 @@ class Condition:
     cpu_hz: present clock of the first core.
     rss_bytes: memory of this process that is in RAM.
     load_1min: runnable tasks, mean of the last minute.
+    is_hot: the firmware slows the processor down for its heat, as far as it tells.
     """
 
     temperature_c: float | None
@@ -113,6 +114,7 @@ class Condition:
     cpu_hz: int | None
     rss_bytes: int | None
     load_1min: float | None
+    is_hot: bool = False
 
 
 def read_condition(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Condition:
@@ -124,12 +126,14 @@ def read_condition(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Cond
     scaling = sys / "devices/system/cpu/cpu0/cpufreq"
     khz = _number(scaling / "scaling_cur_freq")
     load = _text(proc / "loadavg")
+    throttling = read_throttling(sys)
     return Condition(
         temperature_c=_temperature_c(sys / "class/thermal"),
         cpu_governor=_text(scaling / "scaling_governor"),
         cpu_hz=None if khz is None else int(khz * 1000),
         rss_bytes=_rss_bytes(proc / "self/status"),
         load_1min=None if load is None else float(load.split()[0]),
+        is_hot=throttling is not None and throttling.is_hot,
     )
 
 
@@ -139,6 +143,11 @@ class Throttling:
 
     now: tuple[str, ...]
     before: tuple[str, ...]
+
+    @property
+    def is_hot(self) -> bool:
+        """Return whether heat is why: a weak power supply caps the clock in the same words."""
+        return bool(self.now) and "under-voltage" not in self.now
 
 
 def read_throttling(sys: Path = Path("/sys")) -> Throttling | None:

@@ -3,7 +3,8 @@
 Method: a plan first, a list of steps of which each has its line of text, then its execution; so a
 dry run says exactly what would be done. Every step compares before it acts: what is already as it
 should be is left alone, and a config file is never overwritten.
-Under a root other than `/` (an image, a package's staging folder) no systemd is talked to.
+Under a root other than `/` (an image, a package's staging folder) no systemd is talked to; in an
+image the daemon is enabled by the link that systemd would make.
 
 `edge@.service` is derived from `edge.service`, one daemon a camera: its instance `door` reads
 /etc/edge/door.yaml and keeps its state in /var/lib/edge-door.
@@ -24,6 +25,7 @@ from edge.errors import EXIT_UNAVAILABLE, EdgeError
 
 UNIT = "edge.service"
 TEMPLATE = "edge@.service"
+WANTED_BY = "multi-user.target.wants"
 ADMIN_UNITS = Path("/etc/systemd/system")
 PACKAGE_UNITS = Path("/usr/lib/systemd/system")
 CONFIG_DIR = Path("/etc/edge")
@@ -98,7 +100,7 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
     """Return what makes the daemon a service, in order.
 
     program: absolute path of the `edge` command on the board.
-    is_started: enable and start it, on a running system.
+    is_started: enable it, and on a running system start it.
     Raises InstallError when there is no systemd, or the service could not run the program.
     """
     _check_systemd(place)
@@ -120,6 +122,8 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
             made += [_command("systemd-tmpfiles", "--create", "edge.conf")]
         is_changed = any(step.act for step in steps[:2])
         made += _start_steps(is_changed=is_changed, is_started=is_started)
+    elif is_started and place.units == ADMIN_UNITS:
+        made.append(_link(units / WANTED_BY / UNIT, ADMIN_UNITS / UNIT))
     return steps + made
 
 
@@ -134,6 +138,7 @@ def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     _check_package(place)
     units = place.path(place.units)
     steps = [_remove(units / name) for name in (UNIT, TEMPLATE)]
+    steps += [_remove(link) for link in _enabled(units)]
     steps += [_remove(path) for path in place.made_by().values()]
     if place.is_running_system:
         stop = [_systemctl("disable", "--now", UNIT), _systemctl("stop", "edge@*.service")]
@@ -149,6 +154,7 @@ def template(unit: str) -> str:
         ),
         f"{CONFIG_DIR}/{CONFIG}": f"{CONFIG_DIR}/%i.yaml",
         "StateDirectory=edge\n": "StateDirectory=edge-%i\n",
+        "RuntimeDirectory=edge\n": "RuntimeDirectory=edge-%i\n",
         "/run/credentials/edge.service/": "/run/credentials/edge@door.service/",
     }
     for old, new in changes.items():
@@ -235,6 +241,19 @@ def _write(path: Path, text: str, *, is_kept: bool = False) -> Step:
     return Step(f"{verb} {path}", lambda: _replace(path, text))
 
 
+def _link(path: Path, target: Path) -> Step:
+    """Return what `systemctl enable` does, in an image whose systemd does not run."""
+    if path.is_symlink() and path.readlink() == target:
+        return Step(f"unchanged {path}")
+
+    def act() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+
+    return Step(f"enable {path}", act)
+
+
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -251,11 +270,17 @@ def _own_paths(place: Place) -> Iterator[Path]:
             yield from sorted((place.root / folder).glob(name))
 
 
+def _enabled(units: Path) -> list[Path]:
+    """Return the links that `systemctl enable` made, also of instances and inside an image."""
+    links = sorted(units.glob("*.wants/edge*.service"))
+    return [link for link in links if link.name == UNIT or link.name.startswith("edge@")]
+
+
 def _remove(path: Path) -> Step:
     if path.is_dir() and not path.is_symlink():
         return Step(f"remove {path}", lambda: shutil.rmtree(path))
     if path.exists() or path.is_symlink():
-        return Step(f"remove {path}", path.unlink)
+        return Step(f"remove {path}", lambda: path.unlink(missing_ok=True))
     return Step(f"absent {path}")
 
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MQTT_COUNTERS = ("connects", "refusals", "sent", "acknowledged", "dropped", "commands")
+REQUEST_S = 5.0  # for a client to ask
+MQTT_COUNTERS = (
+    "connects", "refusals", "sent", "acknowledged", "rejected", "dropped", "commands",
+)  # fmt: skip
 # One value each: name after `edge_`, help, field of Stats.
 GAUGES = (
     ("uptime_seconds", "Time since the daemon's start.", "uptime_s"),
@@ -103,6 +106,7 @@ class Metrics:
             raise WebError(
                 f"metrics: {host}:{port}: {fault}; choose another metrics.port or metrics.host"
             ) from None
+        server.RequestHandlerClass = _bounded(server.RequestHandlerClass)
         self._stack.callback(thread.join)
         self._stack.callback(server.server_close)
         self._stack.callback(server.shutdown)
@@ -120,7 +124,7 @@ class Metrics:
 
     def _write(self, registry: CollectorRegistry, path: Path) -> None:
         """Replace the file again and again, and remove it at last; a failure is logged once."""
-        from prometheus_client import write_to_textfile
+        from prometheus_client import generate_latest
 
         told = ""
         written_s = time.monotonic()
@@ -129,7 +133,7 @@ class Metrics:
                 continue
             written_s = time.monotonic()
             try:
-                write_to_textfile(str(path), registry)
+                _replace(path, generate_latest(registry))
                 told = ""
             except OSError as error:
                 if str(error) != told:
@@ -137,6 +141,38 @@ class Metrics:
                     logger.warning("metrics.not_written path=%s error=%s", path, error.strerror)
         with suppress(OSError):  # what cannot be written has been told
             path.unlink()  # old numbers would pass for new ones
+
+
+def _bounded(handler: Any) -> Any:
+    """Return a request handler that gives up a client that sends nothing, or has gone.
+
+    Each holds a thread, of which the unit allows the whole daemon a number.
+    """
+
+    class Bounded(handler):  # type: ignore[misc]
+        timeout = REQUEST_S
+
+        def handle(self) -> None:
+            with suppress(OSError):
+                super().handle()
+
+    return Bounded
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file at once, readable for all: node_exporter is another user than the daemon.
+
+    Not synced: what is lost in a power cut is old. Raises OSError.
+    """
+    part = path.with_name(f"{path.name}.part")  # node_exporter reads *.prom
+    try:
+        part.write_bytes(content)
+        part.chmod(0o644)  # whatever the umask: that of the unit is 0077
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
 def check_installed(config: MetricsConfig) -> None:
@@ -190,6 +226,23 @@ def _labelled(
     return family
 
 
+def _quantiles(
+    name: str, text: str, values: Iterable[tuple[dict[str, str], dict[str, float]]]
+) -> Metric:
+    """Return a summary over the last frames. values: labels, and milliseconds by `p50`, `p95`, ….
+
+    Without sum and count, which would be since the start.
+    """
+    from prometheus_client.core import Metric
+
+    family = Metric(name, text, "summary")
+    for labels, times in values:
+        for quantile, ms in times.items():
+            share = f"{int(quantile.removeprefix('p')) / 100:g}"
+            family.add_sample(name, {**labels, "quantile": share}, ms / 1000)
+    return family
+
+
 def _simple(stats: Stats) -> Iterator[Metric]:
     for name, text, field in GAUGES:
         yield _labelled("gauge", f"edge_{name}", text, (), [((), getattr(stats, field))])
@@ -202,18 +255,10 @@ def _frames(stats: Stats) -> Iterator[Metric]:
         "counter", "edge_frames_skipped", "Frames without detection, by cause.", ("cause",),
         [((cause,), count) for cause, count in stats.skipped.items()],
     )  # fmt: skip
-    yield _labelled(
-        "gauge", "edge_latency_seconds", "Age of frames when handed over.", ("quantile",),
-        [((name,), ms / 1000) for name, ms in stats.latency_ms.items()],
-    )  # fmt: skip
-    yield _labelled(
-        "gauge", "edge_stage_seconds", "Time of a stage.", ("stage", "quantile"),
-        [
-            ((stage, name), ms / 1000)
-            for stage, quantiles in stats.stages_ms.items()
-            for name, ms in quantiles.items()
-        ],
-    )  # fmt: skip
+    text = "Age of frames when handed over."
+    yield _quantiles("edge_latency_seconds", text, [({}, stats.latency_ms)])
+    stages = [({"stage": stage}, times) for stage, times in stats.stages_ms.items()]
+    yield _quantiles("edge_stage_seconds", "Time of a stage.", stages)
 
 
 def _cameras(stats: Stats) -> Iterator[Metric]:

@@ -58,4 +58,6 @@ def find(model: str, models_dir: str | None = None) -> Path:
         if folder.name == model:
             return folder
     names = ", ".join(folder.name for folder in installed(models_dir)) or "none"
-    raise ModelError(f"model {model!r} is not installed; installed: {names}")
+    is_here = lookup.is_file(Path(model, MANIFEST_NAME))
+    here = f"; for the folder here write ./{model}" if is_here else ""
+    raise ModelError(f"model {model!r} is not installed; installed: {names}{here}")

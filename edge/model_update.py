@@ -194,12 +194,14 @@ def pull(
         raise ModelError(f"{shelf.link} was not pulled; move it away, the link takes its place")
     with shelf.pulling(), shelf.keeping_owner():
         if version in shelf.state().refused and not is_forced:
-            raise ModelError(f"{shelf.name} {version}: it failed here before; --force tries again")
+            raise ModelError(
+                f"{shelf.name} {version}: it failed or was rolled back here; --force tries again"
+            )
         found = _download(store, shelf, version, trusted)
-        _refuse_replay(found, shelf.state(), is_forced=is_forced)
-        if shelf.active == version:
+        if shelf.active == version:  # also after a rollback, when a later one was active before
             logger.info("model.unchanged name=%s version=%s", shelf.name, version)
             return found
+        _refuse_replay(found, shelf.state(), is_forced=is_forced)
         _canary(shelf, version)
         with shelf.changing():
             _activate(shelf, found)

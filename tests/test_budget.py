@@ -150,6 +150,15 @@ def test_what_follows_the_detector_counts_too():
     assert not governor.allows_color(0.0)
 
 
+def test_what_does_not_fit_a_hot_board_is_thermal():
+    governor = Governor(100, FakeClock())
+    governor.record("detector", 160)
+    governor.is_hot = True
+    assert governor.refuse_detector(0.0) is SkipCause.THERMAL
+    governor.is_hot = False
+    assert governor.refuse_detector(0.0) is SkipCause.BUDGET
+
+
 def test_nothing_known_is_allowed():
     clock = FakeClock()
     governor = Governor(100, clock)

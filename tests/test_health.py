@@ -146,6 +146,16 @@ def test_what_a_board_does_not_tell_is_none(tmp_path: Path) -> None:
     assert read_condition(tmp_path, tmp_path) == Condition(None, None, None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("bits", "is_hot"), [("0", False), ("e0000", False), ("4", True), ("8", True), ("50005", False)]
+)
+def test_board_is_hot_while_its_firmware_slows_it_for_that_alone(
+    tmp_path: Path, bits: str, *, is_hot: bool
+) -> None:
+    write(tmp_path / "devices/platform/soc/soc:firmware/get_throttled", f"{bits}\n")
+    assert read_condition(tmp_path, tmp_path).is_hot is is_hot
+
+
 def test_zone_of_unknown_kind_serves_when_there_is_no_other(tmp_path: Path) -> None:
     write(tmp_path / "class/thermal/thermal_zone0/type", "acpitz\n")
     write(tmp_path / "class/thermal/thermal_zone0/temp", "40000\n")

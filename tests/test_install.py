@@ -58,7 +58,21 @@ def test_second_install_changes_nothing_and_says_so(
         "keep",
         "unchanged",
         "unchanged",
+        "unchanged",
     ]
+
+
+def test_daemon_starts_with_an_image_unless_told_otherwise(tmp_path: Path) -> None:
+    link = Path("etc/systemd/system/multi-user.target.wants/edge.service")
+    for name, more, is_enabled in (
+        ("image", [], True),
+        ("quiet", ["--no-start"], False),
+        ("package", ["--units-dir", "/usr/lib/systemd/system"], False),
+    ):
+        (tmp_path / name).mkdir()
+        call(tmp_path / name, "install-service", *more)
+        assert (tmp_path / name / link).is_symlink() is is_enabled
+    assert (tmp_path / "image" / link).readlink() == Path("/etc/systemd/system/edge.service")
 
 
 def test_own_config_is_kept_and_an_old_unit_replaced(tmp_path: Path) -> None:
@@ -105,6 +119,17 @@ def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
     assert not (tmp_path / "var/lib/edge").is_symlink()
 
 
+def test_uninstall_leaves_no_link_to_a_unit_that_is_gone(tmp_path: Path) -> None:
+    call(tmp_path)
+    wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
+    assert [link.name for link in wants.iterdir()] == [install.UNIT]
+    # As `systemctl enable` does.
+    (wants / "edge@door.service").symlink_to(f"/etc/systemd/system/{install.TEMPLATE}")
+    (wants / "other.service").symlink_to("/etc/systemd/system/other.service")
+    assert call(tmp_path, "uninstall-service") == EXIT_OK
+    assert [link.name for link in wants.iterdir()] == ["other.service"]
+
+
 def test_template_has_config_and_state_of_its_own_for_each_instance(tmp_path: Path) -> None:
     call(tmp_path)
     units = tmp_path / "etc/systemd/system"
@@ -124,6 +149,7 @@ def test_template_has_config_and_state_of_its_own_for_each_instance(tmp_path: Pa
             f"ExecStart={PROGRAM} run --config /etc/edge/%i.yaml",
         ),
         ("StateDirectory=edge", "StateDirectory=edge-%i"),
+        ("RuntimeDirectory=edge", "RuntimeDirectory=edge-%i"),
     }
 
 

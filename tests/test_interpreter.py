@@ -291,8 +291,13 @@ def test_a_users_model_hides_a_shipped_one_of_the_same_name(tmp_path: Path):
     assert model_store.find(str(own)) == own
 
 
-def test_missing_models_are_named_with_those_installed(tmp_path: Path):
+def test_missing_models_are_named_with_those_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     color_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"installed: .*; for the folder here write \./tiny-color"):
+        model_store.find("tiny-color")
     with pytest.raises(ModelError, match=r"'yolo' is not installed; installed: .*tiny-color"):
         model_store.find("yolo", str(tmp_path))
     with pytest.raises(ModelError, match=r"no manifest\.json there"):

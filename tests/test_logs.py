@@ -36,7 +36,7 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     yield
-    logs._remove_ours(root)
+    logs.close(logs.install([], "info"))
     root.setLevel(level)
 
 
@@ -114,7 +114,7 @@ def test_file_is_json_and_rotates(tmp_path: Path) -> None:
     set_up(file=str(path), file_max_bytes=4096, file_count=2)
     for number in range(100):
         logger.info("counted number=%d", number)
-    logs._remove_ours(logging.getLogger())
+    logs.close(logs.install([], "info"))
     names = sorted(one.name for one in path.parent.iterdir())
     assert names == ["edge.log", "edge.log.1", "edge.log.2"]
     assert all(one.stat().st_size <= 4096 for one in path.parent.iterdir())
@@ -171,7 +171,7 @@ def test_syslog_gets_rfc5424_with_structured_data(kind: int, prefix: str) -> Non
         logger.error("camera.lost device=%s reason=%s", "front", 'a "quoted" ] end')
         logger.info("camera.live")
         wait_until(lambda: len(receiver.lines) >= 2 or kind == socket.SOCK_STREAM)
-        logs._remove_ours(logging.getLogger())
+        logs.close(logs.install([], "info"))
         wait_until(lambda: len(receiver.lines) >= 2)
     first, second = receiver.lines
     assert first.startswith("<27>1 20")  # facility daemon (3), severity error (3)
@@ -253,7 +253,7 @@ def test_collector_gets_severity_body_and_attributes() -> None:
     try:
         set_up(otlp=f"http://127.0.0.1:{server.server_address[1]}")
         logger.warning("camera.lost device=%s tries=%d", "front", 3)
-        logs._remove_ours(logging.getLogger())
+        logs.close(logs.install([], "info"))
     finally:
         server.shutdown()
         thread.join(10)
@@ -381,7 +381,7 @@ def test_workstation_commands_log_by_the_same_setup(tmp_path: Path) -> None:
     path = tmp_path / "tools.log"
     arguments = ["validate", "color-64", "--log-file", str(path), "--log-level", "debug"]
     assert tools_cli.main(arguments) == EXIT_OK
-    logs._remove_ours(logging.getLogger())
+    logs.close(logs.install([], "info"))
     assert '"event":"model.loaded"' in path.read_text()
 
 

@@ -90,6 +90,18 @@ def test_replayed_older_version_is_refused_unless_forced(board: Board) -> None:
     assert board.shelf.state().serial == 2
 
 
+def test_version_that_a_rollback_returned_to_is_active_already(board: Board) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        board.registry.push(version)
+        board.pull(version)
+        model_update.confirm({board.shelf: board.shelf.active})
+    model_update.roll_back(board.shelf, "asked for")
+    before = board.shelf.state()
+    board.pull("1.0.0")  # what a timer does once it is in production again
+    assert board.loaded() == "1.0.0"
+    assert board.shelf.state() == before
+
+
 def test_two_versions_of_one_serial_are_refused(board: Board) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")
@@ -109,7 +121,7 @@ def test_failed_canary_leaves_the_old_version_and_is_remembered(board: Board) ->
     with pytest.raises(ModelError, match="canary run failed"):
         board.pull("1.1.0")
     assert board.loaded() == "1.0.0"
-    with pytest.raises(ModelError, match="failed here before"):
+    with pytest.raises(ModelError, match="failed or was rolled back"):
         board.pull("1.1.0")
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +75,9 @@ def test_metrics_say_over_http_and_in_the_file_what_stats_say(watched: Daemon, p
         stages = {sample.labels["stage"] for sample in families["edge_stage_seconds"].samples}
         assert {"detector", "tracker"} <= stages
         assert all(0 <= s.value < 10 for s in families["edge_stage_seconds"].samples)
+        latency = families["edge_latency_seconds"]  # a gauge may have no label `quantile`
+        assert latency.type == families["edge_stage_seconds"].type == "summary"
+        assert {s.labels["quantile"] for s in latency.samples} == {"0.5", "0.95", "0.99"}
 
 
 def test_doctor_finds_nothing_wrong_beside_a_daemon_that_works(
@@ -303,6 +308,26 @@ def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
         metrics.Metrics(config, lambda: (None, None), lambda: 1).__enter__()
 
 
+def test_metrics_clients_that_say_nothing_or_reset_hold_no_thread(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics, "REQUEST_S", 0.2)
+    port, before = free_port(), threading.active_count()
+    with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
+        held = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(5)]
+        reset = held.pop()
+        reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset.close()
+        for one in held:
+            with one:
+                assert one.recv(1) == b""
+        wait_until(lambda: threading.active_count() <= before + 1)
+        url = f"http://127.0.0.1:{port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"edge_spool_writable 1.0" in answer.read()
+    assert capsys.readouterr().err == ""
+
+
 def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,6 +339,20 @@ def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
         assert "edge_spool_writable 1.0" in path.read_text()
     assert caplog.text.count("metrics.not_written") == 1
     assert not path.exists()  # old numbers would pass for new ones
+
+
+def test_textfile_is_for_another_user_to_read_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "edge.prom"
+    before = os.umask(0o077)  # as in the unit
+    try:
+        with metrics.Metrics(
+            MetricsConfig(textfile=str(path)), lambda: (None, stats()), lambda: 0.01
+        ):
+            wait_until(path.exists)
+            assert path.stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_textfile_of_too_long_a_name_does_not_break_the_end(

@@ -42,6 +42,8 @@ def test_events_of_an_earlier_boot_come_first_with_their_own_numbers(tmp_path: P
         spool.put(TOPIC, body(1))
         spool.put(TOPIC, body(2))
     with open_spool(tmp_path, boot_id="boot-2") as spool:
+        assert spool.counters().waiting == 2
+        assert spool.counters().used_bytes > 0
         assert spool.put(TOPIC, body(3)) == 1
         events = spool.pending()
     assert [(e.boot_id, e.seq) for e in events] == [("boot-1", 1), ("boot-1", 2), ("boot-2", 1)]

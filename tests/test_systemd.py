@@ -34,6 +34,7 @@ def values(key: str) -> list[str]:
         ("WatchdogSec", "30"),
         ("DynamicUser", "yes"),
         ("StateDirectory", "edge"),
+        ("RuntimeDirectory", "edge"),
         ("ProtectSystem", "strict"),
         ("NoNewPrivileges", "yes"),
         ("DevicePolicy", "closed"),

@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--version", metavar="V", help="this one")
     which.add_argument("--stage", choices=("production", "staging"), default="production")
     pull.add_argument(
-        "--force", action="store_true", help="also an older one, or one that failed here"
+        "--force",
+        action="store_true",
+        help="also one that is older, failed here or was rolled back",
     )
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "add_arguments",
     "check",
     "chosen",
+    "close",
     "hide",
     "install",
     "make_handlers",
@@ -89,7 +90,7 @@ def set_up(
     Raises ConfigError, with the earlier set-up in place, as `make_handlers` does.
     """
     handlers = make_handlers(config, text=text, device=device, environment=environment)
-    install(handlers, config.level)
+    close(install(handlers, config.level))
 
 
 def make_handlers(
@@ -134,14 +135,23 @@ def check(config: LogConfig) -> None:
                 path.unlink() if path == file else path.rmdir()
 
 
-def install(handlers: list[logging.Handler], level: str) -> None:
-    """Let the root logger write to these from a level on; what was installed before is closed."""
+def install(handlers: list[logging.Handler], level: str) -> list[logging.Handler]:
+    """Let the root logger write to these from a level on; return those before, to be closed."""
     root = logging.getLogger()
-    _remove_ours(root)
-    _ours.extend(handlers)
+    before = list(_ours)
+    for handler in before:
+        root.removeHandler(handler)
+    _ours[:] = handlers
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(level.upper())
+    return before
+
+
+def close(handlers: list[logging.Handler]) -> None:
+    """Write what waits in handlers that are installed no longer; seconds where one hangs."""
+    for handler in handlers:
+        handler.close()
 
 
 @contextlib.contextmanager
@@ -164,10 +174,3 @@ def _with_environment(config: LogConfig, environment: Mapping[str, str]) -> LogC
     if given.get("format", "text") not in FORMATS:
         raise ConfigError(f"${VARIABLES['format']}={given['format']}: text or json")
     return msgspec.structs.replace(config, **given)
-
-
-def _remove_ours(root: logging.Logger) -> None:
-    for handler in _ours:
-        root.removeHandler(handler)
-        handler.close()
-    _ours.clear()

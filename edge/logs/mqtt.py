@@ -1,4 +1,4 @@
-"""The topic `…/log`: what a board logs, readable from anywhere, a few lines a minute at most."""
+"""The topic `…/log`: what a board logs, readable from anywhere, bounded in lines and bytes."""
 
 from __future__ import annotations
 

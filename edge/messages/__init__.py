@@ -275,7 +275,8 @@ class Stats(Payload, frozen=True, kw_only=True):
     frames_per_s: frames whose detector ran, a second, since the last stats.
     skipped: frames by cause; `late`: results handed over after the promised age.
     latency_ms: age of frames when their result was handed to the publisher.
-    degraded: why work is being left out now: empty, or `budget`.
+    degraded: why work is being left out now: `budget`, or `thermal` while the board is slowed down
+        for its heat; else empty.
     Readings of the board are None where it does not tell.
     """
 

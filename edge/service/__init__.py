@@ -238,6 +238,7 @@ class Service:
         status, is_paused = self._camera.status, self._is_paused
         self._reporter.tell_camera(status, is_paused=is_paused)
         self._reporter.tell_stats(self._counters, status, stats_every_s, is_paused=is_paused)
+        self._parts.governor.is_hot = self._reporter.is_hot
 
     @property
     def _is_paused(self) -> bool:
@@ -324,7 +325,8 @@ class Service:
             self._open_camera(config, self._camera.status)
             self._newest = None
         self._config, self._parts = config, parts
-        logs.install(handlers, config.log.level)
+        before = logs.install(handlers, config.log.level)
+        threading.Thread(target=logs.close, args=(before,), name="log-close").start()
         self._mqtt_log.choose(config.log.mqtt_level)
         self._reporter.announce(config, parts)
         logger.info("service.reloaded path=%s", self._path)

@@ -45,4 +45,5 @@ class Counters:
 
     def left_out(self) -> int:
         """Return how much work was left out for the budget, to see whether it goes on."""
-        return self.skipped[SkipCause.BUDGET] + self.skipped[SkipCause.STALE] + self.colors_shed
+        causes = (SkipCause.BUDGET, SkipCause.THERMAL, SkipCause.STALE)
+        return sum(self.skipped[cause] for cause in causes) + self.colors_shed

@@ -41,6 +41,7 @@ class Reporter:
         self._live = StatsMaker(boot_id, started_s)
         self._published_s = self._live_s = float("-inf")
         self._told: CameraState | None = None
+        self.is_hot = False  # the board, at the last look
 
     def announce(self, config: Config, parts: Parts) -> None:
         """Publish what this device is; the publisher says it again at every connection."""
@@ -103,7 +104,8 @@ class Reporter:
         self, maker: StatsMaker, counters: Counters, status: CaptureStatus, *, is_paused: bool
     ) -> Stats:
         spool, mqtt = spool_stats(self._spool.counters()), self._publisher.counters()
-        parts = (spool, mqtt, read_condition())
+        parts = (spool, mqtt, board := read_condition())
+        self.is_hot = board.is_hot
         return maker.make(
             counters, (self._camera, status), parts, time.monotonic(), is_paused=is_paused
         )

@@ -70,7 +70,7 @@ class StatsMaker:
             events=counters.events,
             latency_ms=quantiles.pop(LATENCY, {}),
             stages_ms=quantiles,
-            degraded="budget" if is_degraded else "",
+            degraded=("thermal" if board.is_hot else "budget") if is_degraded else "",
             cameras={name: camera_stats(status, is_paused=is_paused)},
             spool=spool,
             mqtt=mqtt,

@@ -115,6 +115,7 @@ class Spool:
         self._row = self._file.last_row()
         self._stored = self._file.count()
         self._losses = self._file.losses()
+        self._counters = replace(self._counters, used_bytes=self._file.used_bytes())
         if self._stored:
             logger.info("spool.found events=%d path=%s", self._stored, self._path)
         self._writer = threading.Thread(target=self._write_until_stopped, name="spool", daemon=True)

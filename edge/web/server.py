@@ -72,6 +72,7 @@ class WebServer:
         import uvicorn
 
         from edge.web import routes
+        from edge.web.connection import BoundedConnection
 
         host = self._config.host.lower()
         hosts = LOOPBACK_NAMES | {_in_url(host)} if _is_loopback(listener) else None
@@ -80,12 +81,12 @@ class WebServer:
             uvicorn.Config(
                 Guard(routes.make_app(self._view), policy, hosts),
                 loop="asyncio",
-                http="h11",
+                http=BoundedConnection,
                 ws="none",
                 lifespan="off",
                 access_log=False,
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # its warnings are of what strangers send, one a request
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=MAX_CONNECTIONS,

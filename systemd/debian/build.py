@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 HOME = Path("usr/lib/edge-camera")
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-EXTRAS = "web,demo,metrics,registry"
+EXTRAS = "web,demo,metrics,registry,otlp"
 PLATFORMS = {"amd64": "x86_64-manylinux_2_35", "arm64": "aarch64-manylinux_2_35"}
 CONFFILES = ("/etc/edge/edge.yaml", "/etc/edge/edge.example.yaml", "/etc/edge/environment")
 COMMANDS = {"edge": "edge", "edge-tools": "tools"}  # command: package
@@ -122,8 +122,8 @@ def _install_documents(stage: Path) -> None:
     folder = stage / "usr/share/doc/edge-camera"
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "LICENSE", folder / "copyright")
-    for name in ("README.md", "CHANGELOG.md"):
-        shutil.copy(ROOT / name, folder / name)
+    for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "systemd/mosquitto-acl.example"):
+        shutil.copy(ROOT / name, folder)
 
 
 def _write_control(stage: Path, arch: str) -> None:

@@ -1,0 +1,38 @@
+"""A sink that hangs holds up neither a reload nor the process's end."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+
+import pytest
+
+from edge import logs
+from edge.logs import sinks
+
+
+def test_install_leaves_closing_to_its_caller() -> None:
+    release = threading.Event()
+
+    class Hanging(logging.Handler):
+        def close(self) -> None:
+            release.wait(30)
+
+    hanging = Hanging()
+    logs.close(logs.install([hanging], "info"))
+    assert logs.install([], "info") == [hanging]  # the reload's thread closes it
+    release.set()
+
+
+def test_collector_that_never_answers_is_left_in_time() -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sink = sinks.otlp_sink(f"http://127.0.0.1:{silent.getsockname()[1]}", "gate")
+        sink.handle(
+            logging.LogRecord("edge.x", logging.WARNING, "x.py", 1, "camera.lost", (), None)
+        )
+        before_s = time.monotonic()
+        sink.close()
+        assert time.monotonic() - before_s < sinks.CLOSE_S + 2  # all its time-outs: 9 s
