@@ -183,6 +183,29 @@ def test_objects_tell_the_color_model_what_each_image_shows(tmp_path: Path, infe
     assert names == {"a.png": "brown", "b.png": "red", "c.png": "red"}
 
 
+def test_objects_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, infer: Infer):
+    crops = [save(tmp_path / x / "1.png", np.full((40, 20, 3), RED, np.uint8)) for x in "ab"]
+    objects = tmp_path / "objects.json"
+    objects.write_text(json.dumps({str(crops[0]): "dog", "1.png": "car"}))
+    told = ("--objects", objects, "--color-model", CLASS_COLOR)
+    _, document = infer(*crops, *told, task="color")
+    assert [entry["colors"][0]["name"] for entry in document] == ["brown", "red"]
+
+
+def test_objects_that_name_no_picture_or_no_class_are_told_of(
+    tmp_path: Path, infer: Infer, caplog: pytest.LogCaptureFixture
+):
+    crop = save(tmp_path / "crops" / "a.png", np.full((40, 20, 3), RED, np.uint8))
+    objects = tmp_path / "objects.json"
+    told = ("--objects", objects, "--color-model", CLASS_COLOR)
+    objects.write_text(json.dumps({"crops/a.png": "dog"}))
+    assert infer(crop, *told, task="color") == (EXIT_NO_INPUT, None)
+    assert f"names none of the pictures; write them as a.png or {crop}" in infer.complaints[0]
+    objects.write_text(json.dumps({"a.png": "Dog"}))
+    assert infer(crop, *told, task="color")[0] == EXIT_OK
+    assert "labels=Dog; tiny-class-color knows" in caplog.text
+
+
 @pytest.mark.parametrize("content", [None, "", "[1]", '{"a.png": 3}', "\xff"])
 def test_objects_that_are_no_labels_by_file_name_are_named(
     tmp_path: Path, infer: Infer, content: str | None
