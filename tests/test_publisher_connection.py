@@ -140,6 +140,11 @@ def test_delays_double_with_jitter_and_begin_anew_after_a_stable_connection() ->
     assert worn.next_s() <= 1
 
 
+def test_tls_to_a_port_without_it_is_asked_about(mosquitto: Mosquitto, start: Start) -> None:
+    publisher, _ = start(mosquitto.port, tls=True)
+    wait_until(lambda: "is it a port for TLS" in publisher.state[1])
+
+
 def test_boards_of_one_device_name_are_told_what_may_be_wrong(
     mosquitto: Mosquitto, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,8 @@ import cv2
 import msgspec
 
 from edge import lookup, model_store, picture_file
-from edge.cli.pictures import Picture, expand, pictures
+from edge.capture.address import IMAGE_SUFFIXES
+from edge.cli.pictures import VIDEO_SUFFIXES, Picture, expand, pictures
 from edge.cli.progress import bar
 from edge.color import ColorModel
 from edge.config import ColorConfig, DetectorConfig
@@ -287,6 +288,8 @@ def _check_writable(output: Path) -> None:
         fault = reason
     elif output.is_dir():
         fault = "is a folder"
+    elif output.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:  # `--output *.jpg`
+        fault = "is named like a picture"
     elif not output.parent.is_dir():
         fault = "no such folder"
     elif not os.access(output if output.exists() else output.parent, os.W_OK):
