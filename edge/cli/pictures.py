@@ -63,7 +63,8 @@ def _inside(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; cannot be listed") from None
     if not found:
-        raise InputError(f"{folder}: no images or videos in this folder")
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
+        raise InputError(f"{folder}: no images or videos in this folder itself ({kinds})")
     return found
 
 
