@@ -13,7 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edge import lookup
 from edge.cli import main
+from edge.cli.infer import Album
+from edge.cli.pictures import Picture
 from edge.color import TERMS
 from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from inferring import BLUE, CLIP, RED, ROOT, Infer, save, street, video
@@ -160,6 +163,20 @@ def test_annotating_overwrites_neither_inputs_nor_each_other(tmp_path: Path, inf
     assert [path.read_bytes() for path in originals] == before
     new = {path.name for path in tmp_path.iterdir()} - {"a.jpg", "a.png", "sub"}
     assert new == {"a-2.jpg", "a-3.jpg", "a-4.jpg"}
+
+
+def test_many_pictures_of_one_name_are_named_in_linear_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[Path] = []
+    real = lookup.real
+    monkeypatch.setattr(lookup, "real", lambda path: asked.append(path) or real(path))
+    album = Album(tmp_path, [])
+    for folder in range(200):
+        picture = Picture(Path(f"{folder}/frame.jpg"), np.zeros((4, 4, 3), np.uint8), None)
+        album.add(picture, {})
+    assert len(list(tmp_path.iterdir())) == 200
+    assert len(asked) < 1000
 
 
 def test_color_task_writes_the_color_on_the_picture(tmp_path: Path, infer: Infer):

@@ -234,6 +234,7 @@ class Album:
         self.fault: EdgeError | None = None
         self._folder = folder
         self._taken = {lookup.real(path) for path in inputs}
+        self._numbers: dict[str, int] = {}  # by stem: all below are taken
 
     def add(self, picture: Picture, entry: dict[str, Any]) -> None:
         """Save the picture with what was found drawn into it; after a `fault`, nothing any more."""
@@ -251,11 +252,12 @@ class Album:
         stem = picture.path.stem
         if picture.frame is not None:
             stem += f"-{picture.frame:06d}"
-        for number in itertools.count(1):
+        for number in itertools.count(self._numbers.get(stem, 1)):
             path = self._folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
             if lookup.real(path) not in self._taken:
                 break
         self._taken.add(lookup.real(path))
+        self._numbers[stem] = number + 1
         return path
 
 
