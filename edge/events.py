@@ -15,6 +15,8 @@ from edge.config import EventsConfig
 from edge.geometry import contains, foot_point
 from edge.values import Box, ColorScore, EventKind, ObjectEvent, Polygon, Track, TrackState
 
+MIN_VISIBLE_PX = 1.0  # of a box inside the frame, in each direction
+
 ColorsOf = Callable[[int], tuple[ColorScore, ...]]
 
 
@@ -82,11 +84,13 @@ class EventLogic:
         if told is None:
             return self._begin(track, colors, now_s, frame_size)
         told.best_score = max(told.best_score, track.score)
-        told.newest = track
         if track.state is TrackState.ENDED:
             del self._told[track.track_id]
             return _object_event(EventKind.END, track, told, colors or told.colors)
-        if track.state is not TrackState.CONFIRMED:
+        is_visible = _is_visible(track.box_px, frame_size)  # else it left by prediction
+        if is_visible:
+            told.newest = track
+        if track.state is not TrackState.CONFIRMED or not is_visible:
             return None
         zones = self._settled_zones(told, track.box_px.normalized(frame_size), now_s)
         if now_s - told.told_s < self._config.update_interval_s:
@@ -146,6 +150,11 @@ def _object_event(
 
 def _dominant(colors: tuple[ColorScore, ...]) -> str:
     return colors[0].name if colors else ""
+
+
+def _is_visible(box_px: Box, frame_size: tuple[int, int]) -> bool:
+    inside = box_px.clipped(frame_size)
+    return min(inside.width, inside.height) >= MIN_VISIBLE_PX
 
 
 def _move(old: Box, new: Box) -> float:

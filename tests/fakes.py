@@ -39,6 +39,7 @@ class FakeSource:
         self.is_live = is_live
         self.fps = fps
         self.frames = 0 if is_live else len(script)
+        self.seen_s = 0.0
         self.is_closed = False
         self._rest = list(reversed(script))
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from waiting import wait_until
 
 TIMEOUT_S = 60
+PICTURE = Path(__file__).parent.parent / "models" / "yolox-nano-352" / "golden.jpg"
 
 
 class Terminal:
@@ -83,8 +84,10 @@ def test_stopping_the_demo_stops_its_daemon_and_shows_the_summary(
         (["--seconds", "0"], EXIT_USAGE, "'0' is no number above 0"),
         (["--seconds", "nan"], EXIT_USAGE, "'nan' is no number above 0"),
         (["--source", "none.mp4"], EXIT_NO_INPUT, "none.mp4: no such file"),
+        (["--source", "rtsp://me:secret@localhost:1/", "--seconds", "3"], EXIT_FAILURE, "no frame"),
+        (["--source", str(PICTURE)], EXIT_FAILURE, "edge infer looks at single pictures"),
     ],
-    ids=["zero", "nan", "source"],
+    ids=["zero", "nan", "source", "camera", "picture"],
 )
 def test_what_the_demo_cannot_do_is_said(words: list[str], code: int, part: str):
     done = subprocess.run(
@@ -96,4 +99,5 @@ def test_what_the_demo_cannot_do_is_said(words: list[str], code: int, part: str)
     )
     assert done.returncode == code
     assert part in done.stderr
+    assert "secret" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

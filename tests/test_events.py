@@ -66,6 +66,16 @@ def test_end_repeats_what_was_known():
     assert event.colors == RED
 
 
+def test_nothing_is_told_of_a_box_that_left_the_picture_by_prediction():
+    logic = EventLogic(CONFIG, RIGHT_HALF)
+    boxes = [LEFT, Box(-15, 10, 20, 20), Box(-30, 10, 20, 20)]
+    for now_s, box in enumerate(boxes):
+        events = logic.update([is_at(box)], lambda _: (), 2.0 * now_s, FRAME_SIZE)
+    assert events == []
+    (end,) = logic.finish()
+    assert end.track.box_px == boxes[1]
+
+
 def test_an_update_needs_both_news_and_the_interval():
     told = Told()
     told.at(0.0, SEEN)

@@ -13,7 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edge import lookup
 from edge.cli import main
+from edge.cli.infer import Album
+from edge.cli.pictures import Picture
 from edge.color import TERMS
 from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from inferring import BLUE, CLIP, RED, ROOT, Infer, save, street, video
@@ -162,6 +165,20 @@ def test_annotating_overwrites_neither_inputs_nor_each_other(tmp_path: Path, inf
     assert new == {"a-2.jpg", "a-3.jpg", "a-4.jpg"}
 
 
+def test_many_pictures_of_one_name_are_named_in_linear_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[Path] = []
+    real = lookup.real
+    monkeypatch.setattr(lookup, "real", lambda path: asked.append(path) or real(path))
+    album = Album(tmp_path, [])
+    for folder in range(200):
+        picture = Picture(Path(f"{folder}/frame.jpg"), np.zeros((4, 4, 3), np.uint8), None)
+        album.add(picture, {})
+    assert len(list(tmp_path.iterdir())) == 200
+    assert len(asked) < 1000
+
+
 def test_color_task_writes_the_color_on_the_picture(tmp_path: Path, infer: Infer):
     crop = save(tmp_path / "crop.png", np.full((60, 120, 3), RED, np.uint8))
     code, _document = infer(crop, "--annotate", tmp_path / "out", task="color")
@@ -181,6 +198,29 @@ def test_objects_tell_the_color_model_what_each_image_shows(tmp_path: Path, infe
     assert code == EXIT_OK
     names = {Path(entry["file"]).name: entry["colors"][0]["name"] for entry in document}
     assert names == {"a.png": "brown", "b.png": "red", "c.png": "red"}
+
+
+def test_objects_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, infer: Infer):
+    crops = [save(tmp_path / x / "1.png", np.full((40, 20, 3), RED, np.uint8)) for x in "ab"]
+    objects = tmp_path / "objects.json"
+    objects.write_text(json.dumps({str(crops[0]): "dog", "1.png": "car"}))
+    told = ("--objects", objects, "--color-model", CLASS_COLOR)
+    _, document = infer(*crops, *told, task="color")
+    assert [entry["colors"][0]["name"] for entry in document] == ["brown", "red"]
+
+
+def test_objects_that_name_no_picture_or_no_class_are_told_of(
+    tmp_path: Path, infer: Infer, caplog: pytest.LogCaptureFixture
+):
+    crop = save(tmp_path / "crops" / "a.png", np.full((40, 20, 3), RED, np.uint8))
+    objects = tmp_path / "objects.json"
+    told = ("--objects", objects, "--color-model", CLASS_COLOR)
+    objects.write_text(json.dumps({"crops/a.png": "dog"}))
+    assert infer(crop, *told, task="color") == (EXIT_NO_INPUT, None)
+    assert f"names none of the pictures; write them as a.png or {crop}" in infer.complaints[0]
+    objects.write_text(json.dumps({"a.png": "Dog"}))
+    assert infer(crop, *told, task="color")[0] == EXIT_OK
+    assert "labels=Dog; tiny-class-color knows" in caplog.text
 
 
 @pytest.mark.parametrize("content", [None, "", "[1]", '{"a.png": 3}', "\xff"])

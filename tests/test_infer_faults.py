@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,10 +13,11 @@ import numpy as np
 import pytest
 
 from disk import full_disk
-from edge.cli import infer as infer_command
+from edge.cli import pictures as infer_pictures
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from edge.values import Image
-from inferring import Infer, save, street, video
+from fakes import FakeSource
+from inferring import ROOT, Infer, save, street, video
 
 
 def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer: Infer):
@@ -49,7 +52,7 @@ def test_document_is_whole_where_pictures_cannot_be_saved(tmp_path: Path, infer:
 
 
 def test_ctrl_c_keeps_what_was_found(tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch):
-    read = infer_command.read_image
+    read = infer_pictures.read_image
 
     def interrupted(path: Path) -> Image:
         if path.name == "b.png":
@@ -58,7 +61,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path: Path, infer: Infer, monkeypatch: 
 
     for name in ("a.png", "b.png"):
         save(tmp_path / name, street())
-    monkeypatch.setattr(infer_command, "read_image", interrupted)
+    monkeypatch.setattr(infer_pictures, "read_image", interrupted)
     code, document = infer(tmp_path)
     assert code == EXIT_FAILURE
     assert [Path(entry["file"]).name for entry in document] == ["a.png"]
@@ -79,7 +82,7 @@ def test_an_output_that_cannot_be_written_is_named(
     assert arguments[1] in complaint
 
 
-@pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300])
+@pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300, "street.png"])
 def test_an_output_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, output: str
 ):
@@ -90,6 +93,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
     assert code == EXIT_FAILURE
     assert output in infer.complaints[-1]
     assert not (tmp_path / "drawn").exists()
+    assert cv2.imread(str(picture)) is not None
 
 
 def test_a_folder_for_pictures_that_takes_none_is_told_before_the_work(
@@ -159,3 +163,54 @@ def test_what_is_neither_image_nor_video_is_told_of(
     assert document == []
     assert f"{name}: not an image" in infer.complaints[0]
     assert "live ! appsink: no such file" in infer.complaints[1]
+
+
+def test_folders_give_no_hidden_files_and_no_folders(tmp_path: Path, infer: Infer):
+    for name in ("a.png", "folder.png/b.png"):
+        save(tmp_path / name, street())
+    (tmp_path / "._a.png").write_bytes(b"what macOS writes beside a picture")
+    code, document = infer(tmp_path)
+    assert code == EXIT_OK
+    assert [entry["file"] for entry in document] == [str(tmp_path / "a.png")]
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(19.0, EXIT_OK), (9.0, EXIT_NO_INPUT)])
+def test_a_video_of_uneven_frames_is_complete_when_it_is_as_long_as_stated(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, seconds: float, code: int
+):
+    source = FakeSource([street()] * 3, is_live=False, fps=10.0)
+    source.frames = 191  # by its 19.1 s, as ffmpeg estimates it for .mkv, .webm, .ts and .avi
+    source.seen_s = seconds
+    monkeypatch.setattr(infer_pictures, "open_source", lambda _config: source)
+    given, document = infer(tmp_path / "phone.webm")
+    assert given == code
+    assert len(document) == 3
+
+
+def test_a_video_without_a_frame_that_can_be_decoded_is_named(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
+):
+    source = FakeSource([], is_live=False, fps=10.0)
+    monkeypatch.setattr(infer_pictures, "open_source", lambda _config: source)
+    code, document = infer(tmp_path / "av1.mp4")
+    assert (code, document) == (EXIT_NO_INPUT, [])
+    assert "av1.mp4: no frame can be decoded" in infer.complaints[0]
+
+
+def test_what_cannot_be_read_is_told_also_when_nobody_reads_the_document(tmp_path: Path):
+    picture = save(tmp_path / "cut.bmp", street())
+    picture.write_bytes(picture.read_bytes()[:1000])  # OpenCV has words of its own for it
+    command = [sys.executable, "-m", "edge", "infer", str(picture)]
+    wishes = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=wishes,
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == EXIT_FAILURE
+    assert re.fullmatch(r".*cut.bmp: not an image.*\n.*No space left.*\n", done.stderr)

@@ -30,6 +30,7 @@ from publishing import (
     body,
     both_protocols,
     seqs,
+    starting,
     wait_acknowledged,
     wait_connected,
 )
@@ -137,6 +138,21 @@ def test_delays_double_with_jitter_and_begin_anew_after_a_stable_connection() ->
     assert worn.next_s() > 100
     worn.reset_after(STABLE_S, STABLE_S)
     assert worn.next_s() <= 1
+
+
+def test_tls_to_a_port_without_it_is_asked_about(mosquitto: Mosquitto, start: Start) -> None:
+    publisher, _ = start(mosquitto.port, tls=True)
+    wait_until(lambda: "is it a port for TLS" in publisher.state[1])
+
+
+def test_boards_of_one_device_name_are_told_what_may_be_wrong(
+    mosquitto: Mosquitto, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with starting(tmp_path / "other board") as start_other:
+        first, _ = start(mosquitto.port)
+        wait_connected(first)
+        start_other(mosquitto.port)
+        wait_until(lambda: "does another board have this device name?" in caplog.text)
 
 
 def test_unreachable_broker_is_told_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:

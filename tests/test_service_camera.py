@@ -123,3 +123,22 @@ def open_ids(events: list[Event]) -> set[str]:
     """The objects of which no `end` has come."""
     ended = {event.id for event in events if event.kind == "end"}
     return {event.id for event in events} - ended
+
+
+def test_objects_end_in_pixels_of_their_own_when_pictures_change_their_size(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, size in enumerate([(640, 480)] * 5 + [(320, 240)] * 5):
+        cv2.imwrite(str(pictures / f"{number}.png"), cv2.resize(scene(), size))
+    camera = {"source": str(pictures), "realtime": False}
+    motion = {"enabled": False}
+    with Daemon(tmp_path, mosquitto.port, cameras={"front": camera}, motion=motion) as daemon:
+        assert daemon.wait(60) == EXIT_OK
+    told = subscriber.wait_for(lambda all_: b"offline" in all_[-1].payload)
+    events = of_kind(told, EVENTS, Event)
+    sizes = {id_: {e.frame_size for e in events if e.id == id_} for id_ in {e.id for e in events}}
+    assert {size for own in sizes.values() for size in own} == {(640, 480), (320, 240)}
+    assert all(len(own) == 1 for own in sizes.values())
+    assert all(event.box.w > 0 and event.box.h > 0 for event in events)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edge.messages import Topics
@@ -40,3 +42,12 @@ def test_an_older_object_never_takes_the_place_of_a_newer_one():
     assert not snapshots.messages(result(event(2, 0.9, EventKind.END)))
     assert not snapshots.messages(result(event(1, 0.99)))
     assert snapshots.messages(result(event(2, 0.5)))
+
+
+def test_a_predicted_box_is_no_snapshot():
+    snapshots = Snapshots(Topics("edge", "gate"))
+    assert snapshots.messages(result(event(1, 0.5)))
+    better = event(1, 0.9)
+    unseen = replace(better, track=replace(better.track, last_seen_s=-0.1))
+    assert not snapshots.messages(result(unseen))
+    assert snapshots.messages(result(better))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -41,12 +41,15 @@ class Source(Protocol):
 
     is_live: frames come by themselves; no frame means lost, not the end.
     fps: a file's rate, > 0; 0 for live sources.
-    frames: how many a file says it holds; 0 where it does not say, and for live sources.
+    frames: how many a file says it holds, which may be an estimate by its length; 0 where it does
+        not say, and for live sources.
+    seen_s: the newest image's place in a file by its own time stamps; 0 where there are none.
     """
 
     is_live: bool
     fps: float
     frames: int
+    seen_s: float
 
     def read(self) -> Image | None:
         """Return the next image, uint8 (height, width, 3) BGR; None when there is none.
@@ -95,6 +98,7 @@ def read_image(path: Path) -> Image:
     """
     _check_exists(path)
     refuse_pipe(path)
+    _quieten()
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes; this is no camera's picture")
@@ -123,10 +127,25 @@ def image_paths(path: Path) -> list[Path]:
     _check_exists(path)
     if not path.is_dir():
         return [path]
-    found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+    found = files_in(path, IMAGE_SUFFIXES)
     if not found:
         raise InputError(f"{path}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
+
+
+def files_in(folder: Path, suffixes: Container[str]) -> list[Path]:
+    """Return a folder's own files of these suffixes by name, but for hidden ones.
+
+    Hidden are what macOS writes beside each picture (`._a.jpg`) and parts of unfinished ones.
+    Raises OSError where the folder cannot be listed.
+    """
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in suffixes
+        and not entry.name.startswith(".")
+        and not lookup.is_folder(entry)
+    )
 
 
 def checked(pixels: NDArray[np.generic] | None) -> Image:
@@ -158,6 +177,7 @@ class ImageFolder:
     def __init__(self, paths: Sequence[Path], fps: float) -> None:
         self.fps = fps
         self.frames = len(paths)
+        self.seen_s = 0.0
         self._rest = list(reversed(paths))
 
     def read(self) -> Image | None:
@@ -190,6 +210,7 @@ class VideoSource:
         self.is_live = self._kind.is_live
         self.fps = 0.0 if self.is_live else self._recorded_fps()
         self.frames = 0 if self.is_live else self._stated_frames()
+        self.seen_s = 0.0
 
     def read(self) -> Image | None:
         """Return the next image; None at a file's end or when a live source failed.
@@ -199,6 +220,8 @@ class VideoSource:
         is_read, pixels = self._capture.read()
         if is_read:
             self._bad_reads = 0
+            if not self.is_live:
+                self.seen_s = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
             return checked(pixels)
         self._bad_reads += 1
         if self._kind is SourceKind.V4L2 and self._bad_reads <= MAX_BAD_READS:

@@ -26,6 +26,8 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.broker import EmbeddedBroker
+from edge.capture.address import redact
+from edge.config import TrackerConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from edge.messages import Event, Stats, Topics
 
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as folder, EmbeddedBroker() as broker:
         config = _write_config(Path(folder), args, broker.port)
-        print(f"broker on 127.0.0.1:{broker.port}; daemon on {args.source}\n{_HEADER}")
+        print(f"broker on 127.0.0.1:{broker.port}; daemon on {redact(args.source)}\n{_HEADER}")
         with _subscription(broker.port) as inbox, _daemon(config) as daemon:
             seen = _watch(daemon, inbox, args.seconds)
     return _conclude(seen, daemon.returncode)
@@ -203,8 +205,18 @@ def _conclude(seen: Seen, returncode: int | None) -> int:
     if returncode not in (0, None, -signal.SIGTERM):  # the last: stopped before it was up
         return int(returncode) if returncode > 0 else EXIT_FAILURE
     if not seen.events:
-        raise EdgeError("no event arrived through MQTT; does the source show people or vehicles?")
+        raise EdgeError(f"no event arrived through MQTT; {_why_none(seen.stats)}")
     return EXIT_OK
+
+
+def _why_none(stats: Stats | None) -> str:
+    """Return why there was no event, or what to ask oneself."""
+    frames = stats.cameras[CAMERA].frames if stats else 0
+    if not frames:
+        return "no frame came from the source: see above, or give it more --seconds"
+    if frames < TrackerConfig().min_hits:
+        return "so few frames make no object; edge infer looks at single pictures"
+    return "does the source show people or vehicles?"
 
 
 def _print_summary(seen: Seen, stats: Stats) -> None:
@@ -215,9 +227,9 @@ def _print_summary(seen: Seen, stats: Stats) -> None:
     for stage, row in {**stats.stages_ms, "frame age": stats.latency_ms}.items():
         if row:
             print(f"{stage:<14}{row['p50']:>8.2f}{row['p95']:>8.2f}{row['p99']:>8.2f}")
+    first = f"; first event {seen.first_event_s:.1f} s after the start" if seen.events else ""
     print(
         f"late results {stats.late}, color crops shed {stats.colors_shed}; "
-        f"memory {(stats.rss_bytes or 0) / 1e6:.0f} MB; "
-        f"first event {seen.first_event_s or 0:.1f} s after the start"
+        f"memory {(stats.rss_bytes or 0) / 1e6:.0f} MB{first}"
     )
     print(f"{seen.events} events of {len(seen.ids)} objects arrived through MQTT")

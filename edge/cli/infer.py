@@ -6,25 +6,23 @@ import argparse
 import contextlib
 import itertools
 import json
+import logging
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import msgspec
-import numpy as np
 
 from edge import lookup, model_store, picture_file
 from edge.capture.address import IMAGE_SUFFIXES
-from edge.capture.source import Source, open_source, read_image, refuse_pipe
+from edge.cli.pictures import VIDEO_SUFFIXES, Picture, expand, pictures
 from edge.cli.progress import bar
 from edge.color import ColorModel
-from edge.config import CameraConfig, ColorConfig, DetectorConfig
+from edge.config import ColorConfig, DetectorConfig
 from edge.detector import Detector
 from edge.errors import (
     EXIT_FAILURE,
@@ -42,6 +40,8 @@ from edge.pipeline import crop
 from edge.swatch import lab_of
 from edge.values import ColorScore, Detection, Image
 
+logger = logging.getLogger(__name__)
+
 HELP = "Detect objects, or name colors, in images, folders and videos."
 EXAMPLES = """examples:
   edge infer photo.jpg
@@ -52,30 +52,10 @@ EXAMPLES = """examples:
 output: [{"file", "width", "height", "detections": [{"label", "score", "box_px": [x, y, w, h],
 "colors": [{"name", "score", "rgb", "lab"}]}]}]; a video has one entry a frame, with its number as
 "frame". With --task color an entry has "colors" instead, all 11 terms, best first. rgb and lab are
-what the larger shares look like."""
+what the larger shares look like. A folder gives its own images and videos, not those of folders
+in it, and no hidden ones."""
 
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
-    | {".mts", ".ts", ".webm", ".wmv"}
-)
-# Some containers only estimate how many frames they hold.
-MIN_COMPLETE = 0.95
 MIN_FURTHER_COLOR = ColorConfig().min_score
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image to look at; `frame` counts a video's frames from 1, None for a still image."""
-
-    path: Path
-    bgr: Image
-    frame: int | None
-
-    def head(self) -> dict[str, Any]:
-        """Return what every entry of the output begins with."""
-        height, width = self.bgr.shape[:2]
-        head: dict[str, Any] = {"file": str(self.path), "width": width, "height": height}
-        return head if self.frame is None else {**head, "frame": self.frame}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--objects",
         type=Path,
         metavar="FILE.json",
-        help="with --task color: what each image shows, {file name: label}; others have no label",
+        help="with --task color: what images show, {file name or path: label}; others have none",
     )
     parser.add_argument("--color-model", default=ColorConfig().model, metavar="NAME")
     parser.add_argument("--no-color", action="store_true", help="do not name detections' colors")
@@ -111,26 +91,26 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_USAGE
     if args.output:
         _check_writable(args.output)
-    paths, unreadable = _expand(args.inputs)
+    paths, unreadable = expand(args.inputs)
     complaints: list[EdgeError] = [*unreadable]
-    look = _color_task(args) if args.task == "color" else _detect_task(args)
+    look = _color_task(args, paths) if args.task == "color" else _detect_task(args)
     album = Album(args.annotate, paths) if args.annotate else None
-    entries: list[dict[str, Any]] = []
+    entries: list[str] = []  # as JSON: a long video has a hundred thousand
     try:
         for path in bar(paths, len(paths), "files"):
             try:
-                for picture in _pictures(path):
+                for picture in pictures(path):
                     entry = look(picture)
-                    entries.append(entry)
+                    entries.append(json.dumps(entry))
                     if album:
                         album.add(picture, entry)
             except (InputError, CameraError) as error:
                 complaints.append(error)
     finally:
+        fault = album.fault if album else None
+        for complaint in (*complaints, fault) if fault else complaints:
+            print(f"edge: {one_line(complaint)}", file=sys.stderr)
         _write(entries, args.output)
-    fault = album.fault if album else None
-    for complaint in (*complaints, fault) if fault else complaints:
-        print(f"edge: {one_line(complaint)}", file=sys.stderr)
     if fault:
         return EXIT_FAILURE
     return EXIT_NO_INPUT if complaints else EXIT_OK
@@ -166,28 +146,47 @@ def _detect_task(args: argparse.Namespace) -> Any:
     return look
 
 
-def _color_task(args: argparse.Namespace) -> Any:
-    labels = _object_labels(args.objects) if args.objects else {}
+def _color_task(args: argparse.Namespace, paths: list[Path]) -> Any:
+    labels = _object_labels(args.objects, paths) if args.objects else {}
     color = _color_model(args, args.model or args.color_model)
+    known = color.manifest.input.classes
+    if unknown := sorted({*labels.values()} - {*known}):
+        logger.warning(
+            "infer.unknown_labels file=%s labels=%s; %s knows %s",
+            args.objects,
+            ", ".join(unknown),
+            color.manifest.name,
+            ", ".join(known) or "no labels",
+        )
 
     def look(picture: Picture) -> dict[str, Any]:
-        label = labels.get(picture.path.name)
+        label = labels.get(str(picture.path), labels.get(picture.path.name))
         return {**picture.head(), "colors": _scores(color.classify(picture.bgr, label))}
 
     return look
 
 
-def _object_labels(path: Path) -> dict[str, str]:
-    """Return label by file name; InputError for a file that is not such a JSON object."""
+def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str]:
+    """Return label by file name or path.
+
+    Raises InputError for a file that is not such a JSON object, or that names none of `paths`.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+        labels = msgspec.json.decode(objects.read_bytes(), type=dict[str, str])
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; name a readable file with --objects") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = brief(error)
         raise InputError(
-            f'{path}: not a JSON object of labels by file name ({{"a.jpg": "dog"}}): {reason}'
+            f"{objects}: {error.strerror}; name a readable file with --objects"
         ) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(
+            f'{objects}: not a JSON object of labels by file name ({{"a.jpg": "dog"}}): '
+            f"{brief(error)}"
+        ) from None
+    if labels and paths and not any({str(path), path.name} & labels.keys() for path in paths):
+        raise InputError(
+            f"{objects}: names none of the pictures; write them as {paths[0].name} or {paths[0]}"
+        )
+    return labels
 
 
 def _color_model(args: argparse.Namespace, name: str) -> ColorModel:
@@ -220,95 +219,6 @@ def _scores(colors: list[ColorScore]) -> list[dict[str, Any]]:
     ]
 
 
-def _expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:
-    """Return the files to read, folders replaced by what is in them, and what cannot be read."""
-    paths: list[Path] = []
-    complaints: list[InputError] = []
-    for path in inputs:
-        if not lookup.is_folder(path):
-            paths.append(path)  # a missing file is told of when its turn comes
-            continue
-        try:
-            paths += _inside(path)
-        except InputError as error:
-            complaints.append(error)
-    return paths, complaints
-
-
-def _inside(folder: Path) -> list[Path]:
-    """Return a folder's images and videos by name; InputError when there is none."""
-    try:
-        found = sorted(
-            entry
-            for entry in folder.iterdir()
-            if entry.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-        )
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; cannot be listed") from None
-    if not found:
-        raise InputError(f"{folder}: no images or videos in this folder")
-    return found
-
-
-def _pictures(path: Path) -> Iterator[Picture]:
-    """Yield the image, or the frames of a video; InputError when it cannot be decoded."""
-    source = _open(path)
-    if isinstance(source, np.ndarray):
-        yield Picture(path, source, None)
-        return
-    try:
-        number = 0
-        for bgr in bar(_frames(source), source.frames or None, f"frames of {path.name}"):
-            number += 1
-            yield Picture(path, bgr, number)
-        if number < MIN_COMPLETE * max(source.frames, 1):
-            raise InputError(
-                f"{path}: the video ends after {number} of {source.frames} frames; is it complete?"
-            )
-    except ValueError as error:
-        raise InputError(f"{path}: frame {number + 1} is damaged ({error})") from None
-    finally:
-        source.close()
-
-
-def _open(path: Path) -> Image | Source:
-    """Return an image, or an open video; InputError for what is neither.
-
-    What the suffix does not tell is tried as an image first; text is no video, though ffmpeg would
-    draw it, or follow a playlist into the network.
-    """
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
-        refuse_pipe(path)
-        return _open_video(path)
-    try:
-        return read_image(path)
-    except InputError as fault:
-        if suffix in IMAGE_SUFFIXES or not lookup.is_file(path) or _is_text(path):
-            raise
-        try:
-            return _open_video(path)
-        except (InputError, CameraError):
-            raise fault from None
-
-
-def _open_video(path: Path) -> Source:
-    place = lookup.expanded(str(path), InputError).absolute()  # a file named 0 is no camera
-    return open_source(CameraConfig(source=str(place), realtime=False))
-
-
-def _is_text(path: Path) -> bool:
-    """Return whether a file has no zero byte where every container has some, or is closed."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return b"\0" not in file.read(4096)
-    return True
-
-
-def _frames(source: Source) -> Iterator[Image]:
-    while (bgr := source.read()) is not None:
-        yield bgr
-
-
 class Album:
     """The folder of annotated pictures; no two have one name, and no input is overwritten."""
 
@@ -324,6 +234,7 @@ class Album:
         self.fault: EdgeError | None = None
         self._folder = folder
         self._taken = {lookup.real(path) for path in inputs}
+        self._numbers: dict[str, int] = {}  # by stem: all below are taken
 
     def add(self, picture: Picture, entry: dict[str, Any]) -> None:
         """Save the picture with what was found drawn into it; after a `fault`, nothing any more."""
@@ -341,11 +252,12 @@ class Album:
         stem = picture.path.stem
         if picture.frame is not None:
             stem += f"-{picture.frame:06d}"
-        for number in itertools.count(1):
+        for number in itertools.count(self._numbers.get(stem, 1)):
             path = self._folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
             if lookup.real(path) not in self._taken:
                 break
         self._taken.add(lookup.real(path))
+        self._numbers[stem] = number + 1
         return path
 
 
@@ -378,6 +290,8 @@ def _check_writable(output: Path) -> None:
         fault = reason
     elif output.is_dir():
         fault = "is a folder"
+    elif output.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:  # `--output *.jpg`
+        fault = "is named like a picture"
     elif not output.parent.is_dir():
         fault = "no such folder"
     elif not os.access(output if output.exists() else output.parent, os.W_OK):
@@ -387,12 +301,14 @@ def _check_writable(output: Path) -> None:
     raise EdgeError(f"{output}: {fault}; name a file that can be written")
 
 
-def _write(entries: list[dict[str, Any]], output: Path | None) -> None:
-    text = json.dumps(entries)
-    if output is None:
-        print(text)
-        return
+def _write(entries: list[str], output: Path | None) -> None:
     try:
-        output.write_text(text + "\n")
+        with output.open("w") if output else contextlib.nullcontext(sys.stdout) as file:
+            file.write("[")
+            for number, entry in enumerate(entries):
+                file.write(f", {entry}" if number else entry)
+            file.write("]\n")
     except OSError as error:
+        if output is None:
+            raise
         raise EdgeError(f"{output}: {error.strerror}; name a file that can be written") from None

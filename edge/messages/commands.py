@@ -29,7 +29,7 @@ Transaction = Annotated[str, Meta(max_length=256)] | None
 
 
 class Pause(Payload, frozen=True, kw_only=True):
-    """`command/pause`: stop detecting, on one camera or all; `for_s` ends it by itself."""
+    """`command/pause`: stop detecting, on one camera or all; `for_s` or a restart ends it."""
 
     camera: Name | None = None
     for_s: Seconds | None = None

@@ -56,6 +56,7 @@ MAX_TOLD_TOPICS = 100  # those of answers are the askers' choice
 DISCOVERY_SPREAD_S = 3.0
 # A connection that held this long makes the next failure a first one.
 STABLE_S = 10.0
+SHORT_LIVED = "it had just been made: does another board have this device name?"
 # Of the time `close` has, what is kept for saying `offline` after the events.
 _GOODBYE_S = 0.5
 _JOIN_S = 1.0
@@ -311,7 +312,9 @@ class Publisher:
             self._counts.refusals += 1
             self._set_state(ConnectionState.REFUSED, end.reason)
             return backoff.longest_s()
-        self._set_state(ConnectionState.LOST, end.reason)
+        is_short = is_lost and time.monotonic() - self._connected_s < STABLE_S
+        reason = f"{end.reason}; {SHORT_LIVED}" if is_short else end.reason
+        self._set_state(ConnectionState.LOST, reason)
         if is_lost:
             backoff.reset_after(time.monotonic() - self._connected_s, STABLE_S)
         return backoff.next_s()

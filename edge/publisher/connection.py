@@ -165,9 +165,10 @@ class Connection:
         except ValueError as error:  # a host name that cannot be one
             raise ConnectionEndedError(EndKind.REFUSED, f"mqtt.host {where}: {error}") from None
         except OSError as error:
-            raise ConnectionEndedError(
-                EndKind.LOST, f"{where}: {error.strerror or error}"
-            ) from None
+            reason = f"{where}: {error.strerror or error}"
+            if isinstance(error, ConnectionResetError) and options.is_tls(self._config):
+                reason += "; is it a port for TLS, as 8883 is?"
+            raise ConnectionEndedError(EndKind.LOST, reason) from None
         self._set_option("TCP_NODELAY")
         deadline_s = time.monotonic() + CONNACK_TIMEOUT_S
         while not self._is_open:

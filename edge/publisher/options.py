@@ -126,12 +126,17 @@ def read_password(config: MqttConfig, environment: Mapping[str, str] = os.enviro
     return None
 
 
+def is_tls(config: MqttConfig) -> bool:
+    """Return whether the section asks for TLS."""
+    return bool(config.tls or config.ca_file or config.cert_file)
+
+
 def make_tls(config: MqttConfig) -> ssl.SSLContext | None:
     """Return the TLS context, None when the section asks for none; certificates are verified.
 
     Raises ConfigError when a file cannot be read or is no PEM of its kind.
     """
-    if not (config.tls or config.ca_file or config.cert_file):
+    if not is_tls(config):
         return None
     try:
         context = ssl.create_default_context(cafile=config.ca_file)

@@ -183,6 +183,8 @@ class Service:
                 self._end_objects()
 
     def _process(self, frame: Frame) -> None:
+        if self._newest is not None and frame.size != self._newest.size:
+            self._end_objects()  # their boxes are pixels of the old size
         self._newest = frame
         result = self._parts.pipeline.process(frame, is_paused=self._is_paused)
         with timed(time.monotonic, "publish", result.stage_ms):

@@ -22,13 +22,17 @@ class Snapshots:
     def messages(self, result: FrameResult) -> list[Message]:
         """Return a retained JPEG for each event whose object is newer or looks better than before.
 
-        Newer objects have larger track ids.
+        Newer objects have larger track ids. Where the detector was skipped nobody knows what is in
+        the box: it is a prediction.
         """
         found = []
         for event in result.events:
             track = event.track
             looks = (track.track_id, track.score)
-            if event.kind is not EventKind.END and looks > self._best.get(track.label, (-1, 0.0)):
+            is_seen = track.last_seen_s == result.frame.time_s
+            if event.kind is EventKind.END or not is_seen:
+                continue
+            if looks > self._best.get(track.label, (-1, 0.0)):
                 self._best[track.label] = looks
                 message = self._message(result, event)
                 found += [message] if message else []

@@ -1,0 +1,137 @@
+"""What `edge infer` looks at: files, what is in folders, and the frames of videos."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge import lookup
+from edge.capture.address import IMAGE_SUFFIXES
+from edge.capture.source import Source, files_in, open_source, read_image, refuse_pipe
+from edge.cli.progress import bar
+from edge.config import CameraConfig
+from edge.errors import CameraError, InputError
+from edge.values import Image
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+    | {".mts", ".ts", ".webm", ".wmv"}
+)
+# Some containers only estimate how many frames they hold.
+MIN_COMPLETE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image to look at; `frame` counts a video's frames from 1, None for a still image."""
+
+    path: Path
+    bgr: Image
+    frame: int | None
+
+    def head(self) -> dict[str, Any]:
+        """Return what every entry of the output begins with."""
+        height, width = self.bgr.shape[:2]
+        head: dict[str, Any] = {"file": str(self.path), "width": width, "height": height}
+        return head if self.frame is None else {**head, "frame": self.frame}
+
+
+def expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:
+    """Return the files to read, folders replaced by what is in them, and what cannot be read."""
+    paths: list[Path] = []
+    complaints: list[InputError] = []
+    for path in inputs:
+        if not lookup.is_folder(path):
+            paths.append(path)  # a missing file is told of when its turn comes
+            continue
+        try:
+            paths += _inside(path)
+        except InputError as error:
+            complaints.append(error)
+    return paths, complaints
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return a folder's images and videos by name; InputError when there is none."""
+    try:
+        found = files_in(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; cannot be listed") from None
+    if not found:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
+        raise InputError(f"{folder}: no images or videos in this folder itself ({kinds})")
+    return found
+
+
+def pictures(path: Path) -> Iterator[Picture]:
+    """Yield the image, or the frames of a video; InputError when it cannot be decoded."""
+    source = _open(path)
+    if isinstance(source, np.ndarray):
+        yield Picture(path, source, None)
+        return
+    try:
+        number = 0
+        for bgr in bar(_frames(source), source.frames or None, f"frames of {path.name}"):
+            number += 1
+            yield Picture(path, bgr, number)
+        _check_complete(path, source, number)
+    except ValueError as error:
+        raise InputError(f"{path}: frame {number + 1} is damaged ({error})") from None
+    finally:
+        source.close()
+
+
+def _check_complete(path: Path, source: Source, number: int) -> None:
+    """Raise InputError for a video that gave `number` frames and should have had more.
+
+    Where frames come at uneven times, the number stated is an estimate: then the time counts.
+    """
+    if not number:
+        raise InputError(f"{path}: no frame can be decoded; is it complete, and its codec usual?")
+    if max(number, source.seen_s * source.fps + 1) < MIN_COMPLETE * source.frames:
+        raise InputError(
+            f"{path}: the video ends after {number} of {source.frames} frames; is it complete?"
+        )
+
+
+def _open(path: Path) -> Image | Source:
+    """Return an image, or an open video; InputError for what is neither.
+
+    What the suffix does not tell is tried as an image first; text is no video, though ffmpeg would
+    draw it, or follow a playlist into the network.
+    """
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        refuse_pipe(path)
+        return _open_video(path)
+    try:
+        return read_image(path)
+    except InputError as fault:
+        if suffix in IMAGE_SUFFIXES or not lookup.is_file(path) or _is_text(path):
+            raise
+        try:
+            return _open_video(path)
+        except (InputError, CameraError):
+            raise fault from None
+
+
+def _open_video(path: Path) -> Source:
+    place = lookup.expanded(str(path), InputError).absolute()  # a file named 0 is no camera
+    return open_source(CameraConfig(source=str(place), realtime=False))
+
+
+def _is_text(path: Path) -> bool:
+    """Return whether a file has no zero byte where every container has some, or is closed."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return b"\0" not in file.read(4096)
+    return True
+
+
+def _frames(source: Source) -> Iterator[Image]:
+    while (bgr := source.read()) is not None:
+        yield bgr
