@@ -16,7 +16,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
@@ -255,11 +254,8 @@ def read_crops(items: Iterable[ColorItem], margin: float = 0.0) -> Iterator[tupl
     Raises InputError for a file that is no image, and for a box outside its image.
     """
     for file, same_file in groupby(items, key=lambda item: item.file):
-        image = cv2.imread(str(file))
-        if image is None:
-            raise InputError(f"{file} cannot be read as an image; unpack the data set again")
+        bgr = dataset.load_file(file)
         for item in same_file:
-            bgr = np.asarray(image, dtype=np.uint8)
             if item.box_px is not None:
                 dataset.check_inside(file, item.box_px, bgr)
             yield _cut(bgr, item.box_px, margin)

@@ -158,7 +158,11 @@ def load_file(path: Path) -> Image:
 
     Raises InputError naming the file when it cannot be decoded.
     """
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:  # not imread: it dies of a name that is no text
+        data = np.fromfile(path, np.uint8)
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (OSError, cv2.error):
+        bgr = None
     if bgr is None:
         raise InputError(f"image {path}: cannot be read; is it the right folder, a whole image?")
     return np.asarray(bgr, np.uint8)
