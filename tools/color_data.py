@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -171,7 +172,7 @@ def is_held(item: ColorItem, share: float, start: float = 0.0) -> bool:
 
 def _fraction(name: str) -> float:
     """Return a number in 0..1 that depends on nothing but the name."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 0x1_0000_0000
+    return int(hashlib.sha256(os.fsencode(name)).hexdigest()[:8], 16) / 0x1_0000_0000
 
 
 def unlabelled_items(
@@ -351,7 +352,7 @@ def cached(mark: str, cache: Path, make: Callable[[], Arrays]) -> Arrays:
 
     mark: all that the arrays depend on.
     """
-    path = cache / f"color-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.npz"
+    path = cache / f"color-{hashlib.sha256(os.fsencode(mark)).hexdigest()[:16]}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part.npz")  # a kill in between leaves no half cache
