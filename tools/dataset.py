@@ -111,11 +111,11 @@ def read_as_is(annotations: Path, images: Path) -> Dataset:
 
 
 def _by_id(kind: str, named: Sequence[tuple[int, str]]) -> dict[int, str]:
-    """Return names by id; ValueError where two have one id: whose annotations are whose?"""
+    """Return names by id; ValueError where two have one id, whose annotations are anybody's."""
     found: dict[int, str] = {}
-    for number, name in named:
-        if found.setdefault(number, name) != name:
-            raise ValueError(f"{kind} id {number} is that of {found[number]} and of {name}")
+    for key, name in named:
+        if found.setdefault(key, name) != name:
+            raise ValueError(f"{kind} id {key} is that of {found[key]} and of {name}")
     return found
 
 
