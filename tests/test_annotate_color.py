@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -302,3 +303,9 @@ def test_rows_of_the_data_folders_are_objects(tmp_path: Path) -> None:
     (whole,) = read_objects(tmp_path, tmp_path / "train", "train")
     assert (whole.file, whole.box_px, whole.cls) == (crop.file, (1, 2, 30, 40), "car")
     assert whole.human["agreed"] == "red"
+
+
+def test_pictures_whose_name_is_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.png")).touch()
+    with pytest.raises(InputError, match=r"\.png: its name is not UTF-8; rename it"):
+        read_objects(tmp_path)

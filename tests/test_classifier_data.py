@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,3 +163,14 @@ def test_impossible_number_is_wrong_usage(
         cli.main(words)
     assert stopped.value.code == EXIT_USAGE
     assert line in capsys.readouterr().err
+
+
+def test_pictures_may_be_no_text_but_classes_are(tmp_path: Path) -> None:
+    draw(tmp_path / "train", 2, seed=1)
+    first = data.items(tmp_path, "train", NAMES)[0].path
+    first.rename(first.with_name(os.fsdecode(b"\xff.png")))
+    found = data.pack(tmp_path, "train", NAMES, 8, tmp_path / "cache")
+    assert any(name.endswith("\udcff.png") for name in found.names)
+    (tmp_path / "train" / os.fsdecode(b"\xff")).mkdir()
+    with pytest.raises(InputError, match="is not UTF-8; rename it"):
+        data.class_names(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -341,3 +342,34 @@ def test_hashes_alike_but_colors_not_are_no_twins(tmp_path: Path):
 def test_the_check_runs_on_a_pool(ready: Path):
     sets = folder.read_all([ready], None)
     assert check.find_faults(sets, workers=2, dask=None) == []
+
+
+def test_names_that_are_no_text_or_markup_go_through(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+):
+    file = labelled.coco(tmp_path / "source", 2)
+    odd, empty = b"\xff.jpg", b"\xfe.jpg"
+    (tmp_path / "source" / "images" / "001.jpg").rename(
+        tmp_path / "source" / "images" / os.fsdecode(odd)
+    )
+    (tmp_path / "source" / "images" / os.fsdecode(empty)).touch()
+    content = json.loads(file.read_text())
+    content["images"][1]["file_name"] = os.fsdecode(odd)
+    content["images"].append(content["images"][1] | {"id": 2, "file_name": os.fsdecode(empty)})
+    content["categories"][0]["name"] = "[/red] :cat:"
+    content["categories"][1]["name"] = "$_$"
+    file.write_text(json.dumps(content))
+    place = [str(file), "--images", str(tmp_path / "source" / "images")]
+
+    assert main(["data", "check", *place, "--workers", "1"]) == EXIT_FAILURE
+    assert rb"\udcfe.jpg: cannot be read" in capsysbinary.readouterr().out
+    plot = ["--plot", str(tmp_path / "stats.png")]
+    assert main(["data", "stats", *place, *plot]) == EXIT_OK
+    said = capsysbinary.readouterr().out
+    assert b"[/red] :cat:" in said
+    assert "┃ source".encode() not in said  # none is named
+    sheet = ["--output", str(tmp_path / "sheet.jpg")]
+    content["images"].pop()
+    file.write_text(json.dumps(content))
+    assert main(["data", "preview", *place, *sheet]) == EXIT_OK
+    assert capsysbinary.readouterr().out.endswith(b"sheet.jpg: 2 pictures\n")

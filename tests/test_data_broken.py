@@ -186,3 +186,32 @@ def test_ids_as_text_of_one_list_alone_keep_every_object_in_a_split(ready: Path)
     change(ready / "annotations.json", edit)
     assert main(["data", "split", str(ready), "--test", "0", "--workers", "1"]) == EXIT_OK
     assert sum(len(document(ready, side)["annotations"]) for side in ("train", "val")) == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("images", "file_name"), ("categories", "name")], ids=["images", "categories"]
+)
+def test_two_of_one_id_are_refused(
+    kind: str, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = labelled.coco(tmp_path, 2)
+    content = json.loads(file.read_text())
+    content[kind][1]["id"] = content[kind][0]["id"]
+    file.write_text(json.dumps(content))
+    assert main(["data", "check", str(file)]) == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert content[kind][0][key] in line
+    assert content[kind][1][key] in line
+
+
+def test_a_picture_that_is_listed_twice_is_not_measured_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = labelled.coco(tmp_path, 2)
+    content = json.loads(file.read_text())
+    content["images"].append(content["images"][0])
+    file.write_text(json.dumps(content))
+    assert main(["data", "check", str(file), "--workers", "1"]) == EXIT_FAILURE
+    assert "shows the same as" in capsys.readouterr().out
+    assert main(["data", "stats", str(file)]) == EXIT_NO_INPUT
+    assert "a picture is listed twice; see edge-tools data check" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import json
 import math
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ pytest.importorskip("rich")
 
 from edge import manifest
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE, InputError
-from tools import dataset, evaluate, tracking
+from tools import dataset, detector_card, evaluate, tracking
 from tools.cli import main
 from tools.dataset import Dataset
 from tools.evaluate import command
@@ -203,7 +204,7 @@ def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
     assert small["classes"]["person"]["objects"] >= 4
     rows = list(csv.DictReader((out / "t.csv").read_text().splitlines()))
     assert {row["model"] for row in rows} == {"yolox-nano-352", "yolox-nano-480"}
-    assert {row["group"] for row in rows} == {"all", "classes", "sizes", "sources"}
+    assert {row["group"] for row in rows} == {"all", "classes", "sizes"}
     names = {path.name for path in out.iterdir()}
     for model in ("yolox-nano-352", "yolox-nano-480"):
         assert {f"{model}.jpg", f"{model}-confusion.png", f"{model}-precision-recall.png"} <= names
@@ -325,3 +326,11 @@ def test_missing_annotations_and_pictures_are_named(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"1\.png"):
         dataset.load(data.pictures[0])
+
+
+def test_pictures_without_a_source_are_no_source(tmp_path: Path) -> None:
+    data = write(tmp_path, [{"source": "street"}, {}], [box(1, HERE), box(1, HERE, image=2)])
+    measured = evaluate.accuracy.with_sources(evaluate.score(data, []), data, [])
+    assert list(measured.sources) == ["street"]
+    nowhere = replace(measured, sources={})
+    assert "| source |" not in detector_card.measured_part(nowhere, "command", has_seen=False)

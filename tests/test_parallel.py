@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,24 @@ def test_ctrl_c_ends_the_pool_without_a_traceback_from_workers():
     )
     assert done.stdout == "stopped\n"
     assert done.stderr == ""
+
+
+def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.MonkeyPatch):
+    submit, begun = ProcessPoolExecutor.submit, []
+
+    def struck(pool: ProcessPoolExecutor, *words: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        begun.append(submit(pool, *words))
+        return begun[-1]
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", struck)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_tasks(square, [1, 2], workers=2, title="squares"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(begun) == 1
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch):

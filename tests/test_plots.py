@@ -88,3 +88,12 @@ def test_reliability_diagram_is_drawn_also_for_nothing(tmp_path: Path) -> None:
     plots.reliability([], [], tmp_path / "none.png", title="none")
     assert (tmp_path / "some.png").read_bytes() != (tmp_path / "none.png").read_bytes()
     pixels(tmp_path / "none.png")
+
+
+def test_dollar_signs_in_names_are_no_formula(tmp_path: Path) -> None:
+    names = ["$_$", "a $b$"]
+    plots.confusion_matrix(np.eye(2, dtype=int), names, tmp_path / "c.png", title="$^$")
+    plots.precision_recall({"$_$": ([0, 1], [1, 0])}, tmp_path / "p.png", title="$^$")
+    plots.reliability([0.5], [True], tmp_path / "r.png", title="$^$")
+    for name in "cpr":
+        pixels(tmp_path / f"{name}.png")

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
+from edge.errors import InputError  # noqa: E402
 from edge.interpreter import Interpreter  # noqa: E402
 from edge.manifest import Decoder  # noqa: E402
 from tools.package import Facts, write_folder  # noqa: E402
@@ -355,3 +356,12 @@ def test_constants_are_aligned_as_the_schema_demands(tmp_path: Path) -> None:
     ]
     assert len(starts) >= 3
     assert all(start % 16 == 0 for start in starts)
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf, 1e30])
+def test_a_network_that_diverged_is_refused_in_one_line(weight: float) -> None:
+    net = nn.Conv2d(3, 4, 3).eval()
+    nn.init.constant_(net.weight, weight)
+    graph = trace(net).with_shapes((3, SIDE, SIDE))
+    with pytest.raises(InputError, match="train it anew, with a lower --learning-rate"):
+        calibrate(graph, [np.full((SIDE, SIDE, 3), 200, np.uint8)])

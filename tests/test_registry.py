@@ -219,6 +219,18 @@ def test_a_version_that_boards_would_refuse_as_unsigned_takes_no_stage_of_theirs
     versions.promote(kept.store, COLOR, "1.1.0", "archived", kept.key)
 
 
+def test_a_push_whose_stage_would_be_refused_registers_nothing(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.push("1.0.0")
+    versions.promote(kept.store, COLOR, "1.0.0", "production", kept.key)
+    folder = str(golden_folder(tmp_path / "new", "1.1.0"))
+    place = ["--registry", str(tmp_path / "registry")]
+    assert main(["registry", "push", folder, *place, "--stage", "staging"]) == EXIT_CONFIG
+    assert "its stages are signed; give --sign-key" in capsys.readouterr().err
+    assert [one.version for one in registry.versions(kept.store, COLOR)] == ["1.0.0"]
+
+
 def test_a_registry_without_keys_has_stages(
     kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

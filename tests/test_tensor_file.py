@@ -9,6 +9,7 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 import torch
 
+from disk import full_disk
 from edge.errors import EXIT_NO_INPUT, InputError
 from tools import tensor_file
 from tools.cli import main
@@ -67,3 +68,12 @@ def test_no_traceback_for_a_file_that_is_no_checkpoint(
     told = capsys.readouterr().err.splitlines()
     complaint = f"edge-tools: {ROOT / 'README.md'} is no checkpoint of `edge-tools train color"
     assert told[-1].startswith(complaint)
+
+
+def test_a_full_disk_leaves_the_file_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    tensor_file.write({"step": 1}, path)
+    with full_disk(4096), pytest.raises(OSError, match="File too large"):
+        tensor_file.write({"step": 2, "weight": torch.ones(9999)}, path)
+    assert tensor_file.read(path, ("step",), "train color") == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]

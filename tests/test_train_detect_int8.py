@@ -144,6 +144,12 @@ def test_a_new_models_card_takes_figures_and_a_card_that_is_there_keeps_its_word
     card = (made / "CARD.md").read_text()
     assert "| person | 20 |" in card
     assert "Not measured yet" not in card
+    assert main([*words, "--count", "3"]) == 0
+    card = (made / "CARD.md").read_text()  # of the new model: nobody wrote words of their own
+    assert "3 pictures for the ranges" in card
+    assert "Not measured yet" in card
+    assert main(["evaluate", "detect", str(made), *coco, "--runs", "1", "--record"]) == 0
+    card = (made / "CARD.md").read_text()
     (made / "CARD.md").write_text(card.replace("# own-64", "# Mine"))
     assert main(words) == 0
     card = (made / "CARD.md").read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import logging
 import os
 import shlex
@@ -81,6 +82,8 @@ WRONG_PLACE = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _with_kind(list(sys.argv[1:] if argv is None else argv))
     words = _words(arguments)
     if words not in COMMANDS:

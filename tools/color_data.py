@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -16,7 +17,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
@@ -172,7 +172,7 @@ def is_held(item: ColorItem, share: float, start: float = 0.0) -> bool:
 
 def _fraction(name: str) -> float:
     """Return a number in 0..1 that depends on nothing but the name."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 0x1_0000_0000
+    return int(hashlib.sha256(os.fsencode(name)).hexdigest()[:8], 16) / 0x1_0000_0000
 
 
 def unlabelled_items(
@@ -255,11 +255,8 @@ def read_crops(items: Iterable[ColorItem], margin: float = 0.0) -> Iterator[tupl
     Raises InputError for a file that is no image, and for a box outside its image.
     """
     for file, same_file in groupby(items, key=lambda item: item.file):
-        image = cv2.imread(str(file))
-        if image is None:
-            raise InputError(f"{file} cannot be read as an image; unpack the data set again")
+        bgr = dataset.load_file(file)
         for item in same_file:
-            bgr = np.asarray(image, dtype=np.uint8)
             if item.box_px is not None:
                 dataset.check_inside(file, item.box_px, bgr)
             yield _cut(bgr, item.box_px, margin)
@@ -355,7 +352,7 @@ def cached(mark: str, cache: Path, make: Callable[[], Arrays]) -> Arrays:
 
     mark: all that the arrays depend on.
     """
-    path = cache / f"color-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.npz"
+    path = cache / f"color-{hashlib.sha256(os.fsencode(mark)).hexdigest()[:16]}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part.npz")  # a kill in between leaves no half cache

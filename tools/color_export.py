@@ -50,7 +50,7 @@ def export(
 
 def split_of(image: str, val_share: float) -> str:
     """Return `train` or `val` for a picture."""
-    digest = hashlib.sha256(image.encode()).digest()
+    digest = hashlib.sha256(os.fsencode(image)).digest()
     return "val" if int.from_bytes(digest[:4]) < val_share * 2**32 else "train"
 
 

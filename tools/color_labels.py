@@ -23,6 +23,7 @@ from edge import durable
 from edge.errors import EdgeError, InputError
 from edge.values import Box
 from tools import dataset
+from tools.data.entry import is_text
 
 Row = dict[str, Any]
 Key = tuple[str, tuple[int, ...]]
@@ -80,6 +81,9 @@ def read_objects(
             found = _coco(file, images or _pictures(file, document))
         else:
             found = _listed(file, document, images, split)
+    odd = next((one.file for one in found if not is_text(one.image)), None)
+    if odd is not None:
+        raise InputError(f"{odd}: its name is not UTF-8; rename it")
     if not found and split is not None:
         raise InputError(f"{source}: no object of split {split!r}; name another with --split")
     if not found:

@@ -64,12 +64,17 @@ class Dataset:
 def read(annotations: Path, images: Path) -> Dataset:
     """Return the set described by a COCO JSON file; its file names are relative to `images`.
 
-    Raises InputError when the file is missing or not COCO JSON, has no picture, or an annotation
-    of which `checked` complains.
+    Raises InputError when the file is missing or not COCO JSON, has no picture or one twice, or an
+    annotation of which `checked` complains.
     """
     data = read_as_is(annotations, images)
     if not data.pictures:
         raise InputError(f"annotations {annotations}: no picture in it; name another file")
+    if len({picture.image_id for picture in data.pictures}) < len(data.pictures):
+        told = "a picture is listed twice"
+        raise InputError(
+            f"annotations {annotations}: {told}; see edge-tools data check {annotations}"
+        )
     found = []
     for place, item in enumerate(data.annotations):
         try:
@@ -84,13 +89,18 @@ def read(annotations: Path, images: Path) -> Dataset:
 def read_as_is(annotations: Path, images: Path) -> Dataset:
     """Return a set whose annotations are whatever the file has; see `checked`.
 
-    Raises InputError when the file is missing or not COCO JSON.
+    Raises InputError when the file is missing or not COCO JSON, or two pictures or two categories
+    have one id.
     """
     try:
         document = json.loads(annotations.read_text())
-        labels = {whole_number(item["id"]): str(item["name"]) for item in document["categories"]}
+        named = [(whole_number(item["id"]), str(item["name"])) for item in document["categories"]]
+        labels = _by_id("category", named)
         every = frozenset(labels.values())
         pictures = tuple(_picture(item, images, every) for item in document["images"])
+        _by_id(
+            "image", [(whole_number(item["id"]), item["file_name"]) for item in document["images"]]
+        )
         found = tuple(document["annotations"])
     except OSError as error:
         raise InputError(f"annotations {annotations}: {error.strerror}") from None
@@ -98,6 +108,15 @@ def read_as_is(annotations: Path, images: Path) -> Dataset:
         raise InputError(f"annotations {annotations}: not COCO JSON ({_reason(error)})") from None
     name = f"{annotations.parent.resolve().name}/{annotations.stem}"
     return Dataset(name, pictures, labels, found)
+
+
+def _by_id(kind: str, named: Sequence[tuple[int, str]]) -> dict[int, str]:
+    """Return names by id; ValueError where two have one id, whose annotations are anybody's."""
+    found: dict[int, str] = {}
+    for key, name in named:
+        if found.setdefault(key, name) != name:
+            raise ValueError(f"{kind} id {key} is that of {found[key]} and of {name}")
+    return found
 
 
 def checked(item: Any, labels: dict[int, str]) -> dict[str, Any]:
@@ -158,7 +177,11 @@ def load_file(path: Path) -> Image:
 
     Raises InputError naming the file when it cannot be decoded.
     """
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:  # not imread: it dies of a name that is no text
+        data = np.fromfile(path, np.uint8)
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (OSError, cv2.error):
+        bgr = None
     if bgr is None:
         raise InputError(f"image {path}: cannot be read; is it the right folder, a whole image?")
     return np.asarray(bgr, np.uint8)

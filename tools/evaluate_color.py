@@ -36,6 +36,7 @@ from tools.color_figures import (
     groups,
     label_indices,
 )
+from tools.console import plain_console
 from tools.train import color_swatches
 
 EXAMPLES = """\
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         name: figures(some, threshold, args.coverage)
         for name, some in {"all": answers, **groups(answers), **by_class(answers)}.items()
     }
-    console = Console()
+    console = plain_console()
     console.print(_table(reports, args.coverage))
     console.print(_confusion_table(reports["all"]))
     plain = plain_colors(model)

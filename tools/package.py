@@ -99,10 +99,13 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
     return written
 
 
-def write_card(folder: Path, text: str) -> None:
-    """Write a card; of one that is there only the measured part is replaced, by that of `text`."""
+def write_card(folder: Path, text: str, earlier: str | None = None) -> None:
+    """Write a card; of one in a person's words only the measured part is replaced, by `text`'s.
+
+    earlier: the card that was written for the model before, None where that is not known.
+    """
     card = folder / CARD_FILE
-    if card.exists():
+    if card.exists() and (earlier is None or _words(card.read_text()) != _words(earlier)):
         _write_part(card, text.partition(TABLE_BEGIN)[2].partition(TABLE_END)[0].strip())
     else:
         card.write_text(text)
@@ -164,6 +167,11 @@ def _replace(folder: Path, **changes: Any) -> Manifest:
     changed = msgspec.structs.replace(manifest.read(folder), **changes)
     manifest.write(folder, changed)
     return changed
+
+
+def _words(card: str) -> tuple[str, str]:
+    """Return what stands before and after the measured part of a card."""
+    return card.partition(TABLE_BEGIN)[0], card.partition(TABLE_END)[2]
 
 
 def _write_part(card: Path, part: str) -> None:

@@ -17,10 +17,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, Generic, TypeVar
@@ -155,7 +157,8 @@ def _until_broken(
         while (waiting or running) and not suspects:
             while waiting and len(running) < queue:
                 index = waiting[0]
-                running[pool.submit(_call, function, index, items[index])] = index
+                with _undisturbed():  # it starts workers, who need a whole pool
+                    running[pool.submit(_call, function, index, items[index])] = index
                 waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 index = running.pop(future)
@@ -168,6 +171,24 @@ def _until_broken(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     yield from _drained(running, items, suspects)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block, where Python would raise KeyboardInterrupt."""
+    struck: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, _: struck.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if struck:
+        raise KeyboardInterrupt
 
 
 def _drained(

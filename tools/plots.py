@@ -43,9 +43,10 @@ def confusion_matrix(
     side = max(4.0, CELL_IN * len(labels) + 2)
     figure, plot = _new(side, side)
     plot.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    plot.set(title=title, ylabel=axes[0], xlabel=axes[1])
-    plot.set_xticks(range(len(labels)), labels, rotation=90)
-    plot.set_yticks(range(len(labels)), labels)
+    names = [literal(label) for label in labels]
+    plot.set(title=literal(title), ylabel=axes[0], xlabel=axes[1])
+    plot.set_xticks(range(len(labels)), names, rotation=90)
+    plot.set_yticks(range(len(labels)), names)
     if len(labels) <= MAX_WRITTEN_LABELS:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > HALF else "black"
@@ -63,8 +64,8 @@ def precision_recall(
     """
     figure, plot = _new(8.0, 5.5)
     for name, (recall, precision) in curves.items():
-        plot.plot(recall, precision, label=name, linewidth=1.5)
-    plot.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+        plot.plot(recall, precision, label=literal(name), linewidth=1.5)
+    plot.set(title=literal(title), xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     plot.grid(alpha=0.3)
     if curves:
         plot.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -114,10 +115,15 @@ def reliability(
     plot.plot([0, 1], [0, 1], "k--", linewidth=1, label="ideal")
     known = count > 0
     plot.plot(means[known], shares[known], "o-", label="measured")
-    plot.set(title=f"{title}, ECE {error:.3f}", xlabel="confidence", ylabel="share right")
+    plot.set(title=f"{literal(title)}, ECE {error:.3f}", xlabel="confidence", ylabel="share right")
     plot.set(xlim=(0, 1), ylim=(0, 1))
     plot.legend(fontsize=8, loc="upper left")
     _save(figure, path)
+
+
+def literal(name: str) -> str:
+    """Return a name as matplotlib draws it unchanged: between dollar signs it sees a formula."""
+    return name.replace("$", r"\$")
 
 
 def _new(width_in: float, height_in: float) -> tuple[Any, Any]:

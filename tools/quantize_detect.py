@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edge import manifest
 from edge.capture import read_image
 from edge.detector import Letterbox
-from edge.errors import InputError
+from edge.errors import InputError, ModelError
 from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
 from tools import dataset, package, tracking
@@ -183,14 +184,15 @@ def run(args: argparse.Namespace) -> int:
         labels = yolox.stored_labels(args.weights)
         name = args.output.resolve().name
         facts = facts_of(graph, name, training, labels, args.version)
-        manifest = write_model(args.output, graph, ranges, facts)
-        package.write_card(args.output, _card(manifest))
+        earlier = _earlier_card(args.output)
+        made = write_model(args.output, graph, ranges, facts)
+        package.write_card(args.output, _card(made), earlier)
         if args.golden:
             package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
         record.params(training)
         record.artifact(args.output)
-    print(f"{args.output}: {name} {args.version}, sha256 {manifest.sha256[:12]}…")
-    print(f"integer-only: {manifest.certificate.integer_only}, {manifest.certificate.operators}")
+    print(f"{args.output}: {name} {args.version}, sha256 {made.sha256[:12]}…")
+    print(f"integer-only: {made.certificate.integer_only}, {made.certificate.operators}")
     return 0
 
 
@@ -221,6 +223,14 @@ def _from_checkpoint(args: argparse.Namespace) -> Made:
     """Return a trained network, the ranges it was trained with, and how it was made."""
     made = detect_state.trained(args.checkpoint, args.weights, args.size)
     return made.graph, made.ranges, detect_state.described(made.config, made.step)
+
+
+def _earlier_card(folder: Path) -> str | None:
+    """Return the card that was written for the model in a folder, None without one."""
+    try:
+        return _card(manifest.read(folder))
+    except (ModelError, KeyError):  # KeyError: of another command, whose cards are other ones
+        return None
 
 
 def _card(made: Manifest) -> str:

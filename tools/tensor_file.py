@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,10 +14,16 @@ from edge.errors import InputError
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """Write a file; a kill in between leaves the one before."""
+    """Write a file; a kill in between, or a full disk (OSError), leaves the one before."""
+    made = io.BytesIO()  # on a full disk PyTorch tells of its own troubles alone
+    torch.save(content, made)
     partial = path.with_suffix(".part")
-    torch.save(content, partial)
-    partial.replace(path)
+    try:
+        partial.write_bytes(made.getbuffer())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read(

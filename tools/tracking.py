@@ -127,7 +127,7 @@ def hash_of(paths: Sequence[Path]) -> str:
     for path in paths:
         files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
         for one in files:
-            digest.update(f"{one.relative_to(path.parent).as_posix()}\0".encode())
+            digest.update(os.fsencode(f"{one.relative_to(path.parent).as_posix()}\0"))
             with one.open("rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     digest.update(chunk)

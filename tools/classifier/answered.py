@@ -73,7 +73,7 @@ def forget(output: Path) -> None:
 def _key(path: Path, pictures: Pictures, threads: int) -> str:
     """Return what names a result: another model, other pictures or threads give another."""
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
-    digest.update(f"{path.resolve()} {pictures.sha256} {threads}".encode())
+    digest.update(os.fsencode(f"{path.resolve()} {pictures.sha256} {threads}"))
     return digest.hexdigest()
 
 

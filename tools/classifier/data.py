@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge.errors import InputError
 from tools.classifier import runtime
+from tools.data.entry import is_text
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -61,6 +63,9 @@ def class_names(dataset: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise InputError(f"data set {dataset}: no such folder")
     names = tuple(sorted(path.name for path in root.iterdir() if _is_class(path)))
+    odd = [name for name in names if not is_text(name)]
+    if odd:  # a manifest holds text
+        raise InputError(f"data set {root}: the name of class {odd[0]!r} is not UTF-8; rename it")
     if len(names) < 2:
         found = f"only the class {names[0]!r}" if names else "no class folder"
         raise InputError(f"data set {root}: {found}; a classifier needs a folder for each of two")
@@ -181,7 +186,7 @@ def _key(chosen: Sequence[Item], side_px: int) -> str:
     digest = hashlib.blake2b(str(side_px).encode(), digest_size=8)
     for item in chosen:
         status = item.path.stat()
-        digest.update(f"{item.path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
+        digest.update(os.fsencode(f"{item.path.resolve()} {status.st_size} {status.st_mtime_ns}"))
     return digest.hexdigest()
 
 

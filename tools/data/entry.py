@@ -103,6 +103,11 @@ def safe_name(name: str) -> str:
     return str(path)
 
 
+def is_text(name: str) -> bool:
+    """Return whether a file's name is UTF-8: Python keeps the bytes of others in its own way."""
+    return name.encode(errors="replace").decode() == name
+
+
 def number(value: object) -> float:
     """Return a finite number; ValueError names what it is not."""
     try:

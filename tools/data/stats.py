@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EXIT_OK, EdgeError
+from tools.console import plain_console
 from tools.data import folder
 from tools.dataset import Dataset
+from tools.plots import literal
 
 EXAMPLES = """\
 examples:
@@ -91,20 +93,21 @@ def _aspects(items: list[dict[str, Any]]) -> list[float]:
 
 
 def _show(name: str, found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     empty = found["pictures_without_objects"]
     title = f"{name}: {found['pictures']} pictures ({empty} without objects)"
     for kind, word in (("classes", "class"), ("sources", "source")):
         rows = found[kind]
+        if list(rows) == [""]:  # no picture names its source
+            continue
         columns = list(next(iter(rows.values()), {}))
         table = Table(word, title=title, title_justify="left")
         for column in columns:
             table.add_column(column.replace("_", " "), justify="right")
         for label, row in rows.items():
             table.add_row(label, *("-" if row[key] is None else str(row[key]) for key in columns))
-        Console(width=110).print(table)
+        plain_console(110).print(table)
         title = ""
 
 
@@ -119,9 +122,9 @@ def _plot(sets: list[Dataset], path: Path) -> None:
     for place, data in enumerate(sets):
         found = measure(data)
         items = list(data.annotations)
-        _bars(classes, found["classes"], place, data.name)
-        _bars(sources, found["sources"], place, data.name)
-        style = {"bins": 40, "histtype": "step", "density": True, "label": data.name}
+        _bars(classes, found["classes"], place, literal(data.name))
+        _bars(sources, found["sources"], place, literal(data.name))
+        style = {"bins": 40, "histtype": "step", "density": True, "label": literal(data.name)}
         sizes.hist([math.log2(max(side_px(item), 1)) for item in items], **style)
         aspects.hist([math.log2(max(a, 1e-3)) for a in _aspects(items)], **style)
     classes.set(title="objects by class", xscale="symlog")
@@ -140,4 +143,4 @@ def _bars(plot: Any, rows: dict[str, dict[str, Any]], place: int, label: str) ->
     height = 0.25
     positions = [index + place * height for index in range(len(rows))]
     plot.barh(positions, [row["objects"] for row in rows.values()], height, label=label)
-    plot.set_yticks(positions, list(rows))
+    plot.set_yticks(positions, [literal(name) for name in rows])

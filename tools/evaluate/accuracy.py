@@ -131,9 +131,9 @@ def score(data: Dataset, results: list[dict[str, Any]]) -> Accuracy:
 
 
 def with_sources(measured: Accuracy, data: Dataset, results: list[dict[str, Any]]) -> Accuracy:
-    """Return the accuracy with that of each source's pictures alone."""
+    """Return the accuracy with that of each source's pictures alone; some may name no source."""
     sources = {}
-    for source in sorted({picture.source for picture in data.pictures}):
+    for source in sorted({picture.source for picture in data.pictures} - {""}):
         part = of_source(data, source)
         numbers = {picture.image_id for picture in part.pictures}
         alone = score(part, [item for item in results if item["image_id"] in numbers])

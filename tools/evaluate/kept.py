@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,5 +52,5 @@ def name_of(subject: Subject, options: Options, data: Dataset) -> str:
     mark = hashlib.sha256(f"{subject.size} {subject.runtime} {options}".encode())
     mark.update(f"{subject.digest} {data.labels}".encode())
     for picture in data.pictures:
-        mark.update(f"{picture.image_id} {lookup.real(picture.path)}\0".encode())
+        mark.update(os.fsencode(f"{picture.image_id} {lookup.real(picture.path)}\0"))
     return f"{subject.name}-{mark.hexdigest()[:16]}.jsonl"

@@ -20,6 +20,7 @@ from typing import Any
 from edge import manifest
 from edge.errors import ModelError
 from edge.values import Box
+from tools.console import plain_console
 from tools.dataset import Dataset
 from tools.evaluate import detections
 from tools.evaluate.accuracy import score
@@ -166,7 +167,6 @@ def _iou(one: dict[str, Any], other: dict[str, Any]) -> float:
 
 def show(name: str, found: Sequence[Agreement]) -> None:
     """Print a model's table, a column for each family of kernels, and every fault."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{name}, against {found[0].kernels}")
@@ -175,7 +175,7 @@ def show(name: str, found: Sequence[Agreement]) -> None:
         table.add_column(one.kernels, overflow="fold")
     for row, cells in _rows(found).items():
         table.add_row(row, *cells)
-    console = Console()
+    console = plain_console()
     console.print(table)
     for one in found:
         for fault in one.faults:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError
+from tools.console import plain_console
 from tools.evaluate.accuracy import Accuracy, GroupAccuracy
 from tools.evaluate.subjects import Subject
 
@@ -99,10 +100,8 @@ def _groups(accuracy: Accuracy) -> list[tuple[str, str, GroupAccuracy]]:
 
 def show(measured: Sequence[Measured]) -> None:
     """Print one model's figures, or several models side by side."""
-    from rich.console import Console
-
     table = _one(measured[0]) if len(measured) == 1 else _side_by_side(measured)
-    Console().print(table)
+    plain_console().print(table)
 
 
 def _one(measured: Measured) -> Any:

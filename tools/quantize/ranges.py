@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge.errors import InputError
 from tools.quantize.graph import INPUT, SAME_SCALE, Graph
 
 INT8_MIN, INT8_MAX = -128, 127
 BINS = 8192
+LARGEST = 1e30  # value of a network that can be used; float32 ends soon after
 SILU_FLOOR = -5.0  # SiLU is -0.03 there; some layers reach down to -50 and would waste their steps
 
 
@@ -110,6 +112,7 @@ def measure(
 
     images: uint8 (height, width, 3), a few hundred of the training set; walked through twice, so
         hand in a list, or an object whose every iteration begins anew.
+    Raises InputError for a network whose training diverged.
     """
     measured = {node.name for node in graph.nodes if node.kind not in _NOT_MEASURED}
     extremes = _Extremes(measured)
@@ -195,6 +198,9 @@ class _Extremes:
     def activation(self, name: str, value: Tensor) -> Tensor:
         if name in self._names:
             low, high = (float(item) for item in torch.aminmax(value))
+            if not -LARGEST < low <= high < LARGEST:
+                told = f"{name} is {low} to {high}: the network gives no usable numbers"
+                raise InputError(f"{told}; train it anew, with a lower --learning-rate")
             before = self.ranges.get(name, (low, high))
             self.ranges[name] = (min(low, before[0]), max(high, before[1]))
         return value

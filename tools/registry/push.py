@@ -29,7 +29,13 @@ def run(args: argparse.Namespace) -> int:
     key = options.sign_key(args)
     store = options.opened(args)
     with registry.reaching(args.registry):
-        new = versions.push(store, model_store.find(args.model), key, version=args.version)
+        new = versions.push(
+            store,
+            model_store.find(args.model),
+            key,
+            version=args.version,
+            is_to_be_staged=args.stage is not None,
+        )
         if args.stage:
             versions.promote(store, new.name, new.version, args.stage, key)
     signed = f"signed by {key.public.name}" if key else NOT_SIGNED

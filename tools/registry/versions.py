@@ -30,21 +30,29 @@ HELD_BY_ONE: tuple[Stage, ...] = ("staging", "production")
 
 
 def push(
-    store: Store, folder: Path, key: SecretKey | None, *, version: str | None = None
+    store: Store,
+    folder: Path,
+    key: SecretKey | None,
+    *,
+    version: str | None = None,
+    is_to_be_staged: bool = False,
 ) -> Bundle:
     """Register a model folder as a new version and return its bundle.
 
-    version: None takes the manifest's. The folder is loaded and repeats its golden picture before
-    anything is written; what boards would refuse is not registered. The version is there at once,
-    when its last object is written, and of two pushes of it one writes that; no object is ever
-    replaced. What a push left that was stopped is used by the next one of the same folder, and
-    cleared away by that of another. Raises ModelError when the folder does not hold, or when the
-    version is there, or was.
+    version: None takes the manifest's. is_to_be_staged: whether it is promoted next; where the
+    stages are signed and it is not, nothing is registered. The folder is loaded and repeats its
+    golden picture before anything is written; what boards would refuse is not registered. The
+    version is there at once, when its last object is written, and of two pushes of it one writes
+    that; no object is ever replaced. What a push left that was stopped is used by the next one of
+    the same folder, and cleared away by that of another. Raises ModelError when the folder does
+    not hold, or when the version is there, or was.
     """
     _prove(folder)
     described = manifest.read(folder)
     name = described.name
     new = bundle.describe(folder, name, version or described.version, 1)
+    if is_to_be_staged:
+        _refuse_unsigned_stages(store, name, key)
     stages = registry.read_stages(store, name)
     if new.version in stages.removed:
         raise ModelError(f"{name} {new.version} was removed; versions are never given again")
@@ -170,15 +178,18 @@ def _clear(store: Store, made: Bundle) -> None:
 
 
 def _write_stages(store: Store, stages: Stages, key: SecretKey | None) -> Stages:
-    at = f"{stages.name}/{STAGES_NAME}"
-    if key is None and _is_signed(store, at, MAX_STAGES_BYTES):
-        raise ModelError(f"{stages.name}: its stages are signed; give --sign-key")
+    _refuse_unsigned_stages(store, stages.name, key)
     text = msgspec.json.encode(stages, order="sorted")
     comment = f"{stages.name} stages revision {stages.revision}"
     signature = key.sign(text, comment).decode() if key else ""
     envelope = Envelope(text=text.decode(), signature=signature)
-    store.put(at, msgspec.json.encode(envelope))
+    store.put(f"{stages.name}/{STAGES_NAME}", msgspec.json.encode(envelope))
     return stages
+
+
+def _refuse_unsigned_stages(store: Store, name: str, key: SecretKey | None) -> None:
+    if key is None and _is_signed(store, f"{name}/{STAGES_NAME}", MAX_STAGES_BYTES):
+        raise ModelError(f"{name}: its stages are signed; give --sign-key")
 
 
 def _is_signed(store: Store, key: str, limit: int) -> bool:

@@ -11,6 +11,7 @@ Generalization, 1992, for asking those who have not seen the answer.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def _unseen(items: Sequence[ColorItem], path: Path) -> NDArray[np.bool_]:
 def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
     """Return a teacher's shares, from the cache when the same one was asked the same before."""
     asked = color_data.fingerprint(items) + " ".join(str(item.object_class) for item in items)
-    mark = hashlib.sha256(path.read_bytes() + asked.encode())
+    mark = hashlib.sha256(path.read_bytes() + os.fsencode(asked))
     return color_data.cached(
         f"opinion {mark.hexdigest()}", cache, lambda: {"opinion": _opinion(items, path, cache)}
     )["opinion"]

@@ -151,7 +151,8 @@ def described(config: DetectTraining, step: int) -> dict[str, str]:
         "method": f"quantization-aware training, {step} steps of {config.batch} pictures at "
         f"{config.size}, distilled from the float original, weights averaged; stem {stem}, "
         f"ranges of percentile {config.percentile:g}",
-        "data": f"training pictures only, no labels; {config.calibration} of them for the ranges",
+        "data": f"training pictures, for int8 without labels; at most {config.calibration} of "
+        "them for the ranges",
     }
 
 
