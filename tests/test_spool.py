@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from edge import spool as spool_module
 from edge.config import SpoolConfig
 from edge.messages import LostRange
 from edge.spool import HOLD_EVENTS, MAX_BODY_BYTES, Spool
@@ -59,6 +61,18 @@ def test_acknowledged_events_do_not_come_back(tmp_path: Path) -> None:
         assert seqs(spool) == [1, 3, 4, 6]
     with open_spool(tmp_path) as spool:
         assert seqs(spool) == [1, 3, 4, 6]
+
+
+def test_acknowledged_events_leave_the_disk_although_no_other_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "DELETE_AFTER_S", 0.02)
+    with open_spool(tmp_path, LAZY) as spool:
+        spool.put(TOPIC, body(1))
+        assert spool.flush(10)
+        time.sleep(0.05)  # until the writer waits
+        spool.acknowledge([event.row for event in spool.pending()])
+        wait_until(lambda: spool._stored == 0)
 
 
 def test_event_acknowledged_before_its_commit_never_touches_the_disk(tmp_path: Path) -> None:

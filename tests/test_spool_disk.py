@@ -173,11 +173,17 @@ def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
         assert seqs(spool) == list(range(1, 12))
 
 
+NEWEST_BYTES = sum(len(body(n)) for n in range(70, 120))
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"), [("MEMORY_EVENTS", 50), ("MEMORY_BYTES", NEWEST_BYTES)]
+)
 def test_memory_is_bounded_while_the_disk_fails_and_the_loss_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
     monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
-    monkeypatch.setattr(spool_module, "MEMORY_EVENTS", 50)
+    monkeypatch.setattr(spool_module, bound, value)
     with open_spool(tmp_path) as spool:
         with full_disk(4096):
             for n in range(120):
