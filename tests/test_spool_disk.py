@@ -68,6 +68,27 @@ def spoil(path: Path, damage: str) -> None:
         other.close()
 
 
+@pytest.mark.parametrize(
+    "spoiling",
+    [
+        "UPDATE event SET body = CAST('{\"n\":' AS BLOB) WHERE row = 2",
+        "UPDATE event SET topic = 'edge/#' WHERE row = 2",
+        "UPDATE event SET boot_id = '' WHERE row = 2",
+        "ALTER TABLE lost DROP COLUMN count",
+        "DELETE FROM meter",
+    ],
+)
+def test_content_that_no_daemon_wrote_is_moved_aside(tmp_path: Path, spoiling: str) -> None:
+    with open_spool(tmp_path) as spool:
+        for n in range(3):
+            spool.put(TOPIC, body(n))
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.sqlite")) as other, other:
+        other.execute(spoiling)
+    with open_spool(tmp_path, boot_id="boot-2") as spool:
+        assert seqs(spool) == []
+    assert len(list(tmp_path.glob("spool.sqlite.corrupt-*Z"))) == 1
+
+
 def test_torn_end_of_the_log_costs_only_what_was_not_synced(tmp_path: Path) -> None:
     with open_spool(tmp_path, LAZY) as spool:
         for n in range(20):
