@@ -87,6 +87,25 @@ def test_only_listed_classes_are_looked_at(tmp_path: Path, kind: str) -> None:
     assert found["truck"].iou(Box(32, 96, 32, 32)) > 0.9
 
 
+@pytest.mark.parametrize("kind", ["yolov5", "yolov8"])
+def test_boxes_are_as_wide_and_as_high_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    loaded = Interpreter.load(foreign_folder(tmp_path, kind))
+    (spec,) = loaded.manifest.outputs
+    plain = loaded.output
+
+    def halved_width(name: str) -> Any:
+        output = plain(name).copy()
+        widths = output[2] if output.shape[0] < output.shape[1] else output[:, 2]
+        widths[:] = (widths.astype(int) - spec.zero_point) // 2 + spec.zero_point
+        return output
+
+    monkeypatch.setattr(loaded, "output", halved_width)
+    found = described(Detector(loaded, min_score=0.5).detect(street()))
+    assert found["person"].iou(Box(72, 0, 16, 32)) > 0.9
+
+
 def test_classes_beyond_those_of_the_manifest_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
