@@ -176,7 +176,10 @@ def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:
 
 
 def stratified(pictures: tuple[Picture, ...], count: int, seed: int = 0) -> list[Picture]:
-    """Return `count` pictures, each source with its share, in random order that `seed` fixes."""
+    """Return pictures, each source with its share of `count`, in random order that `seed` fixes.
+
+    Shares are rounded, so that they may be a few less than `count`, never more.
+    """
     by_source: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
         by_source[picture.source].append(picture)
