@@ -168,7 +168,7 @@ def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:
     """Raise InputError where no pixel of a picture is in the box: x, y, width, height."""
     height, width = bgr.shape[:2]
     x, y, box_width, box_height = box_px
-    if x >= width or y >= height or x + box_width < 0 or y + box_height < 0:
+    if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
         raise InputError(
             f"{path}: the box {list(box_px)} lies outside of its {width}x{height} pixels; "
             "mend its row"
