@@ -48,6 +48,7 @@ TERMS = (
 HALVE_FROM = 1.5
 CELLS = "cells"  # name of the output that says what each part of the crop speaks for
 MIN_SHOWN = 0.1  # share from which a color is shown by a swatch
+_FLIP = np.uint8(0x80)  # XORed, it takes 128 from a pixel's level, as an int8
 SWATCH_STEP = 3  # every third pixel of every third row is enough for a median
 
 
@@ -87,8 +88,14 @@ class ColorModel:
         """
         self.interpreter = interpreter
         self.manifest = interpreter.manifest
+<<<<<<< HEAD
         self._flip = _level_flip(self.manifest)
         self.input_size = self.manifest.input.size
+=======
+        _check(self.manifest)
+        _, height, width, _ = self.manifest.input.shape
+        self.input_size = (width, height)
+>>>>>>> 225e1b75e32d4517af31472deba46cacb9cd92ca
         self._planes = {name: 3 + row for row, name in enumerate(self.manifest.input.classes)}
         outputs = {spec.name: spec for spec in self.manifest.outputs}
         self._has_cells = outputs.pop(CELLS, None) is not None
@@ -113,7 +120,7 @@ class ColorModel:
         if self.manifest.input.color_order == "rgb":
             pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         view = self.interpreter.input_view()
-        np.bitwise_xor(pixels, self._flip, out=view.view(np.uint8)[..., :3])
+        np.bitwise_xor(pixels, _FLIP, out=view.view(np.uint8)[..., :3])
         if self._planes:
             view[..., 3:] = self.manifest.input.zero_point
         if label in self._planes:
@@ -168,19 +175,16 @@ def softmax(levels: Sequence[int], scale: float) -> list[float]:
     return [one / whole for one in raised]
 
 
-def _level_flip(model: Manifest) -> np.uint8:
-    """Return what pixel levels are XORed with to become the input's bytes: 0x80 or nothing."""
+def _check(model: Manifest) -> None:
+    """Raise ModelError unless it is a color model whose input levels are the crop's, less 128."""
     if model.task != "color" or model.decoder.name != "color_shares":
         raise ModelError(
             f"model {model.name}: its task is {model.task}, not color; name a color model"
         )
-    zero_points = {("int8", "0..255"): -128, ("int8", "-1..1"): 0, ("uint8", "0..255"): 0}
-    scale = 1 / 128 if model.input.range == "-1..1" else 1.0
     spec = model.input
-    expected = zero_points.get((spec.dtype, spec.range))
-    if expected != spec.zero_point or abs(spec.scale - scale) > 1e-6 or spec.resize != "stretch":
+    kind = (spec.dtype, spec.range, spec.resize, spec.zero_point)
+    if kind != ("int8", "-1..1", "stretch", 0) or abs(spec.scale - 1 / 128) > 1e-6:
         raise ModelError(
-            f"model {model.name}: a color model takes the crop stretched, int8 levels scale 1/128 "
-            "zero point 0 (range -1..1) or scale 1 zero point -128 (0..255); quantize it again"
+            f"model {model.name}: a color model takes the crop stretched, as int8 levels of scale "
+            "1/128 and zero point 0 (range -1..1); quantize it again"
         )
-    return np.uint8(0x80 if spec.dtype == "int8" else 0)

@@ -177,11 +177,14 @@ def test_model_of_another_task_is_refused(
         ColorModel(Interpreter.load(folder))
 
 
-def test_model_whose_levels_mean_something_else_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"range": "0..255"}, {"resize": "letterbox"}])
+def test_model_whose_levels_mean_something_else_is_refused(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
     folder = tmp_path / "other"
     shutil.copytree(FOLDER, folder)
     original = manifest.read(folder)
-    image = msgspec.structs.replace(original.input, range="0..255")
+    image = msgspec.structs.replace(original.input, **change)
     manifest.write(folder, msgspec.structs.replace(original, input=image))
     with pytest.raises(ModelError, match="quantize it again"):
         ColorModel(Interpreter.load(folder))

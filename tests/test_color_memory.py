@@ -43,8 +43,14 @@ def test_only_confirmed_tracks_are_due_the_longest_unseen_first():
 
 def test_dominant_color_comes_first_and_faint_ones_are_left_out():
     known = memory()
-    known.add(1, scores(red=0.6, white=0.2, black=0.14, blue=0.06), 0.0)
-    assert known.colors(1) == (ColorScore("red", 0.6), ColorScore("white", 0.2))
+    known.add(1, scores(black=0.14, red=0.4, white=0.2, blue=0.26), 0.0)
+    assert known.colors(1) == (
+        ColorScore("red", 0.4),
+        ColorScore("blue", 0.26),
+        ColorScore("white", 0.2),
+    )
+    known.add(1, scores(white=0.4, red=0.3, blue=0.26, black=0.04), 0.0)
+    assert names(known) == ["red", "white", "blue"]
 
 
 def test_a_color_looks_as_it_did_when_it_was_last_large_enough():

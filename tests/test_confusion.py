@@ -77,3 +77,18 @@ def test_one_object_is_found_once_by_the_best() -> None:
 def test_what_may_be_there_is_no_false_alarm(data: Dataset) -> None:
     assert np.sum(counted(data, box(1, THERE, score=0.9))) == 0
     assert counted(data, box(3, THERE, score=0.9))[2][1] == 1
+
+
+@pytest.mark.parametrize(
+    ("bbox", "is_false_alarm"),
+    [
+        ([50.0, 40.0, 20.0, 20.0], False),  # half of it
+        ([51.0, 40.0, 20.0, 20.0], True),
+        ([29.0, 40.0, 20.0, 20.0], True),
+        ([40.0, 29.0, 20.0, 20.0], True),
+        ([80.0, 80.0, 10.0, 10.0], True),
+    ],
+)
+def test_half_of_a_detection_lies_in_the_crowd(bbox: list[float], *, is_false_alarm: bool) -> None:
+    data = a_set(box(1, [40.0, 40.0, 20.0, 20.0], iscrowd=1))
+    assert counted(data, box(1, bbox, score=0.9))[2][0] == is_false_alarm

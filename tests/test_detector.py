@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -25,7 +25,7 @@ from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Input, TensorSpec
 from edge.values import Box, Detection, Image
-from models import detect_folder
+from models import color_folder, detect_folder
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted((ROOT / "models").glob("yolox-nano-*"))
@@ -211,10 +211,19 @@ def test_empty_or_odd_frame_is_refused_by_shape(shape: tuple[int, ...]) -> None:
         detector.detect(np.zeros(shape, np.uint8))
 
 
-def test_model_of_another_task_is_refused() -> None:
-    folder = ROOT / "models" / "color-64"
-    with pytest.raises(ModelError, match="color"):
-        Detector(Interpreter.load(folder), min_score=0.5)
+def test_float_frame_is_refused_by_type() -> None:
+    detector = Detector(Interpreter.load(MODELS[0]), min_score=0.3)
+    with pytest.raises(ValueError, match=r"must be uint8 .* got float32"):
+        detector.detect(np.zeros((9, 9, 3), np.float32))
+
+
+@pytest.mark.parametrize(("make", "task"), [(detect_folder, "color"), (color_folder, "detect")])
+def test_model_of_another_task_is_refused(
+    tmp_path: Path, make: Callable[..., Path], task: str
+) -> None:
+    loaded = Interpreter.load(make(tmp_path, task=task))
+    with pytest.raises(ModelError, match="needs a model of task detect with decoder yolox"):
+        Detector(loaded, min_score=0.5)
 
 
 # --- letterbox ---
@@ -250,7 +259,11 @@ def test_letterbox_swaps_colors_for_an_rgb_model() -> None:
 
 @pytest.mark.parametrize(
     ("span", "scale", "zero_point", "low", "high"),
-    [("0..1", 1 / 255, -128, 0.0, 1.0), ("-1..1", 1 / 128, 0, -1.0, 1.0)],
+    [
+        ("0..1", 1 / 255, -128, 0.0, 1.0),
+        ("-1..1", 1 / 128, 0, -1.0, 1.0),
+        ("-1..1", 0.01, 10, -1.0, 1.0),
+    ],
 )
 def test_letterbox_follows_the_models_scale(
     span: str, scale: float, zero_point: int, low: float, high: float

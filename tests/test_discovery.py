@@ -62,6 +62,19 @@ def test_home_assistants_schemas_know_every_key_and_miss_none():
         assert set(known["required"]) <= keys, name
 
 
+def test_readings_have_names_and_units():
+    read = [one for one in COMPONENTS.values() if one.get("state_topic") == TOPICS.of("stats")]
+    shown = {one["name"]: one["unit_of_measurement"] for one in read}
+    assert shown == {"Frame rate": "fps", "Latency p95": "ms", "Temperature": "°C"}
+
+
+def test_snapshots_of_people_are_on_from_the_start():
+    images = {key: one for key, one in COMPONENTS.items() if one["platform"] == "image"}
+    switched_on = {key for key, one in images.items() if one["enabled_by_default"]}
+    assert switched_on == {"front_person_snapshot", "back_person_snapshot"}
+    assert len(images) == 4
+
+
 def test_every_camera_has_objects_state_and_a_snapshot_per_label():
     for camera in ("front", "back"):
         assert COMPONENTS[f"{camera}_objects"]["state_topic"] == TOPICS.camera(camera, "events")

@@ -25,7 +25,7 @@ from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_
 from tools import dataset, detector_card, evaluate, tracking
 from tools.cli import main
 from tools.dataset import Dataset
-from tools.evaluate import command
+from tools.evaluate import accuracy, command
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "yolox-nano-352"
@@ -48,6 +48,14 @@ def write(folder: Path, images: list[dict[str, Any]], annotations: list[dict[str
 
 def box(category: int, bbox: list[float], image: int = 1, **more: Any) -> dict[str, Any]:
     return {"image_id": image, "category_id": category, "bbox": bbox, **more}
+
+
+@pytest.mark.parametrize(
+    ("side", "size"), [(31, "small"), (32, "medium"), (95, "medium"), (96, "large")]
+)
+def test_sizes_are_cocos(side: int, size: str) -> None:
+    assert accuracy.size_of({"bbox": [5, 5, side, side]}) == size
+    assert accuracy.size_of({"bbox": [5, 5, 9, 9], "area": side**2}) == size
 
 
 def test_perfect_detections_score_one(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
@@ -84,6 +85,42 @@ def test_only_listed_classes_are_looked_at(tmp_path: Path, kind: str) -> None:
     found = described(detector(folder).detect(street()))
     assert set(found) == {"truck"}
     assert found["truck"].iou(Box(32, 96, 32, 32)) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["yolov5", "yolov8"])
+def test_boxes_are_as_wide_and_as_high_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    loaded = Interpreter.load(foreign_folder(tmp_path, kind))
+    (spec,) = loaded.manifest.outputs
+    plain = loaded.output
+
+    def halved_width(name: str) -> Any:
+        output = plain(name).copy()
+        widths = output[2] if output.shape[0] < output.shape[1] else output[:, 2]
+        widths[:] = (widths.astype(int) - spec.zero_point) // 2 + spec.zero_point
+        return output
+
+    monkeypatch.setattr(loaded, "output", halved_width)
+    found = described(Detector(loaded, min_score=0.5).detect(street()))
+    assert found["person"].iou(Box(72, 0, 16, 32)) > 0.9
+
+
+def test_classes_beyond_those_of_the_manifest_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = Interpreter.load(foreign_folder(tmp_path, "ssd"))
+    said: dict[str, Any] = {
+        "boxes": [[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]],
+        "classes": [1.0, 89.0],
+        "scores": [0.9, 0.9],
+        "count": 2.0,
+    }
+    roles = loaded.manifest.decoder.roles
+    outputs = {roles[role]: np.array(values, np.float32) for role, values in said.items()}
+    monkeypatch.setattr(loaded, "output", outputs.__getitem__)
+    (found,) = Detector(loaded, min_score=0.5).detect(street())
+    assert found.label == "car"
 
 
 @every_kind

@@ -128,6 +128,8 @@ def test_condition_is_read_from_sys_and_proc(tmp_path: Path) -> None:
     write(zones / "thermal_zone1/temp", "54321\n")
     write(zones / "thermal_zone2/type", "soc_thermal\n")
     write(zones / "thermal_zone2/temp", "-274000\n")  # a sensor that is switched off
+    write(zones / "thermal_zone3/type", "cpu1-thermal\n")
+    write(zones / "thermal_zone3/temp", "51000\n")  # the hottest counts
     cpufreq = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq"
     write(cpufreq / "scaling_governor", "ondemand\n")
     write(cpufreq / "scaling_cur_freq", "1500000\n")

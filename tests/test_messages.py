@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge import messages
-from edge.messages import COMMANDS, Event, Message, Pause, SetThresholds, Topics, decode_command
+from edge.messages import (
+    COMMANDS,
+    Event,
+    Message,
+    Pause,
+    Reload,
+    SetThresholds,
+    Topics,
+    decode_command,
+)
 from edge.values import (
     Box,
     ColorScore,
@@ -32,18 +41,18 @@ def frame_result(detections: tuple[Detection, ...] = ()) -> FrameResult:
     return FrameResult(frame, None, detections, (), (), stage_ms={"detector": 12.3456})
 
 
-CAR_PX = Box(64.0, 48.0, 320.0, 240.0)
-COLORS = (ColorScore("blue", 0.83, (0, 0, 255)), ColorScore("gray", 0.17))
+CAR_PX = Box(64.04, 48.0, 320.0, 240.0)
+COLORS = (ColorScore("blue", 0.83214, (0, 0, 255)), ColorScore("gray", 0.16786))
 
 
 def object_event(box_px: Box = CAR_PX) -> ObjectEvent:
-    track = Track(3, "car", 0.87654, box_px, TrackState.CONFIRMED, 95.0, 100.0, 12)
-    return ObjectEvent(EventKind.NEW, track, 0.9, COLORS, ("door",))
+    track = Track(3, "car", 0.87654, box_px, TrackState.CONFIRMED, 95.12345, 100.0, 12)
+    return ObjectEvent(EventKind.NEW, track, 0.91236, COLORS, ("door",))
 
 
 def encoded_body(event: ObjectEvent) -> bytes:
     body = messages.event_body(
-        event, frame_result(), boot_id=BOOT_ID, now_s=100.05, clock_synced=True
+        event, frame_result(), boot_id=BOOT_ID, now_s=100.056789, clock_synced=True
     )
     return messages.encode(body)
 
@@ -57,19 +66,19 @@ def test_event_says_what_the_design_promises():
         "frame_id": 7,
         "label": "car",
         "score": 0.8765,
-        "best_score": 0.9,
-        "box": {"x": 0.1, "y": 0.1, "w": 0.5, "h": 0.5},
+        "best_score": 0.9124,
+        "box": {"x": 0.10006, "y": 0.1, "w": 0.5, "h": 0.5},
         "box_px": {"x": 64.0, "y": 48.0, "w": 320.0, "h": 240.0},
         "frame_size": [640, 480],
         "colors": [
-            {"name": "blue", "score": 0.83, "rgb": [0, 0, 255], "lab": [32.3, 79.2, -107.9]},
-            {"name": "gray", "score": 0.17},
+            {"name": "blue", "score": 0.8321, "rgb": [0, 0, 255], "lab": [32.3, 79.2, -107.9]},
+            {"name": "gray", "score": 0.1679},
         ],
         "zones": ["door"],
         "captured_utc": "2023-11-14T22:13:20.500Z",
         "clock_synced": True,
-        "duration_s": 5.0,
-        "latency_ms": 50.0,
+        "duration_s": 4.877,
+        "latency_ms": 56.79,
         "stages_ms": {"detector": 12.35},
     }
 
@@ -114,10 +123,10 @@ def test_unstamped_body_and_unknown_keys_are_no_event():
 
 
 def test_detections_carry_normalized_boxes():
-    found = Detection("cat", 0.51239, Box(320.0, 240.0, 64.0, 48.0))
+    found = Detection("cat", 0.51239, Box(320.04, 240.0, 64.0, 48.0))
     payload = json.loads(messages.encode(messages.detections_body(frame_result((found,)))))
     assert payload["detections"] == [
-        {"label": "cat", "score": 0.5124, "box": {"x": 0.5, "y": 0.5, "w": 0.1, "h": 0.1}}
+        {"label": "cat", "score": 0.5124, "box": {"x": 0.50006, "y": 0.5, "w": 0.1, "h": 0.1}}
     ]
 
 
@@ -142,6 +151,7 @@ def test_commands_are_decoded():
     assert decode_command("set_thresholds", b'{"labels":{"car":0.6}}') == SetThresholds(
         labels={"car": 0.6}
     )
+    assert decode_command("reload", b"{}".ljust(16_384)) == Reload()
 
 
 WRONG = [

@@ -191,6 +191,25 @@ def test_first_pulled_version_goes_back_to_the_shipped_one(tmp_path: Path) -> No
     assert not board.shelf.link.is_symlink()
 
 
+def test_version_that_was_given_up_is_pulled_again_with_force(board: Board) -> None:
+    board.registry.push("1.0.0")
+    board.pull("1.0.0")
+    model_update.roll_back(board.shelf, "test")
+    with pytest.raises(ModelError, match="failed here before; --force tries again"):
+        board.pull("1.0.0")
+    board.pull("1.0.0", is_forced=True)
+    assert board.loaded() == "1.0.0"
+    assert board.shelf.state().refused == ()
+
+
+def test_one_pull_at_a_time(board: Board) -> None:
+    board.registry.push("1.0.0")
+    with board.shelf.pulling(), pytest.raises(ModelError, match="being pulled already"):
+        board.pull("1.0.0")
+    board.pull("1.0.0")
+    assert board.loaded() == "1.0.0"
+
+
 def test_own_folder_is_not_overwritten(board: Board) -> None:
     board.registry.push("1.0.0")
     board.shelf.link.mkdir()

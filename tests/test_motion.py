@@ -133,6 +133,13 @@ def test_background_follows_by_time_not_by_frames(rate_hz: int):
     assert not any(motion.is_moving for motion in scene)
 
 
+def test_after_a_long_gap_the_picture_is_the_background():
+    by_side = np.where(np.arange(640) < 320, 14, -14).reshape(1, 640, 1)  # no change of light
+    gate = settled_gate()
+    scene = [(QUIET + times * by_side).astype(np.uint8) for times in (1, 0, 2)]
+    assert not last(gate, scene, 15.0).is_moving
+
+
 def test_another_frame_size_starts_afresh_without_an_error():
     gate = settled_gate()
     assert gate.update(np.zeros((90, 500, 3), dtype=np.uint8), 5.1).is_moving

@@ -159,14 +159,29 @@ def test_damaged_memory_is_one_clear_error(keyed: Guarded, content: str) -> None
         keyed.start()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"short\n", b"\xff\xfe"])
-def test_key_that_is_none_is_one_clear_error(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file"),
+        (b"", "fewer than 16"),
+        (b"short" * 3 + b"\n" + KEY, "fewer than 16"),
+        (b"\xff\xfe", "not text"),
+    ],
+)
+def test_key_that_is_none_is_one_clear_error(tmp_path: Path, content: bytes | None, reason: str):
     path = tmp_path / "key"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"commands\.key_file .*openssl rand -hex 32") as raised:
+    told = rf"commands\.key_file .*{reason}.*openssl rand -hex 32"
+    with pytest.raises(ConfigError, match=told) as raised:
         read_key(path)
     assert "short" not in str(raised.value)
+
+
+def test_key_is_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(" " + "k" * 16 + " \nof the garden gate\n")
+    assert read_key(path) == b"k" * 16
 
 
 def test_sign_command_prints_what_a_device_accepts(

@@ -269,7 +269,7 @@ def test_color_model_is_told_what_the_object_is(watch: Callable[..., Watch]):
 
 def test_color_switched_off_leaves_colors_empty(watch: Callable[..., Watch]):
     seen = watch(color=ColorConfig(enabled=False))
-    seen.show_often(scene(), 10)
+    assert not any(result.colors_shed for result in seen.show_often(scene(), 10))
     assert seen.color.runs == 0
     assert [event.colors for event in seen.events] == [()]
 
@@ -338,10 +338,10 @@ def test_other_thresholds_count_from_the_next_frame_on(watch: Callable[..., Watc
 
 def test_warm_up_teaches_the_governor_both_stages(watch: Callable[..., Watch]):
     seen = watch(budget=BudgetConfig(frame_ms=100))
-    seen.detector.ms, seen.color.ms = 150, 30
+    seen.detector.ms, seen.color.ms = 150, 130
     seen.pipeline.warm_up(empty())
     assert seen.governor.refuse_detector(seen.clock.now_s) is SkipCause.BUDGET
-    assert seen.governor.allows_color(seen.clock.now_s)
+    assert not seen.governor.allows_color(seen.clock.now_s)
 
 
 def test_single_frame_objects_make_no_events(watch: Callable[..., Watch]):
@@ -375,6 +375,8 @@ def test_crops_are_clipped_views():
     assert inside.shape == (40, 30, 3)
     assert inside.base is bgr
     assert crop(bgr, Box(-10, -10, 1000, 1000)).shape == bgr.shape
-    assert crop(bgr, Box(198, 0, 50, 50)) is None
+    assert crop(bgr, Box(197, 0, 50, 50)) is None
+    assert crop(bgr, Box(0, 97, 50, 50)) is None
+    assert crop(bgr, Box(196, 96, 50, 50)).shape == (4, 4, 3)
     assert crop(bgr, Box(500, 500, 50, 50)) is None
     assert crop(bgr, Box(-80, 10, 50, 50)) is None

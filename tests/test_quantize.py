@@ -31,6 +31,7 @@ from tools.quantize.ranges import (  # noqa: E402
     LOGISTIC,
     PIXELS,
     SILU_FLOOR,
+    Statistics,
     from_range,
     shared_scales,
 )
@@ -268,6 +269,31 @@ def test_what_meets_in_a_concatenation_shares_one_range() -> None:
     group = next(group for group in shared_scales(graph) if len(group) > 1)
     assert len(group) == 5
     assert len({ranges[name] for name in group}) == 1
+
+
+class GateBeside(nn.Module):
+    """Sigmoids, whose scale the operator fixes, beside a map that needs more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, value: Tensor) -> Tensor:
+        made = self.conv(value)
+        return torch.cat([torch.sigmoid(made), made], 1)
+
+
+def test_concatenation_of_a_fixed_scale_with_another_is_refused() -> None:
+    graph = trace(GateBeside().eval()).with_shapes((3, SIDE, SIDE))
+    with pytest.raises(NotImplementedError, match="concatenation with a fixed scale"):
+        calibrate(graph, pictures())
+
+
+def test_range_leaves_out_as_much_on_each_side() -> None:
+    statistics = Statistics({"x": (-1.0, 3.0)})
+    statistics.activation("x", torch.linspace(-1, 3, 10_001))
+    assert statistics.range("x", 0.9) == pytest.approx((-0.6, 2.6), abs=0.01)
+    assert statistics.range("x", 1.0) == (-1.0, 3.0)
 
 
 def test_percentile_cuts_activations_but_not_outputs() -> None:

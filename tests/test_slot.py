@@ -18,6 +18,7 @@ def test_slot_keeps_newest_and_counts_drops():
     assert slot.take(0) == 3
     assert slot.dropped == 2
     assert slot.take(0) is None
+    assert not slot.is_over
 
 
 def test_take_returns_none_after_the_timeout_and_not_before():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from edge import spool as spool_module
 from edge.config import SpoolConfig
-from edge.messages import LostRange
+from edge.messages import LostRange, SpooledEvent
 from edge.spool import HOLD_EVENTS, MAX_BODY_BYTES, Spool
-from edge.spool.event_file import add_losses
+from edge.spool.event_file import Change, EventFile, Limits, add_losses
+from fakes import FakeClock
 from spooling import LAZY, PROMPT, SMALLEST, TOPIC, body, open_spool, seqs
 from waiting import wait_until
 
@@ -61,6 +64,18 @@ def test_acknowledged_events_do_not_come_back(tmp_path: Path) -> None:
         assert seqs(spool) == [1, 3, 4, 6]
     with open_spool(tmp_path) as spool:
         assert seqs(spool) == [1, 3, 4, 6]
+
+
+def test_acknowledged_events_leave_the_disk_although_no_other_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "DELETE_AFTER_S", 0.02)
+    with open_spool(tmp_path, LAZY) as spool:
+        spool.put(TOPIC, body(1))
+        assert spool.flush(10)
+        time.sleep(0.05)  # until the writer waits
+        spool.acknowledge([event.row for event in spool.pending()])
+        wait_until(lambda: spool._stored == 0)
 
 
 def test_event_acknowledged_before_its_commit_never_touches_the_disk(tmp_path: Path) -> None:
@@ -162,15 +177,24 @@ def test_used_up_allowance_makes_batches_larger(tmp_path: Path) -> None:
         wait_until(lambda: spool.counters().waiting_in_memory == 0)
 
 
-def test_allowance_is_remembered_over_restarts(tmp_path: Path) -> None:
-    config = SpoolConfig(max_write_bytes_per_day=1_048_576, commit_interval_s=0)
-    for boot in ("a", "b"):
-        with Spool(tmp_path / "s", config, boot_id=boot, wall=lambda: 5.0) as spool:
-            if boot == "a":
-                for n in range(60):
-                    spool.put(TOPIC, body(n, 20_000))
-                    assert spool.flush(10)
-            else:
-                spool.put(TOPIC, body(0))
-                assert spool.counters().waiting_in_memory == 1
-                assert spool.flush(10)
+def test_allowance_grows_evenly_and_is_remembered_over_restarts(tmp_path: Path) -> None:
+    day = 86_400  # bytes as seconds: one for each
+    wall = FakeClock(1_000_000.0)
+    limits = Limits(max_bytes=10 * day, max_write_bytes_per_day=day)
+    file = EventFile(tmp_path / "s", limits, wall=wall)
+    assert file.allowance_bytes() == day
+    events = tuple(SpooledEvent(n, "b", n, TOPIC, body(n, 20_000), 0.0) for n in range(1, 4))
+    file.commit(Change(events, (), {}), 0)
+    assert file.allowance_bytes() == day - file.written_bytes
+    file.close()
+    left = day - file.written_bytes  # with what closing wrote: in debt
+    assert -day < left < 0
+    file = EventFile(tmp_path / "s", limits, wall=wall)
+    assert file.allowance_bytes() == left
+    wall.advance(100)
+    assert file.allowance_bytes() == left + 100
+    wall.advance(-1000)  # a clock that is set back gives nothing and costs nothing
+    assert file.allowance_bytes() == left + 100
+    wall.advance(2 * day)
+    assert file.allowance_bytes() == day
+    file.close()

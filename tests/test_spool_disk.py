@@ -68,6 +68,27 @@ def spoil(path: Path, damage: str) -> None:
         other.close()
 
 
+@pytest.mark.parametrize(
+    "spoiling",
+    [
+        "UPDATE event SET body = CAST('{\"n\":' AS BLOB) WHERE row = 2",
+        "UPDATE event SET topic = 'edge/#' WHERE row = 2",
+        "UPDATE event SET boot_id = '' WHERE row = 2",
+        "ALTER TABLE lost DROP COLUMN count",
+        "DELETE FROM meter",
+    ],
+)
+def test_content_that_no_daemon_wrote_is_moved_aside(tmp_path: Path, spoiling: str) -> None:
+    with open_spool(tmp_path) as spool:
+        for n in range(3):
+            spool.put(TOPIC, body(n))
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.sqlite")) as other, other:
+        other.execute(spoiling)
+    with open_spool(tmp_path, boot_id="boot-2") as spool:
+        assert seqs(spool) == []
+    assert len(list(tmp_path.glob("spool.sqlite.corrupt-*Z"))) == 1
+
+
 def test_torn_end_of_the_log_costs_only_what_was_not_synced(tmp_path: Path) -> None:
     with open_spool(tmp_path, LAZY) as spool:
         for n in range(20):
@@ -173,11 +194,17 @@ def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
         assert seqs(spool) == list(range(1, 12))
 
 
+NEWEST_BYTES = sum(len(body(n)) for n in range(70, 120))
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"), [("MEMORY_EVENTS", 50), ("MEMORY_BYTES", NEWEST_BYTES)]
+)
 def test_memory_is_bounded_while_the_disk_fails_and_the_loss_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
     monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
-    monkeypatch.setattr(spool_module, "MEMORY_EVENTS", 50)
+    monkeypatch.setattr(spool_module, bound, value)
     with open_spool(tmp_path) as spool:
         with full_disk(4096):
             for n in range(120):

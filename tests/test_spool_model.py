@@ -81,6 +81,12 @@ class SpoolMachine(RuleBasedStateMachine):
         self.waiting = found
         self.take_losses({entry[:2] for entry in dropped})
 
+    @invariant()
+    def counts_the_bytes_in_memory(self) -> None:
+        with self.spool._changed:
+            in_memory = self.spool._memory.values()
+            assert self.spool._memory_bytes == sum(len(event.body) for event in in_memory)
+
     def take_losses(self, dropped: set[tuple[str, int]]) -> None:
         """What is missing is what the lost ranges name, and nothing else."""
         self.lost += sorted(dropped)

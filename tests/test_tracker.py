@@ -40,15 +40,11 @@ def only(tracks: list[Track]) -> Track:
     return track
 
 
-def test_object_is_tentative_until_min_hits_then_confirmed():
-    tracker = Tracker(CONFIG)
+@pytest.mark.parametrize("min_hits", [1, 2, 3])
+def test_object_is_tentative_until_min_hits_then_confirmed(min_hits: int):
+    tracker = Tracker(TrackerConfig(min_hits=min_hits))
     states = [only(tracker.update([person(100)], now_s)).state for now_s in moments(4)]
-    assert states == ["tentative", "tentative", "confirmed", "confirmed"]
-
-
-def test_min_hits_one_confirms_at_once():
-    tracker = Tracker(TrackerConfig(min_hits=1))
-    assert only(tracker.update([person(100)], 0.0)).state is TrackState.CONFIRMED
+    assert states == ["tentative"] * (min_hits - 1) + ["confirmed"] * (5 - min_hits)
 
 
 def test_missed_object_is_lost_then_ended_once_and_its_id_never_returns():
@@ -121,6 +117,27 @@ def test_weak_detection_keeps_a_track_but_begins_none():
     assert Tracker(CONFIG).update([weak], 0.1, lambda _: 0.5) == []
 
 
+def test_a_second_weaker_box_of_an_object_is_left_out():
+    tracker = Tracker(CONFIG)
+    for now_s in moments(5):
+        found = [person(100), person(108, score=0.3)]
+        track = only(tracker.update(found, now_s, lambda _: 0.5))
+    assert (track.hits, track.score, track.box_px.x) == (5, 0.8, 100)
+
+
+def test_one_box_is_one_objects_even_where_two_stand_together():
+    tracker = Tracker(CONFIG)
+    for now_s in moments(5):
+        tracker.update([person(100), person(120)], now_s)
+    states = [track.state for track in tracker.update([person(100)], 0.5)]
+    assert states == [TrackState.CONFIRMED, TrackState.LOST]
+
+
+def test_who_comes_beside_one_who_left_is_somebody_else():
+    confirmed = confirmed_tracker()
+    assert [track.track_id for track in confirmed.update([person(150)], 0.1)] == [1, 2]
+
+
 def test_strong_score_is_asked_per_label():
     tracker = Tracker(CONFIG)
     found = [person(0, score=0.5), person(300, score=0.5, label="car")]
@@ -132,7 +149,7 @@ def test_label_does_not_flap_when_the_detector_wavers():
     tracker = Tracker(CONFIG)
     labels = []
     for index, now_s in enumerate(moments(40)):
-        label = "truck" if index % 3 == 2 else "car"
+        label = "truck" if index % 2 else "car"
         labels.append(only(tracker.update([person(100, label=label)], now_s)).label)
     assert set(labels) == {"car"}
 
@@ -186,6 +203,33 @@ def test_smoothed_box_does_not_lag_behind_a_moving_object():
     for now_s in moments(50):
         track = only(tracker.update([person(100 + 200 * now_s)], now_s))
     assert track.box_px.x == pytest.approx(100 + 200 * now_s, abs=2)
+
+
+def test_up_and_down_is_followed_as_left_and_right_is():
+    chance = random.Random(2)
+    tracker, turned = Tracker(CONFIG), Tracker(CONFIG)
+    for now_s in moments(50):
+        means = (100 + 100 * now_s, 300 - 80 * now_s, 60 + 5 * now_s, 120)
+        x, y, width, height = (chance.gauss(mean, 4) for mean in means)
+        box_px = only(
+            tracker.update([Detection("dog", 0.8, Box(x, y, width, height))], now_s)
+        ).box_px
+        found = Detection("dog", 0.8, Box(y, x, height, width))
+        left, top, wide, high = only(turned.update([found], now_s)).box_px
+        assert (top, left, high, wide) == pytest.approx(box_px)
+
+
+def test_two_looks_tell_the_speed():
+    tracker = Tracker(CONFIG)
+    tracker.update([person(100)], 0.0)
+    x = only(tracker.update([person(110)], 0.1)).box_px.x
+    assert only(tracker.predict(0.2)).box_px.x == pytest.approx(x + 10)
+
+
+def test_box_out_of_sight_for_long_is_where_it_is_found_again():
+    tracker = confirmed_tracker()
+    tracker.update([], 0.1)
+    assert only(tracker.update([person(108)], 1.5)).box_px.x == pytest.approx(108, abs=0.01)
 
 
 def test_box_stays_in_the_frame_when_the_object_walks_out_of_it():
@@ -246,6 +290,22 @@ def test_greedy_pairs_take_the_best_overlap_first():
     tracks = [(Box(0, 0, 10, 10), "a"), (Box(4, 0, 10, 10), "a")]
     found = [(Box(3, 0, 10, 10), "a"), (Box(20, 0, 10, 10), "a")]
     assert best_pairs(tracks, found, 0.2, 0.0) == [(1, 0)]
+
+
+SMALL = st.builds(Box, *[st.integers(0, 9)] * 2, *[st.integers(1, 9)] * 2)
+
+
+@given(SMALL, SMALL)
+def test_two_boxes_are_a_pair_from_min_iou_on(first: Box, second: Box):
+    pairs = best_pairs([(first, "a")], [(second, "a")], 0.25, 0.0)
+    assert pairs == ([(0, 0)] if first.iou(second) >= 0.25 else [])
+
+
+@pytest.mark.parametrize(("x", "y", "is_pair"), [(140, 0, True), (0, 14, True), (0, 140, False)])
+def test_boxes_are_enlarged_by_a_share_of_each_side(x: int, y: int, *, is_pair: bool):
+    tracks, found = [(Box(0, 0, 100, 10), "a")], [(Box(x, y, 100, 10), "a")]
+    assert best_pairs(tracks, found, 0.1, 0.0) == []
+    assert best_pairs(tracks, found, 0.1, 0.5) == ([(0, 0)] if is_pair else [])
 
 
 def test_touching_boxes_are_no_pair_even_at_min_iou_zero():

@@ -136,6 +136,7 @@ def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> 
     kind = detect_augment.mosaic if seed % 2 else detect_augment.single
     sample = kind(taught[:4], 128, chance) if seed % 2 else kind(taught[0], 128, chance)
     gray = sample.image.max(2).astype(float)
+    assert len(sample.boxes)
     for left, top, right, bottom in sample.boxes.round().astype(int):
         inside = gray[top:bottom, left:right]
         around = gray[max(top - 4, 0) : bottom + 4, max(left - 4, 0) : right + 4]

@@ -191,7 +191,7 @@ def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:
     """Raise InputError where no pixel of a picture is in the box: x, y, width, height."""
     height, width = bgr.shape[:2]
     x, y, box_width, box_height = box_px
-    if x >= width or y >= height or x + box_width < 0 or y + box_height < 0:
+    if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
         raise InputError(
             f"{path}: the box {list(box_px)} lies outside of its {width}x{height} pixels; "
             "mend its row"
@@ -199,7 +199,10 @@ def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:
 
 
 def stratified(pictures: tuple[Picture, ...], count: int, seed: int = 0) -> list[Picture]:
-    """Return `count` pictures, each source with its share, in random order that `seed` fixes."""
+    """Return pictures, each source with its share of `count`, in random order that `seed` fixes.
+
+    Shares are rounded, so that they may be a few less than `count`, never more.
+    """
     by_source: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
         by_source[picture.source].append(picture)

@@ -58,7 +58,7 @@ class Followed:
         self._hits += 1
         self._unseen_s = self._since_seen_s = 0.0
         self._has_missed = False
-        if self.state is not TrackState.TENTATIVE or self._hits >= config.min_hits:
+        if self._hits >= config.min_hits:
             self.state = TrackState.CONFIRMED
 
     def miss_unless_seen(self, now_s: float) -> None:

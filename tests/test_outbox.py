@@ -1,0 +1,84 @@
+"""What waits for the connection: the newest states, and messages of the moment within bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.messages import Message
+from edge.publisher import outbox
+from edge.publisher.outbox import Outbox, Outgoing
+
+
+def moment(number: int, size: int = 10) -> Outgoing:
+    """A message of the moment; snapshots are retained, too, but not sent for certain."""
+    return Outgoing(Message(f"edge/gate/stats/{number}", b"x" * size, qos=0, retain=True))
+
+
+def state(topic: str, payload: bytes) -> Outgoing:
+    return Outgoing(Message(topic, payload, qos=1, retain=True))
+
+
+def taken(box: Outbox) -> list[Message]:
+    found = []
+    while (outgoing := box.take()) is not None:
+        found.append(outgoing.message)
+    return found
+
+
+@pytest.fixture
+def box() -> Outbox:
+    made = Outbox()
+    made.open()
+    return made
+
+
+def test_newest_state_of_each_topic_goes_first_and_again_on_every_connection(box: Outbox) -> None:
+    one, old, new = state("a/one", b"1"), state("a/two", b"old"), state("a/two", b"new")
+    for outgoing in (moment(1), one, old, new):
+        box.put(outgoing)
+    assert taken(box) == [one.message, new.message, moment(1).message]
+    assert taken(box) == []
+    box.close()
+    box.open()
+    assert taken(box) == [one.message, new.message]
+
+
+def test_states_are_sent_again_by_prefix(box: Outbox) -> None:
+    for topic in ("edge/gate/info", "edge/gate2/info", "homeassistant/device/gate"):
+        box.put(state(topic, b"1"))
+    taken(box)
+    box.send_again("edge/gate")
+    assert [message.topic for message in taken(box)] == ["edge/gate/info"]
+
+
+def test_nobody_waits_for_the_moment_without_a_connection(box: Outbox) -> None:
+    box.put(moment(1))
+    box.close()
+    box.put(moment(2))
+    assert box.dropped == 2
+    box.open()
+    assert taken(box) == []
+    fresh = Outbox()
+    fresh.put(moment(1))
+    assert (fresh.dropped, fresh.take()) == (1, None)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_MESSAGES", 3), ("MAX_BYTES", 30)])
+def test_the_oldest_of_the_moment_make_room(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    monkeypatch.setattr(outbox, bound, value)
+    for number in range(5):
+        box.put(moment(number))
+    assert box.dropped == 2
+    assert taken(box) == [moment(number).message for number in (2, 3, 4)]
+
+
+def test_what_was_taken_leaves_its_room(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MAX_BYTES", 30)
+    for number in range(9):
+        box.put(moment(number))
+        assert taken(box) == [moment(number).message]
+    for number in range(3):
+        box.put(moment(number))
+    assert box.dropped == 0
