@@ -88,14 +88,8 @@ class ColorModel:
         """
         self.interpreter = interpreter
         self.manifest = interpreter.manifest
-<<<<<<< HEAD
-        self._flip = _level_flip(self.manifest)
-        self.input_size = self.manifest.input.size
-=======
         _check(self.manifest)
-        _, height, width, _ = self.manifest.input.shape
-        self.input_size = (width, height)
->>>>>>> 225e1b75e32d4517af31472deba46cacb9cd92ca
+        self.input_size = self.manifest.input.size
         self._planes = {name: 3 + row for row, name in enumerate(self.manifest.input.classes)}
         outputs = {spec.name: spec for spec in self.manifest.outputs}
         self._has_cells = outputs.pop(CELLS, None) is not None

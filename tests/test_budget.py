@@ -150,7 +150,6 @@ def test_what_follows_the_detector_counts_too():
     assert not governor.allows_color(0.0)
 
 
-<<<<<<< HEAD
 def test_what_does_not_fit_a_hot_board_is_thermal():
     governor = Governor(100, FakeClock())
     governor.record("detector", 160)
@@ -158,7 +157,8 @@ def test_what_does_not_fit_a_hot_board_is_thermal():
     assert governor.refuse_detector(0.0) is SkipCause.THERMAL
     governor.is_hot = False
     assert governor.refuse_detector(0.0) is SkipCause.BUDGET
-=======
+
+
 @pytest.mark.parametrize("stage", ["detector", "color"])
 def test_what_does_not_fit_runs_once_in_every_probes_time(stage: str):
     clock = FakeClock()
@@ -179,7 +179,6 @@ def test_what_does_not_fit_runs_once_in_every_probes_time(stage: str):
     assert runs(14.5)
     governor.record(stage, 101)
     assert [runs(now_s) for now_s in (15.0, 16.9, 17.0)] == [False, False, True]
->>>>>>> 225e1b75e32d4517af31472deba46cacb9cd92ca
 
 
 def test_nothing_known_is_allowed():

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-import edge.spool as spool_module
 from disk import full_disk
 from edge.spool import Spool
+from edge.spool import spool as spool_module
 from fault_table import Fault
 from mosquitto import PERSISTENT, Mosquitto, Subscriber
 from publishing import EVENTS, start_child, starting, wait_connected

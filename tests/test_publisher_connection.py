@@ -14,7 +14,8 @@ import pytest
 from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError
-from edge.publisher import STABLE_S, ConnectionState, options
+from edge.publisher import ConnectionState, options
+from edge.publisher.publisher import STABLE_S
 from mosquitto import (
     LOOPBACK,
     Certificates,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge import spool as spool_module
 from edge.config import SpoolConfig
 from edge.messages import LostRange, SpooledEvent
-from edge.spool import HOLD_EVENTS, MAX_BODY_BYTES, Spool
+from edge.spool import spool as spool_module
 from edge.spool.event_file import Change, EventFile, Limits, add_losses
+from edge.spool.spool import HOLD_EVENTS, MAX_BODY_BYTES, Spool
 from fakes import FakeClock
 from spooling import LAZY, PROMPT, SMALLEST, TOPIC, body, open_spool, seqs
 from waiting import wait_until

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from disk import full_disk
-from edge import spool as spool_module
 from edge.config import SpoolConfig
 from edge.errors import PublishError
 from edge.messages import LostRange
 from edge.spool import Spool
+from edge.spool import spool as spool_module
 from spooling import LAZY, PROMPT, TOPIC, body, open_spool, seqs
 from waiting import wait_until
 

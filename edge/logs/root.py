@@ -1,14 +1,4 @@
-"""One logging set-up for all commands: lines or JSON on standard error, a file, syslog, OTLP, MQTT.
-
-Every message begins with a constant event (`camera.lost device=%s retry_s=%.1f`), so a record has
-the same facts everywhere: time, level, logger, event, message, and the named values with their
-types. Secrets are taken out of all of them: what `hide` was told, logins in addresses, and values
-named password, secret or token.
-
-Only standard error is written by the thread that logs. File, syslog and OTLP have a thread of their
-own behind a bounded queue: a full disk, a name server or a collector that hangs never keeps a frame
-waiting; what does not fit is dropped and counted.
-"""
+"""The root logger: what writes as configured is made, installed, replaced and closed."""
 
 from __future__ import annotations
 
@@ -24,22 +14,9 @@ import msgspec
 
 from edge.config import LogConfig
 from edge.errors import ConfigError
-from edge.logs.facts import JsonFormatter, TextFormatter, hide
+from edge.logs.facts import JsonFormatter, TextFormatter
 from edge.logs.mqtt import MqttLog
 from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
-
-__all__ = [
-    "MqttLog",
-    "add_arguments",
-    "check",
-    "chosen",
-    "close",
-    "hide",
-    "install",
-    "make_handlers",
-    "published",
-    "set_up",
-]
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")

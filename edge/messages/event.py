@@ -1,126 +1,19 @@
-"""Topics and payloads: values to bytes and back. One schema for code, documentation and tests.
+"""Events and detections, from their values to their payloads.
 
-All payloads are JSON objects. Times are UTC in ISO 8601 with milliseconds and `Z`. An event's body
-is encoded once, when it enters the spool; `stamp_event` adds what is only known when it is sent.
+An event's body is encoded once, when it enters the spool; `stamp_event` adds what is only known
+when it is sent.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
-from edge.messages.commands import (
-    COMMANDS,
-    MAX_COMMAND_BYTES,
-    Command,
-    Pause,
-    Reload,
-    Response,
-    Resume,
-    SetThresholds,
-    Snapshot,
-    decode_command,
-    transaction_of,
-)
-from edge.messages.payload import Payload
+from edge.messages.payload import Payload, utc_text
 from edge.swatch import lab_of
 from edge.values import ColorScore, FrameResult, ObjectEvent
-
-__all__ = [
-    "COMMANDS",
-    "MAX_COMMAND_BYTES",
-    "BoxBody",
-    "CameraState",
-    "CameraStats",
-    "ColorBody",
-    "Command",
-    "DetectionBody",
-    "Detections",
-    "Event",
-    "EventBody",
-    "Info",
-    "LostRange",
-    "Message",
-    "ModelInfo",
-    "Pause",
-    "Payload",
-    "Reload",
-    "Response",
-    "Resume",
-    "SetThresholds",
-    "Snapshot",
-    "SpoolStats",
-    "SpooledEvent",
-    "Stats",
-    "Status",
-    "Topics",
-    "decode_command",
-    "detections_body",
-    "encode",
-    "event_body",
-    "stamp_event",
-    "transaction_of",
-    "utc_text",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One MQTT publication."""
-
-    topic: str
-    payload: bytes
-    qos: int = 0
-    retain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SpooledEvent:
-    """One event that waits for the broker's acknowledgement.
-
-    row: place in the spool; grows with every event, over restarts too.
-    body: an encoded `EventBody`, fixed when it entered the spool.
-    put_mono_s: monotonic clock when it entered; means nothing for an event of another boot.
-    """
-
-    row: int
-    boot_id: str
-    seq: int
-    topic: str
-    body: bytes
-    put_mono_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """All topics of one device: `<prefix>/<device>/…`."""
-
-    prefix: str
-    device: str
-
-    @property
-    def base(self) -> str:
-        """Return `<prefix>/<device>`."""
-        return f"{self.prefix}/{self.device}"
-
-    def of(self, name: str) -> str:
-        """Return a topic of the device: status, info, stats or lost."""
-        return f"{self.base}/{name}"
-
-    def camera(self, camera: str, name: str) -> str:
-        """Return a topic of a camera: events, detections, state or snapshot/<label>."""
-        return f"{self.base}/{camera}/{name}"
-
-    def command(self, name: str) -> str:
-        """Return the topic a command is read from; `+` for all."""
-        return f"{self.base}/command/{name}"
-
-    def response(self, name: str) -> str:
-        """Return the topic a command is answered on when the request names none."""
-        return f"{self.base}/response/{name}"
 
 
 class BoxBody(Payload, frozen=True, kw_only=True):
@@ -187,6 +80,32 @@ class Event(EventBody, frozen=True, kw_only=True):
     published_utc: str
 
 
+@dataclass(frozen=True, slots=True)
+class SpooledEvent:
+    """One event that waits for the broker's acknowledgement.
+
+    row: place in the spool; grows with every event, over restarts too.
+    body: an encoded `EventBody`, fixed when it entered the spool.
+    put_mono_s: monotonic clock when it entered; means nothing for an event of another boot.
+    """
+
+    row: int
+    boot_id: str
+    seq: int
+    topic: str
+    body: bytes
+    put_mono_s: float
+
+
+class LostRange(Payload, frozen=True, kw_only=True):
+    """`lost`, QoS 1: events that the full spool dropped, both ends included."""
+
+    boot_id: str
+    first_seq: int
+    last_seq: int
+    count: int
+
+
 class DetectionBody(Payload, frozen=True, kw_only=True):
     """One box of `<camera>/detections`."""
 
@@ -202,123 +121,6 @@ class Detections(Payload, frozen=True, kw_only=True):
     frame_id: int
     captured_utc: str
     detections: tuple[DetectionBody, ...]
-
-
-class Status(Payload, frozen=True, kw_only=True):
-    """`status`, retained: the birth and the will."""
-
-    status: Literal["online", "offline"]
-    boot_id: str
-    version: str
-
-
-class CameraState(Payload, frozen=True, kw_only=True):
-    """`<camera>/state`, retained: opening, live, lost or ended, and why; paused: by command."""
-
-    camera: str
-    state: str
-    reason: str = ""
-    paused: bool = False
-
-
-class ModelInfo(Payload, frozen=True, kw_only=True):
-    """A loaded model in `info`."""
-
-    name: str
-    version: str
-    sha256: str
-    integer_only: bool
-    runtime: str
-
-
-class Info(Payload, frozen=True, kw_only=True):
-    """`info`, retained: what this device runs and can do."""
-
-    device: str
-    version: str
-    boot_id: str
-    models: dict[str, ModelInfo]
-    cameras: tuple[str, ...]
-    labels: tuple[str, ...]
-    budget_ms: float
-    commands: tuple[str, ...]
-
-
-class CameraStats(Payload, frozen=True, kw_only=True):
-    """A camera in `stats`; counters since the daemon's start.
-
-    frames: read from the source; every one of them is detected or counted in `Stats.skipped`.
-    paused: nobody looks at them, for somebody said so.
-    """
-
-    state: str
-    frames: int
-    bad_frames: int
-    reconnects: int
-    hung: int
-    paused: bool = False
-
-
-class SpoolStats(Payload, frozen=True, kw_only=True):
-    """The spool in `stats`."""
-
-    waiting: int
-    lost: int
-    used_bytes: int
-    written_bytes: int
-    failure: str
-
-
-class Stats(Payload, frozen=True, kw_only=True):
-    """`stats`: counters since the daemon's start, quantiles over the last frames.
-
-    frames_per_s: frames whose detector ran, a second, since the last stats.
-    skipped: frames by cause; `late`: results handed over after the promised age.
-    latency_ms: age of frames when their result was handed to the publisher.
-    degraded: why work is being left out now: `budget`, or `thermal` while the board is slowed down
-        for its heat; else empty.
-    Readings of the board are None where it does not tell.
-    """
-
-    boot_id: str
-    uptime_s: float
-    frames_per_s: float
-    detected: int
-    skipped: dict[str, int]
-    late: int
-    colors_shed: int
-    events: int
-    latency_ms: dict[str, float]
-    stages_ms: dict[str, dict[str, float]]
-    degraded: str
-    cameras: dict[str, CameraStats]
-    spool: SpoolStats
-    mqtt: dict[str, int | float | str]
-    temperature_c: float | None
-    cpu_governor: str | None
-    cpu_hz: int | None
-    load_1min: float | None
-    rss_bytes: int | None
-
-
-class LostRange(Payload, frozen=True, kw_only=True):
-    """`lost`, QoS 1: events that the full spool dropped, both ends included."""
-
-    boot_id: str
-    first_seq: int
-    last_seq: int
-    count: int
-
-
-def encode(payload: Payload) -> bytes:
-    """Return a payload as JSON bytes."""
-    return msgspec.json.encode(payload)
-
-
-def utc_text(epoch_s: float) -> str:
-    """Return seconds since the epoch as ISO 8601 UTC with milliseconds."""
-    moment = datetime.fromtimestamp(epoch_s, tz=UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def event_body(
@@ -351,16 +153,6 @@ def event_body(
         latency_ms=round(1000 * (now_s - frame.captured_mono_s), 2),
         stages_ms={name: round(ms, 2) for name, ms in result.stage_ms.items()},
     )
-
-
-def _color_body(color: ColorScore) -> ColorBody:
-    lab = lab_of(color.rgb) if color.rgb else None
-    return ColorBody(name=color.name, score=round(color.score, 4), rgb=color.rgb, lab=lab)
-
-
-def _box_body(box: tuple[float, float, float, float], *, digits: int) -> BoxBody:
-    x, y, width, height = (round(float(value), digits) for value in box)
-    return BoxBody(x=x, y=y, w=width, h=height)
 
 
 def stamp_event(
@@ -396,3 +188,13 @@ def detections_body(result: FrameResult) -> Detections:
             for found in result.detections
         ),
     )
+
+
+def _color_body(color: ColorScore) -> ColorBody:
+    lab = lab_of(color.rgb) if color.rgb else None
+    return ColorBody(name=color.name, score=round(color.score, 4), rgb=color.rgb, lab=lab)
+
+
+def _box_body(box: tuple[float, float, float, float], *, digits: int) -> BoxBody:
+    x, y, width, height = (round(float(value), digits) for value in box)
+    return BoxBody(x=x, y=y, w=width, h=height)

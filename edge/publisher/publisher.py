@@ -48,8 +48,6 @@ from edge.publisher.event_sender import TOO_LARGE, EventQueue, EventSender, fix_
 from edge.publisher.inbox import Inbox, IncomingCommand
 from edge.publisher.outbox import Outbox, Outgoing
 
-__all__ = ["ConnectionState", "EventQueue", "IncomingCommand", "Publisher"]
-
 logger = logging.getLogger(__name__)
 
 MAX_TOLD_TOPICS = 100  # those of answers are the askers' choice

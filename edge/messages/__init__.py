@@ -1,0 +1,79 @@
+"""Topics and payloads: values to bytes and back. One schema for code, documentation and tests.
+
+All payloads are JSON objects. Times are UTC in ISO 8601 with milliseconds and `Z`.
+"""
+
+from edge.messages.commands import (
+    COMMANDS,
+    MAX_COMMAND_BYTES,
+    Command,
+    Pause,
+    Reload,
+    Response,
+    Resume,
+    SetThresholds,
+    Snapshot,
+    decode_command,
+    transaction_of,
+)
+from edge.messages.event import (
+    BoxBody,
+    ColorBody,
+    DetectionBody,
+    Detections,
+    Event,
+    EventBody,
+    LostRange,
+    SpooledEvent,
+    detections_body,
+    event_body,
+    stamp_event,
+)
+from edge.messages.payload import Payload, encode, utc_text
+from edge.messages.state import (
+    CameraState,
+    CameraStats,
+    Info,
+    ModelInfo,
+    SpoolStats,
+    Stats,
+    Status,
+)
+from edge.messages.topics import Message, Topics
+
+__all__ = [
+    "COMMANDS",
+    "MAX_COMMAND_BYTES",
+    "BoxBody",
+    "CameraState",
+    "CameraStats",
+    "ColorBody",
+    "Command",
+    "DetectionBody",
+    "Detections",
+    "Event",
+    "EventBody",
+    "Info",
+    "LostRange",
+    "Message",
+    "ModelInfo",
+    "Pause",
+    "Payload",
+    "Reload",
+    "Response",
+    "Resume",
+    "SetThresholds",
+    "Snapshot",
+    "SpoolStats",
+    "SpooledEvent",
+    "Stats",
+    "Status",
+    "Topics",
+    "decode_command",
+    "detections_body",
+    "encode",
+    "event_body",
+    "stamp_event",
+    "transaction_of",
+    "utc_text",
+]

@@ -1,0 +1,104 @@
+"""Payloads that say what a device is and how it goes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edge.messages.payload import Payload
+
+
+class Status(Payload, frozen=True, kw_only=True):
+    """`status`, retained: the birth and the will."""
+
+    status: Literal["online", "offline"]
+    boot_id: str
+    version: str
+
+
+class CameraState(Payload, frozen=True, kw_only=True):
+    """`<camera>/state`, retained: opening, live, lost or ended, and why; paused: by command."""
+
+    camera: str
+    state: str
+    reason: str = ""
+    paused: bool = False
+
+
+class ModelInfo(Payload, frozen=True, kw_only=True):
+    """A loaded model in `info`."""
+
+    name: str
+    version: str
+    sha256: str
+    integer_only: bool
+    runtime: str
+
+
+class Info(Payload, frozen=True, kw_only=True):
+    """`info`, retained: what this device runs and can do."""
+
+    device: str
+    version: str
+    boot_id: str
+    models: dict[str, ModelInfo]
+    cameras: tuple[str, ...]
+    labels: tuple[str, ...]
+    budget_ms: float
+    commands: tuple[str, ...]
+
+
+class CameraStats(Payload, frozen=True, kw_only=True):
+    """A camera in `stats`; counters since the daemon's start.
+
+    frames: read from the source; every one of them is detected or counted in `Stats.skipped`.
+    paused: nobody looks at them, for somebody said so.
+    """
+
+    state: str
+    frames: int
+    bad_frames: int
+    reconnects: int
+    hung: int
+    paused: bool = False
+
+
+class SpoolStats(Payload, frozen=True, kw_only=True):
+    """The spool in `stats`."""
+
+    waiting: int
+    lost: int
+    used_bytes: int
+    written_bytes: int
+    failure: str
+
+
+class Stats(Payload, frozen=True, kw_only=True):
+    """`stats`: counters since the daemon's start, quantiles over the last frames.
+
+    frames_per_s: frames whose detector ran, a second, since the last stats.
+    skipped: frames by cause; `late`: results handed over after the promised age.
+    latency_ms: age of frames when their result was handed to the publisher.
+    degraded: why work is being left out now: `budget`, or `thermal` while the board is slowed down
+        for its heat; else empty.
+    Readings of the board are None where it does not tell.
+    """
+
+    boot_id: str
+    uptime_s: float
+    frames_per_s: float
+    detected: int
+    skipped: dict[str, int]
+    late: int
+    colors_shed: int
+    events: int
+    latency_ms: dict[str, float]
+    stages_ms: dict[str, dict[str, float]]
+    degraded: str
+    cameras: dict[str, CameraStats]
+    spool: SpoolStats
+    mqtt: dict[str, int | float | str]
+    temperature_c: float | None
+    cpu_governor: str | None
+    cpu_hz: int | None
+    load_1min: float | None
+    rss_bytes: int | None
