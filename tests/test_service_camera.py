@@ -8,10 +8,12 @@ from pathlib import Path
 
 import cv2
 import msgspec
+import pytest
 
 from daemon import CLIP, Daemon
 from edge import config_file
 from edge.errors import EXIT_OK
+from edge.health import Condition
 from edge.messages import CameraState, Event, Stats
 from edge.service import Service
 from http_camera import MotionJpegServer
@@ -76,6 +78,20 @@ def test_no_object_is_kept_once_all_have_ended(tmp_path: Path, mosquitto: Mosqui
     assert service.run() == EXIT_OK
     assert service._counters.events > 0
     assert not service._snapshots._best
+
+
+def test_governor_learns_that_the_board_is_hot(
+    tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot = Condition(None, None, None, None, None, is_hot=True)
+    monkeypatch.setattr("edge.service.reporter.read_condition", lambda: hot)
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), scene())
+    daemon = Daemon(tmp_path, mosquitto.port, cameras={"front": {"source": str(picture)}})
+    config = config_file.load(daemon.config_path)
+    service = Service(daemon.config_path, config, lambda: config)
+    assert service.run() == EXIT_OK
+    assert service._parts.governor.is_hot
 
 
 def test_objects_end_when_the_camera_is_gone_and_get_new_ids_when_it_returns(
