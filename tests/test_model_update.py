@@ -195,7 +195,7 @@ def test_version_that_was_given_up_is_pulled_again_with_force(board: Board) -> N
     board.registry.push("1.0.0")
     board.pull("1.0.0")
     model_update.roll_back(board.shelf, "test")
-    with pytest.raises(ModelError, match="failed here before; --force tries again"):
+    with pytest.raises(ModelError, match="rolled back here; --force tries again"):
         board.pull("1.0.0")
     board.pull("1.0.0", is_forced=True)
     assert board.loaded() == "1.0.0"

@@ -183,7 +183,7 @@ def test_written_file_is_integer_only(tmp_path: Path) -> None:
     export(Joined(), pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
     proof = packed(tmp_path / "folder", tmp_path / "net.tflite").manifest.certificate
     assert proof.integer_only
-    assert proof.operators["CONCATENATION"] == 1
+    assert (proof.operators["CONCATENATION"], proof.operators["DEPTH_TO_SPACE"]) == (2, 1)
 
 
 def test_tensor_names_are_unique(tmp_path: Path) -> None:
@@ -371,7 +371,8 @@ def test_training_through_quantization_lowers_its_loss() -> None:
 def test_constants_are_aligned_as_the_schema_demands(tmp_path: Path) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    export(Joined(), pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
+    net = nn.Sequential(Joined(), nn.Conv2d(24, 8, 3, 2, 1))
+    export(net, pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
     content = np.frombuffer((tmp_path / "net.tflite").read_bytes(), np.uint8)
     model = schema.Model.GetRootAs(content, 0)
     buffers = [model.Buffers(index) for index in range(model.BuffersLength())]
@@ -391,3 +392,9 @@ def test_a_network_that_diverged_is_refused_in_one_line(weight: float) -> None:
     graph = trace(net).with_shapes((3, SIDE, SIDE))
     with pytest.raises(InputError, match="train it anew, with a lower --learning-rate"):
         calibrate(graph, [np.full((SIDE, SIDE, 3), 200, np.uint8)])
+
+
+def test_a_map_that_grows_more_one_way_is_named(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Upsample(scale_factor=(1, 2)))
+    with pytest.raises(NotImplementedError, match="another factor for rows"):
+        export(net, pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))

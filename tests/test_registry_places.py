@@ -1,0 +1,126 @@
+"""Where a registry may lie: a folder, a bucket; and places that are none."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cryptography")
+
+from edge import manifest, registry
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
+from edge.registry import VERSION_NAME
+from edge.signature import PublicKey
+from models import COLOR
+from registered import golden_folder
+from tools.cli import main
+from waiting import wait_until
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a real S3 server: moto's, as a process of its own."""
+    pytest.importorskip("moto")
+    s3fs = pytest.importorskip("s3fs")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    code = "import sys; from moto.server import main; main(sys.argv[1:])"
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: is_listening(port), 60)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("models")
+        yield "s3://models/edge"
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.kill()
+        server.wait(10)
+
+
+def test_commands_work_on_a_bucket(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGE_REGISTRY", bucket)
+    key = str(tmp_path / "key.pem")
+    assert main(["registry", "keygen", key]) == EXIT_OK
+    public = capsys.readouterr().out.splitlines()[-1]
+    assert PublicKey.parse(public).text() == public
+    assert Path(key).stat().st_mode & 0o077 == 0
+    for version in ("1.0.0", "1.1.0"):
+        folder = str(golden_folder(tmp_path, version))
+        assert main(["registry", "push", folder, "--sign-key", key]) == EXIT_OK
+        assert main(["registry", "push", folder, "--sign-key", key]) == EXIT_CONFIG
+    promote = ["registry", "promote", COLOR, "1.1.0", "production", "--sign-key", key]
+    assert main(promote) == EXIT_OK
+    assert main(["registry", "remove", COLOR, "1.0.0", "--sign-key", key]) == EXIT_OK
+    capsys.readouterr()
+    assert main(["registry", "list"]) == EXIT_OK
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[:4] == [COLOR, "1.1.0", "2", "production"]
+    assert main(["registry", "show", COLOR, "1.1.0", "--trusted-key", public]) == EXIT_OK
+    assert "signature: by " in capsys.readouterr().out
+    back = tmp_path / "back"
+    pull = ["registry", "pull", COLOR, "--output", str(back), "--trusted-key", public]
+    assert main(pull) == EXIT_OK
+    assert manifest.read(back).version == "1.1.0"
+    store = registry.open_store(bucket)
+    with pytest.raises(FileExistsError):
+        store.put(f"{COLOR}/1.1.0/{VERSION_NAME}", b"other", is_new=True)
+
+
+def test_registry_that_is_away_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    assert main(["registry", "list", "--registry", "s3://away/models"]) == EXIT_UNAVAILABLE
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "registry s3://away/models" in line
+
+
+@pytest.mark.parametrize("address", ["ftp://x", "dir://x", "nothing://x"])
+def test_address_of_no_known_kind_is_one_line(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fsspec")
+    assert main(["registry", "list", "--registry", address]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"edge-tools: registry {address}: ")
+
+
+def test_empty_registry_and_unknown_model_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--registry", str(tmp_path / "new")]
+    for words, missing in (([], "no model in it"), (["dog"], "no dog in it")):
+        assert main(["registry", "list", *words, *place]) == EXIT_OK
+        assert missing in capsys.readouterr().err
+
+
+def test_without_a_registry_the_fix_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EDGE_REGISTRY", raising=False)
+    assert main(["registry", "list"]) == EXIT_CONFIG
+    assert "--registry" in capsys.readouterr().err
