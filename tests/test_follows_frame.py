@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import msgspec
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from edge.decoder_rules import contradiction
 from edge.detector import Detector
 from edge.detector.input_size import MIN_GAIN, fitting
 from edge.errors import EXIT_CONFIG, ModelError
+from edge.health import read_condition
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Manifest
 from edge.values import Detection, Image
@@ -163,9 +163,10 @@ def test_resizing_keeps_no_memory(tmp_path: Path, *, xnnpack: bool) -> None:
         for _ in range(rounds):
             for frame in frames:
                 detector.preprocess(frame)
-        return int(psutil.Process().memory_info().rss)
+        return read_condition().rss_bytes or 0
 
     before = turn_by_turn(20)
+    assert before
     assert turn_by_turn(200) - before < 4 << 20
 
 

@@ -14,5 +14,5 @@ if [ ! -e "$venv/.installed" ]; then
     touch "$venv/.installed"
 fi
 "$venv/bin/python" -c 'import importlib.util as u; assert u.find_spec("ai_edge_litert") is None'
-exec "$venv/bin/pytest" -m "not slow" tests/test_interpreter.py tests/test_detector.py tests/test_color.py \
+exec "$venv/bin/pytest" -m "not slow" tests/test_interpreter.py tests/test_detector.py tests/test_follows_frame.py tests/test_color.py \
     tests/test_foreign_detectors.py tests/test_pipeline.py tests/test_models.py tests/test_infer.py tests/test_replay.py
