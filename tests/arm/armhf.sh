@@ -5,7 +5,8 @@
 # Method: as run.sh; but numpy, OpenCV and PyYAML are Debian 12's own for armhf, as README says for
 # ARMv7, tflite-runtime and paho come as wheels, and msgspec, which has no wheel, is compiled here.
 # Checked are every model's golden picture against the results its manifest has from x86-64, within
-# the manifest's tolerance, and the daemon: events of the demo clip reach a mosquitto.
+# the manifest's tolerance, wide frames for each detector, and the daemon: events of the demo clip
+# reach a mosquitto.
 # Needs debootstrap, qemu-user-static, gcc-arm-linux-gnueabihf, mosquitto and mosquitto-clients.
 set -eu
 here=$(realpath "$(dirname "$0")/../..")
@@ -72,6 +73,7 @@ models=$(cd "$packages/edge/models" && ls)
 timeout 600 "$python" -m edge models
 # shellcheck disable=SC2086 # one word a model
 timeout 1800 "$python" -m tools validate $models
+timeout 600 "$python" "$here/tests/wide_frame.py" "$packages/edge/models"
 
 port=18831
 printf 'listener %s 127.0.0.1\nallow_anonymous true\n' $port >"$source/mosquitto.conf"

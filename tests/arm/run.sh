@@ -3,9 +3,11 @@
 #   sh tests/arm/run.sh dist/edge-camera_VERSION_arm64.deb
 # Method: Debian 12's ARM64 packages and ours are unpacked into one folder, and qemu's user mode runs
 # its Python. Checked are every model's golden picture, on both kernel families, against the results
-# its manifest has from x86-64, within the manifest's tolerance, and `edge demo` to its end.
+# its manifest has from x86-64, within the manifest's tolerance, wide frames for each detector, and
+# `edge demo` to its end.
 # Needs debootstrap and qemu-user-static. Its speed says nothing about a board.
 set -eu
+here=$(realpath "$(dirname "$0")/../..")
 deb=$(realpath "$1")
 root=$(realpath -m "${2:-build/arm64-root}")
 for program in debootstrap qemu-aarch64-static dpkg-deb; do
@@ -54,6 +56,7 @@ models=$(cd "$PYTHONPATH/edge/models" && ls)
 timeout 300 "$python" -m edge models
 # shellcheck disable=SC2086 # one word a model
 timeout 900 "$python" -m tools validate $models
+timeout 600 "$python" "$here/tests/wide_frame.py" "$PYTHONPATH/edge/models"
 # The promise is one that emulation can keep; else every detection would be skipped.
 timeout 600 "$python" -m edge demo --budget-ms 20000
 echo "ARM64: all passed ($(basename "$deb"), $(qemu-aarch64-static --version | head -1))"
