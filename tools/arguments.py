@@ -20,7 +20,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def count_or_none(text: str) -> int:
+def count_or_zero(text: str) -> int:
     """Return a whole number of 0 or more."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
@@ -46,7 +46,7 @@ def positive(text: str) -> float:
     return value
 
 
-def positive_or_none(text: str) -> float:
+def positive_or_zero(text: str) -> float:
     """Return a number of 0 or more."""
     value = _number(text)
     if not 0 <= value < float("inf"):
@@ -54,7 +54,7 @@ def positive_or_none(text: str) -> float:
     return value
 
 
-def none_or_below(text: str) -> float:
+def zero_or_below(text: str) -> float:
     """Return a number of 0 or less, -inf among them."""
     value = _number(text)
     if not value <= 0:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from edge.errors import ConfigError
 from tools import dataset, tracking
 from tools.architectures import yolox
-from tools.arguments import count, positive, positive_or_none, seed, share_or_all
+from tools.arguments import count, positive, positive_or_zero, seed, share_or_all
 from tools.dataset import Dataset
 from tools.evaluate import MIN_SCORE, Accuracy, collect, of_labels, score
 from tools.input_size import InputSize
@@ -91,13 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label-weight",
-        type=positive_or_none,
+        type=positive_or_zero,
         default=LabelTraining.label_weight,
         help="of what the labels say; default %(default)s, 0: the teacher alone",
     )
     parser.add_argument(
         "--teacher-weight",
-        type=positive_or_none,
+        type=positive_or_zero,
         default=LabelTraining.teacher_weight,
         help="of what the published network says; default %(default)s, 0: labels alone",
     )
