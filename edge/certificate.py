@@ -83,10 +83,10 @@ class _Table:
         offset = struct.unpack_from("<H", self._data, self._vtable + 4 + 2 * field)[0]
         return self._position + offset if offset else None
 
-    def integer(self, field: int, code: str, default: int = 0) -> int:
-        """Return a scalar field; `code` is its `struct` format character."""
+    def integer(self, field: int, code: str) -> int:
+        """Return a scalar field, 0 when absent; `code` is its `struct` format character."""
         at = self._at(field)
-        return default if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
+        return 0 if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
 
     def vector(self, field: int, item_bytes: int) -> tuple[int, int]:
         """Return where a vector's items begin and how many there are; all lie in the file."""

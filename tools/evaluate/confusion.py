@@ -51,13 +51,14 @@ class Match:
         return -1 if item is None else int(item["category_id"])
 
 
-def matches(
-    data: Dataset, results: Sequence[dict[str, Any]], *, min_score: float = SHOWN_SCORE
-) -> Iterator[Match]:
-    """Yield every object and every false alarm of a set, picture by picture."""
+def matches(data: Dataset, results: Sequence[dict[str, Any]]) -> Iterator[Match]:
+    """Yield every object and every false alarm of a set, picture by picture.
+
+    results: COCO dicts; those with a score below SHOWN_SCORE are passed over.
+    """
     truths, found = _by_image(data.annotations), _by_image(results)
     for picture in data.pictures:
-        strong = [item for item in found[picture.image_id] if item["score"] >= min_score]
+        strong = [item for item in found[picture.image_id] if item["score"] >= SHOWN_SCORE]
         strong.sort(key=lambda item: -item["score"])
         yield from _in_picture(picture, data, truths[picture.image_id], strong)
 
