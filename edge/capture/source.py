@@ -314,7 +314,7 @@ def _check_gstreamer(pipeline: str) -> None:
 
 
 def _check_exists(path: Path) -> None:
-    reason = lookup.closed(path)
+    reason = lookup.why_hidden(path)
     if reason is not None:
         raise InputError(f"{path}: {reason}; check the path")
     if not path.exists():

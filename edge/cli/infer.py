@@ -286,7 +286,7 @@ def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
 
 def _check_writable(output: Path) -> None:
     """Raise EdgeError now for a document that could not be saved after hours of work."""
-    if reason := lookup.closed(output):
+    if reason := lookup.why_hidden(output):
         fault = reason
     elif output.is_dir():
         fault = "is a folder"

@@ -27,7 +27,7 @@ class Parts:
     """What runs under one config.
 
     interpreters: loaded models by role. pulled: the version on each shelf when they were loaded.
-    is_proved: a frame was processed.
+    is_confirmed: a frame was processed with them, so a pulled model's trial is over.
     """
 
     config: Config
@@ -35,12 +35,12 @@ class Parts:
     governor: Governor
     pipeline: Pipeline
     pulled: dict[Shelf, str | None]
-    is_proved: bool = False
+    is_confirmed: bool = False
 
-    def prove(self) -> None:
+    def confirm_models(self) -> None:
         """End the trial of pulled models: a frame was processed with them."""
-        if not self.is_proved:
-            self.is_proved = True
+        if not self.is_confirmed:
+            self.is_confirmed = True
             model_update.confirm(self.pulled)
 
     def labels(self) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ class Service:
             self._loop()
             self._notifier.stopping()
             self._end_objects()
-            self._cameras.close()  # before the last stats: now every frame has been counted
+            self._camera_stack.close()  # before the last stats: now every frame has been counted
             self._report(stats_every_s=0)
         return EXIT_OK
 
@@ -139,7 +139,7 @@ class Service:
                 lambda: self._config.publish.stats_interval_s,
             )
         )
-        self._cameras = stack.enter_context(ExitStack())
+        self._camera_stack = stack.enter_context(ExitStack())
         self._open_camera(config)
         logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
 
@@ -154,7 +154,7 @@ class Service:
 
     def _open_camera(self, config: Config, before: CaptureStatus | None = None) -> None:
         camera = Camera(self._camera_name, config.cameras[self._camera_name], before=before)
-        self._camera = self._cameras.enter_context(camera)
+        self._camera = self._camera_stack.enter_context(camera)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -194,7 +194,7 @@ class Service:
         latency_ms = 1000 * (time.monotonic() - frame.captured_mono_s)
         is_late = self._parts.governor.is_late(frame.captured_mono_s)
         if result.skipped is None:
-            self._parts.prove()
+            self._parts.confirm_models()
         self._counters.add(result, latency_ms, is_late=is_late)
         self._view.tell_frame(result)
         if self._config.publish.snapshots:
@@ -321,9 +321,9 @@ class Service:
         except OSError as error:  # of a path that cannot even be looked at
             raise ConfigError(f"{self._path}: {error}; correct the path") from None
         self._end_objects()
-        parts.pipeline.succeed(self._parts.pipeline)
+        parts.pipeline.continue_ids_of(self._parts.pipeline)
         if config.cameras != self._config.cameras:
-            self._cameras.close()
+            self._camera_stack.close()
             self._open_camera(config, self._camera.status)
             self._newest = None
         self._config, self._parts = config, parts
