@@ -27,7 +27,7 @@ from msgspec import Meta
 
 from edge import bundle, durable, lookup
 from edge.bundle import Bundle
-from edge.errors import NO_ROOM, EdgeError, ModelError, PublishError, brief
+from edge.errors import NO_ROOM, EdgeError, ModelError, UnavailableError, brief
 from edge.manifest import FileName, Struct
 from edge.signature import PublicKey, SignatureError, verify
 
@@ -185,9 +185,9 @@ def reaching(address: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             place = f"{error.filename}: " if error.filename else ""
             text = f"{place}{os.strerror(error.errno)}; make room and start again"
-            raise PublishError(f"registry {address}: {text}") from error
+            raise UnavailableError(f"registry {address}: {text}") from error
         reason = brief(f"{type(error).__name__}: {error}")
-        raise PublishError(f"registry {address}: {reason}; check address and login") from error
+        raise UnavailableError(f"registry {address}: {reason}; check address and login") from error
 
 
 def versions(store: Store, name: str) -> list[Bundle]:

@@ -99,7 +99,7 @@ class Service:
     def run(self) -> int:
         """Run until a signal or a file's end; return the exit code.
 
-        Raises ConfigError, ModelError, InputError or PublishError when it cannot start.
+        Raises EdgeError when it cannot start: of config, model, source, spool or page.
         """
         with signals(self._stop, self._reload), ExitStack() as stack:
             stack.callback(self._notifier.close)
