@@ -25,6 +25,8 @@ METRICS_FILE = "metrics.jsonl"
 OPTIONS = {
     "is_rectified": "--rectify",
     "is_mirrored": "--mirrored",
+    "input_px": "--input",
+    "teachers": "--teacher",
     "weights_sha256": "--weights",
     "data_sha256": "--train",
     "val_sha256": "--val",
