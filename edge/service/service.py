@@ -126,9 +126,13 @@ class Service:
         self._mqtt_log = stack.enter_context(
             logs.published(config.log.mqtt_level, self._publish_log)
         )
-        outlets = (self._publisher, self._view, self._notifier)
         self._reporter = Reporter(
-            self._camera_name, self._topics, self._boot_id, outlets, self._spool
+            self._camera_name,
+            self._topics,
+            self._publisher,
+            self._spool,
+            self._view,
+            self._notifier,
         )
         self._reporter.announce(config, self._parts)
         stack.enter_context(StatusSocket(state_dir, self._answer_status))
