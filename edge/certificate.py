@@ -78,6 +78,7 @@ class _Table:
         self._fields = (struct.unpack_from("<H", data, self._vtable)[0] - 4) // 2
 
     def _at(self, field: int) -> int | None:
+        """Return the position of a field in the file, None when the table leaves it out."""
         if field >= self._fields:
             return None
         offset = struct.unpack_from("<H", self._data, self._vtable + 4 + 2 * field)[0]

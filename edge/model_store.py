@@ -17,7 +17,7 @@ SHIPPED_DIRS = (_PACKAGE / "models", _PACKAGE.parent / "models")
 def search_dirs(models_dir: str | None) -> list[Path]:
     """Return the existing directories that hold model folders, first choice first.
 
-    Raises ModelError when the user's own is none that can be listed.
+    models_dir: the user's own, which comes first. Raises ModelError when it cannot be listed.
     """
     if models_dir is None:
         return [folder for folder in SHIPPED_DIRS if folder.is_dir()]

@@ -139,12 +139,13 @@ class Shelf:
                 self._give_away(self.link.parent.stat())
 
     def _give_away(self, like: os.stat_result) -> None:
+        """Give link, versions and state to the owner of another file."""
         own = [self.link] if self.active else []
         for path in (*own, self.folder.parent, self.folder):
-            _give(path, like)
+            _chown_like(path, like)
         for _, folders, files, descriptor in os.fwalk(self.folder):
             for name in (*folders, *files):
-                _give(name, like, descriptor)
+                _chown_like(name, like, descriptor)
 
     def _lock(self, name: str) -> IO[str]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +161,7 @@ def make_models_dir(folder: Path) -> None:
         missing = [one for one in (folder, *folder.parents) if not one.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for one in missing if os.geteuid() == 0 else ():
-            _give(one, missing[-1].parent.stat())
+            _chown_like(one, missing[-1].parent.stat())
     except OSError as error:
         raise ConfigError(
             f"models_dir {folder}: {error.strerror}; name a folder that can be made"
@@ -383,6 +384,7 @@ def _forget_others(shelf: Shelf) -> None:
             shutil.rmtree(folder)
 
 
-def _give(path: Path | str, like: os.stat_result, folder: int | None = None) -> None:
+def _chown_like(path: Path | str, like: os.stat_result, folder: int | None = None) -> None:
+    """Give a file to the owner of another; folder: an open one, in which `path` is a name."""
     with contextlib.suppress(FileNotFoundError):  # the daemon may end a trial meanwhile
         os.chown(path, like.st_uid, like.st_gid, dir_fd=folder, follow_symlinks=False)

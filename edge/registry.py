@@ -6,7 +6,7 @@
     <name>/.serials/<n>                the bundle for which the serial n was taken
 
 A version is there once its `version.json` is, which is written last; it never changes afterwards.
-Files of other content have other names, so what a push left that was killed is in nobody's way.
+Files are named by the hash of their content, so what a killed push leaves disturbs no later one.
 `stages.json` is one object, so a promotion happens at once; it is signed, too, and has a revision.
 `edge-tools registry` writes it; a bucket's address and login are read from AWS's usual variables.
 Buckets need the extra `registry`, imported when one is opened.

@@ -42,7 +42,7 @@ class StatusSocket:
         """Listen; when that fails, log it and go on without."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _short(self._state_dir) as folder:
+            with _short_name(self._state_dir) as folder:
                 with suppress(FileNotFoundError):  # what a killed daemon left
                     Path(folder, NAME).unlink()
                 listener.bind(f"{folder}/{NAME}")
@@ -92,7 +92,7 @@ def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
     """
     parts: list[bytes] = []
     try:
-        with _short(state_dir) as folder, socket.socket(socket.AF_UNIX) as client:
+        with _short_name(state_dir) as folder, socket.socket(socket.AF_UNIX) as client:
             client.settimeout(timeout_s)
             client.connect(f"{folder}/{NAME}")
             while (part := client.recv(65_536)) and len(parts) < MAX_BYTES // 65_536:
@@ -105,8 +105,8 @@ def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
 
 
 @contextmanager
-def _short(folder: Path) -> Iterator[str]:
-    """Give a folder a short name for the time being: a socket's path has 107 bytes at most."""
+def _short_name(folder: Path) -> Iterator[str]:
+    """Yield a short name of a folder, valid in the block: a socket's path has 107 bytes at most."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{descriptor}"

@@ -169,7 +169,7 @@ class Service:
             elif self._camera.is_over:
                 logger.info("service.source_ended camera=%s", self._camera_name)
                 return
-            self._keep_house(frame)
+            self._do_housekeeping(frame)
 
     def _end_objects(self) -> None:
         """Tell that the objects in view are followed no longer: their ids end here."""
@@ -226,8 +226,8 @@ class Service:
             payload = messages.encode(messages.detections_body(result))
             self._publisher.publish(Message(topic, payload))
 
-    def _keep_house(self, frame: Frame | None) -> None:
-        """Tell the service manager and subscribers how it goes."""
+    def _do_housekeeping(self, frame: Frame | None) -> None:
+        """Do what each turn of the loop ends with: readiness, watchdog, lost objects, reports."""
         status = self._camera.status
         if not self._is_ready and (frame is not None or status.state is CaptureState.LOST):
             self._is_ready = True
