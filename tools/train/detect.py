@@ -245,13 +245,13 @@ def _batch(
     config: LabelTraining, pictures: Sampler, step: int, device: torch.device
 ) -> tuple[Tensor, list[Truth]]:
     """Return a step's pictures; they depend on the seed and the step's number alone."""
-    chance = random.Random(config.seed * 1_000_003 + step)
-    size = chance.choice(config.sizes)
+    rng = random.Random(config.seed * 1_000_003 + step)
+    size = rng.choice(config.sizes)
     ends = step >= config.steps * (1 - config.plain)
     samples = [
-        detect_augment.mosaic(pictures.draw(4, chance), size, chance)
-        if not ends and chance.random() < config.mosaic
-        else detect_augment.single(pictures.draw(1, chance)[0], size, chance)
+        detect_augment.mosaic(pictures.draw(4, rng), size, rng)
+        if not ends and rng.random() < config.mosaic
+        else detect_augment.single(pictures.draw(1, rng)[0], size, rng)
         for _ in range(config.batch)
     ]
     stacked = np.stack([sample.image for sample in samples]).transpose(0, 3, 1, 2)
