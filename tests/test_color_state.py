@@ -76,6 +76,8 @@ def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     told = f"another config: --seed {SMALL.seed}, --white-balance {SMALL.augmentation.balance};"
     with pytest.raises(InputError, match=told):
         stored.resume(other, tmp_path / stored.CHECKPOINT, CPU)
+    with pytest.raises(InputError, match="another config: no --weights;"):
+        stored.resume(replace(SMALL, weights_sha256="ab"), tmp_path / stored.CHECKPOINT, CPU)
 
 
 def test_a_run_begins_with_the_average_of_another(tmp_path: Path) -> None:

@@ -224,6 +224,7 @@ def _options(config: ColorTraining) -> dict[str, Any]:
     """Return what makes two runs the same, by the names of the command's options."""
     options = asdict(config) | asdict(config.architecture) | asdict(config.augmentation)
     options["white_balance"] = options.pop("balance")  # the detector's --balance is another thing
+    options["weights_sha256"] = options["weights_sha256"] or False  # begun without
     for name in ("architecture", "augmentation", "commands"):
         del options[name]
     return options
