@@ -188,7 +188,7 @@ def pull(
     what was active before, or fails its canary run.
     """
     for word in (shelf.name, version):
-        _refuse_path(word)
+        _refuse_odd_name(word)
     if not trusted:
         raise ConfigError("models.trusted_keys is empty; name the keys whose versions you trust")
     if shelf.link.exists() and shelf.active is None:
@@ -216,7 +216,7 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
     Returns the version that serves now, None for the shipped model.
     Raises ModelError when nothing was pulled, OSError when models_dir cannot be written.
     """
-    _refuse_path(shelf.name)
+    _refuse_odd_name(shelf.name)
     with shelf.changing(), shelf.keeping_owner():
         state, failed = shelf.state(), shelf.active
         if failed is None:
@@ -287,7 +287,7 @@ def confirm(loaded: Mapping[Shelf, str | None]) -> None:
         logger.info("model.confirmed name=%s version=%s", shelf.name, version)
 
 
-def _refuse_path(word: str) -> None:
+def _refuse_odd_name(word: str) -> None:
     if not is_file_name(word):
         raise ModelError(f"{word!r}: no name of a model or version; see edge models")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge.manifest import is_file_name
 
 LARGEST_SEED = 2**32 - 1  # that NumPy's global generator takes
-NAMED_OF = "give letters, digits, -, _ and, but not first, dots"
+NAME_RULE = "give letters, digits, -, _ and, but not first, dots"
 
 
 def count(text: str) -> int:
@@ -98,7 +98,7 @@ def share(text: str) -> float:
 def model_version(text: str) -> str:
     """Return a model's version; a registry takes it as the name of a folder."""
     if not is_file_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no version; {NAMED_OF}, such as 1.0.0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; {NAME_RULE}, such as 1.0.0")
     return text
 
 
@@ -106,7 +106,7 @@ def model_folder(text: str) -> Path:
     """Return a folder whose name its model can have, too."""
     name = Path(os.path.realpath(text)).name
     if not is_file_name(name):
-        raise argparse.ArgumentTypeError(f"{name!r} is no name of a model; {NAMED_OF}")
+        raise argparse.ArgumentTypeError(f"{name!r} is no name of a model; {NAME_RULE}")
     return Path(text)
 
 
