@@ -11,7 +11,6 @@ import asyncio
 import logging
 import socket
 import threading
-from types import TracebackType
 from typing import Any, Self
 
 from edge.errors import UnavailableError
@@ -50,12 +49,7 @@ class EmbeddedBroker:
             raise UnavailableError(f"embedded broker on port {self.port}: {self._failure}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the broker."""
         self.close()
 
