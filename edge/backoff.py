@@ -9,7 +9,10 @@ import random
 
 
 class Backoff:
-    """Waits doubled from `min_s` to `max_s`, each times 0.5 to 1, lest a fleet returns at once."""
+    """Waits that double from `min_s` to `max_s`, each times a random 0.5 to 1.
+
+    So the boards of a fleet do not all come back in the same second.
+    """
 
     def __init__(self, min_s: float, max_s: float) -> None:
         self._min_s = min(min_s, max_s)
@@ -23,14 +26,14 @@ class Backoff:
         return wait_s
 
     def longest_s(self) -> float:
-        """Return a wait of the longest kind, after a failure that soon asking again cannot mend."""
+        """Return the longest wait, after a failure that an early attempt cannot mend."""
         self._next_s = min(self._max_s, 2 * self._next_s)
         return _jittered(self._max_s)
 
     def reset_after(self, lived_s: float, stable_s: float | None = None) -> None:
-        """Begin again from `min_s` when the last connection lived for `stable_s`.
+        """Begin again from `min_s` when the last connection lived for at least `stable_s`.
 
-        stable_s: None is as long as the next wait.
+        lived_s: how long it lived. stable_s: None: as long as the next wait would be.
         """
         if lived_s >= (self._next_s if stable_s is None else stable_s):
             self._next_s = self._min_s

@@ -11,10 +11,9 @@ import asyncio
 import logging
 import socket
 import threading
-from types import TracebackType
 from typing import Any, Self
 
-from edge.errors import PublishError
+from edge.errors import UnavailableError
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 10.0
@@ -27,7 +26,7 @@ class EmbeddedBroker:
     """The broker; a context manager that listens while it is entered.
 
     port: where it listens; a free one is chosen when None.
-    Entering raises PublishError when amqtt is not installed or the port is taken.
+    Entering raises UnavailableError when amqtt is not installed or the port is taken.
     """
 
     def __init__(self, port: int | None = None) -> None:
@@ -47,15 +46,10 @@ class EmbeddedBroker:
             self._failure = f"not up within {START_TIMEOUT_S:.0f} s"
         if self._failure is not None:
             self.close()
-            raise PublishError(f"embedded broker on port {self.port}: {self._failure}")
+            raise UnavailableError(f"embedded broker on port {self.port}: {self._failure}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the broker."""
         self.close()
 
@@ -79,7 +73,7 @@ class EmbeddedBroker:
         try:
             broker = _make_broker(self.port)
             await broker.start()
-        except PublishError as error:
+        except UnavailableError as error:
             self._failure = str(error)
             return
         except Exception as error:  # noqa: BLE001 - amqtt wraps each failure in classes of its own
@@ -93,12 +87,12 @@ class EmbeddedBroker:
 def _make_broker(port: int) -> Any:
     """Return amqtt's broker, not started.
 
-    Raises PublishError when amqtt is not installed.
+    Raises UnavailableError when amqtt is not installed.
     """
     try:
         from amqtt.broker import Broker
     except ImportError as error:
-        raise PublishError(
+        raise UnavailableError(
             f"amqtt is missing ({error}); install it with: pip install 'edge-camera[demo]'"
         ) from None
     for name in _NOISY_LOGGERS:

@@ -58,7 +58,7 @@ def describe(folder: Path, name: str, version: str, serial: int) -> Bundle:
             raise ModelError(f"model {folder}: {path.name} is no plain file; take it out")
         content = path.read_bytes()
         files[path.name] = fact_of(content)
-    try:
+    try:  # by way of `convert`: only that checks names and sizes
         raw = {"name": name, "version": version, "serial": serial, "files": files}
         return msgspec.convert({"format": 1, **msgspec.to_builtins(raw)}, Bundle)
     except msgspec.ValidationError as error:

@@ -78,15 +78,16 @@ class _Table:
         self._fields = (struct.unpack_from("<H", data, self._vtable)[0] - 4) // 2
 
     def _at(self, field: int) -> int | None:
+        """Return the position of a field in the file, None when the table leaves it out."""
         if field >= self._fields:
             return None
         offset = struct.unpack_from("<H", self._data, self._vtable + 4 + 2 * field)[0]
         return self._position + offset if offset else None
 
-    def integer(self, field: int, code: str, default: int = 0) -> int:
-        """Return a scalar field; `code` is its `struct` format character."""
+    def integer(self, field: int, code: str) -> int:
+        """Return a scalar field, 0 when absent; `code` is its `struct` format character."""
         at = self._at(field)
-        return default if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
+        return 0 if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
 
     def vector(self, field: int, item_bytes: int) -> tuple[int, int]:
         """Return where a vector's items begin and how many there are; all lie in the file."""

@@ -48,7 +48,7 @@ TERMS = (
 HALVE_FROM = 1.5
 CELLS = "cells"  # name of the output that says what each part of the crop speaks for
 MIN_SHOWN = 0.1  # share from which a color is shown by a swatch
-_FLIP = np.uint8(0x80)  # XORed, it takes 128 from a pixel's level, as an int8
+_FLIP_SIGN = np.uint8(0x80)  # pixel p -> int8 value p - 128, bit by bit
 SWATCH_STEP = 3  # every third pixel of every third row is enough for a median
 
 
@@ -114,7 +114,7 @@ class ColorModel:
         if self.manifest.input.color_order == "rgb":
             pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         view = self.interpreter.input_view()
-        np.bitwise_xor(pixels, _FLIP, out=view.view(np.uint8)[..., :3])
+        np.bitwise_xor(pixels, _FLIP_SIGN, out=view.view(np.uint8)[..., :3])
         if self._planes:
             view[..., 3:] = self.manifest.input.zero_point
         if label in self._planes:

@@ -146,7 +146,12 @@ def json_schema() -> dict[str, Any]:
 
 
 def _compose(text: str, source: str) -> yaml.Node:
-    """Return the tree of nodes; what could hide or make more than is written is refused."""
+    """Return the tree of nodes, for line numbers.
+
+    Raises ConfigError for what a config never needs and could hide values or fill the memory:
+    aliases, tags, keys that stand twice, deep nesting, half characters; and for a file without a
+    map.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -201,6 +206,7 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _refuse_infinite(data: Any, root: yaml.Node, source: str) -> None:
+    """Refuse `.inf` and `.nan`, also for a key without an upper limit."""
     steps = _infinite(data)
     if steps is not None:
         where = brief(".".join(steps), MAX_FAULT_CHARS)
@@ -211,18 +217,13 @@ def _infinite(data: Any) -> list[str] | None:
     """Return the path of the first value that is infinite or not a number."""
     if isinstance(data, float) and not math.isfinite(data):
         return []
+    if isinstance(data, list):
+        data = dict(enumerate(data))
     if isinstance(data, dict):
-        children = [(str(key), value) for key, value in data.items()]
-    else:
-        children = (
-            [(str(place), value) for place, value in enumerate(data)]
-            if isinstance(data, list)
-            else []
-        )
-    for step, child in children:
-        rest = _infinite(child)
-        if rest is not None:
-            return [step, *rest]
+        for key, child in data.items():
+            rest = _infinite(child)
+            if rest is not None:
+                return [str(key), *rest]
     return None
 
 

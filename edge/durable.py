@@ -1,4 +1,4 @@
-"""What a power cut must not take: files and folders' entries that are on the disk for sure."""
+"""Files and entries of folders that are on the disk for sure: a power cut does not take them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file; its content is on the disk when this returns, its name only by `sync_folder`.
+    """Write a file; its content is on the disk when this returns.
 
-    Raises OSError.
+    A new file's name is there only after `sync_folder` of its folder. Raises OSError.
     """
     with path.open("wb") as file:
         file.write(content)

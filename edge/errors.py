@@ -62,18 +62,18 @@ class CameraError(EdgeError):
 
 
 class PublishError(EdgeError):
-    """The spool or the broker refused; events stay in the spool where possible."""
+    """Events or the state directory cannot be written, or the MQTT thread died."""
 
     exit_code = EXIT_UNAVAILABLE
 
 
 class WebError(EdgeError):
-    """The status page's address cannot be listened on; restarting may help."""
+    """The address of the status page or of the metrics cannot be had; restarting may help."""
 
     exit_code = EXIT_UNAVAILABLE
 
 
 class UnavailableError(EdgeError):
-    """No daemon answers on this board."""
+    """What a command needs does not answer: daemon, registry, broker, experiment store."""
 
     exit_code = EXIT_UNAVAILABLE

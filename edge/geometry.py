@@ -1,8 +1,15 @@
-"""Polygons as shares of the frame: where an object stands and whether it is inside."""
+"""Where an object stands, whether that is inside a polygon, and how far boxes overlap."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
 from edge.values import Box, Point, Polygon
+
+Float = TypeVar("Float", np.float32, np.float64)
 
 # Boxes end at the frame's edge, where `contains` does not count a point as inside any more.
 _INSIDE = 1 - 1e-6
@@ -32,3 +39,23 @@ def contains(polygon: Polygon, point: Point) -> bool:
             inside ^= x < corner_x + (y - corner_y) * slope
         previous_x, previous_y = corner_x, corner_y
     return inside
+
+
+def iou_matrix(first: NDArray[Float], second: NDArray[Float]) -> NDArray[Float]:
+    """Return the intersection over union of each box with each, (len(first), len(second)), 0..1.
+
+    first, second: (n, 4), left, top, right, bottom, in one unit; the result has their dtype.
+    A box without area overlaps nothing, itself neither. For one pair: `Box.iou`.
+    """
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    sides = np.maximum(high - low, 0)
+    overlap = sides[..., 0] * sides[..., 1]
+    union = _areas(first)[:, None] + _areas(second)[None, :] - overlap
+    iou: NDArray[Float] = overlap / np.maximum(union, np.finfo(first.dtype).tiny)
+    return iou
+
+
+def _areas(corners: NDArray[Float]) -> NDArray[Float]:
+    areas: NDArray[Float] = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    return areas

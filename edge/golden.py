@@ -31,11 +31,11 @@ def differences(folder: Path, *, xnnpack: bool = True) -> list[str]:
     if loaded.manifest.task == "color":
         found = {score.name: score.score for score in ColorModel(loaded).classify(picture)}
         return list(wrong_shares(found, golden))
-    raise ModelError(f"model {folder}: {loaded.manifest.task} is no task of the daemon's")
+    raise ModelError(f"model {folder}: the daemon has no task {loaded.manifest.task}")
 
 
 def wrong_shares(found: Mapping[str, float], golden: Golden) -> Iterator[str]:
-    """Give one line for each share, by name, that is not as expected."""
+    """Yield one line for each share, by name, that is not as expected."""
     for name, share in found.items():
         expected = golden.shares.get(name, 0.0)
         if abs(share - expected) > golden.tolerance:

@@ -111,10 +111,9 @@ class Interpreter:
         self.input_size = size
 
     def input_view(self) -> NDArray[Any]:
-        """Return the input tensor as a view of the manifest's dtype, (height, width, channel).
+        """Return the input tensor as a view of the manifest's dtype, (height, width, channels).
 
-        channel: red, green, blue, and a plane for each class that the input has.
-
+        channels: three colors in the manifest's order, then a plane for each of `input.classes`.
         Valid until the next `invoke`; a view kept longer makes `invoke` raise RuntimeError.
         """
         view: NDArray[Any] = self._input()[0]

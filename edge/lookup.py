@@ -1,4 +1,4 @@
-"""What lies at a path that a user named; pathlib's own questions raise where they may not look."""
+"""What lies at a path that a user named; pathlib raises PermissionError where it may not look."""
 
 from __future__ import annotations
 
@@ -21,33 +21,36 @@ def expanded(text: str, kind: type[EdgeError]) -> Path:
 
 
 def real(path: Path) -> Path:
-    """Return where links lead; of one that leads to itself, where it lies."""
+    """Return the absolute path with links resolved; a link to itself stays as it is."""
     return Path(os.path.realpath(path))
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether there is a folder, as far as one can see."""
+    """Return whether there is a folder; False where this user may not look."""
     with contextlib.suppress(OSError):
         return path.is_dir()
     return False
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a file, as far as one can see."""
+    """Return whether there is a file; False where this user may not look."""
     with contextlib.suppress(OSError):
         return path.is_file()
     return False
 
 
 def is_pipe(path: Path) -> bool:
-    """Return whether there is a named pipe, as far as one can see."""
+    """Return whether there is a named pipe; False where this user may not look."""
     with contextlib.suppress(OSError):
         return path.is_fifo()
     return False
 
 
-def closed(path: Path) -> str | None:
-    """Return why one cannot see what is there: no permission, a name too long; else None."""
+def why_hidden(path: Path) -> str | None:
+    """Return why the system does not say what is at a path: no permission, a name too long.
+
+    None when it does say, also that nothing is there.
+    """
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # nothing is there

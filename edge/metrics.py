@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from edge.config import MetricsConfig
@@ -81,15 +80,10 @@ class Metrics:
         if self._config.port is not None:
             self._serve(registry, self._config.port)
         if self._config.textfile is not None:
-            self._write_on(registry, Path(self._config.textfile))
+            self._start_writer(registry, Path(self._config.textfile))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop and join; a second time does nothing."""
         self._stop.set()
         self._stack.close()
@@ -112,8 +106,10 @@ class Metrics:
         self._stack.callback(server.shutdown)
         logger.info("metrics.started url=http://%s:%d/metrics", host, port)
 
-    def _write_on(self, registry: CollectorRegistry, path: Path) -> None:
-        thread = threading.Thread(target=self._write, args=(registry, path), name="metrics")
+    def _start_writer(self, registry: CollectorRegistry, path: Path) -> None:
+        thread = threading.Thread(
+            target=self._write_until_stopped, args=(registry, path), name="metrics"
+        )
         thread.start()
         self._stack.callback(thread.join)
         self._stack.callback(self._stop.set)
@@ -122,8 +118,8 @@ class Metrics:
         """Return how long to wait before looking whether the next write is due, 1 s at most."""
         return min(1.0, max(0.0, written_s + self._interval_s() - time.monotonic()))
 
-    def _write(self, registry: CollectorRegistry, path: Path) -> None:
-        """Replace the file again and again, and remove it at last; a failure is logged once."""
+    def _write_until_stopped(self, registry: CollectorRegistry, path: Path) -> None:
+        """Replace the file at each interval, and remove it at the end; a failure is logged once."""
         from prometheus_client import generate_latest
 
         told = ""

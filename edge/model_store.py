@@ -17,13 +17,13 @@ SHIPPED_DIRS = (_PACKAGE / "models", _PACKAGE.parent / "models")
 def search_dirs(models_dir: str | None) -> list[Path]:
     """Return the existing directories that hold model folders, first choice first.
 
-    Raises ModelError when the user's own is none that can be listed.
+    models_dir: the user's own, which comes first. Raises ModelError when it cannot be listed.
     """
     if models_dir is None:
         return [folder for folder in SHIPPED_DIRS if folder.is_dir()]
     own = lookup.expanded(models_dir, ModelError)
     if not lookup.is_folder(own) or not os.access(own, os.R_OK | os.X_OK):
-        reason = lookup.closed(own) or "no folder that can be listed; make it"
+        reason = lookup.why_hidden(own) or "no folder that can be listed; make it"
         raise ModelError(f"models_dir {models_dir}: {reason}")
     return [own, *(folder for folder in SHIPPED_DIRS if folder.is_dir())]
 
@@ -52,7 +52,7 @@ def find(model: str, models_dir: str | None = None) -> Path:
         folder = lookup.expanded(model, ModelError)
         if lookup.is_file(folder / MANIFEST_NAME):
             return folder
-        reason = lookup.closed(folder / MANIFEST_NAME) or f"no {MANIFEST_NAME} there"
+        reason = lookup.why_hidden(folder / MANIFEST_NAME) or f"no {MANIFEST_NAME} there"
         raise ModelError(f"model {model}: {reason}; name a model folder")
     for folder in installed(models_dir):
         if folder.name == model:

@@ -139,12 +139,13 @@ class Shelf:
                 self._give_away(self.link.parent.stat())
 
     def _give_away(self, like: os.stat_result) -> None:
+        """Give link, versions and state to the owner of another file."""
         own = [self.link] if self.active else []
         for path in (*own, self.folder.parent, self.folder):
-            _give(path, like)
+            _chown_like(path, like)
         for _, folders, files, descriptor in os.fwalk(self.folder):
             for name in (*folders, *files):
-                _give(name, like, descriptor)
+                _chown_like(name, like, descriptor)
 
     def _lock(self, name: str) -> IO[str]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +161,7 @@ def make_models_dir(folder: Path) -> None:
         missing = [one for one in (folder, *folder.parents) if not one.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for one in missing if os.geteuid() == 0 else ():
-            _give(one, missing[-1].parent.stat())
+            _chown_like(one, missing[-1].parent.stat())
     except OSError as error:
         raise ConfigError(
             f"models_dir {folder}: {error.strerror}; name a folder that can be made"
@@ -187,7 +188,7 @@ def pull(
     what was active before, or fails its canary run.
     """
     for word in (shelf.name, version):
-        _refuse_path(word)
+        _refuse_odd_name(word)
     if not trusted:
         raise ConfigError("models.trusted_keys is empty; name the keys whose versions you trust")
     if shelf.link.exists() and shelf.active is None:
@@ -215,7 +216,7 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
     Returns the version that serves now, None for the shipped model.
     Raises ModelError when nothing was pulled, OSError when models_dir cannot be written.
     """
-    _refuse_path(shelf.name)
+    _refuse_odd_name(shelf.name)
     with shelf.changing(), shelf.keeping_owner():
         state, failed = shelf.state(), shelf.active
         if failed is None:
@@ -286,7 +287,7 @@ def confirm(loaded: Mapping[Shelf, str | None]) -> None:
         logger.info("model.confirmed name=%s version=%s", shelf.name, version)
 
 
-def _refuse_path(word: str) -> None:
+def _refuse_odd_name(word: str) -> None:
     if not is_file_name(word):
         raise ModelError(f"{word!r}: no name of a model or version; see edge models")
 
@@ -383,6 +384,7 @@ def _forget_others(shelf: Shelf) -> None:
             shutil.rmtree(folder)
 
 
-def _give(path: Path | str, like: os.stat_result, folder: int | None = None) -> None:
+def _chown_like(path: Path | str, like: os.stat_result, folder: int | None = None) -> None:
+    """Give a file to the owner of another; folder: an open one, in which `path` is a name."""
     with contextlib.suppress(FileNotFoundError):  # the daemon may end a trial meanwhile
         os.chown(path, like.st_uid, like.st_gid, dir_fd=folder, follow_symlinks=False)

@@ -34,10 +34,10 @@ WIDTH_PX = 160
 BACKGROUND_S = 2.0
 FOREGROUND_S = 20.0
 SCENE_CHANGE = 0.5
-GAIN_LIMITS = (128, 512)  # in 1/256: half to double brightness is light, more is another scene
-_ONE_GAIN = 256
+GAIN_LIMITS = (128, 512)  # in 1/256: half to double brightness is light, beyond is another scene
 _FRACTION_BITS = 7  # of the background's fixed point: 255 << 7 times a gain fits 32 bits
-_STEPS = 256  # of the adaptation's weight, hence the shift by 8
+_UNIT_BITS = 8
+_UNIT = 1 << _UNIT_BITS  # gains and weights count in 1/256
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class MotionGate:
         bgr: uint8, (height, width, 3), any size from 1x1; not modified.
         now_s: the frame's time, never before that of the last call.
         """
-        gray = shrink(bgr)
+        gray = small_gray(bgr)
         if gray.shape != self._watched.shape:
             return self._begin(gray, now_s)
         foreground = self._background.differs(gray, self._config.threshold) & self._watched
@@ -114,19 +114,20 @@ class _Background:
 
     def differs(self, gray: Image, threshold: int) -> NDArray[np.bool_]:
         """Return where the picture is not the background in the present light."""
-        expected = (self._level * self._gain(gray)) >> (_FRACTION_BITS + 8)
+        expected = (self._level * self._gain(gray)) >> (_FRACTION_BITS + _UNIT_BITS)
         return np.asarray(np.abs(gray - expected) > threshold)
 
     def follow(self, gray: Image, foreground: NDArray[np.bool_], now_s: float) -> None:
         """Move the background towards the picture, slower where it is foreground."""
         self._still = ~foreground
         elapsed_s = now_s - self._adapted_s
-        slow = int(_STEPS * min(1.0, elapsed_s / FOREGROUND_S))
+        slow = int(_UNIT * min(1.0, elapsed_s / FOREGROUND_S))
         if slow == 0:  # too soon for one step: let time add up
             return
-        fast = int(_STEPS * min(1.0, elapsed_s / BACKGROUND_S))
+        fast = int(_UNIT * min(1.0, elapsed_s / BACKGROUND_S))
         weight = np.where(foreground, np.int32(slow), np.int32(fast))
-        self._level += ((gray.astype(np.int32) << _FRACTION_BITS) - self._level) * weight >> 8
+        step = ((gray.astype(np.int32) << _FRACTION_BITS) - self._level) * weight
+        self._level += step >> _UNIT_BITS
         self._adapted_s = now_s
 
     def _gain(self, gray: Image) -> int:
@@ -134,12 +135,12 @@ class _Background:
         before = int(self._level.sum(where=self._still, dtype=np.int64)) >> _FRACTION_BITS
         now = int(gray.sum(where=self._still, dtype=np.int64))
         if before == 0:
-            return _ONE_GAIN
+            return _UNIT
         low, high = GAIN_LIMITS
-        return min(max(now * _ONE_GAIN // before, low), high)
+        return min(max(now * _UNIT // before, low), high)
 
 
-def shrink(bgr: Image) -> Image:
+def small_gray(bgr: Image) -> Image:
     """Return a gray copy at most WIDTH_PX wide, uint8 (height, width), the same on every CPU.
 
     bgr: uint8, (height, width, 3).

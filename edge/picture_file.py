@@ -15,8 +15,8 @@ def write(path: Path, bgr: Image, settings: Sequence[int] = ()) -> None:
     """Write a picture in one step; make its folder.
 
     path: its suffix names the format. bgr: uint8, (height, width, 3), at least 1x1.
-    settings: OpenCV's, such as the JPEG quality. Raises EdgeError for a suffix that is no
-    picture's, and what the system says (OSError) where there is no room or no such place.
+    settings: `cv2.imencode`'s, such as the JPEG quality.
+    Raises EdgeError for a suffix that names no format, OSError where the file cannot be written.
     """
     try:
         _, content = cv2.imencode(path.suffix, bgr, settings)

@@ -109,8 +109,8 @@ class Pipeline:
         self._gate = MotionGate(self._config.motion, self._masks)
         self._detected_s = float("-inf")
 
-    def succeed(self, old: Pipeline) -> None:
-        """Take the place of a pipeline before the first frame: its ids are not used again."""
+    def continue_ids_of(self, old: Pipeline) -> None:
+        """Let track ids go on after an older pipeline's; to be called before the first frame."""
         self._tracker = Tracker(self._config.tracker, old._tracker.next_id)
 
     def finish(self, frame: Frame) -> FrameResult:

@@ -6,7 +6,7 @@
     <name>/.serials/<n>                the bundle for which the serial n was taken
 
 A version is there once its `version.json` is, which is written last; it never changes afterwards.
-Files of other content have other names, so what a push left that was killed is in nobody's way.
+Files are named by the hash of their content, so what a killed push leaves disturbs no later one.
 `stages.json` is one object, so a promotion happens at once; it is signed, too, and has a revision.
 `edge-tools registry` writes it; a bucket's address and login are read from AWS's usual variables.
 Buckets need the extra `registry`, imported when one is opened.
@@ -27,7 +27,7 @@ from msgspec import Meta
 
 from edge import bundle, durable, lookup
 from edge.bundle import Bundle
-from edge.errors import NO_ROOM, EdgeError, ModelError, PublishError, brief
+from edge.errors import NO_ROOM, EdgeError, ModelError, UnavailableError, brief
 from edge.manifest import FileName, Struct
 from edge.signature import PublicKey, SignatureError, verify
 
@@ -185,9 +185,9 @@ def reaching(address: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             place = f"{error.filename}: " if error.filename else ""
             text = f"{place}{os.strerror(error.errno)}; make room and start again"
-            raise PublishError(f"registry {address}: {text}") from error
+            raise UnavailableError(f"registry {address}: {text}") from error
         reason = brief(f"{type(error).__name__}: {error}")
-        raise PublishError(f"registry {address}: {reason}; check address and login") from error
+        raise UnavailableError(f"registry {address}: {reason}; check address and login") from error
 
 
 def versions(store: Store, name: str) -> list[Bundle]:

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class StatusSocket:
         """Listen; when that fails, log it and go on without."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _short(self._state_dir) as folder:
+            with _short_name(self._state_dir) as folder:
                 with suppress(FileNotFoundError):  # what a killed daemon left
                     Path(folder, NAME).unlink()
                 listener.bind(f"{folder}/{NAME}")
@@ -55,12 +54,7 @@ class StatusSocket:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop, join and remove the socket; a second time does nothing."""
         listener, self._listener = self._listener, None
         if listener is None:
@@ -92,7 +86,7 @@ def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
     """
     parts: list[bytes] = []
     try:
-        with _short(state_dir) as folder, socket.socket(socket.AF_UNIX) as client:
+        with _short_name(state_dir) as folder, socket.socket(socket.AF_UNIX) as client:
             client.settimeout(timeout_s)
             client.connect(f"{folder}/{NAME}")
             while (part := client.recv(65_536)) and len(parts) < MAX_BYTES // 65_536:
@@ -105,8 +99,8 @@ def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
 
 
 @contextmanager
-def _short(folder: Path) -> Iterator[str]:
-    """Give a folder a short name for the time being: a socket's path has 107 bytes at most."""
+def _short_name(folder: Path) -> Iterator[str]:
+    """Yield a short name of a folder, valid in the block: a socket's path has 107 bytes at most."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{descriptor}"

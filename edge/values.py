@@ -34,13 +34,15 @@ class Box(NamedTuple):
         return self.width * self.height
 
     def iou(self, other: Box) -> float:
-        """Return intersection over union with `other`, 0..1; 0 when both are empty."""
+        """Return intersection over union with `other`, 0..1; 0 when they do not overlap."""
+        overlap = self.overlap_area(other)
+        return overlap / (self.area + other.area - overlap) if overlap else 0.0
+
+    def overlap_area(self, other: Box) -> float:
+        """Return the area that both boxes cover, in their unit squared."""
         width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
         height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
-        if width <= 0 or height <= 0:
-            return 0.0
-        overlap = width * height
-        return overlap / (self.area + other.area - overlap)
+        return width * height if width > 0 and height > 0 else 0.0
 
     def clipped(self, frame_size: tuple[int, int]) -> Box:
         """Return the part inside a frame of (width, height); may be empty."""

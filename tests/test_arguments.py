@@ -83,5 +83,5 @@ def test_names_that_a_registry_takes_are_taken(
         assert arguments.model_folder(folder) == Path(folder)
     for name in ("1.0.0", "1.0.0-rc.1", "2026_1"):
         assert arguments.model_version(name) == name
-    assert arguments.none_or_below("-inf") == float("-inf")
+    assert arguments.zero_or_below("-inf") == float("-inf")
     assert [arguments.count_to(16)(text) for text in ("1", "16")] == [1, 16]

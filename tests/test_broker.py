@@ -10,7 +10,7 @@ import pytest
 
 from edge.broker import LOOPBACK, EmbeddedBroker
 from edge.config import MqttConfig, SpoolConfig
-from edge.errors import PublishError
+from edge.errors import UnavailableError
 from edge.messages import Status, Topics
 from edge.publisher import ConnectionState, Publisher
 from edge.spool import Spool
@@ -57,11 +57,11 @@ def test_two_brokers_live_side_by_side_and_leave_their_ports() -> None:
 def test_taken_port_is_one_clear_error() -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PublishError, match=rf"embedded broker on port {port}: .*in use"):
+        with pytest.raises(UnavailableError, match=rf"embedded broker on port {port}: .*in use"):
             EmbeddedBroker(port).__enter__()
 
 
 def test_missing_library_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amqtt.broker", None)
-    with pytest.raises(PublishError, match=r"pip install 'edge-camera\[demo\]'"):
+    with pytest.raises(UnavailableError, match=r"pip install 'edge-camera\[demo\]'"):
         EmbeddedBroker().__enter__()

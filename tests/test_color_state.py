@@ -71,8 +71,13 @@ def test_networks_that_have_no_mean_are_named(
 def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     state = stored.start(SMALL, CPU)
     stored.save(SMALL, state, tmp_path / stored.CHECKPOINT)
-    with pytest.raises(InputError, match="name another folder with --out"):
-        stored.resume(replace(SMALL, seed=4), tmp_path / stored.CHECKPOINT, CPU)
+    augmentation = replace(SMALL.augmentation, balance=0.5)
+    other = replace(SMALL, seed=SMALL.seed + 1, augmentation=augmentation)
+    told = f"another config: --seed {SMALL.seed}, --white-balance {SMALL.augmentation.balance};"
+    with pytest.raises(InputError, match=told):
+        stored.resume(other, tmp_path / stored.CHECKPOINT, CPU)
+    with pytest.raises(InputError, match="another config: no --weights;"):
+        stored.resume(replace(SMALL, weights_sha256="ab"), tmp_path / stored.CHECKPOINT, CPU)
 
 
 def test_a_run_begins_with_the_average_of_another(tmp_path: Path) -> None:

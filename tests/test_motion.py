@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.config import MotionConfig
-from edge.motion import WIDTH_PX, Motion, MotionGate, shrink, watched_pixels
+from edge.motion import WIDTH_PX, Motion, MotionGate, small_gray, watched_pixels
 from edge.values import Image
 
 CONFIG = MotionConfig(threshold=18, min_area=0.002, hold_s=2.0)
@@ -165,7 +165,7 @@ def test_gate_does_not_touch_the_frame_and_works_on_a_small_gray_image():
     before = bgr.copy()
     MotionGate(CONFIG).update(bgr, 0.0)
     assert np.array_equal(bgr, before)
-    gray = shrink(bgr)
+    gray = small_gray(bgr)
     assert (gray.shape, gray.dtype) == ((120, WIDTH_PX), np.uint8)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge.errors import PublishError
+from edge.errors import UnavailableError
 from tools import tracking
 from waiting import wait_until
 
@@ -99,7 +99,7 @@ def test_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(PublishError, match="experiment store"),
+        pytest.raises(UnavailableError, match="experiment store"),
         tracking.start("none", uri=str(tmp_path / "file" / "store")),
     ):
         pass
@@ -170,10 +170,10 @@ def test_store_that_is_named_wrongly_is_one_line_at_once(tmp_path: Path, kind: s
     }[kind]
     program = (
         "from tools import tracking\n"
-        "from edge.errors import PublishError\n"
+        "from edge.errors import UnavailableError\n"
         "try:\n"
         f"    tracking.start('none', uri={address!r}).__enter__()\n"
-        "except PublishError as error:\n"
+        "except UnavailableError as error:\n"
         "    print(error)\n"
     )
     done = subprocess.run(

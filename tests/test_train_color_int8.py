@@ -195,7 +195,7 @@ def test_checkpoints_that_do_not_fit_are_named(
     seed = ["--seed", str(LARGEST_SEED)]
     assert train(weights, data, tmp_path / "int8", "--steps", "2", *seed) == EXIT_OK
     assert train(weights, data, tmp_path / "int8", "--steps", "3", *seed) == EXIT_NO_INPUT
-    assert "made with another config" in capsys.readouterr().err
+    assert "made with another config: --steps 2; name another --out" in capsys.readouterr().err
     words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(tmp_path / "m")]
     detectors = torch.load(tmp_path / "int8" / "checkpoint.pt")
     detectors["config"]["groups"] = 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge.manifest import is_file_name
 
 LARGEST_SEED = 2**32 - 1  # that NumPy's global generator takes
-NAMED_OF = "give letters, digits, -, _ and, but not first, dots"
+NAME_RULE = "give letters, digits, -, _ and, but not first, dots"
 
 
 def count(text: str) -> int:
@@ -20,7 +20,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def count_or_none(text: str) -> int:
+def count_or_zero(text: str) -> int:
     """Return a whole number of 0 or more."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
@@ -46,7 +46,7 @@ def positive(text: str) -> float:
     return value
 
 
-def positive_or_none(text: str) -> float:
+def positive_or_zero(text: str) -> float:
     """Return a number of 0 or more."""
     value = _number(text)
     if not 0 <= value < float("inf"):
@@ -54,7 +54,7 @@ def positive_or_none(text: str) -> float:
     return value
 
 
-def none_or_below(text: str) -> float:
+def zero_or_below(text: str) -> float:
     """Return a number of 0 or less, -inf among them."""
     value = _number(text)
     if not value <= 0:
@@ -98,7 +98,7 @@ def share(text: str) -> float:
 def model_version(text: str) -> str:
     """Return a model's version; a registry takes it as the name of a folder."""
     if not is_file_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no version; {NAMED_OF}, such as 1.0.0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; {NAME_RULE}, such as 1.0.0")
     return text
 
 
@@ -106,7 +106,7 @@ def model_folder(text: str) -> Path:
     """Return a folder whose name its model can have, too."""
     name = Path(os.path.realpath(text)).name
     if not is_file_name(name):
-        raise argparse.ArgumentTypeError(f"{name!r} is no name of a model; {NAMED_OF}")
+        raise argparse.ArgumentTypeError(f"{name!r} is no name of a model; {NAME_RULE}")
     return Path(text)
 
 

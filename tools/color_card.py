@@ -21,7 +21,7 @@ LICENCE = "Apache-2.0"
 CAUSE_KEYS = {"wrong", "objects", "wrong_with", "wrong_without"}
 Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
 COMMANDS = "commands"  # the manifest's entry of what was run, a line each
-SHOPS = "storeitems"  # source of what is known of our own labels alone
+SHOP_SOURCE = "storeitems"  # crops to which _SHOP_LIMITS applies
 FAIR_CROPS = 10  # of a color or class: a rate of fewer says nothing
 
 _LIMITS = """\
@@ -32,7 +32,7 @@ _LIMITS = """\
 - Objects without one agreed term (mixed, unclear) are in none of these figures; it names them, too.
 {measured}"""
 
-_SHOPS = """\
+_SHOP_LIMITS = """\
 - Shop labels of gray, pink and orange disagree between annotators, so nothing gets all of them
   right; see the confusion above.
 - Silver counts as gray, beige and khaki as brown, navy as blue, as the labellers were told.
@@ -215,7 +215,7 @@ def _limits(sets: dict[str, Answers]) -> str:
             lines.append(f"- {name}: too few crops to say much of {', '.join(few)}.\n")
         if classes := sorted(by_class(some)):
             lines.append(f"- {name}: measured on {', '.join(classes)}, on nothing else.\n")
-        lines += [_SHOPS] if SHOPS in some.sources else []
+        lines += [_SHOP_LIMITS] if SHOP_SOURCE in some.sources else []
     return _LIMITS.format(measured="".join(lines))
 
 

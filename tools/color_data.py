@@ -42,6 +42,7 @@ OBJECT_CLASSES = (
     "dog",
 )
 NO_CLASS = -1
+PLACE_PX = 3  # boxes of one picture whose centers share a square of this side are one
 OURS = "ours"  # source of what `tools.scene_labels` adds
 SCENE_SOURCES = ("scene", "more", OURS)
 
@@ -104,12 +105,12 @@ def read_set(folder: Path, split: str) -> list[ColorItem]:
 def _split(folder: Path, split: str) -> list[ColorItem]:
     """Return a split of a folder, empty where no row is of it."""
 
-    def item(row: Row) -> ColorItem:
+    def make(row: Row) -> ColorItem:
         if "color" in row:
             return _product_item(row, folder)
         return _scene_item(row | {"bbox": None}, folder / split / row["file_name"], "scene")
 
-    return color_rows.read(folder / "labels.json", item, split)
+    return color_rows.read(folder / "labels.json", make, split)
 
 
 def training_items(data: Path) -> list[ColorItem]:
@@ -123,14 +124,14 @@ def training_items(data: Path) -> list[ColorItem]:
     scenes, more = data / "scene_color" / "labels.json", data / "scene_color" / "more.json"
     items = _split(data / "color", "train") if (data / "color").exists() else []
 
-    def item(source: str, row: Row) -> ColorItem:
+    def make(source: str, row: Row) -> ColorItem:
         return _scene_item(row, pictures / row["image"], source)
 
     if scenes.exists():
-        items += color_rows.read(scenes, partial(item, "scene"), "train")
+        items += color_rows.read(scenes, partial(make, "scene"), "train")
     if more.exists():
-        items += color_rows.read(more, partial(item, "more"))
-        items += [item(OURS, row) for row in scene_labels.rows(data / "detection")]
+        items += color_rows.read(more, partial(make, "more"))
+        items += [make(OURS, row) for row in scene_labels.rows(data / "detection")]
     if not items:
         raise _nothing(data, "train")
     colored = [item for item in items if item.weight > 0]
@@ -205,8 +206,9 @@ def unlabelled_items(
 
 
 def _place(file: Path, box_px: BoxPx) -> tuple[str, int, int]:
-    """Return what two lists of the same boxes have in common: labels hold rounded ones."""
-    return file.name, round(box_px[0] + box_px[2] / 2) // 3, round(box_px[1] + box_px[3] / 2) // 3
+    """Return a key that a box has in common with its rounded copy, in which labels hold it."""
+    x, y, width, height = box_px
+    return file.name, round(x + width / 2) // PLACE_PX, round(y + height / 2) // PLACE_PX
 
 
 def validation_items(data: Path) -> list[ColorItem]:
@@ -263,6 +265,7 @@ def read_crops(items: Iterable[ColorItem], margin: float = 0.0) -> Iterator[tupl
 
 
 def _cut(bgr: Image, box_px: BoxPx | None, margin: float) -> tuple[Image, BoxPx]:
+    """Return a view of the box with its margin, and the box in it; None: the whole image."""
     height, width = bgr.shape[:2]
     if box_px is None:
         return bgr, (0.0, 0.0, float(width), float(height))
@@ -289,18 +292,15 @@ def stretched(
     for index, (crop, (x, y, width, height)) in enumerate(crops):
         rgb[index] = shrink(crop, (side, side))[..., ::-1]
         full_height, full_width = crop.shape[:2]
-        corners = (x / full_width, y / full_height)
-        boxes[index] = (
-            *corners,
-            corners[0] + width / full_width,
-            corners[1] + height / full_height,
-        )
+        left, top = x / full_width, y / full_height
+        boxes[index] = (left, top, left + width / full_width, top + height / full_height)
     return _packed(items, rgb, boxes.clip(0, 1))
 
 
 def _packed(
     items: Sequence[ColorItem], rgb: NDArray[np.uint8], boxes: NDArray[np.float32]
 ) -> Packed:
+    """Return pixels and boxes with what the items say of them; see `Packed` for the shapes."""
     return Packed(
         rgb,
         boxes,
@@ -355,8 +355,8 @@ def cached(mark: str, cache: Path, make: Callable[[], Arrays]) -> Arrays:
     path = cache / f"color-{hashlib.sha256(os.fsencode(mark)).hexdigest()[:16]}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part.npz")  # a kill in between leaves no half cache
-        np.savez(partial, allow_pickle=False, **make())
-        partial.replace(path)
+        part = path.with_suffix(".part.npz")  # a kill in between leaves no half cache
+        np.savez(part, allow_pickle=False, **make())
+        part.replace(path)
     with np.load(path) as stored:
         return dict(stored)

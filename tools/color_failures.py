@@ -210,13 +210,13 @@ def measure(
 
 
 def covered_share(box_px: Box, boxes: Sequence[Box]) -> float:
-    """Return the largest share of a box that one other object's box covers, 0..1."""
-    shares = [0.0]
-    for other in boxes:
-        if box_px.iou(other) < SAME_OBJECT_IOU:
-            both = box_px.iou(other)
-            shares.append(both / (1 + both) * (box_px.area + other.area) / max(box_px.area, 1e-9))
-    return max(shares)
+    """Return the largest share of a box that one other object's box covers, 0..1.
+
+    boxes: of all objects in its picture; that of the object itself is among them.
+    """
+    others = [other for other in boxes if box_px.iou(other) < SAME_OBJECT_IOU]
+    covered_px = max((box_px.overlap_area(other) for other in others), default=0.0)
+    return covered_px / max(box_px.area, 1e-9)
 
 
 def count(judged: Sequence[Judged]) -> dict[str, CauseCount]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge.color import TERMS
 from tools.color_data import ColorItem
+from tools.plots import expected_calibration_error
 
 ECE_BINS = 15
 COVERAGE = 0.8
@@ -113,7 +114,7 @@ def figures(answers: Answers, unknown_below: float, coverage: float = COVERAGE) 
     return ColorFigures(
         crops=len(hits),
         top1=float(hits.mean()),
-        ece=expected_calibration_error(tops, hits),
+        ece=expected_calibration_error(tops, hits, ECE_BINS),
         coverage=float(named.mean()),
         named_top1=float(hits[named].mean()) if named.any() else 0.0,
         selective_top1=selective_top1(tops, hits, coverage),
@@ -133,20 +134,6 @@ def selective_top1(tops: NDArray[np.float64], hits: NDArray[np.bool_], coverage:
     """
     kept = max(1, round(coverage * len(tops)))
     return float(hits[np.argsort(-tops, kind="stable")[:kept]].mean())
-
-
-def expected_calibration_error(tops: NDArray[np.float64], hits: NDArray[np.bool_]) -> float:
-    """Return the mean gap between share and accuracy over equal bins, weighted by their crops.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
-    """
-    bins = np.minimum((tops * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = [
-        abs(float(hits[bins == number].mean() - tops[bins == number].mean()))
-        * (bins == number).mean()
-        for number in np.unique(bins)
-    ]
-    return float(sum(gaps))
 
 
 def _ratios(parts: NDArray[np.int_], wholes: NDArray[np.int_]) -> dict[str, float | None]:

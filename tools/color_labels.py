@@ -184,7 +184,7 @@ def _document(file: Path) -> Any:
 
 
 class LabelFile:
-    """The labels of one data set, on disk after every change."""
+    """The labels of one data set: `put` writes them after every change, `rows` waits for `save`."""
 
     def __init__(self, path: Path) -> None:
         """Read the file when there is one; InputError when it is no list of rows."""

@@ -206,11 +206,11 @@ def stratified(pictures: tuple[Picture, ...], count: int, seed: int = 0) -> list
     by_source: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
         by_source[picture.source].append(picture)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     chosen: list[Picture] = []
     for source in sorted(by_source):
         group = by_source[source]
         share = max(round(count * len(group) / len(pictures)), 1)
-        chosen += chance.sample(group, min(share, len(group)))
-    chance.shuffle(chosen)
+        chosen += rng.sample(group, min(share, len(group)))
+    rng.shuffle(chosen)
     return chosen[:count]

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge import certificate, interpreter, manifest
+from edge.detector import Detector
+from edge.interpreter import Interpreter
 from edge.manifest import (
     Accuracy,
     Decoder,
@@ -27,7 +29,7 @@ from edge.manifest import (
     Manifest,
     Task,
 )
-from tools import detector_card
+from tools import dataset, detector_card
 
 if TYPE_CHECKING:
     from tools.evaluate import Accuracy as Measured
@@ -116,10 +118,6 @@ def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> M
 
     tolerance: of scores; kernels round differently, see tools/README.md.
     """
-    from edge.detector import Detector
-    from edge.interpreter import Interpreter
-    from tools import dataset
-
     target = folder / f"golden{picture.suffix}"
     if picture.resolve() != target.resolve():
         shutil.copyfile(picture, target)

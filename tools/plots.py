@@ -100,16 +100,15 @@ def expected_calibration_error(confidence: ArrayLike, is_right: ArrayLike, bins:
     return float(np.nansum(np.abs(means - shares) * count) / count.sum())
 
 
-def reliability(
-    confidence: ArrayLike, is_right: ArrayLike, path: Path, *, title: str, bins: int = 10
-) -> None:
+def reliability(confidence: ArrayLike, is_right: ArrayLike, path: Path, *, title: str) -> None:
     """Write a reliability diagram: share of right answers over confidence, and how many there are.
 
     Takes what `reliability_bins` takes. On the diagonal, a confidence means what it says.
     """
-    means, shares, count = reliability_bins(confidence, is_right, bins)
-    error = expected_calibration_error(confidence, is_right, bins)
+    means, shares, count = reliability_bins(confidence, is_right)
+    error = expected_calibration_error(confidence, is_right)
     figure, plot = _new(6.0, 5.5)
+    bins = len(count)
     middles = (np.arange(bins) + HALF) / bins
     plot.bar(middles, count / max(count.max(), 1), 1 / bins, color="0.88", label="how many")
     plot.plot([0, 1], [0, 1], "k--", linewidth=1, label="ideal")

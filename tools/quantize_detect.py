@@ -2,7 +2,7 @@
 
 From float weights, or with `--checkpoint` from those that `edge-tools train detect-int8` adapted.
 The stem's channels are sorted by their range on the calibration pictures and split into groups
-with scales of their own; the rest is percentile calibration. ARCHITECTURE.md has the figures.
+with scales of their own; the rest is percentile calibration. tools/README.md has the figures.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tools.arguments import (
     count_to,
     model_folder,
     model_version,
-    none_or_below,
     percentile,
+    zero_or_below,
 )
 from tools.input_size import InputSize
 from tools.package import Facts
@@ -157,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--percentile", type=percentile, default=99.99, help="of each range")
     parser.add_argument(
         "--silu-floor",
-        type=none_or_below,
+        type=zero_or_below,
         default=SILU_FLOOR,
         help="where a range that only a SiLU reads begins; =-inf: as measured; default %(default)s",
     )

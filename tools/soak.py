@@ -158,10 +158,13 @@ def _watch(folder: Path, source: str | None, run_s: float) -> tuple[list[Sample]
         for _ in track(range(int(run_s / SAMPLE_S)), "soaking"):
             time.sleep(SAMPLE_S)
             at_s = time.monotonic() - started_s
-            broker.be(there=not run_s / 3 <= at_s < run_s * 2 / 3)
+            if run_s / 3 <= at_s < run_s * 2 / 3:
+                broker.stop()
+            else:
+                broker.start()
             if daemon.poll() is not None:
                 raise EdgeError(f"the daemon ended by itself, code {daemon.returncode}: {log.last}")
-            sample = _sample(folder, daemon.pid, at_s, log.lines, is_away=not broker.is_there)
+            sample = _sample(folder, daemon.pid, at_s, log.lines, is_away=not broker.is_running)
             samples += [sample] if sample else []
         daemon.terminate()
         return samples, daemon.wait(STOP_S)
@@ -242,26 +245,29 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def is_there(self) -> bool:
+    def is_running(self) -> bool:
         """Return whether it runs."""
         return self._process is not None
 
-    def be(self, *, there: bool) -> None:
-        """Start or stop it, unless it is so already."""
-        if there and self._process is None:
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        if self._process is None:
             self._process = subprocess.Popen(
                 self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-        elif not there and self._process is not None:
-            process, self._process = self._process, None
+
+    def stop(self) -> None:
+        """Stop it and wait for its end, unless it has ended."""
+        process, self._process = self._process, None
+        if process is not None:
             process.terminate()
             process.wait(STOP_S)
 
     def __enter__(self) -> Self:
         """Start it."""
-        self.be(there=True)
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop it."""
-        self.be(there=False)
+        self.stop()

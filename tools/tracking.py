@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import __version__
-from edge.errors import PublishError, brief
+from edge.errors import UnavailableError, brief
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def start(
 
     experiment: groups runs that compare. data: label files and folders it learns from; their hash
     is kept. folder: the run's own; started again with it, the same MLflow run goes on.
-    Raises PublishError when the store cannot be opened.
+    Raises UnavailableError when the store cannot be opened.
     """
     run = _open(experiment, uri, folder)
     if run.run_id is not None and not _is_known(folder, run.run_id):
@@ -148,7 +148,7 @@ def _open(experiment: str, uri: str | None, folder: Path | None) -> Run:
         with _quiet():
             return _run(experiment, chosen, folder)
     except Exception as error:  # every store raises its own
-        raise PublishError(f"experiment store {chosen}: {brief(error, 300)}") from error
+        raise UnavailableError(f"experiment store {chosen}: {brief(error, 300)}") from error
 
 
 def _run(experiment: str, uri: str, folder: Path | None) -> Run:

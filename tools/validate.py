@@ -130,7 +130,7 @@ def _validate(model: str, args: argparse.Namespace) -> Report:
     content = _certify(path, report)
     if report.passed or (described and described.allow_float):
         _run_checks(path, folder, args, report)
-    _gates(content, path, described, args, report)
+    _check_limits(content, path, described, args, report)
     _print(report, is_listed=args.list)
     return report
 
@@ -143,6 +143,10 @@ def _folder(model: str, models_dir: str | None) -> Path:
 
 
 def _certify(path: Path, report: Report) -> bytes:
+    """Print and add what the certificate says; return the file's content.
+
+    Raises ModelError for a file that cannot be read, or is no complete .tflite.
+    """
     try:
         content = path.read_bytes()
         graph = certificate.read_graph(content)
@@ -229,24 +233,24 @@ def _kernel_difference(path: Path) -> int:
     return max(int(np.abs(one.astype(int) - other.astype(int)).max()) for one, other in pairs)
 
 
-def _gates(
+def _check_limits(
     content: bytes,
     path: Path,
     described: Manifest | None,
     args: argparse.Namespace,
     report: Report,
 ) -> None:
+    """Add a verdict for each limit that was given."""
     if args.max_params is not None:
         count = certificate.parameter_count(content)
         limit = f"{count:,} parameters, at most {args.max_params:,}"
         report.add("--max-params", passed=count <= args.max_params, detail=limit)
     if args.max_ms is not None:
-        _time(content, path, args.max_ms, report)
-    for name, passed, detail in _accuracy(described, args):
-        report.add(name, passed=passed, detail=detail)
+        _check_time(content, path, args.max_ms, report)
+    report.checks += _accuracy_checks(described, args)
 
 
-def _time(content: bytes, path: Path, max_ms: float, report: Report) -> None:
+def _check_time(content: bytes, path: Path, max_ms: float, report: Report) -> None:
     """Add the verdict on the time of an invoke; a file that does not run fails."""
     try:
         median_ms = _median_ms(content, path)
@@ -257,41 +261,44 @@ def _time(content: bytes, path: Path, max_ms: float, report: Report) -> None:
     report.add("--max-ms", passed=median_ms <= max_ms, detail=limit)
 
 
-def _accuracy(
-    described: Manifest | None, args: argparse.Namespace
-) -> Iterator[tuple[str, bool, str]]:
-    """Give the verdicts on accuracy; a figure that nobody measured fails."""
+def _accuracy_checks(described: Manifest | None, args: argparse.Namespace) -> Iterator[Check]:
+    """Yield the verdicts on accuracy; a figure that nobody measured fails."""
     wanted = [args.metric] if args.metric else ["AP50", "top-1", "accuracy"]
     recorded = described.accuracy if described else ()
     figures = [one for one in recorded if one.metric in wanted]
     for name, limit in (("--min-accuracy", args.min_accuracy), ("--max-drop", args.max_drop)):
         if limit is not None and not figures:
-            yield name, False, NOT_MEASURED
+            yield Check(name, passed=False, detail=NOT_MEASURED)
     for one in figures:
         found = f"{one.metric} {one.value:.4f} on {one.dataset}"
         if args.min_accuracy is not None:
-            passed = one.value >= args.min_accuracy
-            yield "--min-accuracy", passed, f"{found}, at least {args.min_accuracy:.4f}"
+            detail = f"{found}, at least {args.min_accuracy:.4f}"
+            yield Check("--min-accuracy", one.value >= args.min_accuracy, detail)
         if args.max_drop is not None:
-            yield _drop(one, found, recorded, args)
+            yield _drop_check(one, found, recorded, args)
 
 
-def _drop(
+def _drop_check(
     one: Accuracy, found: str, recorded: Sequence[Accuracy], args: argparse.Namespace
-) -> tuple[str, bool, str]:
-    """Give the verdict on what a figure lost against the float original's."""
+) -> Check:
+    """Return the verdict on what a figure lost against the float original's.
+
+    found: the figure in words.
+    """
     key = (one.dataset, f"{one.metric}{FLOAT_SUFFIX}")
     original = args.float_accuracy
     if original is None:
         original = next((it.value for it in recorded if (it.dataset, it.metric) == key), None)
     if original is None:
-        return "--max-drop", False, f"{found}; no {key[1]!r} in its manifest, give --float-accuracy"
+        detail = f"{found}; no {key[1]!r} in its manifest, give --float-accuracy"
+        return Check("--max-drop", passed=False, detail=detail)
     drop = original - one.value
     detail = f"{found}, float {original:.4f}: {drop:.4f} lower, at most {args.max_drop:g}"
-    return "--max-drop", drop <= args.max_drop + ROUNDING, detail
+    return Check("--max-drop", drop <= args.max_drop + ROUNDING, detail)
 
 
 def _median_ms(content: bytes, path: Path) -> float:
+    """Return the median time of an invoke, one thread, on whatever the input tensor holds."""
     engine = load_engine(content, path)
     times = []
     for number in range(WARM_UP_INVOKES + TIMED_INVOKES):
@@ -315,7 +322,8 @@ def _compare_layers(
         layer_error.plot(report.layers, args.plot, title=f"{path.name} against {args.float.name}")
     if args.min_snr_db is not None:
         outputs = {one.name for one in certificate.read_graph(path.read_bytes()).outputs}
-        lowest = min((one for one in report.layers if one.name in outputs), key=_snr, default=None)
+        found = [one for one in report.layers if one.name in outputs]
+        lowest = min(found, key=lambda one: one.snr_db, default=None)
         if lowest is None:
             report.add("--min-snr-db", passed=False, detail="no output has the original's name")
         else:
@@ -323,11 +331,8 @@ def _compare_layers(
             report.add("--min-snr-db", passed=lowest.snr_db >= args.min_snr_db, detail=detail)
 
 
-def _snr(one: layer_error.LayerError) -> float:
-    return one.snr_db
-
-
 def _pictures(folder: Path | None, images: Path | None) -> list[Path]:
+    """Return at most MAX_PICTURES of a folder, evenly; without one the golden picture."""
     if images is not None:
         kinds = (".jpg", ".jpeg", ".png")
         found = sorted(one for one in images.rglob("*") if one.suffix.lower() in kinds)

@@ -37,8 +37,9 @@ class SourceKind(StrEnum):
 
 
 def kind_of(source: int | str) -> SourceKind:
-    """Return how a source is read; looks at the disk only for what is there, and if it is a folder.
+    """Return how a source is read.
 
+    Looks at the disk only to tell a path from a pipeline, and a folder from a video.
     Raises InputError as `path_of` does.
     """
     text = str(source)
@@ -57,7 +58,7 @@ def kind_of(source: int | str) -> SourceKind:
 def path_of(source: int | str) -> Path:
     """Return the path of a file source; `file://` and `~` are understood.
 
-    Raises InputError for the home of a user that there is not.
+    Raises InputError for `~user` where there is no such user.
     """
     return lookup.expanded(str(source).removeprefix("file://"), InputError)
 

@@ -13,7 +13,6 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from types import TracebackType
 from typing import Self
 
 from edge.backoff import Backoff
@@ -96,12 +95,7 @@ class Camera:
         self._supervisor.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop and join within about JOIN_S; a reader that hangs is left to end by itself."""
         self._stop.set()
         self._slot.leave()

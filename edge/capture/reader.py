@@ -138,7 +138,7 @@ class Reader:
         """Deliver a source's images; None at the end of a file that begins again."""
         delivered = 0
         good_s = time.monotonic()
-        still = _Still(self._config.frozen_timeout_s)
+        frozen_check = _FrozenCheck(self._config.frozen_timeout_s)
         while not self._stop.is_set():
             began_s = time.monotonic()
             self._expect_within(self._config.read_timeout_s)
@@ -155,8 +155,9 @@ class Reader:
             is_late = time.monotonic() - began_s >= self._config.read_timeout_s
             if bgr is None or (source.is_live and is_late):
                 return self._at_end(source, delivered)
-            if source.is_live and still.is_frozen(bgr):
-                return Outcome(EndCause.LOST, f"the same picture for {still.limit_s:g} s; frozen?")
+            if source.is_live and frozen_check.is_frozen(bgr):
+                limit_s = self._config.frozen_timeout_s
+                return Outcome(EndCause.LOST, f"the same picture for {limit_s:g} s; frozen?")
             position_s = 0.0 if source.is_live else pace.wait(source.fps)
             if not self._stop.is_set():
                 self._deliver(bgr, position_s)
@@ -222,7 +223,7 @@ class _Pace:
         return position_s
 
 
-class _Still:
+class _FrozenCheck:
     """Notices a source that gives the very same picture again and again, bit by bit.
 
     A real sensor's noise never repeats; a hung camera or encoder does. One look a second costs a
@@ -232,17 +233,17 @@ class _Still:
     LOOK_S = 1.0
 
     def __init__(self, limit_s: float) -> None:
-        self.limit_s = limit_s
+        self._limit_s = limit_s
         self._look_s = self._since_s = time.monotonic()
         self._seen: int | None = None
 
     def is_frozen(self, bgr: Image) -> bool:
         """Return whether nothing has changed for `limit_s`; never, with a limit of 0."""
         now_s = time.monotonic()
-        if self.limit_s == 0 or now_s < self._look_s:
+        if self._limit_s == 0 or now_s < self._look_s:
             return False
-        self._look_s = now_s + min(self.LOOK_S, self.limit_s / 2)
+        self._look_s = now_s + min(self.LOOK_S, self._limit_s / 2)
         seen = zlib.crc32(bgr.tobytes())
         if seen != self._seen:
             self._seen, self._since_s = seen, now_s
-        return now_s - self._since_s >= self.limit_s
+        return now_s - self._since_s >= self._limit_s

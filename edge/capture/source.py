@@ -107,7 +107,8 @@ def read_image(path: Path) -> Image:
     except (OSError, cv2.error) as error:
         if "MAX_IMAGE_PIXELS" in str(error):
             raise InputError(f"{path}: over {MAX_PIXELS} pixels; make it smaller") from None
-        raise InputError(f"{path}: cannot be read: {_one_line(error)}") from None
+        reason = str(error).strip().splitlines()[0]  # OpenCV's have more
+        raise InputError(f"{path}: cannot be read: {reason}") from None
     if bgr is None:
         raise InputError(f"{path}: not an image that can be decoded; is it complete?")
     return checked(bgr)
@@ -314,7 +315,7 @@ def _check_gstreamer(pipeline: str) -> None:
 
 
 def _check_exists(path: Path) -> None:
-    reason = lookup.closed(path)
+    reason = lookup.why_hidden(path)
     if reason is not None:
         raise InputError(f"{path}: {reason}; check the path")
     if not path.exists():
@@ -336,7 +337,3 @@ def _quieten() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.setLogLevel(0) if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel(0)
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

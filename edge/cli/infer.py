@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ what the larger shares look like. A folder gives its own images and videos, not 
 in it, and no hidden ones."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
+
+Look = Callable[[Picture], dict[str, Any]]  # a picture's entry in the document
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +129,8 @@ def _score(text: str) -> float:
     return value
 
 
-def _detect_task(args: argparse.Namespace) -> Any:
+def _detect_task(args: argparse.Namespace) -> Look:
+    """Return what finds the objects of a picture, and their colors unless switched off."""
     detector = Detector(
         Interpreter.load(
             model_store.find(args.model or DetectorConfig().model, args.models_dir),
@@ -146,7 +150,8 @@ def _detect_task(args: argparse.Namespace) -> Any:
     return look
 
 
-def _color_task(args: argparse.Namespace, paths: list[Path]) -> Any:
+def _color_task(args: argparse.Namespace, paths: list[Path]) -> Look:
+    """Return what names the colors of a picture that shows one object."""
     labels = _object_labels(args.objects, paths) if args.objects else {}
     color = _color_model(args, args.model or args.color_model)
     known = color.manifest.input.classes
@@ -286,7 +291,7 @@ def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
 
 def _check_writable(output: Path) -> None:
     """Raise EdgeError now for a document that could not be saved after hours of work."""
-    if reason := lookup.closed(output):
+    if reason := lookup.why_hidden(output):
         fault = reason
     elif output.is_dir():
         fault = "is a folder"

@@ -51,7 +51,10 @@ def levels(spec: TensorSpec) -> Floats:
 def real_values(
     spec: TensorSpec, convert: Callable[[Floats], Floats]
 ) -> Callable[[NDArray[Any]], Floats]:
-    """Return what makes converted real values of a tensor's: by table, or directly of floats."""
+    """Return a function that turns a tensor's stored values into `convert` of their real values.
+
+    Stored integers are looked up in a table of all 256; floats are converted one by one.
+    """
     if spec.is_float:  # of a foreign model, which may give anything; integers are always finite
         return lambda values: convert(np.nan_to_num(values.astype(np.float32)))
     table = convert(levels(spec))
@@ -64,7 +67,7 @@ def sigmoid(logits: Floats) -> Floats:
 
 
 def as_is(values: Floats) -> Floats:
-    """Return the values: a conversion that does nothing."""
+    """Return the values unchanged, for `real_values`."""
     return values
 
 

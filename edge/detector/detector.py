@@ -56,7 +56,7 @@ class Detector:
         self._model = model
         self._make_decoder = make_decoder
         self._sizes: dict[tuple[int, int], _AtSize] = {}
-        self._now = self._at_size(model.input.size)
+        self._current = self._at_size(model.input.size)
 
     def detect(self, bgr: Image) -> list[Detection]:
         """Return at most `MAX_DETECTIONS` objects, best first.
@@ -74,7 +74,7 @@ class Detector:
         check_frame(bgr)
         if self._model.input.follows_frame:
             self._follow((bgr.shape[1], bgr.shape[0]))
-        self._now.letterbox.write(bgr, self._interpreter.input_view())
+        self._current.letterbox.write(bgr, self._interpreter.input_view())
 
     def invoke(self) -> None:
         """Run the network."""
@@ -85,7 +85,7 @@ class Detector:
 
         frame_size: (width, height) in pixels of the frame handed to `preprocess`.
         """
-        candidates = self._now.decoder.candidates(self._interpreter)
+        candidates = self._current.decoder.candidates(self._interpreter)
         nms_iou = self._model.decoder.nms_iou
         (scores, classes, boxes), _ = suppress(candidates, nms_iou, self.min_score)
         if not len(scores):
@@ -103,7 +103,7 @@ class Detector:
         size = fitting(self._model.input.size, max(self._model.decoder.strides), frame_size)
         if size != self._interpreter.input_size:
             self._interpreter.resize(size)
-        self._now = self._at_size(size)
+        self._current = self._at_size(size)
 
     def _at_size(self, size: tuple[int, int]) -> _AtSize:
         if size not in self._sizes:
@@ -115,7 +115,7 @@ class Detector:
 
     def _in_frame(self, corners: Floats, frame_size: tuple[int, int]) -> Floats:
         """Scale (n, 4) corners from input to frame pixels and clip them to the frame."""
-        inner = self._now.letterbox.inner_size(frame_size)
+        inner = self._current.letterbox.inner_size(frame_size)
         ratios = np.array([frame / size for frame, size in zip(frame_size, inner, strict=True)] * 2)
         limits = np.array(frame_size * 2)
         clipped: Floats = np.clip(corners * ratios, 0.0, limits)

@@ -16,11 +16,12 @@ MIN_GAIN = 1.1
 
 @lru_cache(maxsize=64)
 def fitting(own: tuple[int, int], stride: int, frame_size: tuple[int, int]) -> tuple[int, int]:
-    """Return the (width, height) of the input in which a frame is largest, for the same time.
+    """Return the (width, height) of the input in which a frame is shown largest.
 
-    own: (width, height) that the network was made with; no other has more pixels, or a side below
-    half of its shorter one. stride: what sides are multiples of. frame_size: (width, height), 1x1
-    or more.
+    own: (width, height) that the network was made with. The result has no more pixels, so it takes
+        no more time, and no side below half of own's shorter one. It is `own` where another size
+        gains less than MIN_GAIN.
+    stride: pixels that each side is a multiple of. frame_size: (width, height), 1x1 or more.
     """
     best = max(
         _sizes(own, stride, frame_size), key=lambda size: _rank(size, frame_size), default=own
@@ -30,7 +31,7 @@ def fitting(own: tuple[int, int], stride: int, frame_size: tuple[int, int]) -> t
 
 
 def _sizes(own: tuple[int, int], stride: int, frame_size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return for each height the width that the frame needs there, or that the pixels allow."""
+    """Return candidates, one for each height: as wide as the frame needs, within own's pixels."""
     pixels = own[0] * own[1]
     shortest = math.ceil(min(own) / 2 / stride) * stride
     sizes = []
@@ -42,10 +43,10 @@ def _sizes(own: tuple[int, int], stride: int, frame_size: tuple[int, int]) -> li
 
 
 def _rank(size: tuple[int, int], frame_size: tuple[int, int]) -> tuple[float, int]:
-    """Return what is largest for the best size: how large the frame is, then how few pixels."""
+    """Return the key by which sizes are compared: the frame's scale, then the fewer pixels."""
     return _scale(size, frame_size), -size[0] * size[1]
 
 
 def _scale(size: tuple[int, int], frame_size: tuple[int, int]) -> float:
-    """Return input pixels by frame pixel."""
+    """Return how many input pixels a letterboxed frame's pixel gets, along a side."""
     return min(size[0] / frame_size[0], size[1] / frame_size[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge.detector.candidates import NOTHING, Candidates, Floats, Indices
+from edge.geometry import iou_matrix
 
 MAX_DETECTIONS = 300
 MAX_CANDIDATES = 1000  # the cost is quadratic
@@ -31,7 +32,7 @@ def suppress(found: Candidates, max_iou: float, min_score: float) -> tuple[Candi
         return Candidates(found.scores[order], found.classes[order], found.corners[order]), order
     scores, classes = found.scores[order], found.classes[order]
     corners = np.clip(found.corners[order], -_FAR_PX, _FAR_PX)
-    overlap = _iou(corners) * (classes[:, None] == classes[None, :])
+    overlap = iou_matrix(corners, corners) * (classes[:, None] == classes[None, :])
     np.fill_diagonal(overlap, 1)  # a box without area overlaps itself, too
     doubt = np.where(overlap > DOUBTFUL_IOU, 1 - overlap, 1)
     kept, final = _greedy(scores, np.where(overlap > max_iou, 0, doubt), min_score)
@@ -57,15 +58,3 @@ def _greedy(scores: Floats, factors: Floats, min_score: float) -> tuple[Indices,
         final.append(score)
         left *= factors[best]
     return np.array(kept, np.intp), np.array(final, np.float32)
-
-
-def _iou(corners: Floats) -> Floats:
-    """Return the intersection over union of corner boxes (n, 4), each with each."""
-    low = np.maximum(corners[:, None, :2], corners[None, :, :2])
-    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
-    sides = np.maximum(high - low, 0)
-    shared = sides[:, :, 0] * sides[:, :, 1]
-    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    union = areas[:, None] + areas[None, :] - shared
-    overlap: Floats = shared / np.maximum(union, np.finfo(np.float32).tiny)
-    return overlap

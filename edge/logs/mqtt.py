@@ -19,7 +19,7 @@ SILENT = ("edge.publisher", "edge.logs", "paho")
 
 
 class MqttLog(logging.Handler):
-    """Publishes records as JSON; what is too much is counted and told with the next one.
+    """Publishes records as JSON; those beyond the rate are counted, and the next one says how many.
 
     publish: takes a payload and never waits; whatever it raises only loses the record.
     """
@@ -49,7 +49,7 @@ class MqttLog(logging.Handler):
         is_inside = getattr(self._busy, "value", False)
         if is_inside or record.name.startswith(SILENT):
             return
-        if not self._may():
+        if not self._is_allowed():
             self._suppressed += 1
             return
         facts = facts_of(record)
@@ -63,8 +63,8 @@ class MqttLog(logging.Handler):
         finally:
             self._busy.value = False
 
-    def _may(self) -> bool:
-        """Return whether one more is allowed now: a bucket that fills slowly."""
+    def _is_allowed(self) -> bool:
+        """Return whether one more may be published now, and count it (a token bucket)."""
         now_s = self._clock()
         gained = (now_s - self._asked_s) * PER_SECOND
         self._allowance, self._asked_s = min(BURST, self._allowance + gained), now_s
@@ -75,6 +75,7 @@ class MqttLog(logging.Handler):
 
 
 def _bounded(facts: dict[str, object]) -> bytes:
+    """Return facts as JSON of at most MAX_BYTES; of larger ones, the beginning of the message."""
     payload = msgspec.json.encode(facts)
     if len(payload) <= MAX_BYTES:
         return payload

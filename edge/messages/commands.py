@@ -13,7 +13,6 @@ from edge.errors import brief
 from edge.messages.payload import Payload
 
 MAX_COMMAND_BYTES = 16_384
-MAX_COMPLAINT_CHARS = 200
 
 
 class Response(Payload, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,7 +86,7 @@ def decode_command(name: str, payload: bytes) -> Command:
     try:
         return msgspec.json.decode(payload or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"command {name}: {brief(error, MAX_COMPLAINT_CHARS)}") from None
+        raise ValueError(f"command {name}: {brief(error)}") from None
 
 
 class _OnlyTransaction(msgspec.Struct):

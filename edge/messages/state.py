@@ -51,7 +51,7 @@ class CameraStats(Payload, frozen=True, kw_only=True):
     """A camera in `stats`; counters since the daemon's start.
 
     frames: read from the source; every one of them is detected or counted in `Stats.skipped`.
-    paused: nobody looks at them, for somebody said so.
+    paused: whether the command `pause` stopped detection.
     """
 
     state: str

@@ -28,11 +28,11 @@ class Topics:
         return f"{self.prefix}/{self.device}"
 
     def of(self, name: str) -> str:
-        """Return a topic of the device: status, info, stats or lost."""
+        """Return a topic of the device: status, info, stats, lost or log."""
         return f"{self.base}/{name}"
 
     def camera(self, camera: str, name: str) -> str:
-        """Return a topic of a camera: events, detections, state or snapshot/<label>."""
+        """Return a topic of a camera: events, detections, state, snapshot/<label> or /frame."""
         return f"{self.base}/{camera}/{name}"
 
     def command(self, name: str) -> str:

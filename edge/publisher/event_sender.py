@@ -1,8 +1,9 @@
 """Sends the spool's events in order, with a bounded number under way, and deletes what arrived.
 
-Used by the network thread alone, but for `latency_ms`. Each connection
-begins with the oldest event that is not acknowledged. An event is historical when it was in the
-spool before the connection was made, which holds for every one that is sent again.
+Used by the network thread alone, but for the figures (`counts`, `in_flight`, `latency_ms`), which
+any thread may read. Each connection begins with the oldest event that is not acknowledged. An event
+is historical when it was in the spool before the connection was made, which holds for every one
+that is sent again.
 """
 
 from __future__ import annotations

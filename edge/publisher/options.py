@@ -59,7 +59,6 @@ def make_client(
     config: MqttConfig,
     identity: Identity,
     protocol: MQTTProtocolVersion,
-    environment: Mapping[str, str] = os.environ,
 ) -> mqtt.Client:
     """Return a client that is ready to `connect`, with a clean session.
 
@@ -77,7 +76,7 @@ def make_client(
     will = identity.will
     client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
     if config.username is not None:
-        password = read_password(config, environment)
+        password = read_password(config)
         logs.hide(password)
         client.username_pw_set(config.username, password)
     context = make_tls(config)
@@ -101,12 +100,12 @@ def connect(client: mqtt.Client, config: MqttConfig) -> None:
         client.connect(config.host, config.port, config.keepalive_s)
 
 
-def check(config: MqttConfig, environment: Mapping[str, str] = os.environ) -> None:
+def check(config: MqttConfig) -> None:
     """Raise ConfigError when a file of the `mqtt` section cannot be used."""
     if config.password_file and config.username is None:
         raise ConfigError("mqtt.password_file is given without mqtt.username; give both")
     if config.username is not None:
-        read_password(config, environment)
+        read_password(config)
     make_tls(config)
 
 

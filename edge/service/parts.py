@@ -27,7 +27,7 @@ class Parts:
     """What runs under one config.
 
     interpreters: loaded models by role. pulled: the version on each shelf when they were loaded.
-    is_proved: a frame was processed.
+    is_confirmed: a frame was processed with them, so a pulled model's trial is over.
     """
 
     config: Config
@@ -35,12 +35,12 @@ class Parts:
     governor: Governor
     pipeline: Pipeline
     pulled: dict[Shelf, str | None]
-    is_proved: bool = False
+    is_confirmed: bool = False
 
-    def prove(self) -> None:
+    def confirm_models(self) -> None:
         """End the trial of pulled models: a frame was processed with them."""
-        if not self.is_proved:
-            self.is_proved = True
+        if not self.is_confirmed:
+            self.is_confirmed = True
             model_update.confirm(self.pulled)
 
     def labels(self) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def build_parts(config: Config, camera: str) -> Parts:
     Raises ModelError when a model is missing or not what its manifest says, ConfigError when the
     config names classes that the detector does not have.
     """
-    shelves = managed(config)
+    shelves = shelves_of(config)
     model_update.count_starts(shelves)
     try:
         return _build(config, camera)
@@ -71,7 +71,7 @@ def build_parts(config: Config, camera: str) -> Parts:
     return _build(config, camera)
 
 
-def managed(config: Config) -> list[Shelf]:
+def shelves_of(config: Config) -> list[Shelf]:
     """Return where the config's models lie on this board when they were pulled from a registry."""
     models_dir = Path(config.models_dir) if config.models_dir else None
     names = [config.detector.model, *([config.color.model] if config.color.enabled else [])]
@@ -79,7 +79,7 @@ def managed(config: Config) -> list[Shelf]:
 
 
 def _build(config: Config, camera: str) -> Parts:
-    pulled = {shelf: shelf.active for shelf in managed(config)}
+    pulled = {shelf: shelf.active for shelf in shelves_of(config)}
     interpreters = load_interpreters(config)
     models = build_models(interpreters, config)
     governor = Governor(config.budget.frame_ms, time.monotonic)

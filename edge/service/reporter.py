@@ -13,7 +13,7 @@ from edge.messages import CameraState, Info, Message, Stats, Topics
 from edge.publisher import Publisher
 from edge.service.counters import Counters
 from edge.service.parts import Parts, model_infos
-from edge.service.stats import StatsMaker, spool_stats
+from edge.service.stats import Readings, StatsMaker
 from edge.spool import Spool
 from edge.web import View
 
@@ -27,18 +27,20 @@ class Reporter:
         self,
         camera: str,
         topics: Topics,
-        boot_id: str,
-        outlets: tuple[Publisher, View, Notifier],
+        publisher: Publisher,
         spool: Spool,
+        view: View,
+        notifier: Notifier,
     ) -> None:
         self._camera = camera
         self._topics = topics
-        self._boot_id = boot_id
-        self._publisher, self._view, self._notifier = outlets
+        self._publisher = publisher
         self._spool = spool
+        self._view = view
+        self._notifier = notifier
         started_s = time.monotonic()
-        self._published = StatsMaker(boot_id, started_s)  # each has rates of its own
-        self._live = StatsMaker(boot_id, started_s)
+        self._published = StatsMaker(spool.boot_id, started_s)  # each has rates of its own
+        self._live = StatsMaker(spool.boot_id, started_s)
         self._published_s = self._live_s = float("-inf")
         self._told: CameraState | None = None
         self.is_hot = False  # the board, at the last look
@@ -48,7 +50,7 @@ class Reporter:
         info = Info(
             device=self._topics.device,
             version=__version__,
-            boot_id=self._boot_id,
+            boot_id=self._spool.boot_id,
             models=model_infos(parts.interpreters),
             cameras=(self._camera,),
             labels=parts.labels(),
@@ -103,9 +105,14 @@ class Reporter:
     def _stats(
         self, maker: StatsMaker, counters: Counters, status: CaptureStatus, *, is_paused: bool
     ) -> Stats:
-        spool, mqtt = spool_stats(self._spool.counters()), self._publisher.counters()
-        parts = (spool, mqtt, board := read_condition())
+        board = read_condition()
         self.is_hot = board.is_hot
-        return maker.make(
-            counters, (self._camera, status), parts, time.monotonic(), is_paused=is_paused
+        readings = Readings(
+            camera=self._camera,
+            capture=status,
+            is_paused=is_paused,
+            spool=self._spool.counters(),
+            mqtt=self._publisher.counters(),
+            board=board,
         )
+        return maker.make(counters, readings, time.monotonic())

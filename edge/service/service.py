@@ -99,7 +99,7 @@ class Service:
     def run(self) -> int:
         """Run until a signal or a file's end; return the exit code.
 
-        Raises ConfigError, ModelError, InputError or PublishError when it cannot start.
+        Raises EdgeError when it cannot start: of config, model, source, spool or page.
         """
         with signals(self._stop, self._reload), ExitStack() as stack:
             stack.callback(self._notifier.close)
@@ -107,7 +107,7 @@ class Service:
             self._loop()
             self._notifier.stopping()
             self._end_objects()
-            self._cameras.close()  # before the last stats: now every frame has been counted
+            self._camera_stack.close()  # before the last stats: now every frame has been counted
             self._report(stats_every_s=0)
         return EXIT_OK
 
@@ -126,9 +126,13 @@ class Service:
         self._mqtt_log = stack.enter_context(
             logs.published(config.log.mqtt_level, self._publish_log)
         )
-        outlets = (self._publisher, self._view, self._notifier)
         self._reporter = Reporter(
-            self._camera_name, self._topics, self._boot_id, outlets, self._spool
+            self._camera_name,
+            self._topics,
+            self._publisher,
+            self._spool,
+            self._view,
+            self._notifier,
         )
         self._reporter.announce(config, self._parts)
         stack.enter_context(StatusSocket(state_dir, self._answer_status))
@@ -139,7 +143,7 @@ class Service:
                 lambda: self._config.publish.stats_interval_s,
             )
         )
-        self._cameras = stack.enter_context(ExitStack())
+        self._camera_stack = stack.enter_context(ExitStack())
         self._open_camera(config)
         logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
 
@@ -154,7 +158,7 @@ class Service:
 
     def _open_camera(self, config: Config, before: CaptureStatus | None = None) -> None:
         camera = Camera(self._camera_name, config.cameras[self._camera_name], before=before)
-        self._camera = self._cameras.enter_context(camera)
+        self._camera = self._camera_stack.enter_context(camera)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -165,7 +169,7 @@ class Service:
             elif self._camera.is_over:
                 logger.info("service.source_ended camera=%s", self._camera_name)
                 return
-            self._keep_house(frame)
+            self._do_housekeeping(frame)
 
     def _end_objects(self) -> None:
         """Tell that the objects in view are followed no longer: their ids end here."""
@@ -194,7 +198,7 @@ class Service:
         latency_ms = 1000 * (time.monotonic() - frame.captured_mono_s)
         is_late = self._parts.governor.is_late(frame.captured_mono_s)
         if result.skipped is None:
-            self._parts.prove()
+            self._parts.confirm_models()
         self._counters.add(result, latency_ms, is_late=is_late)
         self._view.tell_frame(result)
         if self._config.publish.snapshots:
@@ -222,8 +226,8 @@ class Service:
             payload = messages.encode(messages.detections_body(result))
             self._publisher.publish(Message(topic, payload))
 
-    def _keep_house(self, frame: Frame | None) -> None:
-        """Tell the service manager and subscribers how it goes."""
+    def _do_housekeeping(self, frame: Frame | None) -> None:
+        """Do what each turn of the loop ends with: readiness, watchdog, lost objects, reports."""
         status = self._camera.status
         if not self._is_ready and (frame is not None or status.state is CaptureState.LOST):
             self._is_ready = True
@@ -321,9 +325,9 @@ class Service:
         except OSError as error:  # of a path that cannot even be looked at
             raise ConfigError(f"{self._path}: {error}; correct the path") from None
         self._end_objects()
-        parts.pipeline.succeed(self._parts.pipeline)
+        parts.pipeline.continue_ids_of(self._parts.pipeline)
         if config.cameras != self._config.cameras:
-            self._cameras.close()
+            self._camera_stack.close()
             self._open_camera(config, self._camera.status)
             self._newest = None
         self._config, self._parts = config, parts

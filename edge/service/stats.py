@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from edge.capture import CaptureStatus
 from edge.health import Condition
 from edge.messages import CameraStats, SpoolStats, Stats
 from edge.service.counters import LATENCY, Counters
 from edge.spool import SpoolCounters
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What the parts of the daemon tell at one moment, beside its own counters.
+
+    camera: its name. mqtt: `Publisher.counters`.
+    """
+
+    camera: str
+    capture: CaptureStatus
+    is_paused: bool
+    spool: SpoolCounters
+    mqtt: dict[str, int | float | str]
+    board: Condition
 
 
 def camera_stats(status: CaptureStatus, *, is_paused: bool) -> CameraStats:
@@ -41,18 +58,9 @@ class StatsMaker:
         self._last_detected = 0
         self._last_left_out = 0
 
-    def make(
-        self,
-        counters: Counters,
-        camera: tuple[str, CaptureStatus],
-        parts: tuple[SpoolStats, dict[str, int | float | str], Condition],
-        now_s: float,
-        *,
-        is_paused: bool,
-    ) -> Stats:
-        """Return the payload; `parts` are the spool's, the publisher's and the board's."""
-        name, status = camera
-        spool, mqtt, board = parts
+    def make(self, counters: Counters, readings: Readings, now_s: float) -> Stats:
+        """Return the payload; now_s: monotonic, rates are since the call before."""
+        board, status = readings.board, readings.capture
         elapsed_s = max(now_s - self._last_s, 1e-3)
         rate = (counters.detected - self._last_detected) / elapsed_s
         is_degraded = counters.left_out() > self._last_left_out
@@ -71,9 +79,9 @@ class StatsMaker:
             latency_ms=quantiles.pop(LATENCY, {}),
             stages_ms=quantiles,
             degraded=("thermal" if board.is_hot else "budget") if is_degraded else "",
-            cameras={name: camera_stats(status, is_paused=is_paused)},
-            spool=spool,
-            mqtt=mqtt,
+            cameras={readings.camera: camera_stats(status, is_paused=readings.is_paused)},
+            spool=spool_stats(readings.spool),
+            mqtt=readings.mqtt,
             temperature_c=board.temperature_c,
             cpu_governor=board.cpu_governor,
             cpu_hz=board.cpu_hz,

@@ -1,4 +1,4 @@
-"""Events that wait for the broker, on disk, bounded, over power cuts: `Spool`, and its promises."""
+"""The bounded on-disk queue of events that wait for the broker; `Spool` says what it promises."""
 
 from edge.spool.spool import Spool, SpoolCounters
 

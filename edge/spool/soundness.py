@@ -35,10 +35,7 @@ def check_content(db: sqlite3.Connection) -> None:
 
 
 def event_of(fields: tuple[Any, ...]) -> SpooledEvent:
-    """Return a row as an event; DamagedError for what no daemon has written.
-
-    SQLite checks the file's structure, not what stands in a cell.
-    """
+    """Return a row as an event; raise DamagedError for what no daemon has written."""
     event = SpooledEvent(*fields)
     is_event = isinstance(event.body, bytes) and event.body[:1] + event.body[-1:] == b"{}"
     if not (is_event and isinstance(event.seq, int) and isinstance(event.put_mono_s, float)):

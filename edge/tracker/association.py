@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.geometry import iou_matrix
 from edge.values import Box
 
 OTHER_LABEL_IOU = 0.5  # a person on a bicycle overlaps it less
@@ -43,20 +44,8 @@ def best_pairs(
     return pairs
 
 
-def iou_matrix(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return intersection over union of every pair, float64 (len(first), len(second)).
-
-    first, second: float64 (n, 4), corners left, top, right, bottom.
-    """
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(corners[:, 2:] - corners[:, :2], axis=1) for corners in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - common
-    return np.asarray(common / np.maximum(union, np.finfo(np.float64).tiny), dtype=np.float64)
-
-
 def _corners(boxes: Sequence[tuple[Box, str]], enlarge: float) -> NDArray[np.float64]:
+    """Return (n, 4) left, top, right, bottom of the enlarged boxes."""
     table = np.array([box for box, _ in boxes], dtype=np.float64)
     margin = enlarge * table[:, 2:]
     return np.concatenate([table[:, :2] - margin, table[:, :2] + table[:, 2:] + margin], axis=1)

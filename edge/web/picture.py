@@ -64,7 +64,7 @@ class Pictures:
         self._made: dict[bool, Picture] = {}
 
     def newest(self, *, boxes: bool) -> Picture | None:
-        """Return the newest frame as JPEG, None before the first; raise nothing."""
+        """Return the newest frame as JPEG, with boxes drawn or without; None before the first."""
         scene = self._view.scene
         if scene is None:
             return None

@@ -44,13 +44,13 @@ def page() -> str:
 @get("/api/info", sync_to_thread=False)
 def info(view: Viewed) -> Info:
     """Return version, models and their certificates, cameras, labels."""
-    return _there(view.info)
+    return _known_or_503(view.info)
 
 
 @get("/api/stats", sync_to_thread=False)
 def stats(view: Viewed) -> Stats:
     """Return the newest counters; at most some seconds old."""
-    return _there(view.stats)
+    return _known_or_503(view.stats)
 
 
 @get("/api/events", sync_to_thread=False)
@@ -62,7 +62,7 @@ def events(view: Viewed, limit: Limit = 20) -> list[EventBody]:
 @get("/api/frame.jpg", media_type="image/jpeg", sync_to_thread=False)
 def frame(pictures: Pictured, boxes: Boxes = True, known: Known = None) -> Response[bytes]:  # noqa: FBT002 - a query parameter
     """Return the newest frame as JPEG; 304 when it is the one whose ETag was sent."""
-    picture = _there(pictures.newest(boxes=boxes))
+    picture = _known_or_503(pictures.newest(boxes=boxes))
     tag = f'"{picture.name}"'
     if known is not None and tag in known:  # a proxy may have made it weak: W/"…"
         return Response(b"", status_code=304, headers={"etag": tag})
@@ -76,8 +76,8 @@ def healthz(view: Viewed) -> Response[Health]:
     return Response(health, status_code=200 if health.status == "ok" else 503)
 
 
-def _there(thing: T | None) -> T:
-    """Return what is known; 503 before that."""
+def _known_or_503(thing: T | None) -> T:
+    """Return what is known; raise HTTPException (503, ask again) before it is."""
     if thing is None:
         raise HTTPException(
             "not known yet; ask again", status_code=503, headers={"retry-after": "1"}

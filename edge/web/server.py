@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import threading
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from edge.config import WebConfig
@@ -56,12 +55,7 @@ class WebServer:
             logger.warning("web.open host=%s anybody there may look", self._config.host)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop and join; a second time does nothing."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True

@@ -25,7 +25,7 @@ class Health(Payload, frozen=True, kw_only=True):
 
     camera: its state: opening, live, lost or ended; empty before the first look at it.
     frame_age_s: age of the newest frame, None before the first.
-    paused: nobody looks at the frames, for somebody said so.
+    paused: whether the command `pause` stopped detection.
     """
 
     status: Literal["ok", "failing"]

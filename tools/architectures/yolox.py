@@ -247,7 +247,7 @@ def load(
     if len(stored) < 3:
         raise InputError(f"{path}: {len(stored)} convolutions, not YOLOX-Nano's")
     stem, depthwise, pointwise = stored[:3]
-    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    layers = _layers(net)
     split = [
         (weight[group], bias[group])
         for group in net.backbone.stem.groups
@@ -317,12 +317,16 @@ def save(net: YoloxNano, path: Path, origin: str) -> None:
     tensor_file.write(content, path)
 
 
+def _layers(net: YoloxNano) -> list[nn.Conv2d]:
+    """Return all convolutions in the order of their definition, which is that of stored files."""
+    return [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+
+
 def _convolutions(net: YoloxNano) -> list[tuple[Tensor, Tensor]]:
-    """Return weight and bias of each convolution, in order of use."""
-    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    """Return weight and bias of each convolution, in the order of `_layers`."""
     return [
         (layer.weight.detach().cpu().contiguous(), layer.bias.detach().cpu())
-        for layer in layers
+        for layer in _layers(net)
         if layer.bias is not None
     ]
 

@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--width",
-        type=arguments.count_or_none,
+        type=arguments.count_or_zero,
         default=default.width,
         help="neurons of the head, 0: none",
     )

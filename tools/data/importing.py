@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """Import; return 1 when something was left out."""
     listing = READERS[args.format](args.source, args.images)
     listing.rename(dict(args.rename))
-    _refuse_twins(listing)
+    _leave_out_twins(listing)
     sizes = _convert_all(listing, args)
     content = make_document(listing, sizes, str(args.source))
     _tell(listing.problems, args.output / PROBLEMS_FILE)
@@ -110,8 +110,8 @@ def _tell(problems: list[str], file: Path) -> None:
         file.write_text("\n".join(lines) + "\n")
 
 
-def _refuse_twins(listing: Listing) -> None:
-    """Leave out a picture whose name is taken: two would become one file."""
+def _leave_out_twins(listing: Listing) -> None:
+    """Take pictures whose name is taken out of the listing, as a problem: two would be one file."""
     seen: set[str] = set()
     kept = []
     for entry in listing.entries:

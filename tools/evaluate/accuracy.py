@@ -97,14 +97,13 @@ def collect(
     data: Dataset,
     *,
     show_progress: bool = False,
-    title: str = "evaluate",
 ) -> list[dict[str, Any]]:
     """Return COCO result dicts of every picture; labels that the set lacks are left out."""
     pictures: Any = data.pictures
     if show_progress:
         from rich.progress import track
 
-        pictures = track(data.pictures, title)
+        pictures = track(data.pictures, "evaluate")
     return [item for picture in pictures for item in collect_picture(detect, data.labels, picture)]
 
 

@@ -24,6 +24,7 @@ from tools.evaluate.accuracy import uncounted
 
 SHOWN_SCORE = 0.3
 MIN_IOU = 0.5
+MIN_WITHIN = 0.5  # share of a detection's area
 BACKGROUND = "background"
 
 
@@ -51,13 +52,14 @@ class Match:
         return -1 if item is None else int(item["category_id"])
 
 
-def matches(
-    data: Dataset, results: Sequence[dict[str, Any]], *, min_score: float = SHOWN_SCORE
-) -> Iterator[Match]:
-    """Yield every object and every false alarm of a set, picture by picture."""
+def matches(data: Dataset, results: Sequence[dict[str, Any]]) -> Iterator[Match]:
+    """Yield every object and every false alarm of a set, picture by picture.
+
+    results: COCO dicts; those with a score below SHOWN_SCORE are passed over.
+    """
     truths, found = _by_image(data.annotations), _by_image(results)
     for picture in data.pictures:
-        strong = [item for item in found[picture.image_id] if item["score"] >= min_score]
+        strong = [item for item in found[picture.image_id] if item["score"] >= SHOWN_SCORE]
         strong.sort(key=lambda item: -item["score"])
         yield from _in_picture(picture, data, truths[picture.image_id], strong)
 
@@ -108,14 +110,12 @@ def _iou(one: dict[str, Any], other: dict[str, Any]) -> float:
 
 
 def _is_within(item: dict[str, Any], crowd: dict[str, Any]) -> bool:
-    """Return whether a detection lies in a crowd of its label by more than half of its own area."""
+    """Return whether at least MIN_WITHIN of a detection's area lies in a crowd of its label."""
     if item["category_id"] != crowd["category_id"]:
         return False
-    x, y, width, height = item["bbox"]
-    left, top, wide, high = crowd["bbox"]
-    across = min(x + width, left + wide) - max(x, left)
-    down = min(y + height, top + high) - max(y, top)
-    return bool(min(across, down) > 0 and across * down >= MIN_IOU * width * height)
+    box, crowd_box = Box(*item["bbox"]), Box(*crowd["bbox"])
+    inside = box.overlap_area(crowd_box)
+    return inside > 0 and inside >= MIN_WITHIN * box.area
 
 
 def matrix(data: Dataset, found: Sequence[Match]) -> tuple[NDArray[np.intp], list[str]]:

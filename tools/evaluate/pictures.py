@@ -17,16 +17,16 @@ from tools.evaluate.confusion import Match
 GREEN, BLUE, RED = (80, 200, 60), (230, 130, 30), (50, 50, 230)  # BGR
 MARGIN = 0.6  # of the object's larger side, around it
 MIN_SIDE_PX = 96
-SHOWN = 24
+SHOWN = 24  # hits at most, and errors
 
 
-def write(found: Sequence[Match], data: Dataset, path: Path, *, count: int = SHOWN) -> None:
+def write(found: Sequence[Match], data: Dataset, path: Path) -> None:
     """Write the best hits, then the worst errors, as one JPEG; nothing when there is neither.
 
-    found: every match of a set. count: of hits and of errors.
+    found: every match of a set.
     Raises InputError for a picture, EdgeError for a file that cannot be read or written.
     """
-    hits, errors = chosen(found, count)
+    hits, errors = chosen(found, SHOWN)
     if hits or errors:
         contact_sheet.write([tile(match, data) for match in (*hits, *errors)], path)
 

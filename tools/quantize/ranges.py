@@ -101,8 +101,11 @@ def calibrate(
     pixels: Quantization = PIXELS,
     options: Calibration | None = None,
 ) -> dict[str, Quantization]:
-    """Return each node's quantization; see `measure` and `choose`."""
-    return choose(graph, measure(graph, images, pixels), pixels, options or Calibration())
+    """Return each node's quantization; see `measure` and `choose`.
+
+    pixels: of the input. options: None: the defaults of `Calibration`.
+    """
+    return choose(graph, measure(graph, images, pixels), pixels, options)
 
 
 def measure(

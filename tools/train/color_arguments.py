@@ -11,9 +11,9 @@ from tools import tracking
 from tools.architectures.color import ColorArchitecture, Trunk
 from tools.arguments import (
     count,
-    count_or_none,
+    count_or_zero,
     positive,
-    positive_or_none,
+    positive_or_zero,
     seed,
     share,
     share_or_all,
@@ -41,7 +41,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--trunk-rate",
-        type=positive_or_none,
+        type=positive_or_zero,
         default=ColorTraining.trunk_rate,
         metavar="FACTOR",
         help="of the learning rate, for a pretrained trunk",
@@ -69,14 +69,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--composites",
-        type=count_or_none,
+        type=count_or_zero,
         default=ColorTraining.composites,
         metavar="COUNT",
         help="further crops: cut-out objects in other colors, light and places; default 0",
     )
     parser.add_argument(
         "--swatches",
-        type=count_or_none,
+        type=count_or_zero,
         default=ColorTraining.swatches,
         metavar="COUNT",
         help="further crops of one plain color each; default %(default)s",
@@ -90,7 +90,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--white-balance",
-        type=positive_or_none,
+        type=positive_or_zero,
         default=Augmentation.balance,
         metavar="DEVIATION",
         help="of the log gain of each channel, in augmentation; default %(default)s",
@@ -130,21 +130,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--widths",
-        type=count_or_none,
+        type=count_or_zero,
         nargs=3,
         metavar="N",
         help="channels of the residual trunk's three parts; the last also before the pooling",
     )
     parser.add_argument(
         "--depths",
-        type=count_or_none,
+        type=count_or_zero,
         nargs=3,
         metavar="N",
         help="blocks of the residual trunk's three parts",
     )
     parser.add_argument(
         "--colors",
-        type=count_or_none,
+        type=count_or_zero,
         metavar="CHANNELS",
         help="of the path of plain colors beside a pretrained trunk; default 0: none",
     )

@@ -12,7 +12,7 @@ from edge.errors import InputError
 from tools import tensor_file
 from tools.architectures.color import ColorArchitecture, ColorNet, WithCells
 from tools.quantize import Graph, Quantization, trace
-from tools.train.steps import relative_adam
+from tools.train.steps import refuse_another, relative_adam
 
 COMMAND = "train color-int8"
 CHECKPOINT = "checkpoint.pt"
@@ -85,11 +85,11 @@ def resume(
 ) -> State:
     """Return the checkpoint's state.
 
-    Raises InputError when it is no checkpoint of this network, or was made with another config.
+    Raises InputError when it is no checkpoint of this network, or naming what differs when it was
+    made with another config.
     """
     stored = _read(path)
-    if ColorInt8Training(**stored["config"]) != config:
-        raise InputError(f"{path} was made with another config; name another folder with --out")
+    refuse_another(path, _options(ColorInt8Training(**stored["config"])), _options(config))
     ranges = {name: Quantization(*item) for name, item in stored["ranges"].items()}
     state = start(config, network, size, ranges)
     try:
@@ -119,6 +119,11 @@ def described(config: ColorInt8Training) -> str:
         f"from the float network, weights averaged; ranges of percentile {config.percentile:g}, "
         f"{config.calibration} crops"
     )
+
+
+def _options(config: ColorInt8Training) -> dict[str, Any]:
+    """Return what makes two runs the same; commands are only told."""
+    return {name: value for name, value in asdict(config).items() if name != "commands"}
 
 
 def _read(path: Path) -> dict[str, Any]:

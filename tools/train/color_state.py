@@ -16,6 +16,7 @@ from tools import tensor_file
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import ColorArchitecture, ColorNet
 from tools.train.color_augment import Augmentation
+from tools.train.steps import refuse_another
 
 COMMAND = "train color"
 CHECKPOINT = "checkpoint.pt"
@@ -122,14 +123,14 @@ def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
     """Return the checkpoint's state, a new one when there is none.
 
     A run may be given more or fewer epochs than it began with: its cosine is that of the new
-    number from there on. Raises InputError when anything else differs, or the file holds less.
+    number from there on. Raises InputError naming what else differs, or when the file holds less.
     """
     state = start(config, device)
     if not path.exists():
         return state
     stored = _load(path, device)
-    if replace(_config_dict(stored["config"]), epochs=config.epochs) != config:
-        raise InputError(f"{path} was made with another config; name another folder with --out")
+    before = replace(_config_dict(stored["config"]), epochs=config.epochs)
+    refuse_another(path, _options(before), _options(config))
     if "optimizer" not in stored:
         raise InputError(
             f"{path} is one epoch's network: no run goes on from it; name another folder with --out"
@@ -217,6 +218,16 @@ def _load(path: Path, device: torch.device) -> dict[str, Any]:
     except (KeyError, TypeError):
         raise tensor_file.foreign(path, COMMAND) from None
     return stored
+
+
+def _options(config: ColorTraining) -> dict[str, Any]:
+    """Return what makes two runs the same, by the names of the command's options."""
+    options = asdict(config) | asdict(config.architecture) | asdict(config.augmentation)
+    options["white_balance"] = options.pop("balance")  # the detector's --balance is another thing
+    options["weights_sha256"] = options["weights_sha256"] or False  # begun without
+    for name in ("architecture", "augmentation", "commands"):
+        del options[name]
+    return options
 
 
 def _config_dict(stored: dict[str, Any]) -> ColorTraining:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from edge.errors import ConfigError
 from tools import dataset, tracking
 from tools.architectures import yolox
-from tools.arguments import count, positive, positive_or_none, seed, share_or_all
+from tools.arguments import count, positive, positive_or_zero, seed, share_or_all
 from tools.dataset import Dataset
 from tools.evaluate import MIN_SCORE, Accuracy, collect, of_labels, score
 from tools.input_size import InputSize
@@ -91,13 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label-weight",
-        type=positive_or_none,
+        type=positive_or_zero,
         default=LabelTraining.label_weight,
         help="of what the labels say; default %(default)s, 0: the teacher alone",
     )
     parser.add_argument(
         "--teacher-weight",
-        type=positive_or_none,
+        type=positive_or_zero,
         default=LabelTraining.teacher_weight,
         help="of what the published network says; default %(default)s, 0: labels alone",
     )
@@ -245,13 +245,13 @@ def _batch(
     config: LabelTraining, pictures: Sampler, step: int, device: torch.device
 ) -> tuple[Tensor, list[Truth]]:
     """Return a step's pictures; they depend on the seed and the step's number alone."""
-    chance = random.Random(config.seed * 1_000_003 + step)
-    size = chance.choice(config.sizes)
+    rng = random.Random(config.seed * 1_000_003 + step)
+    size = rng.choice(config.sizes)
     ends = step >= config.steps * (1 - config.plain)
     samples = [
-        detect_augment.mosaic(pictures.draw(4, chance), size, chance)
-        if not ends and chance.random() < config.mosaic
-        else detect_augment.single(pictures.draw(1, chance)[0], size, chance)
+        detect_augment.mosaic(pictures.draw(4, rng), size, rng)
+        if not ends and rng.random() < config.mosaic
+        else detect_augment.single(pictures.draw(1, rng)[0], size, rng)
         for _ in range(config.batch)
     ]
     stacked = np.stack([sample.image for sample in samples]).transpose(0, 3, 1, 2)

@@ -53,32 +53,32 @@ class _Slot:
     scale: float
 
 
-def mosaic(taught: Sequence[Taught], size: int, chance: random.Random) -> Sample:
+def mosaic(taught: Sequence[Taught], size: int, rng: random.Random) -> Sample:
     """Return four pictures around a random point of a `size` x `size` canvas."""
-    x, y = (int(size * chance.uniform(0.3, 0.7)) for _ in range(2))
+    x, y = (int(size * rng.uniform(0.3, 0.7)) for _ in range(2))
     windows = ((0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size))
     slots = [
-        _Slot(window, (x, y), (window[0] == 0, window[1] == 0), chance.uniform(0.5, 1.1))
+        _Slot(window, (x, y), (window[0] == 0, window[1] == 0), rng.uniform(0.5, 1.1))
         for window in windows
     ]
-    return _compose(list(zip(taught, slots, strict=True)), size, chance)
+    return _compose(list(zip(taught, slots, strict=True)), size, rng)
 
 
-def single(taught: Taught, size: int, chance: random.Random) -> Sample:
+def single(taught: Taught, size: int, rng: random.Random) -> Sample:
     """Return one picture, moved and scaled by 0.7 to 1.4 times what would fill the input."""
-    x, y = (int(size * chance.uniform(-0.15, 0.15)) for _ in range(2))
-    slot = _Slot((0, 0, size, size), (x, y), (False, False), chance.uniform(0.7, 1.4))
-    return _compose([(taught, slot)], size, chance)
+    x, y = (int(size * rng.uniform(-0.15, 0.15)) for _ in range(2))
+    slot = _Slot((0, 0, size, size), (x, y), (False, False), rng.uniform(0.7, 1.4))
+    return _compose([(taught, slot)], size, rng)
 
 
 Part = tuple[Boxes, NDArray[np.int64], Boxes]
 
 
-def _compose(placed: Sequence[tuple[Taught, _Slot]], size: int, chance: random.Random) -> Sample:
+def _compose(placed: Sequence[tuple[Taught, _Slot]], size: int, rng: random.Random) -> Sample:
     canvas = np.full((size, size, 3), PAD, np.uint8)
-    parts = [_place(canvas, taught, slot, mirror=chance.random() < 0.5) for taught, slot in placed]
+    parts = [_place(canvas, taught, slot, mirror=rng.random() < 0.5) for taught, slot in placed]
     boxes, labels, ignored = (np.concatenate(items) for items in zip(*parts, strict=True))
-    return Sample(_as_cameras_do(_recolored(canvas, chance), chance), boxes, labels, ignored)
+    return Sample(_as_cameras_do(_recolored(canvas, rng), rng), boxes, labels, ignored)
 
 
 def _place(canvas: Image, taught: Taught, slot: _Slot, *, mirror: bool) -> Part:
@@ -117,9 +117,9 @@ def _clipped(boxes: Boxes, window: tuple[int, int, int, int]) -> tuple[Boxes, ND
     return clipped, (sides.min(1, initial=np.inf) >= _MIN_SIDE_PX) & (share >= _MIN_VISIBLE)
 
 
-def _recolored(bgr: Image, chance: random.Random) -> Image:
+def _recolored(bgr: Image, rng: random.Random) -> Image:
     """Change hue by up to 5 degrees, saturation and value by up to 40 %."""
-    hue, saturation, value = (chance.uniform(-1, 1) for _ in range(3))
+    hue, saturation, value = (rng.uniform(-1, 1) for _ in range(3))
     steps = np.arange(256, dtype=np.float32)
     tables = (
         ((steps + hue * 2.5) % 180).astype(np.uint8),
@@ -131,43 +131,41 @@ def _recolored(bgr: Image, chance: random.Random) -> Image:
     return np.asarray(cv2.cvtColor(cv2.merge(changed), cv2.COLOR_HSV2BGR), np.uint8)
 
 
-def _as_cameras_do(bgr: Image, chance: random.Random) -> Image:
+def _as_cameras_do(bgr: Image, rng: random.Random) -> Image:
     for effect in _EFFECTS:
-        if chance.random() < _EFFECT_CHANCE:
-            bgr = effect(bgr, chance)
+        if rng.random() < _EFFECT_CHANCE:
+            bgr = effect(bgr, rng)
     return bgr
 
 
-def _dark(bgr: Image, chance: random.Random) -> Image:
-    curve = 255 * (np.arange(256) / 255) ** chance.uniform(1.3, 2.5) * chance.uniform(0.5, 1)
+def _dark(bgr: Image, rng: random.Random) -> Image:
+    curve = 255 * (np.arange(256) / 255) ** rng.uniform(1.3, 2.5) * rng.uniform(0.5, 1)
     return np.asarray(cv2.LUT(bgr, curve.astype(np.uint8)), np.uint8)
 
 
-def _noisy(bgr: Image, chance: random.Random) -> Image:
-    source = np.random.default_rng(chance.getrandbits(32))
-    noise = source.normal(0, chance.uniform(3, 14), bgr.shape).astype(np.float32)
+def _noisy(bgr: Image, rng: random.Random) -> Image:
+    source = np.random.default_rng(rng.getrandbits(32))
+    noise = source.normal(0, rng.uniform(3, 14), bgr.shape).astype(np.float32)
     return np.asarray(np.clip(bgr + noise, 0, 255), np.uint8)
 
 
-def _blurred(bgr: Image, chance: random.Random) -> Image:
-    if chance.random() < 0.5:
-        return np.asarray(cv2.GaussianBlur(bgr, (0, 0), chance.uniform(0.5, 1.5)), np.uint8)
-    length = chance.choice((3, 5))  # a moving camera or object
+def _blurred(bgr: Image, rng: random.Random) -> Image:
+    if rng.random() < 0.5:
+        return np.asarray(cv2.GaussianBlur(bgr, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
+    length = rng.choice((3, 5))  # a moving camera or object
     kernel = np.zeros((length, length), np.float32)
     kernel[length // 2] = 1 / length
-    return np.asarray(
-        cv2.filter2D(bgr, -1, kernel if chance.random() < 0.7 else kernel.T), np.uint8
-    )
+    return np.asarray(cv2.filter2D(bgr, -1, kernel if rng.random() < 0.7 else kernel.T), np.uint8)
 
 
-def _compressed(bgr: Image, chance: random.Random) -> Image:
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, chance.randint(20, 70)])
+def _compressed(bgr: Image, rng: random.Random) -> Image:
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, rng.randint(20, 70)])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
-def _coarse(bgr: Image, chance: random.Random) -> Image:
+def _coarse(bgr: Image, rng: random.Random) -> Image:
     height, width = bgr.shape[:2]
-    share = chance.uniform(0.5, 0.8)
+    share = rng.uniform(0.5, 0.8)
     small = cv2.resize(bgr, (int(width * share), int(height * share)))
     return np.asarray(cv2.resize(small, (width, height)), np.uint8)
 

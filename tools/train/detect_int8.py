@@ -195,21 +195,21 @@ def _batches(
 ) -> Iterator[Tensor]:
     """Yield each step's batch; a step's pictures depend on the seed and its number alone."""
     for step in range(first, first + steps):
-        chance = random.Random(config.seed * 1_000_003 + step)
-        draw = chance.sample if len(pictures) >= config.batch else chance.choices
+        rng = random.Random(config.seed * 1_000_003 + step)
+        draw = rng.sample if len(pictures) >= config.batch else rng.choices
         chosen = draw(pictures, k=config.batch)
-        images = [letterboxed(_vary(dataset.load(item), chance), config.size) for item in chosen]
+        images = [letterboxed(_vary(dataset.load(item), rng), config.size) for item in chosen]
         yield from batches(images, PIXELS, config.batch)
 
 
-def _vary(bgr: Image, chance: random.Random) -> Image:
+def _vary(bgr: Image, rng: random.Random) -> Image:
     """Mirror every second picture and cut a part of 60 to 100 % of each side from it."""
     height, width = bgr.shape[:2]
-    share = chance.uniform(0.6, 1.0)
+    share = rng.uniform(0.6, 1.0)
     rows, columns = max(int(height * share), 1), max(int(width * share), 1)
-    top, left = chance.randint(0, height - rows), chance.randint(0, width - columns)
+    top, left = rng.randint(0, height - rows), rng.randint(0, width - columns)
     part = bgr[top : top + rows, left : left + columns]
-    return part[:, ::-1].copy() if chance.random() < 0.5 else part
+    return part[:, ::-1].copy() if rng.random() < 0.5 else part
 
 
 def measure(config: DetectTraining, state: State, data: Dataset, folder: Path) -> Accuracy:

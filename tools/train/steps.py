@@ -25,6 +25,8 @@ METRICS_FILE = "metrics.jsonl"
 OPTIONS = {
     "is_rectified": "--rectify",
     "is_mirrored": "--mirrored",
+    "input_px": "--input",
+    "teachers": "--teacher",
     "weights_sha256": "--weights",
     "data_sha256": "--train",
     "val_sha256": "--val",
@@ -97,7 +99,7 @@ def in_rounds(
         loss = work.train(steps)
         refuse_divergence(loss, f"by step {state.step}")
         images_per_s = steps * schedule.batch / (time.monotonic() - began_s)
-        beside = _told(schedule, state.step, loss, images_per_s)
+        beside = _figures(schedule, state.step, loss, images_per_s)
         measured = work.measure()
         _note(args.out, state.step, beside, measured)
         state.bad += 1
@@ -112,8 +114,9 @@ def in_rounds(
 def refuse_divergence(loss: float, when: str) -> None:
     """Raise EdgeError for a mean loss that is no finite number; when: for the message."""
     if not math.isfinite(loss):
-        told = f"{when} the loss became {loss}"
-        raise EdgeError(f"{told}; give a lower --learning-rate and another --out")
+        raise EdgeError(
+            f"{when} the loss became {loss}; give a lower --learning-rate and another --out"
+        )
 
 
 def refuse_another(checkpoint: Path, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -123,8 +126,10 @@ def refuse_another(checkpoint: Path, before: Mapping[str, Any], config: Mapping[
     """
     names = [name for name in {**config, **before} if before.get(name) != config.get(name)]
     if names:
-        told = ", ".join(_told_before(name, before.get(name)) for name in names)
-        raise InputError(f"{checkpoint} was made with another config: {told}; name another --out")
+        options = ", ".join(_option_text(name, before.get(name)) for name in names)
+        raise InputError(
+            f"{checkpoint} was made with another config: {options}; name another --out"
+        )
 
 
 def tell_of_no_objects(validation: Dataset) -> None:
@@ -165,27 +170,33 @@ def rate_factor(step: int, steps: int, warmup_steps: int) -> float:
 
 
 def follow(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
-    """Move the average towards the network; it keeps `most` of itself, less in the first steps."""
+    """Move the average towards the network (an exponential moving average).
+
+    step: finished ones. most: share of itself that the average keeps, less in the first steps.
+    """
     keep = min(most, (1 + step) / (10 + step))
     with torch.no_grad():
         for own, current in zip(average.parameters(), net.parameters(), strict=True):
             own.lerp_(current, 1 - keep)
 
 
-def _told_before(name: str, value: Any) -> str:
-    """Return how a run gave one of its options; value: of the config's field, None: unknown."""
+def _option_text(name: str, value: Any) -> str:
+    """Return how a run gave one of its options, in words.
+
+    value: of the config's field; None or empty where it is not known.
+    """
     option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
     if value in (None, ""):  # checkpoints before there was such a field
         return f"an unknown {option}"
-    if name.endswith("_sha256"):
-        return f"another {option}"
     if isinstance(value, bool):
         return option if value else f"no {option}"
+    if name.endswith("_sha256"):
+        return f"another {option}"
     return f"{option} {','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
-def _told(schedule: Schedule, step: int, loss: float, images_per_s: float) -> dict[str, float]:
-    """Return what a run tells beside its accuracy: mean loss, last learning rate, its speed.
+def _figures(schedule: Schedule, step: int, loss: float, images_per_s: float) -> dict[str, float]:
+    """Return a run's figures beside its accuracy: mean loss, last learning rate, speed.
 
     step: finished ones, 1 or more.
     """
@@ -195,7 +206,7 @@ def _told(schedule: Schedule, step: int, loss: float, images_per_s: float) -> di
 
 
 def _note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
-    """Add a measurement to the run's `metrics.jsonl` and to the log; beside: see `_told`."""
+    """Add a measurement to the run's `metrics.jsonl` and to the log; beside: see `_figures`."""
     with (out / METRICS_FILE).open("a") as log:
         log.write(json.dumps({"step": step} | beside | asdict(measured)) + "\n")
     logger.info(
