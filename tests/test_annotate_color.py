@@ -19,7 +19,7 @@ pytest.importorskip("litestar", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 
 from annotating import Annotate, filled, rows
-from edge.errors import InputError
+from edge.errors import EXIT_FAILURE, InputError
 from edge.values import Box
 from scenes import BOX_PX, overlap, write_scenes
 from tools import color_data
@@ -178,6 +178,31 @@ def test_second_labeller_starts_afresh_and_agreement_is_noted(tmp_path: Path) ->
         "blue",
         ["blue", "white"],
     )
+
+
+def test_second_command_on_the_same_labels_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_scenes(tmp_path / "pictures")
+    words = ["annotate", "color", str(folder), "--labeller", "2", "--port", "0"]
+    with Annotate(folder) as first:
+        assert main(words) == EXIT_FAILURE
+        assert "end that, or name another file with --labels" in capsys.readouterr().err
+        assert first.ask("/api/objects/0/label", "PUT", json=RED).status_code == 200
+        first.process.send_signal(signal.SIGTERM)
+        first.process.wait(timeout=30)
+    assert sorted(file.name for file in folder.iterdir() if file.suffix != ".png") == [LABELS_NAME]
+    with Annotate(folder, "--labeller", "2") as second:
+        second.ask("/api/objects/0/label", "PUT", json=RED)
+    assert [row["agreed"] for row in rows(folder)] == ["red"]
+
+
+def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures", ("red",))
+    write_scenes(folder / ".thumbnails", ("blue",))
+    (folder / "._0-red.png").write_bytes(b"of macOS")
+    (folder / "album.jpg").mkdir()
+    assert [one.image for one in read_objects(folder)] == ["0-red.png"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

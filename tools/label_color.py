@@ -32,8 +32,8 @@ from tools.color_labels import (
     LabelFile,
     LabelObject,
     Row,
-    check_writable,
     labels_path,
+    opened,
     read_objects,
 )
 from tools.color_proposal import Proposer
@@ -80,8 +80,12 @@ def run(args: argparse.Namespace) -> int:
     written.
     """
     objects = read_objects(args.dataset, args.images, args.split)[: args.limit]
-    labels = LabelFile(args.output or automatic_path(args.dataset))
-    check_writable(labels, "--output")
+    with opened(args.output or automatic_path(args.dataset), "--output") as labels:
+        return _label(args, objects, labels)
+
+
+def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: LabelFile) -> int:
+    """Label what is left and print the agreement; return the exit code."""
     model = find(args.model).resolve()
     author = author_of(model)
     known = [labels.get(one.key) for one in objects]
