@@ -10,7 +10,6 @@ read the kappa, and the confusion, before you train on such labels.
 from __future__ import annotations
 
 import argparse
-import json
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from edge import manifest
 from edge.config import ColorConfig
 from edge.errors import InputError
 from edge.model_store import find
-from tools import color_mask, parallel
+from tools import color_mask, json_file, parallel
 from tools.annotate.view import view_of
 from tools.arguments import count
 from tools.color_agreement import ANSWERS, Pair, by_group, confusion, human_answer
@@ -208,7 +207,7 @@ def _report(pairs: Sequence[Pair], between: Sequence[Pair], args: argparse.Names
         plots.confusion_matrix(counts, ANSWERS, args.plot, title="Color labels", axes=axes)
     if args.json:
         document = {name: asdict(one) for name, one in rows} | {"confusion": counts.tolist()}
-        args.json.write_text(json.dumps(document, indent=2) + "\n")
+        json_file.write(document, args.json)
 
 
 def _confusion_table(counts: Sequence[Sequence[int]]) -> Table:

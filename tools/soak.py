@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import shutil
 import socket
@@ -35,6 +34,7 @@ import edge
 from edge import status_socket
 from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+from tools import json_file
 
 EXAMPLES = """examples:
   edge-tools soak --minutes 30
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name:<32} {figures[name]:>10.2f}   budget {limit:>8g}   {verdict}")
     if args.json:
         report = {"figures": figures, "samples": [asdict(sample) for sample in samples]}
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        json_file.write(report, args.json, indent=1)
     return EXIT_FAILURE if broken else EXIT_OK
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections import Counter, defaultdict
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EXIT_OK, EdgeError
+from tools import json_file
 from tools.console import plain_console
 from tools.data import folder
 from tools.dataset import Dataset
@@ -41,10 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         _plot(sets, args.plot)
     if args.json:
-        try:
-            args.json.write_text(json.dumps(figures, indent=1) + "\n")
-        except OSError as error:
-            raise EdgeError(f"{args.json}: {error.strerror}; name another file") from None
+        json_file.write(figures, args.json, indent=1)
     return EXIT_OK
 
 
