@@ -35,6 +35,7 @@ from edge import status_socket
 from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from tools import json_file
+from tools.arguments import positive
 
 EXAMPLES = """examples:
   edge-tools soak --minutes 30
@@ -95,7 +96,7 @@ class Sample:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="default 30")
+    parser.add_argument("--minutes", type=positive, default=30, metavar="N", help="default 30")
     parser.add_argument("--source", metavar="S", help="a camera or clip; default: the demo clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save figures and samples")
 
