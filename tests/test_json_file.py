@@ -33,9 +33,11 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
     figures, lines = tmp_path / "figures.json", tmp_path / "metrics.jsonl"
     with full_disk(0), pytest.raises(EdgeError, match=r"figures\.json"):
         json_file.write({"ap": 1}, figures)
-    with full_disk(0), pytest.raises(OSError, match="File too large") as told:
-        json_file.add_line({"ap": 1}, lines)
+    json_file.add_line({"ap": 1}, lines)
+    with full_disk(12), pytest.raises(OSError, match="File too large") as told:
+        json_file.add_line({"ap": 2}, lines)
     assert told.value.filename == str(lines)
+    assert lines.read_text() == '{"ap": 1}\n'  # no half a line, which the next would follow
 
 
 def test_a_place_for_json_is_tried_before_the_work(

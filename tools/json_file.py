@@ -38,11 +38,14 @@ def check(path: Path | None) -> None:
 
 
 def add_line(content: object, path: Path) -> None:
-    """Add a line of JSON to a file; OSError, with its name, where there is no room."""
+    """Add a line of JSON to a file, or nothing; OSError, with its name, where there is no room."""
+    before_bytes = path.stat().st_size if path.exists() else 0
     try:
         with path.open("a") as file:
             file.write(text(content) + "\n")
     except OSError as error:
+        if path.is_file():
+            os.truncate(path, before_bytes)
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
