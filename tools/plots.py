@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,8 @@ def legend(plot: Any, drawn: Sequence[Any], names: Sequence[str], **places: Any)
 def save(figure: Any, path: Path, **settings: Any) -> None:
     """Write a figure and make its folder.
 
-    settings: of `Figure.savefig`. Letters that the font lacks, drawn as boxes, are one line in the
-    log. Raises OSError, or ValueError for a format that matplotlib does not know.
+    settings: of `Figure.savefig`. Letters that the font lacks, drawn as boxes, are one line in
+    the log for a folder. Raises OSError, or ValueError for a format that matplotlib does not know.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as caught:
@@ -150,7 +151,13 @@ def save(figure: Any, path: Path, **settings: Any) -> None:
     for one in others:
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if len(others) < len(caught):
-        logger.warning("plot.letters path=%s are not all in matplotlib's font", path)
+        _tell_of_letters(path.parent)
+
+
+@cache
+def _tell_of_letters(folder: Path) -> None:
+    """Log once a folder that letters of names are drawn as boxes."""
+    logger.warning("plot.letters folder=%s are not all in matplotlib's font", folder)
 
 
 def _new(width_in: float, height_in: float) -> tuple[Any, Any]:
