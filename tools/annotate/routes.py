@@ -111,8 +111,10 @@ def _explain(request: Request[Any, Any, Any], error: Exception) -> Response[dict
         code, detail = error.status_code, error.detail
         if error.extra:
             detail = f"{detail}: {error.extra}"
-    elif isinstance(error, (EdgeError, OSError)):  # a broken picture, a full disk
+    elif isinstance(error, EdgeError):  # a broken picture
         code, detail = 422, str(error)
+    elif isinstance(error, OSError):  # a full disk
+        code, detail = 422, f"not saved: {error.strerror}; mend that, then answer again"
     else:
         logger.error("annotate.failed path=%s", request.scope["path"], exc_info=error)
     return Response({"detail": detail}, status_code=code, media_type=MediaType.JSON)
