@@ -308,7 +308,7 @@ def test_taken_port_and_unwritable_labels_are_one_line(
         port = str(taken.getsockname()[1])
         assert main(["annotate", "color", str(folder), "--port", port]) == 69
     assert "choose another with --port" in capsys.readouterr().err
-    nowhere = str(tmp_path / "none" / "labels.json")
+    nowhere = str(folder / "0-red.png" / "labels.json")
     assert main(["annotate", "color", str(folder), "--labels", nowhere]) == 1
     assert "--labels" in capsys.readouterr().err
     (folder / LABELS_NAME).write_text("{}")

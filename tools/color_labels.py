@@ -237,13 +237,14 @@ class LabelFile:
 
 @contextmanager
 def opened(path: Path, option: str) -> Iterator[LabelFile]:
-    """Keep a file of labels for one command, which may write it, until the block ends.
+    """Keep a file of labels for one command, which may write it; make its folder.
 
     option: names another file, for messages. Raises EdgeError while another command has it, as
     each would overwrite what the other saved, and where it cannot be written.
     """
     lock = path.with_name(f".{path.name}.lock")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("w")
     except OSError as error:
         raise _unwritable(path, error, option) from None
