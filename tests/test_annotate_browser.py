@@ -43,6 +43,26 @@ def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
     ]
 
 
+def test_browser_goes_on_behind_a_broken_picture(tmp_path: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    folder = write_scenes(tmp_path / "pictures")
+    (folder / "1-blue.png").write_bytes(b"no picture")
+    with browser(tmp_path / "profile") as chrome, Annotate(folder) as command:
+        chrome.get(command.url)
+        for place in ("0", "1", "2"):
+            wait_until(lambda here=place: state(chrome).get("index") == here, WAIT_S)  # type: ignore[misc]
+            if place == "1":
+                assert "1-blue.png" in chrome.find_element("id", "fault").text
+                assert chrome.find_element("id", "image").text == ""
+                assert chrome.find_element("id", "shares").text == ""
+                assert "Enter goes on" in chrome.find_element("id", "hint").text
+            ActionChains(chrome).send_keys(Keys.ENTER).perform()
+        wait_until(lambda: state(chrome)["labelled"] == "2", WAIT_S)
+    assert [row["image"] for row in rows(folder)] == ["0-red.png", "2-yellow.png"]
+
+
 def state(chrome: Chrome) -> dict[str, str]:
     found: dict[str, str] = chrome.execute_script("return {...document.body.dataset}")
     return found

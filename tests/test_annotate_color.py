@@ -19,7 +19,7 @@ pytest.importorskip("litestar", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 
 from annotating import Annotate, filled, rows
-from edge.errors import InputError
+from edge.errors import EXIT_FAILURE, InputError
 from edge.values import Box
 from scenes import BOX_PX, overlap, write_scenes
 from tools import color_data
@@ -180,6 +180,43 @@ def test_second_labeller_starts_afresh_and_agreement_is_noted(tmp_path: Path) ->
     )
 
 
+def test_answer_that_cannot_be_saved_is_told_and_can_be_given_again(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures")
+    with Annotate(folder) as command:
+        (folder / f"{LABELS_NAME}.part").mkdir()
+        answer = command.ask("/api/objects/0/label", "PUT", json=RED)
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith("not saved: Is a directory; mend that")
+        (folder / f"{LABELS_NAME}.part").rmdir()
+        assert command.ask("/api/progress").json()["labelled"] == 0
+        assert command.ask("/api/objects/0/label", "PUT", json=RED).json()["labelled"] == 1
+
+
+def test_second_command_on_the_same_labels_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_scenes(tmp_path / "pictures")
+    words = ["annotate", "color", str(folder), "--labeller", "2", "--port", "0"]
+    with Annotate(folder) as first:
+        assert main(words) == EXIT_FAILURE
+        assert "end that, or name another file with --labels" in capsys.readouterr().err
+        assert first.ask("/api/objects/0/label", "PUT", json=RED).status_code == 200
+        first.process.send_signal(signal.SIGTERM)
+        first.process.wait(timeout=30)
+    assert sorted(file.name for file in folder.iterdir() if file.suffix != ".png") == [LABELS_NAME]
+    with Annotate(folder, "--labeller", "2") as second:
+        second.ask("/api/objects/0/label", "PUT", json=RED)
+    assert [row["agreed"] for row in rows(folder)] == ["red"]
+
+
+def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures", ("red",))
+    write_scenes(folder / ".thumbnails", ("blue",))
+    (folder / "._0-red.png").write_bytes(b"of macOS")
+    (folder / "album.jpg").mkdir()
+    assert [one.image for one in read_objects(folder)] == ["0-red.png"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_end_it_well(tmp_path: Path, number: int) -> None:
     with Annotate(write_scenes(tmp_path / "pictures")) as command:
@@ -225,6 +262,7 @@ def test_clicked_object_is_exported_with_the_box_around_it(tmp_path: Path) -> No
     out = tmp_path / "data"
     assert main(["annotate", "color", str(folder), "--export", str(out), "--val-share", "0"]) == 0
     (item,) = color_data.training_items(out)
+    assert item.object_class is None  # a picture has none; "" had a nameless row of its own
     assert item.box_px is not None
     assert Box(*item.box_px).iou(BOX_PX) > 0.9
 
@@ -270,7 +308,7 @@ def test_taken_port_and_unwritable_labels_are_one_line(
         port = str(taken.getsockname()[1])
         assert main(["annotate", "color", str(folder), "--port", port]) == 69
     assert "choose another with --port" in capsys.readouterr().err
-    nowhere = str(tmp_path / "none" / "labels.json")
+    nowhere = str(folder / "0-red.png" / "labels.json")
     assert main(["annotate", "color", str(folder), "--labels", nowhere]) == 1
     assert "--labels" in capsys.readouterr().err
     (folder / LABELS_NAME).write_text("{}")

@@ -38,6 +38,7 @@ WRONG_NUMBERS = {
     "benchmark": ("--threads 0", "--runs 0", "--frames -1"),
     "benchmark-infer": ("--counts 0", "--runs 0"),
     "benchmark-mqtt": ("--events 0", "--rate 0", "--seconds nan", "--rounds 0"),
+    "soak": ("--minutes nan", "--minutes inf"),
 }  # fmt: skip
 
 

@@ -37,7 +37,9 @@ def test_training_learns_and_keeps_the_best_epoch(walk: Walk) -> None:
     assert [epoch["number"] for epoch in validated] == [2, 4, 6, 8]
     best = min(validated, key=lambda epoch: epoch["val_loss"])
     assert best["is_best"]
-    assert float(figures(walk)["NQ"]["accuracy"]) > 0.8
+    measured = figures(walk)["NQ"]
+    assert float(measured["accuracy"]) > 0.8
+    assert measured["runtime"].endswith(", 1 thread(s)")
     assert epochs[-1]["learning_rate"] < epochs[0]["learning_rate"] / 10
 
 

@@ -225,14 +225,15 @@ def test_the_daemon_exits_with_the_documented_code(
     assert part in outcome.complaint
 
 
-def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path: Path):
+@pytest.mark.parametrize("words", [("edge", "models"), ("tools", "validate")])
+def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path: Path, words: tuple[str, ...]):
     marker = tmp_path / "importing"
-    (tmp_path / "yaml.py").write_text(
+    (tmp_path / "msgspec.py").write_text(
         f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     child = subprocess.Popen(
-        [sys.executable, "-m", "edge", "models"],
+        [sys.executable, "-m", *words],
         env=environment,
         cwd=ROOT,
         stderr=subprocess.PIPE,

@@ -96,6 +96,13 @@ def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
     assert "../shared" not in text
 
 
+def test_card_gives_no_rate_of_named_crops_where_none_is_named(tmp_path: Path) -> None:
+    unsure = scenes_and_panels(tmp_path)
+    unsure = replace(unsure, shares=np.full_like(unsure.shares, 1 / len(TERMS)))
+    assert color_figures.figures(unsure, 0.4).named_top1 is None
+    assert "| 0.000 | - |" in color_card.text(unmade(), unsure, tmp_path)
+
+
 def test_card_tells_the_best_and_the_worst_class_of_those_with_enough_crops(tmp_path: Path) -> None:
     text = color_card.text(manifest.read(MODEL), scenes_and_panels(tmp_path, 5), tmp_path)
     assert "| color | white, 1.00 of 10 | red, 0.50 of 10 |" in text

@@ -215,3 +215,21 @@ def test_a_picture_that_is_listed_twice_is_not_measured_twice(
     assert "shows the same as" in capsys.readouterr().out
     assert main(["data", "stats", str(file)]) == EXIT_NO_INPUT
     assert "a picture is listed twice; see edge-tools data check" in capsys.readouterr().err
+
+
+def test_two_categories_of_one_name_are_one_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = labelled.coco(tmp_path, 4)
+    content = json.loads(file.read_text())
+    content["categories"] = [{"id": number, "name": "cat"} for number in (1, 2, 3)]
+    file.write_text(json.dumps(content))
+    data = dataset.read(file, tmp_path / "images")
+    assert data.labels == {1: "cat"}
+    assert [item["category_id"] for item in data.annotations] == [1] * 4
+    assert main(["data", "check", str(file), "--workers", "1"]) == EXIT_OK
+    assert "empty-class:" not in capsys.readouterr().out
+    figures = tmp_path / "figures.json"
+    assert main(["data", "stats", str(file), "--json", str(figures)]) == EXIT_OK
+    (found,) = json.loads(figures.read_text()).values()
+    assert found["classes"]["cat"]["objects"] == 4

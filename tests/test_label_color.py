@@ -21,7 +21,7 @@ from scenes import BOX_PX, overlap, truth, write_scenes
 from tools import color_agreement, label_color
 from tools.cli import main
 from tools.color_agreement import Pair
-from tools.color_labels import LABELS_NAME, LabelFile, read_objects
+from tools.color_labels import LABELS_NAME, LabelFile, opened, read_objects
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -165,7 +165,7 @@ def test_threads_share_no_interpreter(tmp_path: Path) -> None:
 
 def test_unwritable_output_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boxes = data_set(tmp_path, ("red",))
-    assert label(boxes, "--output", tmp_path / "none" / "labels.json") == 1
+    assert label(boxes, "--output", boxes / "labels.json") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "--output" in line
 
@@ -225,3 +225,10 @@ def test_groups_split_by_who_is_sure() -> None:
 )
 def test_people_answer_where_they_agree(row: dict[str, Any], said: tuple[str, bool] | None) -> None:
     assert color_agreement.human_answer(row) == said
+
+
+def test_the_folder_of_the_output_is_made(tmp_path: Path) -> None:
+    labels = tmp_path / "runs" / "new" / "labels.json"
+    with opened(labels, "--output") as file:
+        assert file.rows == {}
+    assert labels.read_text() == "[\n\n]\n"

@@ -97,3 +97,22 @@ def test_dollar_signs_in_names_are_no_formula(tmp_path: Path) -> None:
     plots.reliability([0.5], [True], tmp_path / "r.png", title="$^$")
     for name in "cpr":
         pixels(tmp_path / f"{name}.png")
+
+
+def test_a_legend_shows_names_that_begin_with_an_underscore(tmp_path: Path) -> None:
+    curve = (np.linspace(0, 1, 11), np.linspace(1, 0, 11))
+    for name in ("_car", "-", "_bicycle in the rain"):
+        plots.precision_recall({name: curve}, tmp_path / f"{name}.png", title="set")
+    widths = [
+        pixels(tmp_path / f"{name}.png").shape[1] for name in ("-", "_car", "_bicycle in the rain")
+    ]
+    assert widths == sorted(set(widths))
+
+
+def test_letters_that_the_font_lacks_are_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one.png", "two.png"):
+        plots.confusion_matrix(np.eye(2), ["人物", "車"], tmp_path / name, title="t")
+    (line,) = caplog.messages
+    assert str(tmp_path) in line

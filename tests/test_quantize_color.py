@@ -14,9 +14,10 @@ import torch
 
 from color_crops import CPU, SMALL, patches
 from edge.color import TERMS, ColorModel
+from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import color_figures, package, quantize_color
-from tools.architectures.color import OUTPUT, ColorArchitecture
+from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.quantize import Calibration
 from tools.train import color as training
 from tools.train.color_augment import plain, with_classes
@@ -46,6 +47,16 @@ def test_integer_file_answers_as_the_network_does(tmp_path: Path, colors: int | 
         expected = dict(zip(TERMS, logits.softmax(1)[0].tolist(), strict=True))
         shares = {share.name: share.score for share in model.classify(rgb[..., ::-1])}
         assert shares == pytest.approx(expected, abs=0.05)
+
+
+def test_a_network_that_diverged_makes_no_folder(tmp_path: Path) -> None:
+    network = ColorNet(SMALL.architecture)
+    torch.nn.init.constant_(next(network.parameters()), torch.nan)
+    images = quantize_color.with_planes(replace(patches(), rgb=patches().rgb[:, :32, :32]))
+    path = tmp_path / "model" / package.MODEL_FILE
+    with pytest.raises(InputError):
+        quantize_color.export(network.eval(), images, path, Calibration())
+    assert not path.parent.exists()
 
 
 @pytest.mark.parametrize("sources", [("scene", "carpanel"), ("scene",), ("carpanel",)])

@@ -138,6 +138,9 @@ def test_without_an_object_to_find_the_last_weights_are_kept(
     (line,) = (line for line in caplog.messages if "no_objects" in line)
     assert line.endswith("/empty kept=the last weights, as best")
     assert yolox.origin(tmp_path / "run" / "best.pt").endswith(", 4 steps")
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert '"ap50": null' in metrics
+    assert "NaN" not in metrics
 
 
 def test_a_training_that_diverges_is_told_and_keeps_the_best_before(

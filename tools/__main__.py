@@ -1,6 +1,18 @@
 """`python -m tools` and the `edge-tools` command."""
 
-from tools.cli import main
+import signal
+
+# Imports take a while; Ctrl-C meanwhile is no failure of theirs.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from tools import cli  # noqa: E402
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return cli.main()
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

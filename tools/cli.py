@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from edge import __version__, logs
 from edge.config import LogConfig
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError, one_line
-from tools import model_kind
+from tools import json_file, model_kind
 
 # Subcommand words, the module that serves them, and one line of help.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
@@ -131,6 +131,7 @@ def _run(words: tuple[str, ...], arguments: list[str]) -> int:
     log = logs.chosen(args, LogConfig())
     logs.set_up(log, text="%(message)s")
     _silence_others(log.level)
+    json_file.check(getattr(args, "json", None))
     code = int(module.run(args))
     sys.stdout.flush()  # here, where a closed pipe is still no failure
     return code

@@ -305,15 +305,7 @@ def _table(reports: dict[str, ColorFigures]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, report in reports.items():
-        rates = (
-            report.top1,
-            report.selective_top1,
-            report.ece,
-            report.coverage,
-            report.named_top1,
-        )
-        cells = " | ".join(f"{rate:.3f}" for rate in rates)
-        lines.append(f"| {name} | {report.crops} | {cells} |")
+        lines.append(f"| {name} | {report.crops} | {' | '.join(report.cells())} |")
     return "\n".join(lines) + "\n"
 
 

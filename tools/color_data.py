@@ -246,7 +246,7 @@ def _product_item(row: Row, folder: Path) -> ColorItem:
 def _scene_item(row: Row, file: Path, source: str) -> ColorItem:
     target = color_rows.scene(row)
     return ColorItem(
-        file, color_rows.box_px(row), source, object_class=row.get("cls"), **vars(target)
+        file, color_rows.box_px(row), source, object_class=row.get("cls") or None, **vars(target)
     )
 
 

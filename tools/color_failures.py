@@ -19,7 +19,6 @@ under the first that holds, and counted under all:
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -37,7 +36,7 @@ from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
 from edge.values import Box, Image
-from tools import color_mask, contact_sheet, dataset
+from tools import color_mask, contact_sheet, dataset, json_file
 from tools.annotate.view import view_of
 from tools.color_data import ColorItem, read_crops, read_set
 from tools.color_labels import LabelObject, read_box, read_objects
@@ -297,7 +296,7 @@ def _write(judged: Sequence[Judged], counts: dict[str, CauseCount], path: Path) 
     failures = [asdict(one) | {"cause": one.cause} for one in judged if one.is_wrong]
     causes = {name: asdict(one) for name, one in counts.items()}
     document = {"objects": len(judged), "causes": causes, "failures": failures}
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    json_file.write(document, path)
 
 
 def _print(counts: dict[str, CauseCount], judged: Sequence[Judged], output: Path) -> None:

@@ -41,7 +41,8 @@ class Answers:
 class ColorFigures:
     """Figures of some crops; shares and rates 0..1.
 
-    coverage: crops whose largest share reaches the threshold; named_top1: right among those.
+    coverage: crops whose largest share reaches the threshold; named_top1: right among those, None
+    where there is none.
     selective_top1: right among the most certain crops, as many as were asked for.
     recall, precision: by term; None where there is no crop or no answer of it.
     confusion: labelled term -> answered term -> crops.
@@ -51,11 +52,16 @@ class ColorFigures:
     top1: float
     ece: float
     coverage: float
-    named_top1: float
+    named_top1: float | None
     selective_top1: float
     recall: dict[str, float | None]
     precision: dict[str, float | None]
     confusion: dict[str, dict[str, int]]
+
+    def cells(self) -> list[str]:
+        """Return top-1, the same at a coverage, ECE, named and right of named, for a table."""
+        rates = (self.top1, self.selective_top1, self.ece, self.coverage, self.named_top1)
+        return ["-" if rate is None else f"{rate:.3f}" for rate in rates]
 
 
 def select(answers: Answers, rows: NDArray[np.bool_]) -> Answers:
@@ -116,7 +122,7 @@ def figures(answers: Answers, unknown_below: float, coverage: float = COVERAGE) 
         top1=float(hits.mean()),
         ece=expected_calibration_error(tops, hits, ECE_BINS),
         coverage=float(named.mean()),
-        named_top1=float(hits[named].mean()) if named.any() else 0.0,
+        named_top1=float(hits[named].mean()) if named.any() else None,
         selective_top1=selective_top1(tops, hits, coverage),
         recall=_ratios(counts.diagonal(), counts.sum(1)),
         precision=_ratios(counts.diagonal(), counts.sum(0)),

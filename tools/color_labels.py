@@ -10,17 +10,20 @@ the same rows.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
 from edge import durable
 from edge.errors import EdgeError, InputError
+from edge.lookup import is_folder
 from edge.values import Box
 from tools import dataset
 from tools.data.entry import is_text
@@ -117,8 +120,14 @@ def labels_path(source: Path) -> Path:
 
 
 def _folder(folder: Path) -> list[LabelObject]:
+    """Return the pictures of a folder and of those in it, but for hidden ones."""
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    return [LabelObject(file, file.relative_to(folder).as_posix(), None, "") for file in files]
+    names = {file: file.relative_to(folder) for file in files if not is_folder(file)}
+    return [
+        LabelObject(file, name.as_posix(), None, "")
+        for file, name in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    ]
 
 
 def _coco(file: Path, images: Path) -> list[LabelObject]:
@@ -226,14 +235,49 @@ class LabelFile:
         partial.replace(self.path)
 
 
-def check_writable(labels: LabelFile, option: str) -> None:
-    """Raise EdgeError, naming the option that names another file, when it cannot be written."""
+@contextmanager
+def opened(path: Path, option: str) -> Iterator[LabelFile]:
+    """Keep a file of labels for one command, which may write it; make its folder.
+
+    option: names another file, for messages. Raises EdgeError while another command has it, as
+    each would overwrite what the other saved, and where it cannot be written.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise _unwritable(path, error, option) from None
+    with file:
+        _claim(file, path, option)
+        try:
+            labels = LabelFile(path)
+            _check_writable(labels, option)
+            yield labels
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _claim(file: TextIO, path: Path, option: str) -> None:
+    """Take the lock on the file of labels at `path`; raises EdgeError."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        told = "another edge-tools writes to it"
+        raise EdgeError(f"{path}: {told}; end that, or name another file with {option}") from None
+    except OSError as error:
+        raise _unwritable(path, error, option) from None
+
+
+def _check_writable(labels: LabelFile, option: str) -> None:
     try:
         labels.save()
     except OSError as error:
-        raise EdgeError(
-            f"{labels.path}: {error.strerror}; name a file you may write with {option}"
-        ) from None
+        raise _unwritable(labels.path, error, option) from None
+
+
+def _unwritable(path: Path, error: OSError, option: str) -> EdgeError:
+    return EdgeError(f"{path}: {error.strerror}; name a file you may write with {option}")
 
 
 def with_agreement(row: Row) -> Row:

@@ -64,8 +64,8 @@ class Dataset:
 def read(annotations: Path, images: Path) -> Dataset:
     """Return the set described by a COCO JSON file; its file names are relative to `images`.
 
-    Raises InputError when the file is missing or not COCO JSON, has no picture or one twice, or an
-    annotation of which `checked` complains.
+    Categories of one name have the first one's id. Raises InputError when the file is missing or
+    not COCO JSON, has no picture or one twice, or an annotation of which `checked` complains.
     """
     data = read_as_is(annotations, images)
     if not data.pictures:
@@ -83,7 +83,11 @@ def read(annotations: Path, images: Path) -> Dataset:
             told = f"a broken annotation ({id_of(item, place)}: {_reason(error)})"
             fix = f"see edge-tools data check {annotations}"
             raise InputError(f"annotations {annotations}: {told}; {fix}") from None
-    return replace(data, annotations=tuple(found))
+    ids = {name: key for key, name in reversed(data.labels.items())}
+    for item in found:  # two categories of one name are one
+        item["category_id"] = ids[data.labels[item["category_id"]]]
+    labels = {key: name for key, name in data.labels.items() if ids[name] == key}
+    return replace(data, labels=labels, annotations=tuple(found))
 
 
 def read_as_is(annotations: Path, images: Path) -> Dataset:

@@ -8,7 +8,6 @@ or `scene_color`; objects without an agreed basic term are left out. The columns
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,7 +22,7 @@ from rich.table import Table
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
-from tools import color_data
+from tools import color_data, json_file
 from tools.color_baselines import Baseline, KMeans, Trees
 from tools.color_data import ColorItem, read_crops, read_set
 from tools.color_figures import (
@@ -120,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
             "plain_colors": plain,
             "baselines": _baseline_figures(others),
         }
-        args.json.write_text(json.dumps(document, indent=2) + "\n")
+        json_file.write(document, args.json)
     return 0
 
 
@@ -133,14 +132,14 @@ def _causes(path: Path) -> dict[str, Any]:
 def _write_card(
     args: argparse.Namespace, model: ColorModel, answers: Answers, causes: dict[str, Any]
 ) -> None:
-    from tools import color_card
+    from tools import color_card, package
 
     told = {one.dataset.partition(" ")[0] for one in model.manifest.accuracy}
     missing = sorted(told & {"color", "scene_color"} - by_set(answers).keys())
     if missing:
         raise InputError(f"the card has figures of {' and '.join(missing)}; add it to --data")
     text = color_card.text(model.manifest, answers, args.data[0].parent, causes)
-    (args.model / "CARD.md").write_text(text)
+    package.replace_card(args.model, text)
 
 
 def plain_colors(model: ColorModel) -> float:
@@ -238,14 +237,7 @@ def _table(reports: dict[str, ColorFigures], coverage: float) -> Table:
     heads = ("crops", "number", "top-1", f"top-1 at {coverage:.0%}", "ECE", "named", "right")
     table = Table(*heads, title="Color")
     for name, report in reports.items():
-        rates = (
-            report.top1,
-            report.selective_top1,
-            report.ece,
-            report.coverage,
-            report.named_top1,
-        )
-        table.add_row(name, str(report.crops), *(f"{rate:.3f}" for rate in rates))
+        table.add_row(name, str(report.crops), *report.cells())
     return table
 
 

@@ -1,16 +1,66 @@
-"""What commands write for other programs, such as `--json FILE`."""
+"""What commands write for other programs, such as `--json FILE`: JSON, null for what is NaN."""
 
 from __future__ import annotations
 
+import errno
 import json
+import math
+import os
 from pathlib import Path
 
 from edge.errors import EdgeError
 
 
 def write(content: object, path: Path, *, indent: int = 2) -> None:
-    """Write JSON into a file of the user's. Raises EdgeError where it cannot be written."""
+    """Write JSON into a file of the user's; make its folder.
+
+    Raises EdgeError where it cannot be written.
+    """
     try:
-        path.write_text(json.dumps(content, indent=indent) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text(content, indent=indent) + "\n")
     except OSError as error:
-        raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None
+        raise _unwritable(path, error.strerror) from None
+
+
+def check(path: Path | None) -> None:
+    """Raise EdgeError where `write` could not write, before the hours whose figures it takes."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error.strerror) from None
+    if path.is_dir():
+        raise _unwritable(path, os.strerror(errno.EISDIR))
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise _unwritable(path, os.strerror(errno.EACCES))
+
+
+def add_line(content: object, path: Path) -> None:
+    """Add a line of JSON to a file, or nothing; OSError, with its name, where there is no room."""
+    before_bytes = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a") as file:
+            file.write(text(content) + "\n")
+    except OSError as error:
+        if path.is_file():
+            os.truncate(path, before_bytes)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def text(content: object, *, indent: int | None = None) -> str:
+    """Return strict JSON, in which what is no finite number is null."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _unwritable(path: Path, fault: str | None) -> EdgeError:
+    return EdgeError(f"{path}: {fault}; name a file that can be written")

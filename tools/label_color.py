@@ -10,7 +10,6 @@ read the kappa, and the confusion, before you train on such labels.
 from __future__ import annotations
 
 import argparse
-import json
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from edge import manifest
 from edge.config import ColorConfig
 from edge.errors import InputError
 from edge.model_store import find
-from tools import color_mask, parallel
+from tools import color_mask, json_file, parallel
 from tools.annotate.view import view_of
 from tools.arguments import count
 from tools.color_agreement import ANSWERS, Pair, by_group, confusion, human_answer
@@ -32,8 +31,8 @@ from tools.color_labels import (
     LabelFile,
     LabelObject,
     Row,
-    check_writable,
     labels_path,
+    opened,
     read_objects,
 )
 from tools.color_proposal import Proposer
@@ -80,8 +79,12 @@ def run(args: argparse.Namespace) -> int:
     written.
     """
     objects = read_objects(args.dataset, args.images, args.split)[: args.limit]
-    labels = LabelFile(args.output or automatic_path(args.dataset))
-    check_writable(labels, "--output")
+    with opened(args.output or automatic_path(args.dataset), "--output") as labels:
+        return _label(args, objects, labels)
+
+
+def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: LabelFile) -> int:
+    """Label what is left and print the agreement; return the exit code."""
     model = find(args.model).resolve()
     author = author_of(model)
     known = [labels.get(one.key) for one in objects]
@@ -204,7 +207,7 @@ def _report(pairs: Sequence[Pair], between: Sequence[Pair], args: argparse.Names
         plots.confusion_matrix(counts, ANSWERS, args.plot, title="Color labels", axes=axes)
     if args.json:
         document = {name: asdict(one) for name, one in rows} | {"confusion": counts.tolist()}
-        args.json.write_text(json.dumps(document, indent=2) + "\n")
+        json_file.write(document, args.json)
 
 
 def _confusion_table(counts: Sequence[Sequence[int]]) -> Table:

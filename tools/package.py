@@ -101,6 +101,17 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
     return written
 
 
+def replace_card(folder: Path, text: str) -> None:
+    """Write the card anew, whole or not at all; OSError, with its name, where there is no room."""
+    card, part = folder / CARD_FILE, folder / f".part-{CARD_FILE}"
+    try:
+        part.write_text(text)
+        part.replace(card)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(card)) from None
+
+
 def write_card(folder: Path, text: str, earlier: str | None = None) -> None:
     """Write a card; of one in a person's words only the measured part is replaced, by `text`'s.
 
@@ -110,7 +121,7 @@ def write_card(folder: Path, text: str, earlier: str | None = None) -> None:
     if card.exists() and (earlier is None or _words(card.read_text()) != _words(earlier)):
         _write_part(card, text.partition(TABLE_BEGIN)[2].partition(TABLE_END)[0].strip())
     else:
-        card.write_text(text)
+        replace_card(folder, text)
 
 
 def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> Manifest:
@@ -178,6 +189,6 @@ def _write_part(card: Path, part: str) -> None:
     before, begin, rest = text.partition(TABLE_BEGIN)
     _old, end, after = rest.partition(TABLE_END)
     if begin and end:
-        card.write_text(f"{before}{begin}\n{part}\n{end}{after}")
+        replace_card(card.parent, f"{before}{begin}\n{part}\n{end}{after}")
     else:
         logger.warning("card.unmarked path=%s has no place for figures", card)

@@ -8,7 +8,10 @@ ends in another format. matplotlib is imported when something is drawn: it comes
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge.errors import EdgeError
+
+logger = logging.getLogger(__name__)
 
 DPI = 100
 CELL_IN = 0.55  # side of one cell of a matrix
@@ -63,12 +68,11 @@ def precision_recall(
     curves: (recall, precision) by name, each (n,), 0..1; the legend shows the names as given.
     """
     figure, plot = _new(8.0, 5.5)
-    for name, (recall, precision) in curves.items():
-        plot.plot(recall, precision, label=literal(name), linewidth=1.5)
+    lines = [plot.plot(*curve, linewidth=1.5)[0] for curve in curves.values()]
     plot.set(title=literal(title), xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     plot.grid(alpha=0.3)
     if curves:
-        plot.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        legend(plot, lines, list(curves), loc="center left", bbox_to_anchor=(1.0, 0.5))
     _save(figure, path)
 
 
@@ -125,6 +129,36 @@ def literal(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def legend(plot: Any, drawn: Sequence[Any], names: Sequence[str], **places: Any) -> None:
+    """Add a legend of what was drawn, with names as they are: matplotlib omits `_such`."""
+    shown = plot.legend(drawn, ["-"] * len(names), fontsize=8, **places)
+    for text, name in zip(shown.get_texts(), names, strict=True):
+        text.set_text(literal(name))
+
+
+def save(figure: Any, path: Path, **settings: Any) -> None:
+    """Write a figure and make its folder.
+
+    settings: of `Figure.savefig`. Letters that the font lacks, drawn as boxes, are one line in
+    the log for a folder. Raises OSError, or ValueError for a format that matplotlib does not know.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(path, **settings)
+    others = [one for one in caught if "missing from font" not in str(one.message)]
+    for one in others:
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if len(others) < len(caught):
+        _tell_of_letters(path.parent)
+
+
+@cache
+def _tell_of_letters(folder: Path) -> None:
+    """Log once a folder that letters of names are drawn as boxes."""
+    logger.warning("plot.letters folder=%s are not all in matplotlib's font", folder)
+
+
 def _new(width_in: float, height_in: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
@@ -135,6 +169,5 @@ def _new(width_in: float, height_in: float) -> tuple[Any, Any]:
 def _save(figure: Any, path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise EdgeError(f"{path}: no format of charts; let it end in .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Without the version of matplotlib in it, equal figures give equal files.
-    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+    save(figure, path, bbox_inches="tight", metadata={"Software": None})

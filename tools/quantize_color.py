@@ -80,7 +80,6 @@ def run(args: argparse.Namespace) -> int:
         uri=args.tracking_uri,
         data=[args.checkpoint, *sorted(args.data.glob("*color/*.json"))],
     ) as record:
-        args.out.mkdir(parents=True, exist_ok=True)
         path = args.out / package.MODEL_FILE
         made = _write(args, config, network, path)
         facts = describe(path, config, args.out.resolve().name, args.version)
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         answers = ask(ColorModel(Interpreter.load(args.out)), items)
         final = finish(args.out, answers, args.data)
         text = color_card.text(final, answers, args.data, causes)
-        (args.out / package.CARD_FILE).write_text(text)
+        package.replace_card(args.out, text)
         compare(network, config, answers, items)
         record.artifact(args.out)
     print(f"{args.out}: {final.certificate.tensors}, temperature {final.decoder.temperature:.3f}")

@@ -94,7 +94,6 @@ def write_model(
     folder: Path, graph: Graph, ranges: dict[str, Quantization], facts: Facts
 ) -> Manifest:
     """Write a graph of YOLOX-Nano as a model folder; return the manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / package.MODEL_FILE
     write(graph, ranges, path)
     return package.write_folder(folder, path, facts)

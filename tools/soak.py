@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import shutil
 import socket
@@ -35,6 +34,8 @@ import edge
 from edge import status_socket
 from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+from tools import json_file
+from tools.arguments import positive
 
 EXAMPLES = """examples:
   edge-tools soak --minutes 30
@@ -95,7 +96,7 @@ class Sample:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="default 30")
+    parser.add_argument("--minutes", type=positive, default=30, metavar="N", help="default 30")
     parser.add_argument("--source", metavar="S", help="a camera or clip; default: the demo clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save figures and samples")
 
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name:<32} {figures[name]:>10.2f}   budget {limit:>8g}   {verdict}")
     if args.json:
         report = {"figures": figures, "samples": [asdict(sample) for sample in samples]}
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        json_file.write(report, args.json, indent=1)
     return EXIT_FAILURE if broken else EXIT_OK
 
 

@@ -24,7 +24,7 @@ from edge.capture import read_image
 from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, InputError, ModelError, one_line
 from edge.interpreter import Interpreter, installed_runtime, load_engine
 from edge.manifest import Accuracy, Manifest
-from tools import golden, layer_error
+from tools import golden, json_file, layer_error
 
 EXAMPLES = """examples:
   edge-tools validate yolox-nano-352 color-64     # installed models
@@ -116,9 +116,8 @@ def run(args: argparse.Namespace) -> int:
     """Print a verdict per model and return 78 when one fails."""
     reports = [_validate(model, args) for model in args.models]
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
         found = [asdict(report) | {"passed": report.passed} for report in reports]
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        json_file.write(found, args.json, indent=1)
     return EXIT_OK if all(report.passed for report in reports) else EXIT_CONFIG
 
 

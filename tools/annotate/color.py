@@ -21,7 +21,7 @@ from edge.config import ColorConfig
 from edge.errors import WebError
 from edge.model_store import find
 from tools.arguments import share_or_all
-from tools.color_labels import LabelFile, check_writable, labels_path, read_objects
+from tools.color_labels import LabelFile, LabelObject, labels_path, opened, read_objects
 
 if TYPE_CHECKING:
     import uvicorn
@@ -61,21 +61,27 @@ def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted, or export what was labelled.
 
     Raises InputError for a data set that cannot be read, EdgeError for labels that cannot be
-    written, WebError when the port is taken.
+    written or that another command writes, WebError when the port is taken.
     """
     objects = read_objects(args.dataset, args.images, args.split)
-    labels = LabelFile(args.labels or labels_path(args.dataset))
+    path = args.labels or labels_path(args.dataset)
     if args.export:
         from tools.color_export import export
 
-        counts = export(objects, labels, args.export, args.val_share)
+        counts = export(objects, LabelFile(path), args.export, args.val_share)
         print(f"{args.export}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
         return 0
+    with opened(path, "--labels") as labels:
+        _serve(args, objects, labels)
+    return 0
+
+
+def _serve(args: argparse.Namespace, objects: list[LabelObject], labels: LabelFile) -> None:
+    """Serve the page until interrupted."""
     from tools.annotate.routes import make_app
     from tools.annotate.session import Session
     from tools.color_proposal import Proposer
 
-    check_writable(labels, "--labels")
     session = Session(objects, labels, Proposer(find(args.model)), args.labeller)
     server = _server(make_app(session))
     with _listen(args.port) as listener:
@@ -87,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
         if args.open:
             webbrowser.open(url)
         server.run(sockets=[listener])
-    return 0
 
 
 def _listen(port: int) -> socket.socket:

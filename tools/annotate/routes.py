@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from litestar import Litestar, MediaType, Request, Response, get, post, put
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from edge.errors import EdgeError
 from edge.web.guard import AsgiApp, Guard, Message, Receive, Send
@@ -22,6 +22,7 @@ PAGE = Path(__file__).parent / "page"
 LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 Labelled = NamedDependency[Session]
 Index = Annotated[int, PathParameter(ge=0, description="Number of the object, from 0.")]
+After = Annotated[int, QueryParameter(description="Number of an object; -1: none.")]
 
 
 @get("/", media_type=MediaType.HTML, sync_to_thread=False)
@@ -31,9 +32,9 @@ def page() -> str:
 
 
 @get("/api/progress", sync_to_thread=False)
-def progress(session: Labelled) -> Progress:
-    """Return how far the labelling is and where it goes on."""
-    return session.progress()
+def progress(session: Labelled, after: After = -1) -> Progress:
+    """Return how far the labelling is and where it goes on behind an object."""
+    return session.progress(after)
 
 
 @get("/api/objects/{index:int}", sync_to_thread=False)
@@ -110,8 +111,10 @@ def _explain(request: Request[Any, Any, Any], error: Exception) -> Response[dict
         code, detail = error.status_code, error.detail
         if error.extra:
             detail = f"{detail}: {error.extra}"
-    elif isinstance(error, (EdgeError, OSError)):  # a broken picture, a full disk
+    elif isinstance(error, EdgeError):  # a broken picture
         code, detail = 422, str(error)
+    elif isinstance(error, OSError):  # a full disk
+        code, detail = 422, f"not saved: {error.strerror}; mend that, then answer again"
     else:
         logger.error("annotate.failed path=%s", request.scope["path"], exc_info=error)
     return Response({"detail": detail}, status_code=code, media_type=MediaType.JSON)

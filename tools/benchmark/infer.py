@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     """Print one row for each way and number of pictures."""
     if args.onnx and not args.onnx.is_file():
         raise InputError(f"--onnx {args.onnx}: no such file")
-    machine.show(_machine())
+    facts = _machine()
+    machine.show(facts)
     print(f"\n{'one process, 1 thread':<24}{'pictures':>10}{'per s':>9}{'seconds':>9}", end="")
     print(f"{'ms p50':>10}{'p95':>10}{'p99':>10}")
     rows: list[dict[str, Any]] = []
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
                 rows.append({"way": way, "pictures": count, **_row(times, count)})
                 _show(rows[-1])
     if args.json:
-        json_file.write(rows, args.json, indent=1)
+        json_file.write({"machine": facts, "rows": rows}, args.json, indent=1)
     return EXIT_OK
 
 

@@ -10,7 +10,6 @@ neighbour hits all alike; the medians of the rounds are told. What was sent must
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.errors import EXIT_OK, EdgeError
+from tools import json_file
 from tools.arguments import count, positive
 from tools.benchmark import machine
 from tools.benchmark.mqtt_sender import EVENTS, WAYS
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [{"way": way, **_median(rounds[way])} for way in WAYS]
     _show(rows)
     if args.json:
-        args.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+        json_file.write({"machine": facts, "rows": rows}, args.json, indent=1)
     return EXIT_OK
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tools.plots import save
+
 DPI = 100
 
 
@@ -64,5 +66,4 @@ def _new(plots: int) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    save(figure, path, metadata={"Software": None})

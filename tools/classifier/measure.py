@@ -59,7 +59,7 @@ def main(job_file: str, result_file: str) -> None:
     answers, times = _measure(classify, job)
     np.save(Path(result_file).with_suffix(".npy"), answers)
     found = Measured(
-        runtime=runtime,
+        runtime=f"{runtime}, {job.threads} thread(s)",
         load_ms=load_ms,
         times_ms=times,
         baseline_bytes=baseline,

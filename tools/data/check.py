@@ -150,8 +150,9 @@ def _of_annotation(item: Any, known: dict[int, Picture], labels: dict[int, str])
 def _of_classes(data: Dataset) -> Iterator[Fault]:
     found = (item.get("category_id") for item in data.annotations if isinstance(item, dict))
     counts = Counter(map(str, found))
-    for number, label in data.labels.items():
-        if not counts[str(number)]:
+    with_objects = {label for number, label in data.labels.items() if counts[str(number)]}
+    for label in dict.fromkeys(data.labels.values()):
+        if label not in with_objects:
             yield Fault("empty-class", f"{data.name}: class {label!r} has no object")
 
 

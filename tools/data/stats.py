@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections import Counter, defaultdict
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EXIT_OK, EdgeError
+from tools import json_file
 from tools.console import plain_console
 from tools.data import folder
 from tools.dataset import Dataset
-from tools.plots import literal
+from tools.plots import legend, literal, save
 
 EXAMPLES = """\
 examples:
@@ -41,10 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         _plot(sets, args.plot)
     if args.json:
-        try:
-            args.json.write_text(json.dumps(figures, indent=1) + "\n")
-        except OSError as error:
-            raise EdgeError(f"{args.json}: {error.strerror}; name another file") from None
+        json_file.write(figures, args.json, indent=1)
     return EXIT_OK
 
 
@@ -119,28 +116,29 @@ def _plot(sets: list[Dataset], path: Path) -> None:
     figure = Figure(figsize=(12, 9), layout="constrained")
     FigureCanvasAgg(figure)
     (classes, sources), (sizes, aspects) = figure.subplots(2, 2)
+    bars = []
     for place, data in enumerate(sets):
         found = measure(data)
         items = list(data.annotations)
-        _bars(classes, found["classes"], place, literal(data.name))
-        _bars(sources, found["sources"], place, literal(data.name))
-        style = {"bins": 40, "histtype": "step", "density": True, "label": literal(data.name)}
+        bars.append(_bars(classes, found["classes"], place))
+        _bars(sources, found["sources"], place)
+        style = {"bins": 40, "histtype": "step", "density": True}
         sizes.hist([math.log2(max(side_px(item), 1)) for item in items], **style)
         aspects.hist([math.log2(max(a, 1e-3)) for a in _aspects(items)], **style)
     classes.set(title="objects by class", xscale="symlog")
     sources.set(title="objects by source", xscale="symlog")
     sizes.set(title="box side, log2 px")
     aspects.set(title="box width / height, log2")
-    classes.legend(fontsize=8)
+    legend(classes, bars, [data.name for data in sets])
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=100)
+        save(figure, path, dpi=100)
     except (OSError, ValueError) as error:
         raise EdgeError(f"{path}: {error}; name a .png file that can be written") from None
 
 
-def _bars(plot: Any, rows: dict[str, dict[str, Any]], place: int, label: str) -> None:
+def _bars(plot: Any, rows: dict[str, dict[str, Any]], place: int) -> Any:
+    """Draw a set's objects by name; return the bars."""
     height = 0.25
     positions = [index + place * height for index in range(len(rows))]
-    plot.barh(positions, [row["objects"] for row in rows.values()], height, label=label)
     plot.set_yticks(positions, [literal(name) for name in rows])
+    return plot.barh(positions, [row["objects"] for row in rows.values()], height)

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge import model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE, EdgeError, InputError
-from tools import dataset, parallel, tracking
+from tools import dataset, json_file, parallel, tracking
 from tools.dataset import Dataset
 from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
 from tools.evaluate.report import Measured
@@ -251,5 +251,5 @@ def _compare_kernels(args: argparse.Namespace, data: Dataset) -> int:
         documents += kernels.documents(folder.resolve().name, found)
         faults += any(one.faults for one in found)
     if args.json:
-        report.write_document({"kernels": documents}, args.json)
+        json_file.write({"kernels": documents}, args.json)
     return EXIT_CONFIG if faults else EXIT_OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError
+from tools import json_file
 from tools.console import plain_console
 from tools.evaluate.accuracy import Accuracy, GroupAccuracy
 from tools.evaluate.subjects import Subject
@@ -29,7 +29,7 @@ class Measured:
     relative: float | None = None
 
     def document(self) -> dict[str, Any]:
-        """Return the figures as JSON types; None where there is none."""
+        """Return the figures as JSON types; NaN where there is none."""
         subject = self.subject
         facts = {
             "model": subject.name,
@@ -39,26 +39,12 @@ class Measured:
             "runtime": subject.runtime,
         }
         timed = {"invoke_ms": self.invoke_ms, "relative_time": self.relative}
-        return _without_nan(facts | asdict(self.accuracy) | timed)  # type: ignore[no-any-return]
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return facts | asdict(self.accuracy) | timed
 
 
 def write_json(measured: Sequence[Measured], path: Path) -> None:
     """Write every model's figures as one document."""
-    write_document({"models": [one.document() for one in measured]}, path)
-
-
-def write_document(document: dict[str, Any], path: Path) -> None:
-    """Write a document of JSON types, indented.
-
-    Raises EdgeError when the file cannot be written.
-    """
-    _write(path, json.dumps(document, indent=2) + "\n")
+    json_file.write({"models": [one.document() for one in measured]}, path)
 
 
 def write_csv(measured: Sequence[Measured], path: Path) -> None:

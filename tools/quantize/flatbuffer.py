@@ -52,13 +52,14 @@ _OPERATORS = {
 
 
 def write(graph: Graph, ranges: Mapping[str, Quantization], path: Path) -> None:
-    """Write the graph, whose nodes carry shapes, as int8 with int32 biases.
+    """Write the graph, whose nodes carry shapes, as int8 with int32 biases; make its folder.
 
     The model's outputs bear the names of `graph.outputs`, other tensors the names of their nodes.
     Raises NotImplementedError naming a node whose padding or factor TFLite cannot express.
     """
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(_Writer(graph, ranges).model().Pack(builder), b"TFL3")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(builder.Output()))
 
 

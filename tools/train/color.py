@@ -9,7 +9,6 @@ the weights (`ema`). Validation images choose between runs; nothing of them is t
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import sys
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.errors import EXIT_USAGE, InputError
-from tools import color_data, tracking
+from tools import color_data, json_file, tracking
 from tools.architectures.color import OUTPUT, ColorNet
 from tools.color_data import ColorItem, Packed
 from tools.train import color_arguments, color_composites, color_swatches, color_teacher
@@ -150,8 +149,8 @@ def train(
         accuracy = {name: top1(state.average, check, device) for name, check in checks.items()}
         logger.info("train.epoch number=%d loss=%.4f top1=%s", state.epoch, loss, accuracy)
         save(config, state, out / CHECKPOINT)
-        with (out / "metrics.jsonl").open("a") as log:
-            log.write(json.dumps({"epoch": state.epoch, "loss": loss, "top1": accuracy}) + "\n")
+        row = {"epoch": state.epoch, "loss": loss, "top1": accuracy}
+        json_file.add_line(row, out / "metrics.jsonl")
         top1s = {f"top1 {name}": value for name, value in accuracy.items()}
         record.metrics(state.epoch, loss=loss, **top1s)
     return state

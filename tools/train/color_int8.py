@@ -12,7 +12,6 @@ Started again with the same options, it goes on from its checkpoint.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch.nn import functional
 from edge.color import ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
-from tools import color_data, package, quantize_color, tracking
+from tools import color_data, json_file, package, quantize_color, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.arguments import count, percentile, seed
 from tools.color_data import ColorItem, Packed
@@ -204,7 +203,7 @@ def measure(
     package.write_folder(folder, path, facts)
     answers = ask(ColorModel(Interpreter.load(folder)), checks)
     top1 = {name: figures(some, 0.0).top1 for name, some in groups(answers).items()}
-    with (out / "metrics.jsonl").open("a") as log:
-        log.write(json.dumps({"step": state.step, "loss": mean_loss, "top1": top1}) + "\n")
+    row = {"step": state.step, "loss": mean_loss, "top1": top1}
+    json_file.add_line(row, out / "metrics.jsonl")
     logger.info("train.measured step=%d loss=%.4f top1=%s", state.step, mean_loss, top1)
     return top1

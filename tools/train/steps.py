@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import time
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from edge.errors import EdgeError, InputError
-from tools import tracking
+from tools import json_file, tracking
 from tools.dataset import Dataset
 from tools.evaluate import Accuracy
 
@@ -207,8 +206,7 @@ def _figures(schedule: Schedule, step: int, loss: float, images_per_s: float) ->
 
 def _note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
     """Add a measurement to the run's `metrics.jsonl` and to the log; beside: see `_figures`."""
-    with (out / METRICS_FILE).open("a") as log:
-        log.write(json.dumps({"step": step} | beside | asdict(measured)) + "\n")
+    json_file.add_line({"step": step} | beside | asdict(measured), out / METRICS_FILE)
     logger.info(
         "train.measured step=%d loss=%.4f ap50=%.4f images_per_s=%.1f",
         step,

@@ -10,7 +10,7 @@ const DOT_PX = 6;
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas"), pen = canvas.getContext("2d");
 const page = { progress: null, object: null, picture: null, suggestion: null, clicks: [], grow: 0,
-  label: "", colors: [], touched: false, sureTouched: false, peek: false, asked: 0, fit: null, busy: false };
+  label: "", colors: [], touched: false, sureTouched: false, peek: false, asked: 0, fit: null, busy: false, failed: false };
 
 function make(tag, text = "", kind = "") {
   const element = document.createElement(tag);
@@ -51,11 +51,13 @@ async function show(index) {
   page.index = index;
   page.object = page.suggestion = page.picture = null;
   draw();
-  const object = await ask(address(index));
-  const picture = new Image();
-  picture.src = address(index, "/picture.jpg");
-  await picture.decode();
+  page.failed = false;
+  const found = await load(index).catch((error) => {
+    if (turn === page.asked) showNone(index);
+    throw error;
+  });
   if (turn !== page.asked) return;
+  const { object, picture } = found;
   Object.assign(page, { object, picture, clicks: [], grow: 0, touched: false, sureTouched: false });
   const from = object.saved || object.suggestion;
   page.touched = page.sureTouched = Boolean(object.saved);
@@ -67,6 +69,25 @@ async function show(index) {
   document.body.dataset.index = index;
   document.body.dataset.saved = object.saved ? object.saved.label : "";
   take(object.suggestion);
+}
+
+async function load(index) {
+  const object = await ask(address(index));
+  const picture = new Image();
+  picture.src = address(index, "/picture.jpg");
+  await picture.decode();
+  return { object, picture };
+}
+
+// An object that cannot be shown has no answer; nothing of the one before stays beside it.
+function showNone(index) {
+  page.failed = true;
+  choose("", []);
+  showShares({ shares: {}, surfaces: [] });
+  $("sure").checked = false;
+  for (const id of ["cls", "image", "saved", "also"]) $(id).textContent = "";
+  $("hint").textContent = "cannot be shown: Enter goes on";
+  Object.assign(document.body.dataset, { index, saved: "", outlines: 0 });
 }
 
 function take(suggestion) {
@@ -137,6 +158,7 @@ function toggle(name) {
 }
 
 async function accept() {
+  if (page.failed) return goOn();
   if (!page.object || !page.label || page.busy) return;
   page.busy = true; // a second Enter must not answer for the next object
   try {
@@ -147,6 +169,12 @@ async function accept() {
   } finally {
     page.busy = false;
   }
+}
+
+async function goOn() {
+  page.progress = await ask(`/api/progress?after=${page.index}`);
+  showProgress();
+  await show(page.progress.next ?? page.index);
 }
 
 async function undo() {
