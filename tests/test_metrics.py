@@ -24,7 +24,7 @@ STATS = Stats(
     late=6, colors_shed=7, events=8, latency_ms={"p50": 20, "p95": 30},
     stages_ms={"detector": {"p99": 40}}, degraded="", cameras={"front": CAMERA},
     spool=SpoolStats(waiting=41, lost=42, used_bytes=43, written_bytes=44, failure=""),
-    temperature_c=51.5, cpu_governor="ondemand", cpu_hz=1.5e9, load_1min=0.5, rss_bytes=52,
+    temperature_c=51.5, cpu_governor="ondemand", cpu_hz=1_500_000_000, load_1min=0.5, rss_bytes=52,
     mqtt=MQTT,
 )  # fmt: skip
 EXPECTED = {
