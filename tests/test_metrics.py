@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
+from edge.config import MetricsConfig
 from edge.messages import CameraStats, Info, SpoolStats, Stats
-from edge.metrics import Collector
+from edge.metrics import Collector, Metrics
 
 INFO = Info(
     device="gate", version="1.2", boot_id="b", models={}, cameras=("front",), labels=(),
@@ -97,3 +100,9 @@ def test_what_is_wrong_is_0_and_what_is_not_known_is_left_out() -> None:
     assert found["edge_broker_connected"] == found["edge_spool_writable"] == 0
     assert "edge_temperature_celsius" not in found
     assert told(None, None) == {}
+
+
+@pytest.mark.parametrize(("age_s", "least_s", "most_s"), [(0, 0.9, 1), (4.5, 0.2, 0.5), (9, 0, 0)])
+def test_writer_sleeps_until_it_is_due(age_s: float, least_s: float, most_s: float) -> None:
+    writer = Metrics(MetricsConfig(), lambda: (None, None), lambda: 5)
+    assert least_s <= writer._pause_s(time.monotonic() - age_s) <= most_s
