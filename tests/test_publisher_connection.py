@@ -290,3 +290,10 @@ def test_password_comes_from_file_then_variable_then_credential(tmp_path: Path) 
     environment["EDGE_MQTT_PASSWORD"] = "from variable"
     assert options.read_password(without, environment) == "from variable"
     assert options.read_password(with_file, environment) == "from file"
+
+
+def test_password_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p").write_bytes(b"caf\xe9\n")
+    config = MqttConfig(username="u", password_file=str(tmp_path / "p"))
+    with pytest.raises(ConfigError, match=r"^mqtt\.password_file .*/p: not UTF-8; "):
+        options.read_password(config, {})
