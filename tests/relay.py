@@ -23,7 +23,7 @@ class Relay:
     ) -> None:
         self._delay_s = delay_s
         self._broker_port = broker_port
-        self._refuses_mqtt5 = refuses_mqtt5
+        self.refuses_mqtt5 = refuses_mqtt5
         self._listener = socket.create_server((LOOPBACK, 0))
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
@@ -81,7 +81,7 @@ class Relay:
                 return
             self.accepted += 1
             first = client.recv(4096)
-            if self._refuses_mqtt5 and protocol_level(first) == 5:
+            if self.refuses_mqtt5 and protocol_level(first) == 5:
                 client.close()
                 continue
             try:

@@ -360,3 +360,14 @@ def test_backoff_grows_to_its_limit_with_jitter_and_starts_again_after_a_good_ti
     assert backoff.next_s() >= 4
     backoff.reset_after(9)
     assert backoff.next_s() <= 1
+
+
+def test_camera_that_fails_after_its_first_picture_has_not_lived_long(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    lived_s: list[float] = []
+    monkeypatch.setattr(Backoff, "reset_after", lambda _self, held_s: lived_s.append(held_s))
+    config = CameraConfig(source=0, **FAST_RETRY)
+    with Camera("a", config, open_source=lambda _: FakeSource([gray_level(1)])):
+        wait_until(lambda: len(lived_s) >= 2)  # else it would be asked again without a pause
+    assert 0 <= max(lived_s) < PATIENCE_S

@@ -9,6 +9,7 @@ import pytest
 import labelled
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
+from tools.data.formats import yolo
 
 
 def yolo_of(root: Path, names: str, numbers: list[int]) -> Path:
@@ -95,3 +96,12 @@ def test_yolo_names_that_are_no_utf8_are_one_line(
     assert imported(source, "yolo", tmp_path / "set") == EXIT_NO_INPUT
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{name}: not UTF-8; save it as UTF-8" in line
+
+
+def test_an_outline_becomes_the_box_around_it():
+    fields = ["1", "0.5", "0.2", "0.75", "0.5", "0.25", "0.625"]
+    found = yolo._labelled(fields, {0: "cat", 1: "dog"})
+    assert (found.label, found.is_relative) == ("dog", True)
+    assert found.bbox == pytest.approx((0.25, 0.2, 0.5, 0.425))
+    with pytest.raises(ValueError, match="6 fields"):
+        yolo._labelled(fields[:6], {1: "dog"})

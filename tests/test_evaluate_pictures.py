@@ -38,7 +38,7 @@ def a_set(picture: Picture) -> Dataset:
 
 
 def test_hits_take_turns_by_label_and_errors_by_kind(picture: Picture) -> None:
-    small, large = [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 50.0, 50.0]
+    small, large = [0.0, 0.0, 40.0, 10.0], [0.0, 0.0, 20.0, 50.0]
     person, car = item(1, small), item(2, small)
     found = [
         Match(picture, person, item(1, small, 0.9)),
@@ -48,10 +48,13 @@ def test_hits_take_turns_by_label_and_errors_by_kind(picture: Picture) -> None:
         Match(picture, item(1, large), None),
         Match(picture, None, item(2, small, 0.6)),
         Match(picture, person, item(2, small, 0.5)),
+        Match(picture, None, item(2, small, 0.3)),
+        Match(picture, person, item(2, small, 0.7)),
     ]
-    hits, errors = pictures.chosen(found, 3)
-    assert hits == [found[0], found[2], found[1]]
-    assert errors == [found[4], found[6], found[5]]
+    for given in (found, found[::-1]):
+        hits, errors = pictures.chosen(given, 5)
+        assert hits == [found[0], found[2], found[1]]
+        assert errors == [found[4], found[8], found[5], found[3], found[6]]
 
 
 @pytest.mark.parametrize(

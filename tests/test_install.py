@@ -258,3 +258,49 @@ def test_folder_that_cannot_be_written_is_named_with_the_fix(
     error = capsys.readouterr().err
     assert "etc/systemd/system/edge.service" in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this machine's systemd, which these tests only play, is told."""
+    commands: list[str] = []
+
+    def take(command: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(" ".join(command))
+        is_refused = "stop" in command
+        return subprocess.CompletedProcess(command, int(is_refused), "", "Access\ndenied\n")
+
+    monkeypatch.setattr(Place, "is_running_system", True)
+    monkeypatch.setattr(install, "_check_systemd", lambda _place: None)
+    monkeypatch.setattr(install, "_PACKAGE", Path("/opt/edge/lib"))
+    monkeypatch.setattr(install.subprocess, "run", take)
+    return commands
+
+
+def test_systemd_is_told_what_changed_and_nothing_else(tmp_path: Path, told: list[str]) -> None:
+    def placed(*, is_started: bool = True) -> list[str]:
+        told.clear()
+        steps = install.install_steps(Place(tmp_path), Path("/bin/sh"), is_started=is_started)
+        list(install.run(steps, is_dry=False))
+        return list(told)
+
+    made = ["systemd-sysusers edge.conf", "systemd-tmpfiles --create edge.conf"]
+    start = "systemctl enable --now edge.service"
+    assert placed() == [
+        *made, "systemctl daemon-reload", "systemctl try-restart edge.service", start,
+    ]  # fmt: skip
+    assert placed() == [start]
+    (tmp_path / "etc/systemd/system/edge.service").write_text("old")
+    assert placed(is_started=False) == ["systemctl daemon-reload"]
+    assert placed(is_started=False) == []
+
+
+def test_service_is_stopped_before_its_units_go(tmp_path: Path, told: list[str]) -> None:
+    unit = tmp_path / "etc/systemd/system/edge.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("")
+    steps = install.uninstall_steps(Place(tmp_path))
+    with pytest.raises(install.InstallError, match=r"stop edge@\*\.service: Access denied$"):
+        list(install.run(steps, is_dry=False))
+    assert told == ["systemctl disable --now edge.service", "systemctl stop edge@*.service"]
+    assert unit.exists()

@@ -125,7 +125,7 @@ def test_file_is_json_and_rotates(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"log\.file"):
         set_up(file=str(tmp_path / "file" / "edge.log"))
 
@@ -306,18 +306,22 @@ def test_failing_publisher_only_loses_the_record() -> None:
     assert handler.lost == 1
 
 
-def test_large_message_is_cut() -> None:
-    sent: list[bytes] = []
-    mqtt.MqttLog(sent.append, "info").handle(record("event.large text=%s", "x" * 100_000))
-    assert len(sent[0]) <= mqtt.MAX_BYTES
-    assert json.loads(sent[0])["event"] == "event.large"
+@pytest.mark.parametrize("text", ["x", "\x1b"])
+def test_large_message_is_cut(text: str) -> None:
+    clock, sent = FakeClock(), []
+    handler = mqtt.MqttLog(sent.append, "info", clock)
+    for _ in range(mqtt.BURST + 2):
+        handler.handle(record("counted"))
+    clock.now_s += 1 / mqtt.PER_SECOND
+    handler.handle(record("event.large text=%s", text * 100_000))
+    assert 1000 < len(sent[-1]) <= mqtt.MAX_BYTES
+    assert {"event": "event.large", "suppressed": 2}.items() <= json.loads(sent[-1]).items()
 
 
 def _event(received: Received) -> str | None:
     """The event of a log record; None for other messages."""
-    if received.topic != "edge/gate/log":
-        return None
-    return json.loads(received.payload).get("event")
+    is_log = received.topic == "edge/gate/log"
+    return json.loads(received.payload).get("event") if is_log else None
 
 
 def test_daemon_publishes_its_log_without_the_password(

@@ -139,6 +139,30 @@ def test_status_names_what_is_wrong(
     )
 
 
+def test_status_tells_people_what_stats_say() -> None:
+    spool = SpoolStats(waiting=7, lost=3, used_bytes=0, written_bytes=0, failure="")
+    told = stats(
+        frames_per_s=9.5, detected=120, skipped={"stale": 4, "motion": 0, "budget": 2},
+        latency_ms={"p50": 21.5, "p95": 40}, degraded="thermal", spool=spool, temperature_c=61.6,
+        rss_bytes=107_400_000, uptime_s=60,
+        mqtt={"state": "lost: no route", "acknowledged": 11},
+    )  # fmt: skip
+    paused = status.Health(status="ok", camera="ended", frame_age_s=1.26, paused=True)
+    report = status.Report(health=paused, info=None, stats=told)
+    assert [*status.lines_of(report), *status.faults_of(report)] == [
+        "camera    ended, newest frame 1.3 s ago, paused: the command resume ends it",
+        "frames    9.5 a second detected, 120 so far",
+        "skipped   stale 4, budget 2",
+        "latency   p50 21.5 ms, p95 40 ms, degraded",
+        "broker    lost: no route, 11 events acknowledged",
+        "spool     7 waiting, 3 lost",
+        "board     62 °C, 107 MB, up 60 s",
+        "camera ended; run edge doctor",
+        "broker lost: no route; events wait in the spool",
+        "3 events lost since the start; see the topic lost",
+    ]
+
+
 def test_status_without_a_daemon_is_one_line_and_69(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asking import ask
+from daemon import Daemon
 from edge.config import CommandsConfig
 from edge.errors import EXIT_USAGE, ConfigError, PublishError
 from edge.messages import Response, Topics
@@ -17,6 +20,7 @@ from edge.messages.signing import mac_of, read_key, sign, verify
 from edge.service.commands import CommandDesk
 from edge.service.permission import Permission
 from fakes import FakeClock
+from mosquitto import Mosquitto, Subscriber
 
 TOPICS = Topics("edge", "gate")
 PAUSE = TOPICS.command("pause")
@@ -207,3 +211,17 @@ def test_bytes_that_are_no_text_are_not_signed(
         main(["sign-command", "--key-file", str(tmp_path / "key"), *words])
     assert ended.value.code == EXIT_USAGE
     assert "is no UTF-8" in capsys.readouterr().err
+
+
+def test_daemon_with_a_key_obeys_signed_commands_and_offers_no_buttons(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("k" * 32)
+    with Daemon(tmp_path, mosquitto.port, commands={"key_file": str(key)}):
+        (discovery,) = subscriber.wait_for_topic("homeassistant/device/gate/config")
+        assert b"command_topic" not in discovery.payload
+        assert ask(subscriber, "pause", b"{}").status == "error"
+        signed = sign(read_key(key), PAUSE, time.time_ns() // 1_000_000, "{}")
+        assert ask(subscriber, "pause", signed).status == "ok"
+        assert ask(subscriber, "pause", signed).status == "error"

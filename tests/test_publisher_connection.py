@@ -14,7 +14,7 @@ import pytest
 from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError
-from edge.publisher import ConnectionState, options
+from edge.publisher import ConnectionState, connection, event_sender, options
 from edge.publisher.publisher import STABLE_S
 from mosquitto import (
     LOOPBACK,
@@ -35,7 +35,7 @@ from publishing import (
     wait_acknowledged,
     wait_connected,
 )
-from relay import Relay
+from relay import Relay, protocol_level
 from waiting import wait_until
 
 
@@ -50,6 +50,50 @@ def test_broker_that_closes_on_mqtt5_gets_the_older_protocol_at_once(
         publisher.publish_event(EVENTS, body(1))
         assert seqs(subscriber.wait_for_topic(EVENTS)) == [1]
         wait_acknowledged(spool)
+
+
+def test_broker_that_returns_as_a_newer_one_gets_mqtt5_again(
+    mosquitto: Mosquitto, start: Start
+) -> None:
+    with Relay(mosquitto.port, refuses_mqtt5=True) as relay:
+        publisher, _ = start(relay.port)
+        wait_connected(publisher)
+        relay.refuses_mqtt5 = False
+        relay.cut()
+        wait_until(lambda: publisher.state == (ConnectionState.CONNECTED, "MQTT 5"))
+
+
+def test_broker_that_says_nothing_is_asked_in_both_protocols_and_told(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CONNACK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connection, "_TICK_S", 0.05)
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        publisher, _ = start(silent.getsockname()[1])
+        levels = []
+        for _ in range(4):
+            client, _ = silent.accept()
+            with client:
+                levels.append(protocol_level(client.recv(4096)))
+                assert client.recv(4096) == b""  # given up without another word
+        assert levels == [5, 4, 5, 4]
+        wait_until(lambda: "no answer to CONNECT" in publisher.state[1])
+        publisher.close()
+
+
+def test_broker_that_acknowledges_nothing_is_connected_to_anew(
+    mosquitto: Mosquitto, subscriber: Subscriber, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_sender, "ACK_TIMEOUT_S", 0.3)
+    with Relay(mosquitto.port) as relay:
+        publisher, spool = start(relay.port)
+        wait_connected(publisher)
+        relay.mute()
+        publisher.publish_event(EVENTS, body(1))
+        wait_until(lambda: "no acknowledgement in" in publisher.state[1])
+        relay.unmute()
+        wait_acknowledged(spool)
+    assert set(seqs(subscriber.received)) == {1}
 
 
 def test_close_does_not_wait_for_a_name_that_nobody_resolves(
@@ -246,3 +290,10 @@ def test_password_comes_from_file_then_variable_then_credential(tmp_path: Path) 
     environment["EDGE_MQTT_PASSWORD"] = "from variable"
     assert options.read_password(without, environment) == "from variable"
     assert options.read_password(with_file, environment) == "from file"
+
+
+def test_password_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p").write_bytes(b"caf\xe9\n")
+    config = MqttConfig(username="u", password_file=str(tmp_path / "p"))
+    with pytest.raises(ConfigError, match=r"^mqtt\.password_file .*/p: not UTF-8; "):
+        options.read_password(config, {})

@@ -16,6 +16,7 @@ from publishing import (
     TOPICS,
     Start,
     body,
+    both_protocols,
     events,
     overfill,
     seqs,
@@ -128,3 +129,25 @@ def test_lost_range_without_a_right_is_asked_about_later(
         assert subscriber.wait_for_topic(TOPICS.of("lost"))
         wait_until(lambda: not spool.lost())
     assert "mqtt.event_rejected topic=edge/gate/lost reason=135" in caplog.text
+
+
+@both_protocols
+def test_commands_that_this_user_may_not_read_are_told(
+    mosquitto_program: str,
+    tmp_path: Path,
+    start: Start,
+    caplog: pytest.LogCaptureFixture,
+    protocol: str,
+) -> None:
+    plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
+    if plugin is None:
+        pytest.skip("this mosquitto has no plugin that refuses subscriptions")
+    rights = rights_in(tmp_path, '{"defaultACLAccess": {"publishClientSend": true}}')
+    settings = f"plugin {plugin}\nplugin_opt_config_file {rights}"
+    with Mosquitto(tmp_path, settings=settings) as broker:
+        publisher, spool = start(broker.port, protocol=protocol, discovery=False)
+        wait_until(lambda: "mqtt.subscription_refused" in caplog.text)
+        publisher.publish_event(EVENTS, body(1))  # events go on
+        wait_acknowledged(spool)
+    assert f"topic={TOPICS.command('+')} reason=" in caplog.text
+    assert "allow this user to read it" in caplog.text

@@ -16,8 +16,8 @@ import pytest
 
 from asking import EVENTS, STATS, ask, events_of, stats_of
 from daemon import CLIP, Daemon
-from edge.messages import CameraState, Info, Response, Status
-from mosquitto import PERSISTENT, Login, Mosquitto, Subscriber
+from edge.messages import CameraState, Detections, Info, Response, Status
+from mosquitto import PERSISTENT, Login, Mosquitto, Received, Subscriber
 
 
 @pytest.fixture
@@ -121,6 +121,29 @@ def test_commands_are_answered_and_act(daemon: Daemon, subscriber: Subscriber) -
     assert ask(subscriber, "snapshot", {"camera": "front"}).status == "ok"
     (frame,) = subscriber.wait_for_topic("edge/gate/front/snapshot/frame")
     assert frame.payload.startswith(b"\xff\xd8")
+
+
+def test_thresholds_hold_until_the_reload_and_detections_show_it(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    wanted = {"stats_interval_s": 0.5, "detections": True}
+
+    def found(received: list[Received]) -> list[Detections]:
+        mine = [one.payload for one in received if one.topic == "edge/gate/front/detections"]
+        return [msgspec.json.decode(payload, type=Detections) for payload in mine]
+
+    with Daemon(tmp_path, mosquitto.port, publish=wanted):
+        subscriber.wait_for(lambda all_: any(one.detections for one in found(all_)), 30)
+        answer = ask(subscriber, "set_thresholds", {"min_score": 0.99, "labels": {"cat": 0.7}})
+        assert answer.result is not None
+        assert answer.result["min_score"] == answer.result["labels"]["person"] == 0.99
+        assert answer.result["labels"]["cat"] == 0.7
+        seen = len(found(subscriber.received)) + 1  # one may have been under way
+        later = found(subscriber.wait_for(lambda all_: len(found(all_)) > seen + 10))[seen:]
+        assert not any(one.detections for one in later)
+        assert ask(subscriber, "reload", b"").status == "ok"
+        seen += len(later)
+        subscriber.wait_for(lambda all_: any(one.detections for one in found(all_)[seen:]))
 
 
 @pytest.mark.parametrize(

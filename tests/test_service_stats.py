@@ -1,4 +1,4 @@
-"""What `stats` says of work that is left out."""
+"""What `stats` says: rates since the last ones, sums since the start, why work is left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 from edge.capture import CaptureState, CaptureStatus
 from edge.health import Condition
-from edge.service.counters import Counters
+from edge.messages import CameraStats, SpoolStats
+from edge.service.counters import LATENCY, Counters
 from edge.service.stats import Readings, StatsMaker
 from edge.spool import SpoolCounters
 from edge.values import SkipCause
@@ -28,3 +29,34 @@ def test_stats_say_why_work_is_left_out_while_it_is(cause: SkipCause) -> None:
     first, second = (maker.make(counters, readings, now_s) for now_s in (1.0, 2.0))
     assert first.skipped[cause] == 1
     assert (first.degraded, second.degraded) == (cause.value, "")
+
+
+def test_rates_are_since_the_last_stats_and_sums_since_the_start() -> None:
+    counters, maker = Counters(detected=7, late=1, colors_shed=2, events=5), StatsMaker("b", 100.0)
+    board = Condition(61.5, "ondemand", 1_500_000_000, 107, 0.75)
+    spool = SpoolCounters(waiting=1, lost=2, used_bytes=3, written_bytes=4, failure="")
+    status = CaptureStatus(
+        CaptureState.LIVE, frames=20, dropped=4, bad_frames=3, reconnects=2, hung=1
+    )
+    counters.skipped[SkipCause.STALE] += 1
+    counters.stages.add(LATENCY, 30.0)
+    counters.stages.add("detector", 20.0)
+    readings = Readings("front", status, True, spool, {"state": "lost"}, board)
+    first = maker.make(counters, readings, 102.0)
+    counters.detected += 30
+    second = maker.make(counters, readings, 105.0)
+    assert (first.frames_per_s, second.frames_per_s) == (3.5, 10.0)
+    assert (first.uptime_s, second.uptime_s) == (2.0, 5.0)
+    assert (second.detected, second.late, second.colors_shed, second.events) == (37, 1, 2, 5)
+    assert {cause: n for cause, n in second.skipped.items() if n} == {"stale": 5}
+    assert second.latency_ms["p50"] == 30
+    assert {stage: times["p95"] for stage, times in second.stages_ms.items()} == {"detector": 20}
+    assert second.cameras == {
+        "front": CameraStats(
+            state="live", frames=20, bad_frames=3, reconnects=2, hung=1, paused=True
+        )
+    }
+    assert second.spool == SpoolStats(waiting=1, lost=2, used_bytes=3, written_bytes=4, failure="")
+    assert second.mqtt == {"state": "lost"}
+    assert (second.temperature_c, second.cpu_governor, second.cpu_hz) == (61.5, "ondemand", 1.5e9)
+    assert (second.load_1min, second.rss_bytes) == (0.75, 107)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from edge.messages import Topics
@@ -51,3 +52,16 @@ def test_a_predicted_box_is_no_snapshot():
     unseen = replace(better, track=replace(better.track, last_seen_s=-0.1))
     assert not snapshots.messages(result(unseen))
     assert snapshots.messages(result(better))
+
+
+def test_a_snapshot_shows_the_object_with_a_margin_around_it():
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[10:20, 30:50] = 255  # 20 wide, 10 high
+    seen = event(1, 0.5)
+    seen = replace(seen, track=replace(seen.track, box_px=Box(30, 10, 20, 10)))
+    shown = replace(result(seen), frame=replace(result().frame, bgr=frame))
+    (message,) = Snapshots(Topics("edge", "gate")).messages(shown)
+    gray = cv2.imdecode(np.frombuffer(message.payload, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert gray.shape == (12, 24)
+    assert gray[3:9, 4:20].min() > 200
+    assert max(gray[0].max(), gray[-1].max(), gray[:, 0].max(), gray[:, -1].max()) < 100

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,6 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 
+import edge
 from edge.config import WebConfig
 from edge.errors import WebError
 from edge.values import (
@@ -41,6 +45,7 @@ httpx = pytest.importorskip("httpx", reason="the extra `web` is not installed")
 
 # No TLS here, and loading the authorities takes longer than a request.
 QUICK: dict[str, Any] = {"timeout": 20, "verify": False}
+PAGE = Path(edge.__file__).parent / "web" / "page"
 ROUTES = ("/", "/api/info", "/api/stats", "/api/events", "/api/frame.jpg", "/healthz", "/schema")
 
 
@@ -149,6 +154,29 @@ def test_every_answer_keeps_other_sites_out(site: Site) -> None:
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert "access-control-allow-origin" not in headers
         assert "server" not in headers
+
+
+def test_policy_lets_the_pages_own_style_and_script_act(site: Site) -> None:
+    answer = site.get("/")
+    for tag, name in (("style", "style.css"), ("script", "script.js")):
+        inside = answer.text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        assert (PAGE / name).read_text("utf-8") in inside
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
+
+
+def test_failure_of_our_own_is_logged_and_not_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(limit: int) -> list[bytes]:
+        raise RuntimeError("of nobody's business")
+
+    monkeypatch.setattr(site.view, "events", fail)
+    answer = site.get("/api/events")
+    assert answer.status_code == 500
+    assert answer.json() == {"status_code": 500, "detail": "failed, see the daemon's log"}
+    assert "web.failed path=/api/events" in caplog.text
+    assert "of nobody's business" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from edge.logs.facts import facts_of
 BURST = 20  # messages at once
 PER_SECOND = 0.5  # in the long run
 MAX_BYTES = 8192  # of a payload; the message is cut, the traceback left out
+KEPT = ("time", "level", "logger", "event", "suppressed")
 # What the connection says of itself would be said through it.
 SILENT = ("edge.publisher", "edge.logs", "paho")
 
@@ -79,5 +80,6 @@ def _bounded(facts: dict[str, object]) -> bytes:
     payload = msgspec.json.encode(facts)
     if len(payload) <= MAX_BYTES:
         return payload
-    kept = {key: facts[key] for key in ("time", "level", "logger", "event") if key in facts}
-    return msgspec.json.encode({**kept, "message": str(facts["message"])[: MAX_BYTES // 4]})
+    kept = {key: facts[key] for key in KEPT if key in facts}
+    # JSON writes a character in at most six bytes.
+    return msgspec.json.encode({**kept, "message": str(facts["message"])[: MAX_BYTES // 8]})

@@ -1,0 +1,118 @@
+"""Cameras of the kernel, on an OpenCV that plays one: no machine of the tests has a camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.capture import open_source, source
+from edge.config import CameraConfig
+from edge.errors import CameraError
+from edge.values import Image
+
+IMAGE = np.full((48, 64, 3), 7, np.uint8)
+
+
+class Device:
+    """A `cv2.VideoCapture` of /dev/video3. script: what each read gives, None for nothing."""
+
+    def __init__(self, script: list[Image | None], *, is_free: bool = True) -> None:
+        self.opened_as: tuple[int, ...] = ()
+        self.wishes: dict[int, float] = {}
+        self.is_released = False
+        self._script = script
+        self._is_free = is_free
+
+    def __call__(self, *words: int) -> Device:
+        self.opened_as = words
+        return self
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's
+        return self._is_free
+
+    def set(self, key: int, value: float) -> None:
+        self.wishes[key] = value
+
+    def get(self, key: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, Image | None]:
+        image = self._script.pop(0)
+        return image is not None, image
+
+    def release(self) -> None:
+        self.is_released = True
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which every device is there for everybody."""
+    monkeypatch.setattr(source.Path, "exists", lambda _path: True)
+    monkeypatch.setattr(source.os, "access", lambda *_: True)
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, device: Device, **wishes: float) -> source.Source:
+    monkeypatch.setattr(cv2, "VideoCapture", device)
+    return open_source(CameraConfig(source="/dev/video3", **wishes))
+
+
+@pytest.mark.usefixtures("board")
+def test_camera_is_asked_for_size_and_rate_and_for_its_newest_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device, plain = Device([IMAGE]), Device([])
+    camera = opened(monkeypatch, device, width=1280, height=720, fps=15)
+    assert device.opened_as == (3, cv2.CAP_V4L2)
+    newest = {cv2.CAP_PROP_BUFFERSIZE: 1}
+    assert device.wishes == newest | {
+        cv2.CAP_PROP_FRAME_WIDTH: 1280,
+        cv2.CAP_PROP_FRAME_HEIGHT: 720,
+        cv2.CAP_PROP_FPS: 15,
+    }
+    assert (camera.is_live, camera.fps, camera.frames) == (True, 0, 0)
+    np.testing.assert_array_equal(camera.read(), IMAGE)
+    camera.close()
+    assert device.is_released
+    opened(monkeypatch, plain)
+    assert plain.wishes == newest
+
+
+@pytest.mark.usefixtures("board")
+def test_damaged_pictures_are_passed_over_until_there_are_too_many_in_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    damaged: list[Image | None] = [None] * source.MAX_BAD_READS
+    camera = opened(monkeypatch, Device([*damaged, IMAGE, *damaged, None]))
+    for has_recovered in (True, False):
+        for _ in damaged:
+            with pytest.raises(ValueError, match="damaged picture"):
+                camera.read()
+        assert (camera.read() is not None) == has_recovered
+
+
+@pytest.mark.usefixtures("board")
+def test_camera_that_another_program_has_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device([], is_free=False)
+    with pytest.raises(CameraError, match=r"/dev/video3: is another program using it\?"):
+        opened(monkeypatch, device)
+    assert device.is_released
+    assert device.wishes == {}
+
+
+@pytest.mark.usefixtures("board")
+def test_camera_that_this_user_may_not_open_names_the_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(source.os, "access", lambda *_: False)
+    with pytest.raises(CameraError, match=r"/dev/video3: no permission; .* group video"):
+        opened(monkeypatch, Device([]))
+
+
+def test_link_to_a_camera_that_was_unplugged_says_which(tmp_path: Path) -> None:
+    link = tmp_path / "usb-cam"
+    link.symlink_to("/dev/video63")
+    with pytest.raises(CameraError, match=r"cannot open /dev/video63: no such camera"):
+        source._v4l2_index(CameraConfig(source=str(link)))

@@ -1,0 +1,108 @@
+"""Every metric has the value of the `stats` field that it names, in base units."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import CollectorRegistry
+
+from edge.config import MetricsConfig
+from edge.messages import CameraStats, Info, SpoolStats, Stats
+from edge.metrics import Collector, Metrics
+
+INFO = Info(
+    device="gate", version="1.2", boot_id="b", models={}, cameras=("front",), labels=(),
+    budget_ms=200, commands=(),
+)  # fmt: skip
+CAMERA = CameraStats(state="live", frames=21, bad_frames=22, reconnects=23, hung=24, paused=True)
+MQTT: dict[str, int | float | str] = {
+    "state": "connected: MQTT 5", "connects": 31, "refusals": 32, "sent": 33, "acknowledged": 34,
+    "rejected": 35, "dropped": 36, "commands": 37,
+}  # fmt: skip
+STATS = Stats(
+    boot_id="b", uptime_s=1, frames_per_s=2.5, detected=3, skipped={"stale": 4, "budget": 5},
+    late=6, colors_shed=7, events=8, latency_ms={"p50": 20, "p95": 30},
+    stages_ms={"detector": {"p99": 40}}, degraded="", cameras={"front": CAMERA},
+    spool=SpoolStats(waiting=41, lost=42, used_bytes=43, written_bytes=44, failure=""),
+    temperature_c=51.5, cpu_governor="ondemand", cpu_hz=1_500_000_000, load_1min=0.5, rss_bytes=52,
+    mqtt=MQTT,
+)  # fmt: skip
+EXPECTED = {
+    'edge_info{device="gate",version="1.2"}': 1,
+    "edge_uptime_seconds": 1,
+    "edge_frames_per_second": 2.5,
+    "edge_temperature_celsius": 51.5,
+    "edge_cpu_hertz": 1.5e9,
+    "edge_load1": 0.5,
+    "edge_resident_memory_bytes": 52,
+    "edge_frames_detected_total": 3,
+    "edge_frames_late_total": 6,
+    "edge_colors_shed_total": 7,
+    "edge_events_total": 8,
+    'edge_frames_skipped_total{cause="stale"}': 4,
+    'edge_frames_skipped_total{cause="budget"}': 5,
+    'edge_latency_seconds{quantile="0.5"}': 0.02,
+    'edge_latency_seconds{quantile="0.95"}': 0.03,
+    'edge_stage_seconds{quantile="0.99",stage="detector"}': 0.04,
+    'edge_camera_live{camera="front"}': 1,
+    'edge_camera_paused{camera="front"}': 1,
+    'edge_camera_frames_total{camera="front"}': 21,
+    'edge_camera_bad_frames_total{camera="front"}': 22,
+    'edge_camera_reconnects_total{camera="front"}': 23,
+    'edge_camera_hung_total{camera="front"}': 24,
+    "edge_broker_connected": 1,
+    "edge_mqtt_connects_total": 31,
+    "edge_mqtt_refusals_total": 32,
+    "edge_mqtt_sent_total": 33,
+    "edge_mqtt_acknowledged_total": 34,
+    "edge_mqtt_rejected_total": 35,
+    "edge_mqtt_dropped_total": 36,
+    "edge_mqtt_commands_total": 37,
+    "edge_spool_waiting": 41,
+    "edge_spool_used_bytes": 43,
+    "edge_spool_writable": 1,
+    "edge_spool_lost_total": 42,
+    "edge_spool_written_bytes_total": 44,
+}
+
+
+def told(info: Info | None, stats: Stats | None) -> dict[str, float]:
+    """What a scrape gives, by name and labels as they are written."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collector(lambda: (info, stats)))
+    found = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{sample.labels[name]}"' for name in sorted(sample.labels))
+            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return found
+
+
+def test_every_metric_is_the_field_it_names() -> None:
+    found = told(INFO, STATS)
+    assert found == {name: pytest.approx(value) for name, value in EXPECTED.items()}
+
+
+def test_what_is_wrong_is_0_and_what_is_not_known_is_left_out() -> None:
+    camera = CameraStats(state="lost", frames=0, bad_frames=0, reconnects=0, hung=0)
+    spool = SpoolStats(waiting=0, lost=0, used_bytes=0, written_bytes=0, failure="disk full")
+    changes = {
+        "cameras": {"front": camera}, "spool": spool, "temperature_c": None,
+        "mqtt": MQTT | {"state": "lost: no route"},
+    }  # fmt: skip
+    known = {name: getattr(STATS, name) for name in STATS.__struct_fields__}
+    found = told(None, Stats(**(known | changes)))
+    for name in ("camera_live", "camera_paused"):
+        assert found[f'edge_{name}{{camera="front"}}'] == 0
+    assert found["edge_broker_connected"] == found["edge_spool_writable"] == 0
+    assert "edge_temperature_celsius" not in found
+    assert told(None, None) == {}
+
+
+@pytest.mark.parametrize(("age_s", "least_s", "most_s"), [(0, 0.9, 1), (4.5, 0.2, 0.5), (9, 0, 0)])
+def test_writer_sleeps_until_it_is_due(age_s: float, least_s: float, most_s: float) -> None:
+    writer = Metrics(MetricsConfig(), lambda: (None, None), lambda: 5)
+    assert least_s <= writer._pause_s(time.monotonic() - age_s) <= most_s

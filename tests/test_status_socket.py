@@ -1,0 +1,61 @@
+"""What `edge status` and `edge doctor` make of the daemon's answer."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge import status_socket
+from edge.cli import doctor, main, status
+from edge.config import CameraConfig, Config
+from edge.errors import EXIT_UNAVAILABLE
+from edge.web import Health
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "edge.yaml"
+    path.write_text(f"state_dir: {tmp_path}\ncameras: {{front: {{source: 0}}}}\n")
+    return str(path)
+
+
+def test_daemon_of_another_version_is_named(
+    tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with status_socket.StatusSocket(tmp_path, lambda: b'{"health":{"pulse":70}}'):
+        assert main(["status", config]) == EXIT_UNAVAILABLE
+    assert capsys.readouterr() == ("", f"edge: {tmp_path}: the daemon is of another version\n")
+
+
+def test_user_who_may_not_ask_is_told_of_sudo(
+    tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(folder: Path) -> AbstractContextManager[str]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(status_socket, "_short", closed)
+    assert main(["status", config]) == EXIT_UNAVAILABLE
+    assert capsys.readouterr() == ("", f"edge: {tmp_path}: no permission to ask; use sudo\n")
+
+
+@pytest.mark.parametrize(
+    ("camera", "is_well", "levels"),
+    [("live", True, ("ok", "ok")), ("lost", True, ("ok", "fail")), ("live", False, ("fail", "ok"))],
+)
+def test_doctor_believes_the_daemon_about_itself_and_its_camera(
+    tmp_path: Path, camera: str, levels: tuple[str, str], *, is_well: bool
+) -> None:
+    health = Health(status="ok" if is_well else "failing", camera=camera, frame_age_s=1)
+    report = msgspec.json.encode(status.Report(health=health, info=None, stats=None))
+    # This source does not exist: who asks it finds it missing.
+    source = CameraConfig(source=str(tmp_path / "none.mp4"))
+    config = Config(state_dir=str(tmp_path), cameras={"front": source})
+    with status_socket.StatusSocket(tmp_path, lambda: report):
+        found = doctor.check_daemon(config), doctor.check_camera(config)
+    assert tuple(one.level for one in found) == levels
+    assert found[1].text == f"front: {camera}, says the daemon"
+    assert [bool(one.fix) for one in found] == [level != "ok" for level in levels]
+    assert doctor.check_daemon(config).level is doctor.Level.WARN  # nobody answers any more
