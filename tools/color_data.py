@@ -7,6 +7,7 @@ folder's README. Two labellers become one soft target, weighed by how sure they 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -357,7 +358,9 @@ def cached(mark: str, cache: Path, make: Callable[[], Arrays]) -> Arrays:
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         arrays = make()
-        with durable.replacing(path) as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        with (cache / ".lock").open("w") as lock:  # trainings side by side share the cache
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with durable.replacing(path) as file:
+                np.savez(file, allow_pickle=False, **arrays)
     with np.load(path) as stored:
         return dict(stored)
