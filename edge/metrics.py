@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from edge import durable
 from edge.config import MetricsConfig
 from edge.errors import ConfigError, WebError
 from edge.messages import Info, Stats
@@ -129,7 +130,8 @@ class Metrics:
                 continue
             written_s = time.monotonic()
             try:
-                _replace(path, generate_latest(registry))
+                # For node_exporter, another user: the unit's umask is 0077. Not synced: old soon.
+                durable.replace(path, generate_latest(registry), mode=0o644)
                 told = ""
             except OSError as error:
                 if str(error) != told:
@@ -153,22 +155,6 @@ def _bounded(handler: Any) -> Any:
                 super().handle()
 
     return Bounded
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file at once, readable for all: node_exporter is another user than the daemon.
-
-    Not synced: what is lost in a power cut is old. Raises OSError.
-    """
-    part = path.with_name(f"{path.name}.part")  # node_exporter reads *.prom
-    try:
-        part.write_bytes(content)
-        part.chmod(0o644)  # whatever the umask: that of the unit is 0077
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
-        raise
 
 
 def check_installed(config: MetricsConfig) -> None:

@@ -91,9 +91,7 @@ class Shelf:
 
     def remember(self, state: State) -> None:
         """Write what is remembered, at once."""
-        part = self.folder / f"{PARTIAL}{STATE_NAME}"
-        durable.write(part, msgspec.json.encode(state))
-        part.replace(self.folder / STATE_NAME)
+        durable.replace(self.folder / STATE_NAME, msgspec.json.encode(state), is_synced=True)
         durable.sync_folder(self.folder)
 
     def switch(self, version: str | None) -> None:

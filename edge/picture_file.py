@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 
+from edge import durable
 from edge.errors import EdgeError
 from edge.values import Image
 
@@ -23,10 +24,4 @@ def write(path: Path, bgr: Image, settings: Sequence[int] = ()) -> None:
     except cv2.error:
         raise EdgeError(f"{path}: no format of pictures; let it end in .jpg or .png") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
-    try:
-        part.write_bytes(content.tobytes())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    durable.replace(path, content.tobytes())

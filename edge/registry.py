@@ -98,6 +98,7 @@ class FolderStore:
         """Write a file: it has the whole content, or what it had before."""
         path = self._root / key
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Not `durable.replacing`: several may publish at once, and `is_new` must not replace.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             part = Path(file.name)
         try:

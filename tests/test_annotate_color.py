@@ -153,7 +153,7 @@ def test_every_acknowledged_answer_survives_kill_9(tmp_path: Path) -> None:
             assert answer.json()["labelled"] == number + 1
         command.process.send_signal(signal.SIGKILL)
     assert [row["label_1"] for row in rows(folder)] == ["red"] * 9
-    (folder / f"{LABELS_NAME}.part").write_text("[{")  # as a kill in mid-write leaves
+    (folder / f".{LABELS_NAME}.part").write_text("[{")  # as a kill in mid-write leaves
     with Annotate(folder) as command:
         assert command.first.startswith("9 of 12 labelled")
         assert command.ask("/api/progress").json()["next"] == 9

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,23 +10,13 @@ import pytest
 pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-camera[tools]'")
 
 from class_folders import CLASSES, draw, draw_splits
+from disk import full_disk
 from edge.errors import EXIT_USAGE, InputError
 from tools import cli
 from tools.classifier import data, representative
 from tools.classifier.augment import augment
 
 NAMES = tuple(sorted(CLASSES))
-
-
-@contextmanager
-def limited_files() -> Iterator[None]:
-    """No file may grow above 10 kB, as on a full disk; only in the block: pytest writes, too."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_classes_are_the_sorted_folders(tmp_path: Path) -> None:
@@ -103,6 +90,18 @@ def test_corrupt_pictures_are_all_named(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob("*.json"))
 
 
+def test_a_note_that_found_no_room_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_splits(tmp_path / "set", 6)
+    with monkeypatch.context() as patched:
+        patched.setattr(data, "_write", lambda *_: "0")  # its pixels have been written
+        with full_disk(10), pytest.raises(OSError, match="File too large"):
+            data.pack(tmp_path / "set", "train", NAMES, 32, tmp_path / "cache")
+    again = data.pack(tmp_path / "set", "train", NAMES, 32, tmp_path / "cache")
+    assert again.sha256 != "0"
+
+
 def test_empty_class_is_named(tmp_path: Path) -> None:
     draw_splits(tmp_path, 3)
     (tmp_path / "train" / "mauve").mkdir()
@@ -124,7 +123,7 @@ def test_class_that_was_not_trained_is_named(tmp_path: Path) -> None:
 
 def test_full_disk_leaves_no_half_cache_that_counts(tmp_path: Path) -> None:
     draw_splits(tmp_path / "set", 6)
-    with limited_files(), pytest.raises(OSError, match="File too large"):
+    with full_disk(10_000), pytest.raises(OSError, match="File too large"):
         data.pack(tmp_path / "set", "train", NAMES, 32, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.json"))
 

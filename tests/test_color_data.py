@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,28 @@ def test_packed_crops_keep_a_margin_and_say_where_the_box_is(tmp_path: Path) -> 
     (tmp_path / "a.png").unlink()
     again = color_data.pack_cached([item], 48, 0.5, tmp_path / "cache")
     assert np.array_equal(again.rgb, first.rgb)
+
+
+def test_two_at_once_make_one_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {"rgb": np.arange(9)}
+    others = []
+    real = np.savez
+
+    def savez(*given: object, **named: object) -> None:
+        if not others:  # the second one comes while the first one writes
+            others.append(threading.Thread(target=color_data.cached, args=("a", tmp_path, make)))
+            others[0].start()
+            others[0].join(0.5)
+        real(*given, **named)
+
+    def make() -> color_data.Arrays:
+        return arrays
+
+    monkeypatch.setattr(np, "savez", savez)
+    first = color_data.cached("a", tmp_path, make)
+    others[0].join()
+    again = color_data.cached("a", tmp_path, dict)
+    assert first["rgb"].tolist() == again["rgb"].tolist() == arrays["rgb"].tolist()
 
 
 def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 import torch
 
-from edge.errors import InputError
+from disk import full_disk
+from edge.errors import EXIT_FAILURE, InputError
 from tools.cli import main
 from tools.color_study import command, measure
 from tools.color_study.measure import Crops, score, train
@@ -98,6 +99,18 @@ def test_study_measures_networks_and_goes_on_where_it_stopped(
     assert "1.28 M" in table
     assert "0.08 M" in table
     assert "float ms (PyTorch)" in " ".join(table.replace("┃", " ").split())
+
+
+def test_a_row_that_found_no_room_is_measured_again(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = command.Row(1, 1, 1.0, 1.0, 1.0, None, None, None, None, 1.0)
+    monkeypatch.setattr(command, "crops", lambda *_: None)
+    monkeypatch.setattr(command, "measure", lambda *_: row)
+    with full_disk(10):
+        assert study(data, "--only", FEW[1]) == EXIT_FAILURE
+    assert "File too large; make room" in capsys.readouterr().err
+    assert study(data, "--only", FEW[1]) == 0
 
 
 def test_warm_up_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,11 +147,11 @@ def test_command_is_on_the_disk_before_it_acts(
     monkeypatch.setattr(os, "fsync", fsync)
     keyed.done = order
     assert keyed.ask(sign(KEY, PAUSE, NOW_MS, "")).status == "ok"
-    assert order == ["last-command.new", keyed.folder.name, "Pause"]
+    assert order == [".last-command.part", keyed.folder.name, "Pause"]
 
 
 def test_command_that_cannot_be_remembered_is_not_obeyed(keyed: Guarded) -> None:
-    (keyed.folder / "last-command.new").mkdir()
+    (keyed.folder / ".last-command.part").mkdir()
     assert "make room" in str(keyed.ask(sign(KEY, PAUSE, NOW_MS, "")).error)
     assert keyed.done == []
 

@@ -36,7 +36,7 @@ def test_user_who_may_not_ask_is_told_of_sudo(
     def closed(folder: Path) -> AbstractContextManager[str]:
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(status_socket, "_short", closed)
+    monkeypatch.setattr(status_socket, "_short_name", closed)
     assert main(["status", config]) == EXIT_UNAVAILABLE
     assert capsys.readouterr() == ("", f"edge: {tmp_path}: no permission to ask; use sudo\n")
 

@@ -7,6 +7,7 @@ folder's README. Two labellers become one soft target, weighed by how sure they 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from edge import durable
 from edge.color import TERMS, shrink
 from edge.errors import InputError
 from edge.values import Image
@@ -355,8 +357,10 @@ def cached(mark: str, cache: Path, make: Callable[[], Arrays]) -> Arrays:
     path = cache / f"color-{hashlib.sha256(os.fsencode(mark)).hexdigest()[:16]}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz")  # a kill in between leaves no half cache
-        np.savez(part, allow_pickle=False, **make())
-        part.replace(path)
+        arrays = make()
+        with (cache / ".lock").open("w") as lock:  # trainings side by side share the cache
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with durable.replacing(path) as file:
+                np.savez(file, allow_pickle=False, **arrays)
     with np.load(path) as stored:
         return dict(stored)

@@ -229,10 +229,8 @@ class LabelFile:
 
     def save(self) -> None:
         """Write all rows: a kill at any moment leaves the former file or the new one."""
-        partial = self.path.with_name(f"{self.path.name}.part")
         lines = b",\n".join(msgspec.json.encode(row) for row in self.rows.values())
-        durable.write(partial, b"[\n" + lines + b"\n]\n")
-        partial.replace(self.path)
+        durable.replace(self.path, b"[\n" + lines + b"\n]\n", is_synced=True)
 
 
 @contextmanager

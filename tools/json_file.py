@@ -16,7 +16,7 @@ def write(content: object, path: Path, *, indent: int = 2) -> None:
 
     Raises EdgeError where it cannot be written.
     """
-    try:
+    try:  # not `durable.replace`: FILE may be a pipe or /dev/stdout
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text(content, indent=indent) + "\n")
     except OSError as error:

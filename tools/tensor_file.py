@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from edge import durable
 from edge.errors import InputError
 
 
@@ -17,13 +18,7 @@ def write(content: dict[str, Any], path: Path) -> None:
     """Write a file; a kill in between, or a full disk (OSError), leaves the one before."""
     made = io.BytesIO()  # on a full disk PyTorch tells of its own troubles alone
     torch.save(content, made)
-    partial = path.with_suffix(".part")
-    try:
-        partial.write_bytes(made.getbuffer())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    durable.replace(path, made.getbuffer())
 
 
 def read(

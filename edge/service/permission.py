@@ -70,10 +70,8 @@ class Permission:
 
     def _remember(self, signed_ms: int) -> None:
         """Put the time on the disk before the command acts; else the command is not obeyed."""
-        fresh = self._memory.with_suffix(".new")
         try:
-            durable.write(fresh, f"{signed_ms}\n".encode())
-            fresh.replace(self._memory)
+            durable.replace(self._memory, f"{signed_ms}\n".encode(), is_synced=True)
             durable.sync_folder(self._memory.parent)
         except OSError as error:
             raise ValueError(f"{self._memory}: {error.strerror}; make room") from None

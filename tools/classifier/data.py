@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import durable
 from edge.errors import InputError
 from tools.classifier import runtime
 from tools.data.entry import is_text
@@ -107,7 +108,8 @@ def pack(dataset: Path, split: str, labels: Sequence[str], side_px: int, cache: 
     if not note.exists():  # written last: without it the pixels are not complete
         cache.mkdir(parents=True, exist_ok=True)
         digest = _write(chosen, side_px, path)
-        note.write_text(json.dumps({"sha256": digest, "pictures": len(chosen)}) + "\n")
+        told = {"sha256": digest, "pictures": len(chosen)}
+        durable.replace(note, f"{json.dumps(told)}\n".encode())
     digest = json.loads(note.read_text())["sha256"]
     return Pictures(np.load(path, mmap_mode="r"), marks, names, digest, path)
 

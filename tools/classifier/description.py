@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from edge import durable
 from edge.errors import ModelError
 
 FILE = "classifier.json"
@@ -89,6 +90,4 @@ def write(folder: Path, described: Description) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, at once: a reader sees the old file or the new one."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(text + b"\n")
-    part.replace(path)
+    durable.replace(path, text + b"\n")

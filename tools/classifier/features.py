@@ -48,7 +48,7 @@ def _compute(frozen: Any, pictures: Pictures, path: Path) -> None:
     """Write the features as a .npy file; whole batches of an interrupted run are kept."""
     shape = (len(pictures.labels), *frozen.output.shape[1:])
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-    part = path.with_suffix(".part")
+    part = path.with_suffix(".part")  # not `durable.replacing`'s, which an interruption removes
     row_bytes = int(np.prod(shape[1:])) * 2
     with part.open("ab") as file:
         if not file.tell():

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import durable
 from tools.classifier import runtime
 from tools.classifier.description import write_json
 
@@ -231,10 +232,8 @@ def _variables(network: Any) -> list[Any]:
 
 def _save(values: Sequence[Any], path: Path) -> None:
     """Write arrays at once. Not as HDF5: its library does not survive a full disk."""
-    part = path.with_name(f".part-{path.name}")
-    with part.open("wb") as file:
+    with durable.replacing(path) as file:
         np.savez(file, *(np.asarray(value) for value in values))
-    part.replace(path)
 
 
 def _load(path: Path) -> list[NDArray[Any]]:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import durable
 from edge.errors import NO_ROOM
 from tools.classifier.data import Pixels, network_input
 
@@ -65,9 +66,8 @@ def main(job_file: str, result_file: str) -> None:
         baseline_bytes=baseline,
         peak_bytes=_memory_bytes("VmHWM"),
     )
-    part = Path(result_file).with_suffix(".part")
-    part.write_bytes(msgspec.json.encode(found))
-    part.replace(result_file)  # last and at once: it says that all is there
+    # Last and at once: it says that all is there.
+    durable.replace(Path(result_file), msgspec.json.encode(found))
 
 
 def _measure(classify: Classify, job: Job) -> tuple[NDArray[np.float32], list[float]]:

@@ -108,7 +108,7 @@ def save(network: Any, path: Path) -> None:
     """Write `model.keras` at once, without the optimizer that trained it."""
     keras, _ = runtime.load()
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
+    part = path.with_name(f".part-{path.name}")  # Keras wants a path, and its ending
     keras.Model(network.input, network.output).save(part)
     part.replace(path)
 

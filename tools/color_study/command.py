@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from edge import durable
 from edge.errors import InputError
 from tools import color_data
 from tools.architectures import efficientnet_lite
@@ -84,7 +85,8 @@ def _row(name: str, args: argparse.Namespace, parts: tuple[list[ColorItem], ...]
     sized = parts if is_trained else tuple(part[:8] for part in parts)
     inputs = Parts(*(crops(part, studied, args.out / "cache") for part in sized))
     row = measure(studied, _network(studied, args.vgg16), inputs, epochs, folder)
-    stored.write_text(json.dumps({"budget": budget, "row": asdict(row)}, indent=2) + "\n")
+    text = json.dumps({"budget": budget, "row": asdict(row)}, indent=2)
+    durable.replace(stored, f"{text}\n".encode())
     return row
 
 

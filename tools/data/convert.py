@@ -51,6 +51,7 @@ def convert(task: Task) -> Converted:
     factor = min((task.max_side_px or max(width, height)) / max(width, height), 1.0)
     size = (max(round(width * factor), 1), max(round(height * factor), 1))
     task.target.parent.mkdir(parents=True, exist_ok=True)
+    # Not `durable.replacing`: it may be a link, and on Dask two workers may be at one picture.
     part = task.target.with_name(f".{os.getpid()}-{task.target.name}")
     try:
         if factor < 1:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edge import durable
 from edge.errors import EdgeError, InputError
 from tools import dataset
 from tools.dataset import Dataset, Picture
@@ -111,11 +112,8 @@ def document(file: Path) -> dict[str, Any]:
 
 def write(file: Path, content: dict[str, Any]) -> None:
     """Write JSON in one step; EdgeError when it cannot be written."""
-    part = file.with_name(f".{file.name}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content) + "\n")
-        part.replace(file)
+        durable.replace(file, f"{json.dumps(content)}\n".encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise EdgeError(f"{file}: {error.strerror}; is the disk full?") from None

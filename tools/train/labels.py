@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import durable
 from edge.errors import InputError
 from edge.values import Box
 from tools.architectures import yolox
@@ -70,9 +71,7 @@ def suspect(
         for item in collect(teacher.detect, asked, show_progress=True)
         if labels[item["category_id"]] not in known[item["image_id"]]
     ]
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(found))
-    partial.replace(path)
+    durable.replace(path, json.dumps(found).encode())
     return found
 
 
