@@ -36,7 +36,7 @@ def replacing(
     The folder must be there. One writer of a path at a time: two would write the same part.
     is_synced: bring the content to the disk before the rename; it wears SD cards.
     mode: of the new file; what the umask leaves of 0666 unless given.
-    Raises OSError.
+    Raises OSError, which names `path`.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -48,9 +48,11 @@ def replacing(
             if is_synced:
                 _sync(file)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(part)):
+            error.filename = str(path)
         raise
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge import durable
 from edge.errors import ModelError, brief
 
 MANIFEST_NAME = "manifest.json"
@@ -229,6 +230,9 @@ def read(folder: Path) -> Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of a model folder as indented JSON with a trailing newline."""
+    """Write the manifest of a model folder whole or not at all: indented JSON, a newline at the end.
+
+    Raises OSError.
+    """
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST_NAME).write_bytes(text + b"\n")
+    durable.replace(folder / MANIFEST_NAME, text + b"\n")

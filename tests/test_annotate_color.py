@@ -183,7 +183,7 @@ def test_second_labeller_starts_afresh_and_agreement_is_noted(tmp_path: Path) ->
 def test_answer_that_cannot_be_saved_is_told_and_can_be_given_again(tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "pictures")
     with Annotate(folder) as command:
-        (folder / f"{LABELS_NAME}.part").mkdir()
+        (folder / f".{LABELS_NAME}.part").mkdir()
         answer = command.ask("/api/objects/0/label", "PUT", json=RED)
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith("not saved: Is a directory; mend that")

@@ -114,3 +114,13 @@ def test_a_part_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".state.part").mkdir()
     with pytest.raises(IsADirectoryError):
         durable.replace(tmp_path / "state", b"content")
+
+
+def test_errors_name_the_file_and_not_its_part(tmp_path: Path) -> None:
+    (tmp_path / ".state.part").mkdir()
+    with pytest.raises(OSError, match="state") as caught:
+        durable.replace(tmp_path / "state", b"content")
+    assert caught.value.filename == str(tmp_path / "state")
+    with pytest.raises(FileNotFoundError) as other, durable.replacing(tmp_path / "next"):
+        (tmp_path / "missing").read_bytes()
+    assert other.value.filename == str(tmp_path / "missing")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edge import certificate, interpreter, manifest
+from edge import certificate, durable, interpreter, manifest
 from edge.detector import Detector
 from edge.interpreter import Interpreter
 from edge.manifest import (
@@ -103,13 +103,7 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
 
 def replace_card(folder: Path, text: str) -> None:
     """Write the card anew, whole or not at all; OSError, with its name, where there is no room."""
-    card, part = folder / CARD_FILE, folder / f".part-{CARD_FILE}"
-    try:
-        part.write_text(text)
-        part.replace(card)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(card)) from None
+    durable.replace(folder / CARD_FILE, text.encode())
 
 
 def write_card(folder: Path, text: str, earlier: str | None = None) -> None:
