@@ -15,7 +15,7 @@ object that stops is not dropped at once.
 Assumes a fixed camera and multiplicative light changes; added haze is adapted to, not compensated.
 Reading the result: `area` is a share of the unmasked picture, 0..1.
 Source: running average with selective update, M. Piccardi, "Background subtraction techniques: a
-review" (2004); tests/test_motion.py shows on the demo's clip what the default settings see.
+review" (2004); tests/test_motion.py shows the effect of the default settings on the demo's clip.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class Pipeline:
         self._models = replace(self._models, detector=detector)
 
     def warm_up(self, bgr: Image) -> None:
-        """Run both models on an image a few times, so that the governor knows what they cost."""
+        """Run both models on an image a few times, so that the governor knows their cost."""
         for _ in range(3):
             stages: dict[str, float] = {}
             with timed(self._clock, "detector", stages):

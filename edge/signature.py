@@ -1,8 +1,9 @@
-"""Ed25519 signatures in minisign's file format: who vouches for a file.
+"""Ed25519 signatures of files, in minisign's format.
 
-A signature file is what `minisign -S` writes and `minisign -V` checks (prehashed, algorithm `ED`);
-a public key is the second line of minisign's key file, 56 characters that begin with `RW`. The
-signature covers the file's BLAKE2b-512 hash; a second one covers the first and the trusted comment.
+`minisign -S` writes the same signature files, and `minisign -V` checks them (prehashed, algorithm
+`ED`). A public key is the second line of minisign's key file, 56 characters that begin with `RW`.
+The signature covers the file's BLAKE2b-512 hash; a second one covers the first and the trusted
+comment.
 Needs `cryptography` (extra `registry`), which is imported when a signature is made or checked.
 Source: https://jedisct1.github.io/minisign/, "Signature format" and "Public key format".
 """
@@ -30,19 +31,19 @@ _SIGNATURE_BYTES = 64
 
 
 class SignatureError(ModelError):
-    """A signature is missing, damaged, of an unknown key, or of other content."""
+    """A signature is missing or damaged, or belongs to an untrusted key or other content."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A key that signatures are checked with. identity: 8 bytes that name it in signatures."""
+    """A key that checks signatures. identity: 8 bytes that identify it in signatures."""
 
     identity: bytes
     raw: bytes
 
     @classmethod
     def parse(cls, text: str) -> PublicKey:
-        """Return the key in minisign's one-line form. Raises ConfigError when it is none."""
+        """Return the key from minisign's one-line form. Raises ConfigError when it is not one."""
         decoded = _decoded(text.strip())
         size = len(_KEY_ALGORITHM) + _ID_BYTES + _KEY_BYTES
         if decoded is None or len(decoded) != size or decoded[:2] != _KEY_ALGORITHM:
@@ -102,12 +103,12 @@ class SecretKey:
 
     @property
     def public(self) -> PublicKey:
-        """Return the key that checks what this one signs; its identity follows from it."""
+        """Return the key that checks this one's signatures; its identity is a hash of it."""
         raw: bytes = self._key.public_key().public_bytes_raw()
         return PublicKey(hashlib.blake2b(raw, digest_size=_ID_BYTES).digest(), raw)
 
     def sign(self, content: bytes, comment: str) -> bytes:
-        """Return the signature file of some content. comment: one line that is signed, too."""
+        """Return the signature file of some content. comment: a line that is signed as well."""
         signature = self._key.sign(_hash(content))
         note = " ".join(comment.split())
         both = self._key.sign(signature + note.encode())
@@ -121,7 +122,7 @@ class SecretKey:
 def verify(content: bytes, signature_file: bytes, trusted: Iterable[PublicKey]) -> PublicKey:
     """Return the trusted key that signed some content.
 
-    Raises SignatureError saying what is wrong: damaged, no trusted key, other content.
+    Raises SignatureError with the cause: damaged, no trusted key, other content.
     """
     identity, signature, comment, both = _read(signature_file)
     keys = [key for key in trusted if key.identity == identity]
@@ -137,7 +138,7 @@ def verify(content: bytes, signature_file: bytes, trusted: Iterable[PublicKey]) 
 
 
 def parse_all(texts: Iterable[str]) -> tuple[PublicKey, ...]:
-    """Return public keys of their one-line forms. Raises ConfigError when one is none."""
+    """Return public keys from their one-line forms. Raises ConfigError when one is not a key."""
     return tuple(PublicKey.parse(text) for text in texts)
 
 
@@ -170,7 +171,7 @@ def _hash(content: bytes) -> bytes:
 
 
 def _decoded(text: str) -> bytes | None:
-    """Return the bytes of base64 in its one canonical spelling, None of anything else."""
+    """Return the bytes of canonical base64, None for any other text."""
     try:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

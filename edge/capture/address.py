@@ -1,4 +1,4 @@
-"""What a camera's `source` names, and how to show it without its secrets."""
+"""The kind of a camera's `source`, and its text without secrets."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ class Publisher:
             connection.subscribe(f"{self._config.discovery_prefix}/status")
         self._outbox.open()
         self._events.begin()
-        # Last: whoever sees this state and then hands a message over has an open connection.
+        # Last: a thread that sees this state may rely on an open connection.
         self._set_state(ConnectionState.CONNECTED, f"MQTT {connection.protocol_name}")
 
     def _feed(self, connection: Connection) -> bool:

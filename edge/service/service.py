@@ -339,7 +339,7 @@ class Service:
         return {"reloaded": True}
 
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
-        """Return what a reload swaps; log handlers are made last, as a failure must close them."""
+        """Return what a reload swaps; log handlers come last, so no failure leaks them."""
         config = self._load()
         refuse_fixed_changes(self._path, self._config, config)
         check_source(config.cameras[self._camera_name])

@@ -126,7 +126,7 @@ class Spool:
         self.close()
 
     def close(self) -> None:
-        """Commit what is in memory, stop the writer and close the file; idempotent."""
+        """Commit the events in memory, stop the writer and close the file; idempotent."""
         with self._changed:
             if self._is_stopping:
                 return
