@@ -75,7 +75,7 @@ def check_source(config: CameraConfig) -> None:
     if kind is SourceKind.VIDEO:
         path = path_of(config.source)
         _check_exists(path)
-        _refuse_odd_name(path)
+        _check_name(path)
 
 
 def open_source(config: CameraConfig) -> Source:
@@ -98,7 +98,7 @@ def read_image(path: Path) -> Image:
     """
     _check_exists(path)
     refuse_pipe(path)
-    _quieten()
+    _silence_opencv()
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes; this is no camera's picture")
@@ -202,7 +202,7 @@ class VideoSource:
     def __init__(self, config: CameraConfig) -> None:
         self._kind = kind_of(config.source)
         self._bad_reads = 0
-        _quieten()
+        _silence_opencv()
         self._capture = _open_capture(config, self._kind)
         if not self._capture.isOpened():
             self._capture.release()
@@ -324,7 +324,7 @@ def _check_exists(path: Path) -> None:
         raise InputError(f"{path}: no permission to read it")
 
 
-def _refuse_odd_name(path: Path) -> None:
+def _check_name(path: Path) -> None:
     """Raise InputError for a name that is not UTF-8: it crashes OpenCV."""
     try:
         str(path).encode()
@@ -332,7 +332,7 @@ def _refuse_odd_name(path: Path) -> None:
         raise InputError(f"{path}: its name is not UTF-8; rename it") from None
 
 
-def _quieten() -> None:
+def _silence_opencv() -> None:
     """Keep OpenCV and ffmpeg from logging every attempt, unless the user set their log level."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
     if "OPENCV_LOG_LEVEL" not in os.environ:

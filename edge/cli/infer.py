@@ -58,7 +58,7 @@ in it, and no hidden ones."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
 
-Look = Callable[[Picture], dict[str, Any]]  # a picture's entry in the document
+EntryMaker = Callable[[Picture], dict[str, Any]]  # returns a picture's entry in the document
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,28 +95,28 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         _check_writable(args.output)
     paths, unreadable = expand(args.inputs)
-    complaints: list[EdgeError] = [*unreadable]
-    look = _color_task(args, paths) if args.task == "color" else _detect_task(args)
+    errors: list[EdgeError] = [*unreadable]
+    make_entry = _color_task(args, paths) if args.task == "color" else _detect_task(args)
     album = Album(args.annotate, paths) if args.annotate else None
     entries: list[str] = []  # as JSON, to save memory: a long video has a hundred thousand
     try:
         for path in bar(paths, len(paths), "files"):
             try:
                 for picture in pictures(path):
-                    entry = look(picture)
+                    entry = make_entry(picture)
                     entries.append(json.dumps(entry))
                     if album:
                         album.add(picture, entry)
             except (InputError, CameraError) as error:
-                complaints.append(error)
+                errors.append(error)
     finally:
         fault = album.fault if album else None
-        for complaint in (*complaints, fault) if fault else complaints:
-            print(f"edge: {one_line(complaint)}", file=sys.stderr)
+        for failure in (*errors, fault) if fault else errors:
+            print(f"edge: {one_line(failure)}", file=sys.stderr)
         _write(entries, args.output)
     if fault:
         return EXIT_FAILURE
-    return EXIT_NO_INPUT if complaints else EXIT_OK
+    return EXIT_NO_INPUT if errors else EXIT_OK
 
 
 def _score(text: str) -> float:
@@ -129,7 +129,7 @@ def _score(text: str) -> float:
     return value
 
 
-def _detect_task(args: argparse.Namespace) -> Look:
+def _detect_task(args: argparse.Namespace) -> EntryMaker:
     """Return the function that finds a picture's objects, and their colors unless disabled."""
     detector = Detector(
         Interpreter.load(
@@ -140,17 +140,17 @@ def _detect_task(args: argparse.Namespace) -> Look:
     )
     color = None if args.no_color else _color_model(args, args.color_model)
 
-    def look(picture: Picture) -> dict[str, Any]:
+    def make_entry(picture: Picture) -> dict[str, Any]:
         detections = detector.detect(picture.bgr)
         return {
             **picture.head(),
             "detections": [_detection_entry(item, picture.bgr, color) for item in detections],
         }
 
-    return look
+    return make_entry
 
 
-def _color_task(args: argparse.Namespace, paths: list[Path]) -> Look:
+def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
     """Return the function that names the colors of a picture that shows one object."""
     labels = _object_labels(args.objects, paths) if args.objects else {}
     color = _color_model(args, args.model or args.color_model)
@@ -164,11 +164,11 @@ def _color_task(args: argparse.Namespace, paths: list[Path]) -> Look:
             ", ".join(known) or "no labels",
         )
 
-    def look(picture: Picture) -> dict[str, Any]:
+    def make_entry(picture: Picture) -> dict[str, Any]:
         label = labels.get(str(picture.path), labels.get(picture.path.name))
         return {**picture.head(), "colors": _scores(color.classify(picture.bgr, label))}
 
-    return look
+    return make_entry
 
 
 def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str]:
@@ -247,7 +247,7 @@ class Album:
             return
         path = self._free_path(picture)
         try:
-            picture_file.write(path, _drawn(picture.bgr, entry))
+            picture_file.write(path, _draw_results(picture.bgr, entry))
         except OSError as error:
             text = f"{path}: {error.strerror}; pictures from here on are missing"
             self.fault = EdgeError(text)
@@ -266,7 +266,7 @@ class Album:
         return path
 
 
-def _drawn(bgr: Image, entry: dict[str, Any]) -> Image:
+def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
     """Return a copy with boxes, labels and colors drawn into it."""
     drawn = bgr.copy()
     for detection in entry.get("detections", ()):

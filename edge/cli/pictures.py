@@ -44,7 +44,7 @@ class Picture:
 def expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:
     """Return the files to read, with folders replaced by their files, and the errors."""
     paths: list[Path] = []
-    complaints: list[InputError] = []
+    errors: list[InputError] = []
     for path in inputs:
         if not lookup.is_folder(path):
             paths.append(path)  # a missing file is reported when its turn comes
@@ -52,8 +52,8 @@ def expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:
         try:
             paths += _files_of_folder(path)
         except InputError as error:
-            complaints.append(error)
-    return paths, complaints
+            errors.append(error)
+    return paths, errors
 
 
 def _files_of_folder(folder: Path) -> list[Path]:

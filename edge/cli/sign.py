@@ -21,10 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE")
     parser.add_argument(
-        "topic", type=_text, metavar="TOPIC", help="<prefix>/<device>/command/<name>"
+        "topic", type=_utf8_text, metavar="TOPIC", help="<prefix>/<device>/command/<name>"
     )
     parser.add_argument(
-        "payload", type=_text, nargs="?", default="", metavar="JSON", help="default: empty"
+        "payload", type=_utf8_text, nargs="?", default="", metavar="JSON", help="default: empty"
     )
 
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _text(word: str) -> str:
+def _utf8_text(word: str) -> str:
     try:
         word.encode()
     except UnicodeEncodeError:  # Python decodes invalid UTF-8 arguments to surrogates

@@ -60,13 +60,13 @@ def _fields(template: str, args: Any) -> dict[str, Any]:
     if len(matches) != len(args):
         return {}
     return {
-        match.group(1): _plain(match.group(1), value)
+        match.group(1): _field_value(match.group(1), value)
         for match, value in zip(matches, args, strict=True)
         if match.group(1)
     }
 
 
-def _plain(name: str, value: object) -> str | float | bool:
+def _field_value(name: str, value: object) -> str | float | bool:
     if isinstance(value, (bool, int, float)):
         return value
     return HIDDEN if _NAMED.search(f"{name}=x") else redacted(str(value))

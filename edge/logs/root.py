@@ -51,8 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:
 
 def chosen(args: argparse.Namespace, config: LogConfig) -> LogConfig:
     """Return the config's `log` section, overridden by the command line's options."""
-    given = {"level": args.log_level, "format": args.log_format, "file": args.log_file}
-    return msgspec.structs.replace(config, **{key: value for key, value in given.items() if value})
+    overrides = {"level": args.log_level, "format": args.log_format, "file": args.log_file}
+    return msgspec.structs.replace(
+        config, **{key: value for key, value in overrides.items() if value}
+    )
 
 
 def set_up(
@@ -143,11 +145,11 @@ def published(level: str | None, publish: Callable[[bytes], None]) -> Iterator[M
 
 
 def _with_environment(config: LogConfig, environment: Mapping[str, str]) -> LogConfig:
-    given = {
+    overrides = {
         key: environment[name]
         for key, name in VARIABLES.items()
         if environment.get(name) and getattr(config, key) is None
     }
-    if given.get("format", "text") not in FORMATS:
-        raise ConfigError(f"${VARIABLES['format']}={given['format']}: text or json")
-    return msgspec.structs.replace(config, **given)
+    if overrides.get("format", "text") not in FORMATS:
+        raise ConfigError(f"${VARIABLES['format']}={overrides['format']}: text or json")
+    return msgspec.structs.replace(config, **overrides)
