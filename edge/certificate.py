@@ -192,10 +192,10 @@ def _walk(model: _Table, max_tables: int) -> Graph:
     outputs: list[TensorFact] = []
     operators: list[str] = []
     for subgraph in model.tables(2):
-        own = [_tensor(table) for table in subgraph.tables(0)]
-        tensors += own
-        inputs += _picked(own, subgraph.integers(1))
-        outputs += _picked(own, subgraph.integers(2))
+        local_tensors = [_tensor(table) for table in subgraph.tables(0)]
+        tensors += local_tensors
+        inputs += _select(local_tensors, subgraph.integers(1))
+        outputs += _select(local_tensors, subgraph.integers(2))
         operators += [names[op.integer(0, "I")] for op in subgraph.tables(3)]
         if len(tensors) + len(operators) > max_tables:
             raise IndexError("tables share their bytes")
@@ -204,7 +204,7 @@ def _walk(model: _Table, max_tables: int) -> Graph:
     return Graph(tuple(tensors), tuple(inputs), tuple(outputs), tuple(operators))
 
 
-def _picked(tensors: list[TensorFact], indices: tuple[int, ...]) -> list[TensorFact]:
+def _select(tensors: list[TensorFact], indices: tuple[int, ...]) -> list[TensorFact]:
     if any(index < 0 for index in indices):
         raise IndexError("negative tensor index")
     return [tensors[index] for index in indices]

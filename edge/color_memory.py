@@ -21,7 +21,7 @@ DOUBT = 0.08  # share by which a named color may fall below the threshold of `un
 
 
 @dataclass(slots=True)
-class _Look:
+class _TrackColors:
     shares: dict[str, float]
     rgb: dict[str, Rgb]
     dominant: str
@@ -36,7 +36,7 @@ class ColorMemory:
         """Take the share below which the dominant color is reported as `unknown`."""
         self._config = config
         self._unknown_below = unknown_below
-        self._looks: dict[int, _Look] = {}
+        self._by_track: dict[int, _TrackColors] = {}
 
     def due(self, tracks: Sequence[Track], now_s: float) -> list[Track]:
         """Return the confirmed tracks to classify: new ones first, then the longest ago."""
@@ -52,44 +52,44 @@ class ColorMemory:
         """Add the model's shares from one classification of a track, best first."""
         newest = {score.name: score.score for score in scores}
         rgb = {score.name: score.rgb for score in scores if score.rgb}
-        look = self._looks.get(track_id)
-        if look is None:
+        entry = self._by_track.get(track_id)
+        if entry is None:
             is_named = scores[0].score >= self._unknown_below
-            self._looks[track_id] = _Look(newest, rgb, scores[0].name, is_named, now_s)
+            self._by_track[track_id] = _TrackColors(newest, rgb, scores[0].name, is_named, now_s)
             return
-        look.rgb |= rgb
+        entry.rgb |= rgb
         for name, share in newest.items():
-            look.shares[name] += NEW_WEIGHT * (share - look.shares[name])
-        leader = max(look.shares, key=look.shares.__getitem__)
-        if look.shares[leader] >= look.shares[look.dominant] + LEAD:
-            look.dominant = leader
-        doubt = DOUBT if look.is_named else 0.0
-        look.is_named = look.shares[look.dominant] >= self._unknown_below - doubt
-        look.seen_s = now_s
+            entry.shares[name] += NEW_WEIGHT * (share - entry.shares[name])
+        leader = max(entry.shares, key=entry.shares.__getitem__)
+        if entry.shares[leader] >= entry.shares[entry.dominant] + LEAD:
+            entry.dominant = leader
+        doubt = DOUBT if entry.is_named else 0.0
+        entry.is_named = entry.shares[entry.dominant] >= self._unknown_below - doubt
+        entry.seen_s = now_s
 
     def colors(self, track_id: int) -> tuple[ColorScore, ...]:
-        """Return the dominant color, then those above `min_score`; empty before the first look."""
-        look = self._looks.get(track_id)
-        if look is None:
+        """Return the dominant color, then those above `min_score`; empty when unclassified."""
+        entry = self._by_track.get(track_id)
+        if entry is None:
             return ()
-        top = look.shares[look.dominant]
-        if not look.is_named:
+        top = entry.shares[entry.dominant]
+        if not entry.is_named:
             return (ColorScore(UNKNOWN_COLOR, top),)
         further = sorted(
             (
-                ColorScore(name, share, look.rgb.get(name))
-                for name, share in look.shares.items()
-                if name != look.dominant and share >= self._config.min_score
+                ColorScore(name, share, entry.rgb.get(name))
+                for name, share in entry.shares.items()
+                if name != entry.dominant and share >= self._config.min_score
             ),
             key=lambda color: -color.score,
         )
-        return (ColorScore(look.dominant, top, look.rgb.get(look.dominant)), *further)
+        return (ColorScore(entry.dominant, top, entry.rgb.get(entry.dominant)), *further)
 
     def forget_all_but(self, track_ids: set[int]) -> None:
         """Forget all other tracks: they are no longer followed."""
-        for track_id in self._looks.keys() - track_ids:
-            del self._looks[track_id]
+        for track_id in self._by_track.keys() - track_ids:
+            del self._by_track[track_id]
 
     def _seen_s(self, track: Track) -> float:
-        look = self._looks.get(track.track_id)
-        return look.seen_s if look else float("-inf")
+        entry = self._by_track.get(track.track_id)
+        return entry.seen_s if entry else float("-inf")

@@ -92,7 +92,7 @@ def parse(text: str, source: str) -> Config:
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{source}: not valid YAML: {brief(error, MAX_FAULT_CHARS)}") from None
     _refuse_infinite(data, root, source)
-    fault = _fault(data)
+    fault = _validation_error(data)
     if fault is not None:
         raise ConfigError(_explain(fault, data, root, source))
     _fill_in_homes(data, root, source)
@@ -105,17 +105,17 @@ def _fill_in_homes(data: Any, root: yaml.Node, source: str) -> None:
     """Expand `~` and `~user` in the keys of PLACES."""
     for place in PLACES:
         *section, key = steps = place.split(".")
-        text = _at(data, steps)
+        text = _value_at(data, steps)
         if text is None or not text.startswith("~"):
             continue
         try:
-            _at(data, section)[key] = str(lookup.expanded(text, ConfigError))
+            _value_at(data, section)[key] = str(lookup.expanded(text, ConfigError))
         except ConfigError as error:
             where = f"{source}:{_line(root, steps)}: {place}"
             raise ConfigError(f"{where}: {error}") from None
 
 
-def _fault(data: Any) -> str | None:
+def _validation_error(data: Any) -> str | None:
     """Return msgspec's error message for decoded YAML, None when it is a valid config."""
     try:
         msgspec.convert(data, Config, strict=True)
@@ -244,7 +244,7 @@ def _explain(message: str, data: Any, root: yaml.Node, source: str) -> str:
         return f"{source}:{_line(root, steps)}: unknown key {where}; known here: {known}"
     where = brief(".".join(steps), MAX_FAULT_CHARS) or "the file"
     fault = _choices(steps) or _in_words(fault)
-    return f"{source}:{_line(root, steps)}: {where}: {fault}{_found(data, steps)}"
+    return f"{source}:{_line(root, steps)}: {where}: {fault}{_wrong_value(data, steps)}"
 
 
 def _choices(steps: list[str]) -> str:
@@ -262,9 +262,9 @@ def _in_words(fault: str) -> str:
     return brief(fault, MAX_FAULT_CHARS)
 
 
-def _found(data: Any, steps: list[str]) -> str:
+def _wrong_value(data: Any, steps: list[str]) -> str:
     """Return the wrong value as text; empty for lists, maps and values that may hold a login."""
-    value = _at(data, steps)
+    value = _value_at(data, steps)
     is_plain = isinstance(value, (bool, int, float, str)) and steps[-1:] != ["source"]
     return f"; found {value!r:.60}" if is_plain else ""
 
@@ -279,17 +279,17 @@ def _name_keys(data: Any, steps: list[str], message: str) -> list[str]:
         if step != ANY_KEY:
             named.append(step)
             continue
-        keys = _at(data, named)
+        keys = _value_at(data, named)
         for key in keys if isinstance(keys, dict) else ():
             only = _with_only(data, named, key)
-            if _fault(only) == message:
+            if _validation_error(only) == message:
                 data = only
                 named.append(str(key))
                 break
     return named
 
 
-def _at(data: Any, steps: list[str]) -> Any:
+def _value_at(data: Any, steps: list[str]) -> Any:
     for step in steps:
         if isinstance(data, list):
             data = data[int(step)]
@@ -314,11 +314,11 @@ def _type_at(steps: list[str]) -> Any:
     """Return msgspec's description of the type at a path of keys, None when there is none."""
     current: Any = msgspec.inspect.type_info(Config)
     for step in steps:
-        current = _child(current, step)
+        current = _type_of_key(current, step)
     return current
 
 
-def _child(current: Any, step: str) -> Any:
+def _type_of_key(current: Any, step: str) -> Any:
     for field in getattr(current, "fields", ()):
         if field.encode_name == step:
             return field.type
@@ -329,14 +329,14 @@ def _line(node: yaml.Node, steps: list[str]) -> int:
     """Return the 1-based line of the deepest node of a path that exists."""
     line = node.start_mark.line + 1
     for step in steps:
-        child = _step(node, step)
+        child = _child_node(node, step)
         if child is None:
             return line
         line, node = child
     return line
 
 
-def _step(node: yaml.Node, step: str) -> tuple[int, yaml.Node] | None:
+def _child_node(node: yaml.Node, step: str) -> tuple[int, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.value == step:

@@ -105,7 +105,7 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
     """
     _check_systemd(place)
     _check_package(place)
-    unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _checked(program, place))
+    unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _program_path(program, place))
     units = place.path(place.units)
     config = place.path(CONFIG_DIR)
     steps = [
@@ -143,7 +143,7 @@ def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     if place.is_running_system:
         stop = [_systemctl("disable", "--now", UNIT), _systemctl("stop", "edge@*.service")]
         steps = [*(stop if steps[0].act else []), *steps, _systemctl("daemon-reload")]
-    return steps + [_remove(path) if is_purged else _keep(path) for path in _own_paths(place)]
+    return steps + [_remove(path) if is_purged else _keep(path) for path in _local_paths(place)]
 
 
 def template(unit: str) -> str:
@@ -193,7 +193,7 @@ def _source() -> Path:
     raise InstallError("the unit files are missing; install edge-camera again")
 
 
-def _checked(program: Path, place: Place) -> str:
+def _program_path(program: Path, place: Place) -> str:
     """Return the program's path for the unit; refuse one that the service could not run."""
     text = str(program)
     if not _PLAIN_PATH.fullmatch(text):
@@ -260,7 +260,7 @@ def _replace(path: Path, text: str) -> None:
     path.chmod(0o644)  # independent of the umask: the service's user must read its config
 
 
-def _own_paths(place: Place) -> Iterator[Path]:
+def _local_paths(place: Place) -> Iterator[Path]:
     """Yield the paths made by the administrator and the daemon: drop-ins, config, state."""
     yield from sorted(place.path(place.units).glob("edge.service.d"))
     yield from sorted(place.path(place.units).glob("edge@*.service.d"))

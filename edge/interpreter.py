@@ -141,13 +141,13 @@ def read_tensors(
     """
     engine = load_engine(content, path, xnnpack=False)
     inputs, outputs = (
-        tuple(_described(detail, path) for detail in details)
+        tuple(_tensor_spec(detail, path) for detail in details)
         for details in (engine.get_input_details(), engine.get_output_details())
     )
     return inputs, outputs
 
 
-def _described(detail: dict[str, Any], path: Path) -> TensorSpec:
+def _tensor_spec(detail: dict[str, Any], path: Path) -> TensorSpec:
     dtype = np.dtype(detail["dtype"]).name
     if dtype not in get_args(manifest.Dtype):
         raise ModelError(f"model file {path}: tensor {detail['name']!r} is {dtype}; quantize it")

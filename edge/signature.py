@@ -44,7 +44,7 @@ class PublicKey:
     @classmethod
     def parse(cls, text: str) -> PublicKey:
         """Return the key from minisign's one-line form. Raises ConfigError when it is not one."""
-        decoded = _decoded(text.strip())
+        decoded = _decode_base64(text.strip())
         size = len(_KEY_ALGORITHM) + _ID_BYTES + _KEY_BYTES
         if decoded is None or len(decoded) != size or decoded[:2] != _KEY_ALGORITHM:
             raise ConfigError(
@@ -132,7 +132,7 @@ def verify(content: bytes, signature_file: bytes, trusted: Iterable[PublicKey]) 
             "take it from its signer and add it to models.trusted_keys"
         )
     for key in keys:
-        if _holds(key, _hash(content), signature) and _holds(key, signature + comment, both):
+        if _is_valid(key, _hash(content), signature) and _is_valid(key, signature + comment, both):
             return key
     raise SignatureError("the signature is not of this content; it was changed after signing")
 
@@ -148,7 +148,7 @@ def _read(signature_file: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     mark = "trusted comment: "
     if len(lines) < 4 or not lines[2].startswith(mark):
         raise SignatureError("the signature file is damaged or truncated; fetch it again")
-    first, both = _decoded(lines[1]), _decoded(lines[3])
+    first, both = _decode_base64(lines[1]), _decode_base64(lines[3])
     size = len(_PREHASHED) + _ID_BYTES + _SIGNATURE_BYTES
     if first is None or both is None or len(first) != size or first[:2] != _PREHASHED:
         raise SignatureError("the signature file is damaged or truncated; fetch it again")
@@ -156,7 +156,7 @@ def _read(signature_file: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     return first[2:start], first[start:], lines[2].removeprefix(mark).encode(), both
 
 
-def _holds(key: PublicKey, content: bytes, signature: bytes) -> bool:
+def _is_valid(key: PublicKey, content: bytes, signature: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -170,7 +170,7 @@ def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=64).digest()
 
 
-def _decoded(text: str) -> bytes | None:
+def _decode_base64(text: str) -> bytes | None:
     """Return the bytes of canonical base64, None for any other text."""
     try:
         decoded = base64.b64decode(text, validate=True)

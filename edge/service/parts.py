@@ -45,9 +45,9 @@ class Parts:
 
     def labels(self) -> tuple[str, ...]:
         """Return the classes that the config enables."""
-        own = self.config.detector.labels
+        settings = self.config.detector.labels
         known = self.interpreters["detector"].manifest.labels
-        return tuple(label for label in known if label not in own or own[label].enabled)
+        return tuple(label for label in known if label not in settings or settings[label].enabled)
 
     def set_thresholds(self, thresholds: Thresholds) -> None:
         """Use other thresholds from the next frame on."""

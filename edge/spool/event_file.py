@@ -170,7 +170,7 @@ class EventFile:
         before = self._wal_bytes()
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            done = self._apply(change, keep_loss)
+            committed = self._apply(change, keep_loss)
             self._db.execute("COMMIT")
         except sqlite3.Error:
             self._roll_back()
@@ -178,7 +178,7 @@ class EventFile:
         self._spend(self._wal_bytes() - before)
         if self._wal_bytes() >= CHECKPOINT_BYTES:
             self._try_checkpoint()
-        return done
+        return committed
 
     def allowance_bytes(self) -> float:
         """Return how many bytes may be written now; negative when in debt.
