@@ -2,7 +2,7 @@
 
 import signal
 
-# Imports, a command's too, take seconds on a slow board; Ctrl-C meanwhile is no failure of theirs.
+# Imports take seconds on a slow board; Ctrl-C during them should end the process silently.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from edge import cli  # noqa: E402

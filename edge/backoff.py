@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to connect, to a camera or to a broker.
+"""Jittered exponential back-off between attempts to connect to a camera or broker.
 
 Source: "Exponential backoff and jitter" (AWS Architecture Blog, 2015), equal jitter.
 """
@@ -9,9 +9,9 @@ import random
 
 
 class Backoff:
-    """Waits that double from `min_s` to `max_s`, each times a random 0.5 to 1.
+    """Waits that double from `min_s` to `max_s`, each multiplied by a random 0.5 to 1.
 
-    So the boards of a fleet do not all come back in the same second.
+    So the boards of a fleet do not all reconnect in the same second.
     """
 
     def __init__(self, min_s: float, max_s: float) -> None:
@@ -26,14 +26,14 @@ class Backoff:
         return wait_s
 
     def longest_s(self) -> float:
-        """Return the longest wait, after a failure that an early attempt cannot mend."""
+        """Return the longest wait, after a failure that an early retry cannot fix."""
         self._next_s = min(self._max_s, 2 * self._next_s)
         return _jittered(self._max_s)
 
     def reset_after(self, lived_s: float, stable_s: float | None = None) -> None:
-        """Begin again from `min_s` when the last connection lived for at least `stable_s`.
+        """Restart from `min_s` when the last connection lasted for at least `stable_s`.
 
-        lived_s: how long it lived. stable_s: None: as long as the next wait would be.
+        lived_s: how long it lasted. stable_s: None means as long as the next wait would be.
         """
         if lived_s >= (self._next_s if stable_s is None else stable_s):
             self._next_s = self._min_s

@@ -1,8 +1,8 @@
-"""A broker inside the process, for `edge demo`: amqtt in a thread and event loop of its own.
+"""An embedded broker for `edge demo`: amqtt in a thread and event loop of its own.
 
-It listens on the loopback only, lets anybody in, keeps nothing and speaks MQTT 3.1.1 only: an
-MQTT 5 CONNECT is left unanswered, so say `protocol: "3.1.1"`. For anything but a demonstration use
-a real broker.
+It listens on the loopback only, needs no login, stores nothing and speaks only MQTT 3.1.1. It does
+not answer an MQTT 5 CONNECT, so set `protocol: "3.1.1"`. Use a real broker for anything but a
+demonstration.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge.errors import UnavailableError
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
-# amqtt tells every connection at INFO and every client that first tries MQTT 5 at WARNING.
+# amqtt logs every connection at INFO, and every client that first tries MQTT 5 at WARNING.
 _NOISY_LOGGERS = ("amqtt", "transitions")
 
 
@@ -105,7 +105,7 @@ def _make_broker(port: int) -> Any:
 
 
 def _free_port() -> int:
-    """Return a port that was free a moment ago: amqtt does not tell which one it was given."""
+    """Return a port that was free a moment ago: amqtt does not report the port it is bound to."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

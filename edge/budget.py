@@ -1,15 +1,14 @@
-"""The governor: keeps the age of a result below the promise by leaving work out.
+"""The governor: keeps the age of results within the latency budget by skipping work.
 
-Method: for each stage it keeps the last times and takes their 95th percentile (nearest rank) as
-what the stage will cost next. Before the detector runs, the frame's age plus what detector and
-following stages will cost must stay within `frame_ms`, else the frame is skipped; before each
-color crop the same is asked again. A frame that is too old already is `stale`, one that would
-become too old is `budget`, or `thermal` while the board is slowed down for its heat.
-After a skip for budget the estimate could stay too high for ever, since a stage that does not run
-is not measured: every PROBE_S the stage runs once in spite of it, and its time is believed in
-place of the old ones. The color stage does so only on a frame that its fastest run would fit,
-since a crop can wait; the detector does so in any case, for a promise that the board cannot keep
-should show in `late`, not in silence.
+Method: the 95th percentile (nearest rank) of a stage's last times estimates its next cost. Before
+the detector runs, the frame's age plus the cost of the detector and the following stages must stay
+within `frame_ms`, else the frame is skipped. The same check precedes each color crop. A frame that
+is too old already is `stale`; one that would become too old is `budget`, or `thermal` while the
+board is throttled by heat.
+A skipped stage is not measured, so its estimate could stay too high forever. Therefore a stage that
+does not fit runs once every PROBE_S all the same, and its time replaces the old ones. The color
+stage probes only on a frame that its fastest run would fit, since a crop can wait. The detector
+probes on any frame: a budget that the board cannot keep should show in `late`, not in silence.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class StageTimes:
         self._fastest: dict[str, float] = {}
 
     def add(self, stage: str, ms: float) -> None:
-        """Take in one time of a stage."""
+        """Add one time of a stage."""
         self._times.setdefault(stage, deque(maxlen=self._window)).append(ms)
         self._fastest[stage] = min(ms, self._fastest.get(stage, ms))
 
@@ -57,7 +56,7 @@ class StageTimes:
         return nearest_rank(sorted(times), quantile) if times else 0.0
 
     def restart(self, stage: str) -> None:
-        """Forget a stage's times but the fastest."""
+        """Forget a stage's times, except the fastest."""
         self._times.pop(stage, None)
 
     def quantiles(self) -> dict[str, dict[str, float]]:
@@ -72,18 +71,18 @@ class StageTimes:
 
 
 class Governor:
-    """Decides for every frame what fits the promise; shared by all cameras."""
+    """Decides for every frame which stages fit the budget; shared by all cameras."""
 
     def __init__(self, frame_ms: float, clock: Clock) -> None:
-        """Take the promise in milliseconds and a monotonic clock in seconds."""
+        """Take the budget in milliseconds and a monotonic clock in seconds."""
         self.frame_ms = frame_ms
-        self.is_hot = False  # the board is slowed down for its heat: what does not fit is `thermal`
+        self.is_hot = False  # the board is throttled by heat: skips count as `thermal`
         self._clock = clock
         self._times = StageTimes()
         self._waiting_since: dict[str, float] = {}
 
     def record(self, stage: str, ms: float) -> None:
-        """Take in a stage's measured time."""
+        """Add a stage's measured time."""
         self._times.add(stage, ms)
 
     def refuse_detector(self, captured_mono_s: float) -> SkipCause | None:
@@ -107,7 +106,7 @@ class Governor:
         return self._times.fastest_ms("color") <= left_ms and self._is_probe("color")
 
     def is_late(self, captured_mono_s: float) -> bool:
-        """Return whether the promise is broken for a frame whose result is handed over now."""
+        """Return whether a frame whose result is handed over now exceeds the budget."""
         return self._age_ms(captured_mono_s) > self.frame_ms
 
     def _age_ms(self, captured_mono_s: float) -> float:

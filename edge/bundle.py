@@ -1,9 +1,9 @@
-"""A model folder as one signed unit: `bundle.json` lists every file's hash, a signature vouches.
+"""A model folder as one signed unit: `bundle.json` lists every file's hash and is signed.
 
-`bundle.json.minisig` signs the bytes of `bundle.json`, and that has name, version, serial number
-and the sha256 of every other file, so nothing in the folder can be changed, added, left out or
-taken from another version. The serial grows with every version of a model: a board that has run
-number 7 takes no 6, however well signed.
+`bundle.json.minisig` signs the bytes of `bundle.json`, which holds name, version, serial number and
+the sha256 of every other file. So no file in the folder can be changed, added, removed or taken
+from another version. The serial grows with every version of a model: a board that has run serial 7
+refuses 6, even if it is signed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 
 
 class FileFact(Struct, frozen=True, kw_only=True):
-    """One file of the folder."""
+    """Hash and size of a file in the folder."""
 
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
     bytes: Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
-    """What is signed. serial: larger than that of every version before."""
+    """The signed content. serial: larger than that of every earlier version."""
 
     format: Literal[1] = 1
     name: FileName
@@ -43,13 +43,13 @@ class Bundle(Struct, frozen=True, kw_only=True):
     files: Annotated[dict[FileName, FileFact], Meta(max_length=64)]
 
     def encode(self) -> bytes:
-        """Return the one spelling that is stored and signed: sorted keys, indented, a newline."""
+        """Return the canonical JSON that is stored and signed: sorted keys, indented, a newline."""
         text = msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2)
         return text + b"\n"
 
 
 def describe(folder: Path, name: str, version: str, serial: int) -> Bundle:
-    """Return the bundle of a folder's present files. Raises ModelError for folders in it."""
+    """Return the bundle of a folder's current files. Raises ModelError for folders in it."""
     files: dict[str, FileFact] = {}
     for path in sorted(folder.iterdir()):
         if path.name in (BUNDLE_NAME, SIGNATURE_NAME):
@@ -58,7 +58,7 @@ def describe(folder: Path, name: str, version: str, serial: int) -> Bundle:
             raise ModelError(f"model {folder}: {path.name} is no plain file; take it out")
         content = path.read_bytes()
         files[path.name] = fact_of(content)
-    try:  # by way of `convert`: only that checks names and sizes
+    try:  # only `convert` checks names and sizes
         raw = {"name": name, "version": version, "serial": serial, "files": files}
         return msgspec.convert({"format": 1, **msgspec.to_builtins(raw)}, Bundle)
     except msgspec.ValidationError as error:
@@ -71,7 +71,7 @@ def fact_of(content: bytes) -> FileFact:
 
 
 def decode(content: bytes, source: str) -> Bundle:
-    """Return a bundle from its JSON; `source` names it. Raises ModelError when it is none."""
+    """Return a bundle from its JSON; `source` names it. Raises ModelError when it is not valid."""
     try:
         bundle = msgspec.json.decode(content, type=Bundle)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -85,9 +85,9 @@ def decode(content: bytes, source: str) -> Bundle:
 def decode_signed(
     content: bytes, signature: bytes | None, trusted: Sequence[PublicKey], source: str
 ) -> Bundle:
-    """Return a bundle that one of the trusted keys signed; nothing of it is read before.
+    """Return a bundle after checking that one of the trusted keys signed it.
 
-    Raises SignatureError otherwise.
+    Raises SignatureError otherwise; unverified content is never decoded.
     """
     if signature is None:
         raise SignatureError(f"{source}: not signed; push a new version with --sign-key")
@@ -119,9 +119,9 @@ def check_folder(folder: Path, trusted: Sequence[PublicKey]) -> Bundle:
 
 
 def _check_files(folder: Path, bundle: Bundle) -> None:
-    found = {path.name for path in folder.iterdir()} - {BUNDLE_NAME, SIGNATURE_NAME}
-    if found != set(bundle.files):
-        names = ", ".join(sorted(found ^ set(bundle.files)))
+    present = {path.name for path in folder.iterdir()} - {BUNDLE_NAME, SIGNATURE_NAME}
+    if present != set(bundle.files):
+        names = ", ".join(sorted(present ^ set(bundle.files)))
         raise SignatureError(f"model {folder}: missing or not signed: {names}; pull it again")
     for name, fact in bundle.files.items():
         if fact_of((folder / name).read_bytes()) != fact:

@@ -1,8 +1,8 @@
 """Proof that a .tflite file is integer-only, read from the flatbuffer itself.
 
-Method: a bounds-checked walk over the few tables the proof needs (operator codes, subgraphs,
-tensors, operators), so the board needs neither the converter's schema module nor trust in what a
-runtime reports after its delegates rewrote the graph.
+Method: a bounds-checked walk over the few tables that the proof needs (operator codes, subgraphs,
+tensors, operators). So the board needs neither the converter's schema module nor a runtime's
+report, which may describe a graph that delegates have rewritten.
 Source: tensorflow/lite/schema/schema.fbs (field order) and the FlatBuffers binary format.
 
 Integer-only means: every tensor is int8, uint8, int16, int32 or bool, inputs and outputs are int8
@@ -31,7 +31,7 @@ TENSOR_TYPES = (
     "bfloat16",
 )  # fmt: skip
 
-# BuiltinOperator codes of schema.fbs that our nets and common int8 nets use; others print as op_N.
+# BuiltinOperator codes of schema.fbs used by our and common int8 networks; others print as op_N.
 OPERATORS = {
     0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D",
     5: "DEPTH_TO_SPACE", 6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 14: "LOGISTIC", 17: "MAX_POOL_2D",
@@ -44,13 +44,13 @@ OPERATORS = {
 }  # fmt: skip
 CUSTOM_OPERATOR = 32
 FILE_IDENTIFIER = b"TFL3"
-MAX_NAME_BYTES = 256  # of a tensor's or operator's name that is kept
+MAX_NAME_BYTES = 256  # longer names of tensors and operators are cut
 MIN_TABLE_BYTES = 4  # every table begins with its vtable's offset
 
 
 @dataclass(frozen=True, slots=True)
 class TensorFact:
-    """A tensor's name and element type as the file states them."""
+    """A tensor's name and element type as stated in the file."""
 
     name: str
     dtype: str
@@ -58,7 +58,7 @@ class TensorFact:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """What the certificate needs of a model file."""
+    """The parts of a model file that the certificate needs."""
 
     tensors: tuple[TensorFact, ...]
     inputs: tuple[TensorFact, ...]
@@ -130,7 +130,7 @@ class _Table:
 
 
 def _operator_name(code: _Table) -> str:
-    # builtin_code (field 3) replaced the one-byte field 0 when codes passed 127; the larger holds.
+    # builtin_code (field 3) replaced the one-byte field 0 when codes passed 127; use the larger.
     builtin = max(code.integer(0, "b"), code.integer(3, "i"))
     if builtin == CUSTOM_OPERATOR:
         return f"CUSTOM:{code.text(1)}"
@@ -152,7 +152,7 @@ def read_graph(data: bytes) -> Graph:
         raise ValueError("not a TFLite flatbuffer")
     try:
         model = _Table(data, struct.unpack_from("<I", data, 0)[0])
-        for buffer in model.tables(4):  # constants; mostly what a truncated file lacks
+        for buffer in model.tables(4):  # constants: usually the part missing in a truncated file
             buffer.vector(0, 1)
         return _walk(model, len(data) // MIN_TABLE_BYTES)
     except (struct.error, IndexError) as error:
@@ -160,10 +160,10 @@ def read_graph(data: bytes) -> Graph:
 
 
 def parameter_count(data: bytes) -> int:
-    """Return how many numbers the constants of computing tensors hold: weights and biases.
+    """Return the number of weights and biases in a quantized file.
 
-    Constants that steer operators (shapes, axes, paddings) have no scale and are left out, so this
-    counts quantized files; data: a file that `read_graph` takes.
+    Constants that configure operators (shapes, axes, paddings) have no scale and do not count.
+    data: a file that `read_graph` accepts.
     """
     model = _Table(data, struct.unpack_from("<I", data, 0)[0])
     filled = [buffer.vector(0, 1)[1] > 0 for buffer in model.tables(4)]
@@ -176,23 +176,26 @@ def parameter_count(data: bytes) -> int:
 
 
 def _scales(tensor: _Table) -> tuple[float, ...]:
-    """Return a tensor's scales: one, one a channel, or none."""
+    """Return a tensor's scales: one, one per channel, or none."""
     quantization = tensor.table(4)
     return quantization.floats(2) if quantization is not None else ()
 
 
 def _walk(model: _Table, max_tables: int) -> Graph:
-    """Return the graph; more tables than fit into the file share bytes, and could be endless."""
+    """Return the graph; raise IndexError for more tables than fit into the file.
+
+    Such tables share bytes, and a small file could hold an endless number of them.
+    """
     names = [_operator_name(code) for code in model.tables(1)]
     tensors: list[TensorFact] = []
     inputs: list[TensorFact] = []
     outputs: list[TensorFact] = []
     operators: list[str] = []
     for subgraph in model.tables(2):
-        own = [_tensor(table) for table in subgraph.tables(0)]
-        tensors += own
-        inputs += _picked(own, subgraph.integers(1))
-        outputs += _picked(own, subgraph.integers(2))
+        local_tensors = [_tensor(table) for table in subgraph.tables(0)]
+        tensors += local_tensors
+        inputs += _select(local_tensors, subgraph.integers(1))
+        outputs += _select(local_tensors, subgraph.integers(2))
         operators += [names[op.integer(0, "I")] for op in subgraph.tables(3)]
         if len(tensors) + len(operators) > max_tables:
             raise IndexError("tables share their bytes")
@@ -201,35 +204,35 @@ def _walk(model: _Table, max_tables: int) -> Graph:
     return Graph(tuple(tensors), tuple(inputs), tuple(outputs), tuple(operators))
 
 
-def _picked(tensors: list[TensorFact], indices: tuple[int, ...]) -> list[TensorFact]:
+def _select(tensors: list[TensorFact], indices: tuple[int, ...]) -> list[TensorFact]:
     if any(index < 0 for index in indices):
         raise IndexError("negative tensor index")
     return [tensors[index] for index in indices]
 
 
 def violations(graph: Graph) -> list[str]:
-    """Return one line for everything that breaks the integer-only rule; empty when it holds."""
-    found = [
+    """Return one line for each violation of the integer-only rule; empty when it holds."""
+    faults = [
         f"tensor {tensor.name!r} is {tensor.dtype}"
         for tensor in graph.tensors
         if tensor.dtype not in INTEGER_TYPES
     ]
-    found += [
+    faults += [
         f"{role} {tensor.name!r} is {tensor.dtype}, not int8 or uint8"
         for role, group in (("input", graph.inputs), ("output", graph.outputs))
         for tensor in group
         if tensor.dtype not in IO_TYPES
     ]
-    found += [
+    faults += [
         f"operator {name} is not a builtin"
         for name in sorted(set(graph.operators))
         if name.startswith("CUSTOM:")
     ]
-    return found
+    return faults
 
 
 def summarize(graph: Graph) -> Certificate:
-    """Return the certificate of a graph: the verdict and what was counted."""
+    """Return the certificate of a graph: the verdict, and counts of tensors and operators."""
     return Certificate(
         integer_only=not violations(graph),
         tensors=dict(sorted(Counter(tensor.dtype for tensor in graph.tensors).items())),

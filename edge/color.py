@@ -1,19 +1,19 @@
-"""The color of an object: its crop in, the share of each basic color term out.
+"""Names the colors of an object: its crop in, the share of each basic color term out.
 
 Method: a small integer network sees the whole crop, stretched to its input, and gives one logit
 per term; a softmax with a temperature fitted on validation data turns them into shares that sum
-to 1. The crop may hold background: the network has learned to look past it, the better when it
-is told what kind of object is meant (a dog in front of a person): that comes as constant planes
-beside the pixels, one for each class that the manifest names.
+to 1. The network has learned to ignore background in the crop. It does so better when it knows the
+object's class (a dog in front of a person), which it gets as constant planes beside the pixels, one
+for each class that the manifest names.
 Reading the result: the first share is the dominant color; further colors of the object follow.
 Below the manifest's `unknown_below` the crop is too dark, blurred or mixed to name one color.
-Shares of some size come with what they look like (`edge.swatch`): a model with the output `cells`
-says which parts of the crop speak for each term, for one without it all of them do.
+Larger shares come with a swatch of their color (`edge.swatch`). A model's output `cells` says which
+parts of the crop are evidence for each term; without that output, all parts are.
 
 Shrinking halves the crop while it is much larger than the input, so that no pixel is skipped, and
-then stretches it, all by INTER_LINEAR_EXACT: an exact half is the mean of 2x2 pixels. That is the
-same on every CPU, and five times as fast as INTER_AREA, which also differs by 1 between CPUs.
-No float image is ever made.
+then stretches it, all by INTER_LINEAR_EXACT: an exact half is the mean of 2x2 pixels. That gives
+the same result on every CPU and is five times as fast as INTER_AREA, which differs by 1 between
+CPUs. No float image is ever made.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ TERMS = (
     "pink",
     "brown",
 )
-# A side is halved while it is at least so many times the target: below, no pixel is skipped.
+# A side is halved while it is at least this many times the target; below that no pixel is skipped.
 HALVE_FROM = 1.5
-CELLS = "cells"  # name of the output that says what each part of the crop speaks for
-MIN_SHOWN = 0.1  # share from which a color is shown by a swatch
+CELLS = "cells"  # name of the output with each term's evidence in each part of the crop
+MIN_SHOWN = 0.1  # share from which a color gets a swatch
 _FLIP_SIGN = np.uint8(0x80)  # pixel p -> int8 value p - 128, bit by bit
 SWATCH_STEP = 3  # every third pixel of every third row is enough for a median
 
@@ -56,7 +56,7 @@ def shrink(bgr: Image, size: tuple[int, int]) -> Image:
     """Return the crop stretched to `size` (width, height) without aliasing.
 
     bgr: uint8, (height, width, 3), any size from 1x1, may be a view; not modified.
-    Raises ValueError for an empty crop or one that is no uint8 image of three channels.
+    Raises ValueError for an empty crop or one that is not a uint8 image of three channels.
     """
     if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
         raise ValueError(f"crop must be uint8 (height, width, 3), not {bgr.dtype} {bgr.shape}")
@@ -65,7 +65,7 @@ def shrink(bgr: Image, size: tuple[int, int]) -> Image:
     while True:
         height, width = bgr.shape[:2]
         step = (_next_side(width, size[0]), _next_side(height, size[1]))
-        # When halving, this drops an odd last row or column: whole 2x2 blocks are the fast path.
+        # When halving, this drops an odd last row or column: whole 2x2 blocks are faster.
         whole = bgr[: 2 * step[1], : 2 * step[0]]
         bgr = np.asarray(cv2.resize(whole, step, interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
         if step == size:
@@ -83,8 +83,7 @@ class ColorModel:
     def __init__(self, interpreter: Interpreter) -> None:
         """Wrap a loaded model of task `color`.
 
-        Raises ModelError when it is another task or its input does not take pixel levels as
-        they are.
+        Raises ModelError when its task is another, or its input is not the pixel levels less 128.
         """
         self.interpreter = interpreter
         self.manifest = interpreter.manifest
@@ -97,10 +96,10 @@ class ColorModel:
         self._pixels: Image = np.zeros((*self.input_size[::-1], 3), np.uint8)
 
     def classify(self, bgr_crop: Image, label: str | None = None) -> list[ColorScore]:
-        """Return the share of every term, largest first, summing to 1, the larger ones with `rgb`.
+        """Return the share of every term, largest first, summing to 1; larger shares have `rgb`.
 
         bgr_crop: uint8, (height, width, 3), any size from 1x1, may be a view; not modified.
-        label: what the object is; one that the model does not know is as good as none.
+        label: the object's class; one that the model does not know counts as None.
         Raises ValueError for an empty crop.
         """
         self.preprocess(bgr_crop, label)
@@ -134,7 +133,7 @@ class ColorModel:
         return sorted(scores, key=lambda score: -score.score)
 
     def _swatches(self, shares: Sequence[float]) -> list[swatch.Rgb | None]:
-        """Return what each label's color looks like in the last crop; None for small shares."""
+        """Return the swatch of each label's color in the last crop; None for small shares."""
         terms = swatch.terms_of(self._pixels)
         cells = self.interpreter.output(CELLS) if self._has_cells else None
         return [
@@ -152,25 +151,25 @@ class ColorModel:
     def dominant(self, shares: list[ColorScore]) -> str:
         """Return the name of the largest share, `unknown` when it is below the threshold.
 
-        shares: as `classify` returns them, or a mean of several, largest first.
+        shares: from `classify`, or a mean of several, largest first.
         """
         best = shares[0]
         return best.name if best.score >= self.manifest.decoder.unknown_below else UNKNOWN_COLOR
 
 
 def softmax(levels: Sequence[int], scale: float) -> list[float]:
-    """Return shares that sum to 1 of quantized logits; the zero point cancels out.
+    """Return the softmax of quantized logits; the zero point cancels out.
 
-    scale: of one level, divided by the temperature. Plain floats: 11 of them are faster than numpy.
+    scale: of one level, divided by the temperature. For 11 values, plain floats beat numpy.
     """
     top = max(levels)
-    raised = [math.exp((level - top) * scale) for level in levels]
-    whole = sum(raised)
-    return [one / whole for one in raised]
+    exponentials = [math.exp((level - top) * scale) for level in levels]
+    total = sum(exponentials)
+    return [exponential / total for exponential in exponentials]
 
 
 def _check(model: Manifest) -> None:
-    """Raise ModelError unless it is a color model whose input levels are the crop's, less 128."""
+    """Raise ModelError unless it is a color model whose input is the pixel levels less 128."""
     if model.task != "color" or model.decoder.name != "color_shares":
         raise ModelError(
             f"model {model.name}: its task is {model.task}, not color; name a color model"

@@ -1,9 +1,9 @@
-"""What is known of each followed object's color, and whose turn it is to be looked at.
+"""Remembers the colors of each track, and chooses the tracks to classify next.
 
-Method: an exponential average of the color model's shares per track; the dominant color changes
+Method: an exponential average of the color model's shares per track. The dominant color changes
 only when another term leads by a margin, and a named color becomes `unknown` only when its share
-falls by a margin below the threshold, so that colors do not flap between frames. What a color looks
-like is told of the newest look at which it had a swatch.
+falls below the threshold by a margin, so that colors do not flap between frames. A color's swatch
+is the one from its newest classification that gave a swatch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from edge.config import ColorConfig
 from edge.swatch import Rgb
 from edge.values import UNKNOWN_COLOR, ColorScore, Track, TrackState
 
-NEW_WEIGHT = 0.4  # of the newest look in the average
+NEW_WEIGHT = 0.4  # of the newest classification in the average
 LEAD = 0.08  # share by which another term must lead to become dominant
 DOUBT = 0.08  # share by which a named color may fall below the threshold of `unknown`
 
 
 @dataclass(slots=True)
-class _Look:
+class _TrackColors:
     shares: dict[str, float]
     rgb: dict[str, Rgb]
     dominant: str
@@ -33,13 +33,13 @@ class ColorMemory:
     """Colors of one camera's tracks by track id."""
 
     def __init__(self, config: ColorConfig, *, unknown_below: float) -> None:
-        """Take the share under which the dominant color is reported as `unknown`."""
+        """Take the share below which the dominant color is reported as `unknown`."""
         self._config = config
         self._unknown_below = unknown_below
-        self._looks: dict[int, _Look] = {}
+        self._by_track: dict[int, _TrackColors] = {}
 
     def due(self, tracks: Sequence[Track], now_s: float) -> list[Track]:
-        """Return confirmed tracks to look at: never seen first, then longest ago."""
+        """Return the confirmed tracks to classify: new ones first, then the longest ago."""
         waiting = [
             (self._seen_s(track), track)
             for track in tracks
@@ -49,47 +49,47 @@ class ColorMemory:
         return [track for _, track in sorted(waiting, key=lambda pair: pair[0])]
 
     def add(self, track_id: int, scores: Sequence[ColorScore], now_s: float) -> None:
-        """Take in the model's shares for one look at a track, best first."""
+        """Add the model's shares from one classification of a track, best first."""
         newest = {score.name: score.score for score in scores}
         rgb = {score.name: score.rgb for score in scores if score.rgb}
-        look = self._looks.get(track_id)
-        if look is None:
+        entry = self._by_track.get(track_id)
+        if entry is None:
             is_named = scores[0].score >= self._unknown_below
-            self._looks[track_id] = _Look(newest, rgb, scores[0].name, is_named, now_s)
+            self._by_track[track_id] = _TrackColors(newest, rgb, scores[0].name, is_named, now_s)
             return
-        look.rgb |= rgb
+        entry.rgb |= rgb
         for name, share in newest.items():
-            look.shares[name] += NEW_WEIGHT * (share - look.shares[name])
-        leader = max(look.shares, key=look.shares.__getitem__)
-        if look.shares[leader] >= look.shares[look.dominant] + LEAD:
-            look.dominant = leader
-        doubt = DOUBT if look.is_named else 0.0
-        look.is_named = look.shares[look.dominant] >= self._unknown_below - doubt
-        look.seen_s = now_s
+            entry.shares[name] += NEW_WEIGHT * (share - entry.shares[name])
+        leader = max(entry.shares, key=entry.shares.__getitem__)
+        if entry.shares[leader] >= entry.shares[entry.dominant] + LEAD:
+            entry.dominant = leader
+        doubt = DOUBT if entry.is_named else 0.0
+        entry.is_named = entry.shares[entry.dominant] >= self._unknown_below - doubt
+        entry.seen_s = now_s
 
     def colors(self, track_id: int) -> tuple[ColorScore, ...]:
-        """Return dominant color, then the further ones above `min_score`; empty when unseen."""
-        look = self._looks.get(track_id)
-        if look is None:
+        """Return the dominant color, then those above `min_score`; empty when unclassified."""
+        entry = self._by_track.get(track_id)
+        if entry is None:
             return ()
-        top = look.shares[look.dominant]
-        if not look.is_named:
+        top = entry.shares[entry.dominant]
+        if not entry.is_named:
             return (ColorScore(UNKNOWN_COLOR, top),)
         further = sorted(
             (
-                ColorScore(name, share, look.rgb.get(name))
-                for name, share in look.shares.items()
-                if name != look.dominant and share >= self._config.min_score
+                ColorScore(name, share, entry.rgb.get(name))
+                for name, share in entry.shares.items()
+                if name != entry.dominant and share >= self._config.min_score
             ),
             key=lambda color: -color.score,
         )
-        return (ColorScore(look.dominant, top, look.rgb.get(look.dominant)), *further)
+        return (ColorScore(entry.dominant, top, entry.rgb.get(entry.dominant)), *further)
 
     def forget_all_but(self, track_ids: set[int]) -> None:
-        """Drop what is known of tracks that are no longer followed."""
-        for track_id in self._looks.keys() - track_ids:
-            del self._looks[track_id]
+        """Forget all other tracks: they are no longer followed."""
+        for track_id in self._by_track.keys() - track_ids:
+            del self._by_track[track_id]
 
     def _seen_s(self, track: Track) -> float:
-        look = self._looks.get(track.track_id)
-        return look.seen_s if look else float("-inf")
+        entry = self._by_track.get(track.track_id)
+        return entry.seen_s if entry else float("-inf")

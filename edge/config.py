@@ -1,4 +1,4 @@
-"""The config file's shape: one frozen struct a stage; only a camera's source has no default.
+"""The config file's schema: one frozen struct per stage; only a camera's source has no default.
 
 Loading reads only the file (see `edge.config_file`); it never probes hardware or repairs values.
 Units are in the names; shares and scores are 0..1; points of polygons are x, y as shares of the
@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-# They end with `$(?!\n)` because Python's `$` alone lets a trailing newline through.
+# They end with `$(?!\n)` because Python's `$` alone accepts a trailing newline.
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 PREFIX_PATTERN = r"^[A-Za-z0-9_/-]{1,128}$(?!\n)"
 TEXT_PATTERN = r"^[^\x00]+$"  # no system call takes a NUL
 
 Share = Annotated[float, Meta(ge=0, le=1)]
-Score = Annotated[float, Meta(ge=0.01, le=1)]  # below, a detector finds something everywhere
+Score = Annotated[float, Meta(ge=0.01, le=1)]  # below this, a detector finds objects everywhere
 NotNegative = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
@@ -79,10 +79,10 @@ CommandName = Literal["pause", "resume", "set_thresholds", "snapshot", "reload"]
 class CommandsConfig(Section, frozen=True, kw_only=True):
     """Which commands are obeyed, and from whom.
 
-    allow: the others are answered with an error and change nothing.
-    key_file: file whose first line is a key shared with those who may command; with it only signed
-        commands (`edge sign-command`) are obeyed.
-    max_age_s: how far a signed command's time may be from this device's clock.
+    allow: all other commands are answered with an error and change nothing.
+    key_file: file whose first line is a key shared with those who may send commands; with it, only
+        signed commands (`edge sign-command`) are obeyed.
+    max_age_s: how far a signed command's time may differ from this device's clock.
     """
 
     allow: tuple[CommandName, ...] = ("pause", "resume", "set_thresholds", "snapshot", "reload")
@@ -91,9 +91,9 @@ class CommandsConfig(Section, frozen=True, kw_only=True):
 
 
 class BudgetConfig(Section, frozen=True, kw_only=True):
-    """The latency promise.
+    """The latency budget.
 
-    frame_ms: age a frame may have when its result is handed to the publisher.
+    frame_ms: greatest age of a frame when its result is handed to the publisher.
     """
 
     frame_ms: Annotated[float, Meta(ge=5, le=60_000)] = 200
@@ -107,12 +107,12 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     loop: files begin again at their end.
     realtime: files play at their recorded rate; false = as fast as possible, no frame dropped.
     open_timeout_s, read_timeout_s: after these the source counts as lost and is opened again.
-    frozen_timeout_s: a live source that gives the very same picture for this long counts as lost;
+    frozen_timeout_s: a live source that repeats the same picture for this long counts as lost;
         0 = never.
     retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
-    width, height, fps: asked of a V4L2 camera; 0 = its default. fps is also the rate of a folder of
-        images; 0 = one a second.
-    zones: named polygons; events say in which the object's foot point is.
+    width, height, fps: requested from a V4L2 camera; 0 = its default. fps is also the rate of a
+        folder of images; 0 = one a second.
+    zones: named polygons; events list those that contain the object's foot point.
     masks: polygons without motion or detections.
     """
 
@@ -134,7 +134,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
 class MotionConfig(Section, frozen=True, kw_only=True):
     """The motion gate: without motion the detector does not run.
 
-    threshold: gray levels (0..255) a pixel must differ from the background.
+    threshold: gray levels (0..255) by which a pixel must differ from the background.
     min_area: share of the unmasked picture that must differ.
     hold_s: the gate stays open this long after the last motion.
     refresh_s: the detector runs at least this often, motion or not.
@@ -148,7 +148,7 @@ class MotionConfig(Section, frozen=True, kw_only=True):
 
 
 class LabelConfig(Section, frozen=True, kw_only=True):
-    """What a class needs to count; None = the detector's default."""
+    """What a detection of a class needs to count; None = the detector's default."""
 
     enabled: bool = True
     min_score: Score | None = None
@@ -157,11 +157,11 @@ class LabelConfig(Section, frozen=True, kw_only=True):
 
 
 class DetectorConfig(Section, frozen=True, kw_only=True):
-    """Which detector model, and from which score on an object counts.
+    """The detector model, and the score from which an object counts.
 
     model: name of an installed model (`edge models`) or path of a model folder.
     threads: CPU threads for one invoke.
-    min_score: score that makes an object; a followed object may fall to half of it.
+    min_score: score that begins a track; the score of a tracked object may fall to half of it.
     labels: per-class changes.
     """
 
@@ -174,7 +174,7 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
 class ColorConfig(Section, frozen=True, kw_only=True):
     """Color of tracked objects.
 
-    refresh_s: an object's color is looked at again after this time.
+    refresh_s: an object's color is classified again after this time.
     min_score: further colors with a smaller share are not published.
     """
 
@@ -188,7 +188,7 @@ class ColorConfig(Section, frozen=True, kw_only=True):
 class TrackerConfig(Section, frozen=True, kw_only=True):
     """How detections become objects with stable ids.
 
-    min_hits: detections before an object is believed.
+    min_hits: detections before an object is confirmed.
     max_lost_s: time out of sight after which an object has ended.
     min_iou: smallest overlap that makes a detection the same object.
     smoothing: weight of the newest box, 0..1; smaller is calmer.
@@ -201,12 +201,12 @@ class TrackerConfig(Section, frozen=True, kw_only=True):
 
 
 class EventsConfig(Section, frozen=True, kw_only=True):
-    """When an object's change is worth an event.
+    """Which changes of an object cause an event.
 
-    update_interval_s: at most one update an object in this time.
-    min_move: an update needs the box's center moved by this share of its size, or another label,
-        dominant color or zone.
-    zone_hold_s: a zone is entered or left when the object stayed in or out this long.
+    update_interval_s: at most one update per object in this time.
+    min_move: for an update, the box's center must have moved by this share of the box's size, or
+        the label, dominant color or zones must have changed.
+    zone_hold_s: a zone is entered or left when the object has stayed in or out this long.
     """
 
     update_interval_s: Seconds = 1.0
@@ -215,7 +215,7 @@ class EventsConfig(Section, frozen=True, kw_only=True):
 
 
 class PublishConfig(Section, frozen=True, kw_only=True):
-    """What is published beside events.
+    """What is published besides events.
 
     detections: every processed frame's boxes at QoS 0.
     snapshots: a JPEG of the best crop per label, retained.
@@ -230,8 +230,8 @@ class SpoolConfig(Section, frozen=True, kw_only=True):
     """The on-disk queue of events.
 
     max_bytes: when full, the oldest events are dropped and the lost range is published.
-    max_write_bytes_per_day: estimate of bytes written to the card; beyond it commits are rarer.
-    commit_interval_s: an event is on disk at latest this long after it was handed over.
+    max_write_bytes_per_day: estimate of bytes written to the card; beyond it, commits are rarer.
+    commit_interval_s: an event is on disk at the latest this long after it was handed over.
     """
 
     max_bytes: Annotated[int, Meta(ge=65_536, le=2**50)] = 32 * 1024 * 1024
@@ -242,7 +242,7 @@ class SpoolConfig(Section, frozen=True, kw_only=True):
 class WebConfig(Section, frozen=True, kw_only=True):
     """The read-only status page and REST API; needs the extra `web`.
 
-    host: address to listen on; beyond the loopback anybody who reaches it sees the picture.
+    host: address to listen on; beyond the loopback, anybody who can reach it sees the picture.
     """
 
     enabled: bool = False
@@ -251,11 +251,11 @@ class WebConfig(Section, frozen=True, kw_only=True):
 
 
 class ModelsConfig(Section, frozen=True, kw_only=True):
-    """Where `edge models pull` takes versions from, and whose are trusted.
+    """Where `edge models pull` takes versions from, and whose signatures are trusted.
 
     registry: a folder, or an address such as s3://bucket/models (extra `registry`).
-    trusted_keys: minisign public keys; when there are any, a model folder that none of them signed
-        is refused, but for those that ship with edge.
+    trusted_keys: minisign public keys; if any are given, a model folder that none of them signed is
+        refused, except those that ship with edge.
     """
 
     registry: Text | None = None
@@ -278,12 +278,12 @@ class MetricsConfig(Section, frozen=True, kw_only=True):
 class LogConfig(Section, frozen=True, kw_only=True):
     """What is logged, and where besides standard error.
 
-    format: lines for people or JSON objects on standard error; null: $EDGE_LOG_FORMAT, else text.
-    file: JSON lines, moved to `<file>.1`, … at file_max_bytes; file_count of these are kept.
+    format: text or JSON objects on standard error; null: $EDGE_LOG_FORMAT, else text.
+    file: JSON lines, rotated to `<file>.1`, … at file_max_bytes; file_count of these are kept.
     syslog: `host`, `host:port` (UDP), `tcp://host:port` or `/dev/log`; RFC 5424.
     otlp: address of an OpenTelemetry collector, http://host:4318 (extra `otlp`).
-    mqtt_level: from this level on also on the topic `log`, 20 at once, then at most 30 a minute;
-        null: none. At most what `level` lets through.
+    mqtt_level: records from this level on are also published on the topic `log`, 20 at once, then
+        at most 30 a minute; null: none. `level` applies first.
     file, syslog and otlp fall back to $EDGE_LOG_FILE, $EDGE_LOG_SYSLOG, $EDGE_LOG_OTLP.
     """
 

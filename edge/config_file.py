@@ -17,11 +17,11 @@ from edge import lookup
 from edge.config import NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
 from edge.errors import ConfigError, brief
 
-MAX_BYTES = 250_000  # read in seconds even on a slow board
+MAX_BYTES = 250_000  # takes seconds to read on a slow board
 # Second level of the device's topics that a camera's name would collide with.
 RESERVED_NAMES = frozenset({"status", "info", "stats", "command", "response", "lost", "log"})
 
-# What edge.service and edge@.service say (ConfigurationDirectory, StateDirectory).
+# As in edge.service and edge@.service (ConfigurationDirectory, StateDirectory).
 SERVICE_CONFIGS = Path("/etc/edge")
 SERVICE_STATES = Path("/var/lib")
 
@@ -49,7 +49,7 @@ _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 def load(path: Path) -> Config:
     """Return the config of a YAML file.
 
-    Raises ConfigError, one line with file, line, key, value's fault and the known keys.
+    Raises ConfigError with one line that gives file, line, key, fault and the known keys.
     """
     try:
         with path.open("rb") as file:
@@ -65,10 +65,11 @@ def load(path: Path) -> Config:
 
 
 def load_of_service(path: Path) -> Config:
-    """Return the config of a daemon that may run as a service, for those who want to talk to it.
+    """Return the config of a daemon that may run as a service, with its `state_dir` filled in.
 
-    Its unit keeps the state of /etc/edge/edge.yaml in /var/lib/edge and that of /etc/edge/door.yaml
-    (edge@door) in /var/lib/edge-door; that is filled in where nothing else names the directory.
+    Commands that talk to the daemon need it. The units keep the state of /etc/edge/edge.yaml in
+    /var/lib/edge and that of /etc/edge/door.yaml (edge@door) in /var/lib/edge-door. It is filled in
+    only when neither the config nor the environment names the directory.
     Raises ConfigError as `load` does.
     """
     config = load(path)
@@ -91,7 +92,7 @@ def parse(text: str, source: str) -> Config:
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{source}: not valid YAML: {brief(error, MAX_FAULT_CHARS)}") from None
     _refuse_infinite(data, root, source)
-    fault = _fault(data)
+    fault = _validation_error(data)
     if fault is not None:
         raise ConfigError(_explain(fault, data, root, source))
     _fill_in_homes(data, root, source)
@@ -101,21 +102,21 @@ def parse(text: str, source: str) -> Config:
 
 
 def _fill_in_homes(data: Any, root: yaml.Node, source: str) -> None:
-    """Replace `~` and `~user` in what names a file or folder."""
+    """Expand `~` and `~user` in the keys of PLACES."""
     for place in PLACES:
         *section, key = steps = place.split(".")
-        text = _at(data, steps)
+        text = _value_at(data, steps)
         if text is None or not text.startswith("~"):
             continue
         try:
-            _at(data, section)[key] = str(lookup.expanded(text, ConfigError))
+            _value_at(data, section)[key] = str(lookup.expanded(text, ConfigError))
         except ConfigError as error:
             where = f"{source}:{_line(root, steps)}: {place}"
             raise ConfigError(f"{where}: {error}") from None
 
 
-def _fault(data: Any) -> str | None:
-    """Return msgspec's complaint about decoded YAML, None when it is a valid config."""
+def _validation_error(data: Any) -> str | None:
+    """Return msgspec's error message for decoded YAML, None when it is a valid config."""
     try:
         msgspec.convert(data, Config, strict=True)
     except msgspec.ValidationError as error:
@@ -148,9 +149,9 @@ def json_schema() -> dict[str, Any]:
 def _compose(text: str, source: str) -> yaml.Node:
     """Return the tree of nodes, for line numbers.
 
-    Raises ConfigError for what a config never needs and could hide values or fill the memory:
-    aliases, tags, keys that stand twice, deep nesting, half characters; and for a file without a
-    map.
+    Raises ConfigError when the file is not a map. It also refuses features that a config never
+    needs and that could hide values or fill the memory: aliases, tags, duplicate keys, deep nesting
+    and surrogates.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -187,7 +188,7 @@ def _refuse_duplicates(root: yaml.Node, source: str) -> None:
 
 
 def _refuse_surrogates(root: yaml.Node, source: str) -> None:
-    """Refuse half a character, which only an escape can make: no file's name can hold it."""
+    """Refuse surrogates, which only an escape can produce: no file name can contain them."""
     for node in _nodes(root):
         if isinstance(node, yaml.ScalarNode) and _SURROGATE.search(node.value):
             line = node.start_mark.line + 1
@@ -206,7 +207,7 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _refuse_infinite(data: Any, root: yaml.Node, source: str) -> None:
-    """Refuse `.inf` and `.nan`, also for a key without an upper limit."""
+    """Refuse `.inf` and `.nan`, including for keys without an upper limit."""
     steps = _infinite(data)
     if steps is not None:
         where = brief(".".join(steps), MAX_FAULT_CHARS)
@@ -243,11 +244,11 @@ def _explain(message: str, data: Any, root: yaml.Node, source: str) -> str:
         return f"{source}:{_line(root, steps)}: unknown key {where}; known here: {known}"
     where = brief(".".join(steps), MAX_FAULT_CHARS) or "the file"
     fault = _choices(steps) or _in_words(fault)
-    return f"{source}:{_line(root, steps)}: {where}: {fault}{_found(data, steps)}"
+    return f"{source}:{_line(root, steps)}: {where}: {fault}{_wrong_value(data, steps)}"
 
 
 def _choices(steps: list[str]) -> str:
-    """Return what a key with few possible values may be, empty for other keys."""
+    """Return the values that a key with a fixed set of values accepts; empty for other keys."""
     kind = _type_at(steps)
     if not isinstance(kind, msgspec.inspect.LiteralType):
         return ""
@@ -255,40 +256,40 @@ def _choices(steps: list[str]) -> str:
 
 
 def _in_words(fault: str) -> str:
-    """Return msgspec's complaint with patterns replaced by what they mean."""
+    """Return msgspec's error message with patterns replaced by their meaning."""
     for pattern, words in PATTERNS.items():
         fault = fault.replace(f"matching regex {pattern!r}", words)
     return brief(fault, MAX_FAULT_CHARS)
 
 
-def _found(data: Any, steps: list[str]) -> str:
-    """Return the value at fault where it is short and cannot hold a login."""
-    value = _at(data, steps)
+def _wrong_value(data: Any, steps: list[str]) -> str:
+    """Return the wrong value as text; empty for lists, maps and values that may hold a login."""
+    value = _value_at(data, steps)
     is_plain = isinstance(value, (bool, int, float, str)) and steps[-1:] != ["source"]
     return f"; found {value!r:.60}" if is_plain else ""
 
 
 def _name_keys(data: Any, steps: list[str], message: str) -> list[str]:
-    """Return the path with msgspec's `[...]` (some key of a map) replaced by the key at fault.
+    """Return the path with msgspec's `[...]` (some key of a map) replaced by the wrong key.
 
-    A key is at fault when a config whose map has only that key gets the same message.
+    A key is wrong when a config whose map has only that key gets the same message.
     """
     named: list[str] = []
     for step in steps:
         if step != ANY_KEY:
             named.append(step)
             continue
-        keys = _at(data, named)
+        keys = _value_at(data, named)
         for key in keys if isinstance(keys, dict) else ():
             only = _with_only(data, named, key)
-            if _fault(only) == message:
+            if _validation_error(only) == message:
                 data = only
                 named.append(str(key))
                 break
     return named
 
 
-def _at(data: Any, steps: list[str]) -> Any:
+def _value_at(data: Any, steps: list[str]) -> Any:
     for step in steps:
         if isinstance(data, list):
             data = data[int(step)]
@@ -305,19 +306,19 @@ def _with_only(data: Any, steps: list[str], key: Any) -> Any:
 
 
 def _known_keys(steps: list[str]) -> list[str]:
-    """Return the keys of the struct that a path of map keys leads to."""
+    """Return the keys of the struct at a path of map keys."""
     return [field.encode_name for field in getattr(_type_at(steps), "fields", ())]
 
 
 def _type_at(steps: list[str]) -> Any:
-    """Return msgspec's description of the type that a path of keys leads to, None for none."""
+    """Return msgspec's description of the type at a path of keys, None when there is none."""
     current: Any = msgspec.inspect.type_info(Config)
     for step in steps:
-        current = _child(current, step)
+        current = _type_of_key(current, step)
     return current
 
 
-def _child(current: Any, step: str) -> Any:
+def _type_of_key(current: Any, step: str) -> Any:
     for field in getattr(current, "fields", ()):
         if field.encode_name == step:
             return field.type
@@ -328,14 +329,14 @@ def _line(node: yaml.Node, steps: list[str]) -> int:
     """Return the 1-based line of the deepest node of a path that exists."""
     line = node.start_mark.line + 1
     for step in steps:
-        found = _step(node, step)
-        if found is None:
+        child = _child_node(node, step)
+        if child is None:
             return line
-        line, node = found
+        line, node = child
     return line
 
 
-def _step(node: yaml.Node, step: str) -> tuple[int, yaml.Node] | None:
+def _child_node(node: yaml.Node, step: str) -> tuple[int, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.value == step:

@@ -1,6 +1,6 @@
-"""Whether a manifest agrees with itself: its decoder can make labelled results of its outputs.
+"""Checks that a manifest is consistent: its decoder can turn its outputs into labelled results.
 
-Checked when a model is loaded, so that decoders need not doubt shapes while frames come in.
+The check runs when a model is loaded, so that decoders need not check shapes for each frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROLES: tuple[Role, ...] = ("boxes", "classes", "scores", "count")
 
 
 def contradiction(model: Manifest) -> str:
-    """Return why the decoder cannot make labelled results of the outputs; empty when it can."""
+    """Return why the decoder cannot turn the outputs into results; empty when it can."""
     named = len(model.decoder.class_ids)
     if named and named != len(model.labels):
         return f"{len(model.labels)} labels, but {named} class_ids"
@@ -25,7 +25,7 @@ def contradiction(model: Manifest) -> str:
 
 
 def _other_sizes(model: Manifest) -> str:
-    """Return why the input cannot follow the frame though the manifest says so."""
+    """Return why the input cannot follow the frame although the manifest says so, else empty."""
     if not model.input.follows_frame:
         return ""
     is_ours = model.decoder.name == "yolox" and model.decoder.strides
@@ -80,7 +80,7 @@ def _cell_fault(name: str, outputs: Mapping[str, TensorSpec], channels: int) -> 
 
 
 def _candidates(before_classes: int) -> Callable[[Manifest], str]:
-    """Return the rule of decoders with one output; so many channels come before the classes."""
+    """Return the rule for decoders with one output; before_classes: channels before the classes."""
 
     def rule(model: Manifest) -> str:
         shapes = [output.shape for output in model.outputs]

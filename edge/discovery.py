@@ -14,7 +14,7 @@ import msgspec
 from edge.messages import Message, Topics
 
 _EVENT_TEMPLATE = "{{ dict(value_json, event_type=value_json.kind) | tojson }}"
-# Entities that many households would rather switch on themselves.
+# Snapshots of other labels are disabled until the user enables them.
 SNAPSHOT_DEFAULT_LABELS = frozenset({"person"})
 BUTTON_ICONS = {"pause": "mdi:pause", "resume": "mdi:play"}
 
@@ -32,10 +32,10 @@ def discovery_message(
     labels: Sequence[str],
     commands: Container[str],
 ) -> Message:
-    """Return the retained message from which Home Assistant makes the device and its entities.
+    """Return the retained message from which Home Assistant creates the device and its entities.
 
     prefix: Home Assistant's discovery prefix. labels: classes that may have snapshots.
-    commands: those that Home Assistant may send; others get no button.
+    commands: the commands that Home Assistant may send; others get no button.
     """
     components = _readings(topics)
     components |= {

@@ -1,4 +1,4 @@
-"""Exceptions of the daemon; a class exists only where the caller acts differently.
+"""Exceptions of the daemon; a class exists only if callers handle it differently.
 
 Exit codes (documented in README.md): 0 success, 1 unexpected failure, 2 wrong usage,
 3 something is wrong on the board (`edge status`, `edge doctor`), 66 unreadable input,
@@ -17,22 +17,22 @@ EXIT_NO_INPUT = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 EXIT_CONFIG = 78  # EX_CONFIG
 
-# Of an OSError: the disk, the user's share of it, or the largest file allowed is full.
+# errno of an OSError: disk full, the user's quota used up, or the file size limit reached.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def one_line(text: object) -> str:
-    """Return a message, which may name files with odd characters, as one line."""
+    """Return a message as one line, with unprintable characters replaced by blanks."""
     return "".join(char if char.isprintable() else " " for char in str(text)).strip()
 
 
 def brief(text: object, limit: int = 200) -> str:
-    """Return another program's message as one line, blanks single, cut after `limit` characters."""
+    """Return another program's message as one line, single-spaced, cut to `limit` characters."""
     return " ".join(one_line(text).split())[:limit]
 
 
 class EdgeError(Exception):
-    """A failure with a one-line message that names the thing and the fix."""
+    """A failure whose one-line message names the thing and the fix."""
 
     exit_code = EXIT_FAILURE
 
@@ -44,7 +44,7 @@ class ConfigError(EdgeError):
 
 
 class ModelError(EdgeError):
-    """A model folder is missing, damaged, or not what its manifest says."""
+    """A model folder is missing, damaged, or contradicts its manifest."""
 
     exit_code = EXIT_CONFIG
 
@@ -68,12 +68,12 @@ class PublishError(EdgeError):
 
 
 class WebError(EdgeError):
-    """The address of the status page or of the metrics cannot be had; restarting may help."""
+    """The address of the status page or the metrics cannot be bound; restarting may help."""
 
     exit_code = EXIT_UNAVAILABLE
 
 
 class UnavailableError(EdgeError):
-    """What a command needs does not answer: daemon, registry, broker, experiment store."""
+    """A service that a command needs is unavailable: daemon, registry, broker, experiment store."""
 
     exit_code = EXIT_UNAVAILABLE

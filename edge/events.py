@@ -1,8 +1,8 @@
 """Turns tracks into few events: new, update, end.
 
-`new` comes when a track is confirmed, `end` when it is gone, `update` at most once an interval and
-only when the object moved, or its label, dominant color or zones changed. A zone counts as entered
-or left only after the foot point stayed on that side for a while.
+`new` is sent when a track is confirmed, `end` when it has ended. `update` is sent at most once per
+interval, and only when the object moved, or its label, dominant color or zones changed. A zone
+counts as entered or left only after the foot point has stayed on that side for `zone_hold_s`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ ColorsOf = Callable[[int], tuple[ColorScore, ...]]
 
 
 @dataclass(slots=True)
-class _Told:
-    """What subscribers were last told of one object; `newest` is what they were not told yet."""
+class _Reported:
+    """An object as in its last event.
+
+    at_s: time of that event. newest: the newest visible state, which no event may have reported.
+    zone_since: when the foot point changed sides, for zones whose change is not yet settled.
+    """
 
     track: Track
     colors: tuple[ColorScore, ...]
     zones: tuple[str, ...]
-    told_s: float
+    at_s: float
     best_score: float
     newest: Track
     zone_since: dict[str, float] = field(default_factory=dict)
@@ -40,7 +44,7 @@ class EventLogic:
         """Take zones as polygons of frame shares, by name."""
         self._config = config
         self._zones = zones
-        self._told: dict[int, _Told] = {}
+        self._reported: dict[int, _Reported] = {}
 
     def update(
         self,
@@ -63,14 +67,17 @@ class EventLogic:
         return events
 
     def finish(self) -> list[ObjectEvent]:
-        """Return an `end` for every object that was told of: nobody follows them any longer."""
+        """Return an `end` for every reported object: none is followed any longer."""
         events = [
             _object_event(
-                EventKind.END, replace(told.newest, state=TrackState.ENDED), told, told.colors
+                EventKind.END,
+                replace(reported.newest, state=TrackState.ENDED),
+                reported,
+                reported.colors,
             )
-            for told in self._told.values()
+            for reported in self._reported.values()
         ]
-        self._told.clear()
+        self._reported.clear()
         return events
 
     def _event(
@@ -80,27 +87,27 @@ class EventLogic:
         now_s: float,
         frame_size: tuple[int, int],
     ) -> ObjectEvent | None:
-        told = self._told.get(track.track_id)
-        if told is None:
+        reported = self._reported.get(track.track_id)
+        if reported is None:
             return self._begin(track, colors, now_s, frame_size)
-        told.best_score = max(told.best_score, track.score)
+        reported.best_score = max(reported.best_score, track.score)
         if track.state is TrackState.ENDED:
-            del self._told[track.track_id]
-            return _object_event(EventKind.END, track, told, colors or told.colors)
-        is_visible = _is_visible(track.box_px, frame_size)  # else it left by prediction
+            del self._reported[track.track_id]
+            return _object_event(EventKind.END, track, reported, colors or reported.colors)
+        is_visible = _is_visible(track.box_px, frame_size)  # its prediction may have left the frame
         if is_visible:
-            told.newest = track
+            reported.newest = track
         if track.state is not TrackState.CONFIRMED or not is_visible:
             return None
-        zones = self._settled_zones(told, track.box_px.normalized(frame_size), now_s)
-        if now_s - told.told_s < self._config.update_interval_s:
+        zones = self._settled_zones(reported, track.box_px.normalized(frame_size), now_s)
+        if now_s - reported.at_s < self._config.update_interval_s:
             return None
-        if not self._is_news(told, track, colors, zones):
+        if not self._is_news(reported, track, colors, zones):
             return None
-        for name in set(told.zones) ^ set(zones):
-            del told.zone_since[name]  # going back must be held as long again
-        told.track, told.colors, told.zones, told.told_s = track, colors, zones, now_s
-        return _object_event(EventKind.UPDATE, track, told, colors)
+        for name in set(reported.zones) ^ set(zones):
+            del reported.zone_since[name]  # a change back must be held as long again
+        reported.track, reported.colors, reported.zones, reported.at_s = track, colors, zones, now_s
+        return _object_event(EventKind.UPDATE, track, reported, colors)
 
     def _begin(
         self,
@@ -112,40 +119,44 @@ class EventLogic:
         if track.state is not TrackState.CONFIRMED:
             return None
         zones = self._zones_at(track.box_px.normalized(frame_size))
-        told = _Told(track, colors, zones, now_s, track.score, newest=track)
-        self._told[track.track_id] = told
-        return _object_event(EventKind.NEW, track, told, colors)
+        reported = _Reported(track, colors, zones, now_s, track.score, newest=track)
+        self._reported[track.track_id] = reported
+        return _object_event(EventKind.NEW, track, reported, colors)
 
     def _is_news(
-        self, told: _Told, track: Track, colors: tuple[ColorScore, ...], zones: tuple[str, ...]
+        self,
+        reported: _Reported,
+        track: Track,
+        colors: tuple[ColorScore, ...],
+        zones: tuple[str, ...],
     ) -> bool:
         return (
-            told.track.label != track.label
-            or _dominant(told.colors) != _dominant(colors)
-            or told.zones != zones
-            or _move(told.track.box_px, track.box_px) >= self._config.min_move
+            reported.track.label != track.label
+            or _dominant(reported.colors) != _dominant(colors)
+            or reported.zones != zones
+            or _move(reported.track.box_px, track.box_px) >= self._config.min_move
         )
 
     def _zones_at(self, box_norm: Box) -> tuple[str, ...]:
         point = foot_point(box_norm)
         return tuple(name for name, polygon in self._zones.items() if contains(polygon, point))
 
-    def _settled_zones(self, told: _Told, box_norm: Box, now_s: float) -> tuple[str, ...]:
-        """Return the told zones, changed where the object has stayed on the other side."""
+    def _settled_zones(self, reported: _Reported, box_norm: Box, now_s: float) -> tuple[str, ...]:
+        """Return the reported zones, changed where the object has stayed on the other side."""
         current = set(self._zones_at(box_norm))
-        settled = set(told.zones)
+        settled = set(reported.zones)
         for name in self._zones:
-            if (name in current) == (name in told.zones):
-                told.zone_since.pop(name, None)
-            elif now_s - told.zone_since.setdefault(name, now_s) >= self._config.zone_hold_s:
+            if (name in current) == (name in reported.zones):
+                reported.zone_since.pop(name, None)
+            elif now_s - reported.zone_since.setdefault(name, now_s) >= self._config.zone_hold_s:
                 settled ^= {name}
         return tuple(name for name in self._zones if name in settled)
 
 
 def _object_event(
-    kind: EventKind, track: Track, told: _Told, colors: tuple[ColorScore, ...]
+    kind: EventKind, track: Track, reported: _Reported, colors: tuple[ColorScore, ...]
 ) -> ObjectEvent:
-    return ObjectEvent(kind, track, told.best_score, colors, told.zones)
+    return ObjectEvent(kind, track, reported.best_score, colors, reported.zones)
 
 
 def _dominant(colors: tuple[ColorScore, ...]) -> str:

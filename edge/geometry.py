@@ -1,4 +1,4 @@
-"""Where an object stands, whether that is inside a polygon, and how far boxes overlap."""
+"""Foot point of a box, point in polygon, and overlap of boxes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edge.values import Box, Point, Polygon
 
 Float = TypeVar("Float", np.float32, np.float64)
 
-# Boxes end at the frame's edge, where `contains` does not count a point as inside any more.
+# Boxes may end at the frame's edge, where `contains` no longer counts a point as inside.
 _INSIDE = 1 - 1e-6
 
 
 def foot_point(box_norm: Box) -> Point:
     """Return the middle of a box's lower edge: where the object touches the ground.
 
-    A box that reaches the frame's edge or beyond gets a point just inside the frame, so that a
-    zone or mask drawn to the edge holds it.
+    For a box that reaches the frame's edge or beyond, the point is just inside the frame, so that
+    a zone or mask drawn to the edge contains it.
     """
     x, y = box_norm.x + box_norm.width / 2, box_norm.y + box_norm.height
     return min(max(x, 0.0), _INSIDE), min(max(y, 0.0), _INSIDE)
@@ -42,10 +42,10 @@ def contains(polygon: Polygon, point: Point) -> bool:
 
 
 def iou_matrix(first: NDArray[Float], second: NDArray[Float]) -> NDArray[Float]:
-    """Return the intersection over union of each box with each, (len(first), len(second)), 0..1.
+    """Return the pairwise intersection over union, (len(first), len(second)), 0..1.
 
     first, second: (n, 4), left, top, right, bottom, in one unit; the result has their dtype.
-    A box without area overlaps nothing, itself neither. For one pair: `Box.iou`.
+    A box without area overlaps nothing, not even itself. For one pair: `Box.iou`.
     """
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])

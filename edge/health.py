@@ -1,14 +1,14 @@
-"""What the daemon tells the service manager, and what it reads of the board's condition.
+"""Notifies the service manager, and reads the board's condition.
 
-Method: `Notifier` speaks systemd's notification protocol (sd_notify(3)): datagrams of `KEY=value`
-lines to the socket named by $NOTIFY_SOCKET. Without that variable every call does nothing, so the
-same code runs in a terminal. Our own few lines, because the libraries on PyPI (sdnotify, sd-notify)
-have had no release since 2019.
+Method: `Notifier` implements systemd's notification protocol (sd_notify(3)): it sends datagrams of
+`KEY=value` lines to the socket named by $NOTIFY_SOCKET. Without that variable every call does
+nothing, so the same code runs in a terminal. It is our own code because the libraries on PyPI
+(sdnotify, sd-notify) have had no release since 2019.
 
-The watchdog is fed only by `progress`, which the main loop calls when a frame went through or a
-camera retry is under way; a thread that feeds it on its own would hide a hung main loop.
+Only `progress` feeds the watchdog. The main loop calls it when a frame was processed or a camera
+retry is in progress; a thread that feeds it on its own would hide a hung main loop.
 
-`read_condition` reads files of /sys and /proc; what a board does not have is None.
+`read_condition` reads files of /sys and /proc; values that a board does not provide are None.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edge.errors import one_line
 
 logger = logging.getLogger(__name__)
 
-# Thermal zones named like this are the processor's; others (battery, Wi-Fi) say little about it.
+# Thermal zones of the processor have these words in their names; others are battery, Wi-Fi, ….
 _CPU_ZONE_WORDS = ("cpu", "soc", "pkg", "core")
 _PLAUSIBLE_C = (-40.0, 150.0)
 _THROTTLE_CAUSES = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
@@ -54,7 +54,7 @@ class Notifier:
         self._fed_s: float | None = None
 
     def ready(self, status: str = "running") -> None:
-        """Say that start-up, or a reload, is complete."""
+        """Report that start-up, or a reload, is complete."""
         self._send(f"READY=1\nSTATUS={one_line(status)}")
 
     def status(self, text: str) -> None:
@@ -62,18 +62,18 @@ class Notifier:
         self._send(f"STATUS={one_line(text)}")
 
     def reloading(self) -> None:
-        """Say that a reload has begun; `ready` ends it."""
-        # CLOCK_MONOTONIC in microseconds: what systemd 253 asks of Type=notify-reload.
+        """Report that a reload has begun; `ready` ends it."""
+        # CLOCK_MONOTONIC in microseconds: systemd 253 requires it for Type=notify-reload.
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """Say that the daemon is shutting down."""
+        """Report that the daemon is shutting down."""
         self._send("STOPPING=1")
 
     def progress(self) -> None:
         """Feed the watchdog, at most once in half its period.
 
-        Call it where work is done, as often as you like; nothing else feeds it.
+        Call it where work is done, as often as you like; no other method feeds it.
         """
         if self.watchdog_s is None:
             return
@@ -100,13 +100,13 @@ class Notifier:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The board's condition at one moment; None where the board does not tell.
+    """The board's condition at one moment; None for values that the board does not provide.
 
     temperature_c: hottest processor zone.
-    cpu_hz: present clock of the first core.
+    cpu_hz: current clock of the first core.
     rss_bytes: memory of this process that is in RAM.
     load_1min: runnable tasks, mean of the last minute.
-    is_hot: the firmware slows the processor down for its heat, as far as it tells.
+    is_hot: the firmware reports that it throttles the processor because of heat.
     """
 
     temperature_c: float | None
@@ -118,7 +118,7 @@ class Condition:
 
 
 def read_condition(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Condition:
-    """Return temperature, clock, memory and load as the kernel shows them.
+    """Return temperature, clock, memory and load from the kernel.
 
     sys, proc: where these file systems are mounted.
     Source: Linux Documentation/ABI/testing/sysfs-class-thermal, proc(5).
@@ -139,19 +139,19 @@ def read_condition(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Cond
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """Why a board's firmware slows it down, in words: at this moment, and since boot."""
+    """Why a board's firmware throttles the processor, in words: now, and since boot."""
 
     now: tuple[str, ...]
     before: tuple[str, ...]
 
     @property
     def is_hot(self) -> bool:
-        """Return whether heat is why: a weak power supply caps the clock in the same words."""
+        """Return whether the cause is heat: a weak power supply caps the clock as well."""
         return bool(self.now) and "under-voltage" not in self.now
 
 
 def read_throttling(sys: Path = Path("/sys")) -> Throttling | None:
-    """Return what a Raspberry Pi's firmware tells, None on other boards.
+    """Return the report of a Raspberry Pi's firmware, None on other boards.
 
     Source: Raspberry Pi documentation, `vcgencmd get_throttled`: bits 0 to 3 now, 16 to 19 before.
     """
@@ -189,7 +189,7 @@ def _rss_bytes(path: Path) -> int | None:
 
 
 def _zones(folder: Path) -> list[Path]:
-    """Return the thermal zones; none when they cannot be listed, as without file descriptors."""
+    """Return the thermal zones; empty when they cannot be listed, e.g. no file descriptor left."""
     try:
         return sorted(folder.glob("thermal_zone*"))
     except OSError:
@@ -205,7 +205,7 @@ def _text(path: Path) -> str | None:
 
 
 def _number(path: Path) -> float | None:
-    """Return the number in a file; None when there is none."""
+    """Return the number in a file; None when it holds no number."""
     try:
         return float(_text(path) or "")
     except ValueError:

@@ -1,13 +1,13 @@
-"""Places the systemd units, a first config and what they need on a board; takes them away again.
+"""Installs the systemd units, a first config and their support files on a board; removes them.
 
-Method: a plan first, a list of steps of which each has its line of text, then its execution; so a
-dry run says exactly what would be done. Every step compares before it acts: what is already as it
-should be is left alone, and a config file is never overwritten.
-Under a root other than `/` (an image, a package's staging folder) no systemd is talked to; in an
+Method: first a plan is made, a list of steps with a line of text each; then the steps run. So a dry
+run prints exactly what would be done. Every step compares before it acts: files that are already
+correct stay untouched, and a config file is never overwritten.
+Under a root other than `/` (an image, a package's staging folder) systemd is not called; in an
 image the daemon is enabled by the link that systemd would make.
 
-`edge@.service` is derived from `edge.service`, one daemon a camera: its instance `door` reads
-/etc/edge/door.yaml and keeps its state in /var/lib/edge-door.
+`edge@.service` is derived from `edge.service` and runs one daemon per camera: its instance `door`
+reads /etc/edge/door.yaml and keeps its state in /var/lib/edge-door.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CONFIG_DIR = Path("/etc/edge")
 CONFIG = "edge.yaml"
 EXAMPLE = "edge.example.yaml"
 ENVIRONMENT = "environment"
-# Source and folder of what systemd-sysusers and systemd-tmpfiles read; it is edge.conf there.
+# Source file and target folder for systemd-sysusers and systemd-tmpfiles; installed as edge.conf.
 MADE_BY = {"sysusers.conf": "sysusers.d", "tmpfiles.conf": "tmpfiles.d"}
-DEFAULT_PROGRAM = "/opt/edge/bin/edge"  # what the shipped unit names
+DEFAULT_PROGRAM = "/opt/edge/bin/edge"  # the path in the shipped unit
 # A service with DynamicUser keeps its state below private; the plain name is a link to it.
 STATE_DIRS = ("var/lib/private", "var/lib")
 
@@ -42,12 +42,12 @@ _PACKAGE = Path(__file__).resolve().parent
 # Inside an installed wheel the units lie in the package; in a checkout beside it.
 _SOURCES = (_PACKAGE / "systemd", _PACKAGE.parent / "systemd")
 _PLAIN_PATH = re.compile(r"/[\w./@+-]+")
-# ProtectHome and PrivateTmp give the service empty ones.
+# ProtectHome and PrivateTmp replace these with empty folders for the service.
 _HIDDEN_FROM_SERVICE = ("/home", "/root", "/tmp", "/var/tmp", "/run/user")  # noqa: S108
 
 
 class InstallError(EdgeError):
-    """The service cannot be placed or taken away here."""
+    """The service cannot be installed or removed here."""
 
     exit_code = EXIT_UNAVAILABLE
 
@@ -62,31 +62,31 @@ class Step:
 
 @dataclass(frozen=True)
 class Place:
-    """Where to install: root directory, and where units go below it."""
+    """Where to install: the root directory, and the folder of units below it."""
 
     root: Path = Path("/")
     units: Path = ADMIN_UNITS
 
     def made_by(self) -> dict[str, Path]:
-        """Return where the sources of MADE_BY go: beside the units, in /etc or /usr/lib."""
+        """Return the target of each source in MADE_BY: beside the units, in /etc or /usr/lib."""
         return {
             name: self.path(self.units.parents[1] / to / "edge.conf")
             for name, to in MADE_BY.items()
         }
 
     def path(self, absolute: Path) -> Path:
-        """Return where an absolute path lies below the root."""
+        """Return an absolute path as it lies below the root."""
         return self.root / absolute.relative_to("/")
 
     @property
     def is_running_system(self) -> bool:
-        """Return whether this is the machine's own root, whose systemd is to be told."""
+        """Return whether this is the machine's own root, so that systemd has to be called."""
         return lookup.real(self.root) == Path("/")
 
 
 @contextmanager
-def _looking() -> Iterator[None]:
-    """Turn what cannot be looked at into one line."""
+def _inspecting() -> Iterator[None]:
+    """Turn an OSError of an inspection into an InstallError."""
     try:
         yield
     except OSError as error:
@@ -95,9 +95,9 @@ def _looking() -> Iterator[None]:
         ) from None
 
 
-@_looking()
+@_inspecting()
 def install_steps(place: Place, program: Path, *, is_started: bool = True) -> list[Step]:
-    """Return what makes the daemon a service, in order.
+    """Return the steps that install the daemon as a service, in order.
 
     program: absolute path of the `edge` command on the board.
     is_started: enable it, and on a running system start it.
@@ -105,7 +105,7 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
     """
     _check_systemd(place)
     _check_package(place)
-    unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _checked(program, place))
+    unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _program_path(program, place))
     units = place.path(place.units)
     config = place.path(CONFIG_DIR)
     steps = [
@@ -115,23 +115,23 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
         _write(config / CONFIG, (_source() / CONFIG).read_text(), is_kept=True),
         _write(config / ENVIRONMENT, (_source() / ENVIRONMENT).read_text(), is_kept=True),
     ]
-    made = [_write(to, (_source() / name).read_text()) for name, to in place.made_by().items()]
+    final = [_write(to, (_source() / name).read_text()) for name, to in place.made_by().items()]
     if place.is_running_system:
-        if any(step.act for step in made):
-            made += [_command("systemd-sysusers", "edge.conf")]
-            made += [_command("systemd-tmpfiles", "--create", "edge.conf")]
+        if any(step.act for step in final):
+            final += [_command("systemd-sysusers", "edge.conf")]
+            final += [_command("systemd-tmpfiles", "--create", "edge.conf")]
         is_changed = any(step.act for step in steps[:2])
-        made += _start_steps(is_changed=is_changed, is_started=is_started)
+        final += _start_steps(is_changed=is_changed, is_started=is_started)
     elif is_started and place.units == ADMIN_UNITS:
-        made.append(_link(units / WANTED_BY / UNIT, ADMIN_UNITS / UNIT))
-    return steps + made
+        final.append(_link(units / WANTED_BY / UNIT, ADMIN_UNITS / UNIT))
+    return steps + final
 
 
-@_looking()
+@_inspecting()
 def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
-    """Return what takes the service away, in order.
+    """Return the steps that remove the service, in order.
 
-    is_purged: config, own drop-ins and state go as well; otherwise they are kept.
+    is_purged: also remove config, own drop-ins and state, which are kept otherwise.
     Raises InstallError when there is no systemd, or a Debian package owns the service.
     """
     _check_systemd(place)
@@ -143,11 +143,11 @@ def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     if place.is_running_system:
         stop = [_systemctl("disable", "--now", UNIT), _systemctl("stop", "edge@*.service")]
         steps = [*(stop if steps[0].act else []), *steps, _systemctl("daemon-reload")]
-    return steps + [_remove(path) if is_purged else _keep(path) for path in _own_paths(place)]
+    return steps + [_remove(path) if is_purged else _keep(path) for path in _local_paths(place)]
 
 
 def template(unit: str) -> str:
-    """Return the text of `edge@.service`, made from that of `edge.service`."""
+    """Return the text of `edge@.service`, derived from that of `edge.service`."""
     changes = {
         "Description=Camera detection over MQTT (edge)": (
             "Description=Camera detection over MQTT (edge, %i)"
@@ -163,9 +163,9 @@ def template(unit: str) -> str:
 
 
 def run(steps: list[Step], *, is_dry: bool) -> Iterator[Step]:
-    """Do the steps and yield each when it is done; a dry run only yields them.
+    """Run the steps and yield each when it is done; a dry run only yields them.
 
-    Raises InstallError where the system refuses.
+    Raises InstallError when the system refuses a step.
     """
     for step in steps:
         if step.act is not None and not is_dry:
@@ -181,7 +181,7 @@ def _start_steps(*, is_changed: bool, is_started: bool) -> list[Step]:
     steps = [_systemctl("daemon-reload")] if is_changed else []
     if is_started:
         steps.append(_systemctl("enable", "--now", UNIT))
-        if is_changed:  # what `--now` has just started is not there to be restarted
+        if is_changed:  # before `--now`: a daemon that it has just started needs no restart
             steps.insert(1, _systemctl("try-restart", UNIT))
     return steps
 
@@ -193,8 +193,8 @@ def _source() -> Path:
     raise InstallError("the unit files are missing; install edge-camera again")
 
 
-def _checked(program: Path, place: Place) -> str:
-    """Return the program's path as the unit names it; refuse what the service could not run."""
+def _program_path(program: Path, place: Place) -> str:
+    """Return the program's path for the unit; refuse one that the service could not run."""
     text = str(program)
     if not _PLAIN_PATH.fullmatch(text):
         raise InstallError(f"program {text!r}: name an absolute path of letters, digits and ./@+-_")
@@ -242,7 +242,7 @@ def _write(path: Path, text: str, *, is_kept: bool = False) -> Step:
 
 
 def _link(path: Path, target: Path) -> Step:
-    """Return what `systemctl enable` does, in an image whose systemd does not run."""
+    """Return the step that replaces `systemctl enable` in an image, where systemd does not run."""
     if path.is_symlink() and path.readlink() == target:
         return Step(f"unchanged {path}")
 
@@ -257,11 +257,11 @@ def _link(path: Path, target: Path) -> Step:
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    path.chmod(0o644)  # whatever the umask: the service's user has to read its config
+    path.chmod(0o644)  # independent of the umask: the service's user must read its config
 
 
-def _own_paths(place: Place) -> Iterator[Path]:
-    """Yield what the administrator and the daemon have made: drop-ins, config, state."""
+def _local_paths(place: Place) -> Iterator[Path]:
+    """Yield the paths made by the administrator and the daemon: drop-ins, config, state."""
     yield from sorted(place.path(place.units).glob("edge.service.d"))
     yield from sorted(place.path(place.units).glob("edge@*.service.d"))
     yield place.path(CONFIG_DIR)
@@ -271,7 +271,7 @@ def _own_paths(place: Place) -> Iterator[Path]:
 
 
 def _enabled(units: Path) -> list[Path]:
-    """Return the links that `systemctl enable` made, also of instances and inside an image."""
+    """Return the links that `systemctl enable` made, including those of instances."""
     links = sorted(units.glob("*.wants/edge*.service"))
     return [link for link in links if link.name == UNIT or link.name.startswith("edge@")]
 
@@ -294,9 +294,9 @@ def _systemctl(*words: str) -> Step:
 
 def _command(*command: str) -> Step:
     def call() -> None:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = " ".join(done.stderr.split())
-            raise InstallError(f"{' '.join(command)}: {reason or done.returncode}")
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            reason = " ".join(result.stderr.split())
+            raise InstallError(f"{' '.join(command)}: {reason or result.returncode}")
 
     return Step(" ".join(command), call)

@@ -1,12 +1,11 @@
-"""The only door to TFLite: loads a model folder, refuses it when it is not what its manifest says.
+"""The only user of TFLite: loads a model folder, and refuses it if it contradicts its manifest.
 
 Runtimes: ai-edge-litert where installed, else tflite-runtime (ARMv7, older boards). Both run int8
-convolutions through XNNPACK when it is enabled; with tflite-runtime 2.14 it is not by default,
-and its built-in kernels collapse with two threads, so callers there use one.
-`input_view` is a view into the interpreter's own memory, `output` a copy; both have the dtype that
-the manifest says, and nothing becomes float here. A model that is not integer-only is refused, but
-for one that somebody imported knowing it (`allow_float` in its manifest): that one is loaded with a
-warning.
+convolutions through XNNPACK when it is enabled. With tflite-runtime 2.14 it is not enabled by
+default, and the built-in kernels become very slow with two threads, so callers there use one.
+`input_view` is a view into the interpreter's own memory, `output` a copy. Both have the manifest's
+dtype; nothing is converted to float here. A model that is not integer-only is refused, unless its
+manifest says `allow_float`: such an imported model is loaded with a warning.
 """
 
 from __future__ import annotations
@@ -80,8 +79,8 @@ class Interpreter:
 
         threads: CPU threads for one invoke, 1 or more.
         xnnpack: False runs the runtime's built-in kernels (for comparisons).
-        Raises ModelError when the folder, hash, tensors or certificate are not as the manifest
-        says, or when the file is not integer-only and its manifest does not allow that.
+        Raises ModelError when folder, hash, tensors or certificate differ from the manifest, or
+        when the file is not integer-only and its manifest does not allow that.
         """
         model = manifest.read(folder)
         path = folder / model.file
@@ -102,10 +101,10 @@ class Interpreter:
         return cls(model, engine, described)
 
     def resize(self, size: tuple[int, int]) -> None:
-        """Make the input (width, height); outputs grow along, what they hold is lost.
+        """Resize the input to (width, height), and the outputs with it; their content is lost.
 
-        For a model whose input follows the frame, with sides that its strides divide. Takes less
-        than an invoke; the next one takes up to four times as long as usual.
+        For a model whose input follows the frame; its strides must divide both sides. It takes less
+        time than an invoke, but the next invoke takes up to four times as long as usual.
         """
         _resize(self._engine, self._input_index, self.manifest.at_size(size))
         self.input_size = size
@@ -124,7 +123,7 @@ class Interpreter:
         self._engine.invoke()
 
     def output(self, name: str) -> NDArray[Any]:
-        """Return a copy of an output as it is stored, mostly quantized, without its batch axis.
+        """Return a copy of an output's stored (mostly quantized) values, without the batch axis.
 
         Raises KeyError for a name that the manifest does not list.
         """
@@ -135,20 +134,20 @@ class Interpreter:
 def read_tensors(
     content: bytes, path: Path
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the inputs and outputs that the runtime gives a file's content: for its manifest.
+    """Return the inputs and outputs of a model file as the runtime sees them, for a manifest.
 
-    path: names the file in errors. Raises ModelError when the runtime refuses it, or a tensor is
-    of another type than a manifest knows.
+    path: names the file in errors. Raises ModelError when the runtime refuses it, or when a
+    manifest does not support a tensor's type.
     """
     engine = load_engine(content, path, xnnpack=False)
     inputs, outputs = (
-        tuple(_described(detail, path) for detail in details)
+        tuple(_tensor_spec(detail, path) for detail in details)
         for details in (engine.get_input_details(), engine.get_output_details())
     )
     return inputs, outputs
 
 
-def _described(detail: dict[str, Any], path: Path) -> TensorSpec:
+def _tensor_spec(detail: dict[str, Any], path: Path) -> TensorSpec:
     dtype = np.dtype(detail["dtype"]).name
     if dtype not in get_args(manifest.Dtype):
         raise ModelError(f"model file {path}: tensor {detail['name']!r} is {dtype}; quantize it")
@@ -213,11 +212,11 @@ def load_engine(
     xnnpack: bool = True,
     keeps_tensors: bool = False,
 ) -> Any:
-    """Return the installed runtime's own interpreter of a file's content, tensors allocated.
+    """Return the runtime's own interpreter for a file's content, with allocated tensors.
 
-    For measurements that need more than `Interpreter` gives; nothing is checked against a manifest.
-    path: names the file in errors. keeps_tensors: every tensor can be read after an invoke.
-    Raises ModelError when the runtime refuses it, or there is none.
+    For measurements that need more than `Interpreter` offers; nothing is checked against a
+    manifest. path: names the file in errors. keeps_tensors: every tensor can be read after invoke.
+    Raises ModelError when the runtime refuses the file, or no runtime is installed.
     """
     _, module = installed_runtime()
     kinds = module.OpResolverType
@@ -231,7 +230,7 @@ def load_engine(
                 experimental_preserve_all_tensors=keeps_tensors,
             )
             engine.allocate_tensors()
-        engine.get_input_details(), engine.get_output_details()  # names that are no text raise here
+        engine.get_input_details(), engine.get_output_details()  # raises for undecodable names
     except (ValueError, RuntimeError, SystemError) as error:
         reason = brief(error)
         raise ModelError(f"model file {path}: the TFLite runtime refuses it: {reason}") from None
@@ -245,14 +244,14 @@ def _check_tensors(engine: Any, model: Manifest) -> None:
         "output": model.outputs,
     }
     for role, specs in expected.items():
-        found = {detail["name"]: detail for detail in details[role]}
-        if set(found) != {spec.name for spec in specs}:
+        by_name = {detail["name"]: detail for detail in details[role]}
+        if set(by_name) != {spec.name for spec in specs}:
             raise ModelError(
-                f"model {model.name}: {role} tensors are {sorted(found)}, its manifest says "
+                f"model {model.name}: {role} tensors are {sorted(by_name)}, its manifest says "
                 f"{sorted(spec.name for spec in specs)}"
             )
         for spec in specs:
-            _check_tensor(found[spec.name], spec, model.name)
+            _check_tensor(by_name[spec.name], spec, model.name)
 
 
 def _resize(engine: Any, index: int, resized: Manifest) -> None:
@@ -261,7 +260,7 @@ def _resize(engine: Any, index: int, resized: Manifest) -> None:
 
 
 def _check_other_size(engine: Any, model: Manifest) -> None:
-    """Refuse a model that says it takes other sizes, by giving it one and its own again."""
+    """Refuse a model that claims to accept other sizes but fails with one; restore its own."""
     width, height = model.input.size
     other = model.at_size((height, width + max(model.decoder.strides)))
     index = engine.get_input_details()[0]["index"]
@@ -291,7 +290,7 @@ def _check_decoder(model: Manifest) -> None:
 
 
 def _check_tensor(detail: dict[str, Any], spec: TensorSpec, model_name: str) -> None:
-    # TFLite says 0, 0 of a float tensor; the manifest 1, 0, which its formula holds for.
+    # For a float tensor, TFLite states 0, 0; the manifest states 1, 0, as its formula requires.
     scale, zero_point = (1.0, 0) if spec.is_float else detail["quantization"]
     same = (
         tuple(int(size) for size in detail["shape"]) == spec.shape

@@ -1,4 +1,4 @@
-"""What lies at a path that a user named; pathlib raises PermissionError where it may not look."""
+"""Inspects paths that a user named, without the PermissionError that pathlib would raise."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from edge.errors import EdgeError
 
 
 def expanded(text: str, kind: type[EdgeError]) -> Path:
-    """Return the path that a user wrote, `~` and `~user` replaced by the home folder.
+    """Return the path that a user wrote, with `~` and `~user` expanded.
 
-    Raises `kind` where there is no such user, or none with a home folder.
+    Raises `kind` when that user does not exist or has no home folder.
     """
     try:
         return Path(text).expanduser()
@@ -26,30 +26,30 @@ def real(path: Path) -> Path:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether there is a folder; False where this user may not look."""
+    """Return whether the path is a folder; False without permission to look."""
     with contextlib.suppress(OSError):
         return path.is_dir()
     return False
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a file; False where this user may not look."""
+    """Return whether the path is a file; False without permission to look."""
     with contextlib.suppress(OSError):
         return path.is_file()
     return False
 
 
 def is_pipe(path: Path) -> bool:
-    """Return whether there is a named pipe; False where this user may not look."""
+    """Return whether the path is a named pipe; False without permission to look."""
     with contextlib.suppress(OSError):
         return path.is_fifo()
     return False
 
 
 def why_hidden(path: Path) -> str | None:
-    """Return why the system does not say what is at a path: no permission, a name too long.
+    """Return why a path cannot be inspected: no permission, a name too long.
 
-    None when it does say, also that nothing is there.
+    None when it can, including when nothing is there.
     """
     try:
         path.stat()

@@ -1,7 +1,7 @@
-"""What a model folder says about its model: `models/<name>/manifest.json`, decoded strictly.
+"""The description of a model in its folder: `models/<name>/manifest.json`, decoded strictly.
 
-The manifest is written by `tools` when a model is packaged and read by `edge.interpreter`, which
-refuses a file that differs from it. Whether a manifest agrees with itself: `edge.decoder_rules`.
+`tools` writes the manifest when it packages a model. `edge.interpreter` reads it and refuses a
+model file that differs from it. `edge.decoder_rules` checks that a manifest is consistent.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class TensorSpec(Struct, frozen=True, kw_only=True):
     """One input or output tensor; real value = (quantized - zero_point) * scale.
 
-    Of a float tensor, in an imported model, scale is 1 and zero point 0.
+    For a float tensor, in an imported model, scale is 1 and zero_point 0.
     """
 
     name: str
@@ -46,7 +46,7 @@ class TensorSpec(Struct, frozen=True, kw_only=True):
 
     @property
     def is_float(self) -> bool:
-        """Whether values are real numbers as they are."""
+        """Whether the stored values are real numbers."""
         return self.dtype == "float32"
 
 
@@ -57,10 +57,11 @@ class Input(TensorSpec, frozen=True, kw_only=True):
     resize: `letterbox` keeps the aspect ratio and pads right and bottom with `pad_value`
         (0..255); `stretch` ignores it.
     range: the real values the network was trained on: `0..255`, `0..1` or `-1..1`.
-    classes: object classes with a plane each after the colors: 127 everywhere in the plane of the
-        object's class, the zero point in the others, and in all when it has none of these classes.
-    follows_frame: the network takes other heights and widths, multiples of its largest stride, and
-        the detector gives it the frame's aspect ratio; see `edge.detector.input_size`.
+    classes: object classes that have a plane each after the colors. The plane of the object's class
+        is 127 everywhere; all other planes are the zero point. An object of none of these classes
+        has no plane of 127.
+    follows_frame: the network accepts other heights and widths, multiples of its largest stride,
+        and the detector gives it the frame's aspect ratio; see `edge.detector.input_size`.
     """
 
     color_order: Literal["rgb", "bgr"]
@@ -78,17 +79,17 @@ class Input(TensorSpec, frozen=True, kw_only=True):
 
 
 class Decoder(Struct, frozen=True, kw_only=True):
-    """How outputs become results.
+    """How outputs are turned into results.
 
     name: `yolox`: per stride s the outputs `box_<s>`, `objectness_<s>`, `class_<s>` (logits);
         `yolov5`, `yolov8`: one output of candidates with box and scores; `ssd_postprocess`: four
         outputs of TFLite's post-processing operator; `color_shares`: one output of logits over
         the labels; `probabilities`: one output of probabilities over the labels (classifiers).
     strides: cell sizes in input pixels, for `yolox`.
-    nms_iou: boxes of one class overlapping more than this are one object, 0..1; 1 where the model
-        suppresses by itself.
-    class_ids: the network's class of each label, counted from 0; empty: 0, 1, 2, … Foreign models
-        know classes that nobody wants; only those listed are looked at.
+    nms_iou: boxes of a class that overlap by more than this are one object, 0..1; 1 when the model
+        itself suppresses duplicates.
+    class_ids: the network's class of each label, counted from 0; empty: 0, 1, 2, … Classes of a
+        third-party model that are not listed are ignored.
     channels_first: `yolov5`, `yolov8`: (1, channels, candidates), else (1, candidates, channels).
     box_unit: `yolov5`, `yolov8`: boxes in input `pixel`s or as `share` of the input's sides.
     roles: `ssd_postprocess`: the tensor that is `boxes`, `classes`, `scores`, `count`.
@@ -125,7 +126,7 @@ class GoldenDetection(Struct, frozen=True, kw_only=True):
 
 
 class Golden(Struct, frozen=True, kw_only=True):
-    """A picture in the model folder and what the model must say of it.
+    """A picture in the model folder and the model's expected results on it.
 
     tolerance: largest allowed difference of a score or share.
     min_iou: smallest allowed overlap with an expected box.
@@ -147,10 +148,10 @@ class Certificate(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """Everything the daemon must know to run one model and a user to judge it.
+    """All information that the daemon needs to run a model, and a user to judge it.
 
-    allow_float: somebody else's model that is not integer-only, and whoever imported it knows: it
-        is loaded all the same, and every place that names the model says so. Never set in ours.
+    allow_float: load this model although it is not integer-only; every place that names the model
+        says so. Set on request when a third-party model is imported, never in our own models.
     """
 
     format: Literal[1]
@@ -174,7 +175,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     def at_size(self, size: tuple[int, int]) -> Manifest:
         """Return this manifest with an input of (width, height) and outputs that grow with it.
 
-        For one whose input follows the frame: each output has a cell for so many pixels a side.
+        For a model whose input follows the frame: the size of its outputs is proportional to it.
         """
         width, height = size
         shape = (1, height, width, self.input.shape[3])
@@ -194,7 +195,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, input=image, outputs=outputs)
 
     def box_unit_px(self) -> tuple[float, float, float, float]:
-        """Return what x, y, width, height of the decoder's boxes are multiplied with."""
+        """Return the factors that turn x, y, width, height of decoded boxes into input pixels."""
         if self.decoder.box_unit == "pixel":
             return 1.0, 1.0, 1.0, 1.0
         width, height = map(float, self.input.size)

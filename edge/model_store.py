@@ -15,9 +15,9 @@ SHIPPED_DIRS = (_PACKAGE / "models", _PACKAGE.parent / "models")
 
 
 def search_dirs(models_dir: str | None) -> list[Path]:
-    """Return the existing directories that hold model folders, first choice first.
+    """Return the existing directories that hold model folders, in order of precedence.
 
-    models_dir: the user's own, which comes first. Raises ModelError when it cannot be listed.
+    models_dir: the user's own, searched first. Raises ModelError when it cannot be listed.
     """
     if models_dir is None:
         return [folder for folder in SHIPPED_DIRS if folder.is_dir()]
@@ -34,13 +34,13 @@ def is_shipped(folder: Path) -> bool:
 
 
 def installed(models_dir: str | None = None) -> list[Path]:
-    """Return every model folder by name; a user's own hides a shipped one of the same name."""
-    found: dict[str, Path] = {}
+    """Return all model folders, sorted by name; a user's own hides a shipped one of that name."""
+    folders: dict[str, Path] = {}
     for directory in search_dirs(models_dir):
         for folder in sorted(directory.iterdir()):
             if lookup.is_file(folder / MANIFEST_NAME):
-                found.setdefault(folder.name, folder)
-    return [found[name] for name in sorted(found)]
+                folders.setdefault(folder.name, folder)
+    return [folders[name] for name in sorted(folders)]
 
 
 def find(model: str, models_dir: str | None = None) -> Path:

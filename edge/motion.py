@@ -1,21 +1,21 @@
-"""Opens the way to the detector only while something moves; integer arithmetic throughout.
+"""The motion gate: lets the detector run only while something moves; integer arithmetic throughout.
 
 Method: the frame is shrunk to a gray image at most 160 px wide and compared with a background, a
 running average in fixed point. A pixel that differs by more than `threshold` gray levels is
-foreground; a 3x3 median of the mask removes single pixels; the gate opens when the share of
-foreground among the unmasked pixels reaches `min_area`, and stays open for `hold_s`, so that an
+foreground, and a 3x3 median of the mask removes single pixels. The gate opens when the share of
+foreground among the unmasked pixels reaches `min_area`. It stays open for `hold_s`, so that an
 object that stops is not dropped at once.
-- The background follows in seconds, not in frames, since frames come irregularly: BACKGROUND_S
-  where nothing moved, FOREGROUND_S where something did, so that an object does not melt into the
-  background while it passes, and a parked car does in the end.
+- Background: it adapts in seconds, not in frames, since frames come irregularly. The time constant
+  is BACKGROUND_S where nothing moved and FOREGROUND_S where something did, so that a passing object
+  does not blend into the background, but a parked car does in the end.
 - Light: before the comparison the background is multiplied by the ratio of brightness between
   frame and background over the pixels that were background last time, so that a cloud or the
-  camera's exposure does not open the gate. When more than SCENE_CHANGE of the picture differs even
-  so (lamp switched on, camera turned), that is motion once, and a new background begins.
-Assumes a fixed camera and light that multiplies; added haze is only followed, not compensated.
-How to read the result: `area` is the share of the unmasked picture, 0..1.
+  camera's exposure does not open the gate. If more than SCENE_CHANGE of the picture still differs
+  (lamp switched on, camera turned), that counts as motion once, and a new background begins.
+Assumes a fixed camera and multiplicative light changes; added haze is adapted to, not compensated.
+Reading the result: `area` is a share of the unmasked picture, 0..1.
 Source: running average with selective update, M. Piccardi, "Background subtraction techniques: a
-review" (2004); tests/test_motion.py shows on the demo's clip what the default settings see.
+review" (2004); tests/test_motion.py shows the effect of the default settings on the demo's clip.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WIDTH_PX = 160
 BACKGROUND_S = 2.0
 FOREGROUND_S = 20.0
 SCENE_CHANGE = 0.5
-GAIN_LIMITS = (128, 512)  # in 1/256: half to double brightness is light, beyond is another scene
+GAIN_LIMITS = (128, 512)  # in 1/256: half to double brightness is light, beyond is a new scene
 _FRACTION_BITS = 7  # of the background's fixed point: 255 << 7 times a gain fits 32 bits
 _UNIT_BITS = 8
 _UNIT = 1 << _UNIT_BITS  # gains and weights count in 1/256
@@ -42,7 +42,7 @@ _UNIT = 1 << _UNIT_BITS  # gains and weights count in 1/256
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """What the gate found in one frame.
+    """The gate's result for one frame.
 
     is_moving: whether the gate is open: motion now or within `hold_s`.
     area: share of the unmasked picture that differs from the background, 0..1.
@@ -61,7 +61,7 @@ class MotionGate:
     """The motion gate of one camera."""
 
     def __init__(self, config: MotionConfig, masks: Sequence[Polygon] = ()) -> None:
-        """Take masks as polygons of frame shares; what lies in them is ignored."""
+        """Take masks as polygons of frame shares; motion inside them is ignored."""
         self._config = config
         self._masks = masks
         self._background = _Background()
@@ -99,7 +99,7 @@ class MotionGate:
 
 
 class _Background:
-    """What the picture shows when nothing moves, int32 fixed point with _FRACTION_BITS."""
+    """The picture without moving objects, int32 fixed point with _FRACTION_BITS."""
 
     def __init__(self) -> None:
         self._level: NDArray[np.int32] = np.zeros((0, 0), dtype=np.int32)
@@ -113,7 +113,7 @@ class _Background:
         self._adapted_s = now_s
 
     def differs(self, gray: Image, threshold: int) -> NDArray[np.bool_]:
-        """Return where the picture is not the background in the present light."""
+        """Return where the picture differs from the background in the current light."""
         expected = (self._level * self._gain(gray)) >> (_FRACTION_BITS + _UNIT_BITS)
         return np.asarray(np.abs(gray - expected) > threshold)
 
@@ -122,7 +122,7 @@ class _Background:
         self._still = ~foreground
         elapsed_s = now_s - self._adapted_s
         slow = int(_UNIT * min(1.0, elapsed_s / FOREGROUND_S))
-        if slow == 0:  # too soon for one step: let time add up
+        if slow == 0:  # too soon for one step: wait until enough time has passed
             return
         fast = int(_UNIT * min(1.0, elapsed_s / BACKGROUND_S))
         weight = np.where(foreground, np.int32(slow), np.int32(fast))
@@ -131,7 +131,7 @@ class _Background:
         self._adapted_s = now_s
 
     def _gain(self, gray: Image) -> int:
-        """Return the brightness of the still part against the background's, in 1/256."""
+        """Return the ratio of brightness to the background's over the still part, in 1/256."""
         before = int(self._level.sum(where=self._still, dtype=np.int64)) >> _FRACTION_BITS
         now = int(gray.sum(where=self._still, dtype=np.int64))
         if before == 0:

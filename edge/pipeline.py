@@ -1,8 +1,8 @@
 """One frame in, one FrameResult out: motion gate, budget, detector, tracker, color, events.
 
-No threads and no I/O. Every stage's time goes to the governor, which decides what the next frame
-may cost. The order is the order of giving up: color crops are shed first, then the detector is
-skipped and tracks move on by prediction.
+No threads and no I/O. The governor gets every stage's time and decides what fits the next frame.
+When time is short, color crops are shed first; then the detector is skipped and tracks move on by
+prediction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MIN_CROP_PX = 4
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The loaded models; color is None when switched off."""
+    """The loaded models; color is None when disabled."""
 
     detector: Detector
     color: ColorModel | None
@@ -56,12 +56,12 @@ class Thresholds:
         return self.min_score if own is None or own.min_score is None else own.min_score
 
     def lowest(self) -> float:
-        """Return the score under which no detection of any class is of use."""
+        """Return the score below which no detection of any class is used."""
         own = [label.min_score for label in self.labels.values() if label.min_score is not None]
         return KEEP_RATIO * min([self.min_score, *own])
 
     def keeps(self, detection: Detection) -> bool:
-        """Return whether a detection is large enough, of a wanted class, and not too weak."""
+        """Return whether a detection is large enough, of an enabled class, and not too weak."""
         own = self.labels.get(detection.label, _ANY)
         box_px = detection.box_px
         return (
@@ -102,34 +102,34 @@ class Pipeline:
         unknown_below = models.color.manifest.decoder.unknown_below if models.color else 0.0
         self._colors = ColorMemory(config.color, unknown_below=unknown_below)
         self._events = EventLogic(config.events, camera.zones)
-        self._look_anew()
+        self._reset_gate()
 
-    def _look_anew(self) -> None:
-        """Let the next frame be detected, whether something moves in it or not."""
+    def _reset_gate(self) -> None:
+        """Let the detector run on the next frame, with or without motion."""
         self._gate = MotionGate(self._config.motion, self._masks)
         self._detected_s = float("-inf")
 
     def continue_ids_of(self, old: Pipeline) -> None:
-        """Let track ids go on after an older pipeline's; to be called before the first frame."""
+        """Continue the track ids of an older pipeline; call it before the first frame."""
         self._tracker = Tracker(self._config.tracker, old._tracker.next_id)
 
     def finish(self, frame: Frame) -> FrameResult:
-        """Return the `end` of every object, told on the last frame; none is followed any longer.
+        """Return an `end` for every object, on the last frame; none is followed any longer.
 
-        What is still there when frames come again is found at once, as another object.
+        An object still present when frames come again is detected at once and gets a new id.
         """
         events = tuple(self._events.finish())
-        self._look_anew()
+        self._reset_gate()
         self._tracker = Tracker(self._config.tracker, self._tracker.next_id)
         return FrameResult(frame, None, detections=(), tracks=(), events=events)
 
     def set_thresholds(self, thresholds: Thresholds, detector: Detector) -> None:
-        """Let other scores count; `detector` is made for `thresholds.lowest()`."""
+        """Use other thresholds; `detector` is made for `thresholds.lowest()`."""
         self.thresholds = thresholds
         self._models = replace(self._models, detector=detector)
 
     def warm_up(self, bgr: Image) -> None:
-        """Run both models on an image a few times, so that the governor knows what they cost."""
+        """Run both models on an image a few times, so that the governor knows their cost."""
         for _ in range(3):
             stages: dict[str, float] = {}
             with timed(self._clock, "detector", stages):
@@ -137,13 +137,13 @@ class Pipeline:
             if self._models.color is not None:
                 with timed(self._clock, "color", stages):
                     self._models.color.classify(bgr)
-        for stage, ms in stages.items():  # the last run: the first ones pay for cold caches
+        for stage, ms in stages.items():  # of the last run: the first ones have cold caches
             self._governor.record(stage, ms)
 
     def process(self, frame: Frame, *, is_paused: bool = False) -> FrameResult:
-        """Return what is seen in a frame and what is worth telling of it.
+        """Return a frame's detections, tracks and events.
 
-        is_paused: the detector rests, as asked by command.
+        is_paused: a command has paused the detector.
         """
         stages: dict[str, float] = {}
         skipped = SkipCause.PAUSED if is_paused else self._skip_cause(frame, stages)
@@ -183,10 +183,10 @@ class Pipeline:
     def _detect(self, frame: Frame, stages: dict[str, float]) -> tuple[Detection, ...]:
         self._detected_s = frame.time_s
         with timed(self._clock, "detector", stages):
-            found = self._models.detector.detect(frame.bgr)
+            detections = self._models.detector.detect(frame.bgr)
         return tuple(
             detection
-            for detection in found
+            for detection in detections
             if self.thresholds.keeps(detection)
             and not self._is_masked(detection.box_px, frame.size)
         )
@@ -201,13 +201,13 @@ class Pipeline:
         if skipped is None:
             return self._tracker.update(detections, frame.time_s, self.thresholds.of)
         if skipped in (SkipCause.MOTION, SkipCause.PAUSED):
-            return self._tracker.hold(frame.time_s)  # nothing moves, or nobody looks
+            return self._tracker.hold(frame.time_s)
         return self._tracker.predict(frame.time_s)
 
     def _look_at_colors(
         self, frame: Frame, tracks: Sequence[Track], stages: dict[str, float]
     ) -> int:
-        """Run the color model on tracks whose turn it is; return how many did not fit."""
+        """Run the color model on the tracks that are due; return how many did not fit."""
         model = self._models.color
         if model is None:
             return 0
@@ -233,7 +233,7 @@ def crop(bgr: Image, box_px: Box) -> Image | None:
     """Return the part of an image in a box as a view, clipped to the image.
 
     bgr: uint8, (height, width, 3).
-    None when less than MIN_CROP_PX of it in a direction lies inside.
+    None when a side of the clipped box is shorter than MIN_CROP_PX.
     """
     height, width = bgr.shape[:2]
     left, top = max(0, round(box_px.x)), max(0, round(box_px.y))

@@ -1,10 +1,10 @@
 """Keeps the TFLite runtime's greeting out of standard error.
 
 The runtime writes `INFO: Created TensorFlow Lite XNNPACK delegate for CPU.` from C++ when it
-loads a first model, and offers no switch for it; commands promise one line for a mistake, and
-none for success. Everything else that is written meanwhile is passed on after the block, but what
-C++ writes right before it aborts the process is lost: nobody is left to pass it on. A pipe would
-not help, for its reader is a thread of the same process.
+loads its first model, and has no option to prevent it. Our commands promise one line for an error
+and none for success. All other output is passed on after the block. Output that C++ writes right
+before it aborts the process is lost. A pipe would not help, because its reader would be a thread of
+the same process.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _STDERR = 2
 
 @contextmanager
 def without_greeting() -> Iterator[None]:
-    """Hold back the process's standard error during the block, then write it, less the greeting."""
+    """Hold back standard error during the block, then write it without the greeting."""
     if sys.stderr is not None:
         sys.stderr.flush()
     try:
         before = os.dup(_STDERR)
-    except OSError:  # closed: nobody reads it
+    except OSError:  # standard error is closed
         yield
         return
     with (

@@ -1,8 +1,9 @@
-"""Ed25519 signatures in minisign's file format: who vouches for a file.
+"""Ed25519 signatures of files, in minisign's format.
 
-A signature file is what `minisign -S` writes and `minisign -V` checks (prehashed, algorithm `ED`);
-a public key is the second line of minisign's key file, 56 characters that begin with `RW`. The
-signature covers the file's BLAKE2b-512 hash; a second one covers the first and the trusted comment.
+`minisign -S` writes the same signature files, and `minisign -V` checks them (prehashed, algorithm
+`ED`). A public key is the second line of minisign's key file, 56 characters that begin with `RW`.
+The signature covers the file's BLAKE2b-512 hash; a second one covers the first and the trusted
+comment.
 Needs `cryptography` (extra `registry`), which is imported when a signature is made or checked.
 Source: https://jedisct1.github.io/minisign/, "Signature format" and "Public key format".
 """
@@ -30,20 +31,20 @@ _SIGNATURE_BYTES = 64
 
 
 class SignatureError(ModelError):
-    """A signature is missing, damaged, of an unknown key, or of other content."""
+    """A signature is missing or damaged, or belongs to an untrusted key or other content."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A key that signatures are checked with. identity: 8 bytes that name it in signatures."""
+    """A key that checks signatures. identity: 8 bytes that identify it in signatures."""
 
     identity: bytes
     raw: bytes
 
     @classmethod
     def parse(cls, text: str) -> PublicKey:
-        """Return the key in minisign's one-line form. Raises ConfigError when it is none."""
-        decoded = _decoded(text.strip())
+        """Return the key from minisign's one-line form. Raises ConfigError when it is not one."""
+        decoded = _decode_base64(text.strip())
         size = len(_KEY_ALGORITHM) + _ID_BYTES + _KEY_BYTES
         if decoded is None or len(decoded) != size or decoded[:2] != _KEY_ALGORITHM:
             raise ConfigError(
@@ -102,12 +103,12 @@ class SecretKey:
 
     @property
     def public(self) -> PublicKey:
-        """Return the key that checks what this one signs; its identity follows from it."""
+        """Return the key that checks this one's signatures; its identity is a hash of it."""
         raw: bytes = self._key.public_key().public_bytes_raw()
         return PublicKey(hashlib.blake2b(raw, digest_size=_ID_BYTES).digest(), raw)
 
     def sign(self, content: bytes, comment: str) -> bytes:
-        """Return the signature file of some content. comment: one line that is signed, too."""
+        """Return the signature file of some content. comment: a line that is signed as well."""
         signature = self._key.sign(_hash(content))
         note = " ".join(comment.split())
         both = self._key.sign(signature + note.encode())
@@ -121,7 +122,7 @@ class SecretKey:
 def verify(content: bytes, signature_file: bytes, trusted: Iterable[PublicKey]) -> PublicKey:
     """Return the trusted key that signed some content.
 
-    Raises SignatureError saying what is wrong: damaged, no trusted key, other content.
+    Raises SignatureError with the cause: damaged, no trusted key, other content.
     """
     identity, signature, comment, both = _read(signature_file)
     keys = [key for key in trusted if key.identity == identity]
@@ -131,13 +132,13 @@ def verify(content: bytes, signature_file: bytes, trusted: Iterable[PublicKey]) 
             "take it from its signer and add it to models.trusted_keys"
         )
     for key in keys:
-        if _holds(key, _hash(content), signature) and _holds(key, signature + comment, both):
+        if _is_valid(key, _hash(content), signature) and _is_valid(key, signature + comment, both):
             return key
     raise SignatureError("the signature is not of this content; it was changed after signing")
 
 
 def parse_all(texts: Iterable[str]) -> tuple[PublicKey, ...]:
-    """Return public keys of their one-line forms. Raises ConfigError when one is none."""
+    """Return public keys from their one-line forms. Raises ConfigError when one is not a key."""
     return tuple(PublicKey.parse(text) for text in texts)
 
 
@@ -147,7 +148,7 @@ def _read(signature_file: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     mark = "trusted comment: "
     if len(lines) < 4 or not lines[2].startswith(mark):
         raise SignatureError("the signature file is damaged or truncated; fetch it again")
-    first, both = _decoded(lines[1]), _decoded(lines[3])
+    first, both = _decode_base64(lines[1]), _decode_base64(lines[3])
     size = len(_PREHASHED) + _ID_BYTES + _SIGNATURE_BYTES
     if first is None or both is None or len(first) != size or first[:2] != _PREHASHED:
         raise SignatureError("the signature file is damaged or truncated; fetch it again")
@@ -155,7 +156,7 @@ def _read(signature_file: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     return first[2:start], first[start:], lines[2].removeprefix(mark).encode(), both
 
 
-def _holds(key: PublicKey, content: bytes, signature: bytes) -> bool:
+def _is_valid(key: PublicKey, content: bytes, signature: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -169,8 +170,8 @@ def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=64).digest()
 
 
-def _decoded(text: str) -> bytes | None:
-    """Return the bytes of base64 in its one canonical spelling, None of anything else."""
+def _decode_base64(text: str) -> bytes | None:
+    """Return the bytes of canonical base64, None for any other text."""
     try:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -1,8 +1,8 @@
-"""A hand-over place of size one between a producer's and a consumer's thread.
+"""A latest-wins slot of size one between a producer's and a consumer's thread.
 
 Method: the newest item replaces an untaken one (`put`), so a slow consumer sees fresh data and
 never a queue; every replaced item is counted. A producer that must lose nothing waits instead
-(`hand_over`). What the producer fails with is raised in the consumer, so no failure vanishes.
+(`hand_over`). An exception of the producer is raised in the consumer, so no failure vanishes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LatestSlot(Generic[T]):
 
     @property
     def dropped(self) -> int:
-        """Return how many items were replaced before anybody took them."""
+        """Return how many items were replaced before they were taken."""
         with self._changed:
             return self._dropped
 
@@ -36,7 +36,7 @@ class LatestSlot(Generic[T]):
             return self._is_closed and self._item is None
 
     def put(self, item: T) -> None:
-        """Offer an item at once; an older one that nobody took is dropped and counted."""
+        """Offer an item at once; an older untaken one is dropped and counted."""
         with self._changed:
             if self._is_closed:
                 self._dropped += 1
@@ -49,8 +49,8 @@ class LatestSlot(Generic[T]):
     def hand_over(self, item: T, timeout_s: float | None = None) -> bool:
         """Wait until the slot is empty, then offer the item, so that none is dropped.
 
-        Returns False when the slot was closed or stayed occupied for `timeout_s` (None: forever);
-        one that came too late for a closed slot is counted as dropped.
+        Returns False when the slot was closed or stayed occupied for `timeout_s` (None: forever).
+        An item for a closed slot is counted as dropped.
         """
         with self._changed:
             is_free = self._changed.wait_for(
@@ -66,7 +66,7 @@ class LatestSlot(Generic[T]):
     def take(self, timeout_s: float) -> T | None:
         """Return the newest item; None on timeout, or at once when the producer has closed.
 
-        Raises what the producer failed with, after the last item was taken.
+        Raises the producer's exception, after the last item was taken.
         """
         with self._changed:
             self._changed.wait_for(self._is_settled, timeout_s)

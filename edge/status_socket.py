@@ -1,8 +1,8 @@
-"""Tells programs on the same board how the daemon is: a Unix socket in the state directory.
+"""Reports the daemon's state to programs on the same board: a Unix socket in the state directory.
 
-Whoever connects gets one JSON document and the end of the stream; nothing is read from the
-connection, so nothing can be commanded here. Who may connect is who may enter the directory.
-A socket that cannot be made, or a client that does not read, never stops the daemon's work.
+A client gets one JSON document and the end of the stream. Nothing is read from the connection, so
+it accepts no commands. Every user who may enter the directory may connect.
+A socket that cannot be made, or a client that does not read, never stops the daemon.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 NAME = "status.sock"
 SEND_S = 2.0  # for a client to read the answer
 MAX_BYTES = 1024 * 1024
-_PAUSE_S = 1.0  # after an accept that failed, as without file descriptors
+_PAUSE_S = 1.0  # after a failed accept, e.g. without free file descriptors
 
 
 class StatusSocket:
@@ -38,11 +38,11 @@ class StatusSocket:
         self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
 
     def __enter__(self) -> Self:
-        """Listen; when that fails, log it and go on without."""
+        """Listen; when that fails, log it and continue without the socket."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with _short_name(self._state_dir) as folder:
-                with suppress(FileNotFoundError):  # what a killed daemon left
+                with suppress(FileNotFoundError):  # a killed daemon may have left its socket
                     Path(folder, NAME).unlink()
                 listener.bind(f"{folder}/{NAME}")
             listener.listen(8)
@@ -80,9 +80,9 @@ class StatusSocket:
 
 
 def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
-    """Return what the daemon of a state directory tells, None when none answers there.
+    """Return the report of the daemon of a state directory, None when none answers.
 
-    Raises PermissionError when this user may not ask.
+    Raises PermissionError when this user may not connect.
     """
     parts: list[bytes] = []
     try:
@@ -100,7 +100,7 @@ def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
 
 @contextmanager
 def _short_name(folder: Path) -> Iterator[str]:
-    """Yield a short name of a folder, valid in the block: a socket's path has 107 bytes at most."""
+    """Yield a short path of a folder, valid in the block: a socket's path has at most 107 bytes."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{descriptor}"

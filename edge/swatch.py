@@ -1,10 +1,10 @@
-"""What a named color looks like on an object: sRGB and CIELAB of the pixels that carry the name.
+"""The swatch of a named color on an object: sRGB and CIELAB of the pixels that have the name.
 
 Method: each pixel gets the basic color term of its sRGB value from a table (`assets/
-color-names.npy`, 32 steps a channel, made by `tools.color_names` from the XKCD color survey). Of
-the pixels with the term's name those count that lie in cells of the picture which the model holds
-to speak for the term; their median, channel by channel, is the swatch. Where the camera's light
-gives no pixel that name (a white van at dusk is gray in the picture), the cells alone decide.
+color-names.npy`, 32 steps a channel, made by `tools.color_names` from the XKCD color survey). The
+swatch is the median, channel by channel, of the pixels that have the term and lie in cells of the
+picture that the model counts as evidence for the term. When no such pixel exists, because of the
+light (a white van at dusk is gray in the picture), the cells alone decide.
 Reading it: a swatch is what the camera saw, not what the paint would be in daylight.
 """
 
@@ -32,7 +32,7 @@ _TO_XYZ = (
 
 @cache
 def _table() -> NDArray[np.uint8]:
-    """Return the index of the term, in the order of `edge.color.TERMS`, by red, green and blue."""
+    """Return the table of terms, as indices of `edge.color.TERMS`, by red, green and blue step."""
     table: NDArray[np.uint8] = np.load(TABLE_FILE)
     return table
 
@@ -40,8 +40,8 @@ def _table() -> NDArray[np.uint8]:
 def terms_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return each pixel's term as an index of `edge.color.TERMS`; (…, 3) in, (…) out."""
     steps = rgb >> _SHIFT
-    found: NDArray[np.uint8] = _table()[steps[..., 0], steps[..., 1], steps[..., 2]]
-    return found
+    terms: NDArray[np.uint8] = _table()[steps[..., 0], steps[..., 1], steps[..., 2]]
+    return terms
 
 
 def swatch(
@@ -50,18 +50,18 @@ def swatch(
     term: int,
     evidence: NDArray[np.int8] | None = None,
 ) -> Rgb | None:
-    """Return the median of the pixels that have a term's name and speak for it.
+    """Return the median of the pixels that have a term and lie in cells with evidence for it.
 
-    rgb: uint8, (side, side, 3); terms: `terms_of` it.
-    evidence: int8, (cells, cells), what the model's cells say for the term; cells above their mean
-        speak for it. None: all do, and the name alone decides; then None where no pixel has it.
+    rgb: uint8, (side, side, 3); terms: `terms_of(rgb)`.
+    evidence: int8, (cells, cells), the model's evidence for the term; cells that reach the mean
+        count. With None all cells count, and the result is None when no pixel has the term.
     """
-    named = terms == term
+    is_chosen = terms == term
     if evidence is not None:
-        speaks = _spread(evidence >= evidence.mean(), rgb.shape[:2])
-        both = named & speaks
-        named = both if both.any() else speaks
-    pixels = np.sort(rgb[named], axis=0)  # faster than np.median, which averages two
+        is_supported = _spread(evidence >= evidence.mean(), rgb.shape[:2])
+        both = is_chosen & is_supported
+        is_chosen = both if both.any() else is_supported
+    pixels = np.sort(rgb[is_chosen], axis=0)  # faster than np.median, which averages two
     if not len(pixels):
         return None
     red, green, blue = pixels[len(pixels) // 2].tolist()
@@ -69,7 +69,7 @@ def swatch(
 
 
 def _spread(cells: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return each pixel's cell, bool of `shape` (height, width)."""
+    """Return each pixel's cell value, bool of `shape` (height, width)."""
     rows, columns = (
         np.arange(side) * n // side for side, n in zip(shape, cells.shape, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Frozen values that travel from stage to stage; no behaviour beyond simple geometry.
+"""Frozen values passed from stage to stage; no behaviour beyond simple geometry.
 
 Boxes are x, y, width, height with the origin in the frame's upper left corner.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# In place of a basic color term where none is clear enough.
+# Used in place of a basic color term when none is clear enough.
 UNKNOWN_COLOR = "unknown"
 
 Image = NDArray[np.uint8]
@@ -66,9 +66,9 @@ class Frame:
     frame_id: counts the camera's delivered frames from 1.
     captured_mono_s: monotonic clock when the source returned the frame.
     captured_utc_s: wall clock at the same moment, seconds since the epoch.
-    time_s: the time line on which objects move, for motion gate, tracker and events; equals
-        captured_mono_s, but for files read as fast as possible it is the position in the file,
-        growing over loops, so that a replay does not depend on the machine's speed.
+    time_s: the time used by motion gate, tracker and events. It equals captured_mono_s; for files
+        read as fast as possible it is the position in the file, growing over loops, so that a
+        replay does not depend on the machine's speed.
     """
 
     camera: str
@@ -98,7 +98,7 @@ class Detection:
 class ColorScore:
     """The share of an object's surface that has a basic color term's name, 0..1.
 
-    rgb: what that surface looks like, sRGB levels 0..255; None where nothing was looked at.
+    rgb: the color of that surface, sRGB levels 0..255; None when it was not measured.
     """
 
     name: str
@@ -107,7 +107,7 @@ class ColorScore:
 
 
 class TrackState(StrEnum):
-    """Life of a track: not yet believed, seen, out of sight, gone."""
+    """State of a track: not yet confirmed, in sight, out of sight, ended."""
 
     TENTATIVE = "tentative"
     CONFIRMED = "confirmed"
@@ -136,7 +136,7 @@ class Track:
 
 
 class SkipCause(StrEnum):
-    """Why a frame's detector did not run; every skipped frame is counted under one."""
+    """Why the detector did not run on a frame; every skipped frame has exactly one cause."""
 
     STALE = "stale"
     BUDGET = "budget"
@@ -146,7 +146,7 @@ class SkipCause(StrEnum):
 
 
 class EventKind(StrEnum):
-    """Object lifecycle as published."""
+    """Kind of an event in an object's life, as published."""
 
     NEW = "new"
     UPDATE = "update"
@@ -170,7 +170,7 @@ class ObjectEvent:
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What the pipeline made of one frame.
+    """The pipeline's result for one frame.
 
     skipped: cause when the detector did not run, else None.
     colors_shed: color crops that were due and did not fit the budget.

@@ -187,7 +187,7 @@ def test_answer_that_cannot_be_saved_is_told_and_can_be_given_again(tmp_path: Pa
         answer = command.ask("/api/objects/0/label", "PUT", json=RED)
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith("not saved: Is a directory; mend that")
-        (folder / f"{LABELS_NAME}.part").rmdir()
+        (folder / f".{LABELS_NAME}.part").rmdir()
         assert command.ask("/api/progress").json()["labelled"] == 0
         assert command.ask("/api/objects/0/label", "PUT", json=RED).json()["labelled"] == 1
 

@@ -284,7 +284,7 @@ def test_doctor_without_the_right_to_look_says_sudo() -> None:
     def check(_config: Config) -> doctor.Finding:
         raise PermissionError(13, "Permission denied", "/var/lib/edge")
 
-    finding = doctor._careful(check, Config(cameras={"front": CameraConfig(source=0)}))
+    finding = doctor._run_check(check, Config(cameras={"front": CameraConfig(source=0)}))
     assert finding == doctor.Finding(
         doctor.Level.FAIL, "/var/lib/edge: no permission to look", "use sudo"
     )

@@ -1,7 +1,7 @@
 """Frames from cameras, streams, files and folders, each read in its own thread.
 
-`Camera` is what the daemon uses: it never blocks, reconnects by itself and keeps the newest
-frame. `open_source` reads the same sources without threads, `read_image` one still image.
+The daemon uses `Camera`, which never blocks, reconnects by itself and keeps the newest frame.
+`open_source` reads the same sources without threads, `read_image` one still image.
 """
 
 from edge.capture.address import SourceKind, kind_of, redact

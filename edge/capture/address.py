@@ -1,4 +1,4 @@
-"""What a camera's `source` names, and how to show it without its secrets."""
+"""The kind of a camera's `source`, and its text without secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
-# Up to the last @ before a blank, so that a password with / or @ in it is hidden too.
+# Matches up to the last @ before whitespace: a password may itself contain / or @.
 _LOGIN = re.compile(r"(\w+://)\S*@")
 _SECRET_VALUE = re.compile(
     r"""(?ix) ( [?&\s] (?: user(?:name|-id|-pw)? | login | usr | pass(?:word|wd)? | pwd | pw
@@ -32,20 +32,20 @@ class SourceKind(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Return whether frames come by themselves: lost means reconnect, and there is no end."""
+        """Return whether the source is live: it has no end, and is reconnected when lost."""
         return self not in {SourceKind.VIDEO, SourceKind.IMAGES}
 
 
 def kind_of(source: int | str) -> SourceKind:
     """Return how a source is read.
 
-    Looks at the disk only to tell a path from a pipeline, and a folder from a video.
+    Reads the disk only to distinguish a path from a pipeline, and a folder from a video.
     Raises InputError as `path_of` does.
     """
     text = str(source)
     if text.isdecimal() or text.startswith(("/dev/video", "/dev/v4l/")):
         return SourceKind.V4L2
-    if _PIPELINE.search(text) and not _is_there(text):
+    if _PIPELINE.search(text) and not _exists(text):
         return SourceKind.GSTREAMER
     if "://" in text and not text.startswith("file://"):
         return SourceKind.STREAM
@@ -56,18 +56,18 @@ def kind_of(source: int | str) -> SourceKind:
 
 
 def path_of(source: int | str) -> Path:
-    """Return the path of a file source; `file://` and `~` are understood.
+    """Return the path of a file source, without `file://` and with `~` expanded.
 
-    Raises InputError for `~user` where there is no such user.
+    Raises InputError for `~user` when that user does not exist.
     """
     return lookup.expanded(str(source).removeprefix("file://"), InputError)
 
 
-def _is_there(text: str) -> bool:
+def _exists(text: str) -> bool:
     path = path_of(text)
     return lookup.is_file(path) or lookup.is_folder(path)
 
 
 def redact(source: int | str) -> str:
-    """Return a source for logs and errors: logins in addresses and secret parameters are `***`."""
+    """Return a source for logs and errors, with logins and secret parameters as `***`."""
     return _SECRET_VALUE.sub(r"\1***", _LOGIN.sub(r"\1***@", str(source)))

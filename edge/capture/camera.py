@@ -1,9 +1,9 @@
-"""A camera as the daemon sees it: always answers at once, comes back by itself.
+"""A camera that never blocks its caller and reconnects by itself.
 
-Two threads: a reader that blocks inside OpenCV (`edge.capture.reader`), and a supervisor that
-watches it, replaces it when it fails or hangs, and waits a growing, jittered time between the
-attempts, so that a hundred boards do not knock at a restarted recorder in the same second.
-State and counters may be read from any thread.
+It runs two threads. A reader blocks inside OpenCV (`edge.capture.reader`). A supervisor watches
+the reader and replaces it when it fails or hangs. Its back-off between attempts is jittered, so
+that a hundred boards do not reconnect to a restarted recorder in the same second.
+Any thread may read state and counters.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from edge.values import Frame, Image
 
 logger = logging.getLogger(__name__)
 
-JOIN_S = 2.0  # how long leaving waits for a reader that is inside OpenCV
-MAX_HANGING = 4  # readers given up and not yet back; beyond it no further one is started
+JOIN_S = 2.0  # how long `__exit__` waits for a reader that is inside OpenCV
+MAX_HANGING = 4  # abandoned readers that still hang; at this number no new one is started
 
 
 class CaptureState(StrEnum):
-    """Life of a camera: first attempt, delivering, between attempts, at a file's end."""
+    """State of a camera: first attempt, delivering frames, between attempts, end of file."""
 
     OPENING = "opening"
     LIVE = "live"
@@ -44,8 +44,8 @@ class CaptureStatus:
 
     reason: why it is lost or ended, in words, without secrets; empty while live.
     frames: read from the source; dropped: of these, replaced by newer ones before use.
-    bad_frames: damaged or empty, passed over.
-    reconnects: attempts after the first; hung: readers given up because a call did not return.
+    bad_frames: damaged or empty, skipped.
+    reconnects: attempts after the first; hung: readers abandoned because a call did not return.
     """
 
     state: CaptureState = CaptureState.OPENING
@@ -60,11 +60,11 @@ class CaptureStatus:
 class Camera:
     """Frames of one source: `with Camera(name, config) as camera: camera.take(1.0)`.
 
-    name: as in the config; stands in every frame.
-    open_source: what opens the config's source.
-    before: of the same camera under an older config; its counters go on.
-    Entering raises InputError or CameraError for what no further attempt can mend (missing file,
-    OpenCV without GStreamer). To be entered once.
+    name: the camera's name in the config, copied into every frame.
+    open_source: opens the source that a config names.
+    before: status of the same camera under an older config; its counters continue.
+    Entering raises InputError or CameraError for faults that no retry can fix (missing file,
+    OpenCV without GStreamer). Enter it only once.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Camera:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop and join within about JOIN_S; a reader that hangs is left to end by itself."""
+        """Stop and join within about JOIN_S; a hanging reader is left to end by itself."""
         self._stop.set()
         self._slot.leave()
         self._wake.set()
@@ -111,14 +111,14 @@ class Camera:
 
     @property
     def is_over(self) -> bool:
-        """Return whether the last frame was taken and none will come: a file's end, or left."""
+        """Return whether no frame is left to take: the file ended, or the camera was exited."""
         return self._slot.is_over
 
     def take(self, timeout_s: float) -> Frame | None:
         """Return the newest frame; None on timeout, and at once when the camera `is_over`.
 
         Files read as fast as possible give every frame in order.
-        Raises InputError when the source turned out to be unreadable, and what ended its threads.
+        Raises InputError when the source is unreadable, or the exception that ended its threads.
         """
         return self._slot.take(timeout_s)
 
@@ -131,13 +131,13 @@ class Camera:
                 if len(hanging) < MAX_HANGING and self._connect(hanging, backoff):
                     return
                 self._stop.wait(backoff.next_s())
-        except Exception as error:  # noqa: BLE001 - such as no thread left; `take` raises it
+        except Exception as error:  # noqa: BLE001 - e.g. no thread can start; `take` raises it
             self._slot.fail(error)
         finally:
             self._slot.close()
 
     def _connect(self, hanging: list[Reader], backoff: Backoff) -> bool:
-        """Read until it ends; return whether that was for good."""
+        """Read until the reader ends; return whether the camera has ended for good."""
         if self._status.state is CaptureState.LOST:
             self._count(reconnects=1)
         reader, outcome = self._read_once()
@@ -179,7 +179,7 @@ class Camera:
     def _deliver(self, reader: Reader, bgr: Image, position_s: float) -> None:
         now_s, utc_s = time.monotonic(), time.time()
         with self._lock:
-            if reader.is_stopped:  # given up by the supervisor, which says LOST after this
+            if reader.is_stopped:  # abandoned: the supervisor is about to report LOST
                 return
             self._change(CaptureState.LIVE, "", at_s=now_s)
             self._status = replace(self._status, frames=self._status.frames + 1)
@@ -206,7 +206,7 @@ class Camera:
             self._status = replace(self._status, state=state, reason=reason)
             if is_new and state is CaptureState.LIVE:
                 self._live_since_s = at_s
-        if is_new:  # an attempt that fails again is no news
+        if is_new:  # log changes only, not every failed attempt
             source = redact(self._config.source)
             level = logging.WARNING if state is CaptureState.LOST else logging.INFO
             logger.log(

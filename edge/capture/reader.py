@@ -1,9 +1,9 @@
-"""One connection to a source, in a thread of its own that can be given up.
+"""Reads one source in a thread of its own that can be abandoned.
 
 OpenCV's calls cannot be interrupted: `read()` on a dead camera may return after minutes or never.
-So the thread notes when a call began, whoever waits in `outcome` sees that it is overdue, and
-abandons the thread: what it still delivers is thrown away, and when the call returns at last the
-thread releases its source and ends. It is a daemon thread and never holds up the process.
+So the thread sets a deadline before each call, and `outcome` abandons the thread once it has
+passed. An abandoned thread delivers nothing more. When its call returns at last, it releases the
+source and ends. It is a daemon thread and never holds up the process.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from edge.values import Image
 
 Opener = Callable[[CameraConfig], Source]
 THREAD_NAME = "capture-reader"
-GRACE_S = 0.5  # lets OpenCV's own time-out come first: it ends a call more cleanly
+GRACE_S = 0.5  # lets OpenCV's own time-out strike first: it ends a call more cleanly
 
 
 class EndCause(StrEnum):
     """Why a reader stopped."""
 
-    END = "end"  # a file is over
+    END = "end"  # end of a file
     LOST = "lost"  # worth another attempt
     HUNG = "hung"  # abandoned in a call that did not return
-    WRONG = "wrong"  # no attempt can help
+    WRONG = "wrong"  # no retry can help
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Reader:
 
     deliver: called in the reader's thread with each image and its position in the file in
         seconds (0 for live sources); may block.
-    on_bad: called in that thread for each image that was damaged.
-    wake: set when the reader has stopped; shared with whoever waits.
+    on_bad: called in that thread for each damaged image.
+    wake: set when the reader has stopped; the supervisor waits for it.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class Reader:
 
     @property
     def is_stopped(self) -> bool:
-        """Return whether it was told to end."""
+        """Return whether `stop` was called."""
         return self._stop.is_set()
 
     @property
     def is_alive(self) -> bool:
-        """Return whether the thread still runs or hangs."""
+        """Return whether the thread has not ended: it runs or hangs."""
         return self._thread.is_alive()
 
     def start(self) -> None:
@@ -97,7 +97,7 @@ class Reader:
         return self._outcome
 
     def patience_s(self) -> float:
-        """Return how long to wait for `wake` before `outcome` is worth asking again."""
+        """Return how long to wait for `wake` before checking `outcome` again."""
         return min(max(self._overdue_s - time.monotonic(), 0.01), self._config.read_timeout_s)
 
     def stop(self) -> None:
@@ -135,7 +135,7 @@ class Reader:
         return Outcome(EndCause.END, "stopped")
 
     def _read(self, source: Source, pace: _Pace) -> Outcome | None:
-        """Deliver a source's images; None at the end of a file that begins again."""
+        """Deliver a source's images; return None when stopped, or when a file loops."""
         delivered = 0
         good_s = time.monotonic()
         frozen_check = _FrozenCheck(self._config.frozen_timeout_s)
@@ -151,7 +151,7 @@ class Reader:
                 continue
             self._overdue_s = math.inf
             good_s = began_s
-            # After its time-out ffmpeg hands out, one a call, frames it had kept back: old ones.
+            # After its time-out, ffmpeg returns the old frames it had buffered, one per call.
             is_late = time.monotonic() - began_s >= self._config.read_timeout_s
             if bgr is None or (source.is_live and is_late):
                 return self._at_end(source, delivered)
@@ -179,9 +179,9 @@ class Reader:
 
 
 def longest_quiet_s(config: CameraConfig) -> float:
-    """Return how long a source may give no frame before something is wrong with the capture.
+    """Return how long a working capture may deliver no frame.
 
-    A live source that is silent for its read time-out is given up; a folder shows `fps` a second.
+    A live source is abandoned after its read time-out; a folder delivers `fps` images a second.
     """
     interval_s = 1 / config.fps if config.fps else 1.0
     return max(config.read_timeout_s, interval_s) + 2 * GRACE_S
@@ -190,8 +190,8 @@ def longest_quiet_s(config: CameraConfig) -> float:
 def end_process_if_hanging(code: int) -> None:
     """End the process at once with `code` when a reader still hangs inside OpenCV; else return.
 
-    For the last line of a program. An ordinary exit would tear OpenCV down under that thread, and
-    C++ would abort with 134 in place of the exit code.
+    Call it as the last line of a program. A normal exit would tear OpenCV down under that thread,
+    and C++ would abort with 134 instead of the exit code.
     """
     if any(thread.name == THREAD_NAME for thread in threading.enumerate()):
         logging.shutdown()
@@ -201,9 +201,9 @@ def end_process_if_hanging(code: int) -> None:
 
 
 class _Pace:
-    """Holds a file's images back to their recorded rate, and counts their time line."""
+    """Paces a file's images at their recorded rate and computes their positions in time."""
 
-    MAX_BEHIND_S = 1.0  # after a stall (a suspended machine) go on from here, do not race
+    MAX_BEHIND_S = 1.0  # after a longer stall (suspended machine), do not try to catch up
 
     def __init__(self, stop: threading.Event, *, is_realtime: bool) -> None:
         self._is_realtime = is_realtime
@@ -224,26 +224,26 @@ class _Pace:
 
 
 class _FrozenCheck:
-    """Notices a source that gives the very same picture again and again, bit by bit.
+    """Detects a source that repeats one picture bit for bit.
 
-    A real sensor's noise never repeats; a hung camera or encoder does. One look a second costs a
-    millisecond or two for Full HD, in the reader's own thread.
+    A real sensor's noise never repeats; a hung camera or encoder does. One check a second costs
+    1 to 2 ms for Full HD, in the reader's thread.
     """
 
-    LOOK_S = 1.0
+    CHECK_S = 1.0
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._look_s = self._since_s = time.monotonic()
-        self._seen: int | None = None
+        self._next_check_s = self._changed_s = time.monotonic()
+        self._checksum: int | None = None
 
     def is_frozen(self, bgr: Image) -> bool:
         """Return whether nothing has changed for `limit_s`; never, with a limit of 0."""
         now_s = time.monotonic()
-        if self._limit_s == 0 or now_s < self._look_s:
+        if self._limit_s == 0 or now_s < self._next_check_s:
             return False
-        self._look_s = now_s + min(self.LOOK_S, self._limit_s / 2)
-        seen = zlib.crc32(bgr.tobytes())
-        if seen != self._seen:
-            self._seen, self._since_s = seen, now_s
-        return now_s - self._since_s >= self._limit_s
+        self._next_check_s = now_s + min(self.CHECK_S, self._limit_s / 2)
+        checksum = zlib.crc32(bgr.tobytes())
+        if checksum != self._checksum:
+            self._checksum, self._changed_s = checksum, now_s
+        return now_s - self._changed_s >= self._limit_s

@@ -1,7 +1,7 @@
-"""One way to read every kind of source: `open_source(config)`, then `read()` until it is over.
+"""Reads every kind of source in one way: `open_source(config)`, then `read()` until None.
 
-Everything here may block inside OpenCV; `edge.capture.reader` puts it in a thread of its own.
-The backend is always named: with "any", OpenCV tries one after the other and prints addresses
+Everything here may block inside OpenCV; `edge.capture.reader` runs it in a thread of its own.
+The backend is always given: with "any", OpenCV tries one after the other and prints addresses
 with their passwords.
 """
 
@@ -25,7 +25,7 @@ from edge.values import Image
 
 FOLDER_FPS = 1.0  # images have no rate of their own
 USUAL_FPS = 25.0  # for a file that states none
-MAX_FPS = 1000.0  # above, a file's rate is its time base, not its rate
+MAX_FPS = 1000.0  # a file that states more means its time base, not its rate
 MAX_IMAGE_BYTES = 256 * 1024 * 1024  # of one image file
 MAX_BAD_READS = 10  # a V4L2 camera's broken JPEGs in a row before it counts as lost
 FFMPEG_QUIET = "8"  # AV_LOG_FATAL: a stream that stays away would fill the journal
@@ -39,11 +39,11 @@ NO_GSTREAMER = (
 class Source(Protocol):
     """An opened source; used by one thread at a time.
 
-    is_live: frames come by themselves; no frame means lost, not the end.
+    is_live: a device or stream; no frame means that it is lost, not that it ended.
     fps: a file's rate, > 0; 0 for live sources.
-    frames: how many a file says it holds, which may be an estimate by its length; 0 where it does
-        not say, and for live sources.
-    seen_s: the newest image's place in a file by its own time stamps; 0 where there are none.
+    frames: number of frames a file states, which may be an estimate from its length; 0 when it
+        states none, and for live sources.
+    seen_s: the newest image's position in a file by its time stamps; 0 when it has none.
     """
 
     is_live: bool
@@ -62,7 +62,7 @@ class Source(Protocol):
 
 
 def check_source(config: CameraConfig) -> None:
-    """Check what trying again cannot mend, without opening a device.
+    """Check for faults that no retry can fix, without opening a device.
 
     Raises InputError for a missing file or a folder without images, CameraError for a
     GStreamer string that this OpenCV cannot run.
@@ -75,13 +75,13 @@ def check_source(config: CameraConfig) -> None:
     if kind is SourceKind.VIDEO:
         path = path_of(config.source)
         _check_exists(path)
-        _refuse_odd_name(path)
+        _check_name(path)
 
 
 def open_source(config: CameraConfig) -> Source:
     """Open a camera's source; may block for its open time-out and longer.
 
-    Raises InputError for a file that is missing or no video, CameraError for anything live
+    Raises InputError for a file that is missing or not a video, CameraError for a live source
     that does not open.
     """
     check_source(config)
@@ -98,7 +98,7 @@ def read_image(path: Path) -> Image:
     """
     _check_exists(path)
     refuse_pipe(path)
-    _quieten()
+    _silence_opencv()
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes; this is no camera's picture")
@@ -121,24 +121,24 @@ def refuse_pipe(path: Path) -> None:
 
 
 def image_paths(path: Path) -> list[Path]:
-    """Return the image itself, or a folder's images in the order of their names.
+    """Return the image itself, or a folder's images sorted by name.
 
-    Raises InputError when there is none.
+    Raises InputError when there are none.
     """
     _check_exists(path)
     if not path.is_dir():
         return [path]
-    found = files_in(path, IMAGE_SUFFIXES)
-    if not found:
+    images = files_in(path, IMAGE_SUFFIXES)
+    if not images:
         raise InputError(f"{path}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return found
+    return images
 
 
 def files_in(folder: Path, suffixes: Container[str]) -> list[Path]:
-    """Return a folder's own files of these suffixes by name, but for hidden ones.
+    """Return the visible files of these suffixes directly in a folder, sorted by name.
 
-    Hidden are what macOS writes beside each picture (`._a.jpg`) and parts of unfinished ones.
-    Raises OSError where the folder cannot be listed.
+    Skipped hidden files are those macOS writes beside each picture (`._a.jpg`) and unfinished ones.
+    Raises OSError when the folder cannot be listed.
     """
     return sorted(
         entry
@@ -150,9 +150,9 @@ def files_in(folder: Path, suffixes: Container[str]) -> list[Path]:
 
 
 def checked(pixels: NDArray[np.generic] | None) -> Image:
-    """Return what a backend delivered as uint8 (height, width, 3) BGR.
+    """Return a backend's image as uint8 (height, width, 3) BGR.
 
-    Raises ValueError for nothing, an empty or huge image, or another layout than 1, 3 or 4 bytes a
+    Raises ValueError for None, an empty or huge image, or a layout other than 1, 3 or 4 bytes a
     pixel.
     """
     if pixels is None or pixels.size == 0 or pixels.ndim < 2 or pixels.dtype != np.uint8:
@@ -171,7 +171,7 @@ def checked(pixels: NDArray[np.generic] | None) -> Image:
 
 
 class ImageFolder:
-    """Still images one after the other; a damaged one is reported and passed over."""
+    """Still images in order; a damaged one is reported and skipped."""
 
     is_live = False
 
@@ -192,7 +192,7 @@ class ImageFolder:
             raise ValueError(str(error)) from error
 
     def close(self) -> None:
-        """Forget what is left."""
+        """Drop the images not yet read."""
         self._rest.clear()
 
 
@@ -202,7 +202,7 @@ class VideoSource:
     def __init__(self, config: CameraConfig) -> None:
         self._kind = kind_of(config.source)
         self._bad_reads = 0
-        _quieten()
+        _silence_opencv()
         self._capture = _open_capture(config, self._kind)
         if not self._capture.isOpened():
             self._capture.release()
@@ -269,13 +269,13 @@ def _open_capture(config: CameraConfig, kind: SourceKind) -> cv2.VideoCapture:
 
 def _open_v4l2(config: CameraConfig) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(_v4l2_index(config), cv2.CAP_V4L2)
-    wishes = {
+    settings = {
         cv2.CAP_PROP_FRAME_WIDTH: config.width,
         cv2.CAP_PROP_FRAME_HEIGHT: config.height,
         cv2.CAP_PROP_FPS: config.fps,
         cv2.CAP_PROP_BUFFERSIZE: 1,  # the driver's queue would only add age
     }
-    for key, value in wishes.items():
+    for key, value in settings.items():
         if value and capture.isOpened():
             capture.set(key, value)
     return capture
@@ -324,16 +324,16 @@ def _check_exists(path: Path) -> None:
         raise InputError(f"{path}: no permission to read it")
 
 
-def _refuse_odd_name(path: Path) -> None:
-    """Raise InputError for a name that is no text: OpenCV dies of it."""
+def _check_name(path: Path) -> None:
+    """Raise InputError for a name that is not UTF-8: it crashes OpenCV."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
         raise InputError(f"{path}: its name is not UTF-8; rename it") from None
 
 
-def _quieten() -> None:
-    """Keep OpenCV and ffmpeg from writing a line for every attempt; the user's own wish wins."""
+def _silence_opencv() -> None:
+    """Keep OpenCV and ffmpeg from logging every attempt, unless the user set their log level."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.setLogLevel(0) if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel(0)

@@ -1,4 +1,4 @@
-"""The `edge` command: arguments, exit codes, and the only place of the daemon that prints."""
+"""The `edge` command: arguments, exit codes, and the only package that prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from edge import __version__, logs
 from edge.config import LogConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError, one_line
 
-# Where each command is: imported when it is named, so that none waits for what others need.
+# The module of each command. It is imported on demand, so that no command waits for the imports
+# of another.
 COMMANDS = {
     "run": "edge.cli.run",
     "demo": "edge.cli.demo",
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Import the command that is named and return its arguments; SystemExit for wrong usage."""
+    """Import the named command and return its arguments; raise SystemExit for wrong usage."""
     _fill_closed_streams()
     words = sys.argv[1:] if argv is None else argv
     named = [name for name in COMMANDS if name in words]
@@ -46,15 +47,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run what was parsed; an EdgeError becomes one line on stderr. Returns the exit code."""
+    """Run the parsed command and return its exit code; an EdgeError becomes a line on stderr."""
     try:
         logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
         code = int(importlib.import_module(COMMANDS[args.command]).run(args))
-        sys.stdout.flush()  # here, where a closed pipe is still no failure
+        sys.stdout.flush()  # here, where a closed pipe is not yet a failure
     except EdgeError as error:
         print(f"edge: {one_line(error)}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+    except BrokenPipeError:  # the reader of our output, such as `head`, has ended
         _drop_output()
         return EXIT_OK
     except OSError as error:
@@ -69,12 +70,12 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _drop_output() -> None:
-    """Let what is still buffered for standard output go nowhere: Python would try it once more."""
+    """Discard what standard output still buffers: Python would try to write it once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fill_closed_streams() -> None:
-    """Point closed standard streams to nowhere: the next file opened would take their place."""
+    """Open /dev/null for closed standard streams: the next opened file would take their place."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -83,7 +84,7 @@ def _fill_closed_streams() -> None:
 
 
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser of these commands."""
+    """Return the parser for these commands."""
     parser = argparse.ArgumentParser(
         prog="edge",
         description="Int8 detection and color on camera boards, published over MQTT.",

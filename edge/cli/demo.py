@@ -1,7 +1,7 @@
 """`edge demo`: the real daemon on a clip or your camera, and a subscriber's view of it.
 
-An embedded broker listens on a free port of the loopback, the daemon runs as a process of its own
-and publishes to it over TCP, and this process subscribes like anybody else would.
+An embedded broker listens on a free port of the loopback. The daemon runs as a separate process
+and publishes to it over TCP. This process subscribes like any other client.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STOP_S = 10.0
 
 @dataclass(slots=True)
 class Seen:
-    """What the subscriber got."""
+    """What the subscriber received."""
 
     events: int = 0
     ids: set[str] = field(default_factory=set)
@@ -74,7 +74,7 @@ def _positive(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 when events arrived through MQTT, else 1 or the daemon's exit code."""
-    # A closed terminal or `kill` ends it as Ctrl-C does: the daemon must not outlive it.
+    # A closed terminal or `kill` acts like Ctrl-C: the daemon must not outlive this process.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as folder, EmbeddedBroker() as broker:
@@ -90,7 +90,7 @@ def _write_config(folder: Path, args: argparse.Namespace, port: int) -> Path:
     content = {
         "device": TOPICS.device,
         "state_dir": str(folder),
-        # amqtt leaves an MQTT 5 CONNECT unanswered, so `auto` would wait for its time-out first.
+        # amqtt does not answer an MQTT 5 CONNECT, so `auto` would first wait for the time-out.
         "mqtt": {"host": "127.0.0.1", "port": port, "protocol": "3.1.1"},
         "budget": {"frame_ms": args.budget_ms},
         "cameras": {CAMERA: {"source": args.source}},
@@ -103,9 +103,9 @@ def _write_config(folder: Path, args: argparse.Namespace, port: int) -> Path:
 
 @contextmanager
 def _daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `edge run` as a process of its own; stop it at the end.
+    """Run `edge run` as a separate process; stop it at the end.
 
-    It is in a process group of its own: of Ctrl-C in a terminal, only this process is told.
+    It has its own process group, so that Ctrl-C in a terminal reaches only this process.
     """
     command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
     process = subprocess.Popen(command, process_group=0)
@@ -123,7 +123,7 @@ def _daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _subscription(port: int) -> Iterator[SimpleQueue[mqtt.MQTTMessage]]:
-    """Yield a queue of all messages of the demo's device."""
+    """Yield a queue of all messages from the demo's device."""
     inbox: SimpleQueue[mqtt.MQTTMessage] = SimpleQueue()
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = lambda client, *_: client.subscribe(f"{TOPICS.base}/#", qos=1)
@@ -149,22 +149,22 @@ def _watch(
         while daemon.poll() is None:
             if seconds is not None and time.monotonic() - started_s > seconds:
                 break
-            _take(inbox, seen, started_s, timeout_s=0.2)
+            _handle_next(inbox, seen, started_s, timeout_s=0.2)
     except KeyboardInterrupt:
         print()
     if daemon.poll() is None:
         daemon.send_signal(signal.SIGTERM)
     deadline_s = time.monotonic() + STOP_S
-    while _take(inbox, seen, started_s, timeout_s=0.5) or daemon.poll() is None:
+    while _handle_next(inbox, seen, started_s, timeout_s=0.5) or daemon.poll() is None:
         if time.monotonic() > deadline_s:
             break
     return seen
 
 
-def _take(
+def _handle_next(
     inbox: SimpleQueue[mqtt.MQTTMessage], seen: Seen, started_s: float, *, timeout_s: float
 ) -> bool:
-    """Handle one message; return False when none came in time."""
+    """Handle one message; return False when none arrived in time."""
     try:
         message = inbox.get(timeout=timeout_s)
     except Empty:
@@ -202,15 +202,15 @@ def _event_line(event: Event) -> str:
 def _conclude(seen: Seen, returncode: int | None) -> int:
     if seen.stats is not None:
         _print_summary(seen, seen.stats)
-    if returncode not in (0, None, -signal.SIGTERM):  # the last: stopped before it was up
+    if returncode not in (0, None, -signal.SIGTERM):  # the last: stopped during its start
         return int(returncode) if returncode > 0 else EXIT_FAILURE
     if not seen.events:
-        raise EdgeError(f"no event arrived through MQTT; {_why_none(seen.stats)}")
+        raise EdgeError(f"no event arrived through MQTT; {_why_no_event(seen.stats)}")
     return EXIT_OK
 
 
-def _why_none(stats: Stats | None) -> str:
-    """Return why there was no event, or what to ask oneself."""
+def _why_no_event(stats: Stats | None) -> str:
+    """Return why there was no event, or a question that helps to find out."""
     frames = stats.cameras[CAMERA].frames if stats else 0
     if not frames:
         return "no frame came from the source: see above, or give it more --seconds"

@@ -1,6 +1,7 @@
-"""`edge doctor [CONFIG]`: looks at all that the daemon depends on, one line each, with the fix.
+"""`edge doctor [CONFIG]`: checks everything the daemon depends on, one line each, with the fix.
 
-It asks a running daemon for its camera, which only one program can open, and otherwise opens it.
+Only one program can open a camera, so it asks a running daemon for the camera's state. Without a
+daemon it opens the camera itself.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line; `fix` says what to do when it is not ok."""
+    """The result of a check; `fix` says what to do when it is not ok."""
 
     level: Level
     text: str
@@ -69,23 +70,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings as they are made; ConfigError when the config itself is wrong."""
+    """Print each finding as it is made; raise ConfigError when the config itself is wrong."""
     config = config_file.load_of_service(args.config)
     only_camera(config)
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
     for name, check in CHECKS.items():
-        found[name] = finding = _careful(check, config)
+        findings[name] = finding = _run_check(check, config)
         if not args.json:
             fix = f"; {finding.fix}" if finding.fix else ""
             print(f"{finding.level:<4}  {name:<11} {finding.text}{fix}", flush=True)
     if args.json:
-        print(msgspec.json.encode(found).decode())
-    is_failed = any(finding.level is Level.FAIL for finding in found.values())
+        print(msgspec.json.encode(findings).decode())
+    is_failed = any(finding.level is Level.FAIL for finding in findings.values())
     return EXIT_UNHEALTHY if is_failed else EXIT_OK
 
 
-def _careful(check: Callable[[Config], Finding], config: Config) -> Finding:
-    """Return what a check finds; its error, which names the fix, is a finding too."""
+def _run_check(check: Callable[[Config], Finding], config: Config) -> Finding:
+    """Return a check's finding; an error, which names the fix, becomes a finding too."""
     try:
         return check(config)
     except PermissionError as error:
@@ -94,8 +95,8 @@ def _careful(check: Callable[[Config], Finding], config: Config) -> Finding:
         return Finding(Level.FAIL, one_line(error))
 
 
-def _daemon(config: Config) -> Report | None:
-    """Return what a running daemon tells, None when none answers."""
+def _ask_daemon(config: Config) -> Report | None:
+    """Return a running daemon's report, None when none answers."""
     try:
         answer = status_socket.ask(config_file.state_dir(config))
         return msgspec.json.decode(answer, type=Report) if answer else None
@@ -105,7 +106,7 @@ def _daemon(config: Config) -> Report | None:
 
 def check_daemon(config: Config) -> Finding:
     """Return whether a daemon runs on this config."""
-    report = _daemon(config)
+    report = _ask_daemon(config)
     if report is None:
         return Finding(Level.WARN, "not running, or not yours to ask", "systemctl start edge")
     if report.health.status != "ok":
@@ -114,9 +115,9 @@ def check_daemon(config: Config) -> Finding:
 
 
 def check_camera(config: Config) -> Finding:
-    """Return whether a frame can be had."""
+    """Return whether the camera delivers a frame."""
     name = only_camera(config)
-    report = _daemon(config)
+    report = _ask_daemon(config)
     if report is not None and report.health.camera:
         state = f"{name}: {report.health.camera}, says the daemon"
         if report.health.camera == "live":
@@ -133,14 +134,14 @@ def check_camera(config: Config) -> Finding:
 
 
 def check_models(config: Config) -> Finding:
-    """Return whether all models load and are what their manifests say."""
+    """Return whether all models load and agree with their manifests."""
     interpreters = load_interpreters(config)
     build_models(interpreters, config)
     return Finding(Level.OK, ", ".join(model.manifest.name for model in interpreters.values()))
 
 
 def check_broker(config: Config) -> Finding:
-    """Return whether the broker answers and takes the login."""
+    """Return whether the broker answers and accepts the login."""
     where = f"{config.mqtt.host}:{config.mqtt.port}"
     end = None
     for protocol in options.PROTOCOLS[config.mqtt.protocol]:
@@ -154,15 +155,15 @@ def check_broker(config: Config) -> Finding:
 
 
 def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedError | None:
-    """Connect as the daemon does; return why that failed, None when the broker takes the login.
+    """Connect as the daemon does; return why that failed, None when the login was accepted.
 
-    Raises ConfigError for an unusable file of the section.
+    Raises ConfigError for an unusable file of the `mqtt` section.
     """
     topics = Topics(config.mqtt.prefix, config_file.device_name(config))
     # Not the daemon's client id: the broker would end its connection.
     identity = options.Identity(f"{topics.device}-doctor", Message(topics.response("doctor"), b""))
-    deaf = Handlers(lambda *_: None, lambda _: None, lambda *_: None)
-    connection = Connection(config.mqtt, identity, protocol, deaf)
+    handlers = Handlers(lambda *_: None, lambda _: None, lambda *_: None)
+    connection = Connection(config.mqtt, identity, protocol, handlers)
     with contextlib.closing(Waker()) as waker:
         try:
             connection.open(waker, lambda: False)
@@ -187,7 +188,7 @@ def check_permissions(config: Config) -> Finding:
 
 
 def check_disk(config: Config) -> Finding:
-    """Return whether the spool has the room that the config promises it."""
+    """Return whether the disk has room for the spool's configured size."""
     state_dir = config_file.state_dir(config)
     nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
     free_bytes = shutil.disk_usage(nearest).free
@@ -200,7 +201,7 @@ def check_disk(config: Config) -> Finding:
 
 
 def check_clock(_config: Config) -> Finding:
-    """Return whether the wall clock can be believed."""
+    """Return whether the wall clock is synchronized."""
     is_synced = is_clock_synchronized()
     if is_synced is None:
         fix = "let systemd-timesyncd or chrony run"
@@ -221,7 +222,7 @@ def check_temperature(_config: Config) -> Finding:
 
 
 def check_throttling(_config: Config) -> Finding:
-    """Return whether the board's firmware slows it down."""
+    """Return whether the board's firmware throttles the processor."""
     throttling = read_throttling()
     if throttling is None:
         return Finding(Level.OK, "this board does not tell")

@@ -58,7 +58,7 @@ in it, and no hidden ones."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
 
-Look = Callable[[Picture], dict[str, Any]]  # a picture's entry in the document
+EntryMaker = Callable[[Picture], dict[str, Any]]  # returns a picture's entry in the document
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,10 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the document, also of what was done before a failure or Ctrl-C.
+    """Write the document; after a failure or Ctrl-C, with the results so far.
 
-    66 when an input could not be read, after all others are done; 1 when a picture could not be
-    saved: no further one is drawn, and the document holds all that was found.
+    Returns 66 when an input could not be read; all others are still processed. Returns 1 when a
+    picture could not be saved: no further picture is saved, but the document is complete.
     """
     if args.objects and args.task != "color":
         print("edge infer: --objects needs --task color", file=sys.stderr)
@@ -95,28 +95,28 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         _check_writable(args.output)
     paths, unreadable = expand(args.inputs)
-    complaints: list[EdgeError] = [*unreadable]
-    look = _color_task(args, paths) if args.task == "color" else _detect_task(args)
+    errors: list[EdgeError] = [*unreadable]
+    make_entry = _color_task(args, paths) if args.task == "color" else _detect_task(args)
     album = Album(args.annotate, paths) if args.annotate else None
-    entries: list[str] = []  # as JSON: a long video has a hundred thousand
+    entries: list[str] = []  # as JSON, to save memory: a long video has a hundred thousand
     try:
         for path in bar(paths, len(paths), "files"):
             try:
                 for picture in pictures(path):
-                    entry = look(picture)
+                    entry = make_entry(picture)
                     entries.append(json.dumps(entry))
                     if album:
                         album.add(picture, entry)
             except (InputError, CameraError) as error:
-                complaints.append(error)
+                errors.append(error)
     finally:
         fault = album.fault if album else None
-        for complaint in (*complaints, fault) if fault else complaints:
-            print(f"edge: {one_line(complaint)}", file=sys.stderr)
+        for failure in (*errors, fault) if fault else errors:
+            print(f"edge: {one_line(failure)}", file=sys.stderr)
         _write(entries, args.output)
     if fault:
         return EXIT_FAILURE
-    return EXIT_NO_INPUT if complaints else EXIT_OK
+    return EXIT_NO_INPUT if errors else EXIT_OK
 
 
 def _score(text: str) -> float:
@@ -129,8 +129,8 @@ def _score(text: str) -> float:
     return value
 
 
-def _detect_task(args: argparse.Namespace) -> Look:
-    """Return what finds the objects of a picture, and their colors unless switched off."""
+def _detect_task(args: argparse.Namespace) -> EntryMaker:
+    """Return the function that finds a picture's objects, and their colors unless disabled."""
     detector = Detector(
         Interpreter.load(
             model_store.find(args.model or DetectorConfig().model, args.models_dir),
@@ -140,18 +140,18 @@ def _detect_task(args: argparse.Namespace) -> Look:
     )
     color = None if args.no_color else _color_model(args, args.color_model)
 
-    def look(picture: Picture) -> dict[str, Any]:
-        found = detector.detect(picture.bgr)
+    def make_entry(picture: Picture) -> dict[str, Any]:
+        detections = detector.detect(picture.bgr)
         return {
             **picture.head(),
-            "detections": [_detection(one, picture.bgr, color) for one in found],
+            "detections": [_detection_entry(item, picture.bgr, color) for item in detections],
         }
 
-    return look
+    return make_entry
 
 
-def _color_task(args: argparse.Namespace, paths: list[Path]) -> Look:
-    """Return what names the colors of a picture that shows one object."""
+def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
+    """Return the function that names the colors of a picture that shows one object."""
     labels = _object_labels(args.objects, paths) if args.objects else {}
     color = _color_model(args, args.model or args.color_model)
     known = color.manifest.input.classes
@@ -164,17 +164,17 @@ def _color_task(args: argparse.Namespace, paths: list[Path]) -> Look:
             ", ".join(known) or "no labels",
         )
 
-    def look(picture: Picture) -> dict[str, Any]:
+    def make_entry(picture: Picture) -> dict[str, Any]:
         label = labels.get(str(picture.path), labels.get(picture.path.name))
         return {**picture.head(), "colors": _scores(color.classify(picture.bgr, label))}
 
-    return look
+    return make_entry
 
 
 def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str]:
-    """Return label by file name or path.
+    """Return the labels by file name or path, read from a JSON file.
 
-    Raises InputError for a file that is not such a JSON object, or that names none of `paths`.
+    Raises InputError when the file is not such a JSON object, or names none of `paths`.
     """
     try:
         labels = msgspec.json.decode(objects.read_bytes(), type=dict[str, str])
@@ -199,19 +199,19 @@ def _color_model(args: argparse.Namespace, name: str) -> ColorModel:
     return ColorModel(Interpreter.load(folder, threads=args.threads))
 
 
-def _detection(found: Detection, bgr: Image, color: ColorModel | None) -> dict[str, Any]:
+def _detection_entry(detection: Detection, bgr: Image, color: ColorModel | None) -> dict[str, Any]:
     colors: list[ColorScore] = []
-    bgr_crop = crop(bgr, found.box_px) if color else None
+    bgr_crop = crop(bgr, detection.box_px) if color else None
     if color and bgr_crop is not None:
-        scores = color.classify(bgr_crop, found.label)
+        scores = color.classify(bgr_crop, detection.label)
         further = [score for score in scores[1:] if score.score >= MIN_FURTHER_COLOR]
         name = color.dominant(scores)
         rgb = scores[0].rgb if name == scores[0].name else None
         colors = [ColorScore(name, scores[0].score, rgb), *further]
     return {
-        "label": found.label,
-        "score": round(found.score, 5),
-        "box_px": [round(value, 2) for value in found.box_px],
+        "label": detection.label,
+        "score": round(detection.score, 5),
+        "box_px": [round(value, 2) for value in detection.box_px],
         "colors": _scores(colors),
     }
 
@@ -225,10 +225,10 @@ def _scores(colors: list[ColorScore]) -> list[dict[str, Any]]:
 
 
 class Album:
-    """The folder of annotated pictures; no two have one name, and no input is overwritten."""
+    """The folder of annotated pictures; names are unique, and no input is overwritten."""
 
     def __init__(self, folder: Path, inputs: list[Path]) -> None:
-        """Make the folder; EdgeError, before hours of work, when nothing can be saved there."""
+        """Make the folder; raise EdgeError, before hours of work, when it is not writable."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
@@ -239,21 +239,21 @@ class Album:
         self.fault: EdgeError | None = None
         self._folder = folder
         self._taken = {lookup.real(path) for path in inputs}
-        self._numbers: dict[str, int] = {}  # by stem: all below are taken
+        self._numbers: dict[str, int] = {}  # by stem, the next number to try
 
     def add(self, picture: Picture, entry: dict[str, Any]) -> None:
-        """Save the picture with what was found drawn into it; after a `fault`, nothing any more."""
+        """Save the picture with the results drawn into it; after a `fault`, do nothing."""
         if self.fault is not None:
             return
-        path = self._free(picture)
+        path = self._free_path(picture)
         try:
-            picture_file.write(path, _drawn(picture.bgr, entry))
+            picture_file.write(path, _draw_results(picture.bgr, entry))
         except OSError as error:
             text = f"{path}: {error.strerror}; pictures from here on are missing"
             self.fault = EdgeError(text)
 
-    def _free(self, picture: Picture) -> Path:
-        """Return `<stem>.jpg`, with the frame's number for videos, else `<stem>-2.jpg` and on."""
+    def _free_path(self, picture: Picture) -> Path:
+        """Return `<stem>.jpg`, with the frame's number for videos, or `<stem>-2.jpg` and so on."""
         stem = picture.path.stem
         if picture.frame is not None:
             stem += f"-{picture.frame:06d}"
@@ -266,13 +266,13 @@ class Album:
         return path
 
 
-def _drawn(bgr: Image, entry: dict[str, Any]) -> Image:
-    """Return a copy with boxes, labels and colors."""
+def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
+    """Return a copy with boxes, labels and colors drawn into it."""
     drawn = bgr.copy()
-    for found in entry.get("detections", ()):
-        x, y, width, height = (round(value) for value in found["box_px"])
-        color = f" {found['colors'][0]['name']}" if found["colors"] else ""
-        text = f"{found['label']}{color} {found['score']:.2f}"
+    for detection in entry.get("detections", ()):
+        x, y, width, height = (round(value) for value in detection["box_px"])
+        color = f" {detection['colors'][0]['name']}" if detection["colors"] else ""
+        text = f"{detection['label']}{color} {detection['score']:.2f}"
         cv2.rectangle(drawn, (x, y), (x + width, y + height), (0, 200, 255), 2)
         _caption(drawn, text, (x + 2, max(y - 4, 10)))
     if "colors" in entry:
@@ -290,7 +290,7 @@ def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
 
 
 def _check_writable(output: Path) -> None:
-    """Raise EdgeError now for a document that could not be saved after hours of work."""
+    """Raise EdgeError, before hours of work, when the document cannot be saved there."""
     if reason := lookup.why_hidden(output):
         fault = reason
     elif output.is_dir():

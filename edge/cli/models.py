@@ -1,4 +1,4 @@
-"""`edge models`: what is installed; signed versions pulled from a registry, and back again."""
+"""`edge models`: lists the installed models; pulls signed versions and rolls them back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROLLBACK_EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Board:
-    """Where this board keeps and finds models, and whose it trusts."""
+    """Where this board keeps models, where it pulls them from, and whose keys it trusts."""
 
     models_dir: Path
     registry: str | None
@@ -73,7 +73,7 @@ def _action(actions: Any, name: str, text: str, examples: str) -> argparse.Argum
 
 
 def run(args: argparse.Namespace) -> int:
-    """List the models, or do what the action says."""
+    """List the models, or run the action."""
     if args.action == "pull":
         return _pull(args)
     if args.action == "rollback":
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(models_dir: str | None, trusted: tuple[PublicKey, ...]) -> int:
-    """Print a line per model and return 78 when one of them does not hold."""
+    """Print a line per model; return 78 when one of them is broken."""
     folders = model_store.installed(models_dir)
     if not folders:
         raise ModelError("no model is installed; give --models-dir or install edge-camera again")
@@ -120,12 +120,12 @@ def _pull(args: argparse.Namespace) -> int:
         version = args.version or registry.choose(
             registry.read_stages(store, args.name, board.trusted), args.stage
         )
-        found = model_update.pull(store, shelf, version, board.trusted, is_forced=args.force)
+        bundle = model_update.pull(store, shelf, version, board.trusted, is_forced=args.force)
     if before == version:
         print(f"{args.name} {version}: active already")
     else:
         print(
-            f"{args.name} {version}: verified (serial {found.serial}), golden picture repeated, "
+            f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
             f"linked; before: {before or 'the shipped one'}. The daemon takes it at its next "
             "reload (systemctl reload edge)"
         )

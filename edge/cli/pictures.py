@@ -1,4 +1,4 @@
-"""What `edge infer` looks at: files, what is in folders, and the frames of videos."""
+"""The inputs of `edge infer`: image files, the files in folders, and the frames of videos."""
 
 from __future__ import annotations
 
@@ -28,48 +28,48 @@ MIN_COMPLETE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image to look at; `frame` counts a video's frames from 1, None for a still image."""
+    """An image to process; `frame` counts a video's frames from 1, None for a still image."""
 
     path: Path
     bgr: Image
     frame: int | None
 
     def head(self) -> dict[str, Any]:
-        """Return what every entry of the output begins with."""
+        """Return the first fields of a picture's entry in the output."""
         height, width = self.bgr.shape[:2]
         head: dict[str, Any] = {"file": str(self.path), "width": width, "height": height}
         return head if self.frame is None else {**head, "frame": self.frame}
 
 
 def expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:
-    """Return the files to read, folders replaced by what is in them, and what cannot be read."""
+    """Return the files to read, with folders replaced by their files, and the errors."""
     paths: list[Path] = []
-    complaints: list[InputError] = []
+    errors: list[InputError] = []
     for path in inputs:
         if not lookup.is_folder(path):
-            paths.append(path)  # a missing file is told of when its turn comes
+            paths.append(path)  # a missing file is reported when its turn comes
             continue
         try:
-            paths += _inside(path)
+            paths += _files_of_folder(path)
         except InputError as error:
-            complaints.append(error)
-    return paths, complaints
+            errors.append(error)
+    return paths, errors
 
 
-def _inside(folder: Path) -> list[Path]:
-    """Return a folder's images and videos by name; InputError when there is none."""
+def _files_of_folder(folder: Path) -> list[Path]:
+    """Return a folder's images and videos by name; raise InputError when there are none."""
     try:
-        found = files_in(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+        files = files_in(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; cannot be listed") from None
-    if not found:
+    if not files:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
         raise InputError(f"{folder}: no images or videos in this folder itself ({kinds})")
-    return found
+    return files
 
 
 def pictures(path: Path) -> Iterator[Picture]:
-    """Yield the image, or the frames of a video; InputError when it cannot be decoded."""
+    """Yield the image, or the frames of a video; raise InputError when it cannot be decoded."""
     source = _open(path)
     if isinstance(source, np.ndarray):
         yield Picture(path, source, None)
@@ -87,9 +87,9 @@ def pictures(path: Path) -> Iterator[Picture]:
 
 
 def _check_complete(path: Path, source: Source, number: int) -> None:
-    """Raise InputError for a video that gave `number` frames and should have had more.
+    """Raise InputError for a video that gave `number` frames but should have more.
 
-    Where frames come at uneven times, the number stated is an estimate: then the time counts.
+    With a variable frame rate the stated number is an estimate; then the last time stamp counts.
     """
     if not number:
         raise InputError(f"{path}: no frame can be decoded; is it complete, and its codec usual?")
@@ -100,10 +100,10 @@ def _check_complete(path: Path, source: Source, number: int) -> None:
 
 
 def _open(path: Path) -> Image | Source:
-    """Return an image, or an open video; InputError for what is neither.
+    """Return an image, or an open video; raise InputError when the file is neither.
 
-    What the suffix does not tell is tried as an image first; text is no video, though ffmpeg would
-    draw it, or follow a playlist into the network.
+    A file with an unknown suffix is tried as an image first. Text is refused as a video: ffmpeg
+    would render it, or follow a playlist into the network.
     """
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
@@ -121,12 +121,12 @@ def _open(path: Path) -> Image | Source:
 
 
 def _open_video(path: Path) -> Source:
-    place = lookup.expanded(str(path), InputError).absolute()  # a file named 0 is no camera
-    return open_source(CameraConfig(source=str(place), realtime=False))
+    absolute = lookup.expanded(str(path), InputError).absolute()  # a file named 0 is not a camera
+    return open_source(CameraConfig(source=str(absolute), realtime=False))
 
 
 def _is_text(path: Path) -> bool:
-    """Return whether a file has no zero byte where every container has some, or is closed."""
+    """Return whether a file looks like text: no zero byte at its beginning, or unreadable."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         return b"\0" not in file.read(4096)
     return True

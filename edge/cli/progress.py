@@ -1,4 +1,4 @@
-"""What commands write to standard error: a progress bar in a terminal."""
+"""A progress bar on standard error, if that is a terminal."""
 
 from __future__ import annotations
 

@@ -27,16 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until a signal or the end of the file that plays as camera."""
-    # A reload asked for before the service listens would otherwise end the process.
+    # Until the service handles SIGHUP, a reload request would end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     load = partial(_load, args)
     config = load()
-    # The journal adds the time to lines; in a terminal the order is enough.
+    # Lines carry no time: the journal adds it, and in a terminal the order is enough.
     logs.set_up(config.log, device=config_file.device_name(config))
     return Service(args.config, config, load).run()
 
 
 def _load(args: argparse.Namespace) -> Config:
-    """Return what the config file says now, with the log options of the command line."""
+    """Return the config file's current content, with the log options of the command line."""
     config = config_file.load(args.config)
     return msgspec.structs.replace(config, log=logs.chosen(args, config.log))

@@ -1,4 +1,4 @@
-"""`edge sign-command`: the payload of a command for a device that asks for a key."""
+"""`edge sign-command`: makes the payload of a command for a device that requires a key."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE")
     parser.add_argument(
-        "topic", type=_text, metavar="TOPIC", help="<prefix>/<device>/command/<name>"
+        "topic", type=_utf8_text, metavar="TOPIC", help="<prefix>/<device>/command/<name>"
     )
     parser.add_argument(
-        "payload", type=_text, nargs="?", default="", metavar="JSON", help="default: empty"
+        "payload", type=_utf8_text, nargs="?", default="", metavar="JSON", help="default: empty"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the signed payload; ConfigError when the key cannot be used."""
+    """Print the signed payload; raise ConfigError when the key cannot be used."""
     key = read_key(args.key_file)
     print(sign(key, args.topic, time.time_ns() // 1_000_000, args.payload).decode())
     return EXIT_OK
 
 
-def _text(word: str) -> str:
+def _utf8_text(word: str) -> str:
     try:
         word.encode()
-    except UnicodeEncodeError:  # Python keeps bytes that are no text in its own way
+    except UnicodeEncodeError:  # Python decodes invalid UTF-8 arguments to surrogates
         raise argparse.ArgumentTypeError(f"{word!r} is no UTF-8") from None
     return word

@@ -1,4 +1,4 @@
-"""`edge status [CONFIG]`: how the daemon of this board is, asked over its socket."""
+"""`edge status [CONFIG]`: asks the daemon of this board for its state, over its socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_CONFIG = Path("/etc/edge/edge.yaml")
 
 
 class Report(Payload, frozen=True, kw_only=True):
-    """What the daemon tells; None before it is known."""
+    """The daemon's answer; info and stats are None before they are known."""
 
     health: Health
     info: Info | None
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; UnavailableError when no daemon answers."""
+    """Print the report; raise UnavailableError when no daemon answers."""
     state_dir = config_file.state_dir(config_file.load_of_service(args.config))
     try:
         answer = status_socket.ask(state_dir)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def faults_of(report: Report) -> Iterator[str]:
-    """Yield what is wrong, each with what to look at."""
+    """Yield each fault with the place to look at."""
     if not report.health.camera:
         yield "it is still starting; ask again"
     elif report.health.status != "ok":
@@ -77,7 +77,7 @@ def faults_of(report: Report) -> Iterator[str]:
 
 
 def lines_of(report: Report) -> Iterator[str]:
-    """Yield the report for people."""
+    """Yield the report's lines for people."""
     age = report.health.frame_age_s
     frame = "no frame yet" if age is None else f"newest frame {age:.1f} s ago"
     if report.info is not None:

@@ -1,10 +1,11 @@
-"""Objects of one frame: letterbox, network, and one decoder for each family of detectors.
+"""Detects objects in a frame: letterbox, network, and a decoder for each family of detectors.
 
-Method: write the frame straight into the input tensor, run the network, let the decoder that the
-manifest names turn outputs into candidates, merge overlaps within a class, scale to the frame.
-Decoders compare quantized scores with a quantized threshold and turn only what reaches it into
-floats, by tables of all 256 values; outputs in float (other people's models) are taken as they are.
-`yolox` is our own family; `yolov5`, `yolov8` and `ssd_postprocess` read other people's files, whose
+Method: write the frame directly into the input tensor, run the network, turn its outputs into
+candidates with the decoder that the manifest names, merge overlaps within a class, and scale the
+boxes to the frame. Decoders compare quantized scores with a quantized threshold. Only scores that
+reach it become floats, by tables of all 256 values. Float outputs (third-party models) are used as
+they are.
+`yolox` is our own family; `yolov5`, `yolov8` and `ssd_postprocess` read third-party models, whose
 manifests `edge-tools import-model` writes.
 """
 

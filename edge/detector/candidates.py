@@ -1,4 +1,4 @@
-"""What all decoders make and need: candidates, quantized thresholds, tables of real values."""
+"""Shared by all decoders: candidates, quantized thresholds, tables of real values."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ class CandidateSource(Protocol):
     """A decoder, built once for a model and a threshold."""
 
     def candidates(self, interpreter: Interpreter) -> Candidates:
-        """Return what the network's outputs now say."""
+        """Return the candidates in the network's current outputs."""
         ...
 
 
 def levels(spec: TensorSpec) -> Floats:
-    """Return the real value of all 256 quantized ones, in the order that indexing wants.
+    """Return the real values of all 256 quantized values, ordered for indexing by them.
 
-    That is 0..255 for uint8 and 0..127, -128..-1 for int8: negative indices count from the end.
+    The order is 0..255 for uint8 and 0..127, -128..-1 for int8: negative indices count from the
+    end.
     """
     quantized = np.arange(256, dtype=np.uint8).view(spec.dtype)
     return (quantized.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
@@ -51,11 +52,11 @@ def levels(spec: TensorSpec) -> Floats:
 def real_values(
     spec: TensorSpec, convert: Callable[[Floats], Floats]
 ) -> Callable[[NDArray[Any]], Floats]:
-    """Return a function that turns a tensor's stored values into `convert` of their real values.
+    """Return a function that applies `convert` to the real values of a tensor's stored values.
 
     Stored integers are looked up in a table of all 256; floats are converted one by one.
     """
-    if spec.is_float:  # of a foreign model, which may give anything; integers are always finite
+    if spec.is_float:  # a third-party model may give NaN or infinity; integers are always finite
         return lambda values: convert(np.nan_to_num(values.astype(np.float32)))
     table = convert(levels(spec))
     return lambda values: table[values]
@@ -72,7 +73,7 @@ def as_is(values: Floats) -> Floats:
 
 
 def as_score(values: Floats) -> Floats:
-    """Return scores held to 0..1: a quantized range may reach beyond."""
+    """Return scores clipped to 0..1: a quantized range may reach beyond."""
     clipped: Floats = np.clip(values, np.float32(0), np.float32(1))
     return clipped
 
@@ -80,31 +81,31 @@ def as_score(values: Floats) -> Floats:
 def quantized_logit(score: float, spec: TensorSpec) -> int:
     """Return the smallest quantized value whose sigmoid reaches `score`, within its dtype.
 
-    One step lower than that where rounding could matter: the float score decides in the end.
+    Rounding may make it one step lower; the float score is compared again later.
     """
     inside = min(max(score, 1e-6), 1 - 1e-6)
     return _quantized(math.log(inside / (1 - inside)), spec)
 
 
 def quantized_level(score: float, spec: TensorSpec) -> float:
-    """Return the smallest stored value that stands for at least `score`, within its dtype.
+    """Return the smallest stored value that represents at least `score`, within its dtype.
 
-    As `quantized_logit`, for outputs that are scores already; of a float tensor the score itself.
+    Like `quantized_logit`, for outputs that are scores already. A float tensor gives `score`.
     """
     return score if spec.is_float else _quantized(score, spec)
 
 
 def _quantized(real: float, spec: TensorSpec) -> int:
     limits = np.iinfo(spec.dtype)
-    wanted = real / spec.scale + spec.zero_point
-    return int(min(max(math.ceil(wanted - 1e-3), limits.min), limits.max))
+    level = real / spec.scale + spec.zero_point
+    return int(min(max(math.ceil(level - 1e-3), limits.min), limits.max))
 
 
 def class_selection(decoder: Decoder, first: int, count: int) -> slice | Indices:
-    """Return where along an axis the scores of the manifest's labels stand.
+    """Return the positions of the manifest's labels along the axis of class scores.
 
-    first: index of the network's class 0. count: number of labels. A slice where it can be one:
-    that is a view, a list of indices copies.
+    first: index of the network's class 0. count: number of labels. A slice when possible: it gives
+    a view, while a list of indices copies.
     """
     if not decoder.class_ids:
         return slice(first, first + count)

@@ -1,4 +1,4 @@
-"""The detector that the pipeline runs: one entry for every decoder."""
+"""The detector that the pipeline runs, with any of the decoders."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ DECODERS: Mapping[str, Callable[[Manifest, float], CandidateSource]] = {
 
 
 class _AtSize(NamedTuple):
-    """What depends on the input's size."""
+    """The parts that depend on the input's size."""
 
     letterbox: Letterbox
     decoder: CandidateSource
 
 
 class Detector:
-    """Finds objects; `detect`, or its three stages one by one where each is timed.
+    """Finds objects: call `detect`, or its three stages one by one to time each.
 
-    interpreter: loaded with a model of task `detect`. min_score: 0..1, detections below are
-    not made. Raises ModelError when the model needs another decoder.
-    Where the model's input follows the frame, it is resized when frames of another shape come.
+    interpreter: loaded with a model of task `detect`. min_score: 0..1, lower scores are dropped.
+    Raises ModelError when the model has another task or an unknown decoder.
+    If the model's input follows the frame, it is resized when the frames' shape changes.
     """
 
     def __init__(self, interpreter: Interpreter, *, min_score: float) -> None:
@@ -81,9 +81,9 @@ class Detector:
         self._interpreter.invoke()
 
     def decode(self, frame_size: tuple[int, int]) -> list[Detection]:
-        """Return the objects that the network's outputs now say, best first.
+        """Return the objects in the network's current outputs, best first.
 
-        frame_size: (width, height) in pixels of the frame handed to `preprocess`.
+        frame_size: (width, height) in pixels of the frame given to `preprocess`.
         """
         candidates = self._current.decoder.candidates(self._interpreter)
         nms_iou = self._model.decoder.nms_iou
@@ -99,7 +99,7 @@ class Detector:
         ]
 
     def _follow(self, frame_size: tuple[int, int]) -> None:
-        """Give the network the input that suits a frame of (width, height)."""
+        """Resize the network's input to suit a frame of (width, height)."""
         size = fitting(self._model.input.size, max(self._model.decoder.strides), frame_size)
         if size != self._interpreter.input_size:
             self._interpreter.resize(size)

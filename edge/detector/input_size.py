@@ -1,7 +1,7 @@
-"""The size of a detector's input that suits a frame, for networks that take more than one.
+"""Chooses the input size that suits a frame, for networks that accept more than one size.
 
 A letterbox in the network's own shape wastes pixels: a 16:9 frame covers 70 % of 480x384. The same
-number of pixels in the frame's own shape shows it larger in the same time.
+number of pixels in the frame's shape shows the objects larger in the same time.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-# Objects must become a tenth larger. On pictures nearer to the network's own shape nothing is
-# gained (tools/README.md, "The input follows the frame").
+# Objects must become a tenth larger: for frames closer to the network's own shape, another size
+# gains nothing (tools/README.md, "The input follows the frame").
 MIN_GAIN = 1.1
 
 
 @lru_cache(maxsize=64)
 def fitting(own: tuple[int, int], stride: int, frame_size: tuple[int, int]) -> tuple[int, int]:
-    """Return the (width, height) of the input in which a frame is shown largest.
+    """Return the (width, height) of the input that shows a frame largest.
 
     own: (width, height) that the network was made with. The result has no more pixels, so it takes
-        no more time, and no side below half of own's shorter one. It is `own` where another size
-        gains less than MIN_GAIN.
-    stride: pixels that each side is a multiple of. frame_size: (width, height), 1x1 or more.
+        no more time. No side is below half of own's shorter one. The result is `own` when another
+        size gains less than MIN_GAIN.
+    stride: each side is a multiple of it, in pixels. frame_size: (width, height), 1x1 or more.
     """
     best = max(
         _sizes(own, stride, frame_size), key=lambda size: _rank(size, frame_size), default=own
@@ -48,5 +48,5 @@ def _rank(size: tuple[int, int], frame_size: tuple[int, int]) -> tuple[float, in
 
 
 def _scale(size: tuple[int, int], frame_size: tuple[int, int]) -> float:
-    """Return how many input pixels a letterboxed frame's pixel gets, along a side."""
+    """Return the input pixels per pixel of a letterboxed frame, along a side."""
     return min(size[0] / frame_size[0], size[1] / frame_size[1])

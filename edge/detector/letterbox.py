@@ -1,4 +1,4 @@
-"""Frames into input tensors, as the manifest says, by a table of 256 values and no float image."""
+"""Writes frames into input tensors by a table of 256 values, without a float image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
 
 
 class Letterbox:
-    """Writes frames into an input tensor as its manifest says."""
+    """Writes frames into an input tensor, in the layout that its manifest states."""
 
     def __init__(self, spec: Input) -> None:
         self._height, self._width = spec.shape[1:3]
@@ -44,7 +44,7 @@ class Letterbox:
         """
         check_frame(bgr)
         width, height = self.inner_size((bgr.shape[1], bgr.shape[0]))
-        # INTER_LINEAR_EXACT: the same pixels on x86 and ARM.
+        # INTER_LINEAR_EXACT gives the same pixels on x86 and ARM.
         inner = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
         if self._swaps_colors:
             inner = cv2.cvtColor(inner, cv2.COLOR_BGR2RGB)
@@ -66,7 +66,7 @@ def check_frame(bgr: Image) -> None:
 
 
 def lookup_table(spec: Input) -> NDArray[Any]:
-    """Return the tensor's value of each pixel value 0..255, in the tensor's dtype."""
+    """Return the tensor value for each pixel value 0..255, in the tensor's dtype."""
     low, high = RANGES[spec.range]
     real = np.linspace(low, high, 256)
     if spec.is_float:

@@ -1,4 +1,4 @@
-"""What decoders of one output share: its layout, thresholds and tables, from the manifest."""
+"""Base of the decoders that read one output: its layout, threshold and tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge.manifest import Manifest
 
 
 class OneOutput:
-    """The one output of one model; boxes first, then scores.
+    """The only output of a model: channels of boxes first, then of scores.
 
     first_class: channel of the first class.
     """
@@ -30,7 +30,7 @@ class OneOutput:
         self._channels_first = model.decoder.channels_first
         self._classes = class_selection(model.decoder, self.first_class, len(model.labels))
         self._min_score = min_score
-        self._least = quantized_level(min_score, spec)
+        self._min_stored = quantized_level(min_score, spec)
         self._scores = real_values(spec, as_score)
         self._boxes = real_values(spec, as_is)
         self._unit_px = np.array(model.box_unit_px(), np.float32)

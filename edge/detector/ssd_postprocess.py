@@ -1,7 +1,8 @@
 """Decoder `ssd_postprocess`: the four outputs of TFLite's own detection post-processing operator.
 
-Boxes, classes, scores and their count: decoded and suppressed within the model, a few boxes in
-float, so there is nothing to gain on integers. The manifest's `roles` say which tensor is which.
+The outputs are boxes, classes, scores and their count. The model itself decodes and suppresses
+boxes; the few that remain are float, so integers would gain nothing. The manifest's `roles` say
+which tensor is which.
 Assumes: boxes (1, n, 4) as top, left, bottom, right in shares of the input; classes count from 0
 without the background.
 Source: tensorflow/lite/kernels/detection_postprocess.cc; the TF Object Detection API's export.
@@ -19,7 +20,7 @@ UNLISTED = -1
 
 
 class SsdPostprocessDecoder:
-    """The four outputs of one model."""
+    """Decodes the four outputs of a model."""
 
     def __init__(self, model: Manifest, min_score: float) -> None:
         specs = {spec.name: spec for spec in model.outputs}
@@ -34,11 +35,11 @@ class SsdPostprocessDecoder:
         self._unit_px = np.array([width, height, width, height], np.float32)
 
     def candidates(self, interpreter: Interpreter) -> Candidates:
-        """Return what the operator's outputs now say."""
+        """Return the candidates in the operator's current outputs."""
         count = int(self._count(interpreter.output(self._names["count"])))
         scores = self._scores(interpreter.output(self._names["scores"])[:count])
         class_ids = np.rint(self._class_ids(interpreter.output(self._names["classes"])[:count]))
-        last = len(self._label_of) - 1  # holds UNLISTED, as do all classes beyond
+        last = len(self._label_of) - 1  # UNLISTED, which stands for all classes beyond as well
         classes = self._label_of[np.clip(class_ids.astype(np.intp), 0, last)]
         kept = np.flatnonzero((scores >= self._min_score) & (classes != UNLISTED))
         if not len(kept):
@@ -48,7 +49,7 @@ class SsdPostprocessDecoder:
 
 
 def _label_table(model: Manifest) -> Indices:
-    """Return the index of the label of each class of the network, UNLISTED where it has none."""
+    """Return the label index of each class of the network, UNLISTED where it has no label."""
     class_ids = model.decoder.class_ids or tuple(range(len(model.labels)))
     table = np.full(max(class_ids) + 2, UNLISTED, np.intp)
     table[list(class_ids)] = np.arange(len(class_ids))

@@ -1,7 +1,7 @@
-"""Decoder `yolox`: an anchor-free int8 detector with outputs of their own scale for each stride.
+"""Decoder `yolox`: an anchor-free int8 detector with separately quantized outputs per stride.
 
-Score = sigmoid(objectness) * sigmoid(class), so each factor alone must reach the threshold: an
-exact bound, checked on integers.
+Score = sigmoid(objectness) * sigmoid(class), so each factor alone must reach the threshold. This
+exact bound is checked on integers.
 Assumes: per stride s the outputs `box_<s>` (x, y offset and log size in cells), `objectness_<s>`
 and `class_<s>` (logits).
 Source: YOLOX (Ge et al. 2021), decoding of the published model.
@@ -29,7 +29,7 @@ from edge.manifest import Manifest, TensorSpec
 
 
 class YoloxDecoder:
-    """All strides of one model. Raises ModelError when its manifest names none."""
+    """Decodes all strides of a model. Raises ModelError when its manifest names none."""
 
     def __init__(self, model: Manifest, min_score: float) -> None:
         if not model.decoder.strides:
@@ -38,13 +38,13 @@ class YoloxDecoder:
         self._strides = [_Stride(stride, specs, min_score) for stride in model.decoder.strides]
 
     def candidates(self, interpreter: Interpreter) -> Candidates:
-        """Return what the network's outputs now say."""
-        found = [stride.candidates(interpreter) for stride in self._strides]
-        return Candidates(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        """Return the candidates in the network's current outputs."""
+        per_stride = [stride.candidates(interpreter) for stride in self._strides]
+        return Candidates(*(np.concatenate(parts) for parts in zip(*per_stride, strict=True)))
 
 
 class _Stride:
-    """The three outputs of one cell size; int8 values become floats by table."""
+    """Decodes the three outputs of a stride; int8 values become floats by table."""
 
     def __init__(self, stride: int, specs: dict[str, TensorSpec], min_score: float) -> None:
         box = specs[f"box_{stride}"]
@@ -62,23 +62,23 @@ class _Stride:
         self._cells_px = (np.stack([columns, rows], 1) * stride).astype(np.float32)
 
     def candidates(self, interpreter: Interpreter) -> Candidates:
-        """Return what this stride's outputs say."""
+        """Return the candidates in this stride's current outputs."""
         objectness, classes, boxes = (interpreter.output(name) for name in self._names)
         objectness = objectness.reshape(-1)
         cells = np.flatnonzero(objectness >= self._min_objectness)
         if not len(cells):
             return NOTHING
         logits = classes.reshape(-1, self._labels)[cells]
-        # Every label that reaches, not only the cell's best: .004 more AP50 at low thresholds.
-        rows, found = np.nonzero(logits >= self._min_class)
+        # Every label that reaches it, not only the cell's best: .004 more AP50 at low thresholds.
+        rows, labels = np.nonzero(logits >= self._min_class)
         cells = cells[rows]
         scores = (
-            self._objectness_scores[objectness[cells]] * self._class_scores[logits[rows, found]]
+            self._objectness_scores[objectness[cells]] * self._class_scores[logits[rows, labels]]
         )
-        enough = scores >= self._min_score
-        cells = cells[enough]
+        kept = scores >= self._min_score
+        cells = cells[kept]
         corners = self._corners(boxes.reshape(-1, 4)[cells], cells)
-        return Candidates(scores[enough], found[enough], corners)
+        return Candidates(scores[kept], labels[kept], corners)
 
     def _corners(self, boxes: NDArray[Any], cells: Indices) -> Floats:
         """Return left, top, right, bottom of quantized boxes (n, 4) in these cells."""

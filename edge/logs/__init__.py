@@ -1,13 +1,13 @@
-"""One logging set-up for all commands: lines or JSON on standard error, a file, syslog, OTLP, MQTT.
+"""Logging for all commands: text or JSON on standard error, a file, syslog, OTLP, MQTT.
 
 Every message begins with a constant event (`camera.lost device=%s retry_s=%.1f`), so a record has
-the same facts everywhere: time, level, logger, event, message, and the named values with their
-types. Secrets are taken out of all of them: what `hide` was told, logins in addresses, and values
+the same fields everywhere: time, level, logger, event, message, and the named values with their
+types. Secrets are removed from all of them: those given to `hide`, logins in addresses, and values
 named password, secret or token.
 
-Only standard error is written by the thread that logs. File, syslog and OTLP have a thread of their
-own behind a bounded queue: a full disk, a name server or a collector that hangs never keeps a frame
-waiting; what does not fit is dropped and counted.
+The logging thread itself writes only standard error. File, syslog and OTLP have a thread of their
+own behind a bounded queue, so a full disk, or a name server or collector that hangs, never delays a
+frame. Records that do not fit the queue are dropped and counted.
 """
 
 from edge.logs.facts import hide

@@ -1,4 +1,4 @@
-"""What a log record says, with its types and without secrets, and how that is written."""
+"""The content of a log record, typed and without secrets, and its formatters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ HIDDEN = "***"
 MIN_SECRET_CHARS = 4  # a shorter one would blank out ordinary words
 _EVENT = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)+(?= |;|:|$)")
 _CONVERSION = re.compile(r"(?:(\w+)=)?%(?:%|[-#0 +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z])")
-# Neither begins with something repeated: a long word would cost its length squared.
+# Neither pattern begins with a repetition: a long word would take quadratic time.
 _LOGIN = re.compile(r"://[^\s/]*@")
 _NAMED = re.compile(r"(?i)((?:password|passwd|secret|token|api_?key)['\"]?[=:] ?)\S+")
 _secrets: set[str] = set()
 
 
 def hide(secret: str | None) -> None:
-    """Take a secret out of all that is logged from now on."""
+    """Remove a secret from all records logged from now on."""
     if secret and len(secret) >= MIN_SECRET_CHARS:
         _secrets.add(secret)
 
@@ -33,13 +33,13 @@ def redacted(text: str) -> str:
 
 
 def facts_of(record: logging.LogRecord, device: str = "") -> dict[str, Any]:
-    """Return a record as what is written everywhere: JSON's types, no secrets.
+    """Return the content of a record for all sinks: JSON types, no secrets.
 
-    Keys: time (UTC), level, logger, message; device, event, fields and exception where there are.
+    Keys: time (UTC), level, logger, message; device, event, fields and exception if present.
     """
     template = str(record.msg)
     event = _EVENT.match(template)
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "time": _utc(record.created),
         "level": record.levelname.lower(),
         "logger": record.name,
@@ -49,24 +49,24 @@ def facts_of(record: logging.LogRecord, device: str = "") -> dict[str, Any]:
         "fields": _fields(template, record.args),
         "exception": redacted(_exception(record)),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in facts.items() if value}
 
 
 def _fields(template: str, args: Any) -> dict[str, Any]:
     """Return the values of `name=%s` in a message's template."""
     if not isinstance(args, tuple):
         return {}
-    places = [one for one in _CONVERSION.finditer(template) if not one.group().endswith("%%")]
-    if len(places) != len(args):
+    matches = [m for m in _CONVERSION.finditer(template) if not m.group().endswith("%%")]
+    if len(matches) != len(args):
         return {}
     return {
-        place.group(1): _plain(place.group(1), value)
-        for place, value in zip(places, args, strict=True)
-        if place.group(1)
+        match.group(1): _field_value(match.group(1), value)
+        for match, value in zip(matches, args, strict=True)
+        if match.group(1)
     }
 
 
-def _plain(name: str, value: object) -> str | float | bool:
+def _field_value(name: str, value: object) -> str | float | bool:
     if isinstance(value, (bool, int, float)):
         return value
     return HIDDEN if _NAMED.search(f"{name}=x") else redacted(str(value))
@@ -90,19 +90,19 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
         self._device = device
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record's facts as JSON."""
+        """Return a record's content as JSON."""
         return msgspec.json.encode(facts_of(record, self._device)).decode()
 
 
 class SyslogFormatter(logging.Formatter):
-    """RFC 5424 behind the priority that the handler writes: named values as structured data."""
+    """RFC 5424 after the priority that the handler writes; named values as structured data."""
 
     def __init__(self, device: str, *, end: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The topic `…/log`: what a board logs, readable from anywhere, bounded in lines and bytes."""
+"""Publishes a board's log on the topic `…/log`, bounded in records and bytes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from edge.logs.facts import facts_of
 
 BURST = 20  # messages at once
 PER_SECOND = 0.5  # in the long run
-MAX_BYTES = 8192  # of a payload; the message is cut, the traceback left out
+MAX_BYTES = 8192  # of a payload; a larger one has its message cut and loses its traceback
 KEPT = ("time", "level", "logger", "event", "suppressed")
-# What the connection says of itself would be said through it.
+# Publishing the connection's own records would cause further records.
 SILENT = ("edge.publisher", "edge.logs", "paho")
 
 
 class MqttLog(logging.Handler):
-    """Publishes records as JSON; those beyond the rate are counted, and the next one says how many.
+    """Publishes records as JSON; records beyond the rate are counted in the next one published.
 
-    publish: takes a payload and never waits; whatever it raises only loses the record.
+    publish: takes a payload and never waits; an exception from it only loses the record.
     """
 
     def __init__(
@@ -37,16 +37,16 @@ class MqttLog(logging.Handler):
         self._publish = publish
         self._clock = clock
         self._allowance = float(BURST)
-        self._asked_s = clock()
+        self._refilled_s = clock()
         self._busy = threading.local()
         self._suppressed = 0
 
     def choose(self, level: str | None) -> None:
-        """Publish records of this level and above; None: none."""
+        """Publish records of this level and above; None publishes none."""
         self.setLevel(level.upper() if level else logging.CRITICAL + 1)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Publish a record, unless it comes from publishing or there were too many."""
+        """Publish a record, unless publishing itself caused it or the rate is exceeded."""
         is_inside = getattr(self._busy, "value", False)
         if is_inside or record.name.startswith(SILENT):
             return
@@ -65,10 +65,10 @@ class MqttLog(logging.Handler):
             self._busy.value = False
 
     def _is_allowed(self) -> bool:
-        """Return whether one more may be published now, and count it (a token bucket)."""
+        """Return whether one more record may be published now, and count it (a token bucket)."""
         now_s = self._clock()
-        gained = (now_s - self._asked_s) * PER_SECOND
-        self._allowance, self._asked_s = min(BURST, self._allowance + gained), now_s
+        gained = (now_s - self._refilled_s) * PER_SECOND
+        self._allowance, self._refilled_s = min(BURST, self._allowance + gained), now_s
         if self._allowance < 1:
             return False
         self._allowance -= 1
@@ -76,7 +76,7 @@ class MqttLog(logging.Handler):
 
 
 def _bounded(facts: dict[str, object]) -> bytes:
-    """Return facts as JSON of at most MAX_BYTES; of larger ones, the beginning of the message."""
+    """Return facts as JSON of at most MAX_BYTES; larger ones keep the start of the message."""
     payload = msgspec.json.encode(facts)
     if len(payload) <= MAX_BYTES:
         return payload

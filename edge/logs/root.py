@@ -1,4 +1,4 @@
-"""The root logger: what writes as configured is made, installed, replaced and closed."""
+"""The root logger: makes, installs, replaces and closes its handlers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 TEXT = "%(levelname)s %(name)s %(message)s"
-# Where the config says nothing.
+# Used for keys that the config leaves unset.
 VARIABLES = {
     "format": "EDGE_LOG_FORMAT",
     "file": "EDGE_LOG_FILE",
@@ -32,10 +32,10 @@ _ours: list[logging.Handler] = []
 
 
 class _Stderr(logging.Handler):
-    """Standard error as it is when something is said."""
+    """Standard error, looked up for each record."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; a reader that has gone is nobody's failure."""
+        """Write a line; a closed standard error is ignored."""
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
@@ -50,9 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:
 
 
 def chosen(args: argparse.Namespace, config: LogConfig) -> LogConfig:
-    """Return how to log: as a config's section says, but for what the command line says."""
-    given = {"level": args.log_level, "format": args.log_format, "file": args.log_file}
-    return msgspec.structs.replace(config, **{key: one for key, one in given.items() if one})
+    """Return the config's `log` section, overridden by the command line's options."""
+    overrides = {"level": args.log_level, "format": args.log_format, "file": args.log_file}
+    return msgspec.structs.replace(
+        config, **{key: value for key, value in overrides.items() if value}
+    )
 
 
 def set_up(
@@ -62,9 +64,9 @@ def set_up(
     device: str = "",
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Let the root logger write as configured; what an earlier call set up is closed.
+    """Configure the root logger and close the handlers of an earlier call.
 
-    Raises ConfigError, with the earlier set-up in place, as `make_handlers` does.
+    Raises ConfigError as `make_handlers` does; the earlier handlers then stay in place.
     """
     handlers = make_handlers(config, text=text, device=device, environment=environment)
     close(install(handlers, config.level))
@@ -77,7 +79,7 @@ def make_handlers(
     device: str = "",
     environment: Mapping[str, str] = os.environ,
 ) -> list[logging.Handler]:
-    """Return what writes as configured once it is installed.
+    """Return the handlers of a config, ready to `install`.
 
     text: format of lines for people. device: names this board in JSON, syslog and OTLP.
     Raises ConfigError when a sink cannot be made.
@@ -99,7 +101,7 @@ def make_handlers(
 def check(config: LogConfig) -> None:
     """Raise ConfigError when a sink cannot be made.
 
-    A file or folder made for it goes again: it would be closed to a daemon of another user.
+    A file or folder made for the check is removed: a daemon of another user could not write it.
     """
     file = Path(config.file or "").absolute()
     new = [path for path in (file, *file.parents) if not os.path.lexists(path)]
@@ -108,12 +110,12 @@ def check(config: LogConfig) -> None:
             handler.close()
     finally:
         for path in new:
-            with contextlib.suppress(OSError):  # it could not be made
+            with contextlib.suppress(OSError):  # it was never made
                 path.unlink() if path == file else path.rmdir()
 
 
 def install(handlers: list[logging.Handler], level: str) -> list[logging.Handler]:
-    """Let the root logger write to these from a level on; return those before, to be closed."""
+    """Let the root logger use these handlers and level; return the old handlers to `close`."""
     root = logging.getLogger()
     before = list(_ours)
     for handler in before:
@@ -126,14 +128,14 @@ def install(handlers: list[logging.Handler], level: str) -> list[logging.Handler
 
 
 def close(handlers: list[logging.Handler]) -> None:
-    """Write what waits in handlers that are installed no longer; seconds where one hangs."""
+    """Flush and close handlers that are no longer installed; takes seconds when one hangs."""
     for handler in handlers:
         handler.close()
 
 
 @contextlib.contextmanager
 def published(level: str | None, publish: Callable[[bytes], None]) -> Iterator[MqttLog]:
-    """Let the root logger publish, too, within the block; gives what changes the level."""
+    """Let the root logger also publish within the block; yield the handler."""
     handler = MqttLog(publish, level)
     logging.getLogger().addHandler(handler)
     try:
@@ -143,11 +145,11 @@ def published(level: str | None, publish: Callable[[bytes], None]) -> Iterator[M
 
 
 def _with_environment(config: LogConfig, environment: Mapping[str, str]) -> LogConfig:
-    given = {
+    overrides = {
         key: environment[name]
         for key, name in VARIABLES.items()
         if environment.get(name) and getattr(config, key) is None
     }
-    if given.get("format", "text") not in FORMATS:
-        raise ConfigError(f"${VARIABLES['format']}={given['format']}: text or json")
-    return msgspec.structs.replace(config, **given)
+    if overrides.get("format", "text") not in FORMATS:
+        raise ConfigError(f"${VARIABLES['format']}={overrides['format']}: text or json")
+    return msgspec.structs.replace(config, **overrides)

@@ -1,4 +1,4 @@
-"""Where records go besides standard error, each behind a queue and allowed to fail."""
+"""Log sinks besides standard error; each is behind a queue and may fail."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from edge.logs.facts import JsonFormatter, SyslogFormatter, facts_of
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1000  # records in the queue
-CLOSE_S = 2.0  # for what waits when the process ends
+CLOSE_S = 2.0  # for waiting records when the process ends
 NETWORK_TIMEOUT_S = 5.0
 DEFAULT_SYSLOG_PORT = 514
-# Their messages about a delivery must not be delivered.
+# Delivering their own records would cause further records.
 _CARRIERS = ("opentelemetry", "urllib3", "requests")
 
 
 class _Reporting(logging.Handler):
-    """A sink that says once that it lost records; the daemon goes on."""
+    """A sink that warns once when it loses records; the daemon continues."""
 
     sink = ""
     lost = 0
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the base's
         """Count a record that could not be written."""
-        self.say_lost(str(sys.exc_info()[1]))
+        self.report_lost(str(sys.exc_info()[1]))
 
-    def say_lost(self, reason: str) -> None:
-        """Count a loss; the first one is told."""
+    def report_lost(self, reason: str) -> None:
+        """Count a loss; log the first one."""
         self.lost += 1
         if self.lost == 1:
             logger.warning("log.sink_lost sink=%s reason=%s", self.sink, reason)
 
 
 class _File(_Reporting, RotatingFileHandler):
-    """JSON lines in a file that is moved aside when it is full."""
+    """JSON lines in a rotated file."""
 
 
 class _Syslog(_Reporting, SysLogHandler):
-    """A syslog server that may be away: connected when there is something to say."""
+    """A syslog server that may be unreachable: connects when there is a record to send."""
 
     append_nul = False
     _is_made = False
@@ -66,7 +66,7 @@ class _Syslog(_Reporting, SysLogHandler):
             super().createSocket()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base's
-        """Connect anew for the next record."""
+        """Close the socket, so that the next record connects again."""
         super().handleError(record)
         broken, self.socket = self.socket, None  # type: ignore[assignment]
         if broken is not None:
@@ -85,13 +85,13 @@ class _Otlp(_Reporting):
 
         resource = Resource.create({"service.name": "edge", "service.instance.id": device or "-"})
         self._provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
-        say_lost = self.say_lost
+        report_lost = self.report_lost
 
         class Exporter(OTLPLogExporter):  # type: ignore[misc]  # untyped here
             def export(self, batch: Sequence[Any]) -> Any:
                 result = super().export(batch)
                 if result.name == "FAILURE":
-                    say_lost(f"{len(batch)} records not delivered")
+                    report_lost(f"{len(batch)} records not delivered")
                 return result
 
         exporter = Exporter(endpoint=endpoint, timeout=NETWORK_TIMEOUT_S)
@@ -118,7 +118,7 @@ class _Otlp(_Reporting):
         )
 
     def close(self) -> None:
-        """Send what waits, for a bounded time: the exporter's own time-outs add up to more."""
+        """Send waiting records within CLOSE_S: the exporter's own time-outs add up to more."""
         closing = threading.Thread(target=self._provider.shutdown, name="otlp-close", daemon=True)
         closing.start()
         closing.join(CLOSE_S)
@@ -126,14 +126,14 @@ class _Otlp(_Reporting):
 
 
 class _Listener(QueueListener):
-    """The thread that writes; stopping waits for a bounded time."""
+    """The thread that writes; stopping it takes a bounded time."""
 
     def __init__(self, waiting: queue.Queue[Any], *sinks: logging.Handler) -> None:
         super().__init__(waiting, *sinks)
         self._waiting = waiting
 
     def stop(self) -> None:
-        """Write what waits, within CLOSE_S."""
+        """Write the waiting records, within CLOSE_S."""
         thread, self._thread = self._thread, None
         if thread is not None:
             try:
@@ -157,7 +157,7 @@ class Queued(QueueHandler):
         self._thread.start()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return the record with its arguments: sinks are in this process and want the types."""
+        """Return the record with its arguments: sinks are in this process and need the types."""
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -168,7 +168,7 @@ class Queued(QueueHandler):
             self.dropped += 1
 
     def close(self) -> None:
-        """Write what waits, then close the sinks; both within a bounded time."""
+        """Write the waiting records, then close the sinks; both within a bounded time."""
         self._thread.stop()
         for sink in self._sinks:
             sink.close()
@@ -190,9 +190,9 @@ def file_sink(path: Path, config: LogConfig, device: str) -> logging.Handler:
 
 
 def syslog_sink(address: str, device: str) -> logging.Handler:
-    """Return a syslog server: `host`, `host:port` (UDP), `tcp://host:port`, or a socket's path.
+    """Return a syslog sink: `host`, `host:port` (UDP), `tcp://host:port`, or a socket's path.
 
-    Raises ConfigError when the address is none.
+    Raises ConfigError when the address is not valid.
     """
     kind = socket.SOCK_STREAM if address.startswith("tcp://") else socket.SOCK_DGRAM
     target: str | tuple[str, int]
@@ -209,15 +209,15 @@ def syslog_sink(address: str, device: str) -> logging.Handler:
     sink = _Syslog(target, SysLogHandler.LOG_DAEMON, kind)
     sink._is_made = True  # noqa: SLF001 - ours
     sink.sink = f"syslog {address}"
-    # Messages in a stream are told apart by their ends.
+    # In a stream, the end of a line separates messages.
     sink.setFormatter(SyslogFormatter(device, end="\n" if kind == socket.SOCK_STREAM else ""))
     return sink
 
 
 def otlp_sink(endpoint: str, device: str) -> logging.Handler:
-    """Return an OpenTelemetry collector, `http://host:4318`; OTLP over HTTP.
+    """Return a sink for an OpenTelemetry collector, `http://host:4318`; OTLP over HTTP.
 
-    Raises ConfigError when the extra is not installed or the address is none.
+    Raises ConfigError when the extra is not installed or the address is not valid.
     """
     try:
         parts = urlsplit(endpoint)
@@ -233,5 +233,5 @@ def otlp_sink(endpoint: str, device: str) -> logging.Handler:
         raise ConfigError("log.otlp needs: pip install 'edge-camera[otlp]'") from None
     sink.sink = f"otlp {parts.hostname}"
     sink.addFilter(lambda record: not record.name.startswith(_CARRIERS))
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # we say it, and once
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # `_Reporting` logs losses, once
     return sink

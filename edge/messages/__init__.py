@@ -1,4 +1,4 @@
-"""Topics and payloads: values to bytes and back. One schema for code, documentation and tests.
+"""Topics and payloads: encodes and decodes them. One schema for code, documentation and tests.
 
 All payloads are JSON objects. Times are UTC in ISO 8601 with milliseconds and `Z`.
 """

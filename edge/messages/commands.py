@@ -1,4 +1,4 @@
-"""Commands that subscribers send, and the answer to them."""
+"""Commands that subscribers send, and the response to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_COMMAND_BYTES = 16_384
 
 
 class Response(Payload, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to a command."""
+    """The response to a command."""
 
     status: Literal["ok", "error"]
     error: str | None = None
@@ -43,7 +43,7 @@ class Resume(Payload, frozen=True, kw_only=True):
 
 
 class SetThresholds(Payload, frozen=True, kw_only=True):
-    """`command/set_thresholds`: until the next reload or restart."""
+    """`command/set_thresholds`: use other thresholds until the next reload or restart."""
 
     min_score: Score | None = None
     labels: dict[str, Score] = msgspec.field(default_factory=dict)
@@ -76,7 +76,7 @@ COMMANDS: Mapping[str, type[Command]] = {
 def decode_command(name: str, payload: bytes) -> Command:
     """Return the command of a `command/<name>` message; an empty payload means all defaults.
 
-    Raises ValueError, one line naming the command and the fault.
+    Raises ValueError with one line that names the command and the fault.
     """
     kind = COMMANDS.get(name)
     if kind is None:
@@ -90,13 +90,13 @@ def decode_command(name: str, payload: bytes) -> Command:
 
 
 class _OnlyTransaction(msgspec.Struct):
-    """What can be told of a refused payload, so that the sender can match the answer."""
+    """The readable part of a refused payload, so that the sender can match the response."""
 
     transaction: Transaction = None
 
 
 def transaction_of(payload: bytes) -> str | None:
-    """Return the `transaction` of a payload that was refused, None when it has none to echo."""
+    """Return the `transaction` of a refused payload, None when it cannot be read."""
     try:
         return msgspec.json.decode(payload, type=_OnlyTransaction).transaction
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

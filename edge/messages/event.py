@@ -1,7 +1,7 @@
-"""Events and detections, from their values to their payloads.
+"""Payloads of events and detections, made from their values.
 
-An event's body is encoded once, when it enters the spool; `stamp_event` adds what is only known
-when it is sent.
+An event's body is encoded once, when it enters the spool; `stamp_event` adds the fields that are
+only known when it is sent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class BoxBody(Payload, frozen=True, kw_only=True):
 class ColorBody(Payload, frozen=True, kw_only=True, omit_defaults=True):
     """A basic color term and its share of the object's surface.
 
-    rgb, lab: what that surface looks like, sRGB levels and CIELAB (D65); left out where unknown.
+    rgb, lab: the surface's color as sRGB levels and CIELAB (D65); left out when unknown.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ColorBody(Payload, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EventBody(Payload, frozen=True, kw_only=True):
-    """`<camera>/events` as stored in the spool; `stamp_event` adds the four last fields.
+    """`<camera>/events` as stored in the spool; `stamp_event` adds the four fields of `Event`.
 
     id: stable for one object as long as it is followed.
     box, box_px: normalized 0..1 and in pixels of `frame_size` [width, height].
@@ -67,10 +67,10 @@ class EventBody(Payload, frozen=True, kw_only=True):
 
 
 class Event(EventBody, frozen=True, kw_only=True):
-    """`<camera>/events` as a subscriber gets it.
+    """`<camera>/events` as a subscriber receives it.
 
     seq: counts the daemon's events from 1 at each start; gaps are visible.
-    boot_id: names the start of the daemon.
+    boot_id: identifies the start of the daemon.
     historical: True when the event waited in the spool for the broker or is sent again.
     """
 
@@ -82,11 +82,11 @@ class Event(EventBody, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class SpooledEvent:
-    """One event that waits for the broker's acknowledgement.
+    """An event that waits for the broker's acknowledgement.
 
-    row: place in the spool; grows with every event, over restarts too.
+    row: position in the spool; grows with every event, also after restarts.
     body: an encoded `EventBody`, fixed when it entered the spool.
-    put_mono_s: monotonic clock when it entered; means nothing for an event of another boot.
+    put_mono_s: monotonic clock when it entered; meaningless for an event of another boot.
     """
 
     row: int
@@ -98,7 +98,7 @@ class SpooledEvent:
 
 
 class LostRange(Payload, frozen=True, kw_only=True):
-    """`lost`, QoS 1: events that the full spool dropped, both ends included."""
+    """`lost`, QoS 1: a range of events that the full spool dropped, both ends included."""
 
     boot_id: str
     first_seq: int
@@ -131,9 +131,9 @@ def event_body(
     now_s: float,
     clock_synced: bool | None,
 ) -> EventBody:
-    """Return the body of an event; `now_s` is monotonic, when it is handed to the spool."""
+    """Return the body of an event; `now_s`: monotonic time when it is handed to the spool."""
     frame, track = result.frame, event.track
-    box_px = track.box_px.clipped(frame.size)  # a smoothed box may reach beyond it
+    box_px = track.box_px.clipped(frame.size)  # a smoothed box may reach beyond the frame
     return EventBody(
         id=f"{boot_id[:8]}-{frame.camera}-{track.track_id}",
         kind=event.kind.value,
@@ -158,10 +158,10 @@ def event_body(
 def stamp_event(
     body: bytes, *, seq: int, boot_id: str, historical: bool, published_s: float
 ) -> bytes:
-    """Return an encoded `EventBody` with what is known at sending appended, an encoded `Event`.
+    """Return an encoded `Event`: an encoded `EventBody` with the fields known at sending appended.
 
-    The body's own bytes stay as they are: sent twice, only `historical` and `published_utc`
-    may differ. published_s: seconds since the epoch.
+    The body's own bytes stay unchanged: of an event sent twice, only `historical` and
+    `published_utc` may differ. published_s: seconds since the epoch.
     """
     tail = {
         "seq": seq,
@@ -181,11 +181,11 @@ def detections_body(result: FrameResult) -> Detections:
         captured_utc=utc_text(frame.captured_utc_s),
         detections=tuple(
             DetectionBody(
-                label=found.label,
-                score=round(found.score, 4),
-                box=_box_body(found.box_px.normalized(frame.size), digits=5),
+                label=detection.label,
+                score=round(detection.score, 4),
+                box=_box_body(detection.box_px.normalized(frame.size), digits=5),
             )
-            for found in result.detections
+            for detection in result.detections
         ),
     )
 

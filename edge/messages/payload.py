@@ -1,4 +1,4 @@
-"""What all payloads share: their base, their bytes, their times."""
+"""Shared by all payloads: the base class, JSON encoding and the time format."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Signed commands: a shared key proves who sent one, a growing time that it is not a recording.
+"""Signed commands: a shared key proves the sender, a growing time stamp prevents replay.
 
-Method: HMAC-SHA256 (RFC 2104) over the topic, the time and the body's own bytes, so a signed
-command fits one device and one command name, and nobody can change it. A receiver obeys each time
-once and only in growing order (`edge.service.permission`); no list of nonces can overflow.
+Method: HMAC-SHA256 (RFC 2104) over the topic, the time and the body's bytes, so a signed command is
+valid for one device and one command name, and nobody can change it. A receiver obeys each time
+stamp once and only in growing order (`edge.service.permission`); no list of nonces can overflow.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from msgspec import Meta
 from edge.errors import ConfigError
 from edge.messages.payload import Payload
 
-# Milliseconds of the year 2255; larger ones have no use but to lock later commands out.
+# Milliseconds of the year 2255; a larger time could only serve to lock out later commands.
 MAX_SIGNED_MS = 9_000_000_000_000
 MIN_KEY_CHARS = 16
 
 
 class Signed(Payload, frozen=True, kw_only=True):
-    """A command's payload when the device asks for a key.
+    """A command's payload when the device requires a key.
 
     body: the command's JSON as text; empty means all defaults.
     signed_ms: milliseconds since the epoch by the sender's clock.
@@ -37,7 +37,7 @@ class Signed(Payload, frozen=True, kw_only=True):
 
 
 def mac_of(key: bytes, topic: str, signed_ms: int, body: str) -> str:
-    """Return the code that only who has the key can make, 64 hexadecimal digits."""
+    """Return the message authentication code, 64 hexadecimal digits."""
     text = f"{topic}\n{signed_ms}\n{body}"  # no topic has a line break
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
@@ -49,9 +49,9 @@ def sign(key: bytes, topic: str, signed_ms: int, body: str) -> bytes:
 
 
 def verify(key: bytes, topic: str, payload: bytes) -> Signed:
-    """Return what was signed.
+    """Return the signed command.
 
-    Raises ValueError for what is not signed with this key for this topic; it does not say more.
+    Raises ValueError when it is not signed with this key for this topic; it gives no details.
     """
     try:
         signed = msgspec.json.decode(payload, type=Signed)
@@ -68,7 +68,7 @@ def verify(key: bytes, topic: str, payload: bytes) -> Signed:
 def read_key(path: Path) -> bytes:
     """Return the key: the file's first line.
 
-    Raises ConfigError when the file cannot be read or its line is too short to be a key.
+    Raises ConfigError when the file cannot be read or the line is too short to be a key.
     """
     try:
         line = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()

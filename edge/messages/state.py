@@ -1,4 +1,4 @@
-"""Payloads that say what a device is and how it goes."""
+"""Payloads that describe a device and its state."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Info(Payload, frozen=True, kw_only=True):
 class CameraStats(Payload, frozen=True, kw_only=True):
     """A camera in `stats`; counters since the daemon's start.
 
-    frames: read from the source; every one of them is detected or counted in `Stats.skipped`.
+    frames: read from the source; each is detected or counted in `Stats.skipped`.
     paused: whether the command `pause` stopped detection.
     """
 
@@ -75,12 +75,12 @@ class SpoolStats(Payload, frozen=True, kw_only=True):
 class Stats(Payload, frozen=True, kw_only=True):
     """`stats`: counters since the daemon's start, quantiles over the last frames.
 
-    frames_per_s: frames whose detector ran, a second, since the last stats.
+    frames_per_s: detected frames per second since the last stats.
     skipped: frames by cause; `late`: results handed over after the promised age.
     latency_ms: age of frames when their result was handed to the publisher.
-    degraded: why work is being left out now: `budget`, or `thermal` while the board is slowed down
-        for its heat; else empty.
-    Readings of the board are None where it does not tell.
+    degraded: why work is being skipped now: `budget`, or `thermal` while the board is throttled by
+        heat; else empty.
+    Readings that the board does not provide are None.
     """
 
     boot_id: str

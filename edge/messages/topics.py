@@ -1,4 +1,4 @@
-"""One publication, and the topics of one device."""
+"""MQTT messages, and the topics of a device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One MQTT publication."""
+    """An MQTT message to publish."""
 
     topic: str
     payload: bytes
@@ -36,9 +36,9 @@ class Topics:
         return f"{self.base}/{camera}/{name}"
 
     def command(self, name: str) -> str:
-        """Return the topic a command is read from; `+` for all."""
+        """Return the topic on which a command is received; `+` for all commands."""
         return f"{self.base}/command/{name}"
 
     def response(self, name: str) -> str:
-        """Return the topic a command is answered on when the request names none."""
+        """Return the topic of the response to a command that names no response topic."""
         return f"{self.base}/response/{name}"

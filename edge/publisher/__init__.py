@@ -1,6 +1,6 @@
-"""The connection to the broker: events at least once, states retained, commands in.
+"""The connection to the broker: delivers events at least once, retains states, takes commands.
 
-`Publisher` is what the daemon uses; nothing in it waits on the network.
+The daemon uses `Publisher`; none of its methods waits on the network.
 """
 
 from edge.publisher.event_sender import EventQueue

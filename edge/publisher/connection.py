@@ -1,8 +1,8 @@
 """One connection to the broker, from CONNECT to its end; used by the network thread alone.
 
-Method: paho's client is driven by our own poll, so that everything around MQTT happens in one
-thread and nothing needs a lock. A connection is never used again after its end: the spool, not
-paho, knows what must be sent again.
+Method: our own poll loop drives paho's client, so all MQTT work happens in one thread and needs
+no lock. A connection is never reused after its end: the spool, not paho, knows what must be sent
+again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _UNSUPPORTED_PROTOCOL = 132
 # MQTT 5.0 section 3.2.2.2: unspecified error, unavailable, busy, rate exceeded: these pass.
 _PASSING_REASONS = frozenset({128, 136, 137, 159})
 _MAX_WINDOW = 65_535
-# Of a PUBLISH beside topic, payload and what it answers: header, lengths, id, properties.
+# Of a PUBLISH besides topic, payload and correlation data: header, lengths, id, properties.
 _PACKET_OVERHEAD_BYTES = 32
 
 
@@ -60,7 +60,7 @@ class ConnectionEndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message of a topic that was subscribed to; the last two are MQTT 5's, else None."""
+    """A message received on a subscribed topic; the last two fields are None before MQTT 5."""
 
     topic: str
     payload: bytes
@@ -71,7 +71,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """Called from within `pump`; they must not use the connection.
+    """Callbacks that `pump` calls; they must not use the connection.
 
     acknowledged: message id and MQTT 5 reason code (0 or 16 = good) of a QoS 1 publication.
     received: a delivered message.
@@ -92,20 +92,20 @@ class Waker:
         self._sender.setblocking(False)  # noqa: FBT003
 
     def fileno(self) -> int:
-        """Return what to poll."""
+        """Return the file descriptor to poll."""
         return self._receiver.fileno()
 
     def wake(self) -> None:
-        """End the present pump, or the next one at once."""
+        """End the current `pump`, or the next one at once."""
         try:
             self._sender.send(b"\0")
         except BlockingIOError:
-            pass  # it is already awake many times over
+            pass  # many calls are waiting already
         except OSError:
             pass  # closed
 
     def clear(self) -> None:
-        """Forget all calls of `wake` so far."""
+        """Discard all calls of `wake` so far."""
         try:
             while self._receiver.recv(4096):
                 pass
@@ -121,8 +121,8 @@ class Waker:
 class Connection:
     """An open connection. `open` must come first, `close` last.
 
-    window: QoS 1 publications the broker takes at once.
-    max_packet_bytes: largest packet the broker takes, None = no limit given.
+    window: QoS 1 publications the broker accepts at one time.
+    max_packet_bytes: largest packet the broker accepts, None = no limit given.
     """
 
     def __init__(
@@ -147,9 +147,9 @@ class Connection:
         self._client.on_subscribe = self._on_subscribe
 
     def open(self, waker: Waker, is_stopping: Callable[[], bool]) -> None:
-        """Return when the broker has accepted the connection.
+        """Connect and wait until the broker has accepted the connection.
 
-        Raises ConnectionEndedError.
+        Raises ConnectionEndedError when it has not.
         """
         where = f"{self._config.host}:{self._config.port}"
         try:
@@ -162,7 +162,7 @@ class Connection:
             raise ConnectionEndedError(
                 EndKind.REFUSED, f"TLS with {where}: {error.reason or error}"
             ) from None
-        except ValueError as error:  # a host name that cannot be one
+        except ValueError as error:  # an invalid host name
             raise ConnectionEndedError(EndKind.REFUSED, f"mqtt.host {where}: {error}") from None
         except OSError as error:
             reason = f"{where}: {error.strerror or error}"
@@ -173,18 +173,18 @@ class Connection:
         deadline_s = time.monotonic() + CONNACK_TIMEOUT_S
         while not self._is_open:
             if time.monotonic() > deadline_s or is_stopping():
-                # A broker older than MQTT 5 may wait for more, taking the packet for another.
+                # A broker older than MQTT 5 may misread the packet and wait for more bytes.
                 raise ConnectionEndedError(EndKind.UNSUPPORTED, f"{where}: no answer to CONNECT")
             self.pump(waker, _TICK_S)
 
     def pump(self, waker: Waker, timeout_s: float) -> None:
-        """Wait for the network, the waker or the time, and do what the network asks for.
+        """Wait for the network, the waker or the time-out, then read and write what is ready.
 
         Raises ConnectionEndedError when the connection is gone.
         """
-        connected = self._client.socket()
-        if connected is not None:
-            readable, writable = self._wait(connected, waker, min(timeout_s, _TICK_S))
+        sock = self._client.socket()
+        if sock is not None:
+            readable, writable = self._wait(sock, waker, min(timeout_s, _TICK_S))
             if readable:
                 self._client.loop_read()
                 self._acknowledge_at_once()
@@ -195,9 +195,9 @@ class Connection:
         self._raise_if_ended()
 
     def fits(self, message: Message, correlation_data: bytes | None = None) -> bool:
-        """Return whether the broker takes a packet of that size; one too large ends the connection.
+        """Return whether the broker accepts a packet of that size.
 
-        MQTT 5.0 section 3.2.2.3.6.
+        A larger one would end the connection (MQTT 5.0 section 3.2.2.3.6).
         """
         if self.max_packet_bytes is None:
             return True
@@ -205,9 +205,9 @@ class Connection:
         return sum(map(len, parts)) + _PACKET_OVERHEAD_BYTES <= self.max_packet_bytes
 
     def publish(self, message: Message, correlation_data: bytes | None = None) -> int:
-        """Send a message and return its id; what the socket does not take now is sent by `pump`.
+        """Send a message and return its id; `pump` sends what the socket does not take now.
 
-        Raises ValueError for a topic nobody may publish to.
+        Raises ValueError for a topic that cannot be published to.
         """
         properties = None
         if correlation_data is not None and self._client.protocol == MQTTProtocolVersion.MQTTv5:
@@ -218,14 +218,14 @@ class Connection:
         ).mid
 
     def subscribe(self, topic: str) -> None:
-        """Ask for a topic filter at QoS 1."""
+        """Subscribe to a topic filter at QoS 1."""
         _, message_id = self._client.subscribe(topic, qos=1)
         if message_id is not None:
             self._subscriptions[message_id] = topic
 
     @property
     def is_congested(self) -> bool:
-        """Return whether the socket has not yet taken all that was published."""
+        """Return whether published bytes still wait for the socket."""
         return self._client.want_write()
 
     @property
@@ -234,49 +234,47 @@ class Connection:
         return "5" if self._client.protocol == MQTTProtocolVersion.MQTTv5 else "3.1.1"
 
     def close(self) -> None:
-        """Say goodbye, so that the broker does not send the will, and close."""
+        """Send DISCONNECT, so that the broker does not publish the will, and close."""
         for clear in ("on_disconnect", "on_publish", "on_message"):
             setattr(self._client, clear, None)
         self._client.disconnect()
         self.abort()
 
     def abort(self) -> None:
-        """Close without a goodbye: the broker sends the will."""
-        connected = self._client.socket()
-        if connected is not None:
-            connected.close()
+        """Close without DISCONNECT: the broker publishes the will."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
 
-    def _wait(
-        self, connected: mqtt.SocketLike, waker: Waker, timeout_s: float
-    ) -> tuple[bool, bool]:
+    def _wait(self, sock: mqtt.SocketLike, waker: Waker, timeout_s: float) -> tuple[bool, bool]:
         """Return whether the socket can be read and written; the waker only ends the wait."""
-        wanted = select.POLLIN | (select.POLLOUT if self._client.want_write() else 0)
+        events = select.POLLIN | (select.POLLOUT if self._client.want_write() else 0)
         poll = select.poll()
-        poll.register(connected.fileno(), wanted)
+        poll.register(sock.fileno(), events)
         poll.register(waker.fileno(), select.POLLIN)
-        # TLS may hold decrypted bytes that the kernel's socket knows nothing of.
-        is_buffered = isinstance(connected, ssl.SSLSocket) and connected.pending() > 0
+        # TLS may hold decrypted bytes that polling the socket does not show.
+        is_buffered = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         ready = dict(poll.poll(0 if is_buffered else timeout_s * 1000))
         if waker.fileno() in ready:
             waker.clear()
-        state = ready.get(connected.fileno(), 0)
+        state = ready.get(sock.fileno(), 0)
         return is_buffered or bool(state & ~select.POLLOUT), bool(state & select.POLLOUT)
 
     def _acknowledge_at_once(self) -> None:
-        """Let the kernel acknowledge what was read now, not up to 40 ms later.
+        """Let the kernel acknowledge received data now, not up to 40 ms later.
 
-        Brokers hold a small packet back until the one before is acknowledged (Nagle); measured with
-        mosquitto, that made 11 ms of a 1 ms answer. The kernel forgets this setting, so it is
+        Brokers hold back a small packet until the previous one is acknowledged (Nagle). Measured
+        with mosquitto, a 1 ms answer took 11 ms. The kernel forgets this setting, so it is
         repeated.
         """
         self._set_option("TCP_QUICKACK")
 
     def _set_option(self, name: str) -> None:
-        """Switch on an option of TCP where the system has it and the socket is open."""
-        connected, option = self._client.socket(), getattr(socket, name, None)
-        if isinstance(connected, socket.socket) and option is not None:
-            with contextlib.suppress(OSError):  # reset a moment ago; the next read tells
-                connected.setsockopt(socket.IPPROTO_TCP, option, 1)
+        """Enable a TCP option if the system has it and the socket is open."""
+        sock, option = self._client.socket(), getattr(socket, name, None)
+        if isinstance(sock, socket.socket) and option is not None:
+            with contextlib.suppress(OSError):  # just reset; the next read reports it
+                sock.setsockopt(socket.IPPROTO_TCP, option, 1)
 
     def _raise_if_ended(self) -> None:
         if self._end is not None:
@@ -302,11 +300,11 @@ class Connection:
     ) -> None:
         if self._end is not None:
             return
-        told = str(reason).lower() if flags.is_disconnect_packet_from_server else ""
+        stated = str(reason).lower() if flags.is_disconnect_packet_from_server else ""
         if self._is_open:
-            self._end = ConnectionEndedError(EndKind.LOST, told or f"connection lost ({reason})")
+            self._end = ConnectionEndedError(EndKind.LOST, stated or f"connection lost ({reason})")
         else:
-            # A broker older than MQTT 5 may close instead of naming the reason.
+            # A broker older than MQTT 5 may close without giving a reason.
             self._end = ConnectionEndedError(
                 EndKind.UNSUPPORTED,
                 "closed before its answer; is it an MQTT port, and is TLS set as there?",

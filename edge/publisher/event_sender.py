@@ -1,9 +1,8 @@
-"""Sends the spool's events in order, with a bounded number under way, and deletes what arrived.
+"""Sends the spool's events in order, a bounded number in flight, and deletes delivered ones.
 
-Used by the network thread alone, but for the figures (`counts`, `in_flight`, `latency_ms`), which
-any thread may read. Each connection begins with the oldest event that is not acknowledged. An event
-is historical when it was in the spool before the connection was made, which holds for every one
-that is sent again.
+Used by the network thread alone, but any thread may read `counts`, `in_flight` and `latency_ms`.
+Each connection begins with the oldest unacknowledged event. An event is historical when it was in
+the spool before the connection was made. That holds for every event that is sent again.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from edge.publisher.connection import Connection, ConnectionEndedError, EndKind
 
 logger = logging.getLogger(__name__)
 
-# After the broker turned an event away, for want of a right or of room, it is asked again.
+# Delay before an event is sent again that the broker rejected for missing permission or space.
 REJECTED_RETRY_S = 30.0
 LOST_CHECK_S = 1.0
-# A broker that answers pings but acknowledges nothing is connected to anew.
+# Reconnect to a broker that answers pings but acknowledges nothing.
 ACK_TIMEOUT_S = 60.0
 _PAGE = 100
 NOT_AUTHORIZED, TOO_LARGE = 135, 149
@@ -33,12 +32,12 @@ _FIXES = {
     NOT_AUTHORIZED: "allow this user to publish there",
     TOO_LARGE: "raise the broker's limit of a packet",
 }
-# MQTT 5.0 section 3.4.2.1: these would come again for the same message.
+# MQTT 5.0 section 3.4.2.1: sending the same message again would fail in the same way.
 _HOPELESS_REASONS = frozenset({144, TOO_LARGE, 153})  # topic name, packet too large, payload format
 
 
 class EventQueue(Protocol):
-    """What the publisher needs of the spool."""
+    """The part of the spool that the publisher uses."""
 
     def put(self, topic: str, body: bytes) -> int:
         """Queue an event and return its seq."""
@@ -64,7 +63,7 @@ class SenderCounts:
     """Counts since the daemon's start; written by the network thread alone.
 
     sent: publications of events; sent_again: of those, historical ones.
-    rejected: events and lost ranges the broker turned away.
+    rejected: events and lost ranges that the broker rejected.
     """
 
     sent: int = 0
@@ -74,7 +73,7 @@ class SenderCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
+class _InFlight:
     event: SpooledEvent
     historical: bool
     sent_mono_s: float
@@ -93,9 +92,9 @@ class EventSender:
         self.counts = SenderCounts()
         self._next: deque[SpooledEvent] = deque()
         self._last_row = self._historical_row = 0
-        self._under_way: dict[int, _UnderWay] = {}
-        self._losses_under_way: dict[int, int] = {}
-        self._arrived: list[int] = []
+        self._events_in_flight: dict[int, _InFlight] = {}
+        self._losses_in_flight: dict[int, int] = {}
+        self._delivered: list[int] = []
         self._blocked_until_s: float | None = None
         self._lost_check_s = 0.0
         self._lock = threading.Lock()
@@ -103,27 +102,27 @@ class EventSender:
 
     @property
     def in_flight(self) -> int:
-        """Return how many QoS 1 publications await their acknowledgement."""
-        return len(self._under_way) + len(self._losses_under_way)
+        """Return the number of unacknowledged QoS 1 publications."""
+        return len(self._events_in_flight) + len(self._losses_in_flight)
 
     def begin(self) -> None:
         """Start again at the oldest event; call it on every connection."""
         self._next.clear()
-        self._under_way.clear()
-        self._losses_under_way.clear()
+        self._events_in_flight.clear()
+        self._losses_in_flight.clear()
         self._last_row = 0
         self._historical_row = self._queue.last_row()
         self._blocked_until_s = None
         self._lost_check_s = 0.0
 
     def feed(self, connection: Connection, room: int) -> bool:
-        """Send what fits; return whether anything is left to send or under way.
+        """Send what fits; return whether anything is left to send or in flight.
 
-        room: QoS 1 publications the broker still takes.
-        Raises ConnectionEndedError when the oldest event under way is not acknowledged in time.
+        room: QoS 1 publications the broker still accepts.
+        Raises ConnectionEndedError when the oldest event in flight is not acknowledged in time.
         """
         now_s = time.monotonic()
-        oldest = next(iter(self._under_way.values()), None)
+        oldest = next(iter(self._events_in_flight.values()), None)
         if oldest is not None and now_s - oldest.sent_mono_s > ACK_TIMEOUT_S:
             raise ConnectionEndedError(EndKind.LOST, f"no acknowledgement in {ACK_TIMEOUT_S:.0f} s")
         if self._blocked_until_s is not None and not self._unblock(now_s):
@@ -140,12 +139,12 @@ class EventSender:
         return self.in_flight > 0 or self._peek() is not None
 
     def acknowledged(self, message_id: int, reason: int) -> bool:
-        """Take the broker's answer; return whether the message was one of ours."""
-        loss_id = self._losses_under_way.pop(message_id, None)
+        """Process an acknowledgement; return whether this sender sent the message."""
+        loss_id = self._losses_in_flight.pop(message_id, None)
         if loss_id is not None:
             self._settle_lost(loss_id, reason)
             return True
-        sent = self._under_way.pop(message_id, None)
+        sent = self._events_in_flight.pop(message_id, None)
         if sent is None:
             return False
         if reason >= 128:
@@ -155,15 +154,15 @@ class EventSender:
         return True
 
     def settle(self) -> None:
-        """Remove from the spool what arrived since the last call."""
-        if self._arrived:
-            arrived, self._arrived = self._arrived, []
-            self._queue.acknowledge(arrived)
+        """Remove from the spool the events delivered since the last call."""
+        if self._delivered:
+            delivered, self._delivered = self._delivered, []
+            self._queue.acknowledge(delivered)
 
     def latency_ms(self, quantile: float) -> float:
-        """Return a quantile of hand-over to acknowledgement of the last 256 events; any thread.
+        """Return a quantile of the time from `put` to acknowledgement over the last 256 events.
 
-        Only events that met an open connection count; 0 when there is none.
+        Historical events do not count. 0 without events. Any thread may call.
         """
         with self._lock:
             ordered = sorted(self._latencies_ms)
@@ -182,7 +181,7 @@ class EventSender:
         return event
 
     def _send(self, connection: Connection, event: SpooledEvent) -> int:
-        """Publish one event; return how many are under way for it: 1, or 0 when it can never be."""
+        """Publish an event; return the publications in flight: 1, or 0 when it is too large."""
         historical = event.row <= self._historical_row
         payload = stamp_event(
             event.body,
@@ -196,19 +195,19 @@ class EventSender:
             self._reject(event, TOO_LARGE)
             return 0
         message_id = connection.publish(message)
-        self._under_way[message_id] = _UnderWay(event, historical, time.monotonic())
+        self._events_in_flight[message_id] = _InFlight(event, historical, time.monotonic())
         self.counts.sent += 1
         self.counts.sent_again += historical
         return 1
 
     def _send_lost(self, connection: Connection) -> None:
         for loss_id, lost in self._queue.lost().items():
-            if loss_id not in self._losses_under_way.values():
+            if loss_id not in self._losses_in_flight.values():
                 message_id = connection.publish(Message(self._lost_topic, encode(lost), qos=1))
-                self._losses_under_way[message_id] = loss_id
+                self._losses_in_flight[message_id] = loss_id
 
     def _settle_lost(self, loss_id: int, reason: int) -> None:
-        """Forget a lost range that arrived; ask again later about one the broker turned away."""
+        """Remove a delivered lost range; send a rejected one again later."""
         if reason < 128:
             self._queue.acknowledge_lost(loss_id)
             return
@@ -218,16 +217,16 @@ class EventSender:
             _log_rejected(self._lost_topic, reason)
         self._lost_check_s = now_s + REJECTED_RETRY_S
 
-    def _deliver(self, sent: _UnderWay) -> None:
+    def _deliver(self, sent: _InFlight) -> None:
         event, now_s = sent.event, time.monotonic()
-        self._arrived.append(event.row)
+        self._delivered.append(event.row)
         self.counts.acknowledged += 1
         if not sent.historical:
             with self._lock:
                 self._latencies_ms.append(1000 * (now_s - event.put_mono_s))
 
     def _reject(self, event: SpooledEvent, reason: int) -> None:
-        """Drop an event that can never be taken; wait with all others."""
+        """Drop an event that the broker can never accept; pause before sending others again."""
         self.counts.rejected += 1
         if reason in _HOPELESS_REASONS:
             logger.error(
@@ -236,14 +235,14 @@ class EventSender:
                 event.seq,
                 reason,
             )
-            self._arrived.append(event.row)
+            self._delivered.append(event.row)
             return
         if self._blocked_until_s is None:
             _log_rejected(event.topic, reason)
         self._blocked_until_s = time.monotonic() + REJECTED_RETRY_S
 
     def _unblock(self, now_s: float) -> bool:
-        """Start again at the oldest event when the pause after a rejection is over."""
+        """Restart at the oldest event once the pause after a rejection is over."""
         if self._blocked_until_s is None or now_s < self._blocked_until_s or self.in_flight:
             return False
         self.settle()

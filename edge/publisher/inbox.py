@@ -1,4 +1,4 @@
-"""Commands that arrived and wait for the main loop; bounded."""
+"""A bounded queue of received commands that wait for the main loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_COMMANDS = 32
 
 @dataclass(frozen=True, slots=True)
 class IncomingCommand:
-    """A message of `command/<name>`, not decoded; answer it with `Publisher.respond`."""
+    """A message of `command/<name>`, not yet decoded; answer it with `Publisher.respond`."""
 
     name: str
     payload: bytes
@@ -34,7 +34,7 @@ class Inbox:
         self.refused = 0
 
     def put(self, incoming: Incoming) -> tuple[IncomingCommand, str]:
-        """Take a command, and return it with why it was refused; empty when it was not."""
+        """Queue a command; return it and the reason for a refusal, empty when accepted."""
         name = incoming.topic.removeprefix(self._topics.command(""))
         command = IncomingCommand(
             name, incoming.payload, incoming.response_topic, incoming.correlation_data
@@ -58,10 +58,10 @@ class Inbox:
 
 
 def _fault(incoming: Incoming) -> str:
-    """Return why a command is not even decoded, empty when it is."""
+    """Return why a command is refused before decoding, empty when it is not."""
     if len(incoming.payload) > MAX_COMMAND_BYTES:
         return f"payload over {MAX_COMMAND_BYTES} bytes; send less"
     if incoming.retain:
-        # It would come again on every connection.
+        # The broker would deliver it again on every connection.
         return "a retained command is not obeyed; publish it without retain"
     return ""

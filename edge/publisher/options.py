@@ -1,7 +1,7 @@
-"""How one paho client is made from the `mqtt` section: login, TLS, will, protocol.
+"""Makes a paho client from the `mqtt` section: login, TLS, will, protocol.
 
-Everything is read anew for each attempt to connect, so a changed password or certificate needs no
-restart. Secrets stay in here: no log, error or topic shows them.
+Each attempt to connect reads all files again, so a changed password or certificate needs no
+restart. Secrets never leave this module: no log, error or topic shows them.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from edge.messages import Message
 
 PASSWORD_VARIABLE = "EDGE_MQTT_PASSWORD"  # noqa: S105 - a variable's name
 CREDENTIAL_NAME = "mqtt-password"
-# Of `mqtt.protocol`: the versions to try, in order.
+# The versions to try, in order, by `mqtt.protocol`.
 PROTOCOLS = {
     "auto": (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311),
     "5": (MQTTProtocolVersion.MQTTv5,),
     "3.1.1": (MQTTProtocolVersion.MQTTv311,),
 }
 CONNECT_TIMEOUT_S = 5.0
-# A broker sends us commands of at most 16 KiB; what is a little larger is answered, not dropped.
+# Commands have at most 16 KiB. Larger ones up to this limit still get an error as answer.
 MAX_INCOMING_BYTES = 1024 * 1024
 
 
 class ClosingSocket(ssl.SSLSocket):
-    """A TLS socket that is closed when its handshake fails; paho would only forget it."""
+    """A TLS socket that closes itself when its handshake fails; paho would leak it."""
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the base's
-        """Shake hands. Raises OSError as the base does."""
+        """Do the TLS handshake. Raises OSError as the base class does."""
         try:
             super().do_handshake(block)
         except OSError:
@@ -49,7 +49,7 @@ class ClosingSocket(ssl.SSLSocket):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who connects, and what the broker says when the connection dies."""
+    """The client id, and the will that the broker publishes when the connection dies."""
 
     client_id: str
     will: Message
@@ -62,7 +62,7 @@ def make_client(
 ) -> mqtt.Client:
     """Return a client that is ready to `connect`, with a clean session.
 
-    It never reconnects by itself and sends what it is given at once.
+    It never reconnects by itself and sends every message at once.
     Raises ConfigError when a file named in the config cannot be used.
     """
     client = mqtt.Client(
@@ -72,7 +72,7 @@ def make_client(
         reconnect_on_failure=False,
     )
     client.connect_timeout = CONNECT_TIMEOUT_S
-    client.max_inflight_messages_set(0)  # the window is the publisher's
+    client.max_inflight_messages_set(0)  # no limit: the publisher keeps the window
     will = identity.will
     client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
     if config.username is not None:
@@ -88,7 +88,7 @@ def make_client(
 def connect(client: mqtt.Client, config: MqttConfig) -> None:
     """Open the connection and send CONNECT; blocks for at most a few CONNECT_TIMEOUT_S.
 
-    Raises OSError, of which ssl.SSLError is one.
+    Raises OSError, which includes ssl.SSLError.
     """
     if client.protocol == MQTTProtocolVersion.MQTTv5:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -133,7 +133,7 @@ def is_tls(config: MqttConfig) -> bool:
 def make_tls(config: MqttConfig) -> ssl.SSLContext | None:
     """Return the TLS context, None when the section asks for none; certificates are verified.
 
-    Raises ConfigError when a file cannot be read or is no PEM of its kind.
+    Raises ConfigError when a file cannot be read or is not the PEM file it should be.
     """
     if not is_tls(config):
         return None
@@ -146,7 +146,7 @@ def make_tls(config: MqttConfig) -> ssl.SSLContext | None:
     context.sslsocket_class = ClosingSocket
     if config.cert_file:
         try:
-            # The empty password keeps OpenSSL from asking a terminal for that of a locked key.
+            # The empty password keeps OpenSSL from prompting for that of an encrypted key.
             context.load_cert_chain(config.cert_file, config.key_file, password="")
         except (OSError, ValueError) as error:
             raise ConfigError(

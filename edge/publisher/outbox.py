@@ -1,8 +1,8 @@
-"""What other threads gave to the network thread, beside events.
+"""Messages other than events that wait for the network thread.
 
-Retained QoS 1 messages are a state: the newest of each topic is kept and sent on every connection.
-All others are of the moment: without a connection, or when too many wait, they are dropped and
-counted.
+A retained QoS 1 message is a state: the newest of each topic is kept and sent on every connection.
+All other messages are transient: without a connection, or when too many wait, they are dropped
+and counted.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MAX_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message and, for an answer by MQTT 5, what the asker knows it by."""
+    """A message and, for a response by MQTT 5, the correlation data of its request."""
 
     message: Message
     correlation_data: bytes | None = None
 
 
 class Outbox:
-    """A bounded queue of messages of the moment, and the newest state of each retained topic."""
+    """A bounded queue of transient messages, and the newest state of each retained topic."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,12 +39,12 @@ class Outbox:
 
     @property
     def dropped(self) -> int:
-        """Return how many messages of the moment were not sent."""
+        """Return how many transient messages were not sent."""
         with self._lock:
             return self._dropped
 
     def put(self, outgoing: Outgoing) -> None:
-        """Take a message; never waits. When full, the oldest ones of the moment are dropped."""
+        """Queue a message; never waits. When full, the oldest transient messages are dropped."""
         message = outgoing.message
         with self._lock:
             if message.retain and message.qos > 0:
@@ -71,13 +71,13 @@ class Outbox:
             return outgoing
 
     def open(self) -> None:
-        """Begin to take messages of the moment; all states are to be sent again."""
+        """Accept transient messages from now on, and send all states again."""
         with self._lock:
             self._is_open = True
             self._unsent = dict(self._retained)
 
     def close(self) -> None:
-        """Drop what waits, but for the states."""
+        """Drop all waiting messages except states."""
         with self._lock:
             self._is_open = False
             self._dropped += len(self._queue)
@@ -87,5 +87,5 @@ class Outbox:
     def send_again(self, prefix: str) -> None:
         """Send all states under a topic prefix again."""
         with self._lock:
-            found = {t: m for t, m in self._retained.items() if t.startswith(f"{prefix}/")}
-            self._unsent.update(found)
+            states = {t: m for t, m in self._retained.items() if t.startswith(f"{prefix}/")}
+            self._unsent.update(states)

@@ -1,12 +1,12 @@
 """Publishes to the broker from a thread of its own; nothing here waits on the network.
 
 Events go through the spool and are sent at QoS 1 until the broker has acknowledged them. Retained
-QoS 1 messages are states, sent again on every connection. All else is of the moment and dropped,
-counted, while there is no connection. Commands come in over a bounded queue.
+QoS 1 messages are states, sent again on every connection. All other messages are dropped and
+counted while there is no connection. Commands arrive through a bounded queue.
 
-`protocol: auto` begins with MQTT 5 and falls back to 3.1.1 when the broker refuses it, closes the
-connection before its answer or gives none in time. A refused login is a state of its own, told
-once and tried again slowly: a wrong password does not mend itself.
+`protocol: auto` begins with MQTT 5. It falls back to 3.1.1 when the broker refuses it, closes the
+connection before its answer or does not answer in time. A refused login is a state of its own: it
+is logged once and retried slowly, since a wrong password does not fix itself.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ from edge.publisher.outbox import Outbox, Outgoing
 
 logger = logging.getLogger(__name__)
 
-MAX_TOLD_TOPICS = 100  # those of answers are the askers' choice
+MAX_LOGGED_TOPICS = 100  # clients choose the topics of responses, so their number has no bound
 DISCOVERY_SPREAD_S = 3.0
-# A connection that held this long makes the next failure a first one.
+# After a connection that lasted this long, the back-off begins again.
 STABLE_S = 10.0
 SHORT_LIVED = "it had just been made: does another board have this device name?"
-# Of the time `close` has, what is kept for saying `offline` after the events.
+# Part of the time of `close` that is kept for publishing `offline` after the events.
 _GOODBYE_S = 0.5
 _JOIN_S = 1.0
 
 
 class ConnectionState(StrEnum):
-    """Where the publisher stands with the broker."""
+    """State of the connection to the broker."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -73,7 +73,7 @@ class ConnectionState(StrEnum):
 class _Counts:
     """Counts since the daemon's start; written by the network thread alone.
 
-    turned_away: messages other than events that the broker does not take.
+    turned_away: messages other than events that the broker does not accept.
     """
 
     connects: int = 0
@@ -84,9 +84,9 @@ class _Counts:
 class Publisher:
     """The connection to the broker; a context manager.
 
-    birth: what is published on `status` when connected; the will is the same, offline.
-    Entering raises ConfigError when a file of the `mqtt` section cannot be used; a broker that
-    is not there is no error but a state.
+    birth: published on `status` when connected; the will is the same message with `offline`.
+    Entering raises ConfigError when a file of the `mqtt` section cannot be used. An unreachable
+    broker is a state, not an error.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class Publisher:
         self._death = Message(topics.of("status"), offline, qos=1, retain=True)
         self._identity = options.Identity(topics.base.replace("/", "-"), self._death)
         self._state = (ConnectionState.CONNECTING, "")
-        self._told = self._state
+        self._logged_state = self._state
         self._counts = _Counts()
         self._outbox = Outbox()
         self._events = EventSender(events, topics.of("lost"), config.max_in_flight)
         self._inbox = Inbox(topics)
-        self._others: dict[int, str] = {}  # topics of the messages under way that are no events
+        self._others: dict[int, str] = {}  # topics of messages in flight that are not events
         self._turned_away: set[str] = set()
         self._stop = threading.Event()
         self._close_by_s = self._connected_s = 0.0
@@ -125,7 +125,7 @@ class Publisher:
         self.close()
 
     def close(self, timeout_s: float = 3.0) -> None:
-        """Send what can be sent in time, publish `offline`, disconnect, join; idempotent."""
+        """Send as much as the time allows, publish `offline`, disconnect, join; idempotent."""
         if self._stop.is_set():
             return
         self._close_by_s = time.monotonic() + timeout_s
@@ -140,11 +140,11 @@ class Publisher:
 
     @property
     def state(self) -> tuple[ConnectionState, str]:
-        """Return where the publisher stands, and the reason when it is not connected."""
+        """Return the state of the connection, and the reason when it is not connected."""
         return self._state
 
     def publish(self, message: Message) -> None:
-        """Hand over a message that is no event; never waits.
+        """Hand over a message that is not an event; never waits.
 
         Raises PublishError when the network thread has died.
         """
@@ -167,10 +167,10 @@ class Publisher:
         return self._inbox.get()
 
     def respond(self, command: IncomingCommand, response: Response) -> None:
-        """Answer a command, where MQTT 5 asked for it or else on `response/<name>`."""
+        """Answer a command on its MQTT 5 response topic, else on `response/<name>`."""
         topic = command.response_topic or ""
         is_usable = topic and "#" not in topic and "+" not in topic
-        # An answer must never be a command, nor pass for an event or a state of this device.
+        # A response must never act as a command, or pass for an event or state of this device.
         is_own = topic.startswith(f"{self._topics.base}/")
         if not is_usable or (is_own and not topic.startswith(self._topics.response(""))):
             topic = self._topics.response(command.name)
@@ -202,7 +202,7 @@ class Publisher:
         if not self._thread.is_alive() and not self._stop.is_set():
             raise PublishError("the MQTT thread died, see the log above; restart the daemon")
 
-    # What follows runs in the network thread.
+    # The methods below run in the network thread.
 
     def _run(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
@@ -216,7 +216,7 @@ class Publisher:
             self._waker.close()
 
     def _hold_connection(self) -> ConnectionEndedError | None:
-        """Connect and serve until the connection ends, or until `close`, which gives None."""
+        """Connect and serve; return why the connection ended, None after `close`."""
         connection = None
         handlers = Handlers(self._on_acknowledged, self._on_received, self._on_no_subscription)
         try:
@@ -256,11 +256,11 @@ class Publisher:
             connection.subscribe(f"{self._config.discovery_prefix}/status")
         self._outbox.open()
         self._events.begin()
-        # Only now: what is handed over by one who saw this state meets an open connection.
+        # Last: a thread that sees this state may rely on an open connection.
         self._set_state(ConnectionState.CONNECTED, f"MQTT {connection.protocol_name}")
 
     def _feed(self, connection: Connection) -> bool:
-        """Send what the broker and the socket take; return whether more is left or under way."""
+        """Send what broker and socket accept; return whether more is left or in flight."""
         while not connection.is_congested:
             if len(self._others) + self._events.in_flight >= connection.window:
                 return True
@@ -278,19 +278,19 @@ class Publisher:
         return self._events.feed(connection, room) or bool(self._others) or connection.is_congested
 
     def _say_goodbye(self, connection: Connection) -> None:
-        """Send what is left, then `offline`, then disconnect, all within the time of `close`."""
+        """Send the rest, then `offline`, then disconnect, all within the time of `close`."""
         flush_by_s = self._close_by_s - _GOODBYE_S
         while self._feed(connection) and time.monotonic() < flush_by_s:
             connection.pump(self._waker, min(0.1, _GOODBYE_S))
             self._events.settle()
-        farewell = connection.publish(self._death)
-        self._others[farewell] = self._death.topic
-        while farewell in self._others and time.monotonic() < self._close_by_s:
+        goodbye_id = connection.publish(self._death)
+        self._others[goodbye_id] = self._death.topic
+        while goodbye_id in self._others and time.monotonic() < self._close_by_s:
             connection.pump(self._waker, 0.1)
         connection.close()
 
     def _delay_s(self, end: ConnectionEndedError, backoff: Backoff) -> float:
-        """Note why the connection ended; return how long to wait before the next attempt."""
+        """Record why the connection ended; return how long to wait before the next attempt."""
         is_auto = self._config.protocol == "auto"
         is_lost = self._state[0] is ConnectionState.CONNECTED
         if is_auto and end.kind is EndKind.UNSUPPORTED:
@@ -299,7 +299,7 @@ class Publisher:
                 return 0.0
             self._protocol = MQTTProtocolVersion.MQTTv5
         elif is_auto and is_lost:
-            self._protocol = MQTTProtocolVersion.MQTTv5  # the broker may return as a newer one
+            self._protocol = MQTTProtocolVersion.MQTTv5  # the broker may have been upgraded
         if end.kind is EndKind.REFUSED:
             self._counts.refusals += 1
             self._set_state(ConnectionState.REFUSED, end.reason)
@@ -312,11 +312,11 @@ class Publisher:
         return backoff.next_s()
 
     def _set_state(self, state: ConnectionState, reason: str) -> None:
-        """Change the state; log it when it is not what was logged last."""
+        """Change the state; log it unless it was the last one logged."""
         self._state = (state, reason)
-        if self._state == self._told:
+        if self._state == self._logged_state:
             return
-        self._told = self._state
+        self._logged_state = self._state
         where = f"{self._config.host}:{self._config.port}"
         if state is ConnectionState.CONNECTED:
             logger.info("mqtt.connected broker=%s protocol=%s", where, reason)
@@ -338,12 +338,12 @@ class Publisher:
             self._turn_away(topic, reason)
 
     def _turn_away(self, topic: str, reason: int) -> None:
-        """Count a message that the broker does not take; tell of each topic once.
+        """Count a message that the broker does not accept; log each topic once.
 
-        reason: MQTT 5's reason code.
+        reason: MQTT 5 reason code.
         """
         self._counts.turned_away += 1
-        if topic not in self._turned_away and len(self._turned_away) < MAX_TOLD_TOPICS:
+        if topic not in self._turned_away and len(self._turned_away) < MAX_LOGGED_TOPICS:
             self._turned_away.add(topic)
             logger.error(
                 "mqtt.message_refused topic=%s reason=%d; %s", topic, reason, fix_of(reason)
@@ -352,7 +352,7 @@ class Publisher:
     def _on_received(self, incoming: Incoming) -> None:
         if incoming.topic == f"{self._config.discovery_prefix}/status":
             if incoming.payload == b"online":
-                # Spread: it asks every board of a fleet in the same moment.
+                # Spread: Home Assistant asks every board of a fleet at the same moment.
                 self._discovery_due_s = time.monotonic() + random.uniform(0, DISCOVERY_SPREAD_S)  # noqa: S311
             return
         command, fault = self._inbox.put(incoming)

@@ -1,16 +1,16 @@
-"""Whether the wall clock can be believed."""
+"""Whether the wall clock is synchronized."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# systemd-timesyncd (and systemd's wait-sync for chrony) touch it at the first synchronization.
+# systemd-timesyncd (and systemd's wait-sync for chrony) create it at the first synchronization.
 SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 TIMESYNC_DIR = Path("/run/systemd/timesync")
 
 
 def is_clock_synchronized() -> bool | None:
-    """Return whether the wall clock was synchronized since boot, None when nobody tells.
+    """Return whether the wall clock was synchronized since boot, None when that is unknown.
 
     Source: systemd-timesyncd.service(8), files section.
     """

@@ -1,4 +1,4 @@
-"""Answers commands: decodes the payload, calls the daemon, turns errors into answers."""
+"""Answers commands: decodes the payload, calls a handler, turns errors into responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Result = dict[str, Any] | None
 
 
 class CommandDesk:
-    """One handler per command; each returns the answer's `result` or raises EdgeError."""
+    """One handler per command; each returns the response's `result` or raises EdgeError."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class CommandDesk:
         }
 
     def answer(self, name: str, payload: bytes) -> Response:
-        """Return the response to one command message; never raises for what it contains."""
+        """Return the response to one command message; never raises, whatever it contains."""
         try:
             payload = self._permission.body(name, payload)
             command = decode_command(name, payload)

@@ -1,4 +1,4 @@
-"""What `stats` tells: frames, skips by cause, latency and stage times."""
+"""The counters behind `stats`: frames, skips by cause, latency and stage times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Counters:
     stages: StageTimes = field(default_factory=lambda: StageTimes(LATENCY_WINDOW))
 
     def add(self, result: FrameResult, latency_ms: float, *, is_late: bool) -> None:
-        """Take in one processed frame; `latency_ms` is its age when handed over."""
+        """Count one processed frame; `latency_ms` is its age when handed over."""
         if result.skipped is None:
             self.detected += 1
             self.late += is_late
@@ -38,12 +38,12 @@ class Counters:
             self.stages.add(stage, ms)
 
     def skips(self, status: CaptureStatus) -> dict[str, int]:
-        """Return skipped frames by cause; frames replaced before anybody took them are stale."""
+        """Return skipped frames by cause; frames replaced before the loop took them are stale."""
         skips = {cause.value: self.skipped[cause] for cause in SkipCause}
         skips[SkipCause.STALE.value] += status.dropped
         return skips
 
-    def left_out(self) -> int:
-        """Return how much work was left out for the budget, to see whether it goes on."""
+    def skipped_for_budget(self) -> int:
+        """Return how many frames and color crops were skipped for the budget so far."""
         causes = (SkipCause.BUDGET, SkipCause.THERMAL, SkipCause.STALE)
         return sum(self.skipped[cause] for cause in causes) + self.colors_shed

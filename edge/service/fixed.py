@@ -1,4 +1,4 @@
-"""What a reload cannot change: the parts behind these sections outlive it."""
+"""The config sections that a reload cannot change: their parts run until the daemon stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds what a reload swaps: models, governor and pipeline of one config."""
+"""Builds the parts that a reload replaces: models, governor and pipeline of one config."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ WARM_UP_SIZE = (640, 480)
 
 @dataclass(slots=True)
 class Parts:
-    """What runs under one config.
+    """The models, governor and pipeline of one config.
 
     interpreters: loaded models by role. pulled: the version on each shelf when they were loaded.
-    is_confirmed: a frame was processed with them, so a pulled model's trial is over.
+    is_confirmed: they have processed a frame, so a pulled model's trial is over.
     """
 
     config: Config
@@ -38,19 +38,19 @@ class Parts:
     is_confirmed: bool = False
 
     def confirm_models(self) -> None:
-        """End the trial of pulled models: a frame was processed with them."""
+        """End the trial of pulled models: they have processed a frame."""
         if not self.is_confirmed:
             self.is_confirmed = True
             model_update.confirm(self.pulled)
 
     def labels(self) -> tuple[str, ...]:
-        """Return the classes that are looked for."""
-        own = self.config.detector.labels
+        """Return the classes that the config enables."""
+        settings = self.config.detector.labels
         known = self.interpreters["detector"].manifest.labels
-        return tuple(label for label in known if label not in own or own[label].enabled)
+        return tuple(label for label in known if label not in settings or settings[label].enabled)
 
     def set_thresholds(self, thresholds: Thresholds) -> None:
-        """Let other scores count from the next frame on."""
+        """Use other thresholds from the next frame on."""
         detector = Detector(self.interpreters["detector"], min_score=thresholds.lowest())
         self.pipeline.set_thresholds(thresholds, detector)
 
@@ -58,7 +58,7 @@ class Parts:
 def build_parts(config: Config, camera: str) -> Parts:
     """Return loaded models and a warm pipeline; versions on trial that fail are rolled back.
 
-    Raises ModelError when a model is missing or not what its manifest says, ConfigError when the
+    Raises ModelError when a model is missing or contradicts its manifest, ConfigError when the
     config names classes that the detector does not have.
     """
     shelves = shelves_of(config)
@@ -72,7 +72,7 @@ def build_parts(config: Config, camera: str) -> Parts:
 
 
 def shelves_of(config: Config) -> list[Shelf]:
-    """Return where the config's models lie on this board when they were pulled from a registry."""
+    """Return the shelves that hold pulled versions of the config's models."""
     models_dir = Path(config.models_dir) if config.models_dir else None
     names = [config.detector.model, *([config.color.model] if config.color.enabled else [])]
     return [Shelf(models_dir, name) for name in names if models_dir and "/" not in name]
@@ -92,15 +92,15 @@ def _build(config: Config, camera: str) -> Parts:
 def load_interpreters(config: Config) -> dict[str, Interpreter]:
     """Return the loaded models by role: `detector`, and `color` unless switched off.
 
-    Raises ModelError when a model is missing, not what its manifest says, or not signed by a key
-    that the config trusts; ConfigError when such a key is none.
+    Raises ModelError when a model is missing, contradicts its manifest, or is not signed by a key
+    that the config trusts; ConfigError when such a key is not valid.
     """
     trusted = signature.parse_all(config.models.trusted_keys)
-    wanted = {"detector": (config.detector.model, config.detector.threads)}
+    roles = {"detector": (config.detector.model, config.detector.threads)}
     if config.color.enabled:
-        wanted["color"] = (config.color.model, config.color.threads)
+        roles["color"] = (config.color.model, config.color.threads)
     interpreters = {}
-    for role, (model, threads) in wanted.items():
+    for role, (model, threads) in roles.items():
         folder = model_store.find(model, config.models_dir)
         model_update.refuse_unsigned(folder, trusted)
         interpreters[role] = Interpreter.load(folder, threads=threads)
@@ -122,7 +122,7 @@ def build_models(interpreters: dict[str, Interpreter], config: Config) -> Models
 
 
 def model_infos(interpreters: dict[str, Interpreter]) -> dict[str, ModelInfo]:
-    """Return what `info` says of the loaded models."""
+    """Return the part of `info` about the loaded models."""
     return {
         role: ModelInfo(
             name=interpreter.manifest.name,
@@ -136,9 +136,9 @@ def model_infos(interpreters: dict[str, Interpreter]) -> dict[str, ModelInfo]:
 
 
 def only_camera(config: Config) -> str:
-    """Return the one camera's name.
+    """Return the name of the only camera.
 
-    Raises ConfigError for several: one daemon serves one camera for now.
+    Raises ConfigError for several: a daemon serves one camera for now.
     """
     if len(config.cameras) > 1:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Tells subscribers, the page and the service manager what this device is and how it goes."""
+"""Reports what this device is, and its state, to subscribers, page and service manager."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIVE_S = 2.0  # how old the stats of `edge status`, page and metrics may be
 
 
 class Reporter:
-    """What one camera's daemon says of itself; used by the main loop alone."""
+    """The reports of one camera's daemon; used by the main loop alone."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class Reporter:
         self._view = view
         self._notifier = notifier
         started_s = time.monotonic()
-        self._published = StatsMaker(spool.boot_id, started_s)  # each has rates of its own
+        self._published = StatsMaker(spool.boot_id, started_s)  # each computes its own rates
         self._live = StatsMaker(spool.boot_id, started_s)
         self._published_s = self._live_s = float("-inf")
-        self._told: CameraState | None = None
-        self.is_hot = False  # the board, at the last look
+        self._last_state: CameraState | None = None
+        self.is_hot = False  # whether the board was at the last reading
 
     def announce(self, config: Config, parts: Parts) -> None:
-        """Publish what this device is; the publisher says it again at every connection."""
+        """Publish what this device is; the publisher repeats it on every connection."""
         info = Info(
             device=self._topics.device,
             version=__version__,
@@ -72,22 +72,22 @@ class Reporter:
             self._publisher.publish(message)
 
     def tell_camera(self, status: CaptureStatus, *, is_paused: bool) -> None:
-        """Publish the camera's state when it is another than was told last."""
+        """Publish the camera's state when it differs from the last one published."""
         state = CameraState(
             camera=self._camera,
             state=status.state.value,
             reason=status.reason,
             paused=is_paused,
         )
-        if state != self._told:
-            self._told = state
+        if state != self._last_state:
+            self._last_state = state
             topic = self._topics.camera(self._camera, "state")
             self._publisher.publish(Message(topic, messages.encode(state), qos=1, retain=True))
 
     def tell_stats(
         self, counters: Counters, status: CaptureStatus, interval_s: float, *, is_paused: bool
     ) -> None:
-        """Publish `stats` every `interval_s`, and keep what this board is asked for up to date."""
+        """Publish `stats` every `interval_s`; update page and service manager every LIVE_S."""
         now_s = time.monotonic()
         if now_s - self._live_s >= LIVE_S:
             self._live_s = now_s

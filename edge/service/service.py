@@ -1,12 +1,12 @@
 """The daemon: builds all parts, runs the loop, serves signals and commands, stops in order.
 
-Start: config, models, warm-up, spool, broker connection, camera; READY when the first frame went
-through, or when the camera's first attempt failed and is being retried (else a board whose camera
-is unplugged would be killed at every start).
+Start: config, models, warm-up, spool, broker connection, camera. READY is sent when the first frame
+was processed, or when the camera's first attempt failed and is being retried: otherwise systemd
+would kill a board whose camera is unplugged at every start.
 Loop: take the newest frame, process it, hand its events to the spool, feed the watchdog.
 Signals only set events: SIGTERM and SIGINT stop (a second one exits at once), SIGHUP reloads.
-Reload: the new file is loaded, checked and its models built completely before anything changes;
-what cannot be swapped while running is refused with `restart needed`.
+Reload: the new file is loaded and checked, and its models are built, before anything changes. A
+change of a section that cannot be swapped while running is refused with `restart needed`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from edge.web import View, WebServer
 
 logger = logging.getLogger(__name__)
 
-TAKE_S = 0.2  # longest wait for a frame before signals and commands are looked at
+TAKE_S = 0.2  # longest wait for a frame before signals and commands are checked
 SPOOL_NAME = "spool.sqlite"
 
 
@@ -71,7 +71,7 @@ class Service:
     """One run of the daemon on one camera."""
 
     def __init__(self, config_path: Path, config: Config, load: Callable[[], Config]) -> None:
-        """Take the file's path, for messages, its config, and what a reload loads it with."""
+        """Take the config file's path (for messages), its config, and the function to reload it."""
         self._path = config_path
         self._load = load
         self._config = config
@@ -99,7 +99,7 @@ class Service:
     def run(self) -> int:
         """Run until a signal or a file's end; return the exit code.
 
-        Raises EdgeError when it cannot start: of config, model, source, spool or page.
+        Raises EdgeError when config, model, source, spool or page do not allow a start.
         """
         with signals(self._stop, self._reload), ExitStack() as stack:
             stack.callback(self._notifier.close)
@@ -107,7 +107,7 @@ class Service:
             self._loop()
             self._notifier.stopping()
             self._end_objects()
-            self._camera_stack.close()  # before the last stats: now every frame has been counted
+            self._camera_stack.close()  # before the last stats, so that they count every frame
             self._report(stats_every_s=0)
         return EXIT_OK
 
@@ -148,7 +148,7 @@ class Service:
         logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
 
     def _answer_status(self) -> bytes:
-        """Return what `edge status` shows; runs in the socket's thread."""
+        """Return the report for `edge status`; runs in the socket's thread."""
         view = self._view
         report = {"health": view.health(), "info": view.info, "stats": view.stats}
         return msgspec.json.encode(report)
@@ -172,7 +172,7 @@ class Service:
             self._do_housekeeping(frame)
 
     def _end_objects(self) -> None:
-        """Tell that the objects in view are followed no longer: their ids end here."""
+        """Publish an `end` for every followed object: their ids end here."""
         if self._newest is not None:
             result = self._parts.pipeline.finish(self._newest)
             self._counters.events += len(result.events)
@@ -180,7 +180,7 @@ class Service:
             self._snapshots.forget()
 
     def _end_unseen(self) -> None:
-        """End all objects once no picture came for as long as an object may be out of sight."""
+        """End all objects when no frame has come for longer than an object may be out of sight."""
         if self._newest is not None:
             away_s = time.monotonic() - self._newest.captured_mono_s
             if away_s > self._config.tracker.max_lost_s:
@@ -227,7 +227,7 @@ class Service:
             self._publisher.publish(Message(topic, payload))
 
     def _do_housekeeping(self, frame: Frame | None) -> None:
-        """Do what each turn of the loop ends with: readiness, watchdog, lost objects, reports."""
+        """Do the work that ends each turn of the loop: readiness, watchdog, objects, reports."""
         status = self._camera.status
         if not self._is_ready and (frame is not None or status.state is CaptureState.LOST):
             self._is_ready = True
@@ -251,28 +251,28 @@ class Service:
         return time.monotonic() < self._paused_until_s
 
     def _is_overdue(self) -> bool:
-        """Return whether a live camera gave no frame for longer than capture itself would allow."""
+        """Return whether a live camera has delivered no frame for longer than capture allows."""
         if self._newest is None:
             return False
         quiet_s = time.monotonic() - self._newest.captured_mono_s
         return quiet_s > longest_quiet_s(self._config.cameras[self._camera_name])
 
-    # Commands and reload; all run in the main loop, between frames.
+    # Commands and reload: all run in the main loop, between frames.
 
     def _serve_requests(self) -> None:
         if self._reload.is_set():
             self._reload.clear()
             self._reload_by_signal()
-        # One at a time: many commands in a row must not keep frames and the watchdog waiting.
+        # One per turn: a burst of commands must not delay frames and the watchdog.
         command = self._publisher.take_command()
         if command is not None:
-            answer = self._desk.answer(command.name, command.payload)
-            self._publisher.respond(command, answer)
+            response = self._desk.answer(command.name, command.payload)
+            self._publisher.respond(command, response)
 
     def _pause(self, command: Pause) -> dict[str, Any]:
         self._check_camera(command.camera)
         self._paused_until_s = time.monotonic() + (command.for_s or float("inf"))
-        self._end_objects()  # nobody follows them now
+        self._end_objects()  # while paused, nothing follows them
         return {"paused": True, "for_s": command.for_s}
 
     def _resume(self, command: Resume) -> dict[str, Any]:
@@ -319,10 +319,10 @@ class Service:
         self._notifier.ready(f"camera {self._camera.status.state}")
 
     def _reload_now(self, _command: Reload) -> dict[str, Any]:
-        """Swap to the config file's present content, or raise and keep all as it was."""
+        """Switch to the config file's current content, or raise and change nothing."""
         try:
             config, parts, handlers = self._prepare()
-        except OSError as error:  # of a path that cannot even be looked at
+        except OSError as error:  # a path that cannot be inspected
             raise ConfigError(f"{self._path}: {error}; correct the path") from None
         self._end_objects()
         parts.pipeline.continue_ids_of(self._parts.pipeline)
@@ -339,7 +339,7 @@ class Service:
         return {"reloaded": True}
 
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
-        """Return all that a reload swaps, the log's handlers last: they would have to be closed."""
+        """Return what a reload swaps; log handlers come last, so no failure leaks them."""
         config = self._load()
         refuse_fixed_changes(self._path, self._config, config)
         check_source(config.cameras[self._camera_name])

@@ -1,4 +1,4 @@
-"""Signals set events and nothing else; the loop looks at them between frames."""
+"""Signal handlers that only set events; the main loop checks them between frames."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as shells report it
 def signals(stop: threading.Event, reload: threading.Event) -> Iterator[None]:
     """Let SIGTERM and SIGINT set `stop`, SIGHUP `reload`; a second stop exits at once.
 
-    Main thread only. What was accepted by the spool survives the quick exit. After a stop the
-    process is about to end: what comes then is ignored, so that it turns no clean end into a kill.
+    Main thread only. Events that the spool has accepted survive the immediate exit. After a stop
+    the block leaves these signals ignored, so that a late one does not kill a clean exit.
     """
 
     def ask_to_stop(number: int, _frame: FrameType | None) -> None:

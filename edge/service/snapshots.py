@@ -1,4 +1,4 @@
-"""Which crop is worth a JPEG: the best one seen of each label's newest object."""
+"""Chooses the crops published as JPEG: the best one of each label's newest object."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ class Snapshots:
         self._best: dict[str, tuple[int, float]] = {}  # track id and score by label
 
     def messages(self, result: FrameResult) -> list[Message]:
-        """Return a retained JPEG for each event whose object is newer or looks better than before.
+        """Return a retained JPEG for each event whose object is newer or scores higher than before.
 
-        Newer objects have larger track ids. Where the detector was skipped nobody knows what is in
-        the box: it is a prediction.
+        Newer objects have larger track ids. Objects not seen in this frame are left out: their box
+        is only a prediction.
         """
-        found = []
+        messages = []
         for event in result.events:
             track = event.track
-            looks = (track.track_id, track.score)
+            rank = (track.track_id, track.score)
             is_seen = track.last_seen_s == result.frame.time_s
             if event.kind is EventKind.END or not is_seen:
                 continue
-            if looks > self._best.get(track.label, (-1, 0.0)):
-                self._best[track.label] = looks
+            if rank > self._best.get(track.label, (-1, 0.0)):
+                self._best[track.label] = rank
                 message = self._message(result, event)
-                found += [message] if message else []
-        return found
+                messages += [message] if message else []
+        return messages
 
     def forget(self) -> None:
-        """Keep nothing of any object: all have ended."""
+        """Forget the best crops: all objects have ended."""
         self._best.clear()
 
     def frame_message(self, camera: str, bgr: Image) -> Message:

@@ -1,4 +1,4 @@
-"""Puts together the `stats` payload."""
+"""Builds the `stats` payload."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.spool import SpoolCounters
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the parts of the daemon tell at one moment, beside its own counters.
+    """The state of the daemon's parts at one moment, besides `Counters`.
 
     camera: its name. mqtt: `Publisher.counters`.
     """
@@ -50,22 +50,22 @@ def spool_stats(counters: SpoolCounters) -> SpoolStats:
 
 
 class StatsMaker:
-    """Makes `stats` from the parts' counters; remembers the last one for rates."""
+    """Makes `stats` from the parts' counters; remembers the last values to compute rates."""
 
     def __init__(self, boot_id: str, now_s: float) -> None:
         self._boot_id = boot_id
         self._started_s = self._last_s = now_s
         self._last_detected = 0
-        self._last_left_out = 0
+        self._last_skipped_for_budget = 0
 
     def make(self, counters: Counters, readings: Readings, now_s: float) -> Stats:
-        """Return the payload; now_s: monotonic, rates are since the call before."""
+        """Return the payload; rates are since the previous call. now_s: monotonic."""
         board, status = readings.board, readings.capture
         elapsed_s = max(now_s - self._last_s, 1e-3)
         rate = (counters.detected - self._last_detected) / elapsed_s
-        is_degraded = counters.left_out() > self._last_left_out
+        is_degraded = counters.skipped_for_budget() > self._last_skipped_for_budget
         self._last_s, self._last_detected = now_s, counters.detected
-        self._last_left_out = counters.left_out()
+        self._last_skipped_for_budget = counters.skipped_for_budget()
         quantiles = counters.stages.quantiles()
         return Stats(
             boot_id=self._boot_id,

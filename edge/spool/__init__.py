@@ -1,4 +1,4 @@
-"""The bounded on-disk queue of events that wait for the broker; `Spool` says what it promises."""
+"""The bounded on-disk queue of events for the broker; `edge.spool.spool` states its guarantees."""
 
 from edge.spool.spool import Spool, SpoolCounters
 

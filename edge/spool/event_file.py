@@ -1,8 +1,8 @@
-"""The spool's SQLite file: rows in, rows out, how many bytes that wrote.
+"""The spool's SQLite file: stores and returns events, and counts the bytes it writes.
 
 Write-ahead log with synchronous=FULL: a commit that returned is on the medium, so neither kill -9
 nor a power cut loses it. The file is locked while open: two daemons cannot share it. Checkpoints
-are done here, into an empty log each time, so that the log's growth is the number of bytes written.
+run only here and empty the log, so the log's growth is the number of bytes written.
 Not thread-safe; `Spool` holds a lock around every call.
 """
 
@@ -39,7 +39,7 @@ CREATE TABLE meter(allowance_bytes REAL NOT NULL, at_utc_s REAL NOT NULL) STRICT
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the file in bytes, and of the bytes written to it in a day."""
+    """Bounds of the file's size, and of the bytes written to it per day."""
 
     max_bytes: int
     max_write_bytes_per_day: int
@@ -49,8 +49,8 @@ class Limits:
 class Change:
     """What one commit does.
 
-    losses: all lost ranges not yet published, by id; the file keeps exactly these, and those of
-        the events that had to make room.
+    losses: all lost ranges not yet published, by id. The file keeps exactly these, plus the ranges
+        of events that this commit drops to make room.
     """
 
     events: Sequence[SpooledEvent]
@@ -62,9 +62,9 @@ class Change:
 class Committed:
     """What a commit did to the stored events.
 
-    added: new rows; fewer than given when an earlier commit got through although it failed.
-    removed: deleted on request.
-    dropped: (boot_id, seq) of the oldest that had to make room, not counted in `removed`.
+    added: new rows; fewer than given when an earlier commit reported failure but was stored.
+    removed: rows deleted on request.
+    dropped: (boot_id, seq) of the oldest events, deleted to make room; not counted in `removed`.
     """
 
     added: int
@@ -73,9 +73,10 @@ class Committed:
 
 
 def add_losses(losses: dict[int, LostRange], dropped: Iterable[tuple[str, int]], keep: int) -> None:
-    """Add dropped events, given as (boot_id, seq) in their order, to the ranges by id, in place.
+    """Add dropped events to the lost ranges, in place.
 
-    keep: ranges with ids up to this one have been handed out and stay as they are.
+    losses: ranges by id. dropped: (boot_id, seq) of the events, in order.
+    keep: ranges with ids up to this one have been handed out and stay unchanged.
     """
     for boot_id, seq in dropped:
         last_id = max(losses, default=0)
@@ -104,25 +105,25 @@ class EventFile:
         self._wal = path.with_name(path.name + "-wal")
         self._limits = limits
         self._wall = wall
-        self._db = self._open_or_begin_anew()
+        self._db = self._open_or_replace()
         self.written_bytes = 0
         self._checkpoint_failure = ""
         meter = self._db.execute("SELECT allowance_bytes, at_utc_s FROM meter").fetchone()
-        # A damaged number must neither hold all writes back for ever nor let them run free.
+        # A damaged number must neither block all writes forever nor lift the limit.
         most = float(limits.max_write_bytes_per_day)
         self._allowance = min(max(number_of(meter[0], most), -most), most)
         self._metered_utc_s = number_of(meter[1], wall())
 
     def close(self) -> None:
-        """Fold the log into the file and close it."""
+        """Checkpoint the log into the file and close it."""
         self._try_checkpoint()
         self._db.close()
 
     def reopen(self, error: Exception) -> None:
-        """Open the file again after an error; a damaged one is moved aside for an empty one.
+        """Open the file again after an error; a damaged file is replaced by an empty one.
 
-        On a disk that is full or takes no writes it is left as it is: what was stored can still be
-        read, which a file opened anew could not be.
+        The damaged file is moved aside. On a disk that is full or read-only the file stays open:
+        its events can still be read, which a reopened file would not allow.
         Raises PublishError when the file cannot be written; call it again later.
         """
         is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
@@ -131,7 +132,7 @@ class EventFile:
         self._db.close()
         if is_damage(error):
             self._set_aside(error)
-        self._db = self._open_or_begin_anew()
+        self._db = self._open_or_replace()
 
     def last_row(self) -> int:
         """Return the largest row, 0 when empty."""
@@ -144,7 +145,7 @@ class EventFile:
     def read(self, after_row: int, limit: int) -> list[SpooledEvent]:
         """Return at most `limit` events with larger rows, oldest first.
 
-        Raises sqlite3.Error, of which DamagedError is one.
+        Raises sqlite3.Error, which includes DamagedError.
         """
         cursor = self._db.execute(
             "SELECT row, boot_id, seq, topic, body, put_mono_s FROM event"
@@ -164,12 +165,12 @@ class EventFile:
     def commit(self, change: Change, keep_loss: int) -> Committed:
         """Write a change and make room for it.
 
-        keep_loss: see `add_losses`. Raises sqlite3.Error; then nothing was changed.
+        keep_loss: `keep` of `add_losses`. Raises sqlite3.Error and then leaves the file unchanged.
         """
         before = self._wal_bytes()
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            done = self._apply(change, keep_loss)
+            committed = self._apply(change, keep_loss)
             self._db.execute("COMMIT")
         except sqlite3.Error:
             self._roll_back()
@@ -177,22 +178,22 @@ class EventFile:
         self._spend(self._wal_bytes() - before)
         if self._wal_bytes() >= CHECKPOINT_BYTES:
             self._try_checkpoint()
-        return done
+        return committed
 
     def allowance_bytes(self) -> float:
         """Return how many bytes may be written now; negative when in debt.
 
-        The allowance grows evenly to one day's worth; a fresh file begins with that.
+        The allowance grows at a constant rate up to one day's limit; a new file begins with that.
         """
         now_s = self._wall()
         rate = self._limits.max_write_bytes_per_day / DAY_S
         grown = self._allowance + max(0.0, now_s - self._metered_utc_s) * rate
-        self._metered_utc_s = now_s  # a clock that was set back gives nothing and costs nothing
+        self._metered_utc_s = now_s  # a clock set back changes nothing
         self._allowance = min(grown, float(self._limits.max_write_bytes_per_day))
         return self._allowance
 
     def used_bytes(self) -> int:
-        """Return the bytes of the file's pages in use, the log's last changes included."""
+        """Return the bytes of the file's used pages, including changes still in the log."""
         return self._pragma("page_size") * (
             self._pragma("page_count") - self._pragma("freelist_count")
         )
@@ -241,10 +242,10 @@ class EventFile:
         self._allowance -= size
 
     def _try_checkpoint(self) -> None:
-        """Copy the log into the file and empty it; a failure costs nothing but a longer log.
+        """Copy the log into the file and empty it; a failure only leaves a longer log.
 
-        Counted as if every frame were copied. The allowance is stored only here: a page less in
-        each commit, and kill -9 forgets at most one log's worth of spending.
+        The bytes written are counted as if every log frame were copied. The allowance is stored
+        only here: that saves a page in each commit, and kill -9 loses at most one log's spending.
         """
         self._spend(self._wal_bytes())
         meter = (self.allowance_bytes(), self._metered_utc_s)
@@ -283,7 +284,7 @@ class EventFile:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def _open_or_begin_anew(self) -> sqlite3.Connection:
+    def _open_or_replace(self) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -298,9 +299,9 @@ class EventFile:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file, check it, and prove that it can be written.
+        """Open the file, check it, and test that it can be written.
 
-        Raises PublishError naming the file and the fix, DamagedError when it is no spool.
+        Raises PublishError naming the file and the fix, DamagedError when it is not a spool.
         """
         db = None
         try:
@@ -311,7 +312,7 @@ class EventFile:
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             if db is not None:
                 db.close()
-            # The complaint itself quotes damaged names when the schema is hit.
+            # A damaged schema puts undecodable names into SQLite's error message.
             if is_damage(error) or isinstance(error, UnicodeDecodeError):
                 raise DamagedError(str(error)) from None
             raise PublishError(
@@ -320,7 +321,7 @@ class EventFile:
         return db
 
     def _set_aside(self, fault: object) -> None:
-        """Rename the damaged file; only the newest is kept, so that they cannot fill a disk."""
+        """Rename the damaged file; only the newest such file is kept, to bound their space."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
         aside = self._path.with_name(f"{self._path.name}.corrupt-{stamp}")
         try:

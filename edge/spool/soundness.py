@@ -1,7 +1,7 @@
-"""Whether the spool's file is sound, and what its owner can do when it is not.
+"""Checks whether the spool's file is sound, and names the fix when it is not.
 
-SQLite checks the file's structure (`quick_check`), not what stands in a cell; a damaged topic or
-number would go to the broker, or stop the publisher.
+SQLite's `quick_check` covers the file's structure, not the cells' values; a damaged topic or number
+would go to the broker, or stop the publisher.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_/-]{1,512}")
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """The file is not a spool, or not a sound one."""
+    """The file is not a spool, or is damaged."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 def check_content(db: sqlite3.Connection) -> None:
-    """Raise sqlite3.Error when a column is missing or a stored event is none.
+    """Raise sqlite3.Error when a column is missing or a row is not a valid event.
 
-    Before anything is added: what comes later must not share a file that has to be moved aside.
+    Call it before adding events: new events must not share a file that has to be moved aside.
     """
     db.execute("SELECT id, boot_id, first_seq, last_seq, count FROM lost").fetchall()
     for fields in db.execute("SELECT row, boot_id, seq, topic, body, put_mono_s FROM event"):
@@ -35,7 +35,7 @@ def check_content(db: sqlite3.Connection) -> None:
 
 
 def event_of(fields: tuple[Any, ...]) -> SpooledEvent:
-    """Return a row as an event; raise DamagedError for what no daemon has written."""
+    """Return a row as an event; raise DamagedError when no daemon can have written it."""
     event = SpooledEvent(*fields)
     is_event = isinstance(event.body, bytes) and event.body[:1] + event.body[-1:] == b"{}"
     if not (is_event and isinstance(event.seq, int) and isinstance(event.put_mono_s, float)):
@@ -47,16 +47,16 @@ def event_of(fields: tuple[Any, ...]) -> SpooledEvent:
 
 
 def number_of(cell: object, default: float) -> float:
-    """Return a cell as a number, the default for what is none."""
+    """Return a cell as a number, or the default when it is not a finite number."""
     is_number = isinstance(cell, float | int) and math.isfinite(cell)
     return float(cell) if is_number else default  # type: ignore[arg-type]
 
 
 def is_damage(error: Exception) -> bool:
-    """Return whether SQLite says that the file's content is wrong, not that it cannot be used."""
-    if "Could not decode to UTF-8" in str(error):  # the one complaint without a code
+    """Return whether an SQLite error means damaged content, not a file that cannot be accessed."""
+    if "Could not decode to UTF-8" in str(error):  # the only such error without a code
         return True
-    # SQLITE_ERROR: our statements are fixed, so only a damaged schema can make one wrong.
+    # SQLITE_ERROR: our statements are fixed, so only a damaged schema can make one fail.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,

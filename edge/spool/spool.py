@@ -1,23 +1,23 @@
 """Bounded on-disk queue of events that wait for the broker.
 
-Method: `put` numbers an event and keeps it in memory; a writer thread commits what is in memory
-in batches. What the broker acknowledged before its batch was due never touches the disk, so a
-board with a working broker writes nothing.
+Method: `put` numbers an event and keeps it in memory; a writer thread commits the events in memory
+in batches. An event that the broker acknowledged before its batch was due never touches the disk,
+so a board with a working broker writes nothing.
 
-What is promised:
+Guarantees:
 - An event is accepted when its batch is committed or the broker acknowledged it, whichever comes
-  first. `flush` returns True when all that was put is accepted. Nothing accepted is lost by kill -9
-  or a power cut (the log is synced at each commit); at most the batch in memory is, which is
-  `commit_interval_s` of events.
-- Events leave in the order they came, over restarts too. An acknowledged event is deleted with a
-  delay (`DELETE_AFTER_S`): one killed in between is sent again, with the same body.
-- When the file is full, the oldest events make room and `lost` names them exactly, also after a
-  restart. One that was under way to the broker at that moment may be named although it arrived.
+  first. `flush` returns True when all events put so far are accepted. Neither kill -9 nor a power
+  cut loses an accepted event, because the log is synced at each commit. They lose at most the batch
+  in memory, which is `commit_interval_s` of events.
+- Events are returned in the order of `put`, also after restarts. An acknowledged event is deleted
+  after DELETE_AFTER_S; when the daemon is killed before that, it is sent again with the same body.
+- When the file is full, the oldest events are dropped and `lost` lists them exactly, also after a
+  restart. An event in flight to the broker at that moment may be listed although it was delivered.
 - While the disk cannot be written, events wait in memory up to MEMORY_EVENTS and MEMORY_BYTES;
-  then the oldest in memory are lost and named.
+  beyond that the oldest in memory are dropped and listed.
 - While the day's write allowance is used up, a batch waits until the allowance has grown again or
-  HOLD_EVENTS or HOLD_BYTES are in memory; those are what kill -9 can then cost.
-- A damaged file is moved aside, the newest such one is kept, and a new one is begun.
+  memory holds HOLD_EVENTS or HOLD_BYTES; kill -9 can then lose that many.
+- A damaged file is moved aside and a new one is begun; only the newest damaged file is kept.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _NEVER_S = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class SpoolCounters:
-    """What the spool did since the daemon's start, and what it holds.
+    """Counts since the daemon's start, and the spool's present content.
 
-    waiting: events not acknowledged, in memory and on disk.
+    waiting: unacknowledged events, in memory and on disk.
     lost: events dropped because there was no room.
     written_bytes: upper estimate of what commits and checkpoints wrote.
-    failure: why the disk cannot be written, empty when it can.
+    failure: why the disk cannot be written; empty when it can.
     """
 
     put: int = 0
@@ -74,7 +74,7 @@ class Spool:
     """The queue; a context manager that owns the file and the writer thread.
 
     path: the SQLite file, created with its folder when missing.
-    boot_id: names this start of the daemon; `seq` counts its events from 1.
+    boot_id: identifies this start of the daemon; `seq` counts its events from 1.
     wall: seconds since the epoch, for the daily write allowance.
     Entering raises PublishError when the file cannot be created, opened or written.
     """
@@ -99,7 +99,7 @@ class Spool:
         self._to_delete: set[int] = set()
         self._losses: dict[int, LostRange] = {}
         self._losses_dirty = False
-        self._handed_loss = 0
+        self._handed_out_loss = 0
         self._seq = 0
         self._row = 0
         self._due_s = _NEVER_S
@@ -126,7 +126,7 @@ class Spool:
         self.close()
 
     def close(self) -> None:
-        """Commit what is in memory, stop the writer and close the file; idempotent."""
+        """Commit the events in memory, stop the writer and close the file; idempotent."""
         with self._changed:
             if self._is_stopping:
                 return
@@ -160,7 +160,7 @@ class Spool:
             return self._seq
 
     def flush(self, timeout_s: float) -> bool:
-        """Return True when all events put so far are accepted, False when time ran out first."""
+        """Wait until all events put so far are accepted; return False on time-out."""
         with self._changed:
             last_row = self._row
             self._must_flush = True
@@ -174,21 +174,21 @@ class Spool:
 
         The same events come again until they are acknowledged.
         """
-        found: list[SpooledEvent] = []
+        events: list[SpooledEvent] = []
         with self._file_lock:
-            while len(found) < limit and self._stored:
+            while len(events) < limit and self._stored:
                 stored = self._read(after_row, limit)
                 if not stored:
                     break
                 after_row = stored[-1].row
                 with self._changed:
-                    found += [event for event in stored if event.row not in self._to_delete]
+                    events += [event for event in stored if event.row not in self._to_delete]
             with self._changed:
-                found += [event for row, event in self._memory.items() if row > after_row]
-        return found[:limit]
+                events += [event for row, event in self._memory.items() if row > after_row]
+        return events[:limit]
 
     def acknowledge(self, rows: Iterable[int]) -> None:
-        """Remove delivered events; rows that are not there any more are ignored."""
+        """Remove delivered events; unknown rows are ignored."""
         with self._changed:
             count = 0
             for row in rows:
@@ -207,7 +207,7 @@ class Spool:
     def lost(self) -> dict[int, LostRange]:
         """Return the lost ranges not yet acknowledged, by an id for `acknowledge_lost`."""
         with self._changed:
-            self._handed_loss = max(self._losses, default=self._handed_loss)
+            self._handed_out_loss = max(self._losses, default=self._handed_out_loss)
             return dict(self._losses)
 
     def acknowledge_lost(self, loss_id: int) -> None:
@@ -234,7 +234,7 @@ class Spool:
                 waiting_in_memory=in_memory,
             )
 
-    # What follows runs in the writer thread, but for _bound_memory and _read.
+    # The methods below run in the writer thread, except _bound_memory and _read.
 
     def _write_until_stopped(self) -> None:
         while True:
@@ -264,7 +264,7 @@ class Spool:
         return now_s >= self._due_s or len(self._memory) >= _BATCH_EVENTS
 
     def _wait_s(self) -> float | None:
-        """Return how long nothing can become due by itself, None when only a call changes that."""
+        """Return how long no batch can become due, None when only a call can make one due."""
         now_s = time.monotonic()
         if now_s < self._retry_s:
             return self._retry_s - now_s
@@ -280,30 +280,30 @@ class Spool:
             change = Change(
                 tuple(self._memory.values()), tuple(self._to_delete), dict(self._losses)
             )
-            keep_loss = self._handed_loss
+            keep_loss = self._handed_out_loss
             if not (change.events or change.deleted_rows or self._losses_dirty):
                 return
             self._losses_dirty = False
         with self._file_lock:
             try:
-                done = self._file.commit(change, keep_loss)
+                committed = self._file.commit(change, keep_loss)
             except sqlite3.Error as error:
                 self._note_failure(error)
             else:
-                self._settle(change, done)
+                self._settle(change, committed)
 
-    def _settle(self, change: Change, done: Committed) -> None:
-        """Take over what a commit did; the file lock is held."""
+    def _settle(self, change: Change, committed: Committed) -> None:
+        """Update memory and counters after a commit; the file lock is held."""
         with self._changed:
             for event in change.events:
                 if self._memory.pop(event.row, None) is None:
-                    self._to_delete.add(event.row)  # acknowledged, or dropped, while being written
+                    self._to_delete.add(event.row)  # acknowledged or dropped during the write
                     self._due_s = min(self._due_s, time.monotonic() + DELETE_AFTER_S)
                 else:
                     self._memory_bytes -= len(event.body)
             self._to_delete.difference_update(change.deleted_rows)
-            self._stored += done.added - done.removed - len(done.dropped)
-            self._note_lost(done.dropped, why="file full")
+            self._stored += committed.added - committed.removed - len(committed.dropped)
+            self._note_lost(committed.dropped, why="file full")
             if self._counters.failure:
                 logger.warning("spool.writable_again path=%s", self._path)
             self._counters = replace(
@@ -315,7 +315,7 @@ class Spool:
             self._changed.notify_all()
 
     def _note_failure(self, error: sqlite3.Error) -> None:
-        """Count a failed access, open the file again if that may help; the file lock is held."""
+        """Count a failed access and reopen the file if that may help; the file lock is held."""
         failure = str(error)
         try:
             self._file.reopen(error)
@@ -363,7 +363,7 @@ class Spool:
         """Add dropped events to the lost ranges; `_changed` is held."""
         if not dropped:
             return
-        if max(self._losses, default=0) <= self._handed_loss:
+        if max(self._losses, default=0) <= self._handed_out_loss:
             logger.warning("spool.dropping reason=%s first_seq=%d", why, dropped[0][1])
-        add_losses(self._losses, dropped, self._handed_loss)
+        add_losses(self._losses, dropped, self._handed_out_loss)
         self._counters = replace(self._counters, lost=self._counters.lost + len(dropped))

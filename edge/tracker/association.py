@@ -1,4 +1,4 @@
-"""Which detection belongs to which track, by overlap; see `edge.tracker`."""
+"""Matches detections to tracks by overlap; see `edge.tracker`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.geometry import iou_matrix
 from edge.values import Box
 
 OTHER_LABEL_IOU = 0.5  # a person on a bicycle overlaps it less
-_SAME_LABEL_LEAD = 1.0  # more than any overlap: the same class always joins first
+_SAME_LABEL_LEAD = 1.0  # no overlap is larger: pairs of the same class are chosen first
 
 
 def best_pairs(
@@ -22,25 +22,25 @@ def best_pairs(
 ) -> list[tuple[int, int]]:
     """Return index pairs (track, detection), each index once, chosen greedily by overlap.
 
-    Pairs of the same label need `min_iou` and come first; others need OTHER_LABEL_IOU as well.
+    Pairs of the same label need `min_iou` and are chosen first; others also need OTHER_LABEL_IOU.
     enlarge: share of a box's size added on every side of all boxes.
     """
     if not tracks or not detections:
         return []
     overlap = iou_matrix(_corners(tracks, enlarge), _corners(detections, enlarge))
-    labels = np.array([label for _, label in tracks], dtype=object)
-    found_labels = np.array([label for _, label in detections], dtype=object)
-    is_same = labels[:, None] == found_labels[None, :]
+    track_labels = np.array([label for _, label in tracks], dtype=object)
+    detection_labels = np.array([label for _, label in detections], dtype=object)
+    is_same = track_labels[:, None] == detection_labels[None, :]
     is_allowed = overlap >= np.where(is_same, min_iou, max(min_iou, OTHER_LABEL_IOU))
     rank = np.where(is_allowed & (overlap > 0), overlap + _SAME_LABEL_LEAD * is_same, -np.inf)
     pairs: list[tuple[int, int]] = []
     for _ in range(min(rank.shape)):
-        track_index, found_index = divmod(int(rank.argmax()), rank.shape[1])
-        if rank[track_index, found_index] == -np.inf:
+        track_index, detection_index = divmod(int(rank.argmax()), rank.shape[1])
+        if rank[track_index, detection_index] == -np.inf:
             break
-        pairs.append((track_index, found_index))
+        pairs.append((track_index, detection_index))
         rank[track_index, :] = -np.inf
-        rank[:, found_index] = -np.inf
+        rank[:, detection_index] = -np.inf
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""One followed object: its filter, its votes and its life; see `edge.tracker`."""
+"""The state of one track: its filter, its votes and its life; see `edge.tracker`."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import math
 from edge.config import TrackerConfig
 from edge.values import Box, Detection, Track, TrackState
 
-TENTATIVE_S = 0.5  # unseen for longer, a tentative track vanishes
-REFERENCE_S = 0.1  # `smoothing` is the newest box's weight at this distance of frames
-COAST_S = 1.0  # nothing goes on at constant speed for longer than this
-MIN_INTERVAL_S = 0.03  # frames that come closer say little about speed
-VOTE_S = 3.0  # a vote counts 1/e after this time of looking
-MAX_VOTE_GAP_S = 1.0  # of a time without looking, votes forget no more than this
-VOTE_LEAD = 1.3  # votes a challenger needs, as a multiple of the present label's
+TENTATIVE_S = 0.5  # a tentative track unseen for longer is dropped
+REFERENCE_S = 0.1  # `smoothing` is the newest box's weight at this interval between frames
+COAST_S = 1.0  # longest time that a track moves by prediction alone
+MIN_INTERVAL_S = 0.03  # frames closer in time give no reliable speed
+VOTE_S = 3.0  # time in which a vote decays to 1/e
+MAX_VOTE_GAP_S = 1.0  # votes decay by no more than this time while the object is unseen
+VOTE_LEAD = 1.3  # votes a challenger needs, as a multiple of the current label's
 
 
 class Followed:
-    """A track's inner state: filter, votes and life."""
+    """The internal state of a track: filter, votes and life."""
 
-    def __init__(self, track_id: int, found: Detection, now_s: float, min_hits: int) -> None:
+    def __init__(self, track_id: int, detection: Detection, now_s: float, min_hits: int) -> None:
         self.track_id = track_id
-        self.label = found.label
-        self.measured = found.box_px
-        self.box_px = found.box_px
+        self.label = detection.label
+        self.measured = detection.box_px
+        self.box_px = detection.box_px
         self.state = TrackState.CONFIRMED if min_hits <= 1 else TrackState.TENTATIVE
         self.first_seen_s = self.last_seen_s = now_s
         self.is_forgotten = False
-        self._score = found.score
+        self._score = detection.score
         self._hits = 1
         self._velocity = (0.0, 0.0)
-        self._seen_box = found.box_px
-        self._unseen_s = 0.0  # time that counts towards its end
+        self._seen_box = detection.box_px
+        self._unseen_s = 0.0  # time that counts towards `max_lost_s`
         self._since_seen_s = 0.0  # time since the last detection
         self._has_missed = False
-        self._votes = {found.label: found.score}
+        self._votes = {detection.label: detection.score}
 
     def advance(self, elapsed_s: float) -> None:
         """Move on with constant velocity, for COAST_S at most."""
@@ -44,17 +44,17 @@ class Followed:
         self.box_px = _moved(self.box_px, self._velocity, moving_s)
 
     def stay(self, elapsed_s: float) -> None:
-        """Stand still; grow older only when out of sight."""
+        """Stay in place; age only when out of sight."""
         self._velocity = (0.0, 0.0)
         self._since_seen_s += elapsed_s
         if self.state is TrackState.LOST:
             self._unseen_s += elapsed_s
 
-    def see(self, found: Detection, now_s: float, config: TrackerConfig) -> None:
-        """Take in a detection of this object."""
-        self._filter(found.box_px, config.smoothing)
-        self._vote(found)
-        self.measured, self._score, self.last_seen_s = found.box_px, found.score, now_s
+    def see(self, detection: Detection, now_s: float, config: TrackerConfig) -> None:
+        """Update the track with a detection of its object."""
+        self._filter(detection.box_px, config.smoothing)
+        self._vote(detection)
+        self.measured, self._score, self.last_seen_s = detection.box_px, detection.score, now_s
         self._hits += 1
         self._unseen_s = self._since_seen_s = 0.0
         self._has_missed = False
@@ -62,7 +62,7 @@ class Followed:
             self.state = TrackState.CONFIRMED
 
     def miss_unless_seen(self, now_s: float) -> None:
-        """Note that a frame was looked at without finding this object."""
+        """Record that the detector ran on a frame without finding this object."""
         if self.last_seen_s == now_s:
             return
         self._has_missed = True
@@ -70,7 +70,7 @@ class Followed:
             self.state = TrackState.LOST
 
     def end_if_unseen(self, max_lost_s: float) -> None:
-        """End when it was looked for in vain and is unseen for too long."""
+        """End the track when the detector missed it and it has been unseen for too long."""
         is_tentative = self.state is TrackState.TENTATIVE
         limit_s = min(TENTATIVE_S, max_lost_s) if is_tentative else max_lost_s
         if self._has_missed and self._unseen_s > limit_s:
@@ -78,7 +78,7 @@ class Followed:
             self.is_forgotten = is_tentative
 
     def value(self) -> Track:
-        """Return the track for other stages; out of sight, the box is where it was last seen."""
+        """Return the track for other stages; out of sight, its box is where it was last seen."""
         is_gone = self.state in {TrackState.LOST, TrackState.ENDED}
         return Track(
             track_id=self.track_id,
@@ -92,7 +92,7 @@ class Followed:
         )
 
     def _filter(self, measured: Box, smoothing: float) -> None:
-        """Move the box towards a measurement; the longer unseen, the more that one counts."""
+        """Move the box towards a measurement, which weighs more the longer it was unseen."""
         since_s = self._since_seen_s
         alpha = 1 - (1 - smoothing) ** max(1.0, since_s / REFERENCE_S)
         beta = 1.0 if self._hits == 1 else alpha * alpha / (2 - alpha)
@@ -107,10 +107,10 @@ class Followed:
         filtered = Box(left, top, width, height)
         self.box_px = self._seen_box = _within(filtered, self._seen_box, measured)
 
-    def _vote(self, found: Detection) -> None:
+    def _vote(self, detection: Detection) -> None:
         keep = math.exp(-min(self._since_seen_s, MAX_VOTE_GAP_S) / VOTE_S)
         self._votes = {label: votes * keep for label, votes in self._votes.items()}
-        self._votes[found.label] = self._votes.get(found.label, 0.0) + found.score
+        self._votes[detection.label] = self._votes.get(detection.label, 0.0) + detection.score
         leader = max(self._votes, key=lambda label: self._votes[label])
         if self._votes[leader] > VOTE_LEAD * self._votes[self.label]:
             self.label = leader
@@ -127,7 +127,7 @@ def _moved(box: Box, velocity: tuple[float, float], for_s: float) -> Box:
 def _within(box: Box, first: Box, second: Box) -> Box:
     """Return a box with each edge kept between the same edges of two others.
 
-    So the filter's overshoot at the frame's border never leads out of the frame.
+    So the filter's overshoot at the frame's border never leaves the frame.
     """
     left = _clamped(box.x, first.x, second.x)
     top = _clamped(box.y, first.y, second.y)

@@ -1,4 +1,4 @@
-"""Joins each frame's detections to the tracks in three rounds; see `edge.tracker`."""
+"""Matches each frame's detections to the tracks in three rounds; see `edge.tracker`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from edge.values import Detection, Track, TrackState
 WEAK_IOU = 0.5  # overlap that a weak detection needs, as in ByteTrack
 ENLARGE_PER_S = 1.0  # of width and height, on every side, in the third round
 MAX_ENLARGE = 0.5
-DUPLICATE_IOU = 0.8  # one object found as two classes: overlap from which a track is not begun
+DUPLICATE_IOU = 0.8  # one object detected as two classes: no track begins from this overlap on
 
 StrongScore = Callable[[str], float]
 
 
 class Tracker:
-    """The objects of one camera; ids count from `first_id` and are never used again."""
+    """The tracks of one camera; ids count from `first_id` and are never reused."""
 
     def __init__(self, config: TrackerConfig, first_id: int = 1) -> None:
         self._config = config
         self._followed: list[Followed] = []
         self._next_id = first_id
-        self._now_s = self._looked_s = -math.inf
+        self._now_s = self._updated_s = -math.inf
 
     @property
     def next_id(self) -> int:
@@ -38,38 +38,40 @@ class Tracker:
         now_s: float,
         strong_score: StrongScore = lambda _: 0.0,
     ) -> list[Track]:
-        """Return all tracks after a frame was looked at; ended ones for the last time.
+        """Return all tracks after the detector ran on a frame; ended ones for the last time.
 
-        detections: of this frame, weak ones included. now_s: the frame's time.
+        detections: of this frame, including weak ones. now_s: the frame's time.
         strong_score: per label, the score from which a detection may begin a track.
         """
         self._advance(now_s)
-        strong = [found for found in detections if found.score >= strong_score(found.label)]
-        weak = [found for found in detections if found.score < strong_score(found.label)]
-        believed = [track for track in self._followed if track.state is not TrackState.TENTATIVE]
-        left = self._join(strong, self._followed, now_s, self._config.min_iou)
-        self._join(weak, believed, now_s, max(WEAK_IOU, self._config.min_iou))
-        enlarge = min(MAX_ENLARGE, ENLARGE_PER_S * (now_s - self._looked_s))
-        left = self._join(left, self._followed, now_s, self._config.min_iou, enlarge=enlarge)
+        strong = [item for item in detections if item.score >= strong_score(item.label)]
+        weak = [item for item in detections if item.score < strong_score(item.label)]
+        established = [track for track in self._followed if track.state is not TrackState.TENTATIVE]
+        unmatched = self._match(strong, self._followed, now_s, self._config.min_iou)
+        self._match(weak, established, now_s, max(WEAK_IOU, self._config.min_iou))
+        enlarge = min(MAX_ENLARGE, ENLARGE_PER_S * (now_s - self._updated_s))
+        unmatched = self._match(
+            unmatched, self._followed, now_s, self._config.min_iou, enlarge=enlarge
+        )
         for track in self._followed:
             track.miss_unless_seen(now_s)
         taken = [track.measured for track in self._followed if track.last_seen_s == now_s]
-        for found in left:
-            if all(found.box_px.iou(box) < DUPLICATE_IOU for box in taken):
-                self._begin(found, now_s)
-                taken.append(found.box_px)
-        self._looked_s = now_s
+        for detection in unmatched:
+            if all(detection.box_px.iou(box) < DUPLICATE_IOU for box in taken):
+                self._begin(detection, now_s)
+                taken.append(detection.box_px)
+        self._updated_s = now_s
         return self._report()
 
     def predict(self, now_s: float) -> list[Track]:
-        """Return all tracks at a moment that nobody looked at; they move on by prediction."""
+        """Return all tracks after a frame without detection; they move on by prediction."""
         self._advance(now_s)
         return self._report()
 
     def hold(self, now_s: float) -> list[Track]:
-        """Return all tracks while nothing moves or looking is paused: seen ones stay in place.
+        """Return all tracks while nothing moves or detection is paused: seen ones stay in place.
 
-        Lost ones grow older, so that an object that left comes to its end.
+        Lost tracks age, so that an object that left is ended.
         """
         elapsed_s = self._elapsed_s(now_s)
         for track in self._followed:
@@ -82,12 +84,12 @@ class Tracker:
             track.advance(elapsed_s)
 
     def _elapsed_s(self, now_s: float) -> float:
-        """Return the time since the last call, never negative, and note this one."""
+        """Return the time since the last call, never negative, and record this one's time."""
         elapsed_s = max(0.0, now_s - self._now_s) if math.isfinite(self._now_s) else 0.0
         self._now_s = max(self._now_s, now_s)
         return elapsed_s
 
-    def _join(
+    def _match(
         self,
         detections: Sequence[Detection],
         tracks: Sequence[Followed],
@@ -96,21 +98,21 @@ class Tracker:
         *,
         enlarge: float = 0.0,
     ) -> list[Detection]:
-        """Give detections to the tracks not yet seen at `now_s`; return those nobody took."""
+        """Match detections to the tracks not yet seen at `now_s`; return the unmatched ones."""
         open_tracks = [track for track in tracks if track.last_seen_s != now_s]
         pairs = best_pairs(
             [(track.box_px, track.label) for track in open_tracks],
-            [(found.box_px, found.label) for found in detections],
+            [(detection.box_px, detection.label) for detection in detections],
             min_iou,
             enlarge,
         )
-        for track_index, found_index in pairs:
-            open_tracks[track_index].see(detections[found_index], now_s, self._config)
-        joined = {found_index for _, found_index in pairs}
-        return [found for index, found in enumerate(detections) if index not in joined]
+        for track_index, detection_index in pairs:
+            open_tracks[track_index].see(detections[detection_index], now_s, self._config)
+        matched = {detection_index for _, detection_index in pairs}
+        return [detection for index, detection in enumerate(detections) if index not in matched]
 
-    def _begin(self, found: Detection, now_s: float) -> None:
-        self._followed.append(Followed(self._next_id, found, now_s, self._config.min_hits))
+    def _begin(self, detection: Detection, now_s: float) -> None:
+        self._followed.append(Followed(self._next_id, detection, now_s, self._config.min_hits))
         self._next_id += 1
 
     def _report(self) -> list[Track]:

@@ -1,4 +1,4 @@
-"""A connection that ends when nothing comes of it. Imports uvicorn: `server` imports this."""
+"""An HTTP connection with a time limit. Imports uvicorn, so `server` imports this on demand."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-ANSWERED_S = 20.0  # for asking and for taking the answer, also of a large picture over a slow radio
+ANSWERED_S = 20.0  # for request and response, including a large picture over a slow radio link
 
 
 class BoundedConnection(H11Protocol):
-    """Ends when its next answer is not delivered within ANSWERED_S.
+    """Closes when its next response is not delivered within ANSWERED_S.
 
-    uvicorn waits for a request, and for a client that does not read, without end; a few dozen such
-    clients would keep all others away from the page and from `/healthz`.
+    uvicorn waits forever for a request, and for a client that does not read. A few dozen such
+    clients would lock all others out of the page and of `/healthz`.
     """
 
-    _limit: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
-        self._wait_anew()
+        self._restart_timer()
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
-        self._wait_anew()
+        """Restart the timer for the next request."""
+        self._restart_timer()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
-        if self._limit is not None:
-            self._limit.cancel()
+        """Cancel the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
-    def _wait_anew(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = self.loop.call_later(ANSWERED_S, self.transport.abort)
+    def _restart_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(ANSWERED_S, self.transport.abort)

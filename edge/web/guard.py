@@ -1,9 +1,9 @@
-"""An ASGI layer around the application: who may ask, and what every answer carries.
+"""ASGI middleware: checks the Host header and adds security headers to every response.
 
-A page elsewhere can make the visitor's browser ask this server. So answers may not be embedded or
-read by other sites (no CORS, same-origin resource policy), and a server bound to the loopback
-answers only to the loopback's names: else a foreign name that is pointed at 127.0.0.1 (DNS
-rebinding) would read the picture.
+A foreign page can make the visitor's browser send requests to this server. So other sites may not
+embed or read responses (no CORS, same-origin resource policy). A server bound to the loopback
+answers only to the loopback's names; otherwise a foreign name that resolves to 127.0.0.1 (DNS
+rebinding) could read the picture.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ REFUSAL = b'{"status_code":400,"detail":"unknown Host; open the page as localhos
 class Guard:
     """Wraps an ASGI application.
 
-    policy: the Content-Security-Policy of all answers.
-    hosts: names a request may ask for, lower case, IPv6 in brackets; None = any.
+    policy: the Content-Security-Policy of all responses.
+    hosts: allowed names in the Host header, lower case, IPv6 in brackets; None = any.
     """
 
     def __init__(self, app: AsgiApp, policy: str, hosts: frozenset[str] | None) -> None:
@@ -42,25 +42,25 @@ class Guard:
         self._headers = [*SECURITY_HEADERS, (b"content-security-policy", policy.encode())]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request, or refuse it."""
+        """Answer a request, or refuse it."""
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *self._headers]
             await send(message)
 
-        if not self._may_ask(scope):
+        if not self._is_allowed(scope):
             await _refuse(send_guarded)
             return
         if scope["method"] == "HEAD":  # such as `wget --spider`; uvicorn leaves the body out
             scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send_guarded)
 
-    def _may_ask(self, scope: Message) -> bool:
+    def _is_allowed(self, scope: Message) -> bool:
         if self._hosts is None:
             return True
-        asked = [value for name, value in scope["headers"] if name == b"host"]
-        return len(asked) == 1 and host_name(asked[0].decode("latin-1")) in self._hosts
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) == 1 and host_name(hosts[0].decode("latin-1")) in self._hosts
 
 
 def host_name(header: str) -> str:

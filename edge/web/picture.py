@@ -1,4 +1,4 @@
-"""JPEGs of the newest frame, with or without boxes: made when asked for, shared by all clients."""
+"""JPEGs of the newest frame, with or without boxes: made on request, shared by all clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 WHITE, PLATE = (255, 255, 255), (32, 26, 22)
 
 Bgr = tuple[int, int, int]
-# Told apart on foliage, asphalt and snow, also with red-green blindness (after Okabe and Ito).
+# Distinguishable on foliage, asphalt and snow, also with red-green blindness (Okabe and Ito).
 BOX_BGR: tuple[Bgr, ...] = (
     (233, 180, 86),
     (0, 159, 230),
@@ -45,7 +45,7 @@ TERM_BGR: dict[str, Bgr] = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded frame; `name` differs between frames, also over restarts of camera and daemon."""
+    """An encoded frame; `name` is unique per frame, also after restarts of camera and daemon."""
 
     name: str
     jpeg: bytes
@@ -61,7 +61,7 @@ class Pictures:
     def __init__(self, view: View, clock: Callable[[], float] = time.monotonic) -> None:
         self._view = view
         self._clock = clock
-        self._made: dict[bool, Picture] = {}
+        self._cache: dict[bool, Picture] = {}
 
     def newest(self, *, boxes: bool) -> Picture | None:
         """Return the newest frame as JPEG, with boxes drawn or without; None before the first."""
@@ -69,17 +69,17 @@ class Pictures:
         if scene is None:
             return None
         name = f"{round(1e6 * scene.frame.captured_utc_s):x}-{scene.frame.frame_id}-{boxes:d}"
-        made, now_s = self._made.get(boxes), self._clock()
-        if made is None or (made.name != name and now_s - made.made_s >= 1 / MAX_JPEGS_PER_S):
+        cached, now_s = self._cache.get(boxes), self._clock()
+        if cached is None or (cached.name != name and now_s - cached.made_s >= 1 / MAX_JPEGS_PER_S):
             bgr = drawn(scene) if boxes else scene.frame.bgr
-            made = self._made[boxes] = Picture(name, _jpeg(bgr), now_s)
-        return made
+            cached = self._cache[boxes] = Picture(name, _jpeg(bgr), now_s)
+        return cached
 
 
 def drawn(scene: Scene) -> Image:
     """Return a copy of the frame with a box and caption on each object in sight.
 
-    Objects out of sight for a moment have a thin box where they are expected, without caption.
+    A lost object has a thin box where it was last seen, without caption.
     """
     bgr = scene.frame.bgr.copy()
     for track in scene.tracks:

@@ -1,6 +1,6 @@
-"""The routes, all GET and read-only. Imports Litestar: `server` imports this when switched on.
+"""The routes, all GET and read-only. Imports Litestar, so `server` imports this on demand.
 
-Handlers are quick and run in the server's one thread, so pictures are made one at a time.
+Handlers are quick and run in the server's only thread, so pictures are made one at a time.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ def healthz(view: Viewed) -> Response[Health]:
     return Response(health, status_code=200 if health.status == "ok" else 503)
 
 
-def _known_or_503(thing: T | None) -> T:
-    """Return what is known; raise HTTPException (503, ask again) before it is."""
-    if thing is None:
+def _known_or_503(value: T | None) -> T:
+    """Return the value; raise HTTPException (503, ask again) while it is None."""
+    if value is None:
         raise HTTPException(
             "not known yet; ask again", status_code=503, headers={"retry-after": "1"}
         )
-    return thing
+    return value
 
 
 def make_app(view: View) -> Litestar:
-    """Return the application on a view."""
+    """Return the application that serves a view."""
     pictures = Pictures(view)
     return Litestar(
         [page, info, stats, events, frame, healthz],
@@ -108,7 +108,7 @@ def make_app(view: View) -> Litestar:
 
 
 def _explain(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    """Return an error as JSON, on every route; what is our own fault is logged, not told."""
+    """Return an error as JSON, on every route; an unexpected error is logged, not shown."""
     if not isinstance(error, HTTPException):
         logger.error("web.failed path=%s", request.scope["path"], exc_info=error)
         error = HTTPException("failed, see the daemon's log", status_code=500)
@@ -122,7 +122,7 @@ def _explain(request: Request[Any, Any, Any], error: Exception) -> Response[dict
 
 
 def page_text(folder: Path) -> str:
-    """Return a folder's page with its style and script inside: one file without others."""
+    """Return a folder's page as one file, with its style and script inside."""
     text = (folder / "page.html").read_text("utf-8")
     for name in ("style.css", "script.js"):
         text = text.replace(f"/* {name} */", (folder / name).read_text("utf-8"))
@@ -130,7 +130,7 @@ def page_text(folder: Path) -> str:
 
 
 def content_policy(text: str) -> str:
-    """Return the Content-Security-Policy that lets only the page's own style and script act."""
+    """Return the Content-Security-Policy that allows only the page's own style and script."""
     style, script = (
         f"'sha256-{base64.b64encode(hashlib.sha256(_between(text, tag)).digest()).decode()}'"
         for tag in ("style", "script")

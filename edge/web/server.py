@@ -1,6 +1,6 @@
 """The web server: uvicorn in a thread of its own, on a socket that is bound before it starts.
 
-Its failure never stops the daemon's work: what goes wrong after the start is logged.
+Its failure never stops the daemon: errors after the start are only logged.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 32  # open at one time; a browser holds up to six
 IDLE_S = 5
-CLOSE_S = 2  # for answers under way at stop
+CLOSE_S = 2  # for responses in progress at stop
 
 
 class WebServer:
-    """Serves a view while it is entered; does nothing when the config switches it off."""
+    """Serves a view while it is entered; does nothing when the config disables it."""
 
     def __init__(self, config: WebConfig, view: View) -> None:
-        """Take where to listen and what to show."""
+        """Take the address to listen on and the view to serve."""
         self._config = config
         self._view = view
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Listen, and answer from now on.
+        """Listen and start serving.
 
         Raises ConfigError when the extra is not installed, WebError when the port is taken.
         """
@@ -80,7 +80,7 @@ class WebServer:
                 lifespan="off",
                 access_log=False,
                 log_config=None,
-                log_level="error",  # its warnings are of what strangers send, one a request
+                log_level="error",  # it warns once per invalid request
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=MAX_CONNECTIONS,
@@ -91,7 +91,7 @@ class WebServer:
 
 
 def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Answer until told to stop; the web thread."""
+    """Serve until stopped; runs in the web thread."""
     with listener:
         try:
             server.run(sockets=[listener])
@@ -100,7 +100,7 @@ def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
 
 
 def check_installed(config: WebConfig) -> None:
-    """Raise ConfigError when the page is switched on and its extra is missing."""
+    """Raise ConfigError when the page is enabled and its extra is missing."""
     if not config.enabled:
         return
     for name in ("litestar", "uvicorn"):
@@ -113,11 +113,11 @@ def check_installed(config: WebConfig) -> None:
 
 
 def _listen(config: WebConfig) -> socket.socket:
-    """Return a listening socket; WebError when the address cannot be had."""
+    """Return a listening socket; raise WebError when the address cannot be bound."""
     where = f"web: {_in_url(config.host)}:{config.port}"
     try:
-        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
-        family, *_, address = found[0]
+        addresses = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
+        family, *_, address = addresses[0]
         return socket.create_server((str(address[0]), config.port), family=family)
     except (socket.gaierror, UnicodeError):
         raise WebError(f"{where}: no such host; name an address of this machine") from None
@@ -131,5 +131,5 @@ def _is_loopback(listener: socket.socket) -> bool:
 
 
 def _in_url(host: str) -> str:
-    """Return a host as it stands in an address: IPv6 in brackets."""
+    """Return a host as written in a URL: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host

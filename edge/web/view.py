@@ -1,6 +1,6 @@
-"""What the page shows: the main loop tells it, the web thread asks for it.
+"""The state that the page shows: the main loop writes it, the web thread reads it.
 
-Nothing here waits, encodes or copies an image: the loop's latency is promised elsewhere.
+Nothing here waits, encodes or copies an image, so the main loop keeps its latency.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from edge.messages import Info, Payload, Stats
 from edge.values import ColorScore, Frame, FrameResult, Track
 
 MAX_EVENTS = 100
-# As long as the unit's WatchdogSec: what systemd would end, Docker may end.
+# As long as the unit's WatchdogSec, so that Docker restarts the daemon when systemd would.
 HEALTHY_S = 30.0
 
 
 class Health(Payload, frozen=True, kw_only=True):
     """`/healthz`: `ok` while frames arrive or the camera is being retried.
 
-    camera: its state: opening, live, lost or ended; empty before the first look at it.
+    camera: its state: opening, live, lost or ended; empty before the first report.
     frame_age_s: age of the newest frame, None before the first.
     paused: whether the command `pause` stopped detection.
     """
@@ -36,7 +36,7 @@ class Health(Payload, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A frame and what is followed in it; colors by track id, dominant first."""
+    """A frame and its tracks; colors by track id, dominant first."""
 
     frame: Frame
     tracks: tuple[Track, ...]
@@ -44,7 +44,7 @@ class Scene:
 
 
 class View:
-    """The newest of everything; safe between the main loop and the web thread.
+    """The newest info, stats, frame and events; safe between main loop and web thread.
 
     clock: monotonic, in seconds.
     """
@@ -60,45 +60,45 @@ class View:
         self._is_paused = False
         self._alive_s = float("-inf")
 
-    # The main loop tells.
+    # Called by the main loop.
 
     def tell_info(self, info: Info) -> None:
-        """Take what this device is."""
+        """Store the description of this device."""
         with self._lock:
             self._info = info
 
     def tell_stats(self, stats: Stats) -> None:
-        """Take the newest counters."""
+        """Store the newest counters."""
         with self._lock:
             self._stats = stats
 
     def tell_event(self, body: bytes) -> None:
-        """Take an encoded `EventBody`; the last MAX_EVENTS are kept."""
+        """Store an encoded `EventBody`; the last MAX_EVENTS are kept."""
         with self._lock:
             self._events.append(body)
 
     def tell_frame(self, result: FrameResult) -> None:
-        """Take a processed frame by reference; an object's colors are known from its events."""
+        """Store a processed frame by reference; an object's colors come from its events."""
         with self._lock:
             known = dict(self._scene.colors) if self._scene else {}
             known |= {event.track.track_id: event.colors for event in result.events}
             present = {track.track_id for track in result.tracks}
-            colors = {name: color for name, color in known.items() if name in present}
+            colors = {track_id: color for track_id, color in known.items() if track_id in present}
             self._scene = Scene(result.frame, result.tracks, colors)
 
     def tell_camera(self, state: str, *, is_alive: bool, is_paused: bool) -> None:
-        """Take the camera's state; `is_alive`: a frame came, or a retry is under way."""
+        """Store the camera's state; `is_alive`: a frame came, or a retry is in progress."""
         with self._lock:
             self._camera = state
             self._is_paused = is_paused
             if is_alive:
                 self._alive_s = self._clock()
 
-    # The web thread asks.
+    # Called by the web thread.
 
     @property
     def info(self) -> Info | None:
-        """Return what this device is, None before it is known."""
+        """Return the description of this device, None before it is known."""
         with self._lock:
             return self._info
 
@@ -120,7 +120,7 @@ class View:
             return list(reversed(self._events))[:limit]
 
     def health(self) -> Health:
-        """Return whether the daemon does its work."""
+        """Return whether the daemon makes progress."""
         with self._lock:
             now_s = self._clock()
             age_s = now_s - self._scene.frame.captured_mono_s if self._scene else None

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the file configures; an EdgeError when the daemon would not start with it.
+    """Print what the file configures; raise EdgeError if the daemon would not start with it.
 
     Opens no device.
     """

@@ -1,4 +1,4 @@
-"""What both commands share: where to, and the dry run."""
+"""Arguments that both commands share: where to install, and the dry run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge.errors import EXIT_OK
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
-    """Declare where to install, and the dry run."""
+    """Declare the arguments for the place and the dry run."""
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
     parser.add_argument(
         "--root", type=Path, default=Path("/"), metavar="DIR", help="folder of an image"
@@ -32,12 +32,12 @@ def _units_dir(text: str) -> Path:
 
 
 def place(args: argparse.Namespace) -> install.Place:
-    """Return where to install, as the arguments say."""
+    """Return the place that the arguments name."""
     return install.Place(args.root, args.units_dir)
 
 
 def carry_out(steps: list[install.Step], args: argparse.Namespace) -> int:
-    """Do the steps, or only print them; return the exit code."""
+    """Run and print the steps, or only print them in a dry run; return the exit code."""
     for step in install.run(steps, is_dry=args.dry_run):
         print(f"would {step.text}" if args.dry_run and step.act else step.text)
     return EXIT_OK

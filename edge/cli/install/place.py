@@ -1,4 +1,4 @@
-"""`edge install-service`: units, a first config, start."""
+"""`edge install-service`: installs the units and a first config, and starts the daemon."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Place everything and say what was done."""
+    """Install everything and print what was done."""
     program = args.program or Path(sys.executable).parent / "edge"
     steps = install.install_steps(arguments.place(args), program, is_started=not args.no_start)
     return arguments.carry_out(steps, args)

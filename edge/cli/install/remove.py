@@ -1,4 +1,4 @@
-"""`edge uninstall-service`: stop, units away; config and state only when asked."""
+"""`edge uninstall-service`: stops the daemon and removes its units; config and state on request."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Take everything away and say what was done."""
+    """Remove everything and print what was done."""
     steps = install.uninstall_steps(arguments.place(args), is_purged=args.purge)
     return arguments.carry_out(steps, args)
