@@ -231,7 +231,7 @@ def read(folder: Path) -> Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of a model folder whole or not at all: indented JSON, a newline at the end.
+    """Write a model folder's manifest whole or not at all: indented JSON, a newline at the end.
 
     Raises OSError.
     """
