@@ -103,8 +103,8 @@ class Interpreter:
     def resize(self, size: tuple[int, int]) -> None:
         """Resize the input to (width, height), and the outputs with it; their content is lost.
 
-        For a model whose input follows the frame; its strides must divide both sides. It takes less
-        time than an invoke, but the next invoke takes up to four times as long as usual.
+        For a model whose input follows the frame; its strides must divide both sides. It takes
+        about half the time of an invoke.
         """
         _resize(self._engine, self._input_index, self.manifest.at_size(size))
         self.input_size = size
