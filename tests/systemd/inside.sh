@@ -8,6 +8,10 @@ cannot_write() { ! in_sandbox "touch $1/probe"; }
 fails() { ! "$@"; }
 seconds() { date +%s; }
 logged() { journalctl -u edge -o cat --no-pager | grep -q "$1"; }
+anybody_reads() {
+    for _ in $(seq 100); do runuser -u nobody -- test -s "$1" && return 0; sleep 0.2; done
+    return 1
+}
 restarted() {
     for _ in $(seq 200); do
         [ "$(systemctl show -P NRestarts edge)" -ge 1 ] && is ActiveState active && return 0
@@ -31,14 +35,20 @@ printf 'listener 1883 127.0.0.1\nallow_anonymous false\npassword_file %s\nacl_fi
     /etc/mosquitto/passwords /etc/mosquitto/edge.acl >/etc/mosquitto/conf.d/login.conf
 systemctl restart mosquitto
 echo 'EDGE_LOG_FORMAT=json' >>/etc/edge/environment
-printf 'device: gate\nmqtt: {host: 127.0.0.1, username: gate}\ncameras: {front: {source: "%s", loop: true}}\n' \
-    "$clip" >/etc/edge/edge.yaml
+cat >/etc/edge/edge.yaml <<END
+device: gate
+mqtt: {host: 127.0.0.1, username: gate}
+cameras: {front: {source: "$clip", loop: true}}
+metrics: {textfile: /run/edge/edge.prom}
+publish: {stats_interval_s: 2}
+END
 mkdir -p /run/systemd/system/edge.service.d
 printf '[Service]\nWatchdogSec=6\nRestartSec=1\n' >/run/systemd/system/edge.service.d/test.conf
 systemctl daemon-reload
 check "starts and says ready" timeout 60 systemctl restart edge
 pid=$(systemctl show -P MainPID edge)
 check "logs in with the credential, and edge status says that all is well" healthy
+check "node_exporter may read the metrics, whoever it is" anybody_reads /run/edge/edge.prom
 check "the environment file is read" logged '"event":"service.started"'
 check "no log has the password" fails logged the-password
 check "is not root" test "$(ps -o uid= -p "$pid")" -gt 1000
