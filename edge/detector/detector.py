@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edge.detector.candidates import CandidateSource, Floats
-from edge.detector.input_size import fitting
+from edge.detector.input_size import size_for
 from edge.detector.letterbox import Letterbox, check_frame
 from edge.detector.ssd_postprocess import SsdPostprocessDecoder
 from edge.detector.suppression import suppress
@@ -72,8 +72,7 @@ class Detector:
     def preprocess(self, bgr: Image) -> None:
         """Letterbox a frame into the network's input tensor; see `detect`."""
         check_frame(bgr)
-        if self._model.input.follows_frame:
-            self._follow((bgr.shape[1], bgr.shape[0]))
+        self._resize_for((bgr.shape[1], bgr.shape[0]))
         self._current.letterbox.write(bgr, self._interpreter.input_view())
 
     def invoke(self) -> None:
@@ -98,9 +97,9 @@ class Detector:
             )
         ]
 
-    def _follow(self, frame_size: tuple[int, int]) -> None:
-        """Resize the network's input to suit a frame of (width, height)."""
-        size = fitting(self._model.input.size, max(self._model.decoder.strides), frame_size)
+    def _resize_for(self, frame_size: tuple[int, int]) -> None:
+        """Give the network's input the size for a frame of (width, height)."""
+        size = size_for(self._model, frame_size)
         if size != self._interpreter.input_size:
             self._interpreter.resize(size)
         self._current = self._at_size(size)

@@ -9,9 +9,22 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from edge.manifest import Manifest
+
 # Objects must become a tenth larger: for frames closer to the network's own shape, another size
 # gains nothing (tools/README.md, "The input follows the frame").
 MIN_GAIN = 1.1
+
+
+def size_for(model: Manifest, frame_size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (width, height) of a model's input for a frame: its own unless it follows frames.
+
+    frame_size: (width, height), 1x1 or more.
+    """
+    own = model.input.size
+    if not model.input.follows_frame:
+        return own
+    return fitting(own, max(model.decoder.strides), frame_size)
 
 
 @lru_cache(maxsize=64)

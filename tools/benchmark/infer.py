@@ -25,9 +25,9 @@ from typing import Any
 import msgspec
 
 from edge import manifest, model_store, picture_file
-from edge.capture import open_source
+from edge.capture import open_source, read_image
 from edge.config import CameraConfig, DetectorConfig
-from edge.detector.input_size import fitting
+from edge.detector.input_size import size_for
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
 from tools import json_file
 from tools.arguments import count
@@ -92,10 +92,12 @@ def run(args: argparse.Namespace) -> int:
     print(f"{'ms p50':>10}{'p95':>10}{'p99':>10}")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        network = _resized(args, Path(scratch)) if args.onnx else None
+        network: Path | None = None
         for number, count in enumerate(args.counts):
             pictures = Path(scratch) / str(number)
             _write_frames(args.source, pictures, count)
+            if args.onnx and network is None:
+                network = _resized(args, Path(scratch), pictures)
             ways = _ways(args.model, network, pictures)
             runs = [[_time(command) for _, command in ways] for _ in range(args.runs)]
             for (way, _), times in zip(ways, zip(*runs, strict=True), strict=True):
@@ -111,8 +113,8 @@ def _machine() -> dict[str, Any]:
     return dict(msgspec.to_builtins(machine.read()))
 
 
-def _resized(args: argparse.Namespace, scratch: Path) -> Path:
-    """Return the ONNX file at the size that the source's frames give the model's input.
+def _resized(args: argparse.Namespace, scratch: Path, pictures: Path) -> Path:
+    """Return the ONNX file at the size that a folder's frames give the model's input.
 
     Raises ModelError when the two networks cannot be compared.
     """
@@ -122,21 +124,9 @@ def _resized(args: argparse.Namespace, scratch: Path) -> Path:
     if model.decoder.name != "yolox":
         raise ModelError(f"--onnx: {model.name} is no YOLOX; name one of ours with --model")
     network = scratch / "network.onnx"
-    size = model.input.size
-    if model.input.follows_frame:
-        size = fitting(size, max(model.decoder.strides), _frame_size(args.source))
-    write_at_size(args.onnx, size, network)
+    height, width = read_image(min(pictures.iterdir())).shape[:2]
+    write_at_size(args.onnx, size_for(model, (width, height)), network)
     return network
-
-
-def _frame_size(source: str) -> tuple[int, int]:
-    """Return (width, height) of a source's first frame."""
-    reader = open_source(CameraConfig(source=source, realtime=False))
-    bgr = reader.read()
-    reader.close()
-    if bgr is None:
-        raise InputError(f"{source}: no frames")
-    return bgr.shape[1], bgr.shape[0]
 
 
 def _ways(model: str, network: Path | None, pictures: Path) -> list[tuple[str, list[str]]]:
