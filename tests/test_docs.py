@@ -1,9 +1,10 @@
-"""The documentation says what is there: commands, topics, keys, codes; its examples are valid."""
+"""The documentation names all commands, topics, keys and codes; its links and examples work."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "tools" / "README.md").read_text()
 EXAMPLE = ROOT / "systemd" / "edge.example.yaml"
+DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(
+    file
+    for name in ("edge", "models", "systemd", "tests", "tools")
+    for file in (ROOT / name).rglob("*.md")
+)
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 # What an example sets to something else than its default, to show it.
 SHOWN = {"device", "state_dir", "cameras", "detector.labels"}
 
@@ -110,3 +118,49 @@ def test_readme_names_every_shipped_model() -> None:
     text = README + (ROOT / "CHANGELOG.md").read_text()
     for folder in (ROOT / "models").iterdir():
         assert folder.name in text
+
+
+def _name(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def _anchors(file: Path) -> set[str]:
+    """The anchors that GitHub gives to a file's headings."""
+    text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found: set[str] = set()
+    times: Counter[str] = Counter()
+    for heading in re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
+        found.add(f"{anchor}-{times[anchor]}" if times[anchor] else anchor)
+        times[anchor] += 1
+    return found
+
+
+def _is_broken(link: str, document: Path) -> bool:
+    path, _, anchor = link.partition("#")
+    target = document.parent / path if path else document
+    return not target.exists() or (anchor != "" and anchor not in _anchors(target))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_internal_links_and_anchors_exist(document: Path) -> None:
+    links = LINK.findall(CODE.sub("", document.read_text()))
+    internal = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in internal if _is_broken(link, document)] == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [file for file in DOCUMENTS if file.name not in ("CHANGELOG.md", "CARD.md")],
+    ids=_name,
+)
+def test_named_source_files_exist(document: Path) -> None:
+    named = re.findall(r"`((?:edge|tools|tests|systemd)/[\w/.-]+\.\w+)`", document.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("record", sorted((ROOT / "tools").glob("experiments-*.md")), ids=_name)
+def test_guide_and_readme_link_every_record_of_experiments(record: Path) -> None:
+    assert f"(tools/{record.name})" in README
+    assert f"({record.name})" in GUIDE

@@ -2,7 +2,8 @@
 
 From float weights, or with `--checkpoint` from those that `edge-tools train detect-int8` adapted.
 The stem's channels are sorted by their range on the calibration pictures and split into groups
-with scales of their own; the rest is percentile calibration. tools/README.md has the figures.
+with scales of their own; the rest is percentile calibration. tools/experiments-detector.md has
+the figures.
 """
 
 from __future__ import annotations

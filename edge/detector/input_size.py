@@ -12,7 +12,7 @@ from functools import lru_cache
 from edge.manifest import Manifest
 
 # Objects must become a tenth larger: for frames closer to the network's own shape, another size
-# gains nothing (tools/README.md, "The input follows the frame").
+# gains nothing (tools/experiments-detector.md, "The input follows the frame").
 MIN_GAIN = 1.1
 
 

@@ -4,7 +4,7 @@ Method: per tensor a histogram over all images, cut at a percentile on both side
 on the model's outputs (a percentile there caps the class score); one range for all tensors that a
 concatenation, resize or pooling joins; a sigmoid's output is 0..1 by definition; what only a SiLU
 reads begins at `SILU_FLOOR`, below which a SiLU says next to nothing.
-Source: measurements in tools/README.md; min-max ranges lose most of a SiLU network's accuracy.
+Source: tools/experiments-detector.md; min-max ranges lose most of a SiLU network's accuracy.
 """
 
 from __future__ import annotations
