@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge.values import Box, Image, Point, Polygon
-from tools.color_labels import LabelObject
+from tools.color.data.label_file import LabelObject
 from tools.dataset import check_inside, load_file
 
 MARGIN = 0.5  # of the box's longer side, shown on each side of it

@@ -23,10 +23,11 @@ from rich.progress import track
 from edge.color import TERMS
 from edge.swatch import terms_of
 from edge.values import Box, Image
-from tools import color_data, color_mask
-from tools.color_data import ColorItem, Packed
-from tools.color_mask import Mask
-from tools.color_rows import BoxPx
+from tools.color.data import dataset
+from tools.color.data.dataset import ColorItem, Packed
+from tools.color.data.rows import BoxPx
+from tools.color.pixels import masks
+from tools.color.pixels.masks import Mask
 
 MIN_SIDE_PX = 48.0  # of a box: below, GrabCut and the names of single pixels say little
 MIN_SURFACE = 0.35  # of the object's pixels that carry its color's name
@@ -55,15 +56,15 @@ class _Object:
 def pack(
     items: Sequence[ColorItem], count: int, side: int, margin: float, seed: int, cache: Path
 ) -> Packed:
-    """Return `count` composites made of the items, in the layout of `color_data.pack`.
+    """Return `count` composites made of the items, in the layout of `dataset.pack`.
 
     Fewer when few objects can be cut out: none is used more often than there are terms. From the
     cache folder when they were made before.
     """
     if count == 0:
-        return color_data.pack([], side, margin)
+        return dataset.pack([], side, margin)
     mark = f"composites/2 {count} {side} {margin} {seed} {list(items)}"
-    stored = color_data.cached(
+    stored = dataset.cached(
         mark, cache, lambda: vars(_composites(items, count, side, margin, seed))
     )
     return Packed(**stored)
@@ -86,7 +87,7 @@ def _composites(
         behind = objects[rng.integers(len(objects))]
         made.append(replace(one.item, label=term, shares=_moved(one.item, term)))
         crops.append((_composite(one, donor, behind, rng), one.box_px))
-    return color_data.stretched(made, crops, side)
+    return dataset.stretched(made, crops, side)
 
 
 def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
@@ -99,7 +100,7 @@ def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
         and item.box_px is not None
         and min(item.box_px[2:]) >= MIN_SIDE_PX
     ]
-    crops = color_data.read_crops(usable, margin)
+    crops = dataset.read_crops(usable, margin)
     found = (
         _object(item, bgr, box_px)
         for item, (bgr, box_px) in track(
@@ -110,7 +111,7 @@ def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
 
 
 def _object(item: ColorItem, bgr: Image, box_px: BoxPx) -> _Object | None:
-    cut = color_mask.from_box(bgr, Box(*box_px))
+    cut = masks.from_box(bgr, Box(*box_px))
     named = terms_of(np.ascontiguousarray(bgr[..., ::-1])) == TERMS.index(str(item.label))
     surface = cut.mask & named
     if cut.is_guess or surface.sum() < MIN_SURFACE * cut.mask.sum():

@@ -2,7 +2,7 @@
 
 Objects of scenes teach that a white in shade is gray in the picture, so a plain gray with nothing
 around it was called white, and plain pink, too. Here the truth is what people call the color
-(`color_naming.plain_shares`), in the light in which it is shown: training leaves that as it is.
+(`naming.plain_shares`), in the light in which it is shown: training leaves that as it is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.color import TERMS
-from tools.color_data import NO_CLASS, Packed
-from tools.color_naming import plain_shares, survey_colors
+from tools.color.data.dataset import NO_CLASS, Packed
+from tools.color.pixels.naming import plain_shares, survey_colors
 
 MEASURED = 220  # crops that models are measured on
 MEASURED_SEED = 2**32 - 1  # no run's own, unless it wants to

@@ -1,9 +1,9 @@
 """Rows of the color data sets, and the target that a row's labels make.
 
 A row of `color/labels.json` has `file_name`, `split`, `color` and `source`; those of
-`scene_color/labels.json` and `more.json` are what `tools.color_labels` describes. Two labellers
-become one soft target, weighed by how sure they were. A row that cannot be used is an error that
-names its file and number: left out, it would be missed by nobody.
+`scene_color/labels.json` and `more.json` are what `label_file` describes. Two labellers become one
+soft target, weighed by how sure they were. A row that cannot be used is an error that names its
+file and number: left out, it would be missed by nobody.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 
 from edge.color import TERMS
 from edge.errors import InputError
-from tools.color_agreement import ANSWERS
-from tools.color_labels import Row, read_box
-from tools.color_proposal import MIXED
+from tools.color.agreement import ANSWERS
+from tools.color.data.label_file import Row, read_box
+from tools.color.pixels.proposal import MIXED
 
 T = TypeVar("T")
 BoxPx = tuple[float, float, float, float]
@@ -38,7 +38,7 @@ UNCLEAR_WEIGHT = 0.0
 
 @dataclass(frozen=True)
 class Target:
-    """What a row's labels say; see `tools.color_data.ColorItem`."""
+    """What a row's labels say; see `tools.color.data.dataset.ColorItem`."""
 
     label: str | None
     shares: tuple[float, ...]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.color import TERMS
 from edge.swatch import STEPS, TABLE_FILE
-from tools.color_naming import name_of
+from tools.color.pixels.naming import name_of
 
 EXAMPLES = """\
 example:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 def table() -> NDArray[np.uint8]:
     """Return the index of the term of each step's middle, uint8 (32, 32, 32), by red, green, blue.
 
-    The naming is that of `tools.color_naming`.
+    The naming is that of `tools.color.pixels.naming`.
     """
     steps = (np.arange(STEPS, dtype=np.float32) + 0.5) / STEPS
     rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), 3).reshape(1, -1, 3)

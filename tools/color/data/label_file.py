@@ -4,8 +4,8 @@ A data set is a folder of pictures, a COCO JSON file with boxes, or a list of ro
 `scene_color/labels.json`, `scene_color/more.json` and `color/labels.json` of the data folder have.
 Labels are kept as such a list, one row a line: `image`, `bbox` (pixels x, y, width, height; null =
 the whole picture), `cls`, and per labeller N: `label_N`, `colors_N` (dominant first), `sure_N`,
-`outline_N` (polygons in pixels), `by_N`; `agreed` where two have answered. `tools.color_data` reads
-the same rows.
+`outline_N` (polygons in pixels), `by_N`; `agreed` where two have answered. `dataset` reads the same
+rows.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge.color import TERMS
 from edge.values import ColorScore, Image
-from tools.color_mask import Mask
+from tools.color.pixels.masks import Mask
 
 CLUSTERS = 6
 SAME_DELTA_E = 9.0  # clusters nearer than this are one surface in a little more or less light

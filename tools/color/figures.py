@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.color import TERMS
-from tools.color_data import ColorItem
+from tools.color.data.dataset import ColorItem
 from tools.plots import expected_calibration_error
 
 ECE_BINS = 15

@@ -12,8 +12,9 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 from color_crops import flat_items
 from edge.color import TERMS
-from tools import color_baselines, color_data, color_figures, evaluate_color
 from tools.cli import main
+from tools.color import baselines, evaluate, figures
+from tools.color.data import dataset
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MODEL = Path(__file__).parents[1] / "models" / "color-64"
@@ -25,10 +26,10 @@ def test_figures_of_known_answers() -> None:
     shares[:2, 1] = 0.1
     shares[2:, 1] = 0.3
     shares[2:, 2:] = 0.7 / 9
-    answers = color_figures.Answers(
+    answers = figures.Answers(
         shares, np.array([0, 1, 1, 1]), ("scene", "scene", "carpanel", "carpanel"), np.ones((4, 3))
     )
-    report = color_figures.figures(answers, unknown_below=0.5)
+    report = figures.figures(answers, unknown_below=0.5)
     assert report.top1 == 0.75
     assert report.coverage == 0.5
     assert report.named_top1 == 0.5
@@ -38,16 +39,16 @@ def test_figures_of_known_answers() -> None:
     assert report.recall["pink"] is None
     assert report.confusion["white"] == {"black": 1, "white": 2}
     assert report.selective_top1 == pytest.approx(2 / 3)  # three of four crops are 80 %
-    assert color_figures.figures(answers, 0.5, coverage=0.25).selective_top1 == 1.0
-    assert color_figures.figures(color_figures.only(answers, "carpanel"), 0.5).top1 == 1.0
+    assert figures.figures(answers, 0.5, coverage=0.25).selective_top1 == 1.0
+    assert figures.figures(figures.only(answers, "carpanel"), 0.5).top1 == 1.0
 
 
 def test_classical_baselines_name_clear_colors(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     items = flat_items(tmp_path)
-    trees = color_baselines.Trees.fit(items * 5, tmp_path / "cache")
-    for item, (crop, _) in zip(items, color_data.read_crops(items), strict=True):
-        for method in (color_baselines.KMeans(), trees):
+    trees = baselines.Trees.fit(items * 5, tmp_path / "cache")
+    for item, (crop, _) in zip(items, dataset.read_crops(items), strict=True):
+        for method in (baselines.KMeans(), trees):
             shares = method.shares(crop)
             assert TERMS[int(shares.argmax())] == item.label
             assert shares.sum() == pytest.approx(1)
@@ -88,12 +89,12 @@ def test_a_coverage_that_is_no_share_is_wrong_usage(share: str) -> None:
 def test_shipped_model_names_seven_of_ten_validation_crops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = evaluate_color.argparse.ArgumentParser()
-    evaluate_color.add_arguments(parser)
+    parser = evaluate.argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
     folders = [str(SHARED / "color"), str(SHARED / "scene_color")]
     report = tmp_path / "report.json"
     args = parser.parse_args([str(MODEL), "--data", *folders, "--json", str(report)])
-    assert evaluate_color.run(args) == 0
+    assert evaluate.run(args) == 0
     assert "Answers by label" in capsys.readouterr().out
     document = json.loads(report.read_text())
     assert set(document["selective_top1"]["scene"]) == {"0.5", "0.6", "0.7", "0.8", "0.9", "1.0"}

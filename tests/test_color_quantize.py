@@ -16,8 +16,9 @@ from color_crops import CPU, SMALL, patches
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
-from tools import color_figures, package, quantize_color
+from tools import package
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
+from tools.color import figures, quantize
 from tools.quantize import Calibration
 from tools.train import color as training
 from tools.train.color_augment import plain, with_classes
@@ -34,10 +35,10 @@ def test_integer_file_answers_as_the_network_does(tmp_path: Path, colors: int | 
         config = replace(SMALL, architecture=size)
     state = training.train(config, patches(), {}, tmp_path, CPU)
     images = patches().rgb[:, :32, :32]
-    crops = quantize_color.with_planes(replace(patches(), rgb=images))
+    crops = quantize.with_planes(replace(patches(), rgb=images))
     path = tmp_path / package.MODEL_FILE
-    quantize_color.export(state.average, crops, path, Calibration())
-    facts = quantize_color.describe(path, config, "small", "0.0.1")
+    quantize.export(state.average, crops, path, Calibration())
+    facts = quantize.describe(path, config, "small", "0.0.1")
     package.write_folder(tmp_path / "small", path, facts)
     model = ColorModel(Interpreter.load(tmp_path / "small"))
     for rgb in images[:3]:
@@ -52,10 +53,10 @@ def test_integer_file_answers_as_the_network_does(tmp_path: Path, colors: int | 
 def test_a_network_that_diverged_makes_no_folder(tmp_path: Path) -> None:
     network = ColorNet(SMALL.architecture)
     torch.nn.init.constant_(next(network.parameters()), torch.nan)
-    images = quantize_color.with_planes(replace(patches(), rgb=patches().rgb[:, :32, :32]))
+    images = quantize.with_planes(replace(patches(), rgb=patches().rgb[:, :32, :32]))
     path = tmp_path / "model" / package.MODEL_FILE
     with pytest.raises(InputError):
-        quantize_color.export(network.eval(), images, path, Calibration())
+        quantize.export(network.eval(), images, path, Calibration())
     assert not path.parent.exists()
 
 
@@ -64,10 +65,8 @@ def test_temperature_of_overconfident_answers_is_above_one(sources: tuple[str, .
     shares = np.full((100, len(TERMS)), 0.001)
     shares[:, 0] = 0.99
     labels = np.array([0] * 70 + [1] * 30)
-    answers = color_figures.Answers(
-        shares, labels, sources * (100 // len(sources)), np.ones((100, 3))
-    )
-    assert quantize_color.best_temperature(answers) > 1.5
+    answers = figures.Answers(shares, labels, sources * (100 // len(sources)), np.ones((100, 3)))
+    assert quantize.best_temperature(answers) > 1.5
 
 
 def test_golden_picture_that_cannot_be_written_ends_the_quantization(tmp_path: Path) -> None:
@@ -75,6 +74,6 @@ def test_golden_picture_that_cannot_be_written_ends_the_quantization(tmp_path: P
     (folder / "golden.png").unlink()
     (folder / "golden.png").mkdir()
     shares = np.eye(2, len(TERMS))
-    answers = color_figures.Answers(shares, np.arange(2), ("scene", "carpanel"), np.ones((2, 3)))
+    answers = figures.Answers(shares, np.arange(2), ("scene", "carpanel"), np.ones((2, 3)))
     with pytest.raises(IsADirectoryError):
-        quantize_color.finish(folder, answers, tmp_path)
+        quantize.finish(folder, answers, tmp_path)

@@ -2,7 +2,7 @@
 
 Runs the packaged model through `edge.color`, as the daemon does, over folders laid out as `color`
 or `scene_color`; objects without an agreed basic term are left out. The columns are explained in
-`tools.color_figures`.
+`tools.color.figures`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from rich.table import Table
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
-from tools import color_data, json_file
-from tools.color_baselines import Baseline, KMeans, Trees
-from tools.color_data import ColorItem, read_crops, read_set
-from tools.color_figures import (
+from tools import json_file
+from tools.color.baselines import Baseline, KMeans, Trees
+from tools.color.data import dataset
+from tools.color.data.dataset import ColorItem, read_crops, read_set
+from tools.color.figures import (
     COVERAGE,
     Answers,
     ColorFigures,
@@ -124,21 +125,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _causes(path: Path) -> dict[str, Any]:
-    from tools import color_card  # needs PyTorch, through the training's config
+    from tools.color import card  # needs PyTorch, through the training's config
 
-    return color_card.read_causes(path)
+    return card.read_causes(path)
 
 
 def _write_card(
     args: argparse.Namespace, model: ColorModel, answers: Answers, causes: dict[str, Any]
 ) -> None:
-    from tools import color_card, package
+    from tools import package
+    from tools.color import card
 
     told = {one.dataset.partition(" ")[0] for one in model.manifest.accuracy}
     missing = sorted(told & {"color", "scene_color"} - by_set(answers).keys())
     if missing:
         raise InputError(f"the card has figures of {' and '.join(missing)}; add it to --data")
-    text = color_card.text(model.manifest, answers, args.data[0].parent, causes)
+    text = card.text(model.manifest, answers, args.data[0].parent, causes)
     package.replace_card(args.model, text)
 
 
@@ -184,7 +186,7 @@ def _answers(items: Sequence[ColorItem], shares: np.ndarray, stage_ms: np.ndarra
 
 def _baselines(args: argparse.Namespace, items: Sequence[ColorItem]) -> dict[str, Answers]:
     """Return what the classical methods say, by their name."""
-    trained = color_data.training_items(args.baselines)
+    trained = dataset.training_items(args.baselines)
     methods: dict[str, Baseline] = {
         "k-means": KMeans(),
         "Lab histogram + trees": Trees.fit(trained, args.cache),

@@ -26,9 +26,10 @@ from edge import durable
 from edge.color import TERMS, shrink
 from edge.errors import InputError
 from edge.values import Image
-from tools import color_rows, dataset, scene_labels
-from tools.color_labels import Row
-from tools.color_rows import BoxPx
+from tools import dataset
+from tools.color.data import rows, scene_colors
+from tools.color.data.label_file import Row
+from tools.color.data.rows import BoxPx
 
 Arrays = dict[str, NDArray[Any]]  # by name
 # Classes of scene objects, in the order of the network's class planes.
@@ -45,7 +46,7 @@ OBJECT_CLASSES = (
 )
 NO_CLASS = -1
 PLACE_PX = 3  # boxes of one picture whose centers share a square of this side are one
-OURS = "ours"  # source of what `tools.scene_labels` adds
+OURS = "ours"  # source of what `tools.color.data.scene_colors` adds
 SCENE_SOURCES = ("scene", "more", OURS)
 
 
@@ -112,7 +113,7 @@ def _split(folder: Path, split: str) -> list[ColorItem]:
             return _product_item(row, folder)
         return _scene_item(row | {"bbox": None}, folder / split / row["file_name"], "scene")
 
-    return color_rows.read(folder / "labels.json", make, split)
+    return rows.read(folder / "labels.json", make, split)
 
 
 def training_items(data: Path) -> list[ColorItem]:
@@ -130,10 +131,10 @@ def training_items(data: Path) -> list[ColorItem]:
         return _scene_item(row, pictures / row["image"], source)
 
     if scenes.exists():
-        items += color_rows.read(scenes, partial(make, "scene"), "train")
+        items += rows.read(scenes, partial(make, "scene"), "train")
     if more.exists():
-        items += color_rows.read(more, partial(make, "more"))
-        items += [make(OURS, row) for row in scene_labels.rows(data / "detection")]
+        items += rows.read(more, partial(make, "more"))
+        items += [make(OURS, row) for row in scene_colors.rows(data / "detection")]
     if not items:
         raise _nothing(data, "train")
     colored = [item for item in items if item.weight > 0]
@@ -148,8 +149,7 @@ def hold_out(
     """Return what is left to train on, and the agreed scene objects of a share of the pictures.
 
     The same pictures each time: chosen by a hash of their names. Of a held-out picture nothing is
-    left to train on. What `tools.scene_labels` adds is not measured on: runs before it stay
-    comparable.
+    left to train on. What `scene_colors` adds is not measured on: runs before it stay comparable.
     """
     kept, held = by_picture(items, share, start)
     known = [item for item in held if item.box_px is not None and item.source != OURS]
@@ -189,7 +189,7 @@ def unlabelled_items(
     path = data / "detection" / "train.json"
     if not path.exists():
         return []
-    with scene_labels.read_as_coco(path):
+    with scene_colors.read_as_coco(path):
         content = json.loads(path.read_bytes())
         files = {row["id"]: data / "detection" / row["file_name"] for row in content["images"]}
         names = {row["id"]: row["name"] for row in content["categories"]}
@@ -242,13 +242,13 @@ def _product_item(row: Row, folder: Path) -> ColorItem:
     file, source = folder / row["file_name"], str(row["source"])
     if source in SCENE_SOURCES:
         raise ValueError(f"source {source!r} is of objects of scenes; give another")
-    return ColorItem(file, None, source, is_product=True, **vars(color_rows.product(row)))
+    return ColorItem(file, None, source, is_product=True, **vars(rows.product(row)))
 
 
 def _scene_item(row: Row, file: Path, source: str) -> ColorItem:
-    target = color_rows.scene(row)
+    target = rows.scene(row)
     return ColorItem(
-        file, color_rows.box_px(row), source, object_class=row.get("cls") or None, **vars(target)
+        file, rows.box_px(row), source, object_class=row.get("cls") or None, **vars(target)
     )
 
 

@@ -1,7 +1,7 @@
 """Labels colors without a person: `edge-tools label color DATASET`.
 
 Each object's mask is cut by GrabCut from its box, its pixels are clustered in CIELAB, and the color
-model names the dominant color (`tools.color_proposal`). The output has the form that
+model names the dominant color (`tools.color.pixels.proposal`). The output has the form that
 `edge-tools annotate color` writes, one machine as the labeller, and a run that was stopped goes on
 where it was. Where people have labelled the same objects, it says how far it agrees with them:
 read the kappa, and the confusion, before you train on such labels.
@@ -23,11 +23,11 @@ from edge import manifest
 from edge.config import ColorConfig
 from edge.errors import InputError
 from edge.model_store import find
-from tools import color_mask, json_file, parallel
+from tools import json_file, parallel
 from tools.annotate.view import view_of
 from tools.arguments import count
-from tools.color_agreement import ANSWERS, Pair, by_group, confusion, human_answer
-from tools.color_labels import (
+from tools.color.agreement import ANSWERS, Pair, by_group, confusion, human_answer
+from tools.color.data.label_file import (
     LabelFile,
     LabelObject,
     Row,
@@ -35,7 +35,8 @@ from tools.color_labels import (
     opened,
     read_objects,
 )
-from tools.color_proposal import Proposer
+from tools.color.pixels import masks
+from tools.color.pixels.proposal import Proposer
 from tools.parallel import Done, run_tasks
 
 EXAMPLES = """\
@@ -119,9 +120,9 @@ def label_one(task: Task) -> Row:
     proposer = _proposer(task.model)
     view = view_of(task.item)
     box_px = view.object_px
-    cut = color_mask.from_box(view.bgr, box_px)
+    cut = masks.from_box(view.bgr, box_px)
     proposal = proposer.propose(view.bgr, box_px, cut.mask, task.item.cls)
-    outlines = [view.in_picture(one) for one in color_mask.outlines(cut.mask)]
+    outlines = [view.in_picture(one) for one in masks.outlines(cut.mask)]
     return task.item.row() | {
         "label_1": proposal.label,
         "colors_1": proposal.colors,

@@ -12,9 +12,9 @@ import numpy as np
 from edge.color import TERMS
 from edge.errors import InputError
 from edge.manifest import Accuracy, Manifest
-from tools import color_data
 from tools.architectures.color import ColorArchitecture
-from tools.color_figures import Answers, ColorFigures, by_class, by_set, figures, groups
+from tools.color.data import dataset
+from tools.color.figures import Answers, ColorFigures, by_class, by_set, figures, groups
 from tools.train.color_state import ColorTraining
 
 LICENCE = "Apache-2.0"
@@ -83,18 +83,18 @@ failures models/{name} --data {data}/scene_color --images {data}/detection/val
 
 _GOLDEN = """\
 ## Golden picture
-`golden.png` is drawn by `tools/quantize_color.py` (a truck, red and white); the manifest holds the
+`golden.png` is drawn by `tools/color/quantize.py` (a truck, red and white); the manifest holds the
 shares it must get.
 """
 
 
 def trained_on(data: Path) -> dict[str, str]:
     """Return the manifest's entry about a data folder: how many crops of what is in it."""
-    sources = Counter(item.source for item in color_data.training_items(data))
+    sources = Counter(item.source for item in dataset.training_items(data))
     scenes = {
         "scene_color/train": sources.pop("scene", 0),
         "scene_color/more.json": sources.pop("more", 0),
-        "tools/labels/scene-colors.json": sources.pop(color_data.OURS, 0),
+        "tools/color/data/scene-colors.json": sources.pop(dataset.OURS, 0),
     }
     counts = {"color/train": sources.total(), **scenes}
     return {
@@ -103,7 +103,7 @@ def trained_on(data: Path) -> dict[str, str]:
             "pictures of scenes: COCO and VOC 2012 (Flickr terms; annotations CC BY 4.0), "
             "highway40 and OpenImages (CC BY), kioe_traffic (MPL-2.0), dotah88 (not stated); no "
             "picture is part of this model"
-            if counts["tools/labels/scene-colors.json"]
+            if counts["tools/color/data/scene-colors.json"]
             else "that of the pictures; no picture is part of this model"
         ),
     }
@@ -158,15 +158,15 @@ def accuracy(answers: Answers, name: str, unknown_below: float, data: Path) -> t
     """Return the figures of each data set with crops, and the command that reproduces them."""
     command = f"edge-tools evaluate color models/{name} --data {data}/"
     found = []
-    for dataset, some in by_set(answers).items():
+    for set_name, some in by_set(answers).items():
         report = figures(some, unknown_below)
         for metric, value in (("top-1", report.top1), ("ECE", report.ece)):
             found.append(
                 Accuracy(
-                    dataset=f"{dataset} val, {report.crops} crops",
+                    dataset=f"{set_name} val, {report.crops} crops",
                     metric=metric,
                     value=round(value, 4),
-                    command=command + dataset,
+                    command=command + set_name,
                 )
             )
     return tuple(found)

@@ -21,8 +21,8 @@ import cv2
 from edge import picture_file
 from edge.errors import InputError
 from edge.values import Box
-from tools.color_labels import LabelFile, LabelObject, Row
-from tools.color_proposal import cut_out
+from tools.color.data.label_file import LabelFile, LabelObject, Row
+from tools.color.pixels.proposal import cut_out
 from tools.dataset import check_inside, load_file
 
 JPEG_QUALITY = 95

@@ -1,4 +1,4 @@
-"""Runs one .tflite file in a process of its own: `python -m tools.color_study.peak [FILE]`.
+"""Runs one .tflite file in a process of its own: `python -m tools.color.study.peak [FILE]`.
 
 Prints the median time of an invoke and the process's peak memory as JSON; without a file, those of
 a process that only loads the runtime.

@@ -19,12 +19,12 @@ from rich.table import Table
 
 from edge import durable
 from edge.errors import InputError
-from tools import color_data
 from tools.architectures import efficientnet_lite
 from tools.arguments import count
-from tools.color_data import ColorItem
-from tools.color_study.measure import Parts, Row, crops, measure
-from tools.color_study.networks import STUDY, Ours, Studied, Vgg16
+from tools.color.data import dataset
+from tools.color.data.dataset import ColorItem
+from tools.color.study.measure import Parts, Row, crops, measure
+from tools.color.study.networks import STUDY, Ours, Studied, Vgg16
 
 EXAMPLES = """\
 examples (started again, measures only what is missing; VGG16's weights are torchvision's):
@@ -61,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _split(data: Path, limit: int) -> tuple[list[ColorItem], ...]:
     """Return training, validation and test items; the same ones each time."""
-    items = color_data.training_items(data)
+    items = dataset.training_items(data)
     order = np.random.default_rng(5).permutation(len(items))[:limit]
-    kept, held = color_data.by_picture([items[row] for row in sorted(order)], VALIDATION_SHARE)
+    kept, held = dataset.by_picture([items[row] for row in sorted(order)], VALIDATION_SHARE)
     if not kept or not held:
         fix = "raise --limit" if len(order) < len(items) else "label more"
         raise InputError(f"{data}: {len(order)} training crops are too few; {fix}")
-    return kept, held, color_data.validation_items(data)
+    return kept, held, dataset.validation_items(data)
 
 
 def _row(name: str, args: argparse.Namespace, parts: tuple[list[ColorItem], ...]) -> Row:

@@ -36,11 +36,12 @@ from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
 from edge.values import Box, Image
-from tools import color_mask, contact_sheet, dataset, json_file
+from tools import contact_sheet, dataset, json_file
 from tools.annotate.view import view_of
-from tools.color_data import ColorItem, read_crops, read_set
-from tools.color_labels import LabelObject, read_box, read_objects
-from tools.color_naming import clusters, term_shares
+from tools.color.data.dataset import ColorItem, read_crops, read_set
+from tools.color.data.label_file import LabelObject, read_box, read_objects
+from tools.color.pixels import masks
+from tools.color.pixels.naming import clusters, term_shares
 
 EXAMPLES = """\
 example:
@@ -186,7 +187,7 @@ def measure(
 ) -> Measured:
     """Return what the rules look at."""
     view = view_of(place)  # the crop with what is around it, where that is known
-    mask = color_mask.from_box(view.bgr, view.object_px).mask
+    mask = masks.from_box(view.bgr, view.object_px).mask
     lightness = _lab(view.bgr)[mask][:, 0]
     terms = term_shares(clusters(view.bgr, mask))
     picture = None if place.box_px is None else dataset.load_file(place.file)

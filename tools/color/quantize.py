@@ -21,11 +21,13 @@ from edge.color import TERMS, ColorModel
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
-from tools import color_card, color_data, package, quantize, tracking
+from tools import package, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
 from tools.arguments import count, percentile
-from tools.color_figures import Answers, figures, only
-from tools.evaluate_color import ask
+from tools.color import card
+from tools.color.data import dataset
+from tools.color.evaluate import ask
+from tools.color.figures import Answers, figures, only
 from tools.quantize import Calibration, Quantization
 from tools.train import color_int8_state, commands
 from tools.train.color_answers import top1
@@ -72,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the model folder and print its figures beside the float network's."""
     torch.set_num_threads(1)
     config, network = load_network(args.checkpoint)
-    items = color_data.validation_items(args.data)
-    causes = color_card.read_causes(args.failures) if args.failures else None
+    items = dataset.validation_items(args.data)
+    causes = card.read_causes(args.failures) if args.failures else None
     with tracking.start(
         "quantize-color",
         params={"images": args.images, "percentile": args.percentile, "int8": str(args.int8)},
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         path = args.out / package.MODEL_FILE
         made = _write(args, config, network, path)
         facts = describe(path, config, args.out.resolve().name, args.version)
-        facts.training.update(color_card.trained_on(args.data) | made)
+        facts.training.update(card.trained_on(args.data) | made)
         if epochs := mean_of(args.checkpoint):
             after = ", ".join(map(str, epochs))
             facts.training["weights"] = f"mean of {len(epochs)} networks, after epochs {after}"
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         fit(args.out, items)
         answers = ask(ColorModel(Interpreter.load(args.out)), items)
         final = finish(args.out, answers, args.data)
-        text = color_card.text(final, answers, args.data, causes)
+        text = card.text(final, answers, args.data, causes)
         package.replace_card(args.out, text)
         compare(network, config, answers, items)
         record.artifact(args.out)
@@ -119,7 +121,7 @@ def _write(
     if not all(before):
         return {"int8": how}
     made_by = commands.in_order(*before, (args.command,))
-    return {"int8": how, color_card.COMMANDS: "\n".join(made_by)}
+    return {"int8": how, card.COMMANDS: "\n".join(made_by)}
 
 
 def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
@@ -127,18 +129,18 @@ def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
 
     Every second one without its class.
     """
-    items = color_data.training_items(data)
+    items = dataset.training_items(data)
     count = min(count, len(items))
     chosen = sorted(np.random.default_rng(3).choice(len(items), count, replace=False))
-    packed = color_data.pack([items[row] for row in chosen], side, 0.0)
-    packed.classes[::2] = color_data.NO_CLASS
+    packed = dataset.pack([items[row] for row in chosen], side, 0.0)
+    packed.classes[::2] = dataset.NO_CLASS
     return with_planes(packed)
 
 
-def with_planes(packed: color_data.Packed) -> NDArray[np.uint8]:
+def with_planes(packed: dataset.Packed) -> NDArray[np.uint8]:
     """Return the crops with a plane for each class, as levels that are 128 above the input's."""
     spread = packed.rgb.shape[:3]
-    planes = np.full((*spread, len(color_data.OBJECT_CLASSES)), 128, np.uint8)
+    planes = np.full((*spread, len(dataset.OBJECT_CLASSES)), 128, np.uint8)
     known = np.flatnonzero(packed.classes >= 0)
     planes[known, :, :, packed.classes[known]] = 255
     return np.concatenate([packed.rgb, planes], axis=3)
@@ -163,17 +165,17 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
             "color_order": "rgb",
             "resize": "stretch",
             "range": "-1..1",
-            "classes": color_data.OBJECT_CLASSES,
+            "classes": dataset.OBJECT_CLASSES,
         },
         decoder=Decoder(name="color_shares"),
         labels=TERMS,
         parameters=certificate.parameter_count(path.read_bytes()),
-        training=color_card.training(config),
-        licence=color_card.LICENCE,
+        training=card.training(config),
+        licence=card.LICENCE,
     )
 
 
-def fit(folder: Path, items: list[color_data.ColorItem]) -> None:
+def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
     """Write the temperature of least cross entropy into a manifest that has none yet.
 
     Products and scenes count the same, however many crops each has; one may have none.
@@ -217,7 +219,7 @@ def finish(folder: Path, answers: Answers, data: Path) -> Manifest:
         shares={share.name: round(share.score, 4) for share in shares},
     )
     fitted = manifest.read(folder)
-    accuracy = color_card.accuracy(answers, fitted.name, fitted.decoder.unknown_below, data)
+    accuracy = card.accuracy(answers, fitted.name, fitted.decoder.unknown_below, data)
     final = msgspec.structs.replace(fitted, golden=golden, accuracy=accuracy)
     manifest.write(folder, final)
     ColorModel(Interpreter.load(folder))
@@ -240,12 +242,12 @@ def golden_picture() -> Image:
 
 
 def compare(
-    network: ColorNet, config: ColorTraining, answers: Answers, items: list[color_data.ColorItem]
+    network: ColorNet, config: ColorTraining, answers: Answers, items: list[dataset.ColorItem]
 ) -> None:
     """Print float and integer top-1 for each source."""
     for source in sorted(set(answers.sources)):
         chosen = [item for item in items if item.source == source]
-        packed = color_data.pack(chosen, config.architecture.input_px, 0.0)
+        packed = dataset.pack(chosen, config.architecture.input_px, 0.0)
         before = top1(network, packed, torch.device("cpu"))
         after = figures(only(answers, source), UNKNOWN_BELOW)
         print(f"{source}: float top-1 {before:.3f}, int8 {after.top1:.3f}, ECE {after.ece:.3f}")

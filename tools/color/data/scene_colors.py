@@ -1,4 +1,4 @@
-"""Colors of further objects of the detection data: `tools/labels/scene-colors.json`.
+"""Colors of further objects of the detection data: `tools/color/data/scene-colors.json`.
 
 3,380 boxes of detection/train, all those of at least 40 pixels that the data folder's own lists
 leave out, named by the rule of its README from contact sheets of 42 crops, by a vision-language
@@ -18,7 +18,7 @@ from typing import Any
 
 from edge.errors import InputError
 
-LABELS = Path(__file__).parent / "labels" / "scene-colors.json"
+LABELS = Path(__file__).parent / "scene-colors.json"
 
 
 def rows(detection: Path) -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.color import TERMS
-from tools.color_labels import Row
-from tools.color_proposal import MIXED, UNCLEAR
+from tools.color.data.label_file import Row
+from tools.color.pixels.proposal import MIXED, UNCLEAR
 
 ANSWERS = (*TERMS, MIXED, UNCLEAR)
 

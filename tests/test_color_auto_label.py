@@ -18,10 +18,10 @@ pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("sklearn", reason="pip install 'edge-camera[tools]'")
 
 from scenes import BOX_PX, overlap, truth, write_scenes
-from tools import color_agreement, label_color
 from tools.cli import main
-from tools.color_agreement import Pair
-from tools.color_labels import LABELS_NAME, LabelFile, opened, read_objects
+from tools.color import agreement, auto_label
+from tools.color.agreement import Pair
+from tools.color.data.label_file import LABELS_NAME, LabelFile, opened, read_objects
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def label(*arguments: object) -> int:
 
 
 def automatic(boxes: Path) -> list[dict[str, Any]]:
-    path = label_color.automatic_path(boxes)
+    path = auto_label.automatic_path(boxes)
     found: list[dict[str, Any]] = json.loads(path.read_text())
     return found
 
@@ -66,7 +66,7 @@ def test_every_object_gets_mask_shares_and_label(tmp_path: Path) -> None:
         f"{n}-{c}.png" for n, c in enumerate(("red", "blue", "yellow", "white"))
     ]
     for row in rows:
-        assert row["by_1"].startswith(f"grabcut + {label_color.DEFAULT_MODEL} ")
+        assert row["by_1"].startswith(f"grabcut + {auto_label.DEFAULT_MODEL} ")
         assert row["cls"] == "car"
         assert sum(row["shares_1"].values()) == pytest.approx(1, abs=0.02)
         drawn = np.zeros(truth().shape, np.uint8)
@@ -83,7 +83,7 @@ def test_second_run_labels_only_what_is_new(
     boxes = data_set(tmp_path)
     assert label(boxes, "--workers", 1, "--limit", 3) == 0
     assert "3 labelled now, 3 in all" in capsys.readouterr().out
-    path = label_color.automatic_path(boxes)
+    path = auto_label.automatic_path(boxes)
     rows = automatic(boxes)
     rows[0]["label_1"] = "kept"
     path.write_text(json.dumps(rows))
@@ -112,12 +112,12 @@ def test_killed_run_goes_on_where_it_was(
 ) -> None:
     boxes = data_set(tmp_path, ("red", "blue", "yellow", "white") * 12)
     code = (
-        "import sys; from tools import label_color, cli; label_color.SAVE_EVERY_S = 0.05; "
-        "sys.exit(cli.main(sys.argv[1:]))"
+        "import sys; from tools import cli; from tools.color import auto_label; "
+        "auto_label.SAVE_EVERY_S = 0.05; sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "label", "color", str(boxes), "--workers", "1"]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ}, stdout=subprocess.PIPE) as run:
-        path = label_color.automatic_path(boxes)
+        path = auto_label.automatic_path(boxes)
         wait_until(lambda: path.exists() and len(json.loads(path.read_text())) >= 3, 60)
         run.send_signal(signal.SIGKILL)
     before = len(automatic(boxes))
@@ -143,7 +143,7 @@ def test_agreement_with_people_is_reported(
     assert found["all"]["objects"] == 4
     assert found["all"]["share"] == same / 4
     assert found["two people"]["share"] == 1
-    green, blue = (color_agreement.ANSWERS.index(name) for name in ("green", "blue"))
+    green, blue = (agreement.ANSWERS.index(name) for name in ("green", "blue"))
     assert found["confusion"][green][blue] == 1
     assert cv2.imread(str(plot)) is not None
 
@@ -152,15 +152,15 @@ def test_people_who_do_not_say_how_sure_they_are_count_as_sure(tmp_path: Path) -
     (one,) = read_objects(data_set(tmp_path, ("red",)))
     people = LabelFile(tmp_path / "people.json")
     people.put(one.key, one.row() | {"label_1": "red", "label_2": "blue", "agreed": None})
-    assert label_color.people([one], people) == [Pair("red", "blue", (True, True))]
+    assert auto_label.people([one], people) == [Pair("red", "blue", (True, True))]
 
 
 def test_threads_share_no_interpreter(tmp_path: Path) -> None:
     objects = read_objects(data_set(tmp_path))
-    tasks = [label_color.Task(one, MODEL) for one in objects] * 2
-    alone = [label_color.label_one(task) for task in tasks]
+    tasks = [auto_label.Task(one, MODEL) for one in objects] * 2
+    alone = [auto_label.label_one(task) for task in tasks]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(label_color.label_one, tasks)) == alone
+        assert list(pool.map(auto_label.label_one, tasks)) == alone
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,10 +188,10 @@ def test_kappa_of_known_answers() -> None:
     # Cohen's own kind of table: 20 both yes, 5 and 10 apart, 15 both no: .7 observed, .5 by chance.
     answers = [("red", "red")] * 20 + [("red", "blue")] * 5
     answers += [("blue", "red")] * 10 + [("blue", "blue")] * 15
-    found = color_agreement.agreement([Pair(one, other, (True, False)) for one, other in answers])
+    found = agreement.agreement([Pair(one, other, (True, False)) for one, other in answers])
     assert (found.objects, found.share) == (50, 0.7)
     assert found.kappa == pytest.approx(0.4)
-    same = color_agreement.agreement([Pair("red", "red", (True, True))] * 3)
+    same = agreement.agreement([Pair("red", "red", (True, True))] * 3)
     assert (same.share, same.kappa) == (1.0, None)
 
 
@@ -201,7 +201,7 @@ def test_groups_split_by_who_is_sure() -> None:
         Pair("red", "blue", (True, False)),
         Pair("mixed", "blue", (False, False)),
     ]
-    found = color_agreement.by_group(pairs)
+    found = agreement.by_group(pairs)
     assert {name: one.objects for name, one in found.items()} == {
         "all": 3,
         "one basic term": 2,
@@ -224,7 +224,7 @@ def test_groups_split_by_who_is_sure() -> None:
     ],
 )
 def test_people_answer_where_they_agree(row: dict[str, Any], said: tuple[str, bool] | None) -> None:
-    assert color_agreement.human_answer(row) == said
+    assert agreement.human_answer(row) == said
 
 
 def test_the_folder_of_the_output_is_made(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from edge.color import TERMS
-from tools import color_data, scene_labels
+from tools.color.data import dataset, scene_colors
 
-LABELLED = json.loads(scene_labels.LABELS.read_bytes())
+LABELLED = json.loads(scene_colors.LABELS.read_bytes())
 
 
 def write_detection(folder: Path, annotation: int) -> None:
@@ -37,15 +37,15 @@ def test_every_answer_is_a_term_or_says_why_not() -> None:
 def test_objects_get_the_pictures_and_boxes_of_the_detection_data(tmp_path: Path) -> None:
     named = next(row for row in LABELLED if row["agreed"] == "red")
     write_detection(tmp_path, named["annotation"])
-    (row,) = scene_labels.rows(tmp_path)
+    (row,) = scene_colors.rows(tmp_path)
     assert (row["image"], row["bbox"], row["cls"]) == ("street.png", [10, 5, 48, 30], "car")
     assert row["label_1"] == "red"
 
 
 def test_other_annotations_and_missing_data_give_nothing(tmp_path: Path) -> None:
-    assert scene_labels.rows(tmp_path) == []
+    assert scene_colors.rows(tmp_path) == []
     write_detection(tmp_path, max(row["annotation"] for row in LABELLED) + 1)
-    assert scene_labels.rows(tmp_path) == []
+    assert scene_colors.rows(tmp_path) == []
 
 
 def test_training_takes_them_beside_the_data_folders_own_but_never_measures_on_them(
@@ -57,8 +57,8 @@ def test_training_takes_them_beside_the_data_folders_own_but_never_measures_on_t
     own |= {"label_1": "blue", "sure_1": True, "label_2": "blue", "sure_2": True}
     (tmp_path / "scene_color").mkdir()
     (tmp_path / "scene_color" / "more.json").write_text(json.dumps([own]))
-    items = color_data.training_items(tmp_path)
+    items = dataset.training_items(tmp_path)
     assert {item.source: item.label for item in items} == {"more": "blue", "ours": "red"}
-    kept, held = color_data.hold_out(items, 1.0)
+    kept, held = dataset.hold_out(items, 1.0)
     assert kept == []
     assert [item.label for item in held] == ["blue"]

@@ -17,10 +17,11 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools import color_data, quantize
-from tools.color_data import ColorItem
-from tools.color_study.networks import Studied, Vgg16
-from tools.color_study.peak import RUNS, WARM_UP
+from tools import quantize
+from tools.color.data import dataset
+from tools.color.data.dataset import ColorItem
+from tools.color.study.networks import Studied, Vgg16
+from tools.color.study.peak import RUNS, WARM_UP
 from tools.quantize import Quantization
 
 CONTEXT_MARGIN = 0.5  # of the box: what a twin sees around the object
@@ -69,10 +70,10 @@ class Row:
 
 def crops(items: Sequence[ColorItem], studied: Studied, cache: Path) -> Crops:
     """Return the items' crops at a network's size, for a twin with their surroundings."""
-    seen = color_data.pack_cached(items, studied.side_px, 0.0, cache)
+    seen = dataset.pack_cached(items, studied.side_px, 0.0, cache)
     if not studied.is_twin:
         return Crops(seen.rgb, seen.shares)
-    around = color_data.pack_cached(items, studied.side_px, CONTEXT_MARGIN, cache)
+    around = dataset.pack_cached(items, studied.side_px, CONTEXT_MARGIN, cache)
     return Crops(np.concatenate([seen.rgb, around.rgb], axis=3), seen.shares)
 
 
@@ -180,6 +181,6 @@ def _float_ms(network: nn.Module, levels: NDArray[np.uint8]) -> float:
 
 
 def _child(*words: str) -> str:
-    """Return what `tools.color_study.peak` prints in a process of its own."""
-    command = [sys.executable, "-m", "tools.color_study.peak", *words]
+    """Return what `tools.color.study.peak` prints in a process of its own."""
+    command = [sys.executable, "-m", "tools.color.study.peak", *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout

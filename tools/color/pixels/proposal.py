@@ -1,7 +1,7 @@
 """What a machine would answer for an object's color: the color model and the pixels' clusters.
 
-The model names the dominant color; the clusters of the mask (`tools.color_naming`) add further
-colors and are the second opinion that makes an answer sure. The model sees the box as it is, as in
+The model names the dominant color; the clusters of the mask (`naming`) add further colors and are
+the second opinion that makes an answer sure. The model sees the box as it is, as in
 the daemon: with the surroundings painted gray, which it never saw, it names fewer objects right.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 from edge.color import ColorModel
 from edge.interpreter import Interpreter
 from edge.values import Box, ColorScore, Image
-from tools.color_mask import Mask
-from tools.color_naming import Cluster, clusters, ranked, term_shares
+from tools.color.pixels.masks import Mask
+from tools.color.pixels.naming import Cluster, clusters, ranked, term_shares
 
 MIXED, UNCLEAR = "mixed", "unclear"
 CLUSTER_WEIGHT = 0.3  # of the clusters beside the model's 1: on labelled objects as good as none
