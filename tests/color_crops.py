@@ -12,8 +12,8 @@ import torch
 
 from edge.color import TERMS
 from tools.architectures.color import ColorArchitecture
-from tools.color.data import dataset
-from tools.color.data.dataset import Packed
+from tools.color.data import arrays, dataset
+from tools.color.data.arrays import Packed
 from tools.train import color_state as stored
 
 torch.set_num_threads(1)  # tiny batches: a second thread only waits
@@ -37,7 +37,7 @@ def patches(count: int = 96) -> Packed:
         rgb[row, ..., row % 3] = 180 + row % 60
         shares[row, TERMS.index(("red", "green", "blue")[row % 3])] = 1
     boxes = np.tile(np.array([0.1, 0.1, 0.9, 0.9], np.float32), (count, 1))
-    classes = np.full(count, dataset.NO_CLASS)
+    classes = np.full(count, arrays.NO_CLASS)
     return Packed(rgb, boxes, shares, np.ones(count, np.float32), classes, np.zeros(count, bool))
 
 

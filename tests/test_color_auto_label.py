@@ -22,6 +22,7 @@ from tools.cli import main
 from tools.color import agreement, auto_label
 from tools.color.agreement import Pair
 from tools.color.data.label_file import LABELS_NAME, LabelFile, opened, read_objects
+from tools.color.data.labels import LABELS
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -143,7 +144,7 @@ def test_agreement_with_people_is_reported(
     assert found["all"]["objects"] == 4
     assert found["all"]["share"] == same / 4
     assert found["two people"]["share"] == 1
-    green, blue = (agreement.ANSWERS.index(name) for name in ("green", "blue"))
+    green, blue = (LABELS.index(name) for name in ("green", "blue"))
     assert found["confusion"][green][blue] == 1
     assert cv2.imread(str(plot)) is not None
 

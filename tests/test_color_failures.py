@@ -15,7 +15,7 @@ from edge.values import Box
 from scenes import BOX_PX, scene
 from tools.cli import main
 from tools.color import failures
-from tools.color.pixels.proposal import cut_out
+from tools.color.pixels.crop import cut_out
 
 MODEL = Path(__file__).parents[1] / "models" / "color-64"
 SURE = {"sure_1": True, "sure_2": True, "cls": "car", "source": "rendered"}

@@ -68,7 +68,7 @@ def data(tmp_path: Path) -> Path:
 def weights(data: Path, tmp_path: Path) -> Path:
     """A float network that tells the colors apart."""
     items = color.dataset.training_items(data)
-    packed = color.dataset.pack(items, 48, color.MARGIN)
+    packed = color.arrays.pack(items, 48, color.MARGIN)
     color.train(CONFIG, packed, {}, tmp_path / "float", torch.device("cpu"))
     return tmp_path / "float" / color_state.CHECKPOINT
 

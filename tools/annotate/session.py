@@ -15,12 +15,13 @@ from edge.color import TERMS
 from edge.values import Polygon
 from tools.annotate.view import View, view_of
 from tools.color.data.label_file import LabelFile, LabelObject, Row, with_agreement
+from tools.color.data.labels import LABELS
 from tools.color.pixels import masks
 from tools.color.pixels.masks import Click, Mask
-from tools.color.pixels.proposal import MIXED, UNCLEAR, Proposal, Proposer
+from tools.color.pixels.proposal import Proposal, Proposer
 
 # A letter for each answer; the first ten terms have the digits 1 to 9 and 0 as well.
-KEYS = dict(zip((*TERMS, MIXED, UNCLEAR), "kwgroyebpinmu", strict=True))
+KEYS = dict(zip(LABELS, "kwgroyebpinmu", strict=True))
 DIGITS = dict(zip(TERMS, "1234567890", strict=False))
 
 

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from edge.color import TERMS
 from tools.color.data.label_file import Row
-from tools.color.pixels.proposal import MIXED, UNCLEAR
-
-ANSWERS = (*TERMS, MIXED, UNCLEAR)
+from tools.color.data.labels import LABELS
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,8 @@ def agreement(pairs: Sequence[Pair]) -> Agreement:
 
 
 def confusion(pairs: Sequence[Pair]) -> NDArray[np.int64]:
-    """Return how often each first answer met each second one, in the order of ANSWERS."""
-    counts = np.zeros((len(ANSWERS), len(ANSWERS)), np.int64)
+    """Return how often each first answer met each second one, in the order of LABELS."""
+    counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
     for pair in pairs:
-        counts[ANSWERS.index(pair.first), ANSWERS.index(pair.second)] += 1
+        counts[LABELS.index(pair.first), LABELS.index(pair.second)] += 1
     return counts

@@ -26,7 +26,7 @@ from edge.model_store import find
 from tools import json_file, parallel
 from tools.annotate.view import view_of
 from tools.arguments import count
-from tools.color.agreement import ANSWERS, Pair, by_group, confusion, human_answer
+from tools.color.agreement import Pair, by_group, confusion, human_answer
 from tools.color.data.label_file import (
     LabelFile,
     LabelObject,
@@ -35,6 +35,7 @@ from tools.color.data.label_file import (
     opened,
     read_objects,
 )
+from tools.color.data.labels import LABELS
 from tools.color.pixels import masks
 from tools.color.pixels.proposal import Proposer
 from tools.parallel import Done, run_tasks
@@ -168,7 +169,7 @@ def compared(objects: Sequence[LabelObject], machine: LabelFile, human: LabelFil
     for one in objects:
         row = machine.get(one.key)
         said = human_answer(one.human | (human.get(one.key) or {}))
-        if row is not None and said is not None and said[0] in ANSWERS:
+        if row is not None and said is not None and said[0] in LABELS:
             pairs.append(Pair(said[0], row["label_1"], (said[1], row["sure_1"])))
     return pairs
 
@@ -183,7 +184,7 @@ def people(objects: Sequence[LabelObject], human: LabelFile) -> list[Pair]:
             (bool(row.get("sure_1", True)), bool(row.get("sure_2", True))),
         )
         for row in rows
-        if row.get("label_1") in ANSWERS and row.get("label_2") in ANSWERS
+        if row.get("label_1") in LABELS and row.get("label_2") in LABELS
     ]
 
 
@@ -205,7 +206,7 @@ def _report(pairs: Sequence[Pair], between: Sequence[Pair], args: argparse.Names
         from tools import plots
 
         axes = ("people", "machine")
-        plots.confusion_matrix(counts, ANSWERS, args.plot, title="Color labels", axes=axes)
+        plots.confusion_matrix(counts, LABELS, args.plot, title="Color labels", axes=axes)
     if args.json:
         document = {name: asdict(one) for name, one in rows} | {"confusion": counts.tolist()}
         json_file.write(document, args.json)
@@ -213,8 +214,8 @@ def _report(pairs: Sequence[Pair], between: Sequence[Pair], args: argparse.Names
 
 def _confusion_table(counts: Sequence[Sequence[int]]) -> Table:
     table = Table(
-        "people", *(name[:4] for name in ANSWERS), title="Machine", box=None, padding=(0, 1, 0, 0)
+        "people", *(name[:4] for name in LABELS), title="Machine", box=None, padding=(0, 1, 0, 0)
     )
-    for name, row in zip(ANSWERS, counts, strict=True):
+    for name, row in zip(LABELS, counts, strict=True):
         table.add_row(name, *(str(count) if count else "·" for count in row))
     return table

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge.color import TERMS, shrink
 from edge.values import Image
-from tools.color.data import dataset
+from tools.color.data import arrays
 from tools.color.data.dataset import ColorItem
 
 SIDE_PX = 48
@@ -75,7 +75,7 @@ class Trees:
         from sklearn.ensemble import ExtraTreesClassifier
 
         plain = [replace(item, object_class=None) for item in items]
-        packed = dataset.pack_cached(plain, SIDE_PX, 0.0, cache)
+        packed = arrays.pack_cached(plain, SIDE_PX, 0.0, cache)
         inputs = np.stack([histogram(np.ascontiguousarray(rgb[..., ::-1])) for rgb in packed.rgb])
         forest = ExtraTreesClassifier(TREES, min_samples_leaf=2, n_jobs=1, random_state=1)
         return cls(forest.fit(inputs, packed.shares.argmax(1), packed.weights))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge.color import TERMS
 from edge.errors import InputError
 from edge.manifest import Accuracy, Manifest
-from tools.architectures.color import ColorArchitecture
 from tools.color.data import dataset
 from tools.color.figures import Answers, ColorFigures, by_class, by_set, figures, groups
-from tools.train.color_state import ColorTraining
+
+if TYPE_CHECKING:  # these import PyTorch, which `evaluate color` does without
+    from tools.architectures.color import ColorArchitecture
+    from tools.train.color_state import ColorTraining
 
 LICENCE = "Apache-2.0"
 CAUSE_KEYS = {"wrong", "objects", "wrong_with", "wrong_without"}

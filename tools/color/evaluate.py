@@ -23,6 +23,7 @@ from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import json_file
+from tools.color import card
 from tools.color.baselines import Baseline, KMeans, Trees
 from tools.color.data import dataset
 from tools.color.data.dataset import ColorItem, read_crops, read_set
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     """
     model = ColorModel(Interpreter.load(args.model))
     items = _labelled(args)
-    causes = _causes(args.card) if args.card else None
+    causes = card.read_causes(args.card) if args.card else None
     answers = ask(model, items)
     threshold = model.manifest.decoder.unknown_below
     reports = {
@@ -124,17 +125,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _causes(path: Path) -> dict[str, Any]:
-    from tools.color import card  # needs PyTorch, through the training's config
-
-    return card.read_causes(path)
-
-
 def _write_card(
     args: argparse.Namespace, model: ColorModel, answers: Answers, causes: dict[str, Any]
 ) -> None:
     from tools import package
-    from tools.color import card
 
     told = {one.dataset.partition(" ")[0] for one in model.manifest.accuracy}
     missing = sorted(told & {"color", "scene_color"} - by_set(answers).keys())

@@ -25,9 +25,7 @@ from dataclasses import asdict, dataclass
 from itertools import compress
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -40,7 +38,7 @@ from tools import contact_sheet, dataset, json_file
 from tools.annotate.view import view_of
 from tools.color.data.dataset import ColorItem, read_crops, read_set
 from tools.color.data.label_file import LabelObject, read_box, read_objects
-from tools.color.pixels import masks
+from tools.color.pixels import cielab, masks
 from tools.color.pixels.naming import clusters, term_shares
 
 EXAMPLES = """\
@@ -188,7 +186,7 @@ def measure(
     """Return what the rules look at."""
     view = view_of(place)  # the crop with what is around it, where that is known
     mask = masks.from_box(view.bgr, view.object_px).mask
-    lightness = _lab(view.bgr)[mask][:, 0]
+    lightness = cielab.from_bgr(view.bgr)[mask][:, 0]
     terms = term_shares(clusters(view.bgr, mask))
     picture = None if place.box_px is None else dataset.load_file(place.file)
     at_edge = cast = covered = None
@@ -277,14 +275,9 @@ def _boxes(annotations: Path, images: Path | None) -> dict[str, list[Box]]:
     return boxes
 
 
-def _lab(bgr: Image) -> NDArray[np.float32]:
-    scaled = bgr.astype(np.float32) / 255
-    return np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGR2LAB), np.float32)
-
-
 def _chroma_of_mean(bgr: Image) -> float:
     """Return the CIELAB chroma of a picture's mean color: large under colored light."""
-    return float(np.hypot(*_lab(bgr).reshape(-1, 3).mean(0)[1:]))
+    return float(np.hypot(*cielab.from_bgr(bgr).reshape(-1, 3).mean(0)[1:]))
 
 
 def _at_edge(box_px: Box, picture: Image) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.color import TERMS
 from edge.swatch import STEPS, TABLE_FILE
+from tools.color.pixels import cielab
 from tools.color.pixels.naming import name_of
 
 EXAMPLES = """\
@@ -38,7 +38,6 @@ def table() -> NDArray[np.uint8]:
     The naming is that of `tools.color.pixels.naming`.
     """
     steps = (np.arange(STEPS, dtype=np.float32) + 0.5) / STEPS
-    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), 3).reshape(1, -1, 3)
-    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[0]
-    named = [TERMS.index(name_of(color)) for color in lab]
+    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), 3).reshape(-1, 3)
+    named = [TERMS.index(name_of(color)) for color in cielab.from_rgb(rgb)]
     return np.array(named, np.uint8).reshape(STEPS, STEPS, STEPS)

@@ -25,7 +25,7 @@ from tools import package, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
 from tools.arguments import count, percentile
 from tools.color import card
-from tools.color.data import dataset
+from tools.color.data import arrays, dataset
 from tools.color.evaluate import ask
 from tools.color.figures import Answers, figures, only
 from tools.quantize import Calibration, Quantization
@@ -132,15 +132,15 @@ def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
     items = dataset.training_items(data)
     count = min(count, len(items))
     chosen = sorted(np.random.default_rng(3).choice(len(items), count, replace=False))
-    packed = dataset.pack([items[row] for row in chosen], side, 0.0)
-    packed.classes[::2] = dataset.NO_CLASS
+    packed = arrays.pack([items[row] for row in chosen], side, 0.0)
+    packed.classes[::2] = arrays.NO_CLASS
     return with_planes(packed)
 
 
-def with_planes(packed: dataset.Packed) -> NDArray[np.uint8]:
+def with_planes(packed: arrays.Packed) -> NDArray[np.uint8]:
     """Return the crops with a plane for each class, as levels that are 128 above the input's."""
     spread = packed.rgb.shape[:3]
-    planes = np.full((*spread, len(dataset.OBJECT_CLASSES)), 128, np.uint8)
+    planes = np.full((*spread, len(arrays.OBJECT_CLASSES)), 128, np.uint8)
     known = np.flatnonzero(packed.classes >= 0)
     planes[known, :, :, packed.classes[known]] = 255
     return np.concatenate([packed.rgb, planes], axis=3)
@@ -165,7 +165,7 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
             "color_order": "rgb",
             "resize": "stretch",
             "range": "-1..1",
-            "classes": dataset.OBJECT_CLASSES,
+            "classes": arrays.OBJECT_CLASSES,
         },
         decoder=Decoder(name="color_shares"),
         labels=TERMS,
@@ -247,7 +247,7 @@ def compare(
     """Print float and integer top-1 for each source."""
     for source in sorted(set(answers.sources)):
         chosen = [item for item in items if item.source == source]
-        packed = dataset.pack(chosen, config.architecture.input_px, 0.0)
+        packed = arrays.pack(chosen, config.architecture.input_px, 0.0)
         before = top1(network, packed, torch.device("cpu"))
         after = figures(only(answers, source), UNKNOWN_BELOW)
         print(f"{source}: float top-1 {before:.3f}, int8 {after.top1:.3f}, ECE {after.ece:.3f}")

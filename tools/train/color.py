@@ -23,8 +23,9 @@ from torch.nn import functional
 from edge.errors import EXIT_USAGE, InputError
 from tools import json_file, tracking
 from tools.architectures.color import OUTPUT, ColorNet
-from tools.color.data import dataset
-from tools.color.data.dataset import ColorItem, Packed
+from tools.color.data import arrays, dataset
+from tools.color.data.arrays import Packed
+from tools.color.data.dataset import ColorItem
 from tools.train import color_arguments, color_composites, color_swatches, color_teacher
 from tools.train.color_answers import top1
 from tools.train.color_augment import (
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
         # Nor boxes of held-out pictures.
         items, _ = dataset.by_picture(items, args.hold_out, args.hold_from)
-    packed = dataset.joined(dataset.pack_cached(items, stored_px, MARGIN, cache), painted, plain)
+    packed = arrays.joined(arrays.pack_cached(items, stored_px, MARGIN, cache), painted, plain)
     checks = validation_sets(agreed, held, size.input_px, cache)
     if args.weights and not (args.out / CHECKPOINT).exists():
         save(config, start(config, args.device, args.weights), args.out / CHECKPOINT)
@@ -117,7 +118,7 @@ def validation_sets(
     chosen["held out, no class"] = [replace(item, object_class=None) for item in held]
     chosen["no class"] = [replace(item, object_class=None) for item in chosen.get("scene", [])]
     packed = {
-        name: dataset.pack_cached(some, side, 0.0, cache) for name, some in chosen.items() if some
+        name: arrays.pack_cached(some, side, 0.0, cache) for name, some in chosen.items() if some
     }
     return packed | {"plain": color_swatches.measured(side)}
 

@@ -28,8 +28,9 @@ from tools import json_file, package, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.arguments import count, percentile, seed
 from tools.color import quantize
-from tools.color.data import dataset
-from tools.color.data.dataset import ColorItem, Packed
+from tools.color.data import arrays, dataset
+from tools.color.data.arrays import Packed
+from tools.color.data.dataset import ColorItem
 from tools.color.evaluate import ask
 from tools.color.figures import figures, groups
 from tools.quantize import Calibration, FakeQuantizer, calibrate, write
@@ -146,7 +147,7 @@ def read_original(weights: Path, data: Path, cache: Path) -> Original:
     if not items:
         raise InputError(f"{weights} held out all that {data} has; name more with --data")
     side = round(STORED * config.architecture.input_px)
-    return Original(config, network, dataset.pack_cached(items, side, MARGIN, cache))
+    return Original(config, network, arrays.pack_cached(items, side, MARGIN, cache))
 
 
 def begin(config: ColorInt8Training, original: Original, data: Path) -> State:

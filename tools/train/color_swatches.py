@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.color import TERMS
-from tools.color.data.dataset import NO_CLASS, Packed
+from tools.color.data.arrays import NO_CLASS, Packed
+from tools.color.pixels import cielab
 from tools.color.pixels.naming import plain_shares, survey_colors
 
 MEASURED = 220  # crops that models are measured on
@@ -55,15 +56,11 @@ def _drawn(count: int, rng: np.random.Generator) -> Pixels:
     third = -(-count // 3)
     named = survey_colors()[rng.integers(len(survey_colors()), size=third)]
     survey = named + rng.normal(0, SURVEY_SPREAD, named.shape)
-    anywhere = _lab(rng.random((third, 3)))
+    anywhere = cielab.from_rgb(rng.random((third, 3)))
     grays = np.c_[rng.uniform(0, 100, third), rng.normal(0, GRAY_SPREAD, (third, 2))]
     drawn = np.concatenate([survey, anywhere, grays])[rng.permutation(3 * third)[:count]]
     rgb = cv2.cvtColor(drawn.astype(np.float32)[None], cv2.COLOR_LAB2RGB)[0]
-    return _lab(rgb.clip(0, 1))
-
-
-def _lab(rgb: NDArray[np.floating]) -> Pixels:
-    return np.asarray(cv2.cvtColor(rgb.astype(np.float32)[None], cv2.COLOR_RGB2LAB)[0])
+    return cielab.from_rgb(rgb.clip(0, 1))
 
 
 def _shaded(rgb: Pixels, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tools.color.data import dataset
+from tools.color.data import arrays, dataset
 from tools.color.data.dataset import ColorItem
 from tools.train.color_answers import logits
 from tools.train.color_state import load_network
@@ -77,9 +77,9 @@ def _unseen(items: Sequence[ColorItem], path: Path) -> NDArray[np.bool_]:
 
 def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
     """Return a teacher's shares, from the cache when the same one was asked the same before."""
-    asked = dataset.fingerprint(items) + " ".join(str(item.object_class) for item in items)
+    asked = arrays.fingerprint(items) + " ".join(str(item.object_class) for item in items)
     mark = hashlib.sha256(path.read_bytes() + os.fsencode(asked))
-    return dataset.cached(
+    return arrays.cached(
         f"opinion {mark.hexdigest()}", cache, lambda: {"opinion": _opinion(items, path, cache)}
     )["opinion"]
 
@@ -87,7 +87,7 @@ def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDAr
 def _opinion(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
     """Return a teacher's shares for each crop as it is and mirrored, averaged."""
     config, network = load_network(path)
-    packed = dataset.pack_cached(items, config.architecture.input_px, 0.0, cache)
+    packed = arrays.pack_cached(items, config.architecture.input_px, 0.0, cache)
     mirrored = replace(packed, rgb=np.ascontiguousarray(packed.rgb[:, :, ::-1]))
     plain, flipped = (softmax(logits(network, view, CPU)) for view in (packed, mirrored))
     opinion: NDArray[np.float64] = (plain + flipped) / 2

@@ -1,4 +1,4 @@
-"""The color data sets as one list of labelled crops, and the packed pixels that training reads.
+"""The color data sets as one list of labelled crops.
 
 Layouts: `color/labels.json` (products and car panels, one label), `scene_color/labels.json` and
 `scene_color/more.json` (objects cut from `detection/train`, two labellers); described in the data
@@ -7,44 +7,24 @@ folder's README. Two labellers become one soft target, weighed by how sure they 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from rich.progress import track
-
-from edge import durable
-from edge.color import TERMS, shrink
+from edge.color import TERMS
 from edge.errors import InputError
 from edge.values import Image
 from tools import dataset
 from tools.color.data import rows, scene_colors
 from tools.color.data.label_file import Row
 from tools.color.data.rows import BoxPx
+from tools.color.pixels.crop import whole_pixels
 
-Arrays = dict[str, NDArray[Any]]  # by name
-# Classes of scene objects, in the order of the network's class planes.
-OBJECT_CLASSES = (
-    "person",
-    "bicycle",
-    "car",
-    "motorcycle",
-    "bus",
-    "truck",
-    "bird",
-    "cat",
-    "dog",
-)
-NO_CLASS = -1
 PLACE_PX = 3  # boxes of one picture whose centers share a square of this side are one
 OURS = "ours"  # source of what `tools.color.data.scene_colors` adds
 SCENE_SOURCES = ("scene", "more", OURS)
@@ -73,25 +53,6 @@ class ColorItem:
     object_class: str | None = None
     is_sure: bool = False
     is_product: bool = False
-
-
-@dataclass(frozen=True)
-class Packed:
-    """Crops as arrays.
-
-    rgb: uint8, (n, side, side, 3): the object's box with a margin, stretched.
-    boxes: float32, (n, 4): the box in the stretched crop, x0, y0, x1, y1, 0..1.
-    shares: float32, (n, 11). weights: float32, (n,).
-    classes: int64, (n,), index into OBJECT_CLASSES or NO_CLASS.
-    steady: bool, (n,), whether another light would make the target wrong.
-    """
-
-    rgb: NDArray[np.uint8]
-    boxes: NDArray[np.float32]
-    shares: NDArray[np.float32]
-    weights: NDArray[np.float32]
-    classes: NDArray[np.int64]
-    steady: NDArray[np.bool_]
 
 
 def read_set(folder: Path, split: str) -> list[ColorItem]:
@@ -268,99 +229,17 @@ def read_crops(items: Iterable[ColorItem], margin: float = 0.0) -> Iterator[tupl
 
 def _cut(bgr: Image, box_px: BoxPx | None, margin: float) -> tuple[Image, BoxPx]:
     """Return a view of the box with its margin, and the box in it; None: the whole image."""
-    height, width = bgr.shape[:2]
     if box_px is None:
+        height, width = bgr.shape[:2]
         return bgr, (0.0, 0.0, float(width), float(height))
     x, y, box_width, box_height = box_px
-    left = min(max(0, round(x - margin * box_width)), width - 1)
-    top = min(max(0, round(y - margin * box_height)), height - 1)
-    right = min(width, max(left + 1, round(x + (1 + margin) * box_width)))
-    bottom = min(height, max(top + 1, round(y + (1 + margin) * box_height)))
+    left, top, right, bottom = whole_pixels(
+        (
+            x - margin * box_width,
+            y - margin * box_height,
+            x + (1 + margin) * box_width,
+            y + (1 + margin) * box_height,
+        ),
+        bgr,
+    )
     return bgr[top:bottom, left:right], (x - left, y - top, box_width, box_height)
-
-
-def pack(items: Sequence[ColorItem], side: int, margin: float) -> Packed:
-    """Return the items' crops stretched to side x side pixels."""
-    crops = track(read_crops(items, margin), "decoding crops", total=len(items), transient=True)
-    return stretched(items, crops, side)
-
-
-def stretched(
-    items: Sequence[ColorItem], crops: Iterable[tuple[Image, BoxPx]], side: int
-) -> Packed:
-    """Return crops, as `read_crops` yields them, stretched to side x side pixels."""
-    rgb = np.empty((len(items), side, side, 3), np.uint8)
-    boxes = np.empty((len(items), 4), np.float32)
-    for index, (crop, (x, y, width, height)) in enumerate(crops):
-        rgb[index] = shrink(crop, (side, side))[..., ::-1]
-        full_height, full_width = crop.shape[:2]
-        left, top = x / full_width, y / full_height
-        boxes[index] = (left, top, left + width / full_width, top + height / full_height)
-    return _packed(items, rgb, boxes.clip(0, 1))
-
-
-def _packed(
-    items: Sequence[ColorItem], rgb: NDArray[np.uint8], boxes: NDArray[np.float32]
-) -> Packed:
-    """Return pixels and boxes with what the items say of them; see `Packed` for the shapes."""
-    return Packed(
-        rgb,
-        boxes,
-        shares=np.array([item.shares for item in items], np.float32).reshape(-1, len(TERMS)),
-        weights=np.array([item.weight for item in items], np.float32),
-        classes=np.array([class_index(item.object_class) for item in items], np.int64),
-        steady=np.array([item.is_product for item in items], bool),
-    )
-
-
-def joined(first: Packed, *others: Packed) -> Packed:
-    """Return the crops of all, of one size."""
-    some = [other for other in others if len(other.rgb)]
-    if not some:
-        return first  # not copied: it may be gigabytes
-    names = [field.name for field in fields(Packed)]
-    return Packed(
-        *(np.concatenate([getattr(one, name) for one in (first, *some)]) for name in names)
-    )
-
-
-def fingerprint(items: Sequence[ColorItem]) -> str:
-    """Return what tells one list of crops from another, as text."""
-    return " ".join(f"{item.file} {item.box_px}" for item in items)
-
-
-def class_index(name: str | None) -> int:
-    """Return a class's plane, NO_CLASS for one that has none."""
-    return OBJECT_CLASSES.index(name) if name in OBJECT_CLASSES else NO_CLASS
-
-
-def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Path) -> Packed:
-    """Return `pack`'s arrays, from the cache folder when they were made before.
-
-    The file name carries a fingerprint of the items and the size, so a change makes a new file.
-    """
-    mark = f"{side} {margin} " + fingerprint(items)
-
-    def make() -> Arrays:
-        packed = pack(items, side, margin)
-        return {"rgb": packed.rgb, "boxes": packed.boxes}
-
-    stored = cached(mark, cache, make)
-    return _packed(items, stored["rgb"], stored["boxes"])
-
-
-def cached(mark: str, cache: Path, make: Callable[[], Arrays]) -> Arrays:
-    """Return what `make` returns, from the cache folder when it was made before.
-
-    mark: all that the arrays depend on.
-    """
-    path = cache / f"color-{hashlib.sha256(os.fsencode(mark)).hexdigest()[:16]}.npz"
-    if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        arrays = make()
-        with (cache / ".lock").open("w") as lock:  # trainings side by side share the cache
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with durable.replacing(path) as file:
-                np.savez(file, allow_pickle=False, **arrays)
-    with np.load(path) as stored:
-        return dict(stored)

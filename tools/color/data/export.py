@@ -22,7 +22,7 @@ from edge import picture_file
 from edge.errors import InputError
 from edge.values import Box
 from tools.color.data.label_file import LabelFile, LabelObject, Row
-from tools.color.pixels.proposal import cut_out
+from tools.color.pixels.crop import cut_out
 from tools.dataset import check_inside, load_file
 
 JPEG_QUALITY = 95

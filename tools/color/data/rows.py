@@ -18,9 +18,8 @@ import numpy as np
 
 from edge.color import TERMS
 from edge.errors import InputError
-from tools.color.agreement import ANSWERS
 from tools.color.data.label_file import Row, read_box
-from tools.color.pixels.proposal import MIXED
+from tools.color.data.labels import LABELS, MIXED
 
 T = TypeVar("T")
 BoxPx = tuple[float, float, float, float]
@@ -129,8 +128,8 @@ def box_px(row: Row) -> BoxPx | None:
 
 
 def _answer(key: str, value: object) -> str:
-    if value not in ANSWERS:
-        raise ValueError(f"{key} {value!r} is none of {', '.join(ANSWERS)}")
+    if value not in LABELS:
+        raise ValueError(f"{key} {value!r} is none of {', '.join(LABELS)}")
     return str(value)
 
 

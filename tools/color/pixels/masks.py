@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.values import Box, Image, Polygon
+from tools.color.pixels import cielab
 
 Mask = NDArray[np.bool_]
 WORK_PX = 200  # longer side in which GrabCut works on a box
@@ -165,9 +166,7 @@ def _discs(shape: tuple[int, ...], clicks: Sequence[Click]) -> Mask:
 
 def _distance_e(small: Image, on: Mask) -> NDArray[np.float32]:
     """Return each pixel's CIELAB distance to the nearest of the clicked colors."""
-    lab = cv2.cvtColor(
-        cv2.GaussianBlur(small, (5, 5), 0).astype(np.float32) / 255, cv2.COLOR_BGR2LAB
-    )
+    lab = cielab.from_bgr(np.asarray(cv2.GaussianBlur(small, (5, 5), 0), np.uint8))
     clicked = lab[on]
     if not len(clicked):
         return np.full(small.shape[:2], np.inf, np.float32)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge.color import TERMS
 from edge.values import ColorScore, Image
+from tools.color.pixels import cielab
 from tools.color.pixels.masks import Mask
 
 CLUSTERS = 6
@@ -56,7 +57,7 @@ def clusters(bgr: Image, mask: Mask) -> list[Cluster]:
     if not len(pixels):
         return []
     pixels = pixels[:: max(1, len(pixels) // MAX_PIXELS)]
-    lab = cv2.cvtColor(pixels[None].astype(np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
+    lab = cielab.from_bgr(pixels[None])[0]
     centers, shares = _merged(*_k_means(lab))
     names = [name_of(center) for center in centers]
     rgb = (cv2.cvtColor(centers[None], cv2.COLOR_LAB2RGB)[0] * 255).round().astype(int)
@@ -134,7 +135,7 @@ def _named_colors() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         if term in TERMS:
             rgb.append(to_rgb(code))
             terms.append(TERMS.index(term))
-    lab = cv2.cvtColor(np.array([rgb], np.float32), cv2.COLOR_RGB2LAB)[0]
+    lab = cielab.from_rgb(np.array(rgb))
     return lab, np.array(terms)
 
 

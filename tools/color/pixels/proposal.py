@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from edge.color import ColorModel
 from edge.interpreter import Interpreter
 from edge.values import Box, ColorScore, Image
+from tools.color.data.labels import UNCLEAR
+from tools.color.pixels import cielab
+from tools.color.pixels.crop import cut_out
 from tools.color.pixels.masks import Mask
 from tools.color.pixels.naming import Cluster, clusters, ranked, term_shares
 
-MIXED, UNCLEAR = "mixed", "unclear"
 CLUSTER_WEIGHT = 0.3  # of the clusters beside the model's 1: on labelled objects as good as none
 FURTHER_FROM = 0.15  # share from which a further color is named, as for the labellers
 DARK_L = 12.0  # CIELAB lightness: where hardly a pixel is lighter, nothing is seen
@@ -76,15 +77,6 @@ def named(shares: Sequence[ColorScore]) -> tuple[str, ...]:
     return (shares[0].name, *further)
 
 
-def cut_out(bgr: Image, box_px: Box) -> Image:
-    """Return a view of the box's pixels, at least one; the box may reach beyond the picture."""
-    height, width = bgr.shape[:2]
-    left, top = min(max(0, round(box_px.x)), width - 1), min(max(0, round(box_px.y)), height - 1)
-    right = min(max(left + 1, round(box_px.x + box_px.width)), width)
-    bottom = min(max(top + 1, round(box_px.y + box_px.height)), height)
-    return bgr[top:bottom, left:right]
-
-
 def _mean(said: dict[str, float], seen: dict[str, float]) -> list[ColorScore]:
     weight = CLUSTER_WEIGHT if seen else 0.0
     whole = 1 + weight
@@ -95,6 +87,4 @@ def _mean(said: dict[str, float], seen: dict[str, float]) -> list[ColorScore]:
 
 def _is_dark(bgr: Image) -> bool:
     """Return whether nothing in the crop is lighter than DARK_L."""
-    scaled = np.ascontiguousarray(bgr).astype(np.float32) / 255
-    lightness = cv2.cvtColor(scaled, cv2.COLOR_BGR2LAB)[..., 0]
-    return bool(np.percentile(lightness, 95) < DARK_L)
+    return bool(np.percentile(cielab.from_bgr(bgr)[..., 0], 95) < DARK_L)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tools import quantize
-from tools.color.data import dataset
+from tools.color.data import arrays
 from tools.color.data.dataset import ColorItem
 from tools.color.study.networks import Studied, Vgg16
 from tools.color.study.peak import RUNS, WARM_UP
@@ -70,10 +70,10 @@ class Row:
 
 def crops(items: Sequence[ColorItem], studied: Studied, cache: Path) -> Crops:
     """Return the items' crops at a network's size, for a twin with their surroundings."""
-    seen = dataset.pack_cached(items, studied.side_px, 0.0, cache)
+    seen = arrays.pack_cached(items, studied.side_px, 0.0, cache)
     if not studied.is_twin:
         return Crops(seen.rgb, seen.shares)
-    around = dataset.pack_cached(items, studied.side_px, CONTEXT_MARGIN, cache)
+    around = arrays.pack_cached(items, studied.side_px, CONTEXT_MARGIN, cache)
     return Crops(np.concatenate([seen.rgb, around.rgb], axis=3), seen.shares)
 
 
