@@ -1,10 +1,10 @@
 """The swatch of a named color on an object: sRGB and CIELAB of the pixels that have the name.
 
 Method: each pixel gets the basic color term of its sRGB value from a table (`assets/
-color-names.npy`, 32 steps a channel, made by `tools.color_names` from the XKCD color survey). The
-swatch is the median, channel by channel, of the pixels that have the term and lie in cells of the
-picture that the model counts as evidence for the term. When no such pixel exists, because of the
-light (a white van at dusk is gray in the picture), the cells alone decide.
+color-names.npy`, 32 steps a channel, made by `tools.color.name_table` from the XKCD color survey).
+The swatch is the median, channel by channel, of the pixels that have the term and lie in cells of
+the picture that the model counts as evidence for the term. When no such pixel exists, because of
+the light (a white van at dusk is gray in the picture), the cells alone decide.
 Reading it: a swatch is what the camera saw, not what the paint would be in daylight.
 """
 

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 
 from scenes import truth
-from tools.color_labels import LABELS_NAME
+from tools.color.data.label_file import LABELS_NAME
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from edge.color import TERMS
-from tools import color_data
 from tools.architectures.color import ColorArchitecture
-from tools.color_data import Packed
+from tools.color.data import arrays, dataset
+from tools.color.data.arrays import Packed
 from tools.train import color_state as stored
 
 torch.set_num_threads(1)  # tiny batches: a second thread only waits
@@ -37,7 +37,7 @@ def patches(count: int = 96) -> Packed:
         rgb[row, ..., row % 3] = 180 + row % 60
         shares[row, TERMS.index(("red", "green", "blue")[row % 3])] = 1
     boxes = np.tile(np.array([0.1, 0.1, 0.9, 0.9], np.float32), (count, 1))
-    classes = np.full(count, color_data.NO_CLASS)
+    classes = np.full(count, arrays.NO_CLASS)
     return Packed(rgb, boxes, shares, np.ones(count, np.float32), classes, np.zeros(count, bool))
 
 
@@ -58,7 +58,7 @@ def colored_data(data: Path) -> None:
     (folder / "labels.json").write_text(json.dumps(rows))
 
 
-def flat_items(folder: Path) -> list[color_data.ColorItem]:
+def flat_items(folder: Path) -> list[dataset.ColorItem]:
     """Write pictures of one color each, in a frame of gray, and return them as items."""
     items = []
     for name, bgr in FLAT.items():
@@ -66,9 +66,7 @@ def flat_items(folder: Path) -> list[color_data.ColorItem]:
         picture[6:34, 6:34] = bgr
         cv2.imwrite(str(folder / f"{name}.png"), picture)
         shares = tuple(float(term == name) for term in TERMS)
-        items.append(
-            color_data.ColorItem(folder / f"{name}.png", None, "carpanel", name, shares, 1.0)
-        )
+        items.append(dataset.ColorItem(folder / f"{name}.png", None, "carpanel", name, shares, 1.0))
     return items
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 from annotating import Annotate, filled, rows
 from browser import browser
 from scenes import overlap, write_scenes
-from tools.color_labels import LabelFile, labels_path
+from tools.color.data.label_file import LabelFile, labels_path
 from waiting import wait_until
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from annotating import Annotate, filled, rows
 from edge.errors import EXIT_FAILURE, InputError
 from edge.values import Box
 from scenes import BOX_PX, overlap, write_scenes
-from tools import color_data
 from tools.cli import main
-from tools.color_labels import LABELS_NAME, read_objects
+from tools.color.data import dataset
+from tools.color.data.label_file import LABELS_NAME, read_objects
 
 httpx = pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 
@@ -241,17 +241,17 @@ def test_export_is_what_training_and_evaluation_read(
     options = ["--export", str(out), "--val-share", "0.5"]
     assert main(["annotate", "color", str(boxes), *options]) == 0
     assert "train" in capsys.readouterr().out
-    training = color_data.training_items(out)
-    validation = color_data.validation_items(out)
+    training = dataset.training_items(out)
+    validation = dataset.validation_items(out)
     assert training
     assert validation
     assert len(training) + len(validation) == 7  # the unclear one teaches nothing
     assert {item.label for item in (*training, *validation)} == {"red"}
-    for item, (crop, _) in zip(training, color_data.read_crops(training), strict=True):
+    for item, (crop, _) in zip(training, dataset.read_crops(training), strict=True):
         assert item.box_px == tuple(BOX_PX)
         assert crop.shape[:2] == (80, 110)
     assert main(["annotate", "color", str(boxes), *options]) == 0  # again: the same
-    assert len(color_data.training_items(out)) == len(training)
+    assert len(dataset.training_items(out)) == len(training)
 
 
 def test_clicked_object_is_exported_with_the_box_around_it(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_clicked_object_is_exported_with_the_box_around_it(tmp_path: Path) -> No
     assert rows(folder)[0]["bbox"] is None  # the picture is the object, as far as the file knows
     out = tmp_path / "data"
     assert main(["annotate", "color", str(folder), "--export", str(out), "--val-share", "0"]) == 0
-    (item,) = color_data.training_items(out)
+    (item,) = dataset.training_items(out)
     assert item.object_class is None  # a picture has none; "" had a nameless row of its own
     assert item.box_px is not None
     assert Box(*item.box_px).iou(BOX_PX) > 0.9

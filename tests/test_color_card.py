@@ -18,8 +18,8 @@ from color_crops import CPU, SMALL, colored_data, flat_items, write_scenes
 from edge import manifest
 from edge.color import TERMS
 from edge.errors import InputError
-from tools import color_card, color_figures
 from tools.cli import main
+from tools.color import card, figures
 from tools.train import color_state as stored
 from tools.train import commands
 
@@ -42,14 +42,14 @@ def test_a_card_tells_the_commands_of_each_step_once(
     quantize = ["quantize", "color", f"{run}/mean.pt", "--data", data, "--out", model]
     assert main(quantize) == 0
     expected = "\n".join(shlex.join(["edge-tools", *words]) for words in (train, average, quantize))
-    assert manifest.read(Path(model)).training[color_card.COMMANDS] == expected
+    assert manifest.read(Path(model)).training[card.COMMANDS] == expected
     assert f"```\n{expected}\n```\n" in (Path(model) / "CARD.md").read_text()
 
 
 def unmade() -> manifest.Manifest:
     """Return the shipped model's manifest as one whose commands nobody knows."""
     shipped = manifest.read(MODEL)
-    told = {key: value for key, value in shipped.training.items() if key != color_card.COMMANDS}
+    told = {key: value for key, value in shipped.training.items() if key != card.COMMANDS}
     return msgspec.structs.replace(shipped, training=told)
 
 
@@ -61,11 +61,11 @@ def test_checkpoint_that_knows_no_commands_gives_the_card_as_before(tmp_path: Pa
     torch.save(content, path)
     assert stored.load_network(path)[0] == SMALL
     assert commands.of_file(path, "train color") == ()
-    text = color_card.text(unmade(), scenes_and_panels(tmp_path), Path("mine"))
+    text = card.text(unmade(), scenes_and_panels(tmp_path), Path("mine"))
     assert "edge-tools train color --data mine --out runs/color" in text
 
 
-def scenes_and_panels(folder: Path, times: int = 1) -> color_figures.Answers:
+def scenes_and_panels(folder: Path, times: int = 1) -> figures.Answers:
     """Return answers about cars and car panels of each color, one in six of them wrong."""
     items = [
         replace(item, source=source, object_class="car" if source == "scene" else None)
@@ -73,19 +73,19 @@ def scenes_and_panels(folder: Path, times: int = 1) -> color_figures.Answers:
         for item in flat_items(folder)
     ] * times
     items = [replace(item, is_sure=True) for item in items]
-    labels = color_figures.label_indices(items)
+    labels = figures.label_indices(items)
     shares = np.full((len(items), len(TERMS)), 0.01)
     shares[np.arange(len(items)), labels] = 0.9
     shares[::6] = np.roll(shares[::6], 1, axis=1)
     sources = tuple(item.source for item in items)
-    return color_figures.Answers(shares, labels, sources, np.ones((len(items), 3)), tuple(items))
+    return figures.Answers(shares, labels, sources, np.ones((len(items), 3)), tuple(items))
 
 
 def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
     answers = scenes_and_panels(tmp_path)
     cause = {"wrong": 1, "objects": 2, "wrong_with": 0.5, "wrong_without": None}
     causes = {"objects": 3, "causes": {"tiny": cause}}
-    text = color_card.text(unmade(), answers, Path("mine"), causes)
+    text = card.text(unmade(), answers, Path("mine"), causes)
     assert "| car | 3 | 0.667 |" in text
     assert "| scene, sure | 3 | 0.667 |" in text
     assert "| all | 6 | 0.833 | 0.800 | 0.067 |" in text
@@ -99,12 +99,12 @@ def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
 def test_card_gives_no_rate_of_named_crops_where_none_is_named(tmp_path: Path) -> None:
     unsure = scenes_and_panels(tmp_path)
     unsure = replace(unsure, shares=np.full_like(unsure.shares, 1 / len(TERMS)))
-    assert color_figures.figures(unsure, 0.4).named_top1 is None
-    assert "| 0.000 | - |" in color_card.text(unmade(), unsure, tmp_path)
+    assert figures.figures(unsure, 0.4).named_top1 is None
+    assert "| 0.000 | - |" in card.text(unmade(), unsure, tmp_path)
 
 
 def test_card_tells_the_best_and_the_worst_class_of_those_with_enough_crops(tmp_path: Path) -> None:
-    text = color_card.text(manifest.read(MODEL), scenes_and_panels(tmp_path, 5), tmp_path)
+    text = card.text(manifest.read(MODEL), scenes_and_panels(tmp_path, 5), tmp_path)
     assert "| color | white, 1.00 of 10 | red, 0.50 of 10 |" in text
     assert "| object | car, 0.67 of 15 | car, 0.67 of 15 |" in text
 
@@ -113,12 +113,12 @@ def test_products_are_what_is_no_scene_whatever_their_source_is_called(tmp_path:
     ours = scenes_and_panels(tmp_path)
     names = {"carpanel": "my shop", "scene": "scene"}
     own = replace(ours, sources=tuple(names[name] for name in ours.sources))
-    figures = color_card.accuracy(own, "own", 0.4, Path("mine"))
-    assert {one.dataset: one.value for one in figures if one.metric == "top-1"} == {
+    found = card.accuracy(own, "own", 0.4, Path("mine"))
+    assert {one.dataset: one.value for one in found if one.metric == "top-1"} == {
         "color val, 3 crops": 1.0,
         "scene_color val, 3 crops": 0.6667,
     }
-    text = color_card.text(manifest.read(MODEL), own, tmp_path)
+    text = card.text(manifest.read(MODEL), own, tmp_path)
     assert "| color | 3 | 1.000 |" in text
     assert "| my shop | 3 | 1.000 |" in text
     assert "### Products (my shop)" in text
@@ -126,16 +126,16 @@ def test_products_are_what_is_no_scene_whatever_their_source_is_called(tmp_path:
 
 def test_limits_are_those_of_the_measured_crops(tmp_path: Path) -> None:
     own = scenes_and_panels(tmp_path)
-    text = color_card.text(manifest.read(MODEL), own, tmp_path)
+    text = card.text(manifest.read(MODEL), own, tmp_path)
     limits = text.partition("## Limits")[2].partition("## Golden")[0]
     assert "Objects of scenes: measured on car, on nothing else" in limits
     assert "too few crops to say much of black 0, white 1, gray 0, red 1," in limits
     assert not {"Shop", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
     assert "- Products (carpanel): too few crops" in limits
     ours = replace(own, sources=("storeitems",) * len(own.labels))
-    assert "- Shop labels of gray" in color_card.text(manifest.read(MODEL), ours, tmp_path)
+    assert "- Shop labels of gray" in card.text(manifest.read(MODEL), ours, tmp_path)
     enough = scenes_and_panels(tmp_path, 10)
-    assert "white 10" not in color_card.text(manifest.read(MODEL), enough, tmp_path)
+    assert "white 10" not in card.text(manifest.read(MODEL), enough, tmp_path)
 
 
 def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
@@ -162,4 +162,4 @@ def test_a_file_that_is_no_failures_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "number.json").write_text('{"objects": 2, "causes": {"tiny": 3}}')
     for name in ("other.json", "odd.json", "number.json", "none.json"):
         with pytest.raises(InputError, match="color failures"):
-            color_card.read_causes(tmp_path / name)
+            card.read_causes(tmp_path / name)

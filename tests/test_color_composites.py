@@ -11,8 +11,8 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 from edge.color import TERMS
 from edge.swatch import terms_of
-from tools import color_data
-from tools.color_data import ColorItem
+from tools.color.data import arrays
+from tools.color.data.dataset import ColorItem
 from tools.train import color_composites
 
 COLORS = {"red": (30, 30, 190), "blue": (190, 60, 20), "yellow": (20, 210, 230)}  # BGR
@@ -42,7 +42,7 @@ def test_a_composite_shows_the_color_that_its_target_names(tmp_path: Path) -> No
     disc = terms_of(packed.rgb[:, 36:60, 36:60])
     shown = (disc == names[:, None, None]).mean((1, 2))
     assert (shown > 0.9).all()
-    assert (packed.classes == color_data.class_index("car")).all()
+    assert (packed.classes == arrays.class_index("car")).all()
     corners = packed.rgb[:, :8, :8].reshape(30, -1, 3).mean(1)
     assert (corners.argmax(1) == 1).all()  # grass is green in any of the lights
 
@@ -93,10 +93,10 @@ def test_what_does_not_show_its_color_is_not_used(tmp_path: Path) -> None:
 
 def test_composites_are_further_crops(tmp_path: Path) -> None:
     items = [scene(tmp_path, term) for term in COLORS]
-    plain = color_data.pack(items, 64, 0.15)
+    plain = arrays.pack(items, 64, 0.15)
     made = color_composites.pack(items, 5, 64, 0.15, 1, tmp_path / "cache")
-    joined = color_data.joined(plain, made)
+    joined = arrays.joined(plain, made)
     assert (joined.rgb == np.concatenate([plain.rgb, made.rgb])).all()
     assert len(joined.weights) == len(joined.classes) == len(joined.boxes) == 8
     none = color_composites.pack(items, 0, 64, 0.15, 1, tmp_path / "cache")
-    assert color_data.joined(plain, none) is plain
+    assert arrays.joined(plain, none) is plain

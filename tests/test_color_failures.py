@@ -13,9 +13,9 @@ pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
 
 from edge.values import Box
 from scenes import BOX_PX, scene
-from tools import color_failures
 from tools.cli import main
-from tools.color_proposal import cut_out
+from tools.color import failures
+from tools.color.pixels.crop import cut_out
 
 MODEL = Path(__file__).parents[1] / "models" / "color-64"
 SURE = {"sure_1": True, "sure_2": True, "cls": "car", "source": "rendered"}
@@ -104,10 +104,10 @@ def test_without_pictures_and_boxes_only_the_crop_speaks(tmp_path: Path) -> None
 
 def test_share_that_another_box_covers() -> None:
     box = Box(0, 0, 10, 10)
-    assert color_failures.covered_share(box, []) == 0
-    assert color_failures.covered_share(box, [box]) == 0  # the object itself
-    assert color_failures.covered_share(box, [Box(5, 0, 10, 10)]) == pytest.approx(0.5)
-    assert color_failures.covered_share(box, [Box(5, 5, 100, 100)]) == pytest.approx(0.25)
+    assert failures.covered_share(box, []) == 0
+    assert failures.covered_share(box, [box]) == 0  # the object itself
+    assert failures.covered_share(box, [Box(5, 0, 10, 10)]) == pytest.approx(0.5)
+    assert failures.covered_share(box, [Box(5, 5, 100, 100)]) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("broken", [{"image_id": 9}, {"bbox": [1, 2]}, {"bbox": "x"}])

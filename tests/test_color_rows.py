@@ -14,10 +14,10 @@ import pytest
 pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 
 from edge.errors import InputError
-from tools import color_data
 from tools.annotate.view import view_of
 from tools.cli import main
-from tools.color_labels import read_objects
+from tools.color.data import dataset
+from tools.color.data.label_file import read_objects
 
 MODEL = Path(__file__).parents[1] / "models" / "color-64"
 PRODUCT = {"file_name": "a.png", "split": "train", "color": "red", "source": "mine"}
@@ -61,7 +61,7 @@ def test_a_row_that_says_no_color_or_place_is_named(case: str, tmp_path: Path) -
     name, row, told = WRONG[case]
     good = PRODUCT if name == "color" else SCENE
     with pytest.raises(InputError) as caught:
-        color_data.training_items(write(tmp_path, name, [good, row]))
+        dataset.training_items(write(tmp_path, name, [good, row]))
     assert f"{name}/labels.json: {told}" in str(caught.value)
 
 
@@ -84,21 +84,21 @@ def test_a_file_that_is_no_list_of_rows_is_one_line(
 
 def test_a_row_of_another_split_is_not_looked_at(tmp_path: Path) -> None:
     other = PRODUCT | {"split": "later", "color": "teal"}
-    assert len(color_data.training_items(write(tmp_path, "color", [PRODUCT, other]))) == 1
+    assert len(dataset.training_items(write(tmp_path, "color", [PRODUCT, other]))) == 1
 
 
 def test_rows_in_which_nobody_sees_a_color_are_nothing_to_train_on(tmp_path: Path) -> None:
     dark = {"label_1": "unclear", "label_2": "unclear", "agreed": "unclear"}
     with pytest.raises(InputError, match="nobody names a color"):
-        color_data.training_items(write(tmp_path, "scene_color", [SCENE | dark]))
+        dataset.training_items(write(tmp_path, "scene_color", [SCENE | dark]))
 
 
 @pytest.mark.parametrize("box", [[16, 0, 4, 4], [0, 12, 4, 4], [-4, 0, 4, 4], [0, -4, 4, 4]])
 def test_a_box_outside_its_picture_is_named(box: list[int], tmp_path: Path) -> None:
     data = write(tmp_path, "scene_color", [SCENE | {"bbox": box}])
-    items = color_data.training_items(data)
+    items = dataset.training_items(data)
     (one,) = read_objects(data / "scene_color", data / "detection" / "train")
-    for read in (lambda: list(color_data.read_crops(items)), lambda: view_of(one)):
+    for read in (lambda: list(dataset.read_crops(items)), lambda: view_of(one)):
         assert_outside(read)
 
 
@@ -111,8 +111,8 @@ def assert_outside(read: Callable[[], object]) -> None:
 def test_a_box_that_hardly_reaches_into_its_picture_has_a_pixel(
     box: list[float], tmp_path: Path
 ) -> None:
-    items = color_data.training_items(write(tmp_path, "scene_color", [SCENE | {"bbox": box}]))
-    ((crop, _),) = color_data.read_crops(items)
+    items = dataset.training_items(write(tmp_path, "scene_color", [SCENE | {"bbox": box}]))
+    ((crop, _),) = dataset.read_crops(items)
     assert crop.size
 
 
@@ -120,9 +120,9 @@ def test_a_box_that_hardly_reaches_into_its_picture_has_a_pixel(
 def test_a_broken_detection_set_is_named(content: str, tmp_path: Path) -> None:
     data = write(tmp_path, "scene_color", [SCENE])
     (data / "detection" / "train.json").write_text(content)
-    items = color_data.training_items(data)
+    items = dataset.training_items(data)
     with pytest.raises(InputError, match=r"train\.json: not COCO JSON"):
-        color_data.unlabelled_items(data, items, 14)
+        dataset.unlabelled_items(data, items, 14)
     (data / "scene_color" / "more.json").write_text("[]")
     with pytest.raises(InputError, match=r"train\.json: not COCO JSON"):
-        color_data.training_items(data)
+        dataset.training_items(data)

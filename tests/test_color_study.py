@@ -19,9 +19,9 @@ import torch
 from disk import full_disk
 from edge.errors import EXIT_FAILURE, InputError
 from tools.cli import main
-from tools.color_study import command, measure
-from tools.color_study.measure import Crops, score, train
-from tools.color_study.networks import STUDY, Vgg16, _planes
+from tools.color.study import command, measure
+from tools.color.study.measure import Crops, score, train
+from tools.color.study.networks import STUDY, Vgg16, _planes
 
 ROOT = Path(__file__).parents[1]
 FEW = ("single", "ours, fast")
@@ -66,7 +66,7 @@ def test_a_twins_paths_see_different_planes() -> None:
 
 def test_the_idle_process_has_the_runtime_in_its_memory() -> None:
     script = (
-        "import sys; from tools.color_study import peak; peak.main([])\nprint(sorted(sys.modules))"
+        "import sys; from tools.color.study import peak; peak.main([])\nprint(sorted(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT

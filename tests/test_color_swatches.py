@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib", reason="the color survey: pip install 'edge-ca
 import torch
 
 from edge.color import TERMS
-from tools.color_naming import plain_shares
+from tools.color.pixels.naming import plain_shares
 from tools.train import color_swatches
 from tools.train.color_augment import Augmentation, augment
 

@@ -14,7 +14,7 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 from color_crops import CPU, SMALL, patches
 from edge.color import TERMS
-from tools import color_data
+from tools.color.data import dataset
 from tools.train import color as training
 from tools.train import color_state as stored
 from tools.train import color_teacher
@@ -38,7 +38,7 @@ def test_teachers_are_mixed_into_labels_and_speak_alone_of_other_boxes(tmp_path:
     }
     (folder / "train.json").write_text(json.dumps(content))
     shares = tuple(float(term == "blue") for term in TERMS)
-    red = color_data.ColorItem(
+    red = dataset.ColorItem(
         folder / "train" / "a.png", (0, 0, 60, 60), "more", "blue", shares, 1.0, "car"
     )
     teachers = [tmp_path / "teacher" / stored.CHECKPOINT]
@@ -64,8 +64,8 @@ def test_of_a_labelled_crop_those_teachers_are_asked_that_did_not_learn_from_it(
     for number in range(8):
         file = tmp_path / f"{number}.png"
         cv2.imwrite(str(file), np.full((32, 32, 3), (30, 30, 200), np.uint8))
-        items.append(color_data.ColorItem(file, None, "more", "red", (1.0,) * 11, 1.0))
-    first = [color_data.is_held(item, 0.5) for item in items]
+        items.append(dataset.ColorItem(file, None, "more", "red", (1.0,) * 11, 1.0))
+    first = [dataset.is_held(item, 0.5) for item in items]
     assert 0 < sum(first) < len(items)
     both = color_teacher.mean_opinion(items, list(said.values()), tmp_path / "cache")
     for start, is_asked in ((0.0, True), (0.5, False)):

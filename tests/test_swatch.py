@@ -80,7 +80,7 @@ def test_the_table_goes_into_the_file_that_was_named(
 
 def test_shipped_table_is_what_the_command_makes() -> None:
     pytest.importorskip("matplotlib")
-    from tools.color_names import table
+    from tools.color.name_table import table
 
     shipped = np.load(swatch.TABLE_FILE)
     made = table()

@@ -16,12 +16,12 @@ import torch
 from color_crops import CPU, SMALL, checks, colored_data, patches
 from edge.color import TERMS
 from edge.errors import EXIT_NO_INPUT, EdgeError, InputError
-from tools import color_data
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import OUTPUT, ColorArchitecture
 from tools.arguments import LARGEST_SEED
 from tools.cli import main
-from tools.color_data import Packed
+from tools.color.data import arrays
+from tools.color.data.arrays import Packed
 from tools.train import color as training
 from tools.train import color_state as stored
 from tools.train.color_answers import top1
@@ -139,14 +139,14 @@ def two_halves(count: int = 128) -> Packed:
     names = ("car", "dog") * (count // 2)
     for row, name in enumerate(names):
         packed.shares[row, TERMS.index("red" if name == "car" else "blue")] = 1
-    return replace(packed, classes=np.array([color_data.class_index(name) for name in names]))
+    return replace(packed, classes=np.array([arrays.class_index(name) for name in names]))
 
 
 def test_network_learns_which_of_two_colors_the_class_means(tmp_path: Path) -> None:
     network = training.train(SMALL, two_halves(), {}, tmp_path, CPU).average
     seen = replace(two_halves(), rgb=two_halves().rgb[:, 2:34, 2:34])
     assert top1(network, seen, CPU) > 0.9
-    blind = replace(seen, classes=np.full(len(seen.rgb), color_data.NO_CLASS))
+    blind = replace(seen, classes=np.full(len(seen.rgb), arrays.NO_CLASS))
     assert top1(network, blind, CPU) == pytest.approx(0.5, abs=0.01)
 
 

@@ -67,8 +67,8 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def weights(data: Path, tmp_path: Path) -> Path:
     """A float network that tells the colors apart."""
-    items = color.color_data.training_items(data)
-    packed = color.color_data.pack(items, 48, color.MARGIN)
+    items = color.dataset.training_items(data)
+    packed = color.arrays.pack(items, 48, color.MARGIN)
     color.train(CONFIG, packed, {}, tmp_path / "float", torch.device("cpu"))
     return tmp_path / "float" / color_state.CHECKPOINT
 

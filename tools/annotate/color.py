@@ -3,8 +3,8 @@
 It listens on this machine's loopback only. Each object is shown with a proposed mask (GrabCut from
 its box, or from where you click) and proposed colors; Enter accepts, a key corrects. Every answer
 is on disk before the next object is shown, in a JSON file beside the pictures; started again, it
-goes on at the first object without a label. `tools.color_labels` describes the file,
-`tools.color_export` what `--export` writes for training.
+goes on at the first object without a label. `tools.color.data.label_file` describes the file,
+`tools.color.data.export` what `--export` writes for training.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge.config import ColorConfig
 from edge.errors import WebError
 from edge.model_store import find
 from tools.arguments import share_or_all
-from tools.color_labels import LabelFile, LabelObject, labels_path, opened, read_objects
+from tools.color.data.label_file import LabelFile, LabelObject, labels_path, opened, read_objects
 
 if TYPE_CHECKING:
     import uvicorn
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     objects = read_objects(args.dataset, args.images, args.split)
     path = args.labels or labels_path(args.dataset)
     if args.export:
-        from tools.color_export import export
+        from tools.color.data.export import export
 
         counts = export(objects, LabelFile(path), args.export, args.val_share)
         print(f"{args.export}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
@@ -80,7 +80,7 @@ def _serve(args: argparse.Namespace, objects: list[LabelObject], labels: LabelFi
     """Serve the page until interrupted."""
     from tools.annotate.routes import make_app
     from tools.annotate.session import Session
-    from tools.color_proposal import Proposer
+    from tools.color.pixels.proposal import Proposer
 
     session = Session(objects, labels, Proposer(find(args.model)), args.labeller)
     server = _server(make_app(session))

@@ -13,14 +13,15 @@ import numpy as np
 
 from edge.color import TERMS
 from edge.values import Polygon
-from tools import color_mask
 from tools.annotate.view import View, view_of
-from tools.color_labels import LabelFile, LabelObject, Row, with_agreement
-from tools.color_mask import Click, Mask
-from tools.color_proposal import MIXED, UNCLEAR, Proposal, Proposer
+from tools.color.data.label_file import LabelFile, LabelObject, Row, with_agreement
+from tools.color.data.labels import LABELS
+from tools.color.pixels import masks
+from tools.color.pixels.masks import Click, Mask
+from tools.color.pixels.proposal import Proposal, Proposer
 
 # A letter for each answer; the first ten terms have the digits 1 to 9 and 0 as well.
-KEYS = dict(zip((*TERMS, MIXED, UNCLEAR), "kwgroyebpinmu", strict=True))
+KEYS = dict(zip(LABELS, "kwgroyebpinmu", strict=True))
 DIGITS = dict(zip(TERMS, "1234567890", strict=False))
 
 
@@ -170,10 +171,10 @@ class Session:
         """Return the mask for what was clicked, and the colors in it."""
         view = self.view(index)
         mask, is_guess = self._mask(index, marks)
-        clicked = None if mask is None else color_mask.bounds(mask)
+        clicked = None if mask is None else masks.bounds(mask)
         box_px = view.box_px or clicked or view.object_px
         proposal = self._proposer.propose(view.bgr, box_px, mask, self.objects[index].cls)
-        outlines = [] if mask is None else color_mask.outlines(mask)
+        outlines = [] if mask is None else masks.outlines(mask)
         return _suggestion(proposal, outlines, is_guess=is_guess)
 
     def accept(self, index: int, answer: Answer) -> Progress:
@@ -197,9 +198,7 @@ class Session:
     def _row(self, one: LabelObject, former: Row | None, answer: Answer, index: int) -> Row:
         number, view = self._number, self.view(index)
         mask, _ = self._mask(index, answer.marks)
-        outlines = (
-            [] if mask is None else [view.in_picture(one) for one in color_mask.outlines(mask)]
-        )
+        outlines = [] if mask is None else [view.in_picture(one) for one in masks.outlines(mask)]
         return with_agreement(
             (former or one.row())
             | {
@@ -226,14 +225,14 @@ class Session:
         view, row = self.view(index), self._labels.get(self.objects[index].key) or {}
         outlines = row.get(f"outline_{self._number}")
         if marks.clicks and (view.box_px or any(click.is_object for click in marks.clicks)):
-            cut = color_mask.from_clicks(view.bgr, marks.clicks, view.box_px)
+            cut = masks.from_clicks(view.bgr, marks.clicks, view.box_px)
         elif outlines:
-            cut = color_mask.Cut(_filled(view, outlines), is_guess=False)
+            cut = masks.Cut(_filled(view, outlines), is_guess=False)
         elif view.box_px is not None:
-            cut = color_mask.from_box(view.bgr, view.box_px)
+            cut = masks.from_box(view.bgr, view.box_px)
         else:
             return None, False
-        return color_mask.grown(cut.mask, marks.grow), cut.is_guess
+        return masks.grown(cut.mask, marks.grow), cut.is_guess
 
 
 def _filled(view: View, outlines: Sequence[Polygon]) -> Mask:

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from edge.values import Box, Image, Point, Polygon
-from tools.color_labels import LabelObject
+from tools.color.data.label_file import LabelObject
+from tools.color.pixels.crop import whole_pixels
 from tools.dataset import check_inside, load_file
 
 MARGIN = 0.5  # of the box's longer side, shown on each side of it
@@ -74,20 +75,13 @@ def view_of(one: LabelObject) -> View:
     if one.box_px is None:
         return _scaled(bgr, 0, 0, None)
     check_inside(one.file, one.box_px, bgr)
-    left, top, right, bottom = _around(one.box_px, (bgr.shape[1], bgr.shape[0]))
     x, y, width, height = one.box_px
+    margin = max(MIN_MARGIN_PX, MARGIN * max(width, height))
+    left, top, right, bottom = whole_pixels(
+        (x - margin, y - margin, x + width + margin, y + height + margin), bgr
+    )
     box_px = Box(x - left, y - top, width, height)
     return _scaled(bgr[top:bottom, left:right], left, top, box_px)
-
-
-def _around(box_px: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom of what is shown, at least one pixel of the picture."""
-    margin = max(MIN_MARGIN_PX, MARGIN * max(box_px.width, box_px.height))
-    left = min(max(0, round(box_px.x - margin)), size[0] - 1)
-    top = min(max(0, round(box_px.y - margin)), size[1] - 1)
-    right = min(size[0], round(box_px.x + box_px.width + margin))
-    bottom = min(size[1], round(box_px.y + box_px.height + margin))
-    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _scaled(bgr: Image, left: int, top: int, box_px: Box | None) -> View:

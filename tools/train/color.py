@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.errors import EXIT_USAGE, InputError
-from tools import color_data, json_file, tracking
+from tools import json_file, tracking
 from tools.architectures.color import OUTPUT, ColorNet
-from tools.color_data import ColorItem, Packed
+from tools.color.data import arrays, dataset
+from tools.color.data.arrays import Packed
+from tools.color.data.dataset import ColorItem
 from tools.train import color_arguments, color_composites, color_swatches, color_teacher
 from tools.train.color_answers import top1
 from tools.train.color_augment import (
@@ -73,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"edge-tools train color: {told}", file=sys.stderr)
         return EXIT_USAGE
     cache = args.out.parent / "cache"
-    known, agreed = color_data.training_items(args.data), color_data.validation_items(args.data)
-    items, held = color_data.hold_out(known, args.hold_out, args.hold_from)
+    known, agreed = dataset.training_items(args.data), dataset.validation_items(args.data)
+    items, held = dataset.hold_out(known, args.hold_out, args.hold_from)
     args.out.mkdir(parents=True, exist_ok=True)
     stored_px = round(STORED * size.input_px)
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
@@ -82,10 +84,8 @@ def run(args: argparse.Namespace) -> int:
     if args.teacher:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
         # Nor boxes of held-out pictures.
-        items, _ = color_data.by_picture(items, args.hold_out, args.hold_from)
-    packed = color_data.joined(
-        color_data.pack_cached(items, stored_px, MARGIN, cache), painted, plain
-    )
+        items, _ = dataset.by_picture(items, args.hold_out, args.hold_from)
+    packed = arrays.joined(arrays.pack_cached(items, stored_px, MARGIN, cache), painted, plain)
     checks = validation_sets(agreed, held, size.input_px, cache)
     if args.weights and not (args.out / CHECKPOINT).exists():
         save(config, start(config, args.device, args.weights), args.out / CHECKPOINT)
@@ -118,9 +118,7 @@ def validation_sets(
     chosen["held out, no class"] = [replace(item, object_class=None) for item in held]
     chosen["no class"] = [replace(item, object_class=None) for item in chosen.get("scene", [])]
     packed = {
-        name: color_data.pack_cached(some, side, 0.0, cache)
-        for name, some in chosen.items()
-        if some
+        name: arrays.pack_cached(some, side, 0.0, cache) for name, some in chosen.items() if some
     }
     return packed | {"plain": color_swatches.measured(side)}
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from tools.architectures.color import OUTPUT, ColorNet
-from tools.color_data import Packed
+from tools.color.data.arrays import Packed
 from tools.train.color_augment import plain, with_classes
 
 

@@ -23,10 +23,12 @@ from rich.progress import track
 from edge.color import TERMS
 from edge.swatch import terms_of
 from edge.values import Box, Image
-from tools import color_data, color_mask
-from tools.color_data import ColorItem, Packed
-from tools.color_mask import Mask
-from tools.color_rows import BoxPx
+from tools.color.data import arrays, dataset
+from tools.color.data.arrays import Packed
+from tools.color.data.dataset import ColorItem
+from tools.color.data.rows import BoxPx
+from tools.color.pixels import cielab, masks
+from tools.color.pixels.masks import Mask
 
 MIN_SIDE_PX = 48.0  # of a box: below, GrabCut and the names of single pixels say little
 MIN_SURFACE = 0.35  # of the object's pixels that carry its color's name
@@ -55,17 +57,15 @@ class _Object:
 def pack(
     items: Sequence[ColorItem], count: int, side: int, margin: float, seed: int, cache: Path
 ) -> Packed:
-    """Return `count` composites made of the items, in the layout of `color_data.pack`.
+    """Return `count` composites made of the items, in the layout of `arrays.pack`.
 
     Fewer when few objects can be cut out: none is used more often than there are terms. From the
     cache folder when they were made before.
     """
     if count == 0:
-        return color_data.pack([], side, margin)
+        return arrays.pack([], side, margin)
     mark = f"composites/2 {count} {side} {margin} {seed} {list(items)}"
-    stored = color_data.cached(
-        mark, cache, lambda: vars(_composites(items, count, side, margin, seed))
-    )
+    stored = arrays.cached(mark, cache, lambda: vars(_composites(items, count, side, margin, seed)))
     return Packed(**stored)
 
 
@@ -86,7 +86,7 @@ def _composites(
         behind = objects[rng.integers(len(objects))]
         made.append(replace(one.item, label=term, shares=_moved(one.item, term)))
         crops.append((_composite(one, donor, behind, rng), one.box_px))
-    return color_data.stretched(made, crops, side)
+    return arrays.stretched(made, crops, side)
 
 
 def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
@@ -99,7 +99,7 @@ def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
         and item.box_px is not None
         and min(item.box_px[2:]) >= MIN_SIDE_PX
     ]
-    crops = color_data.read_crops(usable, margin)
+    crops = dataset.read_crops(usable, margin)
     found = (
         _object(item, bgr, box_px)
         for item, (bgr, box_px) in track(
@@ -110,18 +110,18 @@ def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
 
 
 def _object(item: ColorItem, bgr: Image, box_px: BoxPx) -> _Object | None:
-    cut = color_mask.from_box(bgr, Box(*box_px))
+    cut = masks.from_box(bgr, Box(*box_px))
     named = terms_of(np.ascontiguousarray(bgr[..., ::-1])) == TERMS.index(str(item.label))
     surface = cut.mask & named
     if cut.is_guess or surface.sum() < MIN_SURFACE * cut.mask.sum():
         return None
-    color = np.median(_lab(bgr)[surface], axis=0).astype(np.float32)
+    color = np.median(cielab.from_bgr(bgr)[surface], axis=0).astype(np.float32)
     return _Object(item, bgr.copy(), box_px, cut.mask, surface, color)
 
 
 def _composite(one: _Object, donor: _Object, behind: _Object, rng: np.random.Generator) -> Image:
     """Return the object's crop with the donor's surface color, before another's crop or its own."""
-    lab = _lab(one.bgr)
+    lab = cielab.from_bgr(one.bgr)
     contrast = np.clip(donor.color[0] / max(one.color[0], 1.0), *TEXTURE)
     scale = np.array([contrast, 0.5, 0.5], np.float32)  # the rest of the hue is in the light
     painted = donor.color + (lab - one.color) * scale
@@ -149,10 +149,6 @@ def _moved(item: ColorItem, term: str) -> tuple[float, ...]:
     shares[TERMS.index(str(item.label))] = 0.0
     shares[TERMS.index(term)] += moved
     return tuple(shares)
-
-
-def _lab(bgr: Image) -> Pixels:
-    return np.asarray(cv2.cvtColor(bgr.astype(np.float32) / 255, cv2.COLOR_BGR2LAB))
 
 
 def _bgr(lab: Pixels) -> Pixels:

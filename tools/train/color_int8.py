@@ -24,12 +24,15 @@ from torch.nn import functional
 from edge.color import ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
-from tools import color_data, json_file, package, quantize_color, tracking
+from tools import json_file, package, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.arguments import count, percentile, seed
-from tools.color_data import ColorItem, Packed
-from tools.color_figures import figures, groups
-from tools.evaluate_color import ask
+from tools.color import quantize
+from tools.color.data import arrays, dataset
+from tools.color.data.arrays import Packed
+from tools.color.data.dataset import ColorItem
+from tools.color.evaluate import ask
+from tools.color.figures import figures, groups
 from tools.quantize import Calibration, FakeQuantizer, calibrate, write
 from tools.train import commands
 from tools.train.color import MARGIN, STORED, inputs
@@ -97,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `latest`."""
     torch.set_num_threads(args.threads)
-    checks = color_data.validation_items(args.data)
+    checks = dataset.validation_items(args.data)
     original = read_original(args.weights, args.data, args.out.parent / "cache")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
@@ -139,20 +142,20 @@ def read_original(weights: Path, data: Path, cache: Path) -> Original:
     Raises InputError where nothing is left.
     """
     config, network = load_network(weights)
-    items = color_data.training_items(data)
-    items, _ = color_data.by_picture(items, config.hold_out, config.hold_from)
+    items = dataset.training_items(data)
+    items, _ = dataset.by_picture(items, config.hold_out, config.hold_from)
     if not items:
         raise InputError(f"{weights} held out all that {data} has; name more with --data")
     side = round(STORED * config.architecture.input_px)
-    return Original(config, network, color_data.pack_cached(items, side, MARGIN, cache))
+    return Original(config, network, arrays.pack_cached(items, side, MARGIN, cache))
 
 
 def begin(config: ColorInt8Training, original: Original, data: Path) -> State:
     """Return a run's state before its first step: float weights, measured ranges."""
     size = original.size
-    images = quantize_color.calibration_images(data, config.calibration, size.input_px)
+    images = quantize.calibration_images(data, config.calibration, size.input_px)
     options = Calibration(percentile=config.percentile)
-    ranges = calibrate(build(original.network, size), list(images), quantize_color.PIXELS, options)
+    ranges = calibrate(build(original.network, size), list(images), quantize.PIXELS, options)
     return start(config, original.network, size, ranges)
 
 
@@ -199,7 +202,7 @@ def measure(
     folder.mkdir(exist_ok=True)
     path = folder / package.MODEL_FILE
     write(state.average, state.ranges, path)
-    facts = quantize_color.describe(path, of_float, folder.name, "0.0.0")
+    facts = quantize.describe(path, of_float, folder.name, "0.0.0")
     package.write_folder(folder, path, facts)
     answers = ask(ColorModel(Interpreter.load(folder)), checks)
     top1 = {name: figures(some, 0.0).top1 for name, some in groups(answers).items()}

@@ -2,7 +2,7 @@
 
 Objects of scenes teach that a white in shade is gray in the picture, so a plain gray with nothing
 around it was called white, and plain pink, too. Here the truth is what people call the color
-(`color_naming.plain_shares`), in the light in which it is shown: training leaves that as it is.
+(`naming.plain_shares`), in the light in which it is shown: training leaves that as it is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.color import TERMS
-from tools.color_data import NO_CLASS, Packed
-from tools.color_naming import plain_shares, survey_colors
+from tools.color.data.arrays import NO_CLASS, Packed
+from tools.color.pixels import cielab
+from tools.color.pixels.naming import plain_shares, survey_colors
 
 MEASURED = 220  # crops that models are measured on
 MEASURED_SEED = 2**32 - 1  # no run's own, unless it wants to
@@ -55,15 +56,11 @@ def _drawn(count: int, rng: np.random.Generator) -> Pixels:
     third = -(-count // 3)
     named = survey_colors()[rng.integers(len(survey_colors()), size=third)]
     survey = named + rng.normal(0, SURVEY_SPREAD, named.shape)
-    anywhere = _lab(rng.random((third, 3)))
+    anywhere = cielab.from_rgb(rng.random((third, 3)))
     grays = np.c_[rng.uniform(0, 100, third), rng.normal(0, GRAY_SPREAD, (third, 2))]
     drawn = np.concatenate([survey, anywhere, grays])[rng.permutation(3 * third)[:count]]
     rgb = cv2.cvtColor(drawn.astype(np.float32)[None], cv2.COLOR_LAB2RGB)[0]
-    return _lab(rgb.clip(0, 1))
-
-
-def _lab(rgb: NDArray[np.floating]) -> Pixels:
-    return np.asarray(cv2.cvtColor(rgb.astype(np.float32)[None], cv2.COLOR_RGB2LAB)[0])
+    return cielab.from_rgb(rgb.clip(0, 1))
 
 
 def _shaded(rgb: Pixels, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:

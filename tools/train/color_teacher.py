@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tools import color_data
-from tools.color_data import ColorItem
+from tools.color.data import arrays, dataset
+from tools.color.data.dataset import ColorItem
 from tools.train.color_answers import logits
 from tools.train.color_state import load_network
 
@@ -38,7 +38,7 @@ def taught(
     share: of a labelled item's target that the teachers give.
     Raises InputError for a missing checkpoint.
     """
-    further = color_data.unlabelled_items(data, items, MIN_BOX_PX)
+    further = dataset.unlabelled_items(data, items, MIN_BOX_PX)
     everything = [*items, *further]
     opinions = mean_opinion(everything, teachers, cache)
     mixed = [
@@ -71,15 +71,15 @@ def mean_opinion(
 def _unseen(items: Sequence[ColorItem], path: Path) -> NDArray[np.bool_]:
     """Return which items the teacher did not learn from, bool (n,)."""
     config, _ = load_network(path)
-    held = [color_data.is_held(item, config.hold_out, config.hold_from) for item in items]
+    held = [dataset.is_held(item, config.hold_out, config.hold_from) for item in items]
     return np.array([item.weight == 0 or out for item, out in zip(items, held, strict=True)])
 
 
 def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
     """Return a teacher's shares, from the cache when the same one was asked the same before."""
-    asked = color_data.fingerprint(items) + " ".join(str(item.object_class) for item in items)
+    asked = arrays.fingerprint(items) + " ".join(str(item.object_class) for item in items)
     mark = hashlib.sha256(path.read_bytes() + os.fsencode(asked))
-    return color_data.cached(
+    return arrays.cached(
         f"opinion {mark.hexdigest()}", cache, lambda: {"opinion": _opinion(items, path, cache)}
     )["opinion"]
 
@@ -87,7 +87,7 @@ def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDAr
 def _opinion(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
     """Return a teacher's shares for each crop as it is and mirrored, averaged."""
     config, network = load_network(path)
-    packed = color_data.pack_cached(items, config.architecture.input_px, 0.0, cache)
+    packed = arrays.pack_cached(items, config.architecture.input_px, 0.0, cache)
     mirrored = replace(packed, rgb=np.ascontiguousarray(packed.rgb[:, :, ::-1]))
     plain, flipped = (softmax(logits(network, view, CPU)) for view in (packed, mirrored))
     opinion: NDArray[np.float64] = (plain + flipped) / 2

