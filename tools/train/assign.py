@@ -59,7 +59,7 @@ def loss(
     outputs: `box_<s>`, `objectness_<s>`, `class_<s>`, float32 (n, channels, h, w) each.
     truths: one for each picture.
     """
-    whole = flattened(outputs, strides)
+    whole = decode_cells(outputs, strides)
     total = whole.corners.sum() * 0.0
     chosen = 0
     for index, truth in enumerate(truths):
@@ -86,7 +86,7 @@ def assign(cells: Cells, truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
     overlap = iou(truth.boxes[:, None], cells.corners[candidates][None])
     cost = _class_cost(cells, candidates, truth.labels) - IOU_COST * torch.log(overlap + 1e-8)
     cost = cost + _FAR * ~near
-    matched = _cheapest(cost, overlap)
+    matched = _dynamic_k_match(cost, overlap)
     (columns,) = matched.any(0).nonzero(as_tuple=True)
     objects = matched[:, columns].float().argmax(0)
     return candidates[columns], objects, overlap[objects, columns]
@@ -101,7 +101,7 @@ def iou(one: Tensor, other: Tensor) -> Tensor:
     return shared / (areas - shared + 1e-6)
 
 
-def flattened(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> Cells:
+def decode_cells(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> Cells:
     """Return the cells of the whole batch: (n, a, ...) but for centers and strides."""
     corners, objectness, classes, centers, sides = [], [], [], [], []
     for stride in strides:
@@ -170,7 +170,7 @@ def _class_cost(cells: Cells, candidates: Tensor, labels: Tensor) -> Tensor:
     return absent.sum(1)[None] + present[:, labels].T
 
 
-def _cheapest(cost: Tensor, overlap: Tensor) -> Tensor:
+def _dynamic_k_match(cost: Tensor, overlap: Tensor) -> Tensor:
     """Return bool (objects, candidates): each object's cells; a cell serves its cheapest object."""
     count = min(CANDIDATES, overlap.shape[1])
     wanted = overlap.topk(count, 1).values.sum(1).int().clamp(min=1)

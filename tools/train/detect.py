@@ -34,16 +34,16 @@ from tools.input_size import InputSize
 from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
-from tools.train.detect_label_state import LabelTraining, State, plain, prepared, save, start
+from tools.train.detect_label_state import LabelTraining, State, as_params, save, start, to_device
 from tools.train.device import usable_device
 from tools.train.sampler import Sampler, sampler
 from tools.train.steps import (
-    Work,
-    follow,
-    in_rounds,
+    Callbacks,
     rate_factor,
     set_rates,
-    tell_of_no_objects,
+    train_and_measure,
+    update_average,
+    warn_without_objects,
 )
 
 EXAMPLES = """\
@@ -135,24 +135,30 @@ def run(args: argparse.Namespace) -> int:
     training = dataset.read(args.train, args.images)
     config = _config(args)
     validation = of_labels(validation, config.labels)
-    tell_of_no_objects(validation)
+    warn_without_objects(validation)
     args.out.mkdir(parents=True, exist_ok=True)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
     state.origin = f"{yolox.origin(args.weights)}; then labels of {training.name}"
-    kept = args.out / _suspected_file(config)
-    suspected = labels.suspect(args.weights, training, TEACHER_SIZE, config.labels, kept)
-    pictures = sampler(labels.teach(training, suspected, config.labels), config.balance)
-    teacher = prepared(yolox.load(args.weights, labels=config.labels), args.device)
+    kept = args.out / _detections_file(config)
+    detections = labels.teacher_detections(
+        args.weights, training, TEACHER_SIZE, config.labels, kept
+    )
+    pictures = sampler(labels.build_targets(training, detections, config.labels), config.balance)
+    teacher = to_device(yolox.load(args.weights, labels=config.labels), args.device)
     with tracking.start(
-        "detect", params=plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
+        "detect",
+        params=as_params(config),
+        uri=args.tracking_uri,
+        data=[args.train],
+        folder=args.out,
     ) as record:
-        work = Work(
+        callbacks = Callbacks(
             lambda steps: train(config, state, teacher, pictures, steps, args.out / CHECKPOINT),
             lambda: measure(state, validation, args.size, args.out / LATEST),
-            lambda: _keep(args.out),
+            lambda: _keep_latest(args.out),
             lambda: save(config, state, args.out / CHECKPOINT),
         )
-        in_rounds(args, config, state, work, record)
+        train_and_measure(args, config, state, callbacks, record)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
     return 0
 
@@ -177,7 +183,7 @@ def _config(args: argparse.Namespace) -> LabelTraining:
         data_sha256=tracking.hash_of([args.train]),
         val_sha256=tracking.hash_of([args.val]),
     )
-    config = _taught_alone(wanted, args.weights)
+    config = _without_unfit_teacher(wanted, args.weights)
     if not config.label_weight and not config.teacher_weight:
         raise ConfigError(NOTHING_TO_LEARN)
     return config
@@ -203,7 +209,7 @@ def train(
         nn.utils.clip_grad_norm_(state.net.parameters(), 20.0)
         state.optimizer.step()
         state.step += 1
-        follow(state.average, state.net, state.step, config.ema)
+        update_average(state.average, state.net, state.step, config.ema)
         total += float(value.detach())
         if state.step % SAVE_EVERY == 0:
             save(config, state, path)
@@ -218,7 +224,7 @@ def measure(state: State, data: Dataset, size: InputSize, latest: Path) -> Accur
     return score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
 
 
-def _keep(out: Path) -> None:
+def _keep_latest(out: Path) -> None:
     """Make what was measured last the best."""
     (out / LATEST).replace(out / BEST)
 
@@ -236,7 +242,7 @@ def _loss(
         total = total + config.label_weight * assign.loss(outputs, truths, yolox.STRIDES)
     if config.teacher_weight:
         with torch.no_grad():
-            wanted = distil.only_ours(teacher(images), yolox.STRIDES)
+            wanted = distil.own_classes_only(teacher(images), yolox.STRIDES)
         total = total + config.teacher_weight * distil.loss(outputs, wanted, yolox.STRIDES)
     return total
 
@@ -269,13 +275,13 @@ def _truth(sample: Sample, device: torch.device) -> Truth:
     )
 
 
-def _suspected_file(config: LabelTraining) -> str:
+def _detections_file(config: LabelTraining) -> str:
     """Return a file name that another teacher, set or choice of labels does not have."""
     mark = f"{config.weights_sha256} {config.data_sha256} {config.labels}"
     return f"suspected-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.json"
 
 
-def _taught_alone(config: LabelTraining, weights: Path) -> LabelTraining:
+def _without_unfit_teacher(config: LabelTraining, weights: Path) -> LabelTraining:
     """Return the config, without a teacher where a label is new to the weights."""
     if config.teacher_weight and not yolox.knows(weights, config.labels):
         logger.warning("train.no_teacher reason=%s does not know every label", weights)

@@ -36,21 +36,21 @@ from tools.train.detect_state import (
     CHECKPOINT,
     DetectTraining,
     State,
+    as_params,
     build,
     described,
-    plain,
     resume,
     save,
 )
-from tools.train.distil import both_ways, loss
+from tools.train.distil import loss, mirror_averaged
 from tools.train.steps import (
-    Work,
-    follow,
-    in_rounds,
+    Callbacks,
     rate_factor,
     relative_adam,
     set_rates,
-    tell_of_no_objects,
+    train_and_measure,
+    update_average,
+    warn_without_objects,
 )
 
 EXAMPLES = """\
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     training = dataset.read(args.train, args.images)
     validation = dataset.read(args.val, args.images)
-    tell_of_no_objects(validation)
+    warn_without_objects(validation)
     config = _config(args)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
@@ -116,18 +116,18 @@ def run(args: argparse.Namespace) -> int:
     teacher = yolox.load(args.weights)
     with tracking.start(
         "detect-int8",
-        params=plain(config),
+        params=as_params(config),
         uri=args.tracking_uri,
         data=[args.train],
         folder=args.out,
     ) as record:
-        work = Work(
+        callbacks = Callbacks(
             lambda steps: train(config, state, teacher, training.pictures, steps, path),
             lambda: measure(config, state, validation, args.out / "latest"),
             lambda: keep(config, state, args.out),
             lambda: save(config, state, path),
         )
-        in_rounds(args, config, state, work, record)
+        train_and_measure(args, config, state, callbacks, record)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
 
@@ -177,13 +177,13 @@ def train(
     for batch in track(_batches(config, pictures, first, steps), f"from step {first}", total=steps):
         set_rates(state.optimizer, rate_factor(state.step, config.steps, config.warmup_steps))
         with torch.no_grad():
-            wanted = both_ways(teacher, batch) if config.is_mirrored else teacher(batch)
+            wanted = mirror_averaged(teacher, batch) if config.is_mirrored else teacher(batch)
         value = loss(state.graph(batch, quantizer), wanted, yolox.STRIDES)
         state.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         state.step += 1
-        follow(state.average, state.graph, state.step, config.ema)
+        update_average(state.average, state.graph, state.step, config.ema)
         total += float(value.detach())
         if state.step % SAVE_EVERY == 0:
             save(config, state, path)
@@ -198,11 +198,11 @@ def _batches(
         rng = random.Random(config.seed * 1_000_003 + step)
         draw = rng.sample if len(pictures) >= config.batch else rng.choices
         chosen = draw(pictures, k=config.batch)
-        images = [letterboxed(_vary(dataset.load(item), rng), config.size) for item in chosen]
+        images = [letterboxed(_augmented(dataset.load(item), rng), config.size) for item in chosen]
         yield from batches(images, PIXELS, config.batch)
 
 
-def _vary(bgr: Image, rng: random.Random) -> Image:
+def _augmented(bgr: Image, rng: random.Random) -> Image:
     """Mirror every second picture and cut a part of 60 to 100 % of each side from it."""
     height, width = bgr.shape[:2]
     share = rng.uniform(0.6, 1.0)

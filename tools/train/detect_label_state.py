@@ -16,7 +16,7 @@ from tools.input_size import InputSize
 from tools.quantize_detect import letterboxed
 from tools.train import rectify
 from tools.train.detect_state import DetectTraining
-from tools.train.steps import refuse_another, relative_adam
+from tools.train.steps import refuse_other_config, relative_adam
 
 RECTIFIED = "rectified.pt"
 RECTIFIED_ON = 96  # pictures
@@ -88,7 +88,7 @@ def start(
     net = yolox.load(weights, labels=config.labels)
     if config.is_rectified and not net.backbone.stem.is_rectified:
         net = _rectified(net, weights, training, checkpoint)
-    net = prepared(net, device)
+    net = to_device(net, device)
     average = copy.deepcopy(net)
     optimizer = relative_adam(net, config.learning_rate, of_zeros=NEW_LABELS_RMS)
     state = State(net, average, optimizer)
@@ -103,7 +103,7 @@ def start(
 
 def _stored(config: LabelTraining, checkpoint: Path, device: torch.device) -> dict[str, Any]:
     stored = tensor_file.read(checkpoint, ("config", "net"), "train detect", device)
-    refuse_another(checkpoint, stored["config"], plain(config))
+    refuse_other_config(checkpoint, stored["config"], as_params(config))
     return stored
 
 
@@ -123,7 +123,7 @@ def _rectified(
 def save(config: LabelTraining, state: State, path: Path) -> None:
     """Write a checkpoint; a kill in between leaves the one before."""
     content = {
-        "config": plain(config),
+        "config": as_params(config),
         "net": state.net.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -134,12 +134,12 @@ def save(config: LabelTraining, state: State, path: Path) -> None:
     tensor_file.write(content, path)
 
 
-def prepared(net: yolox.YoloxNano, device: torch.device) -> yolox.YoloxNano:
+def to_device(net: yolox.YoloxNano, device: torch.device) -> yolox.YoloxNano:
     """Return the network on a device, in the memory layout that is fastest there."""
     return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def plain(config: LabelTraining) -> dict[str, Any]:
+def as_params(config: LabelTraining) -> dict[str, Any]:
     """Return a config's fields as a checkpoint and the experiment tracker hold them."""
     return asdict(config) | {
         "sizes": list(config.sizes),

@@ -13,7 +13,7 @@ from tools import tensor_file, tracking
 from tools.architectures import yolox
 from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization, trace
-from tools.train.steps import refuse_another, relative_adam
+from tools.train.steps import refuse_other_config, relative_adam
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -111,7 +111,7 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     another config.
     """
     stored = _read(path)
-    refuse_another(path, plain(_config(stored)), plain(config))
+    refuse_other_config(path, as_params(_config(stored)), as_params(config))
     graph = build(weights, stored["groups"], config.size)
     average = build(weights, stored["groups"], config.size)
     adam = relative_adam(graph, config.learning_rate)
@@ -139,7 +139,7 @@ def trained(path: Path, weights: Path, size: InputSize) -> Trained:
     return Trained(config, graph, _ranges(stored), stored["step"])
 
 
-def plain(config: DetectTraining) -> dict[str, Any]:
+def as_params(config: DetectTraining) -> dict[str, Any]:
     """Return a config's fields as the experiment tracker holds them."""
     return asdict(config) | {"size": str(config.size)}
 

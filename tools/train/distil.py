@@ -39,7 +39,7 @@ def loss(
     return total / objects
 
 
-def both_ways(teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
+def mirror_averaged(teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Return the mean of what a network says of pictures, (n, 3, h, w), and of their mirror images.
 
     A box's x is counted from its cell's left side, in a mirror image from the right one.
@@ -54,7 +54,7 @@ def both_ways(teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return mean
 
 
-def only_ours(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> dict[str, Tensor]:
+def own_classes_only(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> dict[str, Tensor]:
     """Return a network's outputs with objectness that means "one of our classes".
 
     The published network's objectness is high on chairs and kites, too, whose classes were cut off;

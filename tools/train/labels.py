@@ -29,13 +29,13 @@ from tools.input_size import InputSize
 
 Boxes = NDArray[np.float32]  # (n, 4): left, top, right, bottom in pixels
 SURE = 0.45  # teacher's score from which it is an object; measured: precision above .8 there
-SUSPECTED = 0.15
+UNSURE = 0.15
 _SAME_IOU = 0.5
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Taught:
+class LabelledPicture:
     """A picture with its objects.
 
     boxes: float32 (n, 4) corners in pixels; labels: int64 (n,), indices into the detector's labels;
@@ -48,7 +48,7 @@ class Taught:
     ignored: Boxes
 
 
-def suspect(
+def teacher_detections(
     weights: Path, data: Dataset, size: InputSize, labels: Sequence[str], path: Path
 ) -> list[dict[str, Any]]:
     """Return the teacher's detections on pictures with unknown classes; kept in `path` (JSON).
@@ -62,25 +62,25 @@ def suspect(
     from tools.float_detector import FloatDetector
 
     known = {item.image_id: item.exhaustive_classes for item in data.pictures}
-    told = {name for name in labels if yolox.knows(weights, [name])}
-    partly = tuple(item for item in data.pictures if told - item.exhaustive_classes)
-    teacher = FloatDetector(weights, size, min_score=SUSPECTED, labels=labels)
-    asked = Dataset(data.name, partly, dict(enumerate(labels)), ())
+    known_to_teacher = {name for name in labels if yolox.knows(weights, [name])}
+    incomplete = tuple(item for item in data.pictures if known_to_teacher - item.exhaustive_classes)
+    teacher = FloatDetector(weights, size, min_score=UNSURE, labels=labels)
+    unknown_classes = Dataset(data.name, incomplete, dict(enumerate(labels)), ())
     found = [
         item
-        for item in collect(teacher.detect, asked, show_progress=True)
+        for item in collect(teacher.detect, unknown_classes, show_progress=True)
         if labels[item["category_id"]] not in known[item["image_id"]]
     ]
     durable.replace(path, json.dumps(found).encode())
     return found
 
 
-def teach(
-    data: Dataset, suspected: Iterable[dict[str, Any]], labels: Sequence[str]
-) -> list[Taught]:
+def build_targets(
+    data: Dataset, detections: Iterable[dict[str, Any]], labels: Sequence[str]
+) -> list[LabelledPicture]:
     """Return every picture with its objects; other categories than the detector's are left out.
 
-    suspected: as `suspect` returns them.
+    suspected: as `teacher_detections` returns them.
     Raises InputError when the set annotates none of the labels.
     """
     indices = {number: labels.index(name) for number, name in data.labels.items() if name in labels}
@@ -97,29 +97,29 @@ def teach(
     for name, count in left_out.items():
         logger.warning("train.left_out category=%s objects=%d", name, count)
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for item in suspected:
+    for item in detections:
         found[item["image_id"]].append(item)
     return [
-        _taught(picture, annotated[picture.image_id], found[picture.image_id])
+        _targets_of(picture, annotated[picture.image_id], found[picture.image_id])
         for picture in data.pictures
     ]
 
 
-def _taught(
-    picture: Picture, annotated: list[dict[str, Any]], suspected: list[dict[str, Any]]
-) -> Taught:
+def _targets_of(
+    picture: Picture, annotated: list[dict[str, Any]], detections: list[dict[str, Any]]
+) -> LabelledPicture:
     """Return what is taught of a picture; category ids are indices into the detector's labels."""
     objects = [item for item in annotated if not item.get("iscrowd", 0)]
     ignored = [item["bbox"] for item in annotated if item.get("iscrowd", 0)]
     ignored += [list(region) for region in picture.ignore_regions]
-    for item in suspected:
+    for item in detections:
         if _is_new(item, objects):
             if item["score"] >= SURE:
                 objects.append(item)
             else:
                 ignored.append(item["bbox"])
     labels = [item["category_id"] for item in objects]
-    return Taught(
+    return LabelledPicture(
         picture,
         _corners([item["bbox"] for item in objects]),
         np.array(labels, np.int64),

@@ -12,28 +12,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tools.train.labels import Taught
+from tools.train.labels import LabelledPicture
 
 
 @dataclass(frozen=True)
 class Sampler:
     """Pictures with the running sums of their weights."""
 
-    taught: Sequence[Taught]
+    labelled: Sequence[LabelledPicture]
     cumulative: Sequence[float]
 
-    def draw(self, count: int, rng: random.Random) -> list[Taught]:
+    def draw(self, count: int, rng: random.Random) -> list[LabelledPicture]:
         """Return pictures, drawn independently of each other."""
-        return rng.choices(self.taught, cum_weights=self.cumulative, k=count)
+        return rng.choices(self.labelled, cum_weights=self.cumulative, k=count)
 
 
-def sampler(taught: Sequence[Taught], balance: float) -> Sampler:
+def sampler(labelled: Sequence[LabelledPicture], balance: float) -> Sampler:
     """Return a sampler of the pictures. balance: 0 draws all alike, 1 all labels alike."""
-    shown = [set(picture.labels.tolist()) for picture in taught]
+    shown = [set(picture.labels.tolist()) for picture in labelled]
     pictures = Counter(label for labels in shown for label in labels)
     most = max(pictures.values(), default=1)
     weights = [
         max(((most / pictures[label]) ** balance for label in labels), default=1.0)
         for labels in shown
     ]
-    return Sampler(taught, list(accumulate(weights)))
+    return Sampler(labelled, list(accumulate(weights)))

@@ -70,7 +70,7 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class Work:
+class Callbacks:
     """What a training does in a round.
 
     train: so many steps; returns the mean loss. measure: the average's accuracy. keep: what was
@@ -83,8 +83,12 @@ class Work:
     save: Callable[[], None]
 
 
-def in_rounds(
-    args: argparse.Namespace, schedule: Schedule, state: Progress, work: Work, record: tracking.Run
+def train_and_measure(
+    args: argparse.Namespace,
+    schedule: Schedule,
+    state: Progress,
+    callbacks: Callbacks,
+    record: tracking.Run,
 ) -> None:
     """Train and measure in turns, to the last step or until nothing improves.
 
@@ -95,18 +99,18 @@ def in_rounds(
     while state.step < schedule.steps and state.bad < args.patience:
         steps = min(args.every - state.step % args.every, schedule.steps - state.step)
         began_s = time.monotonic()
-        loss = work.train(steps)
+        loss = callbacks.train(steps)
         refuse_divergence(loss, f"by step {state.step}")
         images_per_s = steps * schedule.batch / (time.monotonic() - began_s)
         beside = _figures(schedule, state.step, loss, images_per_s)
-        measured = work.measure()
+        measured = callbacks.measure()
         _note(args.out, state.step, beside, measured)
         state.bad += 1
         if measured.ap50 > state.best or math.isnan(measured.ap50):
             state.best, state.bad = measured.ap50, 0
-            work.keep()
+            callbacks.keep()
         record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
-        work.save()
+        callbacks.save()
     record.artifact(args.out / METRICS_FILE)
 
 
@@ -118,7 +122,9 @@ def refuse_divergence(loss: float, when: str) -> None:
         )
 
 
-def refuse_another(checkpoint: Path, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def refuse_other_config(
+    checkpoint: Path, before: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
     """Raise InputError naming the options that differ where a checkpoint is of another run.
 
     before, config: the fields of the checkpoint's config and of this run's.
@@ -131,7 +137,7 @@ def refuse_another(checkpoint: Path, before: Mapping[str, Any], config: Mapping[
         )
 
 
-def tell_of_no_objects(validation: Dataset) -> None:
+def warn_without_objects(validation: Dataset) -> None:
     """Log where a set cannot say which weights are better: AP of no object is no number."""
     if all(item.get("iscrowd", 0) for item in validation.annotations):
         logger.warning("train.no_objects set=%s kept=the last weights, as best", validation.name)
@@ -168,7 +174,7 @@ def rate_factor(step: int, steps: int, warmup_steps: int) -> float:
     return rise * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
 
 
-def follow(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
+def update_average(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
     """Move the average towards the network (an exponential moving average).
 
     step: finished ones. most: share of itself that the average keeps, less in the first steps.
