@@ -1,13 +1,14 @@
 """Train the detector from labels, in float: `edge-tools train detect`.
 
-Starts from published weights and learns every labelled picture (mosaic, scale, light, what cameras
-do; `labels` says how unknown classes are treated) and, beside it, to agree with the published
-network, so that what the labels do not show is not forgotten. Input sizes change from step to step,
-so one set of weights serves every rung. What is kept is the moving average of the weights with the
-best AP50 on validation pictures: `best.pt`, which every command takes in place of yolox_nano.onnx.
+Starts from the published weights. The loss has two parts: one against the labels (augmented by
+mosaic, scale, light and camera effects; `labels` describes how unlabelled classes are treated), and
+one against the outputs of the published network (distillation), so that the network does not forget
+what the labels do not show. The input size changes from step to step, so that one set of weights
+serves every model size. The result is `best.pt`: the moving average of the weights with the best
+AP50 on the validation pictures. Every command accepts it in place of yolox_nano.onnx.
 Next step: `edge-tools train detect-int8 --weights OUT/best.pt`.
 
-Started again with the same options, it goes on from its checkpoint.
+Started again with the same options, it resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from tools.train.steps import (
 )
 
 EXAMPLES = """\
-example (started again, it goes on where it stopped):
+example (started again, it resumes where it stopped):
   edge-tools train detect --weights ../shared/weights/yolox_nano.onnx \\
     --train ../shared/data/detection/train.json --val ../shared/data/detection/val.json \\
     --images ../shared/data/detection --out runs/detect
@@ -93,24 +94,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label-weight",
         type=positive_or_zero,
         default=LabelTraining.label_weight,
-        help="of what the labels say; default %(default)s, 0: the teacher alone",
+        help="of the loss against the labels; default %(default)s, 0: the teacher alone",
     )
     parser.add_argument(
         "--teacher-weight",
         type=positive_or_zero,
         default=LabelTraining.teacher_weight,
-        help="of what the published network says; default %(default)s, 0: labels alone",
+        help="of the loss against the published network; default %(default)s, 0: labels alone",
     )
     parser.add_argument(
         "--balance",
         type=share_or_all,
         default=LabelTraining.balance,
-        help="0: none; 1: all labels alike",
+        help="draw rare labels more often; 0: no, 1: all labels equally often; default %(default)s",
     )
     parser.add_argument(
         "--rectify",
         action="store_true",
-        help="the stem's first SiLU becomes a ReLU: about an eighth less time, and no groups",
+        help="replace the stem's first SiLU by a ReLU: about an eighth faster, needs no groups",
     )
     parser.add_argument("--labels", type=_names, help="person,forklift,…; default: the weights'")
     parser.add_argument(
@@ -120,7 +121,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=InputSize.parse, default=LabelTraining.size, help="of the measurements"
     )
-    parser.add_argument("--patience", type=count, default=4, help="measurements without a gain")
+    parser.add_argument(
+        "--patience",
+        type=count,
+        default=4,
+        help="stop after so many measurements without improvement",
+    )
     parser.add_argument(
         "--device", type=usable_device, default="cpu", help="of PyTorch: cpu, cuda, …"
     )
@@ -129,7 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the last step or until nothing improves; write `best.pt` and `metrics.jsonl`."""
+    """Train to the last step or until AP50 stops improving; write `best.pt`, `metrics.jsonl`."""
     torch.set_num_threads(args.threads)
     validation = dataset.read(args.val, args.images)
     training = dataset.read(args.train, args.images)
@@ -164,9 +170,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> LabelTraining:
-    """Return the run that the command's arguments describe.
+    """Return the config that the command's arguments describe.
 
-    Raises ConfigError for one that has neither labels nor a teacher to learn from.
+    Raises ConfigError when it leaves neither labels nor a teacher to learn from.
     """
     wanted = LabelTraining(
         steps=args.steps,
@@ -197,7 +203,7 @@ def train(
     steps: int,
     path: Path,
 ) -> float:
-    """Run `steps` steps, saving to `path` now and then; return the mean loss."""
+    """Run `steps` steps, saving a checkpoint to `path` every SAVE_EVERY; return the mean loss."""
     device = next(state.net.parameters()).device
     total = 0.0
     for _ in track(range(steps), f"from step {state.step}"):
@@ -217,7 +223,7 @@ def train(
 
 
 def measure(state: State, data: Dataset, size: InputSize, latest: Path) -> Accuracy:
-    """Write the average to `latest` and return its accuracy in float."""
+    """Write the averaged weights to `latest` and return their accuracy in float."""
     from tools.float_detector import FloatDetector
 
     yolox.save(state.average, latest, f"{state.origin}, {state.step} steps")
@@ -225,7 +231,7 @@ def measure(state: State, data: Dataset, size: InputSize, latest: Path) -> Accur
 
 
 def _keep_latest(out: Path) -> None:
-    """Make what was measured last the best."""
+    """Keep the weights that were measured last as the best ones."""
     (out / LATEST).replace(out / BEST)
 
 
@@ -250,7 +256,7 @@ def _loss(
 def _batch(
     config: LabelTraining, pictures: Sampler, step: int, device: torch.device
 ) -> tuple[Tensor, list[Truth]]:
-    """Return a step's pictures; they depend on the seed and the step's number alone."""
+    """Return a step's inputs and ground truth; they depend only on the seed and the step number."""
     rng = random.Random(config.seed * 1_000_003 + step)
     size = rng.choice(config.sizes)
     ends = step >= config.steps * (1 - config.plain)
@@ -276,13 +282,13 @@ def _truth(sample: Sample, device: torch.device) -> Truth:
 
 
 def _detections_file(config: LabelTraining) -> str:
-    """Return a file name that another teacher, set or choice of labels does not have."""
+    """Return a cache file name that is unique to the teacher, the set and the labels."""
     mark = f"{config.weights_sha256} {config.data_sha256} {config.labels}"
     return f"suspected-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.json"
 
 
 def _without_unfit_teacher(config: LabelTraining, weights: Path) -> LabelTraining:
-    """Return the config, without a teacher where a label is new to the weights."""
+    """Return the config, without a teacher if the weights do not know every label."""
     if config.teacher_weight and not yolox.knows(weights, config.labels):
         logger.warning("train.no_teacher reason=%s does not know every label", weights)
         return replace(config, teacher_weight=0.0)
