@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge import durable
 from edge.errors import InputError
 from tools.classifier import runtime
-from tools.data.entry import is_text
+from tools.data.entry import is_utf8
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -64,7 +64,7 @@ def class_names(dataset: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise InputError(f"data set {dataset}: no such folder")
     names = tuple(sorted(path.name for path in root.iterdir() if _is_class(path)))
-    odd = [name for name in names if not is_text(name)]
+    odd = [name for name in names if not is_utf8(name)]
     if odd:  # a manifest holds text
         raise InputError(f"data set {root}: the name of class {odd[0]!r} is not UTF-8; rename it")
     if len(names) < 2:
