@@ -30,7 +30,7 @@ from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, positive, positive_or_zero, seed, share_or_all
 from tools.dataset import Dataset
-from tools.evaluate import MIN_SCORE, Accuracy, collect, of_labels, score
+from tools.evaluate import MIN_SCORE, Accuracy, collect, restrict_to_labels, score
 from tools.input_size import InputSize
 from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     validation = dataset.read(args.val, args.images)
     training = dataset.read(args.train, args.images)
     config = _config(args)
-    validation = of_labels(validation, config.labels)
+    validation = restrict_to_labels(validation, config.labels)
     warn_without_objects(validation)
     args.out.mkdir(parents=True, exist_ok=True)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
