@@ -51,7 +51,7 @@ def test_kernels_and_another_process_agree_on_a_model(tmp_path: Path, street: Da
 
 def test_environment_that_does_not_run_is_named(tmp_path: Path, street: Dataset) -> None:
     with pytest.raises(ModelError, match="--tflite-runtime /no/python"):
-        kernels._elsewhere(Path("/no/python"), detect_folder(tmp_path), street, 0)
+        kernels._in_other_environment(Path("/no/python"), detect_folder(tmp_path), street, 0)
 
 
 def kernel_result(*golden: dict[str, Any]) -> KernelResult:
@@ -63,7 +63,7 @@ def one(score: float, label: str = "person", box_px: list[float] = HERE) -> dict
 
 
 def compared(own: KernelResult, first: KernelResult, ap50: float = 0.5) -> kernels.Agreement:
-    return kernels._compared(own, first, ap50, 0.5, 0.1)
+    return kernels._compare(own, first, ap50, 0.5, 0.1)
 
 
 def test_equal_objects_agree() -> None:
