@@ -1,4 +1,4 @@
-"""Numbers and names on the command line, checked where they are read: a wrong one is exit 2."""
+"""Argparse types for numbers and names: a wrong value is a usage error (exit code 2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge.manifest import is_file_name
 
-LARGEST_SEED = 2**32 - 1  # that NumPy's global generator takes
+LARGEST_SEED = 2**32 - 1  # limit of NumPy's global generator
 NAME_RULE = "give letters, digits, -, _ and, but not first, dots"
 
 
@@ -28,7 +28,7 @@ def count_or_zero(text: str) -> int:
 
 
 def count_to(most: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from 1 to `most`."""
+    """Return an argparse type for whole numbers from 1 to `most`."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or not 1 <= int(text) <= most:
@@ -55,7 +55,7 @@ def positive_or_zero(text: str) -> float:
 
 
 def zero_or_below(text: str) -> float:
-    """Return a number of 0 or less, -inf among them."""
+    """Return a number of 0 or less, including -inf."""
     value = _number(text)
     if not value <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or less")
@@ -63,7 +63,7 @@ def zero_or_below(text: str) -> float:
 
 
 def seed(text: str) -> int:
-    """Return a whole number that every generator takes."""
+    """Return a whole number that every random generator accepts as seed."""
     if not text.isdecimal() or int(text) > LARGEST_SEED:
         raise argparse.ArgumentTypeError(f"{text!r} is no seed; give one from 0 to {LARGEST_SEED}")
     return int(text)
@@ -96,14 +96,14 @@ def share(text: str) -> float:
 
 
 def model_version(text: str) -> str:
-    """Return a model's version; a registry takes it as the name of a folder."""
+    """Return a model's version, which must be valid as a folder name in a registry."""
     if not is_file_name(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no version; {NAME_RULE}, such as 1.0.0")
     return text
 
 
 def model_folder(text: str) -> Path:
-    """Return a folder whose name its model can have, too."""
+    """Return a folder whose name is also valid as a model name."""
     name = Path(os.path.realpath(text)).name
     if not is_file_name(name):
         raise argparse.ArgumentTypeError(f"{name!r} is no name of a model; {NAME_RULE}")

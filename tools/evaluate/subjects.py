@@ -108,7 +108,7 @@ def _imported(path: Path, stack: ExitStack) -> Path:
     parent = stack.enter_context(TemporaryDirectory(prefix="edge-import-"))
     folder = Path(parent) / path.stem
     import_model.import_file(
-        path, folder, import_model.Wishes(decoder, path.stem, class_ids, classes)
+        path, folder, import_model.ImportOptions(decoder, path.stem, class_ids, classes)
     )
     return folder
 
