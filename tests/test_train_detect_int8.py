@@ -238,7 +238,7 @@ def test_quantizing_with_none_of_something_is_wrong_usage(
 ) -> None:
     with pytest.raises(SystemExit):
         main(["quantize", "detect", "--output", str(tmp_path), option, "0"])
-    assert f"argument {option}: '0' is no whole number" in capsys.readouterr().err
+    assert f"argument {option}: '0' is not a whole number" in capsys.readouterr().err
 
 
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:

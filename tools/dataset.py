@@ -130,7 +130,7 @@ def checked(item: Any, labels: dict[int, str]) -> dict[str, Any]:
     wrong; the box is not checked: it may be empty or outside the picture.
     """
     if not isinstance(item, dict):
-        raise ValueError("is no object")  # noqa: TRY004 - one exception type for every fault
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - one error for all faults
     found = {key: value for key, value in item.items() if value is not None}
     for key in _NEEDED:
         if key not in found:
@@ -158,7 +158,7 @@ def _reason(error: Exception) -> str:
 
 def _picture(item: Any, images: Path, every: frozenset[str]) -> Picture:
     if not isinstance(item, dict):
-        raise TypeError("one of its images is no object")
+        raise TypeError("one of its images is not a JSON object")
     regions = (tuple(float(value) for value in region) for region in item.get("ignore_regions", ()))
     return Picture(
         image_id=whole_number(item["id"]),
@@ -198,7 +198,7 @@ def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:
     if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
         raise InputError(
             f"{path}: the box {list(box_px)} lies outside of its {width}x{height} pixels; "
-            "mend its row"
+            "correct its row"
         )
 
 

@@ -155,7 +155,7 @@ def read_labels(labels: str) -> tuple[dict[str, int], int]:
         raise InputError(f"--labels {labels}: {reason}; name coco80, coco90 or a file") from None
     found = {name: number for number, name in enumerate(lines) if name not in UNNAMED}
     if not found or len(found) != sum(name not in UNNAMED for name in lines):
-        raise InputError(f"--labels {labels}: no name, or one name twice; one class a line")
+        raise InputError(f"--labels {labels}: no name, or one name twice; write one class per line")
     return found, len(lines)
 
 

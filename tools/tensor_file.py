@@ -45,4 +45,6 @@ def read(
 
 def foreign(path: Path, command: str) -> InputError:
     """Return the error for a file that the command of `edge-tools` did not write."""
-    return InputError(f"{path} is no checkpoint of `edge-tools {command}`; name one of its")
+    return InputError(
+        f"{path} is not a checkpoint of `edge-tools {command}`; name one that it wrote"
+    )

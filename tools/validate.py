@@ -212,7 +212,7 @@ def _check_elsewhere(model: Path, python: Path, report: Report) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             raise ModelError(f"--tflite-runtime {python}: {error}") from None
         if not found.exists():
-            reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            reason = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
             raise ModelError(f"--tflite-runtime {python}: {reason}")
         for check in json.loads(found.read_text())[0]["checks"]:
             name = f"other runtime, {check['name']}"

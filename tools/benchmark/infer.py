@@ -125,7 +125,7 @@ def _resized(args: argparse.Namespace, scratch: Path, pictures: Path) -> Path:
 
     model = manifest.read(model_store.find(args.model))
     if model.decoder.name != "yolox":
-        raise ModelError(f"--onnx: {model.name} is no YOLOX; name one of ours with --model")
+        raise ModelError(f"--onnx: {model.name} is not a YOLOX model; name one with --model")
     network = scratch / "network.onnx"
     height, width = read_image(min(pictures.iterdir())).shape[:2]
     write_at_size(args.onnx, size_for(model, (width, height)), network)

@@ -95,4 +95,4 @@ def _run(job: Job, result: Path) -> None:
 
 def _ending(code: int) -> str:
     killed = code < 0  # by a signal of that number
-    return f"its process was killed (signal {-code})" if killed else "it ended without a word"
+    return f"its process was killed (signal {-code})" if killed else "it ended without a message"

@@ -310,7 +310,7 @@ def _searched(args: argparse.Namespace, training: Training) -> Training:
     found = search.search(loaded, args.search)
     before = claim.stored_settings(args.output)
     if before is not None and before != found and search.fixed(before) == search.fixed(found):
-        print(f"better settings found: {claim.difference(found, before)}; the head is trained anew")
+        print(f"better settings found: {claim.difference(found, before)}; retraining the head")
         claim.discard_state(args.output)
     return found
 

@@ -124,7 +124,7 @@ def whole_number(value: object) -> int:
     if isinstance(value, int | str) or (isinstance(value, float) and value.is_integer()):
         with contextlib.suppress(ValueError):
             return int(value)
-    raise ValueError(f"{value!r} is no whole number")
+    raise ValueError(f"{value!r} is not a whole number")
 
 
 def region(values: object) -> Region:

@@ -174,4 +174,4 @@ def _class_folders(data: Path, splits: dict[str, str]) -> None:
             link_or_copy(data / "images" / name, target)
     except OSError as error:
         raise EdgeError(f"{root}: {error.strerror}; is the disk full?") from None
-    print(f"{root}: {', '.join(sorted(set(splits.values())))}, each with a folder a class")
+    print(f"{root}: {', '.join(sorted(set(splits.values())))}, each with one folder per class")

@@ -145,7 +145,7 @@ def _check_labels(loaded: Sequence[Subject], data: Dataset) -> None:
         lacking = [label for label in asked if label not in one.labels]
         message = f"{one.name} does not know {', '.join(lacking)}"
         if lacking and len(lacking) == len(asked):
-            raise InputError(f"{message}: no class of {data.name}; name the classes alike")
+            raise InputError(f"{message}: no class of {data.name}; use the same class names")
         if lacking:
             print(f"{message}: 0 in the means over all classes", file=sys.stderr)
 

@@ -203,7 +203,7 @@ class _MinMax:
             low, high = (float(item) for item in torch.aminmax(value))
             if not -LARGEST < low <= high < LARGEST:
                 message = f"{name} is {low} to {high}: the network gives no usable numbers"
-                raise InputError(f"{message}; train it anew, with a lower --learning-rate")
+                raise InputError(f"{message}; train it again with a lower --learning-rate")
             before = self.ranges.get(name, (low, high))
             self.ranges[name] = (min(low, before[0]), max(high, before[1]))
         return value

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     store = options.opened(args)
     trusted = options.trusted(args)
     if args.output.exists():
-        raise InputError(f"{args.output}: there already; name a new folder")
+        raise InputError(f"{args.output}: exists; name a new folder")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=args.output.parent, prefix=".pull-") as temporary,

@@ -57,7 +57,9 @@ def push(
     if new.version in stages.removed:
         raise ModelError(f"{name} {new.version} was removed; versions are never given again")
     if new.version in {one.version for one in registry.versions(store, name)}:
-        raise ModelError(f"{name} {new.version} is registered; versions never change, count on")
+        raise ModelError(
+            f"{name} {new.version} is registered and cannot change; use a new version number"
+        )
     new = _numbered(store, new)
     _upload(store, folder, new, key)
     return new
@@ -164,10 +166,14 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
     envelope = msgspec.json.encode(Envelope(text=text.decode(), signature=signature))
     made_by = f"{new.name}/{new.version}/{VERSION_NAME}"
     if not _create(store, made_by, envelope):
-        raise ModelError(f"{new.name} {new.version}: another push of it was first; count on")
+        raise ModelError(
+            f"{new.name} {new.version}: another push was first; use a new version number"
+        )
     if new.version in registry.read_stages(store, new.name).removed:
         _delete(store, made_by)
-        raise ModelError(f"{new.name} {new.version} was pushed and removed meanwhile; count on")
+        raise ModelError(
+            f"{new.name} {new.version} was pushed and removed meanwhile; use a new version number"
+        )
     _clear(store, new)
 
 

@@ -13,6 +13,6 @@ def usable_device(text: str) -> torch.device:
         torch.zeros(1, device=text).tolist()
     except (RuntimeError, AssertionError):  # AssertionError: PyTorch was built without it
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no device that PyTorch can use here; cpu always is"
+            f"{text!r} is not a device that PyTorch can use here; use cpu"
         ) from None
     return torch.device(text)

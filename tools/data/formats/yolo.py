@@ -47,7 +47,7 @@ def _names(source: Path) -> dict[int, str]:
         lines = _text(listed).splitlines()
         named = {place: line.strip() for place, line in enumerate(lines) if line.strip()}
         if not named:
-            raise InputError(f"{listed}: no class in it; write one a line")
+            raise InputError(f"{listed}: no class in it; write one per line")
         return named
     for path in sorted([*source.glob("*.yaml"), *source.glob("*.yml")]):
         try:
@@ -68,9 +68,11 @@ def _numbered(names: dict[object, object], path: Path) -> dict[int, str]:
     for key, name in names.items():
         text = str(key).strip()
         if not text.isdecimal():
-            raise InputError(f"{path}: names: {key!r} is no whole number of at least 0; number it")
+            raise InputError(
+                f"{path}: names: {key!r} is not a whole number of at least 0; number it"
+            )
         if int(text) in found:
-            raise InputError(f"{path}: names: {text} is there twice; number them anew")
+            raise InputError(f"{path}: names: {text} occurs twice; renumber the classes")
         found[int(text)] = str(name)
     return dict(sorted(found.items()))
 
@@ -111,7 +113,7 @@ def _objects(file: Path, names: dict[int, str], problems: list[str]) -> tuple[La
 
 def _labelled(fields: list[str], names: dict[int, str]) -> Labelled:
     if len(fields) < 5 or (len(fields) > 5 and len(fields) % 2 == 0):
-        raise ValueError(f"{len(fields)} fields; a line is class x y width height")
+        raise ValueError(f"{len(fields)} fields; expected class x y width height")
     if not fields[0].isdecimal() or int(fields[0]) not in names:
         last = max(names)
         raise ValueError(f"class {fields[0]!r}; there are {len(names)} classes from 0 to {last}")
