@@ -167,6 +167,6 @@ def _new(width_in: float, height_in: float) -> tuple[Any, Any]:
 
 def _save(figure: Any, path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
-        raise EdgeError(f"{path}: no format of charts; let it end in .png")
+        raise EdgeError(f"{path}: unknown format; use a name that ends in .png")
     # Without matplotlib's version in the metadata, equal figures give equal files.
     save(figure, path, bbox_inches="tight", metadata={"Software": None})

@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print each figure beside its budget; return 1 if one is exceeded."""
     if args.minutes * 60 < 12 * SAMPLE_S:
-        raise EdgeError(f"--minutes {args.minutes:g}: too short to tell; give at least 1")
+        raise EdgeError(f"--minutes {args.minutes:g}: too short to measure; give at least 1")
     with tempfile.TemporaryDirectory(prefix="edge-soak-") as folder:
         samples, exit_code = _watch(Path(folder), args.source, args.minutes * 60)
     figures = figures_of(samples) | {"exit_code": float(exit_code)}

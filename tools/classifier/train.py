@@ -45,7 +45,7 @@ examples:
   edge-tools train classifier DATASET --search 40        # then trains with the best it found
   edge-tools train classifier DATASET --weights none --epochs 60    # from random weights
 DATASET holds a folder of PNG or JPEG pictures for each class, or folders train, val, test of such.
-Started again with the same output folder, it goes on where it stopped.
+Started again with the same output folder, it resumes where it stopped.
 """
 logger = logging.getLogger(__name__)
 

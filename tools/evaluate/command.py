@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kernels",
         choices=(*KERNELS, "all"),
         default="xnnpack",
-        help="which of the TFLite runtime; all compares them, of MODELs alone",
+        help="kernels of the TFLite runtime; all: compare them, only for model folders",
     )
     parser.add_argument(
         "--tflite-runtime",
