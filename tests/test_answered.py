@@ -43,7 +43,7 @@ def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> answ
     ("script", "told"),
     [
         ("kill -9 $$", "its process was killed (signal 9)"),
-        ("exit 1", "it ended without a word"),
+        ("exit 1", "it ended without a message"),
         ("echo Traceback >&2; echo MemoryError: too large >&2; exit 1", "MemoryError: too large"),
     ],
 )

@@ -60,10 +60,10 @@ def test_a_number_that_a_command_cannot_take_is_wrong_usage(
 @pytest.mark.parametrize(
     ("option", "text", "told"),
     [
-        ("--output", "models/a b", "'a b' is no name of a model; give letters, digits"),
-        ("--output", "/", "'' is no name of a model"),
-        ("--version", "", "'' is no version; give letters, digits"),
-        ("--version", "1.0.0\n", "is no version"),
+        ("--output", "models/a b", "'a b' is not a model name; give letters, digits"),
+        ("--output", "/", "'' is not a model name"),
+        ("--version", "", "'' is not a version; give letters, digits"),
+        ("--version", "1.0.0\n", "is not a version"),
     ],
 )
 def test_a_name_that_no_registry_takes_is_wrong_usage(

@@ -46,7 +46,7 @@ def test_frames_that_cannot_be_written_are_told_of(tmp_path: Path):
     [
         (DetectorConfig().model, None, EXIT_NO_INPUT, "none.onnx: no such file"),
         (DetectorConfig().model, b"no network", EXIT_CONFIG, "not the published yolox_nano.onnx"),
-        ("color-64", b"", EXIT_CONFIG, "color-64 is no YOLOX"),
+        ("color-64", b"", EXIT_CONFIG, "color-64 is not a YOLOX model"),
     ],
 )
 def test_what_cannot_be_compared_is_named(

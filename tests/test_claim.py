@@ -16,19 +16,19 @@ AFTER = msgspec.structs.replace(BEFORE, learning_rate=0.5, width=8)
 
 
 def test_the_same_run_goes_on_and_another_is_told_what_differs(tmp_path: Path) -> None:
-    assert claim.noted(tmp_path) is None
+    assert claim.stored_settings(tmp_path) is None
     claim.claim(tmp_path, BEFORE)
     claim.claim(tmp_path, BEFORE)
     with pytest.raises(InputError, match=rf"width {BEFORE.width}, learning_rate 0\.001"):
         claim.claim(tmp_path, AFTER)
-    assert claim.noted(tmp_path) == BEFORE
+    assert claim.stored_settings(tmp_path) == BEFORE
 
 
 def test_a_folder_that_was_given_up_is_free_and_keeps_what_was_made(tmp_path: Path) -> None:
     claim.claim(tmp_path, BEFORE)
     (tmp_path / claim.STATE).mkdir()
     (tmp_path / "model.keras").write_text("made")
-    claim.give_up(tmp_path)
+    claim.discard_state(tmp_path)
     claim.claim(tmp_path, AFTER)
     assert not (tmp_path / claim.STATE).exists()
     assert (tmp_path / "model.keras").exists()
@@ -37,4 +37,4 @@ def test_a_folder_that_was_given_up_is_free_and_keeps_what_was_made(tmp_path: Pa
 def test_settings_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / claim.RUN_FILE).write_text('{"side_px": ')
     with pytest.raises(InputError, match=r"training\.json: .*remove it"):
-        claim.refuse_another(tmp_path, BEFORE)
+        claim.refuse_other_run(tmp_path, BEFORE)

@@ -148,10 +148,10 @@ def test_augmented_pictures_are_shifted_or_mirrored_originals() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["train", "classifier", "x", "--dropout", "1"], "'1' is no share"),
-        (["train", "classifier", "x", "--width", "-8"], "'-8' is no whole number of 0 or more"),
-        (["train", "classifier", "x", "--epochs", "0"], "'0' is no whole number of 1 or more"),
-        (["train", "classifier", "x", "--learning-rate", "-1"], "'-1' is no number above 0"),
+        (["train", "classifier", "x", "--dropout", "1"], "'1' is not a share"),
+        (["train", "classifier", "x", "--width", "-8"], "'-8' is not a whole number of 0 or more"),
+        (["train", "classifier", "x", "--epochs", "0"], "'0' is not a whole number of 1 or more"),
+        (["train", "classifier", "x", "--learning-rate", "-1"], "'-1' is not a number above 0"),
         (["quantize", "classifier", "x", "--data", "y", "--levels", "F8"], "invalid choice: 'F8'"),
     ],
 )

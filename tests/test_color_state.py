@@ -120,10 +120,10 @@ def test_files_that_look_like_a_checkpoint_are_named(
             ["color", "average", str(path), str(path), "--out", str(tmp_path / "mean.pt")],
         ):
             assert main(words) == 66
-            assert f"{path.name} is no checkpoint of `edge-tools train color`" in (
+            assert f"{path.name} is not a checkpoint of `edge-tools train color`" in (
                 capsys.readouterr().err
             )
-        with pytest.raises(InputError, match=r"is no checkpoint of|another config"):
+        with pytest.raises(InputError, match=r"is not a checkpoint of|another config"):
             stored.resume(SMALL, path, CPU)
 
 

@@ -20,18 +20,18 @@ pytest.importorskip("imagehash")
 
 MODEL = Path(__file__).parents[1] / "models" / "yolox-nano-352"
 BROKEN: list[tuple[object, str]] = [
-    ("text", "is no object"),
-    (7, "is no object"),
+    ("text", "is not a JSON object"),
+    (7, "is not a JSON object"),
     ({"category_id": 9}, "category id 9 is not among the categories"),
     ({"category_id": None}, "has no 'category_id'"),
-    ({"category_id": [1]}, "category_id [1] is no whole number"),
+    ({"category_id": [1]}, "category_id [1] is not a whole number"),
     ({"bbox": None}, "has no 'bbox'"),
     ({"bbox": [1, 2, 3]}, "box [1, 2, 3] is not x, y, width, height"),
     ({"bbox": {"x": 1}}, "box {'x': 1} is not x, y, width, height"),
     ({"bbox": [1, 2, "wide", 3]}, "'wide' is not a number"),
     ({"bbox": [1, 2, float("nan"), 3]}, "nan is not a finite number"),
-    ({"image_id": "first"}, "image_id 'first' is no whole number"),
-    ({"image_id": 1.5}, "image_id 1.5 is no whole number"),
+    ({"image_id": "first"}, "image_id 'first' is not a whole number"),
+    ({"image_id": 1.5}, "image_id 1.5 is not a whole number"),
     ({"area": "much"}, "area 'much' is not a number"),
 ]
 

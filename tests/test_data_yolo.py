@@ -61,12 +61,12 @@ def test_a_yolo_class_between_two_that_has_no_name_is_a_problem(
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        ("{person: 0}", "'person' is no whole number of at least 0"),
-        ("{0: person, car: 1}", "'car' is no whole number of at least 0"),
-        ("{-1: person}", "-1 is no whole number of at least 0"),
-        ("{0.5: person}", "0.5 is no whole number of at least 0"),
-        ("{true: person}", "True is no whole number of at least 0"),
-        ("{0: person, '0': car}", "0 is there twice"),
+        ("{person: 0}", "'person' is not a whole number of at least 0"),
+        ("{0: person, car: 1}", "'car' is not a whole number of at least 0"),
+        ("{-1: person}", "-1 is not a whole number of at least 0"),
+        ("{0.5: person}", "0.5 is not a whole number of at least 0"),
+        ("{true: person}", "True is not a whole number of at least 0"),
+        ("{0: person, '0': car}", "0 occurs twice"),
         ("{}", "no YAML file with names"),
         ("2026-99-99", "not YAML"),
     ],

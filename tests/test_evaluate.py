@@ -70,7 +70,7 @@ def test_a_part_of_the_classes_is_measured_alone(tmp_path: Path) -> None:
     data = write(tmp_path, [{}], [box(1, HERE), box(3, THERE)])
     found = [box(1, HERE, score=0.9)]
     assert evaluate.score(data, found).ap50 == 0.5
-    part = evaluate.of_labels(data, ["person", "forklift"])
+    part = evaluate.restrict_to_labels(data, ["person", "forklift"])
     measured = evaluate.score(part, found)
     assert (measured.ap50, list(measured.classes)) == (1.0, ["person"])
 
@@ -172,7 +172,7 @@ def test_sizes_and_sources_are_measured_apart(tmp_path: Path) -> None:
     large = [0.0, 0.0, 98.0, 99.0]
     data = write(tmp_path, images, [box(1, HERE), box(1, large, image=2)])
     found = [box(1, HERE, score=0.9), box(1, HERE, image=2, score=0.8)]
-    measured = evaluate.accuracy.with_sources(evaluate.score(data, found), data, found)
+    measured = evaluate.accuracy.add_source_accuracy(evaluate.score(data, found), data, found)
     assert (measured.sizes["small"].ap50, measured.sizes["small"].objects) == (1.0, 1)
     assert (measured.sizes["large"].ap50, measured.sizes["large"].objects) == (0.0, 1)
     assert math.isnan(measured.sizes["medium"].ap50)
@@ -338,7 +338,7 @@ def test_missing_annotations_and_pictures_are_named(tmp_path: Path) -> None:
 
 def test_pictures_without_a_source_are_no_source(tmp_path: Path) -> None:
     data = write(tmp_path, [{"source": "street"}, {}], [box(1, HERE), box(1, HERE, image=2)])
-    measured = evaluate.accuracy.with_sources(evaluate.score(data, []), data, [])
+    measured = evaluate.accuracy.add_source_accuracy(evaluate.score(data, []), data, [])
     assert list(measured.sources) == ["street"]
     nowhere = replace(measured, sources={})
     assert "| source |" not in detector_card.measured_part(nowhere, "command", has_seen=False)

@@ -52,7 +52,7 @@ def test_hits_take_turns_by_label_and_errors_by_kind(picture: Picture) -> None:
         Match(picture, person, item(2, small, 0.7)),
     ]
     for given in (found, found[::-1]):
-        hits, errors = pictures.chosen(given, 5)
+        hits, errors = pictures.choose(given, 5)
         assert hits == [found[0], found[2], found[1]]
         assert errors == [found[4], found[8], found[5], found[3], found[6]]
 

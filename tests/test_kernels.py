@@ -18,7 +18,7 @@ from models import detect_folder
 from tools import dataset
 from tools.dataset import Dataset
 from tools.evaluate import kernels
-from tools.evaluate.detections import Look
+from tools.evaluate.detections import KernelResult
 
 HERE = [10.0, 10.0, 20.0, 20.0]
 
@@ -51,44 +51,51 @@ def test_kernels_and_another_process_agree_on_a_model(tmp_path: Path, street: Da
 
 def test_environment_that_does_not_run_is_named(tmp_path: Path, street: Dataset) -> None:
     with pytest.raises(ModelError, match="--tflite-runtime /no/python"):
-        kernels._elsewhere(Path("/no/python"), detect_folder(tmp_path), street, 0)
+        kernels._in_other_environment(Path("/no/python"), detect_folder(tmp_path), street, 0)
 
 
-def look(*golden: dict[str, Any]) -> Look:
-    return Look("some", [], {"golden.jpg": list(golden)}, {})
+def kernel_result(*golden: dict[str, Any]) -> KernelResult:
+    return KernelResult("some", [], {"golden.jpg": list(golden)}, {})
 
 
 def one(score: float, label: str = "person", box_px: list[float] = HERE) -> dict[str, Any]:
     return {"label": label, "score": score, "box_px": box_px}
 
 
-def compared(own: Look, first: Look, ap50: float = 0.5) -> kernels.Agreement:
-    return kernels._compared(own, first, ap50, 0.5, 0.1)
+def compared(own: KernelResult, first: KernelResult, ap50: float = 0.5) -> kernels.Agreement:
+    return kernels._compare(own, first, ap50, 0.5, 0.1)
 
 
 def test_equal_objects_agree() -> None:
-    found = compared(look(one(0.5)), look(one(0.55, box_px=[11.0, 10.0, 20.0, 20.0])))
+    found = compared(
+        kernel_result(one(0.5)), kernel_result(one(0.55, box_px=[11.0, 10.0, 20.0, 20.0]))
+    )
     assert found.faults == ()
     assert (found.objects, found.crossing, found.max_score_difference) == (1, 0, 0.05)
     assert found.min_iou == pytest.approx(0.905, abs=0.001)
 
 
 def test_an_object_just_across_the_threshold_is_counted_but_no_fault() -> None:
-    found = compared(look(one(0.29)), look(one(0.31)))
+    found = compared(kernel_result(one(0.29)), kernel_result(one(0.31)))
     assert (found.faults, found.crossing, found.objects) == ((), 1, 0)
 
 
 @pytest.mark.parametrize(
     "other",
-    [look(), look(one(0.19)), look(one(0.5, "car")), look(one(0.5, box_px=[50.0, 50.0, 9.0, 9.0]))],
+    [
+        kernel_result(),
+        kernel_result(one(0.19)),
+        kernel_result(one(0.5, "car")),
+        kernel_result(one(0.5, box_px=[50.0, 50.0, 9.0, 9.0])),
+    ],
     ids=["missing", "too_weak", "other_label", "other_place"],
 )
-def test_what_differs_is_a_fault(other: Look) -> None:
-    (fault, *_) = compared(other, look(one(0.5))).faults
+def test_what_differs_is_a_fault(other: KernelResult) -> None:
+    (fault, *_) = compared(other, kernel_result(one(0.5))).faults
     assert "in one only" in fault
 
 
 def test_accuracy_apart_by_more_than_allowed_is_a_fault() -> None:
-    assert compared(look(), look(), ap50=0.5029).faults == ()
-    (fault,) = compared(look(), look(), ap50=0.504).faults
+    assert compared(kernel_result(), kernel_result(), ap50=0.5029).faults == ()
+    (fault,) = compared(kernel_result(), kernel_result(), ap50=0.504).faults
     assert "AP50 0.5040 against 0.5000" in fault

@@ -390,7 +390,7 @@ def test_a_network_that_diverged_is_refused_in_one_line(weight: float) -> None:
     net = nn.Conv2d(3, 4, 3).eval()
     nn.init.constant_(net.weight, weight)
     graph = trace(net).with_shapes((3, SIDE, SIDE))
-    with pytest.raises(InputError, match="train it anew, with a lower --learning-rate"):
+    with pytest.raises(InputError, match="train it again with a lower --learning-rate"):
         calibrate(graph, [np.full((SIDE, SIDE, 3), 200, np.uint8)])
 
 

@@ -34,7 +34,7 @@ def test_files_that_are_none_are_named_with_the_command_that_makes_one(tmp_path:
     cut.write_bytes(other.read_bytes()[:-200])
     torch.save(torch.ones(2), bare)
     for path in (text, cut, other, bare):
-        with pytest.raises(InputError, match=f"^{path} is no checkpoint of `edge-tools train c"):
+        with pytest.raises(InputError, match=f"^{path} is not a checkpoint of `edge-tools train c"):
             tensor_file.read(path, ("config",), "train color")
     with pytest.raises(InputError, match=f"^{tmp_path}: Is a directory$"):
         tensor_file.read(tmp_path, ("config",), "train color")
@@ -45,7 +45,7 @@ def test_files_that_are_none_are_named_with_the_command_that_makes_one(tmp_path:
 def test_a_file_that_would_run_code_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "code.pt"
     torch.save({"config": Path.cwd}, path)
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         tensor_file.read(path, ("config",), "train color")
 
 
@@ -66,7 +66,7 @@ def test_no_traceback_for_a_file_that_is_no_checkpoint(
     places = {"FILE": ROOT / "README.md", "DATA": SHARED, "OUT": tmp_path / "out"}
     assert main([str(places.get(word, word)) for word in words]) == EXIT_NO_INPUT
     told = capsys.readouterr().err.splitlines()
-    complaint = f"edge-tools: {ROOT / 'README.md'} is no checkpoint of `edge-tools train color"
+    complaint = f"edge-tools: {ROOT / 'README.md'} is not a checkpoint of `edge-tools train color"
     assert told[-1].startswith(complaint)
 
 

@@ -201,9 +201,9 @@ def test_checkpoints_that_do_not_fit_are_named(
     detectors["config"]["groups"] = 2
     torch.save(detectors, tmp_path / "detect.pt")
     for path, told in (
-        (tmp_path / "detect.pt", "is no checkpoint of `edge-tools train color-int8`"),
+        (tmp_path / "detect.pt", "is not a checkpoint of `edge-tools train color-int8`"),
         (tmp_path / "none.pt", "none.pt is missing"),
-        (weights, "is no checkpoint of `edge-tools train color-int8`"),
+        (weights, "is not a checkpoint of `edge-tools train color-int8`"),
     ):
         assert main([*words, "--int8", str(path)]) == EXIT_NO_INPUT
         assert told in capsys.readouterr().err

@@ -44,42 +44,44 @@ def picture(**changes: object) -> dataset.Picture:
     return dataset.Picture(**(fields | changes))  # type: ignore[arg-type]
 
 
-def teach(
-    annotations: list[dict[str, object]], suspected: list[dict[str, object]]
-) -> labels.Taught:
+def targets(
+    annotations: list[dict[str, object]], detections: list[dict[str, object]]
+) -> labels.LabelledPicture:
     data = dataset.Dataset("set", (picture(),), LABELS, tuple(annotations))
-    (taught,) = labels.teach(data, suspected, yolox.LABELS)
-    return taught
+    (labelled,) = labels.build_targets(data, detections, yolox.LABELS)
+    return labelled
 
 
-def suspect(score: float, bbox: list[float]) -> dict[str, object]:
+def teacher_detection(score: float, bbox: list[float]) -> dict[str, object]:
     car = yolox.LABELS.index("car")
     return {"image_id": 1, "category_id": car, "bbox": bbox, "score": score}
 
 
 def test_what_the_teacher_is_sure_of_is_taught_and_what_it_suspects_is_ignored() -> None:
-    taught = teach([], [suspect(0.9, [0, 0, 10, 10]), suspect(0.2, [40, 0, 10, 20])])
-    assert taught.labels.tolist() == [yolox.LABELS.index("car")]
-    assert taught.boxes.tolist() == [[0, 0, 10, 10]]
-    assert taught.ignored.tolist() == [[40, 0, 50, 20]]
+    labelled = targets(
+        [], [teacher_detection(0.9, [0, 0, 10, 10]), teacher_detection(0.2, [40, 0, 10, 20])]
+    )
+    assert labelled.labels.tolist() == [yolox.LABELS.index("car")]
+    assert labelled.boxes.tolist() == [[0, 0, 10, 10]]
+    assert labelled.ignored.tolist() == [[40, 0, 50, 20]]
 
 
 def test_an_annotated_object_is_not_taught_twice() -> None:
     car = {"image_id": 1, "category_id": 3, "bbox": [1, 0, 10, 10], "iscrowd": 0}
-    assert len(teach([car], [suspect(0.9, [0, 0, 10, 10])]).boxes) == 1
+    assert len(targets([car], [teacher_detection(0.9, [0, 0, 10, 10])]).boxes) == 1
 
 
 def test_crowds_are_ignored() -> None:
     crowd = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 10], "iscrowd": 1}
-    taught = teach([crowd], [])
-    assert not len(taught.boxes)
-    assert taught.ignored.tolist() == [[1, 2, 11, 12]]
+    labelled = targets([crowd], [])
+    assert not len(labelled.boxes)
+    assert labelled.ignored.tolist() == [[1, 2, 11, 12]]
 
 
 def test_a_set_without_our_labels_is_refused() -> None:
     data = dataset.Dataset("fruit", (picture(),), {1: "apple"}, ())
     with pytest.raises(InputError, match="none of its categories"):
-        labels.teach(data, [], yolox.LABELS)
+        labels.build_targets(data, [], yolox.LABELS)
 
 
 def test_categories_that_the_detector_lacks_are_told_with_their_number(
@@ -89,8 +91,8 @@ def test_categories_that_the_detector_lacks_are_told_with_their_number(
     motorbike = {"image_id": 1, "category_id": 2, "bbox": [1, 0, 10, 10]}
     names = {1: "person", 2: "motorbike"}
     data = dataset.Dataset("set", (picture(),), names, (person, motorbike, motorbike))
-    (taught,) = labels.teach(data, [], yolox.LABELS)
-    assert len(taught.boxes) == 1
+    (labelled,) = labels.build_targets(data, [], yolox.LABELS)
+    assert len(labelled.boxes) == 1
     (line,) = caplog.messages
     assert "category=motorbike objects=2" in line
 
@@ -103,12 +105,14 @@ def test_the_teacher_is_asked_for_the_detectors_classes_that_a_set_does_not_know
     data = dataset.Dataset("set", (known,), {1: "person"}, ())
     size = InputSize(352, 288)
     names = yolox.LABELS
-    found = labels.suspect(yolox.WEIGHTS, data, size, names, tmp_path / "a.json")
+    found = labels.teacher_detections(yolox.WEIGHTS, data, size, names, tmp_path / "a.json")
     assert "car" in {names[item["category_id"]] for item in found}
     assert "person" not in {names[item["category_id"]] for item in found}
-    (taught,) = labels.teach(data, found, names)
-    assert names.index("car") in taught.labels
-    assert labels.suspect(yolox.WEIGHTS, data, size, ["person"], tmp_path / "b.json") == []
+    (labelled,) = labels.build_targets(data, found, names)
+    assert names.index("car") in labelled.labels
+    assert (
+        labels.teacher_detections(yolox.WEIGHTS, data, size, ["person"], tmp_path / "b.json") == []
+    )
 
 
 def test_a_teacher_of_cocos_labels_is_asked_for_those_beyond_ours(
@@ -125,16 +129,16 @@ def test_a_teacher_of_cocos_labels_is_asked_for_those_beyond_ours(
         return []
 
     monkeypatch.setattr(labels, "collect", collect)
-    labels.suspect(published, data, InputSize(64, 64), names, tmp_path / "found.json")
+    labels.teacher_detections(published, data, InputSize(64, 64), names, tmp_path / "found.json")
     assert asked == [(names, 1)]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> None:
-    taught = labels.teach(dataset.read(coco, coco.parent), [], yolox.LABELS)
+    labelled = labels.build_targets(dataset.read(coco, coco.parent), [], yolox.LABELS)
     chance = random.Random(seed)
     kind = detect_augment.mosaic if seed % 2 else detect_augment.single
-    sample = kind(taught[:4], 128, chance) if seed % 2 else kind(taught[0], 128, chance)
+    sample = kind(labelled[:4], 128, chance) if seed % 2 else kind(labelled[0], 128, chance)
     gray = sample.image.max(2).astype(float)
     assert len(sample.boxes)
     for left, top, right, bottom in sample.boxes.round().astype(int):
@@ -144,9 +148,9 @@ def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> 
 
 
 def test_a_step_has_the_same_pictures_whenever_it_is_made(coco: Path) -> None:
-    taught = labels.teach(dataset.read(coco, coco.parent), [], yolox.LABELS)
+    labelled = labels.build_targets(dataset.read(coco, coco.parent), [], yolox.LABELS)
     config = detect.LabelTraining(batch=2, sizes=(64, 96))
-    pictures = sampler(taught, 0.5)
+    pictures = sampler(labelled, 0.5)
     first, again, other = (
         detect._batch(config, pictures, step, torch.device("cpu"))[0] for step in (5, 5, 6)
     )
@@ -157,12 +161,12 @@ def test_a_step_has_the_same_pictures_whenever_it_is_made(coco: Path) -> None:
 def test_pictures_of_rare_labels_are_drawn_more_often() -> None:
     car = {"image_id": 1, "category_id": 3, "bbox": [1, 0, 10, 10]}
     person = {"image_id": 1, "category_id": 1, "bbox": [1, 0, 10, 10]}
-    cars, persons = teach([car], []), teach([person], [])
+    cars, persons = targets([car], []), targets([person], [])
     pictures = [cars, *[persons] * 9]
 
     def share_of_cars(balance: float) -> float:
         drawn = sampler(pictures, balance).draw(2000, random.Random(1))
-        return sum(taught is cars for taught in drawn) / 2000
+        return sum(labelled is cars for labelled in drawn) / 2000
 
     assert share_of_cars(0.0) == pytest.approx(0.1, abs=0.03)
     assert share_of_cars(0.5) == pytest.approx(3 / 12, abs=0.03)
@@ -206,7 +210,7 @@ def test_nothing_is_background_inside_an_ignored_box() -> None:
 
 def test_a_cell_answers_for_one_object_only() -> None:
     boxes = [[8.0, 8.0, 24.0, 24.0], [16.0, 16.0, 40.0, 40.0]]
-    cells = assign.flattened(outputs(), yolox.STRIDES)
+    cells = assign.decode_cells(outputs(), yolox.STRIDES)
     one = assign.Cells(
         cells.corners[0], cells.objectness[0], cells.classes[0], cells.centers, cells.strides
     )

@@ -238,7 +238,7 @@ def test_quantizing_with_none_of_something_is_wrong_usage(
 ) -> None:
     with pytest.raises(SystemExit):
         main(["quantize", "detect", "--output", str(tmp_path), option, "0"])
-    assert f"argument {option}: '0' is no whole number" in capsys.readouterr().err
+    assert f"argument {option}: '0' is not a whole number" in capsys.readouterr().err
 
 
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
@@ -260,7 +260,10 @@ def test_a_mirrored_teacher_says_of_a_mirror_image_what_it_says_of_the_picture()
     net = yolox.load(WEIGHTS)
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3)) * 255
     with torch.no_grad():
-        there, back = distil.both_ways(net, images), distil.both_ways(net, images.flip(3))
+        there, back = (
+            distil.mirror_averaged(net, images),
+            distil.mirror_averaged(net, images.flip(3)),
+        )
     for name, value in back.items():
         turned = value.flip(3)
         if name.startswith("box_"):
@@ -274,7 +277,7 @@ def test_objectness_of_our_classes_keeps_the_scores() -> None:
     torch.manual_seed(1)
     shapes = {"box": 4, "objectness": 1, "class": 9}
     outputs = {f"{kind}_8": torch.randn(2, count, 5, 5) for kind, count in shapes.items()}
-    ours = distil.only_ours(outputs, (8,))
+    ours = distil.own_classes_only(outputs, (8,))
     before, after = (
         torch.sigmoid(made["objectness_8"]) * torch.sigmoid(made["class_8"])
         for made in (outputs, ours)

@@ -2,7 +2,7 @@
 
 import signal
 
-# Imports take a while; Ctrl-C meanwhile is no failure of theirs.
+# Imports take a while; Ctrl-C during them should not print a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from tools import cli  # noqa: E402

@@ -1,4 +1,4 @@
-"""Numbers and names on the command line, checked where they are read: a wrong one is exit 2."""
+"""Argparse types for numbers and names: a wrong value is a usage error (exit code 2)."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pathlib import Path
 
 from edge.manifest import is_file_name
 
-LARGEST_SEED = 2**32 - 1  # that NumPy's global generator takes
+LARGEST_SEED = 2**32 - 1  # limit of NumPy's global generator
 NAME_RULE = "give letters, digits, -, _ and, but not first, dots"
 
 
 def count(text: str) -> int:
     """Return a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 def count_or_zero(text: str) -> int:
     """Return a whole number of 0 or more."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
 
 
 def count_to(most: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from 1 to `most`."""
+    """Return an argparse type for whole numbers from 1 to `most`."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {most}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
         return int(text)
 
     return read
@@ -42,7 +42,7 @@ def positive(text: str) -> float:
     """Return a number above 0."""
     value = _number(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
@@ -50,22 +50,24 @@ def positive_or_zero(text: str) -> float:
     """Return a number of 0 or more."""
     value = _number(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return value
 
 
 def zero_or_below(text: str) -> float:
-    """Return a number of 0 or less, -inf among them."""
+    """Return a number of 0 or less, including -inf."""
     value = _number(text)
     if not value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or less")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or less")
     return value
 
 
 def seed(text: str) -> int:
-    """Return a whole number that every generator takes."""
+    """Return a whole number that every random generator accepts as seed."""
     if not text.isdecimal() or int(text) > LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed; give one from 0 to {LARGEST_SEED}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a seed; give one from 0 to {LARGEST_SEED}"
+        )
     return int(text)
 
 
@@ -74,7 +76,7 @@ def percentile(text: str) -> float:
     value = _number(text)
     if not 50 < value <= 100:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no percentile of a range; give one above 50, at most 100"
+            f"{text!r} is not a percentile; give one above 50 and at most 100"
         )
     return value
 
@@ -83,7 +85,7 @@ def share_or_all(text: str) -> float:
     """Return a number from 0 to 1."""
     value = _number(text)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; give one from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share; give one from 0 to 1")
     return value
 
 
@@ -91,22 +93,22 @@ def share(text: str) -> float:
     """Return a number from 0 up to, but not including, 1."""
     value = _number(text)
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; give one from 0 to less than 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share; give one from 0 to less than 1")
     return value
 
 
 def model_version(text: str) -> str:
-    """Return a model's version; a registry takes it as the name of a folder."""
+    """Return a model's version, which must be valid as a folder name in a registry."""
     if not is_file_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no version; {NAME_RULE}, such as 1.0.0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version; {NAME_RULE}, such as 1.0.0")
     return text
 
 
 def model_folder(text: str) -> Path:
-    """Return a folder whose name its model can have, too."""
+    """Return a folder whose name is also valid as a model name."""
     name = Path(os.path.realpath(text)).name
     if not is_file_name(name):
-        raise argparse.ArgumentTypeError(f"{name!r} is no name of a model; {NAME_RULE}")
+        raise argparse.ArgumentTypeError(f"{name!r} is not a model name; {NAME_RULE}")
     return Path(text)
 
 
@@ -114,4 +116,4 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None

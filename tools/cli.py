@@ -1,7 +1,7 @@
 """The `edge-tools` command: a tree of subcommands, each in the module that does the work.
 
-A module here has HELP, `add_arguments(parser)` and `run(args) -> int`. Only the chosen one is
-imported, so that `benchmark` and `validate` need nothing but the board's own dependencies.
+Each module has `add_arguments(parser)`, `run(args) -> int` and, optionally, EXAMPLES. Only the
+chosen module is imported, so that `benchmark` and `validate` need only the board's dependencies.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from tools import json_file, model_kind
 
 # Subcommand words, the module that serves them, and one line of help.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
-    ("data", "import"): ("tools.data.importing", "Bring COCO, VOC, YOLO or class folders in."),
+    ("data", "import"): ("tools.data.importing", "Import COCO, VOC, YOLO or class folders."),
     ("data", "check"): ("tools.data.check", "Find what is wrong with a data set."),
     ("data", "split"): ("tools.data.split", "Divide into train, val and test."),
     ("data", "stats"): ("tools.data.stats", "Count and draw what a data set holds."),
     ("data", "preview"): ("tools.data.preview", "Draw a contact sheet with boxes."),
-    ("data", "scaling"): ("tools.data.scaling", "Time an import against workers."),
+    ("data", "scaling"): ("tools.data.scaling", "Measure how an import scales with workers."),
     ("benchmark",): ("tools.benchmark", "Time models and the whole frame path on this machine."),
-    ("soak",): ("tools.soak", "Let the daemon run for long and hold it to budgets."),
-    ("benchmark-infer",): ("tools.benchmark.infer", "Pictures a second against other ways."),
-    ("benchmark-mqtt",): ("tools.benchmark.mqtt", "Events a second against bare paho, QoS 1."),
+    ("soak",): ("tools.soak", "Run the daemon for a long time and check budgets."),
+    ("benchmark-infer",): ("tools.benchmark.infer", "Pictures per second against alternatives."),
+    ("benchmark-mqtt",): ("tools.benchmark.mqtt", "Events per second against bare paho, QoS 1."),
     ("profile",): ("tools.profile_parts", "Show where a model's time goes, part by part."),
-    ("validate",): ("tools.validate", "Prove that a model is integer-only and gives what it must."),
+    ("validate",): (
+        "tools.validate",
+        "Check that a model is integer-only and repeats its results.",
+    ),
     ("train", "detect"): ("tools.train.detect", "Train the detector from labels, in float."),
     ("train", "detect-int8"): ("tools.train.detect_int8", "Adapt the detector to int8 (QAT)."),
     ("train", "color"): ("tools.train.color", "Train the color model."),
@@ -42,11 +45,11 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("train", "classifier"): ("tools.classifier.train", "Train a classifier on class folders."),
     ("quantize", "detect"): ("tools.quantize_detect", "Make the detector's int8 model folder."),
     ("quantize", "color"): ("tools.color.quantize", "Make the color model's int8 model folder."),
-    ("quantize", "classifier"): ("tools.classifier.levels", "Convert to every level of int8."),
-    ("import-model",): ("tools.import_model", "Make a model folder of somebody else's detector."),
+    ("quantize", "classifier"): ("tools.classifier.levels", "Convert a classifier to every level."),
+    ("import-model",): ("tools.import_model", "Make a model folder from a third-party detector."),
     ("evaluate", "detect"): ("tools.evaluate.command", "Accuracy and speed of detectors."),
     ("evaluate", "color"): ("tools.color.evaluate", "Accuracy and calibration of a color model."),
-    ("evaluate", "classifier"): ("tools.classifier.evaluate", "All levels with one method."),
+    ("evaluate", "classifier"): ("tools.classifier.evaluate", "Accuracy and speed at all levels."),
     ("explain", "classifier"): ("tools.explain.classifier", "Where a classifier looks: Grad-CAM."),
     ("explain", "detect"): ("tools.explain.detect", "What made a detection: Grad-CAM."),
     ("detect", "average"): ("tools.detect_average", "Average detectors' float weights."),
@@ -64,16 +67,16 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("registry", "pull"): ("tools.registry.pull", "Fetch a version into a folder."),
     ("registry", "remove"): (
         "tools.registry.remove",
-        "Delete a version, not that in production.",
+        "Delete a version that is not in production.",
     ),
     ("demo-clip",): ("tools.make_demo_clip", "Make the clip that `edge demo` plays."),
 }
 GROUPS = frozenset(words[0] for words in COMMANDS if words[1:])
-# Groups whose second word may be left out where the first model's folder tells it.
+# Groups whose second word may be omitted if the first model's folder determines it.
 GUESSED = frozenset({"evaluate", "quantize"})
-# What OpenCV's decoders say of a broken picture is said once more, by us, with the file's name.
+# OpenCV's messages about broken pictures are silenced: we report them with the file's name.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-# A file or folder that the user named cannot be used; anything else is a fault of ours.
+# Errors of files or folders that the user named; other OSErrors are bugs and keep their traceback.
 WRONG_PLACE = (
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
     errno.ENOTDIR, errno.EPERM, errno.EROFS,
@@ -82,7 +85,7 @@ WRONG_PLACE = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be valid text
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _with_kind(list(sys.argv[1:] if argv is None else argv))
     words = _words(arguments)
@@ -95,19 +98,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeError as error:
         print(f"edge-tools: {one_line(error)}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+    except BrokenPipeError:  # the reader of our output, such as `head`, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
-        reason = _place(error)
+        reason = _os_error_text(error)
     except KeyboardInterrupt:
         reason = "stopped"
     print(f"edge-tools: {reason}; what was saved so far is kept", file=sys.stderr)
     return EXIT_FAILURE
 
 
-def _place(error: OSError) -> str:
-    """Say which file or folder cannot be used and what helps; raise what is a fault of ours."""
+def _os_error_text(error: OSError) -> str:
+    """Return which file or folder cannot be used and the fix; re-raise any other error."""
     place = f"{error.filename}: " if error.filename else ""
     if error.errno in NO_ROOM:
         return f"{place}{os.strerror(error.errno)}; make room and start again"
@@ -130,17 +133,18 @@ def _run(words: tuple[str, ...], arguments: list[str]) -> int:
     args.command = _command(words, arguments)
     log = logs.chosen(args, LogConfig())
     logs.set_up(log, text="%(message)s")
-    _silence_others(log.level)
+    _quiet_libraries(log.level)
     json_file.check(getattr(args, "json", None))
     code = int(module.run(args))
-    sys.stdout.flush()  # here, where a closed pipe is still no failure
+    sys.stdout.flush()  # here, so that main handles a closed pipe
     return code
 
 
 def _command(words: tuple[str, ...], arguments: list[str]) -> str:
-    """Return what was called, for records of how a model was made.
+    """Return the command line, for records of how a model was made.
 
-    Left out is what has no part in it and may hold a password: the log's options, --tracking-uri.
+    Omits options that do not affect the result and may contain a password: those of logging, and
+    --tracking-uri.
     """
     aside = argparse.ArgumentParser(add_help=False)
     aside.add_argument("--tracking-uri")
@@ -149,15 +153,15 @@ def _command(words: tuple[str, ...], arguments: list[str]) -> str:
     return shlex.join(("edge-tools", *words, *kept))
 
 
-def _silence_others(level: str) -> None:
-    """Let only our own modules tell what they do; of libraries, and of edge, what went wrong."""
+def _quiet_libraries(level: str) -> None:
+    """Log INFO only from tools; from libraries and edge, only warnings and errors."""
     logging.getLogger("tools").setLevel(level.upper())
     if level == "info":
         logging.getLogger().setLevel(logging.WARNING)
 
 
 def _with_kind(arguments: list[str]) -> list[str]:
-    """Return the arguments with the kind of model where it was left out: `evaluate MODEL`."""
+    """Insert the kind of model if it was omitted: `evaluate MODEL` -> `evaluate detect MODEL`."""
     group, *rest = arguments or [""]
     if group not in GUESSED or (group, *rest[:1]) in COMMANDS:
         return arguments
@@ -187,7 +191,7 @@ def _overview(arguments: list[str]) -> int:
 
 
 def _unknown(arguments: list[str]) -> str:
-    """Say what is wrong with words that name no subcommand."""
+    """Return the error message for words that name no subcommand."""
     group, named = arguments[0], " ".join(arguments[:2])
     kinds = ", ".join(words[1] for words in COMMANDS if words[0] == group and words[1:])
     if group in GUESSED and len(arguments) > 1:

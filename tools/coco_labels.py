@@ -1,7 +1,7 @@
-"""COCO's 80 classes, and where the two usual numberings of detectors put them.
+"""COCO's 80 class names, and the two class numberings that detectors use.
 
-`coco80` counts the classes in use, 0..79, as YOLO files do. `coco90` keeps the gaps of COCO's own
-category ids 1..90 and counts from 0 (id minus 1), as files of the TF Object Detection API do.
+`coco80` numbers the used classes 0..79, as YOLO files do. `coco90` is COCO's category id minus 1,
+0..89 with gaps, as in files of the TF Object Detection API.
 Source: the category list of COCO 2017 (cocodataset.org).
 """
 

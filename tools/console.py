@@ -1,4 +1,4 @@
-"""The terminal, for tables that hold names of the user's."""
+"""Console output of tables with user-defined names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def plain_console(width: int | None = None) -> Console:
-    """Return the terminal with every name as it is: `[red]` and `:cat:` mean nothing else in it.
+    """Return a rich console that prints text literally: `[red]` and `:cat:` are no markup.
 
-    width: columns; None: the terminal's.
+    width: in columns; None: the terminal's.
     """
     from rich.console import Console
 

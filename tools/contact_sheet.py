@@ -1,4 +1,4 @@
-"""Many small pictures with captions on one sheet, for a person to look over."""
+"""Contact sheets: many small pictures with captions in one JPEG."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edge.values import Image
 
 CAPTION_PX = 18
 FONT_SCALE = 0.42
-CHARACTER_PX = 7  # about a letter's width at that scale
+CHARACTER_PX = 7  # approximate width of a character at this scale
 PAPER = 32
 INK = (235, 235, 235)
-MAX_SIDE_PX = 65_000  # JPEG ends at 65,535
+MAX_SIDE_PX = 65_000  # JPEG's limit is 65,535
 PALETTE = (
     (80, 200, 255), (80, 230, 80), (255, 160, 60), (230, 90, 230), (70, 90, 250),
     (230, 230, 70), (150, 110, 255), (110, 180, 180),
@@ -28,7 +28,7 @@ PALETTE = (
 
 @dataclass(frozen=True)
 class TileBox:
-    """A box to draw, in pixels of the tile's picture; color: blue, green, red."""
+    """A box to draw, in pixels of the tile's picture. color: BGR."""
 
     x: float
     y: float
@@ -48,10 +48,10 @@ class Tile:
 
 
 def write(tiles: Iterable[Tile], path: Path, *, columns: int = 6, tile_px: int = 240) -> None:
-    """Write all tiles, row by row, as one JPEG; make its folder.
+    """Write all tiles, row by row, as one JPEG; create its folder.
 
     tile_px: side of the square into which a picture is fitted. Raises ValueError without tiles,
-    EdgeError when JPEG cannot hold so many; and what `picture_file.write` raises.
+    EdgeError when there are too many for a JPEG, and the errors of `picture_file.write`.
     """
     cells = [draw(tile, tile_px) for tile in tiles]
     if not cells:
@@ -89,6 +89,6 @@ def _outline(bgr: Image, box: TileBox, scale: float) -> None:
 
 
 def _write(bgr: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
-    """Write text; what the built-in font lacks becomes a question mark."""
+    """Draw text; characters that OpenCV's font lacks become question marks."""
     plain = text.encode("ascii", "replace").decode()
     cv2.putText(bgr, plain, at, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, color, 1, cv2.LINE_AA)

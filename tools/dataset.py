@@ -1,7 +1,7 @@
-"""Labelled pictures in COCO's JSON, with what our sets add to it.
+"""Labelled pictures in COCO JSON with two optional fields of our own.
 
-Per image: `exhaustive_classes` (a class not listed is unknown there, not absent) and
-`ignore_regions` (boxes in which nothing counts). Both are optional; plain COCO files read too.
+Per image: `exhaustive_classes` (of a class not listed, objects may be unannotated there) and
+`ignore_regions` (boxes in which detections are neither right nor wrong).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NUMBERS: dict[str, Callable[[object], float]] = {
 class Picture:
     """One image of a set.
 
-    exhaustive_classes: labels whose every object is annotated here.
+    exhaustive_classes: labels of which every object in this picture is annotated.
     ignore_regions: x, y, width, height in pixels.
     """
 
@@ -62,39 +62,39 @@ class Dataset:
 
 
 def read(annotations: Path, images: Path) -> Dataset:
-    """Return the set described by a COCO JSON file; its file names are relative to `images`.
+    """Return the set in a COCO JSON file; its file names are relative to `images`.
 
-    Categories of one name have the first one's id. Raises InputError when the file is missing or
-    not COCO JSON, has no picture or one twice, or an annotation of which `checked` complains.
+    Categories of one name are merged under the first one's id. Raises InputError when the file is
+    missing or not COCO JSON, has no picture or one twice, or an annotation that `checked` refuses.
     """
-    data = read_as_is(annotations, images)
+    data = read_unchecked(annotations, images)
     if not data.pictures:
         raise InputError(f"annotations {annotations}: no picture in it; name another file")
     if len({picture.image_id for picture in data.pictures}) < len(data.pictures):
-        told = "a picture is listed twice"
+        message = "a picture is listed twice"
         raise InputError(
-            f"annotations {annotations}: {told}; see edge-tools data check {annotations}"
+            f"annotations {annotations}: {message}; see edge-tools data check {annotations}"
         )
     found = []
     for place, item in enumerate(data.annotations):
         try:
             found.append(checked(item, data.labels))
         except ValueError as error:
-            told = f"a broken annotation ({id_of(item, place)}: {_reason(error)})"
+            message = f"a broken annotation ({id_of(item, place)}: {_reason(error)})"
             fix = f"see edge-tools data check {annotations}"
-            raise InputError(f"annotations {annotations}: {told}; {fix}") from None
+            raise InputError(f"annotations {annotations}: {message}; {fix}") from None
     ids = {name: key for key, name in reversed(data.labels.items())}
-    for item in found:  # two categories of one name are one
+    for item in found:  # merge categories of one name
         item["category_id"] = ids[data.labels[item["category_id"]]]
     labels = {key: name for key, name in data.labels.items() if ids[name] == key}
     return replace(data, labels=labels, annotations=tuple(found))
 
 
-def read_as_is(annotations: Path, images: Path) -> Dataset:
-    """Return a set whose annotations are whatever the file has; see `checked`.
+def read_unchecked(annotations: Path, images: Path) -> Dataset:
+    """Return a set with its annotations as found in the file, not passed through `checked`.
 
-    Raises InputError when the file is missing or not COCO JSON, or two pictures or two categories
-    have one id.
+    Raises InputError when the file is missing or not COCO JSON, or when two pictures or two
+    categories have one id.
     """
     try:
         document = json.loads(annotations.read_text())
@@ -115,7 +115,7 @@ def read_as_is(annotations: Path, images: Path) -> Dataset:
 
 
 def _by_id(kind: str, named: Sequence[tuple[int, str]]) -> dict[int, str]:
-    """Return names by id; ValueError where two have one id, whose annotations are anybody's."""
+    """Return names by id; ValueError when an id occurs twice. kind: for the message."""
     found: dict[int, str] = {}
     for key, name in named:
         if found.setdefault(key, name) != name:
@@ -124,13 +124,13 @@ def _by_id(kind: str, named: Sequence[tuple[int, str]]) -> dict[int, str]:
 
 
 def checked(item: Any, labels: dict[int, str]) -> dict[str, Any]:
-    """Return an annotation with ids, bbox, area and iscrowd as numbers, also where they were text.
+    """Return an annotation with ids, bbox, area and iscrowd converted to numbers.
 
-    labels: category name by id. What is null is left out. Raises ValueError that says what is
-    wrong with it; its box may be empty, or outside of the picture.
+    labels: category name by id. Fields that are null are dropped. Raises ValueError saying what is
+    wrong; the box is not checked: it may be empty or outside the picture.
     """
     if not isinstance(item, dict):
-        raise ValueError("is no object")  # noqa: TRY004 - one error for all that may be wrong
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - one error for all faults
     found = {key: value for key, value in item.items() if value is not None}
     for key in _NEEDED:
         if key not in found:
@@ -147,18 +147,18 @@ def checked(item: Any, labels: dict[int, str]) -> dict[str, Any]:
 
 
 def id_of(item: Any, place: int) -> object:
-    """Return what an annotation is called in messages: its id, else its place, from 0."""
+    """Return how messages name an annotation: by its id, else by its index from 0."""
     return item.get("id", place) if isinstance(item, dict) else place
 
 
 def _reason(error: Exception) -> str:
-    """Return what a reader found, shortly: some of Python's errors hold the whole file."""
+    """Return a short form of an error; some of Python's contain the whole file."""
     return f"no {error}" if isinstance(error, KeyError) else brief(error, 120)
 
 
 def _picture(item: Any, images: Path, every: frozenset[str]) -> Picture:
     if not isinstance(item, dict):
-        raise TypeError("one of its images is no object")
+        raise TypeError("one of its images is not a JSON object")
     regions = (tuple(float(value) for value in region) for region in item.get("ignore_regions", ()))
     return Picture(
         image_id=whole_number(item["id"]),
@@ -181,7 +181,7 @@ def load_file(path: Path) -> Image:
 
     Raises InputError naming the file when it cannot be decoded.
     """
-    try:  # not imread: it dies of a name that is no text
+    try:  # not imread: it crashes on a name that is not UTF-8
         data = np.fromfile(path, np.uint8)
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except (OSError, cv2.error):
@@ -192,20 +192,20 @@ def load_file(path: Path) -> Image:
 
 
 def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:
-    """Raise InputError where no pixel of a picture is in the box: x, y, width, height."""
+    """Raise InputError when the box (x, y, width, height) contains no pixel of the picture."""
     height, width = bgr.shape[:2]
     x, y, box_width, box_height = box_px
     if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
         raise InputError(
             f"{path}: the box {list(box_px)} lies outside of its {width}x{height} pixels; "
-            "mend its row"
+            "correct its row"
         )
 
 
 def stratified(pictures: tuple[Picture, ...], count: int, seed: int = 0) -> list[Picture]:
-    """Return pictures, each source with its share of `count`, in random order that `seed` fixes.
+    """Return about `count` pictures, stratified by source, in a random order set by `seed`.
 
-    Shares are rounded, so that they may be a few less than `count`, never more.
+    Shares are rounded, so there may be a few less than `count`, never more.
     """
     by_source: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:

@@ -1,9 +1,10 @@
-"""The mean of detectors' float weights: `edge-tools detect average`.
+"""Averages the float weights of detectors: `edge-tools detect average`.
 
-Networks that were trained from the same one err in different places; the mean of their weights is
-one network of the same time, and errs less on pictures none has seen. The weights they began with
-belong into it, too: they know what a few thousand pictures make a network forget.
-Source: Wortsman et al. 2022, "Model soups" (runs), "Robust fine-tuning" (what they began with).
+Networks fine-tuned from the same weights make different errors; the average of their weights is one
+network, as fast as each of them, that generalizes better. Including the initial weights preserves
+what fine-tuning on a few thousand pictures forgets.
+Source: Wortsman et al. 2022, "Model soups" (averaging runs), "Robust fine-tuning" (including the
+initial weights).
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from edge.errors import InputError
 from tools.architectures import yolox
 
 EXAMPLES = """\
-example (7 parts of what was trained, 3 of what it began with):
+example (7 parts of the trained weights, 3 parts of the initial ones):
   edge-tools detect average runs/detect/best.pt:0.7 runs/detect/rectified.pt:0.3 --out runs/mean.pt
   edge-tools train detect-int8 --weights runs/mean.pt …
 """
 
 
 class Part(NamedTuple):
-    """A file and how much it counts."""
+    """A file of weights and its share in the average, before normalization."""
 
     path: Path
     weight: float
@@ -39,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_part,
         nargs="+",
         metavar="FILE[:WEIGHT]",
-        help="best.pt or rectified.pt of `train detect`, and how much it counts; default 1",
+        help="best.pt or rectified.pt of `train detect`, and its weight; default 1",
     )
     parser.add_argument("--out", type=Path, required=True, help="file to write")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the mean, which every command takes in place of a best.pt."""
+    """Write the average, which every command accepts in place of a best.pt."""
     if len(args.parts) < 2:
         raise InputError("one network has no mean; name two or more")
     net, origin = averaged(args.parts)
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 def averaged(parts: Sequence[Part]) -> tuple[yolox.YoloxNano, str]:
     """Return the weighted mean of float networks, and where it comes from, for people.
 
-    Raises InputError when a file cannot be read or its network is of another kind than the first's.
+    Raises InputError when a file cannot be read or its labels or stem differ from the first one's.
     """
     nets = [yolox.load(part.path) for part in parts]
     mean = nets[0]
@@ -79,10 +80,10 @@ def averaged(parts: Sequence[Part]) -> tuple[yolox.YoloxNano, str]:
             for name in states[0]
         }
     )
-    # Of what each network went through, only the beginning: a whole history is for a model's card.
+    # Of each network's history only the beginning, to keep the text short.
     begun = dict.fromkeys(yolox.origin(part.path).split(";")[0] for part in parts)
-    told = " + ".join(f"{share:.2g}" for share in shares)
-    return mean, f"{' and '.join(begun)}; the mean of {len(parts)} trainings, {told}"
+    weights_text = " + ".join(f"{share:.2g}" for share in shares)
+    return mean, f"{' and '.join(begun)}; the mean of {len(parts)} trainings, {weights_text}"
 
 
 def _part(text: str) -> Part:
@@ -92,7 +93,7 @@ def _part(text: str) -> Part:
     try:
         weight = float(number)
     except ValueError:
-        return Part(Path(text), 1.0)  # a colon of the file's name
+        return Part(Path(text), 1.0)  # the colon belongs to the file name
     if not 0 < weight < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: a weight is above 0")
     return Part(Path(name), weight)

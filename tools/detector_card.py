@@ -1,4 +1,4 @@
-"""The measured part of a detector's card: tables, and what it is good and bad at."""
+"""The measured part of a detector's card: tables of accuracy, strengths and weaknesses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from math import isnan
 
 from tools.evaluate.accuracy import Accuracy, GroupAccuracy
 
-NOTABLE = 0.1  # of AP50, from the mean over the labels
-FEW_OBJECTS = 30  # below, a figure says little
+NOTABLE = 0.1  # difference of AP50 from the mean over the labels
+FEW_OBJECTS = 30  # with fewer, a figure is unreliable
 SEEN_FILE = "seen.jpg"
 
 
@@ -45,7 +45,7 @@ def _figure(value: float) -> str:
 
 
 def _judgement(measured: Accuracy) -> Iterator[str]:
-    """Yield what stands out from the mean over the labels, by AP50."""
+    """Yield the groups whose AP50 differs notably from the mean over the labels."""
     groups = measured.classes | {f"{name} objects": item for name, item in measured.sizes.items()}
     groups |= {f"pictures of {name}": item for name, item in measured.sources.items()}
     known = {name: item for name, item in groups.items() if not isnan(item.ap50)}

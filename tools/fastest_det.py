@@ -1,4 +1,4 @@
-"""FastestDet in float through ONNX Runtime: a published baseline to stand beside ours.
+"""FastestDet in float on ONNX Runtime: a published baseline for comparison.
 
 Decoding: per cell of the last map objectness, box and softmax of 80 classes; score =
 objectness^0.6 * class^0.4; center = (cell + tanh) / map, size = sigmoid, as shares of the picture.
@@ -27,7 +27,7 @@ _BEFORE_CLASSES = 5
 
 
 class FastestDet:
-    """One session, one thread. min_score: 0..1, as `edge.detector.Detector` takes it.
+    """FastestDet on one thread. min_score: 0..1, as for `edge.detector.Detector`.
 
     Raises ModelError when the file is not FastestDet of 80 classes.
     """
@@ -57,7 +57,7 @@ class FastestDet:
         return self._decoded(self.invoke(), (bgr.shape[1], bgr.shape[0]))
 
     def invoke(self) -> NDArray[Any]:
-        """Return the network's output of the last picture, (85, rows, columns)."""
+        """Run the network on the last picture; return its output, (85, rows, columns)."""
         output: NDArray[Any] = self._session.run(None, {self._input_name: self._batch})[0][0]
         return output
 
@@ -81,7 +81,7 @@ class FastestDet:
 
 
 def _corners(offsets: Floats, cells: NDArray[Any], shape: tuple[int, ...]) -> Floats:
-    """Return corners (n, 4) as shares of the picture."""
+    """Return box corners (n, 4) as shares of the picture."""
     rows, columns = shape
     centers = (np.tanh(offsets[:2]) + cells) / np.array([[columns], [rows]])
     return corners_of(centers.T, sigmoid(offsets[2:]).T)

@@ -1,4 +1,4 @@
-"""Detections of float networks, which decode without the daemon's decoders."""
+"""Makes `Detection`s from the decoded outputs of float networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.values import Box, Detection
 def detections(
     found: Candidates, corners_px: NDArray[Any], labels: Sequence[str]
 ) -> list[Detection]:
-    """Return what was found; corners_px: (n, 4), left, top, right, bottom in the frame."""
+    """Return the detections. corners_px: (n, 4), left, top, right, bottom in frame pixels."""
     return [
         Detection(labels[index], float(score), Box(left, top, right - left, bottom - top))
         for index, score, (left, top, right, bottom) in zip(

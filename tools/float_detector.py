@@ -1,4 +1,4 @@
-"""The float original behind the daemon's letterbox: what quantization is compared with."""
+"""The float original with the daemon's letterbox: the reference for quantized models."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Floats = NDArray[np.float32]
 class FloatDetector:
     """YOLOX-Nano in float32 at an input of `size`; slow, for measurements only.
 
-    weights: yolox_nano.onnx or a best.pt. min_score: 0..1, as `edge.detector.Detector` takes it.
-    labels: wanted classes, see `yolox.load`. follows_frame: as a manifest's, see `edge.manifest`.
+    weights: yolox_nano.onnx or a best.pt. min_score: 0..1, as for `edge.detector.Detector`.
+    labels: wanted classes, see `yolox.load`. follows_frame: as in a manifest, see `edge.manifest`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FloatDetector:
         self._batch = torch.zeros(1, 3, size.height, size.width)
 
     def invoke(self) -> dict[str, Floats]:
-        """Return the network's outputs of the last picture."""
+        """Run the network on the last picture; return its outputs."""
         with torch.no_grad():
             return {name: value[0].numpy() for name, value in self._net(self._batch).items()}
 
@@ -68,7 +68,7 @@ class FloatDetector:
         return InputSize(*fitting(self._size, STRIDE, (bgr.shape[1], bgr.shape[0])))
 
     def _candidates(self, outputs: dict[str, Floats], stride: int) -> Candidates:
-        """Return what one stride's cells say."""
+        """Return the candidates of one stride's cells."""
         objectness = sigmoid(outputs[f"objectness_{stride}"])
         scores = objectness * sigmoid(outputs[f"class_{stride}"])
         classes, rows, columns = np.nonzero(scores >= self._min_score)

@@ -1,8 +1,8 @@
-"""What somebody else's .tflite file says of itself, and what it cannot say.
+"""Reads what a third-party .tflite file reveals about its inputs and outputs.
 
-Tensors come from the runtime, the operators behind them from the flatbuffer. What is inferred is
-certain (a quantized input's range, the order of the post-processing operator's outputs); what is
-not is asked for by name of the option.
+Tensors are read through the runtime, operators from the flatbuffer. Only certain facts are inferred
+(the range of a quantized input, the order of the post-processing operator's outputs); for anything
+else the error names the option that must be given.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge.manifest import TensorSpec
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 RANGE_TOLERANCE = 0.03  # of the span: a scale of 1/128 for -1..1 ends at 127/128
-BIGGEST_SHARE = 2.0  # a quantized output that ends below holds shares of the input, not pixels
+BIGGEST_SHARE = 2.0  # a quantized output with a smaller maximum holds shares, not pixels
 BEFORE_CLASSES = {"yolov5": 5, "yolov8": 4}
 COCO_CLASSES = 80
 
@@ -34,8 +34,8 @@ BoxUnit = Literal["pixel", "share"]
 class ForeignFile:
     """A complete .tflite file with one picture as input.
 
-    roles: tensor names by what the post-processing operator makes there, empty without it.
-    parameters: weights and biases of the network.
+    roles: names of the post-processing operator's outputs by role; empty without that operator.
+    parameters: number of weights and biases.
     """
 
     path: Path
@@ -81,7 +81,7 @@ def _roles(model: Any, graph: Any) -> dict[str, str]:
 
 
 def _parameters(model: Any, graph: Any) -> int:
-    """Return how many weights and biases the operators with weights have."""
+    """Return the number of weights and biases."""
     from ai_edge_litert import schema_py_generated as schema
 
     kinds = schema.BuiltinOperator
@@ -106,7 +106,7 @@ def _kind(code: Any) -> int:
 
 
 def decoder_of(file: ForeignFile) -> str:
-    """Return the decoder of a file whose outputs leave no doubt; raise ModelError else."""
+    """Return the decoder of a file if its outputs determine it; else raise ModelError."""
     if file.roles:
         return "ssd_postprocess"
     shapes = [spec.shape for spec in file.outputs]
@@ -121,9 +121,9 @@ def decoder_of(file: ForeignFile) -> str:
 
 
 def pixel_range(file: ForeignFile) -> Range:
-    """Return the real values that a quantized input stands for.
+    """Return the range of real values of a quantized input.
 
-    Raises ModelError when it is float, or ends elsewhere than a known range does.
+    Raises ModelError when it is float, or its range is not a known one.
     """
     spec = file.input
     if spec.is_float:
@@ -154,9 +154,9 @@ def box_unit(file: ForeignFile) -> BoxUnit:
 
 
 def is_channels_first(file: ForeignFile, decoder: str, classes: int) -> bool:
-    """Return which axis of a one-output detector holds box and scores.
+    """Return whether axis 1 (else axis 2) of a one-output detector holds box and scores.
 
-    Raises ModelError when neither has the length that so many classes need.
+    Raises ModelError when neither has the length required by the number of classes.
     """
     channels = BEFORE_CLASSES[decoder] + classes
     shapes = [spec.shape for spec in file.outputs]

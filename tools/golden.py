@@ -1,4 +1,4 @@
-"""Golden results of all models: the board's own check, and classifiers, which boards do not run."""
+"""Checks the golden results of all models, including classifiers, which boards do not run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tools.classifier import packaged
 
 
 def differences(folder: Path, *, xnnpack: bool = True) -> list[str]:
-    """Return one line for everything that is not as the manifest expects; empty when all is.
+    """Return one line per deviation from the manifest's golden result; empty if there is none.
 
-    As `edge.golden.differences`, and for classifiers, too.
+    Like `edge.golden.differences`, but also for classifiers.
     """
     described = manifest.read(folder)
     if described.task != "classify":

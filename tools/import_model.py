@@ -1,8 +1,8 @@
-"""Makes a model folder of somebody else's detector: `edge-tools import-model FILE --decoder …`.
+"""Makes a model folder from a third-party detector: `edge-tools import-model FILE --decoder …`.
 
-The file stays as it is; manifest and card are written around it. What the file says is read from
-it, what it cannot say is asked for. A file that is not integer-only is imported with `allow_float`:
-the daemon runs it and says so.
+The file is copied unchanged; manifest and card are written for it. Facts that the file does not
+contain must be given as options. A file that is not integer-only is imported with `allow_float`:
+the daemon runs it and logs a warning.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ GOLDEN_TOLERANCE = 0.15
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What whoever imports the file says of it; None where the file or the decoder decides.
+class ImportOptions:
+    """Facts given by the user; None: determined by the file or the decoder.
 
-    class_ids: the network's class of each label that is kept. licence, source: free text.
-    golden: picture to store with what the model finds in it.
+    class_ids: the network's class number of each kept label. licence, source: free text.
+    golden: picture to store with the model's detections in it.
     """
 
     decoder: str
@@ -88,10 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--range",
         choices=tuple(RANGES),
-        help="real pixel values; default: what a quantized input says",
+        help="real pixel values; default: from a quantized input",
     )
     parser.add_argument(
-        "--box-unit", choices=("pixel", "share"), help="default: what a quantized output says"
+        "--box-unit", choices=("pixel", "share"), help="default: from a quantized output"
     )
     parser.add_argument("--nms-iou", type=float, default=NMS_IOU, help=f"default {NMS_IOU}")
     parser.add_argument(
@@ -100,8 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the folder and say what it holds; return the exit code."""
-    written = import_file(args.file, args.output, _wishes(args))
+    """Write the folder and print a summary; return the exit code."""
+    written = import_file(args.file, args.output, _options(args))
     width, height = written.input.shape[2], written.input.shape[1]
     print(
         f"{args.output}: {written.decoder.name}, {width}x{height} {written.input.dtype}, "
@@ -113,11 +113,11 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _wishes(args: argparse.Namespace) -> Wishes:
+def _options(args: argparse.Namespace) -> ImportOptions:
     if not 0 <= args.nms_iou <= 1:
         raise EdgeError(f"--nms-iou {args.nms_iou}: give a share, 0 to 1")
     class_ids, classes = read_labels(args.labels or default_labels(args.decoder))
-    return Wishes(
+    return ImportOptions(
         decoder=args.decoder,
         name=args.output.resolve().name,
         class_ids=_kept(class_ids, args.keep),
@@ -135,12 +135,12 @@ def _wishes(args: argparse.Namespace) -> Wishes:
 
 
 def default_labels(decoder: str) -> str:
-    """Return the built-in labels that published files of a decoder have."""
+    """Return the built-in labels that published files with a decoder use."""
     return "coco90" if decoder == "ssd_postprocess" else "coco80"
 
 
 def read_labels(labels: str) -> tuple[dict[str, int], int]:
-    """Return class numbers by name and how many classes the network has.
+    """Return class numbers by name, and the network's number of classes.
 
     labels: coco80, coco90 or a file. Raises InputError when the file cannot be read, names a
     class twice, or names none.
@@ -155,7 +155,7 @@ def read_labels(labels: str) -> tuple[dict[str, int], int]:
         raise InputError(f"--labels {labels}: {reason}; name coco80, coco90 or a file") from None
     found = {name: number for number, name in enumerate(lines) if name not in UNNAMED}
     if not found or len(found) != sum(name not in UNNAMED for name in lines):
-        raise InputError(f"--labels {labels}: no name, or one name twice; one class a line")
+        raise InputError(f"--labels {labels}: no name, or one name twice; write one class per line")
     return found, len(lines)
 
 
@@ -166,33 +166,35 @@ def _kept(class_ids: dict[str, int], keep: list[str] | None) -> dict[str, int]:
     return {name: class_ids[name] for name in keep} if keep else class_ids
 
 
-def import_file(path: Path, folder: Path, wishes: Wishes) -> Manifest:
-    """Write a model folder around a file, try it on a gray picture, and return the manifest.
+def import_file(path: Path, folder: Path, options: ImportOptions) -> Manifest:
+    """Write a model folder for a file, run it on a gray picture, and return the manifest.
 
     Raises ModelError when the file does not fit the decoder, EdgeError when the folder exists,
     InputError when the golden picture cannot be read.
     """
     if folder.exists():
         raise EdgeError(f"{folder}: exists; name a new folder")
-    if wishes.golden:
-        read_image(wishes.golden)  # before the work
+    if options.golden:
+        read_image(options.golden)  # refuses a bad picture before the work
     file = foreign_file.read(path)
-    facts = _facts(file, wishes)
+    facts = _facts(file, options)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Made aside and moved when it runs: a folder that is there is complete.
+    # Made in a temporary folder and moved once it runs, so that an existing folder is complete.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".import-") as parent:
         made = Path(parent) / folder.name
         written = package.write_folder(made, path, facts)
-        (made / package.CARD_FILE).write_text(_card(file, written, wishes))
+        (made / package.CARD_FILE).write_text(_card(file, written, options))
         _try(made, path)
-        if wishes.golden:
-            written = package.add_golden_detections(made, wishes.golden, tolerance=GOLDEN_TOLERANCE)
+        if options.golden:
+            written = package.add_golden_detections(
+                made, options.golden, tolerance=GOLDEN_TOLERANCE
+            )
         shutil.move(made, folder)
     return written
 
 
 def _try(folder: Path, path: Path) -> None:
-    """Run the model on a gray picture; raise ModelError naming the file when it does not."""
+    """Run the model on a gray picture; raise ModelError naming the file if it fails."""
     gray = np.full((96, 128, 3), 114, np.uint8)
     try:
         Detector(Interpreter.load(folder), min_score=0.5).detect(gray)
@@ -201,28 +203,28 @@ def _try(folder: Path, path: Path) -> None:
         raise ModelError(f"{path}: does not run: {reason}; export it again") from None
 
 
-def _facts(file: ForeignFile, wishes: Wishes) -> package.Facts:
-    is_ssd = wishes.decoder == "ssd_postprocess"
+def _facts(file: ForeignFile, options: ImportOptions) -> package.Facts:
+    is_ssd = options.decoder == "ssd_postprocess"
     image = {
-        "color_order": wishes.color_order,
-        "resize": wishes.resize or ("stretch" if is_ssd else "letterbox"),
-        "range": wishes.range or foreign_file.pixel_range(file),
+        "color_order": options.color_order,
+        "resize": options.resize or ("stretch" if is_ssd else "letterbox"),
+        "range": options.range or foreign_file.pixel_range(file),
     }
     return package.Facts(
-        name=wishes.name,
-        version=wishes.version,
+        name=options.name,
+        version=options.version,
         task="detect",
         image=image,
-        decoder=_ssd_decoder(file, wishes) if is_ssd else _yolo_decoder(file, wishes),
-        labels=tuple(wishes.class_ids),
+        decoder=_ssd_decoder(file, options) if is_ssd else _yolo_decoder(file, options),
+        labels=tuple(options.class_ids),
         parameters=file.parameters,
-        training={"source": wishes.source, "file": file.path.name},
-        licence=wishes.licence,
+        training={"source": options.source, "file": file.path.name},
+        licence=options.licence,
         is_foreign=True,
     )
 
 
-def _ssd_decoder(file: ForeignFile, wishes: Wishes) -> Decoder:
+def _ssd_decoder(file: ForeignFile, options: ImportOptions) -> Decoder:
     if not file.roles:
         raise ModelError(
             f"{file.path}: holds no {foreign_file.POSTPROCESS} operator; export it with the "
@@ -231,28 +233,28 @@ def _ssd_decoder(file: ForeignFile, wishes: Wishes) -> Decoder:
     return Decoder(
         name="ssd_postprocess",
         nms_iou=1.0,  # suppressed within the model
-        class_ids=tuple(wishes.class_ids.values()),
+        class_ids=tuple(options.class_ids.values()),
         roles=file.roles,  # type: ignore[arg-type]  # keys are the roles
     )
 
 
-def _yolo_decoder(file: ForeignFile, wishes: Wishes) -> Decoder:
+def _yolo_decoder(file: ForeignFile, options: ImportOptions) -> Decoder:
     return Decoder(
-        name=wishes.decoder,  # type: ignore[arg-type]  # one of DECODERS
-        nms_iou=wishes.nms_iou,
-        class_ids=_class_ids(wishes),
-        channels_first=foreign_file.is_channels_first(file, wishes.decoder, wishes.classes),
-        box_unit=wishes.box_unit or foreign_file.box_unit(file),
+        name=options.decoder,  # type: ignore[arg-type]  # one of DECODERS
+        nms_iou=options.nms_iou,
+        class_ids=_class_ids(options),
+        channels_first=foreign_file.is_channels_first(file, options.decoder, options.classes),
+        box_unit=options.box_unit or foreign_file.box_unit(file),
     )
 
 
-def _class_ids(wishes: Wishes) -> tuple[int, ...]:
-    """Return the network's classes of the labels, empty when they are 0, 1, 2, … and all."""
-    ids = tuple(wishes.class_ids.values())
-    return () if ids == tuple(range(wishes.classes)) else ids
+def _class_ids(options: ImportOptions) -> tuple[int, ...]:
+    """Return the network's class numbers of the labels; empty if they are all of 0, 1, 2, …."""
+    ids = tuple(options.class_ids.values())
+    return () if ids == tuple(range(options.classes)) else ids
 
 
-def _card(file: ForeignFile, written: Manifest, wishes: Wishes) -> str:
+def _card(file: ForeignFile, written: Manifest, options: ImportOptions) -> str:
     if written.allow_float:
         verdict = "**Not integer-only**: imported knowingly (`allow_float` in the manifest)."
     else:
@@ -265,8 +267,8 @@ Imported from `{file.path.name}`, made by others; the file is unchanged. {verdic
 
 | | |
 |---|---|
-| source | {wishes.source} |
-| licence | {wishes.licence} |
+| source | {options.source} |
+| licence | {options.licence} |
 | parameters | {written.parameters:,} |
 | input | {image.dtype} {image.shape}, {image.color_order}, {image.range}, {image.resize} |
 | decoder | `{written.decoder.name}` |

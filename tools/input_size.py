@@ -1,11 +1,11 @@
-"""The size of a detector's input, as commands take it: `448x384`, or `416` for a square."""
+"""The input size of a detector as a command-line argument: `448x384`, or `416` for a square."""
 
 from __future__ import annotations
 
 import argparse
 from typing import NamedTuple
 
-STRIDE = 32  # the coarsest map's; sides must be its multiples
+STRIDE = 32  # of the coarsest feature map; sides must be multiples of it
 
 
 class InputSize(NamedTuple):
@@ -16,7 +16,7 @@ class InputSize(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> InputSize:
-        """Return the size that a command line names.
+        """Return the size written in a command-line argument.
 
         Raises argparse.ArgumentTypeError.
         """
@@ -28,5 +28,5 @@ class InputSize(NamedTuple):
         return cls(sides[0], sides[-1])
 
     def __str__(self) -> str:
-        """Return what `parse` takes."""
+        """Return the text that `parse` accepts."""
         return f"{self.width}x{self.height}"

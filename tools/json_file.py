@@ -1,4 +1,4 @@
-"""What commands write for other programs, such as `--json FILE`: JSON, null for what is NaN."""
+"""JSON output of commands, such as `--json FILE`: strict JSON, with null for NaN."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from edge.errors import EdgeError
 
 
 def write(content: object, path: Path, *, indent: int = 2) -> None:
-    """Write JSON into a file of the user's; make its folder.
+    """Write JSON into a user's file; create its folder.
 
-    Raises EdgeError where it cannot be written.
+    Raises EdgeError when it cannot be written.
     """
     try:  # not `durable.replace`: FILE may be a pipe or /dev/stdout
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def write(content: object, path: Path, *, indent: int = 2) -> None:
 
 
 def check(path: Path | None) -> None:
-    """Raise EdgeError where `write` could not write, before the hours whose figures it takes."""
+    """Raise EdgeError if `write` could not write there; to be called before long work."""
     if path is None:
         return
     try:
@@ -38,7 +38,7 @@ def check(path: Path | None) -> None:
 
 
 def add_line(content: object, path: Path) -> None:
-    """Add a line of JSON to a file, or nothing; OSError, with its name, where there is no room."""
+    """Append a line of JSON, completely or not at all; OSError with the file's name if full."""
     before_bytes = path.stat().st_size if path.exists() else 0
     try:
         with path.open("a") as file:
@@ -50,7 +50,7 @@ def add_line(content: object, path: Path) -> None:
 
 
 def text(content: object, *, indent: int | None = None) -> str:
-    """Return strict JSON, in which what is no finite number is null."""
+    """Return strict JSON, with null for numbers that are not finite."""
     return json.dumps(_finite(content), indent=indent, allow_nan=False)
 
 

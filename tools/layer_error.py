@@ -1,14 +1,14 @@
-"""How far each tensor of an int8 model is from its float original: signal-to-noise, worst first.
+"""Quantization error of each tensor of an int8 model: signal-to-noise ratio, worst first.
 
-Method: both files run on the same pictures with every tensor kept (built-in kernels, no delegate);
-a tensor of the int8 file is turned into real values by its scale and compared with the float file's
-tensor of the same name and shape. The float file gets the real values that the int8 input stands
-for, so the error shown is that of weights, activations and rounding, not of the input. A layer's
-error includes what the layers before it gave on: look for where SNR falls, not for where it is low.
-What only a SiLU reads is cut at `tools.quantize.ranges.SILU_FLOOR`: its own SNR may be low where
-that of the SiLU's product is not.
-SNR = 10 log10(mean square of the float values / mean square of the difference), in dB; one bit is
-worth 6 dB, and below 10 dB little is left of the signal.
+Method: both files run on the same pictures with all tensors preserved (built-in kernels, no
+delegate). Each int8 tensor is dequantized and compared with the float file's tensor of the same
+name and shape. The float file gets the dequantized int8 input, so the error is due to weights,
+activations and rounding, not to the input. A layer's error includes that of all layers before it:
+look for where the SNR drops, not for where it is low. Tensors that only a SiLU reads are clipped at
+`tools.quantize.ranges.SILU_FLOOR`, so their own SNR may be low while that of the SiLU's output is
+not.
+SNR = 10 log10(mean square of the float values / mean square of the difference), in dB; one bit
+equals 6 dB, and below 10 dB little of the signal is left.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from edge.errors import ModelError
 from edge.interpreter import load_engine
 
 Values = dict[str, NDArray[np.float64]]
-SILENT_DB = 200.0  # of tensors that are equal
+SILENT_DB = 200.0  # reported for equal tensors
 _SIDES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """One tensor. snr_db: see above. worst_steps: largest difference in its own scale.
+    """Error of one tensor. snr_db: see above. worst_steps: largest difference, in its scale.
 
-    clipped: share of values beyond the tensor's range, 0..1: large where it was chosen too small.
+    clipped: share of values beyond the tensor's range, 0..1; large if the range is too small.
     """
 
     name: str
@@ -45,8 +45,8 @@ class LayerError:
     clipped: float
 
 
-class Kept:
-    """A .tflite file whose every tensor can be read after it ran."""
+class TensorReader:
+    """Runs a .tflite file and gives access to all its tensors."""
 
     def __init__(self, path: Path) -> None:
         """Load the file. Raises ModelError when the runtime refuses it."""
@@ -68,7 +68,7 @@ class Kept:
         return {one["name"]: tuple(int(side) for side in one["shape"]) for one in self._details}
 
     def constant(self, name: str) -> NDArray[np.float64]:
-        """Return a symmetric constant of that name as real numbers, in its stored shape."""
+        """Return a symmetrically quantized constant as real numbers, in its stored shape."""
         detail = next(one for one in self._details if one["name"] == name)
         scales = detail["quantization_parameters"]["scales"]
         axis = detail["quantization_parameters"]["quantized_dimension"]
@@ -83,7 +83,7 @@ class Kept:
         for detail in self._details:
             try:
                 found[detail["name"]] = (self._engine.get_tensor(detail["index"]), detail)
-            except ValueError:  # not filled: a constant of an operator that was folded
+            except ValueError:  # not filled: constant of an operator that was folded
                 continue
         return found
 
@@ -92,9 +92,9 @@ def compare(int8: Path, original: Path, pictures: Sequence[NDArray[np.uint8]]) -
     """Return the errors of all tensors that both files have, worst first.
 
     pictures: uint8 (height, width, 3) of any size, in the network's color order.
-    Raises ModelError when the files have no tensor in common or other input shapes.
+    Raises ModelError when the files have no tensor in common or different input shapes.
     """
-    quantized, floating = Kept(int8), Kept(original)
+    quantized, floating = TensorReader(int8), TensorReader(original)
     if tuple(quantized.input["shape"]) != tuple(floating.input["shape"]):
         raise ModelError(f"{original}: another input shape than {int8}; name its own original")
     sums: dict[str, _Sum] = {}
@@ -111,14 +111,14 @@ def compare(int8: Path, original: Path, pictures: Sequence[NDArray[np.uint8]]) -
 def compare_graph(
     int8: Path, graph: Any, pictures: Sequence[NDArray[np.uint8]]
 ) -> list[LayerError]:
-    """Return the errors against the float graph that our own writer made the file of.
+    """Return the errors of a file against the float graph that it was written from.
 
     graph: `tools.quantize.Graph` with its float weights; tensors have its nodes' names.
     pictures: as `compare` takes them.
     """
     import torch
 
-    quantized = Kept(int8)
+    quantized = TensorReader(int8)
     sums: dict[str, _Sum] = {}
     for picture in pictures:
         stored = _stored(picture, quantized.input)
@@ -137,20 +137,20 @@ def compare_detector(
     """Return the errors of a YOLOX-Nano file against its float weights, worst first.
 
     weights: yolox_nano.onnx or a .pt of `train detect`. pictures: uint8 (height, width, 3) BGR.
-    `quantize detect` sorted the stem's channels; each is found again by its kernel.
-    After quantization-aware training the error holds what the training changed, too.
+    `quantize detect` reorders the stem's channels; they are matched by their kernels.
+    After quantization-aware training, the error includes what the training changed.
     Raises InputError, ModelError.
     """
     from tools.architectures import yolox
     from tools.input_size import InputSize
     from tools.train import detect_state
 
-    quantized = Kept(int8)
+    quantized = TensorReader(int8)
     names = [name for name in quantized.shapes() if _STEM_KERNELS.fullmatch(name)]
     if not names:
         raise ModelError(f"{int8}: not of our YOLOX-Nano, whose float weights {weights} are")
     kernels = [quantized.constant(name) for name in names]
-    order = iter(_places(np.concatenate(kernels), yolox.stem_kernels(weights)))
+    order = iter(_match_kernels(np.concatenate(kernels), yolox.stem_kernels(weights)))
     groups = [list(itertools.islice(order, len(part))) for part in kernels]
     _, height, width, _ = quantized.input["shape"]
     graph = detect_state.build(weights, groups, InputSize(int(width), int(height)))
@@ -160,10 +160,10 @@ def compare_detector(
 _STEM_KERNELS = re.compile(r"backbone_stem_branches_\d+_0_0_weight")
 
 
-def _places(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> list[int]:
-    """Return for each kernel the place of its likest one, each place once.
+def _match_kernels(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> list[int]:
+    """Return for each found kernel the index of the most similar wanted one, each index once.
 
-    Both (count, height, width, channels). Likeness is the cosine: a kernel may be scaled.
+    Both (count, height, width, channels). Cosine similarity, because a kernel may be scaled.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
@@ -174,7 +174,7 @@ def _places(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> list[int
 
 @dataclass
 class _Recorder:
-    """A quantizer that changes nothing and keeps every activation, (1, height, width, channel)."""
+    """A quantizer that changes nothing and records activations, (1, height, width, channel)."""
 
     values: dict[str, NDArray[Any]]
 
@@ -191,7 +191,7 @@ def add(
     found: Mapping[str, tuple[NDArray[Any], dict[str, Any]]],
     wanted: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Add one picture's tensors to the sums; those without a scale or a partner are left out."""
+    """Add one picture's tensors to the sums; skips those without a scale or a counterpart."""
     for name, (value, detail) in found.items():
         original = wanted.get(name)
         is_layer = detail["quantization"][0] > 0 and value.dtype.name in _SIDES
@@ -202,12 +202,12 @@ def add(
 
 
 def finish(sums: Mapping[str, _Sum]) -> list[LayerError]:
-    """Return the errors of what was added, worst first."""
+    """Return the errors of all summed tensors, worst first."""
     return sorted((one.error(name) for name, one in sums.items()), key=lambda one: one.snr_db)
 
 
 class _Sum:
-    """Squares of signal and difference over pictures."""
+    """Sums of squares of signal and difference over pictures."""
 
     def __init__(self) -> None:
         self._signal = self._noise = self._worst = 0.0
@@ -221,7 +221,7 @@ class _Sum:
         self._signal += float(np.square(wanted).sum())
         self._noise += float(np.square(difference).sum())
         self._worst = max(self._worst, float(np.abs(difference).max()) / detail["quantization"][0])
-        is_end = (stored == low) | (stored == high)  # a ReLU's zero is one, too, but exact
+        is_end = (stored == low) | (stored == high)  # also true of a ReLU's zeros, which are exact
         self._clipped += int((is_end & (np.abs(difference) > detail["quantization"][0])).sum())
         self._count += stored.size
 
@@ -233,7 +233,7 @@ class _Sum:
 
 
 def plot(errors: Sequence[LayerError], path: Path, *, title: str) -> None:
-    """Write bars of SNR, worst at the top, as PNG; the worst 40 tensors."""
+    """Write a bar chart of the SNR of the worst 40 tensors as PNG, worst at the top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -249,7 +249,7 @@ def plot(errors: Sequence[LayerError], path: Path, *, title: str) -> None:
 
 
 def _stored(picture: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
-    """Return a picture as the int8 input holds it: 0..255 shifted to the tensor's type."""
+    """Return a picture in the input's type: for int8, level - 128."""
     _, height, width, channels = (int(size) for size in detail["shape"])
     if channels != 3:
         raise ModelError(f"its input has {channels} channels; only pictures are compared")

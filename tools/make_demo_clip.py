@@ -1,10 +1,10 @@
-"""Make the demo's clip `edge/assets/demo.mp4` from a video that Debian redistributes.
+"""Makes the demo's clip `edge/assets/demo.mp4` from a video that Debian redistributes.
 
 Method: `vtest.avi` of Debian's package opencv-doc shows a plaza from a fixed camera (768x576,
-10 frames/s). People in it are small, so a part of the picture is cut out and enlarged until they
-are about 80 to 180 px tall, and 25 s are kept in which people come, meet, stand and leave.
+10 frames/s). People in it are small, so a part of the picture is cropped and enlarged until they
+are about 80 to 180 px tall; 25 s are used in which people come, meet, stand and leave.
 The encoder runs with one thread and without dates or version strings, so the same ffmpeg build
-makes the same bytes.
+produces identical files.
 
 Usage: edge-tools demo-clip [--source vtest.avi] [--output edge/assets/demo.mp4]
 Without --source the package is fetched by `apt-get download` and unpacked into a temporary folder.
@@ -38,7 +38,7 @@ EXAMPLES = """examples:
 
 
 def filter_graph() -> str:
-    """Return ffmpeg's filter: choose frames, cut out, enlarge."""
+    """Return ffmpeg's filter graph: select frames, crop, enlarge."""
     return (
         f"trim=start_frame={FIRST_FRAME}:end_frame={END_FRAME},setpts=PTS-STARTPTS,"
         f"crop={CROP},scale={OUTPUT_SIZE}:flags=lanczos"

@@ -1,4 +1,4 @@
-"""What kind of model an argument names: `edge-tools evaluate MODEL` needs no second word."""
+"""Determines the kind of a model, so that `edge-tools evaluate MODEL` needs no second word."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TASKS: dict[manifest.Task, Kind] = {
 
 
 def first(arguments: Sequence[str]) -> Kind | None:
-    """Return the kind of the first model among a command's arguments; None without one."""
+    """Return the kind of the first model among a command's arguments, None if there is none."""
     return next((kind for text in arguments if (kind := of(text)) is not None), None)
 
 
 def of(text: str) -> Kind | None:
-    """Return the kind of model that an argument names; None where it names none.
+    """Return the kind of the model that an argument names, None if it names none.
 
     text: a classifier's run or its folder of levels, a model folder or an installed model's name,
     or the file of a detector.

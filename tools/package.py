@@ -1,7 +1,7 @@
 """Writes model folders: `model.tflite`, `manifest.json`, the golden picture, `CARD.md`.
 
-Everything that the file itself knows (tensors, scales, certificate, hash) is read from it; the
-rest comes in `Facts`.
+Facts that the file contains (tensors, scales, certificate, hash) are read from it; the others are
+passed in `Facts`.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.tflite"
 CARD_FILE = "CARD.md"
-GOLDEN_SCORE = 0.5  # objects of the golden picture that must be found again
+GOLDEN_SCORE = 0.5  # objects of the golden picture from this score on must be detected
 TABLE_BEGIN = "<!-- measured: begin -->"
 TABLE_END = "<!-- measured: end -->"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model's file does not say.
+    """Facts about a model that its file does not contain.
 
-    image: keyword arguments of `manifest.Input` beside the tensor's own. training: free text by
-    topic (data, method, source of the weights, commit). is_foreign: somebody else's model, which
-    may be in float; ours may not.
+    image: keyword arguments of `manifest.Input` besides those of the tensor. training: free text by
+    topic (data, method, source of the weights, commit). is_foreign: whether it is a third-party
+    model, which may be float; ours must be integer-only.
     """
 
     name: str
@@ -102,26 +102,29 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
 
 
 def replace_card(folder: Path, text: str) -> None:
-    """Write the card anew, whole or not at all; OSError, with its name, where there is no room."""
+    """Replace the card atomically; OSError with the file's name when the disk is full."""
     durable.replace(folder / CARD_FILE, text.encode())
 
 
 def write_card(folder: Path, text: str, earlier: str | None = None) -> None:
-    """Write a card; of one in a person's words only the measured part is replaced, by `text`'s.
+    """Write a card; of one edited by hand, only the measured part is replaced.
 
-    earlier: the card that was written for the model before, None where that is not known.
+    text: the new card. earlier: the card as generated for the previous model, None if unknown; the
+    existing card counts as edited when it differs from it outside the measured part.
     """
     card = folder / CARD_FILE
-    if card.exists() and (earlier is None or _words(card.read_text()) != _words(earlier)):
+    if card.exists() and (
+        earlier is None or _outside_table(card.read_text()) != _outside_table(earlier)
+    ):
         _write_part(card, text.partition(TABLE_BEGIN)[2].partition(TABLE_END)[0].strip())
     else:
         replace_card(folder, text)
 
 
 def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> Manifest:
-    """Copy a picture into the folder and store what the model finds in it; return the manifest.
+    """Copy a picture into the folder and store the model's detections in it; return the manifest.
 
-    tolerance: of scores; kernels round differently, see tools/README.md.
+    tolerance: of scores, because kernels round differently, see tools/README.md.
     """
     target = folder / f"golden{picture.suffix}"
     if picture.resolve() != target.resolve():
@@ -142,7 +145,7 @@ def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> M
 def record_accuracy(folder: Path, measured: Measured, annotations: Path, images: Path) -> Manifest:
     """Store measured figures in the manifest and the card's tables; return the manifest.
 
-    annotations, images: what was measured on, as the command took them.
+    annotations, images: the set it was measured on, as given on the command line.
     """
     words = ["edge-tools", "evaluate", "detect", f"models/{folder.resolve().name}"]
     words += ["--annotations", str(annotations), "--images", str(images)]
@@ -161,7 +164,10 @@ def record_accuracy(folder: Path, measured: Measured, annotations: Path, images:
 
 
 def record(folder: Path, accuracy: tuple[Accuracy, ...], part: str) -> Manifest:
-    """Store figures in the manifest and `part` in the card's measured part; return the manifest."""
+    """Store figures in the manifest, and `part` in the card as its measured part.
+
+    Returns the manifest.
+    """
     _write_part(folder / CARD_FILE, part)
     return _replace(folder, accuracy=accuracy)
 
@@ -172,13 +178,13 @@ def _replace(folder: Path, **changes: Any) -> Manifest:
     return changed
 
 
-def _words(card: str) -> tuple[str, str]:
-    """Return what stands before and after the measured part of a card."""
+def _outside_table(card: str) -> tuple[str, str]:
+    """Return the text before and after the measured part of a card."""
     return card.partition(TABLE_BEGIN)[0], card.partition(TABLE_END)[2]
 
 
 def _write_part(card: Path, part: str) -> None:
-    """Replace the part of the card between the two marks; a card without them stays as it is."""
+    """Replace the part of the card between the two marks; a card without them is not changed."""
     text = card.read_text() if card.exists() else ""
     before, begin, rest = text.partition(TABLE_BEGIN)
     _old, end, after = rest.partition(TABLE_END)

@@ -1,12 +1,12 @@
-"""The same function on many items: in this process, on a process pool, or on a Dask cluster.
+"""Maps a function over many items: in this process, on a process pool, or on a Dask cluster.
 
-At most `QUEUE_PER_WORKER` items for each worker are under way, so that a million items cost no more
-memory than a hundred. An item that fails is reported and ends nothing else. A worker process that
-dies (killed, out of memory) is replaced; what it had in hand is run again, one item at a time, so
-that the one item which kills its worker is found and named. On Dask the scheduler does the same.
+At most `QUEUE_PER_WORKER` items per worker are submitted at a time, so that memory does not grow
+with the number of items. A failing item is reported; the others continue. A worker process that
+dies (killed, out of memory) is replaced, and its items are run again one at a time, so that the one
+that kills its worker is identified. On Dask the scheduler does the same.
 
-A function that writes files must write each under a name that depends on its item alone, and in
-one step (`os.replace`): then an item that was run twice leaves its output once.
+A function that writes files must write each atomically (`os.replace`) under a name that depends
+only on its item, because an item may be run twice.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class WorkerError(EdgeError):
 class Done(Generic[Item, Result]):
     """One item's outcome: `result`, or the `error` that its function raised.
 
-    index: the item's place in the sequence that was given.
+    index: of the item in the given sequence.
     """
 
     index: int
@@ -57,7 +57,7 @@ class Done(Generic[Item, Result]):
 
     @property
     def reason(self) -> str:
-        """Why it failed, as one line."""
+        """The error as one line."""
         text = str(self.error) if isinstance(self.error, EdgeError) else repr(self.error)
         return " ".join(text.split())
 
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="processes on this machine; default: one a core",
+        help="processes on this machine; default: one per core",
     )
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="run on this Dask scheduler (tcp://host:8786) instead"
@@ -86,12 +86,12 @@ def run_tasks(
 ) -> Generator[Done[Item, Result], None, None]:
     """Yield the outcome of `function(item)` for every item, once each, as they finish.
 
-    function: importable by the workers (of a module, or a partial of one); items and results are
-    pickled. workers: processes; 1 runs in this one. dask: a scheduler's address, which takes the
-    place of processes; its workers need this package, and files under the same paths.
-    title: what the progress bar says.
-    Who may leave before the end closes it (`contextlib.closing`): the garbage collector may come in
-    the pool's own thread, which cannot wait for itself.
+    function: importable by the workers (a module's function, or a partial of one); items and
+    results are pickled. workers: number of processes; 1: run in this process. dask: address of a
+    scheduler to use instead of processes; its workers need this package and the same file paths.
+    title: of the progress bar.
+    A caller that may stop early must use `contextlib.closing`: the garbage collector might close
+    the generator in the pool's own thread, which cannot join itself.
     Raises WorkerError when the scheduler does not answer.
     """
     if dask is not None:
@@ -106,14 +106,14 @@ def run_tasks(
 def _call(function: Callable[[Item], Result], index: int, item: Item) -> Done[Item, Result]:
     try:
         return Done(index, item, function(item))
-    except Exception as error:  # noqa: BLE001 - reported with its item; the rest goes on
+    except Exception as error:  # noqa: BLE001 - reported with its item
         return Done(index, item, error=error)
 
 
 def _shown(
     outcomes: Iterator[Done[Item, Result]], total: int, title: str
 ) -> Iterator[Done[Item, Result]]:
-    """Yield the outcomes beside a progress bar, where standard error is a terminal."""
+    """Yield the outcomes, with a progress bar if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield from outcomes
         return
@@ -128,7 +128,7 @@ def _on_processes(
 ) -> Iterator[Done[Item, Result]]:
     waiting = deque(range(len(items)))
     while waiting:
-        suspects: list[int] = []  # under way when a worker died
+        suspects: list[int] = []  # items that were running when a worker died
         yield from _until_broken(function, items, waiting, workers, suspects)
         alone = deque(suspects)
         while alone:
@@ -145,9 +145,9 @@ def _until_broken(
     workers: int,
     suspects: list[int],
 ) -> Iterator[Done[Item, Result]]:
-    """Take items from `waiting` till none is left or a worker dies; then fill `suspects`.
+    """Run items from `waiting` until none is left or a worker dies; then fill `suspects`.
 
-    A single worker has one item at a time, so that it is known which killed it.
+    A single worker gets one item at a time, so that it is known which one killed it.
     """
     queue = 1 if workers == 1 else QUEUE_PER_WORKER * workers
     _start_server()
@@ -157,7 +157,9 @@ def _until_broken(
         while (waiting or running) and not suspects:
             while waiting and len(running) < queue:
                 index = waiting[0]
-                with _undisturbed():  # it starts workers, who need a whole pool
+                with (
+                    _sigint_deferred()
+                ):  # it starts workers; an interrupt would leave a broken pool
                     running[pool.submit(_call, function, index, items[index])] = index
                 waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -166,7 +168,7 @@ def _until_broken(
                     suspects.append(index)
                 else:
                     yield _outcome(future, index, items[index])
-    except BrokenProcessPool:  # refused by submit
+    except BrokenProcessPool:  # raised by submit
         pass
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -174,8 +176,8 @@ def _until_broken(
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block, where Python would raise KeyboardInterrupt."""
+def _sigint_deferred() -> Iterator[None]:
+    """Defer KeyboardInterrupt (Ctrl-C) to the end of the block."""
     struck: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     is_ours = threading.current_thread() is threading.main_thread()
@@ -194,7 +196,7 @@ def _undisturbed() -> Iterator[None]:
 def _drained(
     running: dict[Future[Done[Item, Result]], int], items: Sequence[Item], suspects: list[int]
 ) -> Iterator[Done[Item, Result]]:
-    """Yield what a broken pool had finished; the rest of what it had in hand are suspects."""
+    """Yield the outcomes that a broken pool had finished; its other items become suspects."""
     for future, index in running.items():
         if future.cancelled() or isinstance(future.exception(), BrokenProcessPool):
             suspects.append(index)
@@ -210,11 +212,11 @@ def _outcome(future: Future[Done[Item, Result]], index: int, item: Item) -> Done
 
 
 def _start_server() -> None:
-    """Start the process that workers are forked from, with Ctrl-C blocked: that is the parent's.
+    """Start the fork server with SIGINT blocked, because the parent handles Ctrl-C.
 
-    Workers inherit it, so that none is struck before `_begin_worker` runs.
+    Workers inherit the mask, so that none is interrupted before `_begin_worker` runs.
     """
-    resource_tracker.ensure_running()  # would unblock it
+    resource_tracker.ensure_running()  # first: starting it unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
@@ -223,7 +225,7 @@ def _start_server() -> None:
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and the other cores to the other workers."""
+    """Ignore Ctrl-C, which the parent handles, and use one thread per worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import cv2
 
@@ -233,7 +235,7 @@ def _begin_worker() -> None:
 def _on_dask(
     function: Callable[[Item], Result], items: Sequence[Item], address: str
 ) -> Iterator[Done[Item, Result]]:
-    """Run on a cluster; Dask gives a dead worker's items to another."""
+    """Run on a cluster; Dask reassigns a dead worker's items."""
     from distributed import as_completed
 
     with connect(address) as client:
@@ -274,16 +276,16 @@ def _gathered(future: Any, index: int, item: Item) -> Done[Item, Result]:
         return Done(
             index, item, error=WorkerError(f"killed its worker {error.allowed_failures + 1} times")
         )
-    except Exception as error:  # noqa: BLE001 - not picklable, or not importable at the worker
+    except Exception as error:  # noqa: BLE001 - not picklable, or not importable by the worker
         return Done(index, item, error=error)
     return outcome
 
 
 def connect(address: str) -> Any:
-    """Return a Dask client; WorkerError when nobody answers or there is no worker."""
+    """Return a Dask client; WorkerError when no scheduler answers or it has no worker."""
     from distributed import Client
 
-    # Says at each lost worker that its results are computed again, which is no news to the user.
+    # Silence a message at each lost worker that its results are recomputed.
     logging.getLogger("distributed.client").setLevel(logging.ERROR)
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)

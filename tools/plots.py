@@ -1,9 +1,8 @@
-"""Diagrams of measured figures as PNG files: confusion, precision over recall, calibration.
+"""Plots of measurements as PNG files: confusion matrix, precision-recall, calibration.
 
-Drawn by matplotlib's Agg canvas without a display and without its global state, so any thread or
-process may draw. Every function writes one file and makes its folder; EdgeError for a name that
-ends in another format. matplotlib is imported when something is drawn: it comes with
-`edge-camera[tools]`.
+Drawn with matplotlib's Agg canvas, which needs no display or global state, so any thread or process
+may draw. Every function writes one file and creates its folder; a file name with an unknown suffix
+raises EdgeError. matplotlib is imported only when needed: it comes with `edge-camera[tools]`.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from edge.errors import EdgeError
 logger = logging.getLogger(__name__)
 
 DPI = 100
-CELL_IN = 0.55  # side of one cell of a matrix
-MAX_WRITTEN_LABELS = 40  # above, numbers in the cells cannot be read
+CELL_IN = 0.55  # side of a matrix cell in inches
+MAX_WRITTEN_LABELS = 40  # with more labels, numbers in the cells would be unreadable
 HALF = 0.5
-FORMATS = ("", ".png", ".pdf", ".eps")  # of files without a suffix matplotlib makes .png
+FORMATS = ("", ".png", ".pdf", ".eps")  # matplotlib adds .png to a name without a suffix
 
 
 def confusion_matrix(
@@ -63,7 +62,7 @@ def confusion_matrix(
 def precision_recall(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Path, *, title: str
 ) -> None:
-    """Write precision over recall, one line a name.
+    """Write a plot of precision over recall, one line per name.
 
     curves: (recall, precision) by name, each (n,), 0..1; the legend shows the names as given.
     """
@@ -79,7 +78,7 @@ def precision_recall(
 def reliability_bins(
     confidence: ArrayLike, is_right: ArrayLike, bins: int = 10
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Return mean confidence, share of right answers, and count of each bin of equal width.
+    """Return mean confidence, accuracy and count of each bin of equal width.
 
     confidence: (n,), 0..1. is_right: (n,), bool. Empty bins hold NaN, NaN, 0.
     Raises ValueError when the lengths differ.
@@ -97,7 +96,7 @@ def reliability_bins(
 
 
 def expected_calibration_error(confidence: ArrayLike, is_right: ArrayLike, bins: int = 10) -> float:
-    """Return the mean distance of confidence and share of right answers, 0..1; NaN of nothing."""
+    """Return the ECE: mean difference between confidence and accuracy, 0..1; NaN if empty."""
     means, shares, count = reliability_bins(confidence, is_right, bins)
     if not count.sum():
         return float("nan")
@@ -105,9 +104,9 @@ def expected_calibration_error(confidence: ArrayLike, is_right: ArrayLike, bins:
 
 
 def reliability(confidence: ArrayLike, is_right: ArrayLike, path: Path, *, title: str) -> None:
-    """Write a reliability diagram: share of right answers over confidence, and how many there are.
+    """Write a reliability diagram: accuracy over confidence, and the counts.
 
-    Takes what `reliability_bins` takes. On the diagonal, a confidence means what it says.
+    Arguments as for `reliability_bins`. Perfect calibration lies on the diagonal.
     """
     means, shares, count = reliability_bins(confidence, is_right)
     error = expected_calibration_error(confidence, is_right)
@@ -125,22 +124,22 @@ def reliability(confidence: ArrayLike, is_right: ArrayLike, path: Path, *, title
 
 
 def literal(name: str) -> str:
-    """Return a name as matplotlib draws it unchanged: between dollar signs it sees a formula."""
+    """Return a name escaped for matplotlib, which draws text between dollar signs as formulas."""
     return name.replace("$", r"\$")
 
 
 def legend(plot: Any, drawn: Sequence[Any], names: Sequence[str], **places: Any) -> None:
-    """Add a legend of what was drawn, with names as they are: matplotlib omits `_such`."""
+    """Add a legend with literal names: matplotlib would omit those that begin with `_`."""
     shown = plot.legend(drawn, ["-"] * len(names), fontsize=8, **places)
     for text, name in zip(shown.get_texts(), names, strict=True):
         text.set_text(literal(name))
 
 
 def save(figure: Any, path: Path, **settings: Any) -> None:
-    """Write a figure and make its folder.
+    """Write a figure and create its folder.
 
-    settings: of `Figure.savefig`. Letters that the font lacks, drawn as boxes, are one line in
-    the log for a folder. Raises OSError, or ValueError for a format that matplotlib does not know.
+    settings: of `Figure.savefig`. Characters that the font lacks are drawn as boxes, and logged
+    once per folder. Raises OSError, or ValueError for a format that matplotlib does not know.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as caught:
@@ -150,12 +149,12 @@ def save(figure: Any, path: Path, **settings: Any) -> None:
     for one in others:
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if len(others) < len(caught):
-        _tell_of_letters(path.parent)
+        _warn_missing_glyphs(path.parent)
 
 
 @cache
-def _tell_of_letters(folder: Path) -> None:
-    """Log once a folder that letters of names are drawn as boxes."""
+def _warn_missing_glyphs(folder: Path) -> None:
+    """Log once per folder that characters of names are drawn as boxes."""
     logger.warning("plot.letters folder=%s are not all in matplotlib's font", folder)
 
 
@@ -168,6 +167,6 @@ def _new(width_in: float, height_in: float) -> tuple[Any, Any]:
 
 def _save(figure: Any, path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
-        raise EdgeError(f"{path}: no format of charts; let it end in .png")
-    # Without the version of matplotlib in it, equal figures give equal files.
+        raise EdgeError(f"{path}: unknown format; use a name that ends in .png")
+    # Without matplotlib's version in the metadata, equal figures give equal files.
     save(figure, path, bbox_inches="tight", metadata={"Software": None})

@@ -1,10 +1,10 @@
-"""Where a model's time goes, part by part: `edge-tools profile MODEL`.
+"""Profiles a model's time by part: `edge-tools profile MODEL`.
 
-Method: the file is cut after each part (operators whose tensors share a name prefix), every cut is
-a model of its own that the runtime optimizes as it does the whole, and all are timed in turns; a
-part costs the difference between two cuts. So fused operators are charged to the part that ends
-with them, and the sum is the whole. Differences of noisy times are noisy, even as a low quantile of
-many turns: a part of a hundredth may come out as nothing, or less.
+Method: the model is truncated after each part (operators whose tensors share a name prefix). All
+truncated models are timed in turns; the runtime optimizes each like the whole. A part's time is the
+difference between two truncated models, so fused operators count for the part in which they end,
+and the sum is the whole model's time. Differences of noisy times are noisy, even of a low quantile
+over many turns: a part of 1 % may come out as zero or negative.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ examples:
   edge-tools profile models/yolox-nano-352 --depth 3 --json parts.json
 """
 QUANTILE = 0.1
-WARM = 2  # invokes before each timed one: the cuts push each other out of the caches
+WARM = 2  # untimed invokes before each timed one, to refill the CPU caches
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive operators under one name.
+    """Consecutive operators with one name prefix.
 
-    ms: time that they add. multiplications: of their convolutions.
+    ms: time that they add. multiplications: number of multiplications in their convolutions.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Part:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", type=Path, help="model folder or .tflite file")
-    parser.add_argument("--depth", type=count, default=3, help="words of a name that make a part")
-    parser.add_argument("--turns", type=count, default=60, help="timed invokes of each cut")
+    parser.add_argument("--depth", type=count, default=3, help="words of the name prefix")
+    parser.add_argument("--turns", type=count, default=60, help="timed invokes per part")
     parser.add_argument("--json", type=Path, help="write the table to this file")
 
 
@@ -74,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(path: Path, depth: int, turns: int) -> list[Part]:
-    """Return the parts of a .tflite file in order of use.
+    """Return the parts of a .tflite file in execution order.
 
-    Raises InputError when the file is missing, ModelError when it is no TFLite model.
+    Raises InputError when the file is missing, ModelError when it is not a TFLite model.
     """
     content = _read(path)
-    load_engine(content, path)  # refuses what no runtime can read
+    load_engine(content, path)  # raises ModelError for an invalid file
     groups = _groups(_model(content), depth)
     ends = list(itertools.accumulate(len(group) for _, group in groups))
     times_ms = _timed([load_engine(_cut(content, end), path) for end in ends], turns)
@@ -104,7 +104,7 @@ def _model(content: bytes) -> Any:
 
 
 def _groups(model: Any, depth: int) -> list[tuple[str, list[int]]]:
-    """Return consecutive operators by part: its name, and each operator's multiplications."""
+    """Return the parts in order: name, and each operator's number of multiplications."""
     graph = model.subgraphs[0]
     found: list[tuple[str, list[int]]] = []
     for operator in graph.operators:
@@ -117,12 +117,12 @@ def _groups(model: Any, depth: int) -> list[tuple[str, list[int]]]:
 
 
 def _joins(name: str) -> bool:
-    """Return whether an operator only joins its part's tensors: its name is no layer's."""
+    """Return whether an operator only combines a part's tensors: its name is not a layer's."""
     return name.split("_", maxsplit=1)[0] in {"cat", "add"}
 
 
 def _multiplications(model: Any, operator: Any) -> int:
-    """Return output elements x kernel elements for each; 0 for what is no convolution."""
+    """Return output elements x kernel elements per output; 0 if it is not a convolution."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     code = model.operatorCodes[operator.opcodeIndex].builtinCode
@@ -135,7 +135,7 @@ def _multiplications(model: Any, operator: Any) -> int:
 
 
 def _cut(content: bytes, end: int) -> bytes:
-    """Return the model's first `end` operators; what later ones read becomes its output."""
+    """Return a model of the first `end` operators; tensors read by later ones are its outputs."""
     import flatbuffers
 
     model = _model(content)
@@ -152,7 +152,7 @@ def _cut(content: bytes, end: int) -> bytes:
 
 
 def _timed(engines: list[Any], turns: int) -> list[float]:
-    """Return each cut's invoke time in milliseconds, all timed in turns."""
+    """Return each model's invoke time in milliseconds, timed in turns."""
     times: list[list[float]] = [[] for _ in engines]
     for _ in range(turns):
         for own, engine in zip(times, engines, strict=True):

@@ -1,9 +1,9 @@
-"""`edge-tools quantize detect`: a model folder with the int8 detector.
+"""`edge-tools quantize detect`: makes the model folder of an int8 detector.
 
-From float weights, or with `--checkpoint` from those that `edge-tools train detect-int8` adapted.
-The stem's channels are sorted by their range on the calibration pictures and split into groups
-with scales of their own; the rest is percentile calibration. tools/experiments-detector.md has
-the figures.
+Quantizes float weights or, with `--checkpoint`, those trained by `edge-tools train detect-int8`.
+The stem's channels are sorted by their range on the calibration pictures and split into groups,
+each with its own scale; all other ranges are percentiles. Figures:
+tools/experiments-detector.md.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ IMAGE = {
     "range": "0..255",
     "follows_frame": True,
 }
-NMS_IOU = 0.65  # its authors' value
+NMS_IOU = 0.65  # the YOLOX authors' value
 VERSION = "1.0.0"
-PLAIN_GROUPS = 3  # of the stem, where nothing is trained
-GOLDEN_TOLERANCE = 0.12  # of a score; the runtimes' kernels round differently
+PTQ_GROUPS = 3  # channel groups of the stem for post-training quantization
+GOLDEN_TOLERANCE = 0.12  # of scores, because the runtimes' kernels round differently
 
 EXAMPLES = """\
 example:
@@ -60,7 +60,7 @@ example:
 
 
 def letterboxed(bgr: Image, size: InputSize) -> Image:
-    """Return a picture as the daemon writes it into an input, uint8 (height, width, 3)."""
+    """Return a picture letterboxed as by the daemon, uint8 (height, width, 3)."""
     spec = Input(
         name="input",
         shape=(1, size.height, size.width, 3),
@@ -76,7 +76,7 @@ def letterboxed(bgr: Image, size: InputSize) -> Image:
 
 
 def stem_groups(weights: Path, images: Sequence[Image], count: int) -> list[list[int]]:
-    """Return the stem's channels in `count` groups of like range, smallest range first.
+    """Return the stem's channels in `count` groups of similar range, smallest range first.
 
     images: uint8 (height, width, 3), letterboxed. count: 1..16.
     """
@@ -107,7 +107,7 @@ def facts_of(
     labels: tuple[str, ...],
     version: str = VERSION,
 ) -> Facts:
-    """Return what a manifest says of a graph of YOLOX-Nano; training: how it was made."""
+    """Return the manifest's facts about a YOLOX-Nano graph. training: how it was made."""
     return Facts(
         name=name,
         version=version,
@@ -130,7 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
     )
     parser.add_argument(
-        "--checkpoint", type=Path, help="trained one: `edge-tools train detect-int8`"
+        "--checkpoint", type=Path, help="checkpoint of `edge-tools train detect-int8`"
     )
     parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
     parser.add_argument("--images", type=Path, help="folder of its pictures")
@@ -152,14 +152,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--groups",
         type=count_to(yolox.STEM_CHANNELS),
-        help="of the stem, 1 to 16; default: 3, 1 where it is rectified",
+        help="channel groups of the stem, 1 to 16; default: 3, or 1 if it is rectified",
     )
     parser.add_argument("--percentile", type=percentile, default=99.99, help="of each range")
     parser.add_argument(
         "--silu-floor",
         type=zero_or_below,
         default=SILU_FLOOR,
-        help="where a range that only a SiLU reads begins; =-inf: as measured; default %(default)s",
+        help="lowest value of ranges that only a SiLU reads; =-inf: no limit; default %(default)s",
     )
     parser.add_argument("--count", type=count, default=256, help="calibration pictures")
     parser.add_argument("--threads", type=count, default=1, help="of the float network")
@@ -168,10 +168,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Quantize, write the model folder, say what it holds; return the exit code."""
+    """Quantize, write the model folder, print a summary; return the exit code."""
     torch.set_num_threads(args.threads)
     if args.golden:
-        read_image(args.golden)  # it is stored last, and to be refused before the work
+        read_image(args.golden)  # used last, but an unreadable file must be refused first
     make = _from_float if args.checkpoint is None else _from_checkpoint
     graph, ranges, training = make(args)
     with tracking.start(
@@ -200,13 +200,13 @@ Made = tuple[Graph, dict[str, Quantization], dict[str, str]]
 
 
 def _from_float(args: argparse.Namespace) -> Made:
-    """Return the published network, ranges measured on pictures, and how it was made."""
+    """Return a float network's graph, ranges measured on pictures, and how it was made."""
     if args.annotations is None or args.images is None:
         raise InputError("float weights need --annotations and --images to measure ranges on")
     data = dataset.read(args.annotations, args.images)
     chosen = dataset.stratified(data.pictures, args.count)
     images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
-    parts = args.groups or (1 if yolox.is_rectified(args.weights) else PLAIN_GROUPS)
+    parts = args.groups or (1 if yolox.is_rectified(args.weights) else PTQ_GROUPS)
     groups = stem_groups(args.weights, images, parts)
     graph = detect_state.build(args.weights, groups, args.size)
     options = Calibration(percentile=args.percentile, silu_floor=args.silu_floor)
@@ -220,16 +220,16 @@ def _from_float(args: argparse.Namespace) -> Made:
 
 
 def _from_checkpoint(args: argparse.Namespace) -> Made:
-    """Return a trained network, the ranges it was trained with, and how it was made."""
+    """Return a trained graph, the ranges it was trained with, and how it was made."""
     made = detect_state.trained(args.checkpoint, args.weights, args.size)
     return made.graph, made.ranges, detect_state.described(made.config, made.step)
 
 
 def _earlier_card(folder: Path) -> str | None:
-    """Return the card that was written for the model in a folder, None without one."""
+    """Return the card generated for the model that a folder holds, None if it holds none."""
     try:
         return _card(manifest.read(folder))
-    except (ModelError, KeyError):  # KeyError: of another command, whose cards are other ones
+    except (ModelError, KeyError):  # KeyError: a model from another command
         return None
 
 

@@ -1,10 +1,10 @@
-"""`edge-tools soak`: lets the daemon run for long and holds it to budgets.
+"""`edge-tools soak`: runs the daemon for a long time and checks budgets.
 
-Method: `edge run` on a clip that loops, with a mosquitto of its own, which is away for the middle
-third. Once in SAMPLE_S seconds memory, descriptors and threads are read from /proc and the counters
-from the daemon's own socket. Memory's slope is the least-squares line over all samples after the
-first fifth, when caches have filled. Spool bytes are the daemon's estimate (pages and log written,
-`edge.spool`), told as bytes a day at one event a second, with the broker there and away.
+Method: `edge run` on a looping clip, with its own mosquitto, which is stopped for the middle third.
+Every SAMPLE_S seconds memory, file descriptors and threads are read from /proc, and counters from
+the daemon's socket. The memory slope is a least-squares fit over the samples after the first fifth,
+when caches have filled. Spool bytes are the daemon's estimate (pages and log written,
+`edge.spool`), reported per day at one event per second, separately with and without the broker.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ EXAMPLES = """examples:
 exit codes: 0 all budgets held; 1 one was broken."""
 
 SAMPLE_S = 5.0
-SETTLED = 0.2  # share of the run after which memory is expected to stay
+SETTLED = 0.2  # share of the run after which memory should no longer grow
 DAY_S = 86_400
 STOP_S = 30.0
 
 ALLOWANCE_MB = SpoolConfig().max_write_bytes_per_day / 1e6
-# A working broker acknowledges nearly all before they are due on the disk.
+# With a broker, nearly all events are acknowledged before they are due to be written to disk.
 BROKER_THERE_MB = 200.0
-# What may not be exceeded. With the broker away it is what the config promises the card.
+# Upper limits. Without a broker, bytes written are limited by what the config promises.
 BUDGETS = {
     "rss_slope_mb_per_hour": 6.0,
     "descriptors_growth": 3.0,
@@ -81,7 +81,7 @@ class _Report(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The daemon at one moment; `is_away`: the broker is stopped."""
+    """Measurements at one time. is_away: whether the broker is stopped."""
 
     at_s: float
     rss_bytes: int
@@ -102,9 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each figure beside its budget; 1 when one is broken."""
+    """Print each figure beside its budget; return 1 if one is exceeded."""
     if args.minutes * 60 < 12 * SAMPLE_S:
-        raise EdgeError(f"--minutes {args.minutes:g}: too short to tell; give at least 1")
+        raise EdgeError(f"--minutes {args.minutes:g}: too short to measure; give at least 1")
     with tempfile.TemporaryDirectory(prefix="edge-soak-") as folder:
         samples, exit_code = _watch(Path(folder), args.source, args.minutes * 60)
     figures = figures_of(samples) | {"exit_code": float(exit_code)}
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def figures_of(samples: list[Sample]) -> dict[str, float]:
-    """Return what the budgets are about; `samples` in the order of their time."""
+    """Return the figures that have budgets, by name. samples: in chronological order."""
     settled = [one for one in samples if one.at_s >= SETTLED * samples[-1].at_s]
     hours = np.array([one.at_s / 3600 for one in settled])
     slope = np.polyfit(hours, [one.rss_bytes / 1e6 for one in settled], 1)[0]
@@ -139,7 +139,7 @@ def figures_of(samples: list[Sample]) -> dict[str, float]:
 
 
 def _mb_per_day(samples: list[Sample], *, is_away: bool) -> float:
-    """Return megabytes written a day at one event a second, over the pairs of one kind."""
+    """Return megabytes written per day at one event per second, with or without the broker."""
     events = written_bytes = 0
     for before, after in itertools.pairwise(samples):
         if before.is_away is is_away is after.is_away:
@@ -213,7 +213,7 @@ def _daemon(folder: Path, port: int, source: str | None) -> Iterator[subprocess.
 
 
 class LogCounter:
-    """Counts what the daemon logs."""
+    """Counts the daemon's log lines and remembers the last one."""
 
     def __init__(self) -> None:
         self.lines = 0
@@ -227,9 +227,9 @@ class LogCounter:
 
 
 class Broker:
-    """A mosquitto on the loopback that comes and goes; a context manager.
+    """A mosquitto on the loopback interface that can be stopped and restarted; a context manager.
 
-    settings: further lines of its config file. Raises EdgeError when mosquitto is not installed.
+    settings: additional lines of its config file. Raises EdgeError if mosquitto is not installed.
     """
 
     def __init__(self, folder: Path, *, settings: str = "") -> None:
@@ -247,7 +247,7 @@ class Broker:
 
     @property
     def is_running(self) -> bool:
-        """Return whether it runs."""
+        """Whether the process is running."""
         return self._process is not None
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Files of tensors, as trainings keep them: written in one step, read without running code."""
+"""Reads and writes checkpoints: written atomically, read without executing pickled code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edge.errors import InputError
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """Write a file; a kill in between, or a full disk (OSError), leaves the one before."""
-    made = io.BytesIO()  # on a full disk PyTorch tells of its own troubles alone
+    """Write a file atomically: a kill or a full disk (OSError) leaves the previous one intact."""
+    made = io.BytesIO()  # on a full disk, torch.save to a file hides the OSError
     torch.save(content, made)
     durable.replace(path, made.getbuffer())
 
@@ -24,10 +24,10 @@ def write(content: dict[str, Any], path: Path) -> None:
 def read(
     path: Path, keys: Collection[str], command: str, device: torch.device | str = "cpu"
 ) -> dict[str, Any]:
-    """Return the content of a file that a command of `edge-tools` wrote.
+    """Return the content of a file written by a command of `edge-tools`.
 
-    keys: what its files hold, at least.
-    Raises InputError when the file cannot be read or holds something else.
+    keys: required keys. command: for the error message.
+    Raises InputError when the file cannot be read or has other content.
     """
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
@@ -35,7 +35,7 @@ def read(
         raise InputError(f"{path} is missing; make one with `edge-tools {command}`") from None
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    # An OSError: it seeks in vain in a file that was cut short.
+    # OSError: PyTorch's failed seek in a truncated file.
     except (OSError, LookupError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError):
         stored = None
     if not isinstance(stored, dict) or not stored.keys() >= set(keys):
@@ -44,5 +44,7 @@ def read(
 
 
 def foreign(path: Path, command: str) -> InputError:
-    """Return the error of a file that a command of `edge-tools` did not write."""
-    return InputError(f"{path} is no checkpoint of `edge-tools {command}`; name one of its")
+    """Return the error for a file that the command of `edge-tools` did not write."""
+    return InputError(
+        f"{path} is not a checkpoint of `edge-tools {command}`; name one that it wrote"
+    )

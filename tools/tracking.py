@@ -1,14 +1,14 @@
-"""Records runs as MLflow experiments: parameters, curves, artefacts, git commit and data hash.
+"""Records runs as MLflow experiments: parameters, curves, artifacts, git commit and data hash.
 
     with tracking.start("color", params=asdict(config), data=[train_json], folder=out) as run:
         run.metrics(step, ap50=0.47)
         run.artifact(out / "metrics.jsonl")
 
-Where: `uri`, else $MLFLOW_TRACKING_URI, else SQLite in `runs/mlflow/` (`DEFAULT_FOLDER`); MLflow's
-own `mlflow ui --backend-store-uri sqlite:///runs/mlflow/mlflow.db` shows it. Without MLflow, one
-line says so and the work goes on. A store that cannot be opened stops before the work begins; one
-that fails later is said once and the work goes on: what a run finds out lies in its own folder too.
-Nothing is sent anywhere but to the store: MLflow's telemetry is switched off.
+The store is `uri`, else $MLFLOW_TRACKING_URI, else SQLite in `runs/mlflow/` (`DEFAULT_FOLDER`), to
+be viewed with `mlflow ui --backend-store-uri sqlite:///runs/mlflow/mlflow.db`. Without MLflow, one
+line is logged and the run continues. A store that cannot be opened is an error before the run
+starts; if it fails later, this is logged once and the run continues, because all results are also
+in the run's folder. MLflow's telemetry is switched off, so data goes only to the store.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from edge.errors import UnavailableError, brief
 logger = logging.getLogger(__name__)
 
 DEFAULT_FOLDER = Path("runs/mlflow")
-RUN_FILE = "mlflow-run.txt"  # in a run's folder: which MLflow run a resumed training goes on with
-MAX_VALUE_CHARS = 500  # the smallest limit that a store has had
+RUN_FILE = "mlflow-run.txt"  # in a run's folder: id of the MLflow run that a resumed one continues
+MAX_VALUE_CHARS = 500  # the smallest limit of any store
 _CHUNK_BYTES = 1 << 20
 SQLITE = "sqlite:///"
-_NOT_A_NAME = re.compile(r"[^\w. /-]")  # what MLflow takes in no curve's name
+_NOT_A_NAME = re.compile(r"[^\w. /-]")  # characters that MLflow rejects in metric names
 _said: set[str] = set()
 
 
 class Run:
-    """One run of an experiment; without MLflow, one that keeps nothing.
+    """One run of an experiment; without MLflow, all methods do nothing.
 
-    run_id: MLflow's, None when nothing is recorded.
+    run_id: MLflow's, None if nothing is recorded.
     """
 
     def __init__(self, client: Any = None, run_id: str | None = None) -> None:
@@ -52,32 +52,32 @@ class Run:
         self._client = client
 
     def metrics(self, step: int, **values: float) -> None:
-        """Add one point to each named curve. step: 0 or more, what the curves are drawn over."""
+        """Add one point to each named curve. step: x value of the curves, 0 or more."""
         for name, value in values.items():
             self._send("log_metric", _NOT_A_NAME.sub("_", name), value, step=step)
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Keep settings; nested ones as `outer.inner`. A value once kept cannot change."""
+        """Record settings; nested ones as `outer.inner`. A recorded value cannot be changed."""
         for name, value in _flat(values).items():
             self._send("log_param", name, value)
 
     def artifact(self, path: Path) -> None:
-        """Keep a copy of a file, or of a folder with all that is in it."""
+        """Store a copy of a file, or of a folder with its content."""
         self._send("log_artifacts" if path.is_dir() else "log_artifact", str(path))
 
     def end(self, status: str) -> None:
-        """Say how it ended: MLflow's FINISHED, FAILED or KILLED."""
+        """Record how the run ended: MLflow's FINISHED, FAILED or KILLED."""
         self._send("set_terminated", status)
 
     def _send(self, method: str, *values: Any, **named: Any) -> None:
-        """Call a method of MLflow's client with the run's id first."""
+        """Call a method of MLflow's client with the run's id as first argument."""
         if self._client is None:
             return
         try:
             with _quiet():
                 getattr(self._client, method)(self.run_id, *values, **named)
-        except Exception as error:  # noqa: BLE001 - MLflow raises anything; no training dies of it
-            _say_once("tracking.lost", f"this run's record is incomplete: {brief(error, 300)}")
+        except Exception as error:  # noqa: BLE001 - no MLflow error may end a training
+            _warn_once("tracking.lost", f"this run's record is incomplete: {brief(error, 300)}")
 
 
 UNRECORDED = Run()
@@ -92,10 +92,10 @@ def start(
     data: Sequence[Path] = (),
     folder: Path | None = None,
 ) -> Iterator[Run]:
-    """Give a run that is recorded until the block ends, with how it ended.
+    """Yield a run; when the block ends, record how it ended.
 
-    experiment: groups runs that compare. data: label files and folders it learns from; their hash
-    is kept. folder: the run's own; started again with it, the same MLflow run goes on.
+    experiment: name of a group of comparable runs. data: label files and folders used; their hash
+    is recorded. folder: the run's folder; restarted with it, the same MLflow run is continued.
     Raises UnavailableError when the store cannot be opened.
     """
     run = _open(experiment, uri, folder)
@@ -119,9 +119,9 @@ def provenance(data: Sequence[Path] = ()) -> dict[str, str]:
 
 
 def hash_of(paths: Sequence[Path]) -> str:
-    """Return one sha256 (hex) of the names and contents of files and folders.
+    """Return one sha256 (hex) over the names and contents of files and folders.
 
-    The order of folders' entries does not matter; where they lie neither.
+    It depends neither on the order of a folder's entries nor on where the files are stored.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -136,7 +136,7 @@ def hash_of(paths: Sequence[Path]) -> str:
 
 def _open(experiment: str, uri: str | None, folder: Path | None) -> Run:
     if importlib.util.find_spec("mlflow") is None:
-        _say_once("tracking.off", "MLflow is not installed; pip install 'edge-camera[tools]'")
+        _warn_once("tracking.off", "MLflow is not installed; pip install 'edge-camera[tools]'")
         return Run()
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or str(DEFAULT_FOLDER)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -152,7 +152,7 @@ def _open(experiment: str, uri: str | None, folder: Path | None) -> Run:
 
 
 def _run(experiment: str, uri: str, folder: Path | None) -> Run:
-    """Return the run that a folder remembers, or a new one."""
+    """Return the run whose id is stored in the folder, else a new one."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
@@ -162,7 +162,7 @@ def _run(experiment: str, uri: str, folder: Path | None) -> Run:
     if known is not None:
         try:
             client.update_run(known, status="RUNNING")
-        except MlflowException:  # another store, or the run was deleted there
+        except MlflowException:  # the store is another one, or the run was deleted
             logger.warning("tracking.new_run reason=%s knows no run %s", uri, known)
         else:
             return Run(client, known)
@@ -177,9 +177,9 @@ def _run(experiment: str, uri: str, folder: Path | None) -> Run:
 
 
 def _store(uri: str) -> tuple[str, str | None]:
-    """Return the store's address, and where a local one keeps artefacts.
+    """Return the store's address, and the artifact folder of a local store.
 
-    A folder's path is a SQLite store in it.
+    uri: may be the path of a folder, which then contains a SQLite store.
     """
     if "://" in uri:
         _try_sqlite(uri)
@@ -190,7 +190,7 @@ def _store(uri: str) -> tuple[str, str | None]:
 
 
 def _try_sqlite(uri: str) -> None:
-    """Raise sqlite3.Error where a SQLite store cannot be opened: MLflow would try for minutes."""
+    """Raise sqlite3.Error if a SQLite store cannot be opened: MLflow would retry for minutes."""
     if uri.startswith(SQLITE):
         with closing(sqlite3.connect(uri.removeprefix(SQLITE))) as store:
             store.execute("PRAGMA schema_version")
@@ -239,7 +239,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what MLflow and its libraries say of deprecations and further attempts."""
+    """Suppress messages of MLflow and its libraries about deprecations and retries."""
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -247,7 +247,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _say_once(event: str, text: str) -> None:
+def _warn_once(event: str, text: str) -> None:
     if event not in _said:
         _said.add(event)
         logger.warning("%s %s", event, text)

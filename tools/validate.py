@@ -1,9 +1,9 @@
-"""`edge-tools validate MODEL…`: proves that it is integer-only and gives what its manifest says.
+"""`edge-tools validate MODEL…`: checks that a model is integer-only and matches its manifest.
 
-Checks, each pass or fail: the certificate, read from the file; the golden picture on both kernel
-families (XNNPACK and the runtime's built-in kernels); and, as gates, whatever limits are given.
-Needs the board's own dependencies only, but for --float's plot (matplotlib). The exit code says
-pass (0) or fail (78): made for CI.
+Each check passes or fails: the certificate, read from the file; the golden picture with both kernel
+families (XNNPACK and the runtime's built-in kernels); and the limits given as options. Needs only
+the board's dependencies, except for the plot of --float (matplotlib). For use in CI, the exit code
+is 0 if all models pass, else 78.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ EXAMPLES = """examples:
   edge-tools validate color-64 --max-params 1M --max-ms 10 --min-accuracy 0.75 --json proof.json
   edge-tools validate io.tflite --float original.tflite --images pictures --plot layers.png"""
 ROOT = Path(__file__).parents[1]
-TIMEOUT_S = 600  # of the other environment's checks
+TIMEOUT_S = 600  # for the checks in another environment
 WARM_UP_INVOKES = 5
 TIMED_INVOKES = 50
 SHOWN_LAYERS = 15
 MAX_PICTURES = 16
-FLOAT_SUFFIX = " float"  # of the float original's figures in a manifest
+FLOAT_SUFFIX = " float"  # of the metric names of the float original in a manifest
 NOT_MEASURED = "no such figure in its manifest; run edge-tools evaluate … --record"
 NO_GOLDEN = "its manifest has none; make the folder again, a detector's with --golden PICTURE"
-ROUNDING = 1e-9  # of differences of shares: .90 - .89 is not below .01 in binary
+ROUNDING = 1e-9  # tolerance for binary rounding: .90 - .89 is slightly more than .01
 SUFFIXES = {"k": 1_000, "M": 1_000_000}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check's verdict. detail: what was found, or what breaks it."""
+    """Result of one check. detail: the finding, or the reason for failure."""
 
     name: str
     passed: bool
@@ -55,7 +55,7 @@ class Check:
 
 @dataclass
 class Report:
-    """All that was found out about one model."""
+    """All results for one model."""
 
     model: str
     checks: list[Check] = field(default_factory=list)
@@ -64,12 +64,12 @@ class Report:
     layers: list[layer_error.LayerError] = field(default_factory=list)
 
     def add(self, name: str, *, passed: bool, detail: str) -> None:
-        """Add one verdict."""
+        """Add the result of a check."""
         self.checks.append(Check(name, passed, detail))
 
     @property
     def passed(self) -> bool:
-        """Return whether all checks hold."""
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
 
@@ -90,13 +90,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gates = parser.add_argument_group("limits that fail the model")
     gates.add_argument("--max-params", type=_count, metavar="N", help="such as 1M or 97k")
     gates.add_argument("--max-ms", type=float, help="median invoke here, one thread, XNNPACK")
-    gates.add_argument("--min-accuracy", type=float, help="as its manifest records it")
+    gates.add_argument(
+        "--min-accuracy", type=float, help="lower limit of the accuracy in its manifest"
+    )
     gates.add_argument("--metric", help="of --min-accuracy; default: AP50 or top-1")
     gates.add_argument("--max-drop", type=float, help="below the float original's accuracy")
     gates.add_argument(
         "--float-accuracy",
         type=float,
-        help="of the float original, same metric; default: as its manifest records it",
+        help="accuracy of the float original, same metric; default: from its manifest",
     )
     layers = parser.add_argument_group("error of each layer against the float original")
     layers.add_argument(
@@ -113,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a verdict per model and return 78 when one fails."""
+    """Print the results of each model; return 78 if one fails."""
     reports = [_validate(model, args) for model in args.models]
     if args.json:
         found = [asdict(report) | {"passed": report.passed} for report in reports]
@@ -135,16 +137,16 @@ def _validate(model: str, args: argparse.Namespace) -> Report:
 
 
 def _folder(model: str, models_dir: str | None) -> Path:
-    """Return the model folder of that path, else the installed one of that name."""
+    """Return the model folder with that path, else the installed one with that name."""
     if (Path(model) / manifest.MANIFEST_NAME).is_file():
         return Path(model)
     return model_store.find(model, models_dir)
 
 
 def _certify(path: Path, report: Report) -> bytes:
-    """Print and add what the certificate says; return the file's content.
+    """Print the certificate and add its result; return the file's content.
 
-    Raises ModelError for a file that cannot be read, or is no complete .tflite.
+    Raises ModelError when the file cannot be read or is not a complete .tflite file.
     """
     try:
         content = path.read_bytes()
@@ -177,7 +179,7 @@ def _run_checks(path: Path, folder: Path | None, args: argparse.Namespace, repor
 
 
 def _repeat_golden(folder: Path, report: Report) -> None:
-    """Add the verdicts on the golden picture, one for each kernel family; without one, a failed."""
+    """Add the results for the golden picture, one per kernel family; without one, a failure."""
     if manifest.read(folder).golden is None:
         report.add("golden picture", passed=False, detail=NO_GOLDEN)
         return
@@ -191,7 +193,7 @@ def _repeat_golden(folder: Path, report: Report) -> None:
 
 
 def _check_elsewhere(model: Path, python: Path, report: Report) -> None:
-    """Add the verdicts of this command in another environment, on the runtime that it has."""
+    """Add the results of this command run in another environment, with its runtime."""
     with tempfile.TemporaryDirectory() as scratch:
         found = Path(scratch, "found.json")
         command = [
@@ -210,7 +212,7 @@ def _check_elsewhere(model: Path, python: Path, report: Report) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             raise ModelError(f"--tflite-runtime {python}: {error}") from None
         if not found.exists():
-            reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            reason = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
             raise ModelError(f"--tflite-runtime {python}: {reason}")
         for check in json.loads(found.read_text())[0]["checks"]:
             name = f"other runtime, {check['name']}"
@@ -218,7 +220,7 @@ def _check_elsewhere(model: Path, python: Path, report: Report) -> None:
 
 
 def _kernel_difference(path: Path) -> int:
-    """Return the largest difference of outputs between kernel families on random pixels."""
+    """Return the largest output difference between kernel families on random pixels, in steps."""
     outputs = []
     for xnnpack in (True, False):
         engine = load_engine(path.read_bytes(), path, xnnpack=xnnpack)
@@ -239,7 +241,7 @@ def _check_limits(
     args: argparse.Namespace,
     report: Report,
 ) -> None:
-    """Add a verdict for each limit that was given."""
+    """Add a result for each given limit."""
     if args.max_params is not None:
         count = certificate.parameter_count(content)
         limit = f"{count:,} parameters, at most {args.max_params:,}"
@@ -250,7 +252,7 @@ def _check_limits(
 
 
 def _check_time(content: bytes, path: Path, max_ms: float, report: Report) -> None:
-    """Add the verdict on the time of an invoke; a file that does not run fails."""
+    """Add the result for the time of an invoke; a file that does not run fails."""
     try:
         median_ms = _median_ms(content, path)
     except (ModelError, RuntimeError) as error:
@@ -261,7 +263,7 @@ def _check_time(content: bytes, path: Path, max_ms: float, report: Report) -> No
 
 
 def _accuracy_checks(described: Manifest | None, args: argparse.Namespace) -> Iterator[Check]:
-    """Yield the verdicts on accuracy; a figure that nobody measured fails."""
+    """Yield the results for accuracy; a figure that was not measured fails."""
     wanted = [args.metric] if args.metric else ["AP50", "top-1", "accuracy"]
     recorded = described.accuracy if described else ()
     figures = [one for one in recorded if one.metric in wanted]
@@ -280,9 +282,9 @@ def _accuracy_checks(described: Manifest | None, args: argparse.Namespace) -> It
 def _drop_check(
     one: Accuracy, found: str, recorded: Sequence[Accuracy], args: argparse.Namespace
 ) -> Check:
-    """Return the verdict on what a figure lost against the float original's.
+    """Return the result for a figure's drop against that of the float original.
 
-    found: the figure in words.
+    found: the figure as text.
     """
     key = (one.dataset, f"{one.metric}{FLOAT_SUFFIX}")
     original = args.float_accuracy
@@ -297,7 +299,7 @@ def _drop_check(
 
 
 def _median_ms(content: bytes, path: Path) -> float:
-    """Return the median time of an invoke, one thread, on whatever the input tensor holds."""
+    """Return the median time of an invoke in ms, with one thread and an uninitialized input."""
     engine = load_engine(content, path)
     times = []
     for number in range(WARM_UP_INVOKES + TIMED_INVOKES):
@@ -331,7 +333,7 @@ def _compare_layers(
 
 
 def _pictures(folder: Path | None, images: Path | None) -> list[Path]:
-    """Return at most MAX_PICTURES of a folder, evenly; without one the golden picture."""
+    """Return at most MAX_PICTURES pictures, evenly spaced in `images`; default: the golden one."""
     if images is not None:
         kinds = (".jpg", ".jpeg", ".png")
         found = sorted(one for one in images.rglob("*") if one.suffix.lower() in kinds)

@@ -1,8 +1,9 @@
-"""YOLOX-Nano in ONNX Runtime, float32: what the benchmark sets beside the daemon's detector.
+"""YOLOX-Nano on ONNX Runtime in float32, which the benchmark compares with the daemon's detector.
 
-It does the daemon's whole work: letterbox, network, candidates, suppression, boxes in the frame.
-The published file's output is (1, cells, 85): x and y offset and log size in cells, objectness,
-80 class scores, rows of cells at strides 8, 16 and 32 one after another. Source: Megvii's YOLOX.
+It performs all steps of the daemon: letterbox, network, candidates, suppression, boxes in the
+frame. The published file's output is (1, cells, 85): x and y offset and log size in cells,
+objectness, 80 class scores; cells are in row order, at strides 8, 16 and 32. Source: Megvii's
+YOLOX.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _OBJECTNESS, _BEFORE_CLASSES = 4, 5
 
 
 def write_at_size(path: Path, size: tuple[int, int], output: Path) -> None:
-    """Write the published network with an input of (width, height), multiples of 32.
+    """Write the published network with another input size (width, height), multiples of 32.
 
     Raises ModelError when the file is not the published YOLOX-Nano.
     """
@@ -36,7 +37,7 @@ def write_at_size(path: Path, size: tuple[int, int], output: Path) -> None:
         (image,), (answer,) = network.graph.input, network.graph.output
         for axis, side in ((2, size[1]), (3, size[0])):
             image.type.tensor_type.shape.dim[axis].dim_value = side
-        answer.type.tensor_type.shape.dim[1].Clear()  # cells follow from the size
+        answer.type.tensor_type.shape.dim[1].Clear()  # the number of cells depends on the size
         del network.graph.value_info[:]
         onnx.save(onnx.shape_inference.infer_shapes(network), output)
     except (DecodeError, LookupError, ValueError) as error:
@@ -45,10 +46,10 @@ def write_at_size(path: Path, size: tuple[int, int], output: Path) -> None:
 
 
 class YoloxOnnx:
-    """One session, one thread.
+    """The network on one thread.
 
-    path: the network at some size of its input. model: manifest of the int8 network, whose labels,
-    letterbox and suppression apply. min_score: 0..1.
+    path: file from `write_at_size`. model: manifest of the int8 network, whose labels, letterbox
+    and suppression are used. min_score: 0..1.
     """
 
     def __init__(self, path: Path, model: Manifest, *, min_score: float) -> None:
@@ -84,7 +85,7 @@ class YoloxOnnx:
         return detections(found, edges, self._model.labels)
 
     def _candidates(self, output: Floats) -> Candidates:
-        """Return what reaches the score, boxes in input pixels."""
+        """Return the candidates that reach the minimum score, boxes in input pixels."""
         cells = np.flatnonzero(output[:, _OBJECTNESS] >= self._min_score)
         scores = output[cells, _OBJECTNESS, None] * output[cells[:, None], self._columns]
         rows, classes = np.nonzero(scores >= self._min_score)

@@ -1,8 +1,9 @@
-"""The first five stages of EfficientNet-Lite0, with ImageNet's weights where they are wanted.
+"""The first five stages of EfficientNet-Lite0, optionally with ImageNet weights.
 
-They end at a sixteenth of the input's resolution and hold 0.85 million of the network's 4.6 million
-weights: what comes after tells a thousand kinds of things apart, which colors do not need.
-Strided convolutions pad both sides alike here, TensorFlow's pad one: fine-tuning bridges it.
+They end at 1/16 of the input's resolution and hold 0.85 million of the network's 4.6 million
+weights; the later stages serve to distinguish a thousand classes, which colors do not need.
+Strided convolutions are padded symmetrically here, TensorFlow pads one side only; fine-tuning
+compensates for the difference.
 Source: Tan & Le, EfficientNet, 2019, in the Lite variant (no squeeze and excitation, ReLU6).
 """
 
@@ -23,12 +24,12 @@ _EPSILON = 1e-3
 
 
 def channels(stages: int) -> int:
-    """Return the channels of the features after so many stages."""
+    """Return the number of feature channels after `stages` stages."""
     return STAGES[stages - 1][3]
 
 
 def stride(stages: int) -> int:
-    """Return the pixels of the input for a cell of the features after so many stages."""
+    """Return the stride of the features after `stages` stages, in input pixels."""
     return 2 * math.prod(stage[1] for stage in STAGES[:stages])
 
 
@@ -45,10 +46,10 @@ def trunk(planes: int, stages: int = len(STAGES)) -> nn.Sequential:
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise, project 1x1; added to the input where shapes allow."""
+    """Expand 1x1, depthwise, project 1x1; with a residual connection if the shapes are equal."""
 
     def __init__(self, shape: tuple[int, int, int], kernel: int, stride: int) -> None:
-        """Take shape (channels before, after, expansion)."""
+        """Create the block. shape: input channels, output channels, expansion factor."""
         super().__init__()
         before, after, expansion = shape
         wide = before * expansion
@@ -86,7 +87,7 @@ def pretrained_file() -> Path:
 
 @torch.no_grad()
 def load_pretrained(layers: nn.Sequential, file: Path) -> None:
-    """Copy a checkpoint's first weights into a trunk; planes beyond three start at zero."""
+    """Copy a checkpoint's weights into a trunk; input planes beyond three start at zero."""
     stored = torch.load(file, map_location="cpu", weights_only=True)
     own = layers.state_dict()
     for (name, value), source in zip(own.items(), stored.values(), strict=False):

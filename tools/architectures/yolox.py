@@ -1,12 +1,14 @@
 """YOLOX-Nano in torch, with the weights of the published ONNX file.
 
-Differences from the original, all exact: the image is rearranged by SPACE_TO_DEPTH in TFLite's
-channel order; each stride gives box, objectness and class logits as separate outputs; only the
-wanted classes are kept; the stem, whose channels differ a hundredfold in range, can be split into
-groups that get scales of their own. Source: Megvii's YOLOX (Apache-2.0), depth 0.33, width 0.25.
+Differences from the original, none of which changes the result: the image is rearranged by
+SPACE_TO_DEPTH in TFLite's channel order; each stride has box, objectness and class logits as
+separate outputs; only the wanted classes are kept; the stem, whose channels differ a hundredfold in
+range, can be split into groups with separate quantization scales. Source: Megvii's YOLOX
+(Apache-2.0), depth 0.33, width 0.25.
 
-Or the stem is rectified: its first SiLU is a ReLU (`tools.train.rectify` fits one). A ReLU's
-channels may be scaled freely: all get one range, need no groups, and it is no operator of its own.
+Alternatively the stem is rectified: its first SiLU is a ReLU (fitted by `tools.train.rectify`). The
+channels of a ReLU can be scaled freely, so that all have one range and need no groups; and a ReLU
+is fused into its convolution.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from tools.quantize import SpaceToDepth
 
 STRIDES = (8, 16, 32)
 LABELS = yolox_file.LABELS
-# The shipped float weights: what the models were quantized from, a start for one's own detectors.
+# The shipped float weights: the shipped models were quantized from them; a start for own training.
 WEIGHTS = Path(__file__).parents[1] / "weights" / "yolox-nano.pt"
 STEM_CHANNELS = 16
 _HEAD_CHANNELS = 64
@@ -52,7 +54,7 @@ class Separable(nn.Sequential):
 
 
 class Bottleneck(nn.Module):
-    """Pointwise and separable convolution, added to the input where `adds`."""
+    """Pointwise and separable convolution, with a residual connection if `adds`."""
 
     def __init__(self, channels: int, *, adds: bool) -> None:
         super().__init__()
@@ -85,7 +87,7 @@ class CrossStage(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Maximum over 5, 9 and 13 pixels beside the map itself."""
+    """Spatial pyramid pooling: max pooling over 5, 9 and 13 pixels, concatenated with the map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -103,10 +105,10 @@ class PyramidPooling(nn.Module):
 
 
 class Stem(nn.Module):
-    """First convolution and depthwise one, in groups of channels with scales of their own.
+    """First convolution and first depthwise one, split into branches with separate scales.
 
-    groups: stem channels of each branch; their concatenation is the order the next layer sees.
-    is_rectified: whether ReLU follows the first convolution, not SiLU.
+    groups: stem channels of each branch; the branches' outputs are concatenated in this order.
+    is_rectified: whether ReLU follows the first convolution instead of SiLU.
     """
 
     def __init__(self, groups: Sequence[Sequence[int]], *, is_rectified: bool) -> None:
@@ -150,7 +152,7 @@ class Backbone(nn.Module):
 
 
 class Neck(nn.Module):
-    """Path aggregation: coarse to fine, then back."""
+    """Path aggregation network (PAN): from coarse to fine maps, then back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,9 +237,9 @@ def load(
 ) -> YoloxNano:
     """Return the network in inference mode with stored weights.
 
-    path: the published yolox_nano.onnx, or a .pt that `save` wrote. groups: see `Stem`; the result
-    is the same function for any grouping. labels: wanted classes, by default `stored_labels`;
-    those that the file does not know start from nothing.
+    path: the published yolox_nano.onnx, or a .pt written by `save`. groups: see `Stem`; they do not
+    change the network's outputs. labels: wanted classes, by default `stored_labels`; the class
+    outputs of labels that the file does not know are untrained.
     Raises InputError when the file is missing or its convolutions are not YOLOX-Nano's.
     """
     file = yolox_file.read(path)
@@ -266,7 +268,7 @@ def load(
 
 
 def stored_labels(path: Path) -> tuple[str, ...]:
-    """Return the classes that `load` gives a file's network: its own, of the published file ours.
+    """Return the classes `load` uses by default: the file's own, or ours for the published file.
 
     Raises InputError when the file cannot be read.
     """
@@ -301,10 +303,10 @@ def knows(path: Path, labels: Sequence[str]) -> bool:
 
 
 def save(net: YoloxNano, path: Path, origin: str) -> None:
-    """Write a network's weights for `load`; a kill in between leaves the file before.
+    """Write a network's weights for `load`, atomically.
 
     origin: where they come from, for people.
-    Raises ValueError for a network whose stem is split.
+    Raises ValueError for a network whose stem is split into groups.
     """
     if len(net.backbone.stem.groups) > 1:
         raise ValueError("only a network with a whole stem can be saved")
@@ -318,7 +320,7 @@ def save(net: YoloxNano, path: Path, origin: str) -> None:
 
 
 def _layers(net: YoloxNano) -> list[nn.Conv2d]:
-    """Return all convolutions in the order of their definition, which is that of stored files."""
+    """Return all convolutions in the order of definition, in which files store them."""
     return [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
 
 
@@ -334,7 +336,7 @@ def _convolutions(net: YoloxNano) -> list[tuple[Tensor, Tensor]]:
 def _rows(
     file: Stored, labels: tuple[str, ...], weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the rows of the wanted classes; a new one says "rarely" everywhere (1 %)."""
+    """Return the rows of the wanted classes; those of new ones predict 1 % everywhere."""
     known = {label: (weight[row], bias[row]) for row, label in enumerate(file.labels)}
     nothing = torch.zeros_like(weight[0]), torch.tensor(-math.log(99.0))
     weights, biases = zip(*(known.get(label, nothing) for label in labels), strict=True)

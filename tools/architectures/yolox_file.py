@@ -1,4 +1,4 @@
-"""Files of YOLOX-Nano's float weights: the published ONNX, or a .pt of `yolox.save`."""
+"""Reads files of YOLOX-Nano's float weights: the published ONNX, or a .pt from `yolox.save`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _FOCUS_ORDER = (0, 2, 1, 3)
 
 @dataclass(frozen=True)
 class Stored:
-    """A file's content: labels of the class rows, weight and bias of each convolution.
+    """Content of a file: labels of the class outputs, weight and bias of each convolution.
 
-    origin: where the weights come from, for people. is_rectified: see `Stem`.
+    origin: where the weights come from, for people. is_rectified: see `yolox.Stem`.
     """
 
     labels: tuple[str, ...]
@@ -33,7 +33,7 @@ class Stored:
 
     @property
     def default_labels(self) -> tuple[str, ...]:
-        """Return the file's labels, of the published file those of ours."""
+        """Return the file's labels; for the published file, those of our detectors."""
         return LABELS if self.labels == NAMES else self.labels
 
 
@@ -55,19 +55,19 @@ def _read_saved(path: Path) -> Stored:
         tuple(stored["labels"]),
         str(stored["origin"]),
         stored["convolutions"],
-        bool(stored.get("is_rectified", False)),  # files before there was a choice have no such key
+        bool(stored.get("is_rectified", False)),  # old files lack this key
     )
 
 
 def _read_published(path: Path) -> Stored:
-    """Read an ONNX file; its convolutions are in our order."""
+    """Read an ONNX file, whose convolutions are in the order of `YoloxNano`'s."""
     import onnx
     from google.protobuf.message import DecodeError
     from onnx import checker, numpy_helper
 
-    try:  # of whatever name: by its suffix it would be taken for JSON or text
+    try:  # with the format, which onnx would otherwise guess from the suffix
         graph = onnx.load(path, format="protobuf").graph
-    except (DecodeError, checker.ValidationError) as error:  # or of parts that lie elsewhere
+    except (DecodeError, checker.ValidationError) as error:  # or with external data
         raise ValueError("not an ONNX file") from error
     values = {item.name: torch.tensor(numpy_helper.to_array(item)) for item in graph.initializer}
     found = [

@@ -1,8 +1,8 @@
 """`python -m tools benchmark`: times models and the whole frame path, here or on a board.
 
-Needs the board's own dependencies only. Quantiles, not means; everything that is compared runs in
-one process in turns, so that a busy neighbour hits all alike. Absolute times on a shared machine
-say little: read the ratios.
+Needs only the board's dependencies. Reports quantiles, not means. Everything that is compared runs
+in turns in one process, so that other load affects all of it equally; on a shared machine, compare
+the ratios rather than absolute times.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
     parser.add_argument("--threads", nargs="+", type=count, default=[1, 2], metavar="N")
-    parser.add_argument("--runs", type=count, default=100, metavar="N", help="timed invokes a row")
+    parser.add_argument(
+        "--runs", type=count, default=100, metavar="N", help="timed invokes per row"
+    )
     parser.add_argument("--source", metavar="FILE", help="clip for the frame path; default: demo")
     parser.add_argument("--frames", type=count, default=200, metavar="N", help="frames of the clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
@@ -61,5 +63,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _by_task(folders: list[Path]) -> dict[str, str]:
-    """Return the first model of each task; reversed, since the last one in a dict stays."""
+    """Return the first model of each task; iterates in reverse, as later dict entries win."""
     return {manifest.read(folder).task: str(folder) for folder in reversed(folders)}

@@ -1,9 +1,9 @@
-"""The whole frame path, stage by stage, through the daemon's own pipeline.
+"""Times the whole frame path, stage by stage, with the daemon's own pipeline.
 
-Default config, frames of 640x480, but the gate's refresh is due at every frame, so that the gate is
-timed and every frame is detected. `bare` is what the invokes alone of the same frame cost: the
-detector's, plus the color model's for every object looked at, run once more right after the frame.
-`loop / bare` is what our own code adds.
+Uses the default config and frames of 640x480, with the motion gate's refresh due at every frame, so
+that the gate is timed and every frame is detected. `bare` is the time of the same frame's invokes
+alone: the detector's, plus the color model's for each object it ran on, repeated right after the
+frame. `loop / bare` shows the overhead of our own code.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from tools.benchmark.quantiles import cells, quantiles
 
 FRAME_SIZE = (640, 480)
 WARM_UP = 10
-NO_BUDGET_MS = 60_000  # a slow board must not skip what is to be timed
+NO_BUDGET_MS = 60_000  # so large that even a slow board skips no stage
 FRAME_S = 0.1  # between two frames of the clip
 DEMO_CLIP = Path(edge.__file__).parent / "assets" / "demo.mp4"
 
 
 class CountingInterpreter(Interpreter):
-    """Counts its invokes."""
+    """An interpreter that counts its invokes."""
 
     invokes = 0
 
@@ -55,9 +55,9 @@ class CountingInterpreter(Interpreter):
 
 
 def config_with(models: dict[str, str], source: str | None = None) -> Config:
-    """Return the default config on a clip, with these models by task and no budget.
+    """Return the default config for a clip, with an unlimited budget.
 
-    source: a video or folder; None is the demo clip.
+    models: names or folders by task. source: a video or folder; None: the demo clip.
     """
     return Config(
         cameras={"clip": CameraConfig(source=source or str(DEMO_CLIP), realtime=False)},
@@ -69,7 +69,7 @@ def config_with(models: dict[str, str], source: str | None = None) -> Config:
 
 
 def measure(config: Config, frames: int, models_dir: str | None = None) -> dict[str, Any]:
-    """Return quantiles of every stage, of the loop, of bare invokes, and their ratio at p50.
+    """Return quantiles of each stage, the loop and the bare invokes, and their ratio at p50.
 
     Raises InputError for a source without frames, EdgeError when a frame was not detected.
     """
@@ -80,7 +80,7 @@ def measure(config: Config, frames: int, models_dir: str | None = None) -> dict[
 
 
 class Rig:
-    """The pipeline on a clip's frames; each frame is followed by the bare invokes it needed."""
+    """Runs the pipeline on a clip's frames, and after each frame repeats its invokes alone."""
 
     def __init__(self, config: Config, models_dir: str | None) -> None:
         self._detector = self._load(config.detector.model, models_dir)
@@ -105,7 +105,7 @@ class Rig:
         return CountingInterpreter.load(model_store.find(name, models_dir))
 
     def step(self, number: int, bgr: Image) -> None:
-        """Process one frame of the clip, then run its invokes bare."""
+        """Process one frame of the clip, then time its invokes alone."""
         now_s = time.monotonic()
         frame = Frame("clip", number + 1, bgr, now_s, time.time(), number * FRAME_S)
         looks = self._color.invokes
@@ -141,7 +141,7 @@ class Rig:
         return 1000 * (time.perf_counter() - started_s)
 
     def report(self) -> dict[str, Any]:
-        """Return the numbers."""
+        """Return the measurements."""
         loop, bare = (nearest_rank(sorted(ms), 0.5) for ms in (self._loop_ms, self._bare_ms))
         return {
             "frames": len(self._loop_ms),
@@ -156,7 +156,7 @@ class Rig:
 
 
 def _images(camera: CameraConfig, count: int) -> Iterator[Image]:
-    """Yield a clip's frames at 640x480, from the beginning again until there are enough."""
+    """Yield `count` frames of a clip at 640x480, restarting the clip when it ends."""
     done = 0
     while done < count:
         source = open_source(camera)

@@ -1,11 +1,12 @@
-"""`edge-tools benchmark-infer`: pictures a second of `edge infer FOLDER`, against other ways.
+"""`edge-tools benchmark-infer`: pictures per second of `edge infer FOLDER`, against alternatives.
 
-`loaded once` is edge's detector in a bare script, `reload` the naive one that loads the model anew
-for each picture, `ONNX Runtime` the published network in float32 at the input size that the model
-takes for these frames, with the same letterbox, threshold and suppression (`tools.yolox_onnx`).
-Each way is a fresh process, timed from its start to its end, so that imports and loading count as a
-user meets them: the median of `--runs`, all ways in turns. The quantiles are of single pictures,
-from opening the file to boxes in the frame, without the start, over all runs.
+`loaded once` is edge's detector in a minimal script; `reload` is a naive script that loads the
+model for each picture; `ONNX Runtime` is the published network in float32 at the input size that
+the model takes for these frames, with the same letterbox, threshold and suppression
+(`tools.yolox_onnx`). Each alternative is a new process, timed from start to end, so that imports
+and model loading count; reported is the median of `--runs`, with the alternatives in turns. The
+quantiles are of single pictures over all runs, from opening the file to boxes in the frame, without
+start-up.
 """
 
 from __future__ import annotations
@@ -78,12 +79,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="published yolox_nano.onnx")
     parser.add_argument("--source", default=str(DEMO_CLIP), metavar="FILE", help="default: demo")
     parser.add_argument("--counts", type=count, nargs="+", default=[5, 500], metavar="N")
-    parser.add_argument("--runs", type=count, default=3, metavar="N", help="of each way; default 3")
+    parser.add_argument(
+        "--runs", type=count, default=3, metavar="N", help="of each alternative; default 3"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one row for each way and number of pictures."""
+    """Print one row per alternative and number of pictures."""
     if args.onnx and not args.onnx.is_file():
         raise InputError(f"--onnx {args.onnx}: no such file")
     facts = _machine()
@@ -109,12 +112,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _machine() -> dict[str, Any]:
-    """Return the machine's description by name."""
+    """Return the machine's description as a dict."""
     return dict(msgspec.to_builtins(machine.read()))
 
 
 def _resized(args: argparse.Namespace, scratch: Path, pictures: Path) -> Path:
-    """Return the ONNX file at the size that a folder's frames give the model's input.
+    """Write the ONNX network with the input size that the model takes for these frames.
 
     Raises ModelError when the two networks cannot be compared.
     """
@@ -122,7 +125,7 @@ def _resized(args: argparse.Namespace, scratch: Path, pictures: Path) -> Path:
 
     model = manifest.read(model_store.find(args.model))
     if model.decoder.name != "yolox":
-        raise ModelError(f"--onnx: {model.name} is no YOLOX; name one of ours with --model")
+        raise ModelError(f"--onnx: {model.name} is not a YOLOX model; name one with --model")
     network = scratch / "network.onnx"
     height, width = read_image(min(pictures.iterdir())).shape[:2]
     write_at_size(args.onnx, size_for(model, (width, height)), network)
@@ -144,7 +147,7 @@ def _ways(model: str, network: Path | None, pictures: Path) -> list[tuple[str, l
 
 
 def _write_frames(source: str, folder: Path, count: int) -> None:
-    """Write a clip's frames as JPEG, from its beginning again until there are enough."""
+    """Write `count` frames of a clip as JPEG files, restarting the clip when it ends."""
     written = 0
     while written < count:
         before = written
@@ -158,7 +161,7 @@ def _write_frames(source: str, folder: Path, count: int) -> None:
 
 
 def _time(command: list[str]) -> tuple[float, list[float]]:
-    """Return seconds of the whole process, and milliseconds a picture where it tells them."""
+    """Return the process's time in seconds, and ms of each picture if the process prints them."""
     started_s = time.perf_counter()
     try:
         done = subprocess.run(
@@ -174,7 +177,7 @@ def _time(command: list[str]) -> tuple[float, list[float]]:
 
 
 def _row(runs: Sequence[tuple[float, list[float]]], count: int) -> dict[str, Any]:
-    """Return the median run's seconds, and quantiles of all its pictures where it tells them."""
+    """Return the median run's seconds, and quantiles over all pictures if there are such times."""
     seconds = statistics.median(run[0] for run in runs)
     times_ms = [time_ms for run in runs for time_ms in run[1]]
     row: dict[str, Any] = {"seconds": round(seconds, 3), "per_s": round(count / seconds, 2)}

@@ -1,4 +1,4 @@
-"""Bare invokes: every model at every thread count, in turns."""
+"""Times the invokes alone: every model with every thread count, in turns."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def measure(folders: Sequence[Path], threads: Sequence[int], runs: int) -> list[
 
 
 def fill(interpreter: Interpreter) -> None:
-    """Write noise into the input tensor; int8 times do not depend on the content."""
+    """Fill the input tensor with noise; int8 times do not depend on the content."""
     view = interpreter.input_view()
     noise = np.random.default_rng(SEED).integers(0, 256, view.shape, dtype=np.uint8)
     view.view(np.uint8)[...] = noise

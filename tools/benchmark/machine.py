@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""Describes the machine of a measurement."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge.interpreter import installed_runtime
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The board and its condition before the first measurement; None where it does not tell."""
+    """The board and its condition before the first measurement; None for unknown facts."""
 
     cpu: str
     architecture: str
@@ -61,6 +61,6 @@ def cpu_model(device_tree: Path = Path("/proc/device-tree/model")) -> str:
 
 
 def show(facts: dict[str, Any]) -> None:
-    """Print one line a fact."""
+    """Print one line per fact."""
     for name, value in facts.items():
         print(f"{name:<14} {'not readable' if value is None else value}")

@@ -1,10 +1,11 @@
-"""`edge-tools benchmark-mqtt`: events a second and their latency, against bare paho at QoS 1.
+"""`edge-tools benchmark-mqtt`: events per second and latency, against bare paho at QoS 1.
 
-Method: a mosquitto on the loopback, one subscriber at QoS 1 in this process, one sender at a time
-in a fresh process (`tools.benchmark.mqtt_sender`). Events a second: as fast as the broker
-acknowledges, from the first handed over to the last received. Latency: evenly at `--rate`, from
-handing over to the subscriber's callback. The ways take turns for `--rounds`, so that a busy
-neighbour hits all alike; the medians of the rounds are told. What was sent must have come.
+Method: a mosquitto on the loopback interface, one subscriber at QoS 1 in this process, and one
+sender at a time in a new process (`tools.benchmark.mqtt_sender`). Throughput: events are sent as
+fast as the broker acknowledges; timed from the first one sent to the last one received. Latency:
+events are sent evenly at `--rate`; timed from sending to the subscriber's callback. The senders
+alternate for `--rounds`, so that other load affects all equally; medians of the rounds are
+reported. It is an error if an event is lost.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from tools.soak import Broker
 EXAMPLES = """examples:
   edge-tools benchmark-mqtt
   edge-tools benchmark-mqtt --events 20000 --rate 10 --seconds 60 --json mqtt.json"""
-ROOM = "max_queued_messages 0\nmax_inflight_messages 0\n"  # the broker drops nothing
+ROOM = "max_queued_messages 0\nmax_inflight_messages 0\n"  # unlimited: the broker drops nothing
 TIMEOUT_S = 120.0
 
 
@@ -45,20 +46,20 @@ class _Event(msgspec.Struct):
 
 
 class Receiver:
-    """Counts events as they come and how long each was under way."""
+    """Counts received events and their latencies."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self.clear()
 
     def clear(self) -> None:
-        """Forget what came so far."""
+        """Reset count and latencies."""
         with self._changed:
             self.latencies_ms: list[float] = []
             self.first_s, self.last_s = float("inf"), 0.0
 
     def on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        """Take one event; for paho's thread."""
+        """Count one event; called in paho's thread."""
         now_s = time.monotonic()
         handed_s = msgspec.json.decode(message.payload, type=_Event).handed_s
         with self._changed:
@@ -67,7 +68,7 @@ class Receiver:
             self._changed.notify_all()
 
     def wait(self, count: int) -> None:
-        """Return when `count` events came; EdgeError when they do not."""
+        """Wait until `count` events have arrived; EdgeError if they do not in time."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.latencies_ms) >= count, TIMEOUT_S):
                 raise EdgeError(f"{len(self.latencies_ms)} of {count} events came")
@@ -78,14 +79,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=count, default=5000, metavar="N", help="at full speed")
     parser.add_argument("--rate", type=positive, default=50, metavar="HZ", help="for the latency")
     parser.add_argument("--seconds", type=positive, default=10, metavar="S", help="at that rate")
-    parser.add_argument("--rounds", type=count, default=3, metavar="N", help="turns of each way")
+    parser.add_argument(
+        "--rounds", type=count, default=3, metavar="N", help="rounds of each sender"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a row for each way."""
+    """Print one row per sender."""
     if args.rate * args.seconds < 1:
-        raise EdgeError("--rate and --seconds make no event; give larger ones")
+        raise EdgeError("--rate and --seconds give less than one event; give larger ones")
     facts = dict(msgspec.to_builtins(machine.read()))
     machine.show(facts)
     rounds: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
@@ -108,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 def _round(
     way: str, port: int, receiver: Receiver, scratch: Path, args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Return what one way does at full speed and at the rate."""
+    """Return one sender's throughput, and latency quantiles at the given rate."""
     _send(way, port, receiver, scratch / "full", args.events, 0.0)
     per_s = args.events / (receiver.last_s - receiver.first_s)
     _send(way, port, receiver, scratch / "rate", int(args.rate * args.seconds), args.rate)
@@ -118,7 +121,7 @@ def _round(
 def _send(
     way: str, port: int, receiver: Receiver, scratch: Path, count: int, rate_hz: float
 ) -> None:
-    """Let a fresh process send and wait until all has come; EdgeError where it fails."""
+    """Send from a new process and wait for all events; EdgeError if it fails."""
     scratch.mkdir(parents=True)
     receiver.clear()
     words = [way, str(port), str(count), str(rate_hz), str(scratch)]
@@ -137,7 +140,7 @@ def _send(
 
 @contextmanager
 def _subscribed(port: int) -> Iterator[Receiver]:
-    """Yield a receiver that gets all events; EdgeError when the broker is not there in time."""
+    """Yield a receiver subscribed to all events; EdgeError if the broker does not answer."""
     receiver, ready = Receiver(), threading.Event()
     client = mqtt.Client(CallbackAPIVersion.VERSION2, "sub", protocol=MQTTProtocolVersion.MQTTv5)
 

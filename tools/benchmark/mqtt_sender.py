@@ -1,9 +1,9 @@
 """The sending process of `edge-tools benchmark-mqtt`.
 
-Ways: `paho` is a bare client at QoS 1 with its own network thread; `edge` is the daemon's spool and
-publisher with their defaults; `edge-on-disk` commits each batch at once, acknowledged or not.
-All have the same number of events under way and wait when WAITING events are not acknowledged.
-An event carries the monotonic second at which it was handed over.
+Senders: `paho` is a bare client at QoS 1 with its own network thread; `edge` is the daemon's spool
+and publisher with default settings; `edge-on-disk` commits each batch to disk at once, even if it
+is acknowledged soon. All have the same number of events in flight and pause while WAITING events
+are unacknowledged. An event contains the monotonic time (s) at which it was sent.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WAYS = ("paho", "edge", "edge-on-disk")
 TOPICS = Topics("edge", "bench")
 EVENTS = TOPICS.camera("front", "events")
 WAITING = 500
-PADDING = "x" * 470  # with its frame as long as an event of one object: about 520 bytes
+PADDING = "x" * 470  # makes a message as long as an event with one object: about 520 bytes
 TIMEOUT_S = 60.0
 
 
 class Sender:
-    """How events are sent: `put` hands one over, `waiting` counts the unacknowledged."""
+    """A way to send events. put: sends one. waiting: number of unacknowledged ones."""
 
     def __init__(self, put: Callable[[bytes], object], waiting: Callable[[], int]) -> None:
         self.put = put
@@ -40,7 +40,7 @@ class Sender:
 
 
 def send(sender: Sender, count: int, rate_hz: float) -> None:
-    """Hand `count` events over, evenly at a rate (0: as fast as they are acknowledged).
+    """Send `count` events, evenly at a rate (0: as fast as they are acknowledged).
 
     Raises SystemExit when the broker does not acknowledge in time.
     """
@@ -64,7 +64,7 @@ def _wait_below(sender: Sender, limit: int) -> None:
 
 @contextmanager
 def edge_sender(port: int, folder: Path, config: SpoolConfig) -> Iterator[Sender]:
-    """Yield the daemon's own way: spool and publisher."""
+    """Yield a sender that uses the daemon's spool and publisher."""
     birth = Status(status="online", boot_id="bench", version="0")
     settings = MqttConfig(host="127.0.0.1", port=port, discovery=False)
     with (
@@ -83,7 +83,7 @@ def edge_sender(port: int, folder: Path, config: SpoolConfig) -> Iterator[Sender
 
 @contextmanager
 def paho_sender(port: int) -> Iterator[Sender]:
-    """Yield a bare client."""
+    """Yield a sender that uses a bare paho client."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, "bench", protocol=MQTTProtocolVersion.MQTTv5)
     client.max_inflight_messages_set(MqttConfig().max_in_flight)
     lock, waiting = threading.Lock(), [0]
@@ -107,7 +107,7 @@ def paho_sender(port: int) -> Iterator[Sender]:
 
 
 def main(way: str, port: str, count: str, rate_hz: str, folder: str) -> None:
-    """Send in one way; arguments as words."""
+    """Send events; all arguments are strings from the command line."""
     if way == "paho":
         sending = paho_sender(int(port))
     else:

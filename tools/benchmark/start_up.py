@@ -1,8 +1,8 @@
-"""Start-up time and memory of a fresh daemon process, measured from outside.
+"""Start-up time and memory of a new process that runs the daemon's pipeline.
 
-A child process imports edge, loads both models and takes the demo clip as fast as possible until
-the pipeline tells of the first object, or to its end when the detector knows none of those in it;
-the parent's clock starts before the interpreter does.
+A child process imports edge, loads both models and processes the demo clip as fast as possible
+until the pipeline emits the first event, or to the clip's end if the detector knows none of its
+objects. The parent measures from before Python starts.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ print(json.dumps({"loaded": loaded, "event": event, "frames": number, "rss_bytes
 def measure(models: dict[str, str], models_dir: str | None = None) -> dict[str, Any]:
     """Return seconds from the start of Python to loaded models and to the first event, and RSS.
 
-    models: names or folders by task, in place of the default ones. The event's time is None where
-    the demo clip shows nothing that the detector knows.
+    models: names or folders by task, instead of the default ones. The event's time is None if the
+    detector knows no object of the demo clip.
     """
     started = time.time()
     try:
@@ -73,7 +73,7 @@ def measure(models: dict[str, str], models_dir: str | None = None) -> dict[str, 
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print the numbers."""
+    """Print the measurements."""
     event_s = report["first_event_s"]
     event = "no event" if event_s is None else f"first event after {event_s} s"
     print(

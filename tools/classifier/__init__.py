@@ -1,5 +1,6 @@
-"""Image classifiers by transfer learning: class folders -> Keras model -> every level of int8.
+"""Image classifiers by transfer learning: class folders -> Keras model -> TFLite at every level.
 
-`train` makes a model folder, `levels` converts it, `evaluate` measures all levels with one method.
+`train` trains a model, `levels` converts it to the levels (float32 to integer-only), `evaluate`
+measures all levels with one method.
 TensorFlow is imported by `runtime` alone, and only when a command needs it.
 """

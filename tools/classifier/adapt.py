@@ -1,7 +1,7 @@
-"""The network made smaller, or used to int8, before it is converted: pruning, then QAT.
+"""Pruning and quantization-aware training (QAT) of the network before conversion.
 
-The result is kept in a folder with a note of what it was made of, and while it is trained so are
-the weights of the last whole epoch: started again, it goes on.
+The result is saved in a folder together with what it was made from; during training, so are the
+weights of the last completed epoch, from which a restarted command resumes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from tools.classifier.job import MADE_FROM, Job
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What is asked for: share of channels to cut, 0 none; epochs of QAT, 0 none.
+    """Requested adaptation.
 
-    learning_rate: of the training after either.
+    prune: share of channels to cut, 0 for none. prune_epochs: of training after pruning. qat:
+    epochs of QAT, 0 for none. learning_rate: of both trainings.
     """
 
     prune: float
@@ -32,20 +33,20 @@ class Adaptation:
     learning_rate: float
 
     def __bool__(self) -> bool:
-        """Return whether anything is asked for."""
+        """Return whether any adaptation is requested."""
         return bool(self.prune or self.qat)
 
     def __str__(self) -> str:
-        """Return all that decides what becomes of a network."""
+        """Return all settings that determine the result, as text for `notes`."""
         prune = f"prune {self.prune:g}, {self.prune_epochs} epochs" if self.prune else ""
         qat = f"qat {self.qat} epochs" if self.qat else ""
         return ", ".join(filter(None, (prune, qat, f"rate {self.learning_rate:g}")))
 
 
 def adapted(net: Any, job: Job, asked: Adaptation, kept: Path) -> tuple[Any, Job]:
-    """Return the network pruned and trained through int8, as asked for, and the job with it.
+    """Return the pruned and quantization-aware trained network, and the job updated for it.
 
-    kept: the folder that holds it; what is there as asked for is not made again.
+    kept: folder of the result; a result there with the same settings is reused.
     """
     made_from = f"{job.described.notes[MADE_FROM]}, {asked}"
     if (kept / description.FILE).is_file():
@@ -67,7 +68,7 @@ def adapted(net: Any, job: Job, asked: Adaptation, kept: Path) -> tuple[Any, Job
 
 
 def _adapt(net: Any, job: Job, asked: Adaptation, state: Path) -> tuple[Any, dict[str, str]]:
-    """Return the network after pruning and int8 training, and what to say of them."""
+    """Return the network after pruning and QAT, and the notes on both for its description."""
     from tools.classifier import prune, qat
 
     notes = {}

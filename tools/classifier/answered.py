@@ -1,7 +1,7 @@
-"""One model's answers and times from a process of its own, kept until the whole run is done.
+"""Measures one model in a separate process and saves its predictions until the run is complete.
 
-A run that is stopped, or whose next model cannot be read, measures only what is missing when it is
-started again; one that ended measures everything afresh.
+A run that was stopped or failed measures only the missing models when started again; after a
+completed run everything is measured again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UNFINISHED = ".unfinished"  # folder in a run's output
 
 @dataclass(frozen=True)
 class Answered:
-    """A model with its answers, float32 (n, classes)."""
+    """A model with its measurements. answers: predicted probabilities, float32 (n, classes)."""
 
     folder: Path
     described: Description
@@ -41,9 +41,9 @@ class Answered:
 def measure(
     folder: Path, described: Description, pictures: Pictures, threads: int, output: Path
 ) -> Answered:
-    """Return what a process of its own found about a model; kept below `output`.
+    """Measure a model in a separate process; the result is saved below `output`.
 
-    Raises ModelError when that process fails, OSError when there is no room for what it found.
+    Raises ModelError when that process fails, OSError when the disk is full.
     """
     path = folder / described.file
     if not path.is_file():
@@ -66,12 +66,12 @@ def measure(
 
 
 def forget(output: Path) -> None:
-    """Remove what was kept: the run is done."""
+    """Remove the saved results after a completed run."""
     shutil.rmtree(output / UNFINISHED, ignore_errors=True)
 
 
 def _key(path: Path, pictures: Pictures, threads: int) -> str:
-    """Return what names a result: another model, other pictures or threads give another."""
+    """Return a result's file name, unique to the model, the pictures and the threads."""
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
     digest.update(os.fsencode(f"{path.resolve()} {pictures.sha256} {threads}"))
     return digest.hexdigest()
@@ -95,4 +95,4 @@ def _run(job: Job, result: Path) -> None:
 
 def _ending(code: int) -> str:
     killed = code < 0  # by a signal of that number
-    return f"its process was killed (signal {-code})" if killed else "it ended without a word"
+    return f"its process was killed (signal {-code})" if killed else "it ended without a message"

@@ -1,4 +1,4 @@
-"""What may be done to a training picture without changing its class: mirroring and shifting."""
+"""Augmentation of a classifier's training pictures: mirroring and shifting."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from tools.classifier.data import Pixels
 
-SHIFT = 8  # pictures move by up to 1/8 of their side, edges repeated
+SHIFT = 8  # pictures are shifted by up to 1/8 of their side, edges repeated
 
 
 def augment(rgb: Pixels, generator: np.random.Generator) -> Pixels:
-    """Return uint8 (n, side, side, 3), each picture mirrored or not and shifted at random."""
+    """Return the pictures, uint8 (n, side, side, 3), each randomly mirrored and shifted."""
     side = rgb.shape[1]
     most = side // SHIFT
     padded = np.pad(rgb, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")

@@ -14,7 +14,7 @@ DPI = 100
 
 
 def trials(done: Sequence[Any], settings: Sequence[str], path: Path) -> None:
-    """Write the validation loss of a search's trials over their order and over each setting.
+    """Write a search's validation losses plotted over trial number and over each setting.
 
     done: Optuna's finished trials; pruned ones are drawn hollow.
     """
@@ -37,7 +37,7 @@ def trials(done: Sequence[Any], settings: Sequence[str], path: Path) -> None:
 
 
 def bars(columns: Mapping[str, Mapping[str, float]], path: Path, *, title: str) -> None:
-    """Write one bar chart a figure: columns is figure -> name -> value."""
+    """Write one bar chart per column: columns is title -> bar name -> value."""
     figure, plots = _new(len(columns))
     figure.suptitle(title)
     for plot, (heading, values) in zip(plots, columns.items(), strict=True):
@@ -49,7 +49,7 @@ def bars(columns: Mapping[str, Mapping[str, float]], path: Path, *, title: str) 
 
 
 def line(points: Mapping[int, float], path: Path, *, title: str, axes: tuple[str, str]) -> None:
-    """Write values over numbers on a logarithmic axis."""
+    """Write a line plot of values over numbers, with a logarithmic x axis."""
     figure, (plot,) = _new(1)
     plot.plot(list(points), list(points.values()), "o-")
     plot.set(title=title, xlabel=axes[0], ylabel=axes[1], xscale="log")

@@ -1,4 +1,4 @@
-"""Whose a run's folder is: the settings of its training lie in it, and no other run may have it."""
+"""Ties a run's folder to its training settings: a run with other settings is refused there."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tools import tracking
 from tools.classifier.description import Training, write_json
 
 RUN_FILE = "training.json"
-STATE = "state"  # folder of what a training goes on with
+STATE = "state"  # folder of the state from which a training resumes
 
 
 def claim(folder: Path, training: Training) -> None:
-    """Note a run's settings in its folder, once it is known to have data and a network.
+    """Store a run's settings in its folder; called once data and network are known to be usable.
 
-    Raises InputError where another run is in the folder.
+    Raises InputError when the folder holds another run.
     """
-    refuse_another(folder, training)
+    refuse_other_run(folder, training)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RUN_FILE, training)
 
 
-def refuse_another(folder: Path, training: Training) -> None:
-    """Raise InputError where another run is in the folder."""
-    before = noted(folder)
+def refuse_other_run(folder: Path, training: Training) -> None:
+    """Raise InputError when the folder holds a run with other settings."""
+    before = stored_settings(folder)
     if before is not None and before != training:
         raise InputError(
             f"{folder} holds a run with other settings ({difference(before, training)}); "
@@ -35,8 +35,8 @@ def refuse_another(folder: Path, training: Training) -> None:
         )
 
 
-def noted(folder: Path) -> Training | None:
-    """Return the settings of the run in a folder; None where there is none.
+def stored_settings(folder: Path) -> Training | None:
+    """Return the settings of the run in a folder; None if there is none.
 
     Raises InputError when they cannot be read.
     """
@@ -49,14 +49,14 @@ def noted(folder: Path) -> Training | None:
         raise InputError(f"{path}: {error}; remove it, or name another folder") from None
 
 
-def give_up(folder: Path) -> None:
-    """Remove what a run's training would go on with; what it made stays until it is replaced."""
+def discard_state(folder: Path) -> None:
+    """Remove the state from which a run would resume; its results stay until replaced."""
     shutil.rmtree(folder / STATE, ignore_errors=True)
     for name in (tracking.RUN_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
 def difference(before: Training, after: Training) -> str:
-    """Return the settings of `before` that `after` has otherwise."""
+    """Return, as text, the settings of `before` that differ in `after`."""
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
     return ", ".join(f"{key} {old[key]}" for key in old if old[key] != new[key])

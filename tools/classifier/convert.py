@@ -1,4 +1,4 @@
-"""A network as a .tflite file at each level of conversion, by TensorFlow's own converter.
+"""Converts a network to .tflite at each level of quantization, by TensorFlow's own converter.
 
 TL  plain TFLite, float32         FF  int8, float in and out, float where int8 is not to be had
 F16 weights as float16            IO  integers only, int8 in and out
@@ -34,7 +34,7 @@ CALIBRATED = frozenset({"FF", "IO"})
 def convert(network: Any, level: str, representative: Pixels) -> bytes:
     """Return the .tflite file of a network, float32 (n, side, side, 3) -> (n, classes).
 
-    representative: uint8, (n, side, side, 3); only FF and IO look at it.
+    representative: uint8, (n, side, side, 3); used only by FF and IO.
     Raises ModelError when the converter refuses the network.
     """
     _, tensorflow = runtime.load()
@@ -61,7 +61,7 @@ def convert(network: Any, level: str, representative: Pixels) -> bytes:
 
 
 def _frozen(network: Any) -> Any:
-    """Return the network for one picture as a function whose weights are constants."""
+    """Return the network as a function for one picture, with its weights frozen to constants."""
     _, tensorflow = runtime.load()
     from tensorflow.python.framework import convert_to_constants
 
@@ -76,8 +76,8 @@ def _frozen(network: Any) -> Any:
 def _calibration(representative: Pixels) -> Iterator[list[np.ndarray[Any, Any]]]:
     """Yield the pictures one by one as network inputs.
 
-    Two corner pixels of the first are set to black and white, so that the input's range is that of
-    8-bit levels whatever the pictures hold, and its scale exactly 1/128.
+    Two corner pixels of the first are set to black and white, so that the input's range is always
+    the full 8-bit range and its scale exactly 1/128.
     """
     for number, rgb in enumerate(representative):
         image = network_input(np.array(rgb)[None])

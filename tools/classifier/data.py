@@ -1,8 +1,8 @@
-"""Class folders as arrays: `DATASET/<class>/*.png`, or the same under `train`, `val` and `test`.
+"""Reads class folders: `DATASET/<class>/*.png`, or the same under `train`, `val` and `test`.
 
-Without folders for the splits, the content's hash decides (8 : 1 : 1), so that a picture stays in
-its split whatever is added or renamed. Pictures are stretched to the network's input with the
-interpolation that the board uses and kept in a memory-mapped file.
+Without folders for the splits, pictures are split 8 : 1 : 1 by the hash of their content, so that a
+picture keeps its split when others are added or files are renamed. Pictures are stretched to the
+network's input with the interpolation that the board uses and cached in a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from edge import durable
 from edge.errors import InputError
 from tools.classifier import runtime
-from tools.data.entry import is_text
+from tools.data.entry import is_utf8
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-TENTHS = 10  # content hashes fall into this many shares: 0 is val, 1 is test
-READERS = 4  # threads: the decoders release the interpreter
+TENTHS = 10  # content hashes modulo 10: 0 is val, 1 is test, the others are train
+READERS = 4  # threads; the decoders release the GIL
 
 Pixels = NDArray[np.uint8]
 
@@ -42,10 +42,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one split at the network's size.
+    """Pictures of one split at the network's input size.
 
-    rgb: uint8, (n, side, side, 3), read-only, mapped from `file`. labels: int64, (n,).
-    names: path of each picture below the data set. sha256: of pixels and labels.
+    rgb: uint8, (n, side, side, 3), read-only, memory-mapped from `file`. labels: int64, (n,), class
+    indices. names: path of each picture relative to the data set. sha256: of pixels and labels.
     """
 
     rgb: Pixels
@@ -56,7 +56,7 @@ class Pictures:
 
 
 def class_names(dataset: Path) -> tuple[str, ...]:
-    """Return the classes, sorted: the names of the folders.
+    """Return the class names, i.e. the names of the folders, sorted.
 
     Raises InputError when there are fewer than two.
     """
@@ -64,8 +64,8 @@ def class_names(dataset: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise InputError(f"data set {dataset}: no such folder")
     names = tuple(sorted(path.name for path in root.iterdir() if _is_class(path)))
-    odd = [name for name in names if not is_text(name)]
-    if odd:  # a manifest holds text
+    odd = [name for name in names if not is_utf8(name)]
+    if odd:  # class names are stored in manifests, which are UTF-8
         raise InputError(f"data set {root}: the name of class {odd[0]!r} is not UTF-8; rename it")
     if len(names) < 2:
         found = f"only the class {names[0]!r}" if names else "no class folder"
@@ -76,8 +76,8 @@ def class_names(dataset: Path) -> tuple[str, ...]:
 def items(dataset: Path, split: str, labels: Sequence[str]) -> list[Item]:
     """Return the pictures of `train`, `val` or `test`, in a stable order.
 
-    labels: the classes, which index them. Raises InputError for a missing folder, and for a class
-    without pictures.
+    labels: class names; `Item.label` indexes them. Raises InputError for a missing folder, and for
+    a class without pictures.
     """
     if not dataset.is_dir():
         raise InputError(f"data set {dataset}: no such folder")
@@ -96,20 +96,20 @@ def items(dataset: Path, split: str, labels: Sequence[str]) -> list[Item]:
 
 
 def pack(dataset: Path, split: str, labels: Sequence[str], side_px: int, cache: Path) -> Pictures:
-    """Return a split's pictures, read once and kept in the cache folder.
+    """Return a split's pictures, cached in the cache folder.
 
-    Raises InputError that names every picture that cannot be read.
+    Raises InputError naming every picture that cannot be read.
     """
     chosen = items(dataset, split, labels)
     names = tuple(str(item.path.relative_to(dataset)) for item in chosen)
     marks = np.array([item.label for item in chosen], np.int64)
     path = cache / f"{split}-{_key(chosen, side_px)}.npy"
     note = path.with_suffix(".json")
-    if not note.exists():  # written last: without it the pixels are not complete
+    if not note.exists():  # written last, so it marks the pixel file as complete
         cache.mkdir(parents=True, exist_ok=True)
         digest = _write(chosen, side_px, path)
-        told = {"sha256": digest, "pictures": len(chosen)}
-        durable.replace(note, f"{json.dumps(told)}\n".encode())
+        facts = {"sha256": digest, "pictures": len(chosen)}
+        durable.replace(note, f"{json.dumps(facts)}\n".encode())
     digest = json.loads(note.read_text())["sha256"]
     return Pictures(np.load(path, mmap_mode="r"), marks, names, digest, path)
 
@@ -117,13 +117,13 @@ def pack(dataset: Path, split: str, labels: Sequence[str], side_px: int, cache: 
 def network_input(rgb: Pixels) -> NDArray[np.float32]:
     """Return float32 network inputs of uint8 pixels: (level - 128) / 128, of the same shape.
 
-    As int8 this is the level with its top bit flipped: scale 1/128, zero point 0.
+    Quantized with scale 1/128 and zero point 0, this is level - 128 (the top bit flipped).
     """
     return (rgb.astype(np.float32) - np.float32(128)) / np.float32(128)
 
 
 def read_picture(path: Path, side_px: int) -> Pixels:
-    """Return a file's pixels, uint8 (side, side, 3), RGB, stretched.
+    """Return a file's pixels, uint8 (side, side, 3), RGB, stretched to a square.
 
     Raises InputError when it cannot be read as a picture.
     """
@@ -138,7 +138,7 @@ def read_picture(path: Path, side_px: int) -> Pixels:
 
 
 def _split_folder(dataset: Path, split: str) -> Path | None:
-    """Return the folder of a split; None where the data set has no folder `train`."""
+    """Return the folder of a split; None if the data set has no folder `train`."""
     if not (dataset / "train").is_dir():
         return None
     return next(
@@ -184,7 +184,7 @@ def _require_all(found: Sequence[Item], labels: Sequence[str], dataset: Path, sp
 
 
 def _key(chosen: Sequence[Item], side_px: int) -> str:
-    """Return what names a cache file: other files, sizes or times give another."""
+    """Return a cache file's name, unique to the files, their sizes and times, and `side_px`."""
     digest = hashlib.blake2b(str(side_px).encode(), digest_size=8)
     for item in chosen:
         status = item.path.stat()
@@ -195,7 +195,7 @@ def _key(chosen: Sequence[Item], side_px: int) -> str:
 def _write(chosen: Sequence[Item], side_px: int, path: Path) -> str:
     """Write the pixels as a .npy file; return the hash of pixels and labels.
 
-    Written in order, not through a map: a full disk is then an error and no fatal signal.
+    Written sequentially, not through a memory map, where a full disk would be a fatal SIGBUS.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(chosen), side_px, side_px, 3)}
     digest, broken = hashlib.sha256(), []
@@ -223,7 +223,7 @@ def _read_or_reason(path: Path, side_px: int) -> Pixels | str:
 
 
 def subset(pictures: Pictures, rows: NDArray[np.intp]) -> Pictures:
-    """Return some of the pictures, in a file of their own beside the whole."""
+    """Return the pictures of some rows, written to a separate file beside the original."""
     digest = hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest()
     path = pictures.file.with_name(f"{pictures.file.stem}-{digest}.npy")
     np.save(path, pictures.rgb[rows])

@@ -1,4 +1,4 @@
-"""What a classifier's folder says of itself: `classifier.json` beside the model file."""
+"""A classifier's description: `classifier.json` beside the model file."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Level = Literal["NQ", "TL", "F16", "DR", "FF", "IO"]
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A training run, as it was asked for.
+    """Settings of a training run.
 
-    backbone: a name of `network.backbones()`. alpha: width of a MobileNet's layers.
-    weights: `imagenet`, `none` (random) or a file. pooling: `average` gives the head one vector;
-    `positions` applies its neurons at each place of the last map, as Edge Impulse's head does.
-    width: neurons of the dense layer; 0 leaves it out. dropout: share, 0..1.
-    learning_rate: of Adam at the beginning; it falls along a cosine to zero.
+    backbone: a name from `network.backbones()`. alpha: MobileNet's width multiplier.
+    weights: `imagenet`, `none` (random) or a file. pooling: `average` gives the head the global
+    average of the last feature map; `positions` applies the head's neurons at each position of it,
+    as Edge Impulse's head does. width: neurons of the dense layer; 0: no such layer. dropout: 0..1.
+    learning_rate: of Adam at the start; cosine decay to zero.
     patience: validations without a better loss until training stops.
-    fine_tune_layers: last layers of the backbone that are trained after the head; -1 is all.
+    fine_tune_layers: number of the backbone's last layers to train after the head; -1: all.
     """
 
     backbone: str = "MobileNetV2"
@@ -48,10 +48,10 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A classifier beside its file.
+    """Description of the classifier in a folder.
 
-    labels: by output. parameters: weights and biases. level: of conversion, see `levels`.
-    notes: free text by topic (what was pruned, how it was calibrated).
+    labels: in the order of the outputs. parameters: number of weights and biases. level: of
+    conversion, see `convert`. notes: free text by topic (pruning, calibration, …).
     """
 
     labels: tuple[str, ...]
@@ -82,12 +82,12 @@ def read(folder: Path) -> Description:
 
 
 def write(folder: Path, described: Description) -> None:
-    """Write the description into the folder, which is made."""
+    """Write the description into the folder, creating it if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, described)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, at once: a reader sees the old file or the new one."""
+    """Write a value as indented JSON, atomically."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2)
     durable.replace(path, text + b"\n")

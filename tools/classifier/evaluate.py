@@ -1,11 +1,11 @@
-"""Measure classifiers of all levels with one method: `edge-tools evaluate classifier MODEL…`.
+"""Measures classifiers of all levels with one method: `edge-tools evaluate classifier MODEL…`.
 
-Each model runs in a process of its own, one picture at a time. Reading the result: loss is the mean
-cross entropy with probabilities floored at 1e-7, as Keras does it; an int8 file answers in steps of
-1/256, so where it says 0 of the right class it pays in full. Agreement is the share of pictures
-that get the same class as from the float network (NQ, or the first model named). Memory is the
-process's peak, and in brackets what the model added to its runtime. Stopped and started again, it
-measures only the models that are missing.
+Each model runs in a separate process, one picture at a time. Loss is the mean cross entropy with
+probabilities floored at 1e-7, as in Keras; an int8 file's probabilities are multiples of 1/256, so
+a 0 for the right class costs the maximum loss. Agreement is the share of pictures with the same
+predicted class as the float network (NQ, or the first model named). Memory is the peak of the
+process and, in brackets, without runtime. Stopped and started again, only the missing models are
+measured.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ examples:
 MODEL is a folder with a classifier.json, or a folder of such, as edge-tools quantize wrote it.
 """
 MB = 1e6
-PLAIN_COLUMNS = 120  # of a table that goes into a file
+PLAIN_COLUMNS = 120  # table width if the output is not a terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("runs/measured"), help="tables, plots")
     parser.add_argument(
-        "--limit", type=arguments.count, help="only so many pictures, as many of each class"
+        "--limit", type=arguments.count, help="measure only so many pictures, balanced by class"
     )
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of the runtimes"
@@ -88,13 +88,13 @@ def run(args: argparse.Namespace) -> int:
         _write(found, answered, pictures, args.output)
         if args.record:
             recorded.write(found, f"{args.data.resolve().name}/{args.split}")
-        _keep(kept, found, args.output)
+        _track(kept, found, args.output)
     forget(args.output)
     return 0
 
 
 def figures(answered: Sequence[Answered], pictures: Pictures) -> list[Figures]:
-    """Return the figures of each model; agreement is with the first NQ, or the first of all."""
+    """Return each model's figures; agreement is with the first NQ model, else the first model."""
     reference = next((one for one in answered if one.described.level == "NQ"), answered[0])
     expected = reference.answers.argmax(1)
     found = []
@@ -124,7 +124,7 @@ def figures(answered: Sequence[Answered], pictures: Pictures) -> list[Figures]:
 
 
 def _settings(args: argparse.Namespace, pictures: Pictures) -> dict[str, object]:
-    """Return what an experiment keeps of a measurement."""
+    """Return the parameters of a measurement for the experiment tracker."""
     return {
         "models": " ".join(str(model) for model in args.models),
         "split": args.split,
@@ -134,7 +134,7 @@ def _settings(args: argparse.Namespace, pictures: Pictures) -> dict[str, object]
     }
 
 
-def _keep(record: tracking.Run, found: Sequence[Figures], output: Path) -> None:
+def _track(record: tracking.Run, found: Sequence[Figures], output: Path) -> None:
     for name, one in zip(_names(found), found, strict=True):
         record.metrics(
             0,
@@ -149,7 +149,7 @@ def _keep(record: tracking.Run, found: Sequence[Figures], output: Path) -> None:
 
 
 def _folders(models: Sequence[Path]) -> list[Path]:
-    """Return the classifiers' folders; a folder of levels stands for those in it, NQ first."""
+    """Return the classifiers' folders; a folder of levels is replaced by its levels, NQ first."""
     found: list[Path] = []
     for model in models:
         if (model / description.FILE).exists():
@@ -208,7 +208,7 @@ def _print(found: Sequence[Figures]) -> None:
 def _write(
     found: Sequence[Figures], answered: Sequence[Answered], pictures: Pictures, output: Path
 ) -> None:
-    """Write levels.csv, levels.json, levels.png, and two plots for each model."""
+    """Write levels.csv, levels.json, levels.png, and two plots per model."""
     output.mkdir(parents=True, exist_ok=True)
     description.write_json(output / "levels.json", list(found))
     rows = [msgspec.to_builtins(one) for one in found]

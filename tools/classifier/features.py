@@ -1,6 +1,6 @@
-"""The frozen backbone's answers, computed once and kept: the head then trains in seconds.
+"""Caches the frozen backbone's features, so that the head trains in seconds.
 
-Stored as float16: a feature's rounding of 0.05 % is far below what a dense layer notices.
+Stored as float16, whose rounding error of 0.05 % does not matter to a dense layer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ BATCH = 32
 
 
 def cached(frozen: Any, pictures: Pictures, cache: Path) -> Samples:
-    """Return what the frozen network makes of the pictures; read from the cache where it is there.
+    """Return the frozen network's features of the pictures, from the cache if they are there.
 
-    frozen: images -> maps (n, h, w, channels). An interrupted computation goes on.
+    frozen: images -> feature maps (n, h, w, channels). An interrupted computation is resumed.
     """
     path = cache / f"features-{_key(frozen, pictures)}.npy"
     if not path.exists():
@@ -45,10 +45,10 @@ def _key(frozen: Any, pictures: Pictures) -> str:
 
 
 def _compute(frozen: Any, pictures: Pictures, path: Path) -> None:
-    """Write the features as a .npy file; whole batches of an interrupted run are kept."""
+    """Write the features as a .npy file; completed batches of an interrupted run are reused."""
     shape = (len(pictures.labels), *frozen.output.shape[1:])
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-    part = path.with_suffix(".part")  # not `durable.replacing`'s, which an interruption removes
+    part = path.with_suffix(".part")  # not `durable.replacing`: its file is removed on interruption
     row_bytes = int(np.prod(shape[1:])) * 2
     with part.open("ab") as file:
         if not file.tell():

@@ -1,4 +1,4 @@
-"""What was measured of one classifier: a row of `edge-tools evaluate classifier`."""
+"""The measurements of one classifier: a row of `edge-tools evaluate classifier`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one model; times in milliseconds, sizes in bytes, shares 0..1."""
+    """Measurements of one model; times in milliseconds, sizes in bytes, shares 0..1."""
 
     model: str
     level: str

@@ -1,7 +1,7 @@
 """One stage of training: epochs with early stopping, best weights restored, resumable.
 
-Started again with the same folder, a stage goes on after its last whole epoch and ends with the
-same weights as an uninterrupted one: every epoch draws its order anew from seed and number.
+Started again with the same folder, a stage resumes after its last completed epoch and ends with the
+same weights as an uninterrupted one: each epoch's order depends only on the seed and its number.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 PREDICT_BATCH = 64
 MIN_PROBABILITY = 1e-7  # Keras's floor in its cross entropy, so that losses compare
-# Draws one batch: rows and a generator for what is random (None: nothing is) -> network inputs.
+# Prepares a batch: row indices, random generator (None: no augmentation) -> network inputs.
 Prepare = Callable[[NDArray[np.intp], np.random.Generator | None], Floats]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a stage learns from: inputs by row, and labels, int64 (n,)."""
+    """The data of a stage. prepare: returns the inputs of some rows. labels: int64 (n,)."""
 
     prepare: Prepare
     labels: NDArray[np.int64]
@@ -42,7 +42,7 @@ class Samples:
 class Plan:
     """How a stage trains; see `description.Training`.
 
-    folder: where its state is kept; None keeps nothing, such a stage cannot be resumed.
+    folder: where its state is saved; None: not saved, so the stage cannot be resumed.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Plan:
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one epoch; the last three only where it was validated.
+    """Figures of one epoch; the last three only if it was validated.
 
-    loss: mean over the pictures, as they were learned from one after another.
+    loss: mean training loss over the pictures, each measured as its batch was trained.
     """
 
     stage: str
@@ -71,7 +71,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """Where a stage stands: its epochs so far, and how many validations brought nothing better."""
+    """Progress of a stage. waited: validations since the best one."""
 
     history: list[Epoch] = []
     waited: int = 0
@@ -83,7 +83,7 @@ Report = Callable[[Epoch, Floats], None]
 
 @dataclass
 class _Stage:
-    """A network in training."""
+    """A network in training. best: its weights at the best validation so far."""
 
     network: Any
     plan: Plan
@@ -91,7 +91,7 @@ class _Stage:
     best: list[NDArray[Any]] | None = None
 
     def save(self) -> None:
-        """Keep weights, optimizer and figures; the figures last, they say what is complete."""
+        """Save weights, optimizer state and figures; the figures last, to mark completion."""
         if self.plan.folder is None:
             return
         number = len(self.state.history)
@@ -102,7 +102,7 @@ class _Stage:
         self._file(number - 1).unlink(missing_ok=True)
 
     def load(self) -> None:
-        """Go back to what was saved last, if anything was."""
+        """Restore the last saved state, if there is one."""
         if self.plan.folder is None:
             return
         self.plan.folder.mkdir(parents=True, exist_ok=True)
@@ -143,20 +143,20 @@ def fit(
 
 
 def probabilities(network: Any, samples: Samples) -> Floats:
-    """Return the network's answers, float32 (n, classes)."""
+    """Return the predicted probabilities, float32 (n, classes)."""
     rows = np.arange(len(samples.labels))
     parts = [rows[at : at + PREDICT_BATCH] for at in range(0, len(rows), PREDICT_BATCH)]
     return np.concatenate([network.predict_on_batch(samples.prepare(some, None)) for some in parts])
 
 
 def cross_entropy(answers: Floats, labels: NDArray[np.int64]) -> float:
-    """Return the mean of -ln of the label's probability, floored as Keras does it."""
+    """Return the mean of -ln(probability of the label), floored at MIN_PROBABILITY."""
     right = np.clip(answers[np.arange(len(labels)), labels], MIN_PROBABILITY, 1)
     return float(-np.log(right).mean())
 
 
 def accuracy(answers: Floats, labels: NDArray[np.int64]) -> float:
-    """Return the share of rows whose largest answer is the label."""
+    """Return the share of rows whose most probable class is the label."""
     return float((answers.argmax(1) == labels).mean())
 
 
@@ -168,12 +168,12 @@ def _compile(network: Any, plan: Plan, steps: int) -> None:
 
 
 def _epoch(stage: _Stage, train: Samples, validation: Samples, report: Report | None) -> Epoch:
-    """Train one epoch and validate it when it is due."""
+    """Train one epoch, and validate if due."""
     plan, network = stage.plan, stage.network
     number = len(stage.state.history) + 1
     total = 0.0
     for rows, generator in _batches(train, plan, number):
-        network.reset_metrics()  # so that any Keras answers with this batch's loss alone
+        network.reset_metrics()  # so that every Keras version returns this batch's loss
         inputs = train.prepare(rows, generator)
         total += len(rows) * float(network.train_on_batch(inputs, train.labels[rows]))
     loss = total / len(train.labels)
@@ -226,12 +226,12 @@ def _line(epoch: Epoch, plan: Plan) -> str:
 
 
 def _variables(network: Any) -> list[Any]:
-    """Return all that training changes: weights, statistics, seeds, the optimizer's state."""
+    """Return everything that training changes: weights, statistics, seeds, optimizer state."""
     return [*network.variables, *network.optimizer.variables]
 
 
 def _save(values: Sequence[Any], path: Path) -> None:
-    """Write arrays at once. Not as HDF5: its library does not survive a full disk."""
+    """Write arrays atomically, as .npz because the HDF5 library crashes on a full disk."""
     with durable.replacing(path) as file:
         np.savez(file, *(np.asarray(value) for value in values))
 

@@ -1,4 +1,4 @@
-"""Completes the folder of an integer-only classifier: manifest, card, golden picture."""
+"""Makes an integer-only classifier's folder a model folder: manifest, card, golden picture."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ That of the training pictures and of the backbone's weights; both are yours to n
 def complete(target: Path, described: Description, picture: Pixels) -> None:
     """Write manifest.json, CARD.md and the golden picture beside `model.tflite`.
 
-    picture: uint8, (side, side, 3); stored with what the file says of it.
+    picture: uint8, (side, side, 3), RGB; stored with the file's predictions for it.
     Raises ModelError when the file is not integer-only.
     """
     path = target / package.MODEL_FILE
@@ -66,7 +66,7 @@ def _facts(target: Path, described: Description, golden: Golden) -> package.Fact
 
 
 def _name(target: Path) -> str:
-    """Return the model's name: the run's folder, without `levels/IO`."""
+    """Return the model's name: that of the run's folder, ignoring `levels/IO`."""
     parts = [part for part in target.resolve().parts if part not in {"IO", "levels"}]
     return parts[-1]
 

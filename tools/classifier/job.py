@@ -1,4 +1,4 @@
-"""What a conversion works on."""
+"""The input of a conversion."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tools.classifier import data, representative
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description
 
-MADE_FROM = "made from"  # a note: network and settings
+MADE_FROM = "made from"  # key of the note with the network's hash and the settings
 
 
 @dataclass(frozen=True)
 class Job:
-    """A network to convert, with its data.
+    """A network's description and the data for its conversion.
 
-    count: of the representative pictures, which come from the training split.
+    count: number of representative pictures, taken from the training split.
     """
 
     described: Description
@@ -24,6 +24,6 @@ class Job:
     count: int
 
     def pixels(self, count: int | None = None) -> data.Pixels:
-        """Return the representative pictures, as many as the job's or another count says."""
+        """Return `count` representative pictures; default: the job's count."""
         seed = self.described.training.seed
         return representative.pixels(self.train, count or self.count, seed)

@@ -1,10 +1,10 @@
-"""Convert a trained classifier to every level: `edge-tools quantize classifier RUN --data DATASET`.
+"""Converts a trained classifier to every level: `edge-tools quantize classifier RUN`.
 
-Each level gets a folder of its own (`NQ`, `TL`, `F16`, `DR`, `FF`, `IO`), ready to be measured by
-`edge-tools evaluate classifier`; `IO` is a model folder with manifest and card as well. The
-pictures that calibrate the ranges are chosen from the training split, as many of each class;
-`--sweep` shows what their number does to the accuracy on the validation split. Started again, it
-converts what is not there yet: a level's description is written last and says what it was made of.
+Each level gets its own folder (`NQ`, `TL`, `F16`, `DR`, `FF`, `IO`) for `edge-tools evaluate
+classifier`; `IO` is also a model folder with manifest and card. The pictures that calibrate the
+ranges are taken from the training split, balanced by class; `--sweep` measures how their number
+affects accuracy on the validation split. Started again, only missing levels are converted: a
+level's description is written last and records what it was made from.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ examples:
   edge-tools quantize classifier runs/birds --data DATASET --prune 0.3 --prune-epochs 5 --qat 3
 """
 DEFAULT_COUNT = 200  # pictures; see the guide for what fewer and more do
-ADAPTED = "adapted"  # folder of the network that was pruned or trained through int8
+ADAPTED = "adapted"  # folder of the network after pruning or QAT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,18 +57,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.count,
         default=DEFAULT_COUNT,
         metavar="COUNT",
-        help="training pictures that give the ranges; default: %(default)s",
+        help="training pictures to calibrate the ranges; default: %(default)s",
     )
     parser.add_argument(
-        "--sweep", type=arguments.count, nargs="+", metavar="COUNT", help="compare counts"
+        "--sweep",
+        type=arguments.count,
+        nargs="+",
+        metavar="COUNT",
+        help="compare these counts",
     )
     parser.add_argument(
-        "--prune", type=arguments.share, default=0.0, metavar="SHARE", help="of channels"
+        "--prune", type=arguments.share, default=0.0, metavar="SHARE", help="of channels to cut"
     )
     parser.add_argument(
         "--prune-epochs", type=arguments.count, default=3, help="training after pruning"
     )
-    parser.add_argument("--qat", type=arguments.count, metavar="EPOCHS", help="train through int8")
+    parser.add_argument(
+        "--qat", type=arguments.count, metavar="EPOCHS", help="quantization-aware training"
+    )
     parser.add_argument(
         "--learning-rate", type=arguments.positive, default=1e-4, help="after pruning, of QAT"
     )
@@ -106,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
-    """Write the folder of one level, unless it is there as asked for; return its model file."""
+    """Write the folder of one level unless it is up to date; return its model file."""
     file = description.KERAS_FILE if level == "NQ" else description.TFLITE_FILE
     notes = job.described.notes | {"level": convert.DESCRIPTIONS[level]}
     if level in convert.CALIBRATED:
@@ -123,7 +129,7 @@ def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
         (target / file).write_bytes(convert.convert(net, level, job.pixels()))
     if level == "IO":
         folder.complete(target, described, job.pixels()[0])
-    description.write(target, described)  # last: it says that all is there
+    description.write(target, described)  # last, because it marks the folder as complete
     return target / file
 
 
@@ -151,7 +157,7 @@ def _open(args: argparse.Namespace, described: Description, dataset: Path) -> tu
 
 
 def _settings(job: Job, args: argparse.Namespace, asked: Adaptation) -> dict[str, object]:
-    """Return what an experiment keeps of a conversion."""
+    """Return the parameters of a conversion for the experiment tracker."""
     return {
         "model": args.model,
         "levels": " ".join(_levels(args.levels)),

@@ -1,7 +1,7 @@
-"""Measures one model in a process of its own: `python -m tools.classifier.measure JOB RESULT`.
+"""Measures one model in a separate process: `python -m tools.classifier.measure JOB RESULT`.
 
-One element at a time: the picture is read from the file of pixels, the network is asked, the time
-of that is taken. Pixels are read, not mapped, so that they do not count as the model's memory.
+Pictures are classified one at a time; only the classification is timed. Pixels are read, not
+memory-mapped, so that they do not count as the model's memory.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process found; the answers, float32 (n, classes), lie in a .npy file beside it.
+    """Result of a process; the probabilities, float32 (n, classes), are in a .npy file beside it.
 
-    baseline_bytes: memory once the runtime was imported; peak_bytes: the most of all.
+    baseline_bytes: memory after importing the runtime; peak_bytes: maximum.
     """
 
     runtime: str
@@ -66,12 +66,12 @@ def main(job_file: str, result_file: str) -> None:
         baseline_bytes=baseline,
         peak_bytes=_memory_bytes("VmHWM"),
     )
-    # Last and at once: it says that all is there.
+    # Last and atomically, because it marks the result as complete.
     durable.replace(Path(result_file), msgspec.json.encode(found))
 
 
 def _measure(classify: Classify, job: Job) -> tuple[NDArray[np.float32], list[float]]:
-    """Return the answers to all pictures and how long each took."""
+    """Return the probabilities of all pictures (n, classes) and each one's time in ms."""
     shape = (job.side_px, job.side_px, 3)
     answers, times = [], []
     with Path(job.pixels).open("rb") as file:
@@ -97,7 +97,7 @@ def _tflite(job: Job) -> tuple[str, Callable[[Path], Classify]]:
 
 
 def _keras(job: Job) -> tuple[str, Callable[[Path], Classify]]:
-    """Return Keras as its users run it for one picture: the compiled graph, not a slow predict."""
+    """Return Keras run as a compiled graph: `predict` is slow for one picture."""
     from tools.classifier import network, runtime
 
     keras, tensorflow = runtime.load(job.threads)
@@ -111,9 +111,9 @@ def _keras(job: Job) -> tuple[str, Callable[[Path], Classify]]:
 
 
 def _memory_bytes(field: str) -> int:
-    """Return a figure of this process's memory from the kernel; 0 where there is none to ask.
+    """Return a memory field of /proc/self/status in bytes; 0 if there is no such file.
 
-    Not `getrusage`: its maximum is inherited from the process that started this one.
+    `getrusage` cannot be used: its maximum is inherited from the parent process.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -1,7 +1,7 @@
 """A classifier's network: input adapter, backbone, dense head, as three nested Keras models.
 
-The network takes RGB as (level - 128) / 128, whatever its backbone was trained with: where that
-differs, a fixed 1x1 convolution maps one to the other. So every int8 file has input scale 1/128
+The network's input is RGB as (level - 128) / 128. If the backbone was trained with another input
+range, a fixed 1x1 convolution (the adapter) converts it. So every int8 file has input scale 1/128
 and zero point 0, and the board writes `level XOR 0x80`.
 """
 
@@ -22,14 +22,14 @@ from tools.classifier.description import Training
 LITE = "EfficientNetLite0"
 BACKBONE, HEAD, ADAPTER = "backbone", "head", "adapter"  # names of the nested models
 LEVEL_SCALE, LEVEL_ZERO = 128.0, 128.0
-# Of batch statistics where nothing is known at first; 0.99 and more need thousands of steps.
+# Momentum of batch statistics when training from scratch; 0.99 would need thousands of steps.
 RANDOM_MOMENTUM = 0.9
-# Adapters nearer to doing nothing than this are left out: x / 127.5 - 1 is one, half a level off.
+# Adapters closer to the identity than this are left out, such as x / 127.5 - 1 (half a level off).
 MAX_IDENTITY_ERROR = 0.01
 
 
 def backbones() -> list[str]:
-    """Return the names of all backbones: Keras's own applications and EfficientNetLite0."""
+    """Return the names of all backbones: those of keras.applications, and EfficientNetLite0."""
     keras, _ = runtime.load()
     found = [name for name, value in vars(keras.applications).items() if inspect.isfunction(value)]
     return sorted([*found, LITE])
@@ -38,8 +38,8 @@ def backbones() -> list[str]:
 def build(training: Training, classes: int) -> Any:
     """Return the network: float32 (n, side, side, 3) -> probabilities (n, classes).
 
-    Raises ConfigError for an unknown backbone or impossible size, ModelError or InputError for
-    weights that do not fit or cannot be had.
+    Raises ConfigError for an unknown backbone or an invalid size, ModelError for weights that do
+    not fit, InputError for weights that are not available.
     """
     keras, _ = runtime.load()
     keras.utils.set_random_seed(training.seed)
@@ -54,10 +54,10 @@ def build(training: Training, classes: int) -> Any:
 
 
 def build_head(training: Training, shape: tuple[int, ...], classes: int) -> Any:
-    """Return the trainable end: the backbone's map or its average -> probabilities.
+    """Return the trainable head: feature map, or its average, -> probabilities.
 
-    It takes a map of any size with `average`: a cached average is a map of one place.
-    shape: of what the head sees, without the batch.
+    With `average` pooling it accepts a map of any size: a cached average is a 1x1 map.
+    shape: of the head's input, without the batch axis.
     """
     keras, _ = runtime.load()
     keras.utils.set_random_seed(training.seed)
@@ -75,12 +75,12 @@ def build_head(training: Training, shape: tuple[int, ...], classes: int) -> Any:
 
 
 def part(network: Any, name: str) -> Any:
-    """Return the backbone, head or adapter of a network; None where it has none."""
+    """Return the backbone, head or adapter of a network; None if it has none."""
     return next((layer for layer in network.layers if layer.name == name), None)
 
 
 def features_network(network: Any, *, pooled: bool) -> Any:
-    """Return the frozen part: images -> what the head sees, as vectors when `pooled`."""
+    """Return adapter and backbone: images -> the head's input, averaged if `pooled`."""
     keras, _ = runtime.load()
     image = keras.Input(network.input.shape[1:])
     adapter = part(network, ADAPTER)
@@ -99,22 +99,22 @@ def load(path: Path) -> Any:
     try:
         with runtime.quiet():
             return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # noqa: BLE001 - Keras lets through whatever zip, HDF5 and JSON raise
+    except Exception as error:  # noqa: BLE001 - Keras passes on any error of zip, HDF5 and JSON
         reason = brief(error)
         raise ModelError(f"model file {path}: cannot be read: {reason}; train it again") from None
 
 
 def save(network: Any, path: Path) -> None:
-    """Write `model.keras` at once, without the optimizer that trained it."""
+    """Write `model.keras` atomically, without optimizer state."""
     keras, _ = runtime.load()
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")  # Keras wants a path, and its ending
+    part = path.with_name(f".part-{path.name}")  # Keras needs a path with this suffix
     keras.Model(network.input, network.output).save(part)
     part.replace(path)
 
 
 def parameters(network: Any) -> int:
-    """Return how many weights, biases and batch statistics the network holds."""
+    """Return the number of weights, biases and batch statistics."""
     return int(network.count_params())
 
 
@@ -150,7 +150,7 @@ def _application(training: Training) -> Any:
 
 
 def _adapter(training: Training) -> Any | None:
-    """Return a fixed 1x1 convolution from our input to the backbone's; None where they agree."""
+    """Return a fixed 1x1 convolution from our input range to the backbone's; None if equal."""
     keras, _ = runtime.load()
     matrix, bias = _input_map(training.backbone)
     off = np.abs(matrix - np.eye(3)).max() + np.abs(bias).max()
@@ -163,9 +163,9 @@ def _adapter(training: Training) -> Any | None:
 
 
 def _input_map(backbone: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the affine map (3, 3), (3,) from our input to what the backbone was trained with.
+    """Return the affine map, (3, 3) and (3,), from our input to the backbone's.
 
-    Measured on Keras's own `preprocess_input`, which is affine: scale, mean, channel order.
+    Determined from Keras's `preprocess_input`, which is affine (scale, mean, channel order).
     """
     keras, _ = runtime.load()
     if backbone == LITE:

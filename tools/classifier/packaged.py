@@ -1,4 +1,4 @@
-"""A classifier's model folder through the daemon's own interpreter: what a board would answer."""
+"""Runs a classifier's model folder with the daemon's interpreter, as a board would."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def probabilities(loaded: Interpreter, bgr: Image) -> dict[str, float]:
     width, height = model.input.size
     resized = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     rgb = np.ascontiguousarray(resized[..., ::-1], np.uint8)
-    # Scale 1/128 and zero point 0: the quantized level is the level with its top bit flipped.
+    # With scale 1/128 and zero point 0, the quantized value is level - 128 (top bit flipped).
     loaded.input_view()[...] = (rgb ^ np.uint8(0x80)).view(np.int8)
     loaded.invoke()
     (output,) = model.outputs

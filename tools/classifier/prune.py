@@ -1,8 +1,8 @@
-"""Structured pruning: whole channels with the smallest filters are cut out, then training goes on.
+"""Structured pruning: removes the channels with the smallest filters, then trains on.
 
-A channel can be cut where everything between its convolution and the next one works channel by
-channel and has one reader: so in the expansions of inverted residuals, between the layers of a
-MobileNet, inside a ResNet's bottleneck. What is added to something else or concatenated stays.
+A convolution's channels can be cut if only channelwise layers, each with a single reader, lie
+between it and the next convolution: in the expansions of inverted residuals, between the layers of
+a MobileNet, inside a ResNet's bottleneck. Channels that are added or concatenated are kept.
 Source: Li et al., Pruning Filters for Efficient ConvNets, 2017 (L1 norm of the filters).
 """
 
@@ -20,7 +20,7 @@ from edge.errors import InputError
 from tools.classifier import fit, network, runtime, train
 from tools.classifier.data import Pictures
 
-MULTIPLE = 8  # channels stay a multiple of this: what int8 kernels work in
+MULTIPLE = 8  # channel counts are kept at multiples of this, as suits int8 kernels
 RECOVERY_BATCH = 32
 CHANNELWISE = frozenset(
     {
@@ -40,22 +40,22 @@ class Chain:
 
 
 def prune(net: Any, share: float) -> tuple[Any, str]:
-    """Return a network without the weakest channels, and a line that says what was cut.
+    """Return a network without the weakest channels, and a line describing what was cut.
 
-    share: of the channels of each chain, 0..1, rounded so that a multiple of 8 stays.
-    Raises InputError for a backbone that has nothing to cut.
+    share: of each chain's channels to cut, 0..1, rounded so that a multiple of 8 remains.
+    Raises InputError for a backbone without channels that can be cut.
     """
     backbone = network.part(net, network.BACKBONE)
-    kept = {chain: _strongest(backbone, chain, share) for chain in chains(backbone)}
+    kept = {chain: _kept_channels(backbone, chain, share) for chain in chains(backbone)}
     if not kept:
         raise InputError("--prune: this backbone has no channels that can be cut")
-    smaller = _rebuilt(backbone, kept)
+    smaller = _pruned_backbone(backbone, kept)
     before, after = network.parameters(backbone), network.parameters(smaller)
     line = (
         f"{share:.0%} of the channels between {len(kept)} pairs of convolutions by L1 norm; "
         f"backbone {before:,} -> {after:,} parameters"
     )
-    return _joined(net, smaller), line
+    return _with_backbone(net, smaller), line
 
 
 def recover(
@@ -67,9 +67,9 @@ def recover(
     learning_rate: float,
     state: Path,
 ) -> list[fit.Epoch]:
-    """Train the whole pruned network, batch statistics included, keeping its best weights.
+    """Train the whole pruned network, including batch statistics, and keep its best weights.
 
-    state: a folder; started again with it, the training goes on after its last whole epoch.
+    state: folder from which an interrupted training resumes after its last completed epoch.
     """
     if epochs < 1:
         return []
@@ -83,7 +83,7 @@ def recover(
 
 
 def chains(backbone: Any) -> list[Chain]:
-    """Return all places where channels can be cut, in the network's order."""
+    """Return all chains whose channels can be cut, in the network's order."""
     found = []
     for layer in backbone.layers:
         if _is_convolution(layer):
@@ -98,7 +98,7 @@ def _is_convolution(layer: Any) -> bool:
 
 
 def _readers(layer: Any) -> list[Any]:
-    return [node.operation for node in layer._outbound_nodes]  # noqa: SLF001 - Keras's only way
+    return [node.operation for node in layer._outbound_nodes]  # noqa: SLF001 - the only way
 
 
 def _chain(first: Any) -> Chain | None:
@@ -118,21 +118,21 @@ def _chain(first: Any) -> Chain | None:
         between.append(layer.name)
 
 
-def _strongest(backbone: Any, chain: Chain, share: float) -> NDArray[np.intp]:
-    """Return the channels that stay, in order: those with the largest L1 norm of their filter."""
+def _kept_channels(backbone: Any, chain: Chain, share: float) -> NDArray[np.intp]:
+    """Return the indices of the channels to keep, sorted: those with the largest L1 norms."""
     kernel = backbone.get_layer(chain.first).get_weights()[0]
     norms = np.abs(kernel).sum((0, 1, 2))
     wanted = max(MULTIPLE, round(len(norms) * (1 - share) / MULTIPLE) * MULTIPLE)
     return np.sort(np.argsort(-norms, kind="stable")[:wanted])
 
 
-def _rebuilt(backbone: Any, kept: dict[Chain, NDArray[np.intp]]) -> Any:
-    """Return the backbone with fewer filters and the weights that are left."""
+def _pruned_backbone(backbone: Any, kept: dict[Chain, NDArray[np.intp]]) -> Any:
+    """Return the backbone with fewer filters and the remaining weights."""
     keras, _ = runtime.load()
     filters = {chain.first: len(rows) for chain, rows in kept.items()}
     config = backbone.get_config()
     for layer in config["layers"]:
-        layer.pop("build_config", None)  # the shapes of the whole network
+        layer.pop("build_config", None)  # holds the shapes before pruning
         if layer["config"]["name"] in filters:
             layer["config"]["filters"] = filters[layer["config"]["name"]]
     smaller = keras.Model.from_config(config)
@@ -145,7 +145,7 @@ def _rebuilt(backbone: Any, kept: dict[Chain, NDArray[np.intp]]) -> Any:
 
 
 def _cuts(kept: dict[Chain, NDArray[np.intp]]) -> dict[tuple[str, str], NDArray[np.intp]]:
-    """Return the channels that stay by (layer, `inputs` or `outputs`)."""
+    """Return the channels to keep by (layer, `inputs` or `outputs`)."""
     found = {}
     for chain, rows in kept.items():
         found[chain.first, "outputs"] = rows
@@ -156,7 +156,7 @@ def _cuts(kept: dict[Chain, NDArray[np.intp]]) -> dict[tuple[str, str], NDArray[
 
 
 def _axes(layer: Any) -> Iterator[tuple[dict[str, int], Any]]:
-    """Yield each weight of a layer with the axis of its inputs and outputs."""
+    """Yield each weight of a layer with its axes: of inputs, of outputs."""
     for value in layer.get_weights():
         if value.ndim == 4 and type(layer).__name__ == "DepthwiseConv2D":
             yield {"outputs": 2}, value
@@ -179,8 +179,8 @@ def _cut(
     return value
 
 
-def _joined(net: Any, backbone: Any) -> Any:
-    """Return the network with another backbone; adapter and head are the same layers."""
+def _with_backbone(net: Any, backbone: Any) -> Any:
+    """Return the network with another backbone; adapter and head are shared."""
     keras, _ = runtime.load()
     backbone.name = network.BACKBONE
     image = keras.Input(net.input.shape[1:], name="image")

@@ -1,7 +1,7 @@
-"""Measured figures in an integer-only folder's manifest and card, for `validate` to judge.
+"""Records measured figures in an integer-only folder's manifest and card, for `validate`.
 
-Beside the file's own accuracy stands that of the float network in the same measurement, as
-`top-1 float`: `validate --max-drop` compares the two.
+The float network's accuracy in the same measurement is recorded as `top-1 float`;
+`validate --max-drop` compares the two.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ FLOAT_LEVELS = ("NQ", "TL")
 
 
 def write(found: Sequence[Figures], dataset: str) -> None:
-    """Store the figures in every model folder among those measured.
+    """Store the figures in every measured folder that is a model folder.
 
-    dataset: its name and split. Raises InputError where none of them has a manifest.
+    dataset: its name and split. Raises InputError if none of them has a manifest.
     """
     folders = [one for one in found if (Path(one.model) / MANIFEST_NAME).is_file()]
     if not folders:
@@ -45,7 +45,7 @@ def _accuracy(one: Figures, original: Figures | None, dataset: str) -> tuple[Acc
     values = {METRIC: one.accuracy, "loss": one.loss, "agreement": one.agreement}
     if original is not None:
         values[f"{METRIC} float"] = original.accuracy
-    levels = Path(*Path(one.model).resolve().parent.parts[-2:])  # no more of this machine's path
+    levels = Path(*Path(one.model).resolve().parent.parts[-2:])  # not this machine's whole path
     command = COMMAND.format(model=levels.as_posix())
     return tuple(
         Accuracy(dataset=dataset, metric=metric, value=value, command=command)

@@ -1,4 +1,4 @@
-"""Which training pictures calibrate the activations' ranges: as many of each class, spread out."""
+"""Chooses the training pictures that calibrate the activation ranges, balanced by class."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tools.classifier.data import Pictures, Pixels
 
 
 def choose(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.intp]:
-    """Return rows of `count` pictures, classes in turn, each class in a random order.
+    """Return the rows of `count` pictures: classes in turn, each class in random order.
 
-    The choice of a smaller count is the beginning of a larger one, so that counts compare. Fewer
-    rows come back where there are fewer pictures.
+    A smaller count gives a prefix of a larger one, so that counts can be compared. Returns all rows
+    if there are fewer pictures.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))

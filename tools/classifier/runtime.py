@@ -1,4 +1,4 @@
-"""Keras on TensorFlow: imported late, with a fixed number of threads, and without its greetings."""
+"""Imports Keras on TensorFlow: lazily, with a fixed number of threads, without start messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def shown(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items under a progress bar, where there is a terminal."""
+    """Yield the items with a progress bar, if there is a terminal."""
     from rich.progress import track
 
     hidden = not sys.stdout.isatty()
@@ -35,7 +35,7 @@ def load(threads: int = 1) -> tuple[Any, Any]:
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the figures are the CPU's
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # measurements are on the CPU
     try:
         with quiet():
             import keras
@@ -53,12 +53,12 @@ def load(threads: int = 1) -> tuple[Any, Any]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back warnings and standard error, C++'s included; pass them on when the block fails."""
+    """Suppress warnings and standard error, including C++'s; print them if the block fails."""
     if sys.stderr is not None:
         sys.stderr.flush()
     try:
         before = os.dup(_STDERR)
-    except OSError:  # closed: nobody reads it
+    except OSError:  # standard error is closed
         yield
         return
     with tempfile.TemporaryFile() as held, os.fdopen(before, "wb", buffering=0) as stderr:

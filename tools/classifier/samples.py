@@ -1,4 +1,4 @@
-"""What the network says of some validation pictures: a sheet to look at while it trains."""
+"""A contact sheet of predictions on validation pictures, written during training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ RED = (80, 80, 255)  # BGR
 
 
 def write(pictures: Pictures, labels: Sequence[str], answers: Floats, path: Path) -> None:
-    """Write a JPEG with pictures spread over the classes and the network's answers.
+    """Write a JPEG of pictures from all classes with the network's predictions.
 
-    answers: (n, classes), for all pictures. A wrong one is framed and says what it is.
+    answers: probabilities (n, classes) of all pictures. A wrong prediction is framed in red, and
+    its caption names the true class.
     """
     chosen = np.linspace(0, len(pictures.labels) - 1, TILES).astype(int)
     side = pictures.rgb.shape[1]

@@ -1,8 +1,8 @@
-"""Search for the head's settings: Optuna's TPE, kept in SQLite, bad trials ended early.
+"""Hyperparameter search for the head: Optuna's TPE with median pruning, stored in SQLite.
 
-Searched on the frozen backbone's cached features, so a trial takes seconds. The median pruner ends
-a trial whose validation loss is worse than the median of the earlier ones at the same epoch.
-Started again, a search goes on: N counts all finished trials of the study.
+It trains on the frozen backbone's cached features, so a trial takes seconds. The median pruner
+stops a trial whose validation loss is worse than the median of earlier ones at the same epoch.
+Started again, a search continues: N counts all finished trials of the study.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ LEARNING_RATES = (1e-4, 3e-2)
 BATCHES = (16, 32, 64, 128)
 DROPOUTS = (0.0, 0.6)
 WIDTHS = (8, 16, 32, 64, 128, 256)
-STARTUP_TRIALS = 5  # random ones, before TPE and the pruner have something to compare with
+STARTUP_TRIALS = 5  # random trials before TPE and the pruner start
 WARMUP_EPOCHS = 2
 STUDY_FILE = "search.db"
 TABLE_FILE = "search.csv"
 PLOT_FILE = "search.png"
-PLAIN_COLUMNS = 120  # of a table that goes into a file
+PLAIN_COLUMNS = 120  # table width if the output is not a terminal
 SETTINGS = ("learning_rate", "batch", "dropout", "width")
 
 
 def search(loaded: Run, trials: int) -> Training:
-    """Return the training with the best settings of `trials` finished trials.
+    """Return the training settings with those of the best of `trials` finished trials.
 
-    Raises ConfigError for random weights: there is no frozen backbone to search on.
+    Raises ConfigError for random weights, which leave no frozen backbone to search on.
     """
     if loaded.training.weights == weights.RANDOM:
         raise ConfigError("--search needs a trained backbone; random weights (none) have no head")
@@ -54,21 +54,21 @@ def search(loaded: Run, trials: int) -> Training:
         study.optimize(
             lambda trial: _value(trial, loaded, sets),
             n_trials=left,
-            callbacks=[lambda study, _: _tell(study, trials)],
+            callbacks=[lambda study, _: _log_progress(study, trials)],
         )
     _report(study, loaded.folder)
     return msgspec.structs.replace(loaded.training, **study.best_params)
 
 
 def finished(study: Any) -> list[Any]:
-    """Return a study's trials that ran to their end or were pruned, in order."""
+    """Return a study's completed and pruned trials, in order."""
     from optuna.trial import TrialState
 
     return list(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
 
-def _tell(study: Any, trials: int) -> None:
-    """Say how far the search is."""
+def _log_progress(study: Any, trials: int) -> None:
+    """Log the number of finished trials and the best loss."""
     done, best = len(finished(study)), study.best_trial
     logger.info("trial %d/%d done, best val_loss %.4f so far", done, trials, best.value)
 
@@ -89,13 +89,13 @@ def _study(loaded: Run) -> Any:
 
 
 def _study_name(loaded: Run) -> str:
-    """Return a name that other data or another network does not share."""
+    """Return a study name that is unique to the data and the fixed settings."""
     settings = msgspec.json.encode(fixed(loaded.training)).decode()
     return f"{loaded.train.sha256[:16]} {settings}"[:500]
 
 
 def fixed(training: Training) -> dict[str, Any]:
-    """Return the settings that a search leaves as they are."""
+    """Return the settings that a search does not vary."""
     settings = msgspec.to_builtins(training)
     return {key: value for key, value in settings.items() if key not in SETTINGS}
 
@@ -125,7 +125,7 @@ def _value(trial: Any, loaded: Run, sets: tuple[Samples, Samples]) -> float:
 
 
 def _report(study: Any, folder: Path) -> None:
-    """Print the trials, best first, and write them as CSV and as a picture."""
+    """Print the trials, best first, and write them as CSV and as a plot."""
     done = sorted(finished(study), key=lambda trial: float(trial.value))
     heads = ("trial", "state", "val_loss", "val_accuracy", *SETTINGS)
     rows = [

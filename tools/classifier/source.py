@@ -1,7 +1,7 @@
-"""Which data set a run learned from: noted beside it, so that later steps need no `--data`.
+"""Remembers which data set a run was trained on, so that later steps need no `--data`.
 
-The note lies in the run's folder and in that of its levels, never in a model folder: what a
-registry publishes names no folder of this machine.
+The note is stored in the run's folder and in that of its levels, never in a model folder, so that
+a published model does not contain a path of this machine.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ FOLDERS_ABOVE = 2  # RUN/levels/IO
 
 
 def remember(folder: Path, dataset: Path) -> None:
-    """Note in a folder, which is made, where its data set lies."""
+    """Store the path of the data set in a folder, creating it if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).write_text(f"{dataset.resolve()}\n")
 
 
 def dataset(named: Path | None, model: Path) -> Path:
-    """Return the data set that was named, else the one noted by the model's run.
+    """Return `named` if given, else the data set stored for the model's run.
 
-    model: a run, its folder of levels, or one level of it.
-    Raises InputError when there is no note, or what it names is gone.
+    model: a run, its folder of levels, or one of its levels.
+    Raises InputError when none is stored or the stored folder no longer exists.
     """
     if named is not None:
         return named

@@ -1,6 +1,6 @@
-"""What the number of representative pictures does to the integer-only file's accuracy.
+"""Measures how the number of representative pictures affects the integer-only accuracy.
 
-Each number's figure is kept at once: started again, only the missing ones are measured.
+Each result is saved at once: started again, only the missing ones are measured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ POINTS_FILE = "representative.json"
 
 
 class Points(msgspec.Struct, kw_only=True):
-    """Accuracy on the validation pictures by number of representative ones.
+    """Accuracy on the validation pictures by number of representative pictures.
 
-    made_from: network and data, which other points do not fit.
+    made_from: identifies network and data; points of others are not reused.
     """
 
     made_from: str
@@ -34,7 +34,7 @@ class Points(msgspec.Struct, kw_only=True):
 
 
 def sweep(net: Any, job: Job, counts: Sequence[int], output: Path) -> None:
-    """Write table and plot into a folder."""
+    """Measure the counts and write a table and a plot into a folder."""
     found = _known(job, output)
     for count in runtime.shown(sorted(set(counts)), "representative pictures"):
         pixels = job.pixels(count)
@@ -51,7 +51,7 @@ def sweep(net: Any, job: Job, counts: Sequence[int], output: Path) -> None:
 
 
 def _known(job: Job, output: Path) -> Points:
-    """Return the points of an earlier sweep of the same network and data; else none."""
+    """Return the points of an earlier sweep with the same network and data, else empty ones."""
     hashes = f"{job.train.sha256} {job.validation.sha256}"
     made_from = f"{job.described.notes[MADE_FROM]}, pictures {hashes}"
     try:
@@ -62,7 +62,7 @@ def _known(job: Job, output: Path) -> Points:
 
 
 def _accuracy(net: Any, pixels: Any, validation: Pictures, output: Path) -> float:
-    """Return the accuracy of the file that these pictures calibrate."""
+    """Return the accuracy of the integer-only file calibrated with these pictures."""
     path = output / ".sweep.tflite"
     path.write_bytes(convert.convert(net, "IO", pixels))
     classifier = TFLiteClassifier(path)

@@ -1,4 +1,4 @@
-"""A classifier's .tflite file of any level behind one interface: pixels in, probabilities out."""
+"""Runs a classifier's .tflite file of any level: pixels in, probabilities out."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edge.errors import ModelError
 from edge.interpreter import installed_runtime, load_engine
 from tools.classifier.data import Pixels, network_input
 
-LEVELS = (1 / 128, 0)  # scale and zero point with which an int8 is a level, top bit flipped
+LEVELS = (1 / 128, 0)  # input scale and zero point for which the int8 value is level - 128
 TOP_BIT = np.uint8(0x80)
 
 
 class TFLiteClassifier:
-    """Runs a .tflite file, one picture at a time, on the runtime that boards use.
+    """A .tflite file on the runtime that boards use, one picture at a time.
 
-    Raises ModelError when the file cannot be loaded, or does not take one color picture.
+    Raises ModelError when the file cannot be loaded, or its input is not one color picture.
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
@@ -45,7 +45,7 @@ class TFLiteClassifier:
         return self._real(self._engine.get_tensor(self._output["index"])[0])
 
     def _quantized(self, rgb: Pixels) -> NDArray[Any]:
-        """Return pixels as the input wants them, levels as a board writes them where that fits."""
+        """Return pixels in the input's type and quantization; for LEVELS, as a board does it."""
         if self._takes_levels:
             return (rgb ^ TOP_BIT).view(np.int8)
         real = network_input(rgb)

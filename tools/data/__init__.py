@@ -1,6 +1,7 @@
-"""`edge-tools data`: labelled pictures from elsewhere into one form, checked, split and looked at.
+"""`edge-tools data`: imports, checks, splits and shows labelled pictures.
 
-The form is a folder: `images/`, and COCO JSON beside it (`annotations.json` of all pictures, then
-`train.json`, `val.json`, `test.json`), read by `tools.dataset`. What goes wrong with one picture or
-box is one line on standard error; it is left out, the rest is done, and the exit code is 1.
+A data set is a folder: `images/`, and COCO JSON beside it (`annotations.json` of all pictures, then
+`train.json`, `val.json`, `test.json`), read by `tools.dataset`. A picture or box that cannot be
+imported is left out and reported as one line on standard error; the rest is imported, and the exit
+code is 1.
 """

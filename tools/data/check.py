@@ -1,8 +1,8 @@
-"""`edge-tools data check`: what is wrong with a data set, one line each; exit code 1 if anything.
+"""`edge-tools data check`: reports each fault of a data set as one line; exit code 1 if any.
 
-Sets without a picture, broken and missing pictures, sizes that are not the file's, broken
-annotations, boxes outside or empty, classes without objects, pictures that show the same, and the
-same picture on two sides of a split.
+Faults are sets without a picture, unreadable or missing pictures, sizes that differ from the
+file's, broken annotations, boxes outside the picture or empty, classes without objects,
+near-duplicate pictures, and near-duplicates in two splits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge import lookup
 from edge.errors import EXIT_FAILURE, EXIT_OK
 from tools import dataset, json_file, parallel
 from tools.data import fingerprint, folder
-from tools.data.entry import Labelled, placed, region
+from tools.data.entry import Labelled, clipped_to_picture, region
 from tools.data.fingerprint import Fingerprint
 from tools.dataset import Dataset, Picture
 
@@ -35,7 +35,7 @@ SHOWN = 20  # lines of each kind on the terminal; --report has all
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong; kind: one of KINDS. paths: all pictures of a group that shows the same."""
+    """A fault. kind: one of KINDS. paths: of near-duplicates, all pictures of the group."""
 
     kind: str
     text: str
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the faults and how many of each kind there are; return 1 for any not allowed."""
+    """Print the faults and their number by kind; return 1 if any of a kind not in --allow."""
     sets = folder.read_all(args.data, args.images, is_checked=False)
     _warn_of_splits(args.data)
     faults = find_faults(sets, args.workers, args.dask)
@@ -80,26 +80,26 @@ def _warn_of_splits(data: list[Path]) -> None:
     for path in data:
         stale = folder.stale_splits(path)
         if stale:
-            told = f"{stale} differ from {folder.ALL}.json"
-            print(f"{path}: {told}; run edge-tools data split {path}", file=sys.stderr)
+            message = f"{stale} differ from {folder.ALL}.json"
+            print(f"{path}: {message}; run edge-tools data split {path}", file=sys.stderr)
 
 
 def find_faults(sets: list[Dataset], workers: int, dask: str | None) -> list[Fault]:
-    """Return all faults of the sets; more than one set are the sides of a split."""
+    """Return all faults of the sets; several sets are taken as the splits of one data set."""
     taken, faults = fingerprints([p for data in sets for p in data.pictures], workers, dask)
     for data in sets:
         if not data.pictures:
             faults.append(Fault("empty", f"{data.name}: no picture in it"))
-        faults += _of_sizes(data, taken)
-        faults += _of_boxes(data)
-        faults += _of_classes(data)
-    return faults + list(_of_twins(sets, taken))
+        faults += _size_faults(data, taken)
+        faults += _box_faults(data)
+        faults += _class_faults(data)
+    return faults + list(_duplicates(sets, taken))
 
 
 def fingerprints(
     pictures: list[Picture], workers: int, dask: str | None
 ) -> tuple[dict[Path, Fingerprint], list[Fault]]:
-    """Return the fingerprint of each file, and a fault for each that cannot be read."""
+    """Return the fingerprint of each file by path, and a fault for each unreadable one."""
     paths = sorted({lookup.real(picture.path) for picture in pictures})
     taken: dict[Path, Fingerprint] = {}
     faults = []
@@ -113,7 +113,7 @@ def fingerprints(
     return taken, faults
 
 
-def _of_sizes(data: Dataset, taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
+def _size_faults(data: Dataset, taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
     for picture in data.pictures:
         found = taken.get(lookup.real(picture.path))
         if found and found.size != (picture.width, picture.height):
@@ -122,16 +122,16 @@ def _of_sizes(data: Dataset, taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
             yield Fault("size", f"{picture.path}: {is_size}, {data.name} says {claim}")
 
 
-def _of_boxes(data: Dataset) -> Iterator[Fault]:
+def _box_faults(data: Dataset) -> Iterator[Fault]:
     known = {picture.image_id: picture for picture in data.pictures}
     for place, item in enumerate(data.annotations):
-        complaint = _of_annotation(item, known, data.labels)
+        complaint = _annotation_fault(item, known, data.labels)
         if complaint:
             yield Fault("box", f"{data.name}: annotation {dataset.id_of(item, place)}: {complaint}")
 
 
-def _of_annotation(item: Any, known: dict[int, Picture], labels: dict[int, str]) -> str | None:
-    """Return what is wrong with an annotation, None where nothing is; known: pictures by id."""
+def _annotation_fault(item: Any, known: dict[int, Picture], labels: dict[int, str]) -> str | None:
+    """Return what is wrong with an annotation, None if nothing is. known: pictures by id."""
     try:
         found = dataset.checked(item, labels)
     except ValueError as error:
@@ -141,13 +141,13 @@ def _of_annotation(item: Any, known: dict[int, Picture], labels: dict[int, str])
         return f"no image with id {found['image_id']}"
     box = Labelled(labels[found["category_id"]], region(found["bbox"]))
     try:
-        complaint = placed(box, (picture.width, picture.height))[1]
+        complaint = clipped_to_picture(box, (picture.width, picture.height))[1]
     except ValueError as error:
         complaint = str(error)
     return f"{picture.path.name}: {complaint.removesuffix('; cut')}" if complaint else None
 
 
-def _of_classes(data: Dataset) -> Iterator[Fault]:
+def _class_faults(data: Dataset) -> Iterator[Fault]:
     found = (item.get("category_id") for item in data.annotations if isinstance(item, dict))
     counts = Counter(map(str, found))
     with_objects = {label for number, label in data.labels.items() if counts[str(number)]}
@@ -156,8 +156,8 @@ def _of_classes(data: Dataset) -> Iterator[Fault]:
             yield Fault("empty-class", f"{data.name}: class {label!r} has no object")
 
 
-def _of_twins(sets: list[Dataset], taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
-    """Yield a fault for each group that shows the same in one set, and for each across sets."""
+def _duplicates(sets: list[Dataset], taken: dict[Path, Fingerprint]) -> Iterator[Fault]:
+    """Yield a fault for each group of near-duplicates within a set and for each across sets."""
     listed = [(side, p.path) for side, data in enumerate(sets) for p in data.pictures]
     listed = [item for item in listed if lookup.real(item[1]) in taken]
     for members in fingerprint.groups([taken[lookup.real(path)] for _, path in listed]):
@@ -166,15 +166,15 @@ def _of_twins(sets: list[Dataset], taken: dict[Path, Fingerprint]) -> Iterator[F
             by_side[side].append(path)
         for side, paths in by_side.items():
             if len(paths) > 1:
-                yield _same("duplicate", paths, sets[side].name)
+                yield _duplicate_fault("duplicate", paths, sets[side].name)
         if len(by_side) > 1:
-            first = [paths[0] for paths in by_side.values()]  # one of each side is told
+            first = [paths[0] for paths in by_side.values()]  # the message names one of each set
             others = [path for paths in by_side.values() for path in paths[1:]]
             names = " and ".join(sets[side].name for side in by_side)
-            yield _same("leak", first + others, names)
+            yield _duplicate_fault("leak", first + others, names)
 
 
-def _same(kind: str, paths: list[Path], where: str) -> Fault:
+def _duplicate_fault(kind: str, paths: list[Path], where: str) -> Fault:
     more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
     text = f"{paths[0]} shows the same as {paths[1]}{more} ({where})"
     return Fault(kind, text, tuple(map(str, paths)))

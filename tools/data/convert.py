@@ -1,4 +1,4 @@
-"""One picture into the data set's `images/`: decoded to prove it whole, made smaller if asked."""
+"""Copies one picture into the data set's `images/`: decoded to check it, scaled down if asked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JPEG_QUALITY = 95
 
 
 class NoRoomError(EdgeError):
-    """The disk is full: what comes after would fail as well."""
+    """The disk is full, so all further pictures would fail as well."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Converted:
 
 
 def convert(task: Task) -> Converted:
-    """Write one picture, in one step, so that it is there whole or not at all.
+    """Write one picture atomically.
 
-    Unless it shrinks it is linked (copied where links are impossible, or asked for).
+    A picture that keeps its size is hard-linked (copied if links are impossible, or on request).
     Raises InputError when it cannot be read, EdgeError when it cannot be written (NoRoomError on a
     full disk).
     """
@@ -51,7 +51,7 @@ def convert(task: Task) -> Converted:
     factor = min((task.max_side_px or max(width, height)) / max(width, height), 1.0)
     size = (max(round(width * factor), 1), max(round(height * factor), 1))
     task.target.parent.mkdir(parents=True, exist_ok=True)
-    # Not `durable.replacing`: it may be a link, and on Dask two workers may be at one picture.
+    # Not `durable.replacing`: the file may be a link, and two Dask workers may write one picture.
     part = task.target.with_name(f".{os.getpid()}-{task.target.name}")
     try:
         if factor < 1:
@@ -69,7 +69,7 @@ def convert(task: Task) -> Converted:
 
 
 def clear_parts(targets: Collection[Path]) -> None:
-    """Remove what processes that were killed left beside their targets."""
+    """Remove the temporary files that killed processes left beside their targets."""
     wanted = frozenset(targets)
     for folder in {target.parent for target in wanted}:
         for part in folder.glob(".[0-9]*-*"):
@@ -78,7 +78,7 @@ def clear_parts(targets: Collection[Path]) -> None:
 
 
 def decode(path: Path) -> Image:
-    """Return a file's pixels, uint8 BGR; InputError when it is not a whole picture."""
+    """Return a file's pixels, uint8 BGR; InputError when it is not a complete picture."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -101,7 +101,7 @@ def _write(bgr: np.ndarray, path: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file another name that is free; copy it where hard links are impossible."""
+    """Hard-link a file to a new name; copy it if the file system has no hard links."""
     try:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without links

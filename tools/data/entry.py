@@ -12,14 +12,14 @@ from edge.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 Region = tuple[float, float, float, float]  # x, y, width, height
-MARGIN_PX = 1.0  # by this much a box may stick out without a word: formats count from 0 or 1
+MARGIN_PX = 1.0  # a box may exceed the picture by this much: formats count from 0 or from 1
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """An object; bbox: x, y, width, height, in pixels, or in shares of the picture.
+    """An object. bbox: x, y, width, height, in pixels or as shares of the picture.
 
-    bbox None: the whole picture. is_crowd: many objects under one box.
+    bbox None: the object is the whole picture. is_crowd: one box around many objects.
     """
 
     label: str
@@ -30,10 +30,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of a source; name: its path below `images/`, unique.
+    """One picture of a source. name: its path below `images/`, unique.
 
-    size: (width, height) that the labels claim, None where they claim nothing.
-    exhaustive_classes: None means all.
+    size: (width, height) according to the labels, None if they do not give it.
+    exhaustive_classes: classes of which every object is annotated; None: all classes.
     """
 
     path: Path
@@ -47,9 +47,9 @@ class Entry:
 
 @dataclass
 class Listing:
-    """What a reader found: pictures, classes in their order, and a line for all that is wrong.
+    """What a reader found: pictures, classes in order, and one line per problem.
 
-    has_boxes: False where only whole pictures are labelled.
+    has_boxes: False if only whole pictures are labelled.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -58,12 +58,12 @@ class Listing:
     has_boxes: bool = True
 
     def add_class(self, name: str) -> None:
-        """Add a class that is not known yet."""
+        """Add a class unless it is there already."""
         if name not in self.classes:
             self.classes.append(name)
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Give classes other names, by the old ones; two that get one name become one.
+        """Rename classes. names: new name by old name; classes with one new name are merged.
 
         Raises InputError when there is no such class.
         """
@@ -76,7 +76,7 @@ class Listing:
 
 
 def _renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
-    """Return a picture with other names; exhaustive is what all classes of a name were."""
+    """Return a picture with renamed classes; a merged one is exhaustive if all its parts were."""
     objects = tuple(replace(item, label=names[item.label]) for item in entry.objects)
     known = entry.exhaustive_classes
     if known is not None:
@@ -103,13 +103,13 @@ def safe_name(name: str) -> str:
     return str(path)
 
 
-def is_text(name: str) -> bool:
-    """Return whether a file's name is UTF-8: Python keeps the bytes of others in its own way."""
+def is_utf8(name: str) -> bool:
+    """Return whether a file's name is UTF-8; Python keeps other bytes as surrogate escapes."""
     return name.encode(errors="replace").decode() == name
 
 
 def number(value: object) -> float:
-    """Return a finite number; ValueError names what it is not."""
+    """Return a finite number; raise ValueError for anything else."""
     try:
         read = float(str(value))
     except ValueError:
@@ -120,11 +120,11 @@ def number(value: object) -> float:
 
 
 def whole_number(value: object) -> int:
-    """Return an id, also one written as text; ValueError when it is no whole number."""
+    """Return an id, which may be given as text; ValueError when it is not a whole number."""
     if isinstance(value, int | str) or (isinstance(value, float) and value.is_integer()):
         with contextlib.suppress(ValueError):
             return int(value)
-    raise ValueError(f"{value!r} is no whole number")
+    raise ValueError(f"{value!r} is not a whole number")
 
 
 def region(values: object) -> Region:
@@ -135,10 +135,10 @@ def region(values: object) -> Region:
     return (x, y, width, height)
 
 
-def placed(item: Labelled, size: tuple[int, int]) -> tuple[Region, str | None]:
-    """Return an object's box in pixels, cut to the picture, and what is wrong with it, if anything.
+def clipped_to_picture(item: Labelled, size: tuple[int, int]) -> tuple[Region, str | None]:
+    """Return an object's box in pixels, clipped to the picture, and a complaint if it stuck out.
 
-    size: (width, height) of the picture. Raises ValueError when nothing of the box is inside.
+    size: (width, height) of the picture. Raises ValueError when the box is empty or outside.
     """
     if item.bbox is None:
         return (0.0, 0.0, float(size[0]), float(size[1])), None
@@ -146,11 +146,11 @@ def placed(item: Labelled, size: tuple[int, int]) -> tuple[Region, str | None]:
     x, y, width, height = (a * b for a, b in zip(item.bbox, factors, strict=True))
     left, top = max(x, 0.0), max(y, 0.0)
     right, bottom = min(x + width, size[0]), min(y + height, size[1])
-    told = f"{item.label} box {x:.1f},{y:.1f} {width:.1f}x{height:.1f}"
+    message = f"{item.label} box {x:.1f},{y:.1f} {width:.1f}x{height:.1f}"
     if width <= 0 or height <= 0:
-        raise ValueError(f"{told} is empty")
+        raise ValueError(f"{message} is empty")
     if right <= left or bottom <= top:
-        raise ValueError(f"{told} is outside the picture of {size[0]}x{size[1]}")
+        raise ValueError(f"{message} is outside the picture of {size[0]}x{size[1]}")
     beyond = max(left - x, top - y, x + width - right, y + height - bottom)
-    sticks = f"{told} sticks out of {size[0]}x{size[1]}; cut" if beyond > MARGIN_PX else None
+    sticks = f"{message} sticks out of {size[0]}x{size[1]}; cut" if beyond > MARGIN_PX else None
     return (left, top, right - left, bottom - top), sticks

@@ -1,8 +1,8 @@
-"""Which pictures show the same: perceptual hashes, confirmed by small color thumbnails.
+"""Finds near-duplicate pictures by perceptual hashes, confirmed by small color thumbnails.
 
-The hash (phash of the imagehash library: signs of the lowest DCT coefficients) survives scaling
-and recompression but knows no color and little of plain pictures, so what it finds alike must also
-look alike at 8x8 pixels.
+The hash (phash of the imagehash library: signs of the lowest DCT coefficients) is robust to scaling
+and recompression but ignores color and says little about plain pictures. So two pictures with
+similar hashes must also look alike at 8x8 pixels.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from edge.values import Image
 from tools.data.convert import decode
 
 HASH_BITS = 64
-MAX_BITS = 4  # of the hashes may differ: recompressed pictures differ in 0 to 4
-BANDS = tuple(  # masks of the hash, which together are all its bits
+MAX_BITS = 4  # hash bits that may differ; recompressed pictures differ in 0 to 4
+BANDS = tuple(  # bit masks that partition the hash
     (1 << HASH_BITS * (at + 1) // (MAX_BITS + 1)) - (1 << HASH_BITS * at // (MAX_BITS + 1))
     for at in range(MAX_BITS + 1)
 )
 THUMBNAIL_SIDE = 8
-MAX_LEVELS = 8  # of 255, mean difference of the thumbnails
+MAX_LEVELS = 8  # mean difference of the thumbnails, in levels of 0..255
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Fingerprint:
 
 
 def take(path: Path) -> Fingerprint:
-    """Return a file's fingerprint; InputError when it is not a whole picture."""
+    """Return a file's fingerprint; InputError when it is not a complete picture."""
     import imagehash
     from PIL import Image as Pillow
 
@@ -61,7 +61,7 @@ def _thumbnail(bgr: Image) -> bytes:
 
 
 def alike(one: Fingerprint, other: Fingerprint) -> bool:
-    """Return whether two pictures show the same."""
+    """Return whether two pictures are near-duplicates."""
     if one.sha256 == other.sha256:
         return True
     if (one.phash ^ other.phash).bit_count() > MAX_BITS:
@@ -71,13 +71,13 @@ def alike(one: Fingerprint, other: Fingerprint) -> bool:
 
 
 def groups(prints: Sequence[Fingerprint]) -> list[list[int]]:
-    """Return indices in groups that show the same, directly or through others; singles, too.
+    """Return the indices grouped by near-duplicates (transitively), single pictures included.
 
-    Two hashes that differ in at most MAX_BITS agree in one of MAX_BITS + 1 bands whole, so only
-    pictures with a band in common are compared, and of these only those that are not in one group
-    yet: a thousand alike pictures of a fixed camera take a thousand comparisons.
+    Two hashes that differ in at most MAX_BITS bits are equal in at least one of MAX_BITS + 1 bands
+    (pigeonhole), so only pictures that share a band are compared, and of these only those that are
+    not in one group yet: a thousand similar pictures of a fixed camera take a thousand comparisons.
     """
-    forest = _Forest(len(prints))
+    forest = _UnionFind(len(prints))
     for band in range(len(BANDS)):
         buckets: dict[int, list[int]] = defaultdict(list)
         for index, item in enumerate(prints):
@@ -90,8 +90,8 @@ def groups(prints: Sequence[Fingerprint]) -> list[list[int]]:
     return list(members.values())
 
 
-class _Forest:
-    """Which indices are in one group: each has the group's root at the end of its parents."""
+class _UnionFind:
+    """Disjoint sets of indices: following the parents of a member leads to its group's root."""
 
     def __init__(self, count: int) -> None:
         self._parent = list(range(count))
@@ -106,9 +106,9 @@ class _Forest:
         self._parent[self.root(other)] = self.root(one)
 
 
-def _join(bucket: list[int], prints: Sequence[Fingerprint], band: int, forest: _Forest) -> None:
-    """Join what shows the same among pictures that have a band in common."""
-    parts: dict[int, list[int]] = {}  # members that were met, by their root
+def _join(bucket: list[int], prints: Sequence[Fingerprint], band: int, forest: _UnionFind) -> None:
+    """Join near-duplicates among the pictures that share a band."""
+    parts: dict[int, list[int]] = {}  # members seen so far, by their root
     for index in bucket:
         own = forest.root(index)
         found = [
@@ -125,6 +125,6 @@ def _join(bucket: list[int], prints: Sequence[Fingerprint], band: int, forest: _
 
 
 def _is_new(one: Fingerprint, other: Fingerprint, band: int) -> bool:
-    """Return whether two pictures show the same and were not compared for an earlier band."""
+    """Return whether two pictures are near-duplicates that no earlier band compared."""
     differing = one.phash ^ other.phash
     return all(differing & mask for mask in BANDS[:band]) and alike(one, other)

@@ -1,4 +1,4 @@
-"""The data set's folder: which COCO files are in it, read and written."""
+"""Reads and writes the COCO files of a data set's folder."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ CLASSIFICATION, DETECTION = "classification", "detection"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which data set is meant."""
+    """Declare the arguments that name a data set."""
     parser.add_argument("data", type=Path, nargs="+", help="data set's folder, or its COCO files")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="where the file names begin; default: images"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="root of the file names; default: images",
     )
 
 
 def files(data: list[Path]) -> list[Path]:
-    """Return the COCO files that are meant: the splits of a folder, else its annotations.json.
+    """Return the COCO files named by `data`: of a folder its splits, else its annotations.json.
 
     Raises InputError when a folder has neither.
     """
@@ -48,9 +51,9 @@ def splits_in(data: Path) -> list[Path]:
 
 
 def stale_splits(data: Path) -> str | None:
-    """Return a folder's splits by name, where they hold other things than its annotations.json.
+    """Return the names of a folder's splits if their content differs from its annotations.json.
 
-    None where they hold the same, or where one of both is missing. What cannot be read is other.
+    None if it is the same, or if either is missing. A file that cannot be read counts as different.
     """
     splits, whole = splits_in(data), data / f"{ALL}.json"
     if not splits or not whole.is_file():
@@ -64,8 +67,8 @@ def stale_splits(data: Path) -> str | None:
 
 
 def _held(files: list[Path]) -> tuple[set[Picture], set[str], set[tuple[tuple[int, str], ...]]]:
-    """Return the pictures of COCO files together, their annotations as text, and the classes."""
-    sets = [dataset.read_as_is(file, file.parent) for file in files]
+    """Return the pictures of all files, their annotations as text, and the classes of each file."""
+    sets = [dataset.read_unchecked(file, file.parent) for file in files]
     pictures = {picture for data in sets for picture in data.pictures}
     numbers = {str(picture.image_id) for picture in pictures}
     annotations = {
@@ -78,32 +81,35 @@ def _held(files: list[Path]) -> tuple[set[Picture], set[str], set[tuple[tuple[in
 
 
 def root_of(file: Path, images: Path | None) -> Path:
-    """Return where a COCO file's names begin: as named, `images` beside it, or its own folder."""
+    """Return the folder that a COCO file's names are relative to.
+
+    That is `images` if given, else the folder `images` beside the file, else the file's folder.
+    """
     beside = file.parent / "images"
     return images or (beside if beside.is_dir() else file.parent)
 
 
 def read(file: Path, images: Path | None, *, is_checked: bool = True) -> Dataset:
-    """Return one COCO file's data set; pictures are in `images` beside it unless named.
+    """Return one COCO file's data set; images: see `root_of`.
 
-    is_checked: whether a set without pictures or with a broken annotation is an InputError.
+    is_checked: whether a set without pictures or with a broken annotation raises InputError.
     """
     root = root_of(file, images)
-    return dataset.read(file, root) if is_checked else dataset.read_as_is(file, root)
+    return dataset.read(file, root) if is_checked else dataset.read_unchecked(file, root)
 
 
 def read_all(data: list[Path], images: Path | None, *, is_checked: bool = True) -> list[Dataset]:
-    """Return all data sets that are meant, in their order; see `read`."""
+    """Return the data sets of all files that `data` names; see `files` and `read`."""
     return [read(file, images, is_checked=is_checked) for file in files(data)]
 
 
 def name_of(picture: Picture, root: Path) -> str:
-    """Return the file name that a COCO file has for a picture."""
+    """Return a picture's file name as written in a COCO file, relative to `root`."""
     return picture.path.relative_to(root).as_posix()
 
 
 def document(file: Path) -> dict[str, Any]:
-    """Return a COCO file as it is; InputError when it cannot be read."""
+    """Return the content of a COCO file; InputError when it cannot be read."""
     try:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError) as error:
@@ -111,7 +117,7 @@ def document(file: Path) -> dict[str, Any]:
 
 
 def write(file: Path, content: dict[str, Any]) -> None:
-    """Write JSON in one step; EdgeError when it cannot be written."""
+    """Write JSON atomically; EdgeError when it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         durable.replace(file, f"{json.dumps(content)}\n".encode())

@@ -1,6 +1,6 @@
-"""`edge-tools data import`: COCO, VOC XML, YOLO text or class folders into one form.
+"""`edge-tools data import`: imports COCO, VOC XML, YOLO text or class folders as a data set.
 
-Stopped and started again, it goes on where it stopped. Pictures run over a process pool, or a Dask
+Stopped and started again, it resumes. Pictures are converted by a process pool, or by a Dask
 cluster whose workers see the same paths.
 """
 
@@ -18,7 +18,7 @@ from tools import parallel
 from tools.arguments import count
 from tools.data import folder
 from tools.data.convert import Converted, NoRoomError, Task, clear_parts, convert
-from tools.data.entry import Entry, Listing, placed
+from tools.data.entry import Entry, Listing, clipped_to_picture
 from tools.data.formats import READERS
 from tools.data.journal import Journal
 
@@ -30,7 +30,7 @@ examples:
   edge-tools data import own --format yolo --output data/own --workers 4
   edge-tools data import birds --format folders --output /nfs/birds --dask tcp://host:8786
 """
-PROBLEMS_FILE = "problems.txt"  # all that was wrong, beside the imported pictures
+PROBLEMS_FILE = "problems.txt"  # all problems, in the output folder
 SHOWN_PROBLEMS = 20
 
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="data set to write, made if new; started again, it goes on",
+        help="data set to write, created if missing; started again, the import resumes",
     )
     parser.add_argument(
         "--rename",
@@ -50,14 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="OLD=NEW",
-        help="give a class another name; may be repeated, several may become one",
+        help="rename a class; may be repeated; classes with one new name are merged",
     )
-    parser.add_argument("--copy", action="store_true", help="copy pictures in place of hard links")
+    parser.add_argument("--copy", action="store_true", help="copy pictures instead of hard-linking")
     parallel.add_arguments(parser)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """Declare what is read and how large its pictures may be."""
+    """Declare the source, its format, and the maximum size of pictures."""
     parser.add_argument("source", type=Path, help="COCO's JSON file; else the data set's folder")
     parser.add_argument(
         "--format",
@@ -66,17 +66,17 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="what the source is; the guide describes each",
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are")
-    parser.add_argument("--max-side", type=count, metavar="PX", help="shrink what is larger")
+    parser.add_argument("--max-side", type=count, metavar="PX", help="scale larger pictures down")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Import; return 1 when something was left out."""
+    """Import; return 1 if there was any problem."""
     listing = READERS[args.format](args.source, args.images)
     listing.rename(dict(args.rename))
-    _leave_out_twins(listing)
+    _drop_duplicate_names(listing)
     sizes = _convert_all(listing, args)
     content = make_document(listing, sizes, str(args.source))
-    _tell(listing.problems, args.output / PROBLEMS_FILE)
+    _report_problems(listing.problems, args.output / PROBLEMS_FILE)
     if not content["images"]:
         raise InputError(f"{args.source}: no picture could be imported")
     folder.write(args.output / f"{folder.ALL}.json", content)
@@ -98,8 +98,8 @@ def _renaming(text: str) -> tuple[str, str]:
     return old, new
 
 
-def _tell(problems: list[str], file: Path) -> None:
-    """Print the first problems, a line each; all of them go into the file."""
+def _report_problems(problems: list[str], file: Path) -> None:
+    """Print the first problems, one line each, and write all of them into the file."""
     lines = [one_line(problem) for problem in problems]
     for line in lines[:SHOWN_PROBLEMS]:
         print(line, file=sys.stderr)
@@ -110,8 +110,8 @@ def _tell(problems: list[str], file: Path) -> None:
         file.write_text("\n".join(lines) + "\n")
 
 
-def _leave_out_twins(listing: Listing) -> None:
-    """Take pictures whose name is taken out of the listing, as a problem: two would be one file."""
+def _drop_duplicate_names(listing: Listing) -> None:
+    """Remove pictures with a name that an earlier one has, and note each as a problem."""
     seen: set[str] = set()
     kept = []
     for entry in listing.entries:
@@ -124,7 +124,7 @@ def _leave_out_twins(listing: Listing) -> None:
 
 
 def tasks_of(listing: Listing, args: argparse.Namespace, output: Path) -> list[Task]:
-    """Return one conversion a picture."""
+    """Return one conversion task per picture."""
     images = lookup.real(output) / "images"
     return [
         Task(lookup.real(entry.path), images / entry.name, args.max_side, args.copy)
@@ -133,9 +133,10 @@ def tasks_of(listing: Listing, args: argparse.Namespace, output: Path) -> list[T
 
 
 def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Converted]:
-    """Convert what is not done yet; return sizes by name, add failures to the problems.
+    """Convert the pictures that are not done yet; return the sizes of all by name.
 
-    Raises EdgeError on a full disk: the pictures after would fail as well.
+    Failures are added to the problems. Raises EdgeError on a full disk, where all further pictures
+    would fail as well.
     """
     names = {
         task: entry.name
@@ -164,7 +165,7 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
 
 
 def make_document(listing: Listing, sizes: dict[str, Converted], source: str) -> dict[str, Any]:
-    """Return COCO JSON of the converted pictures; what is wrong with a box joins the problems."""
+    """Return COCO JSON of the converted pictures; faulty boxes are added to the problems."""
     numbers = {name: number for number, name in enumerate(listing.classes, 1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -220,7 +221,7 @@ def _annotations(
     found = []
     for item in entry.objects:
         try:
-            box, complaint = placed(item, done.source_size)
+            box, complaint = clipped_to_picture(item, done.source_size)
         except ValueError as error:
             problems.append(f"{entry.path}: {error}; left out")
             continue

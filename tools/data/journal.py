@@ -1,7 +1,7 @@
-"""Which pictures an import has done: one JSON line each, appended as they finish.
+"""Records which pictures an import has finished: one JSON line each, appended as they finish.
 
-A picture is not done again when its source, its name and the settings are as they were. Of the
-lines about one file the last counts: another import may have written other pixels into it.
+A picture is skipped if its source, its name and the settings are unchanged. The last line about a
+file counts, because another import may have overwritten it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FILE = "import.jsonl"
 
 
 class Journal:
-    """The file of an output folder; open it with `with`."""
+    """The journal file of an output folder; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._root = lookup.real(folder)
         self._known: dict[str, tuple[str, Converted]] = {}  # key and sizes, by target
-        self._is_torn = False  # the last line ends nowhere
+        self._is_torn = False  # whether the last line lacks its newline
         self._read()
 
     def __enter__(self) -> Self:
@@ -46,29 +46,29 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # told by `_write` already
+        with contextlib.suppress(OSError):  # already reported by `_write`
             self._file.close()
 
     def find(self, task: Task) -> Converted | None:
-        """Return what became of a picture earlier; None when it is to be done."""
+        """Return an earlier result of this task; None if the picture must be converted."""
         key, done = self._known.get(self._name(task), ("", None))
         return done if key and key == _key(task) and task.target.is_file() else None
 
     def forget(self, tasks: Iterable[Task]) -> None:
-        """Note that pictures will be overwritten; it is on disk when this returns."""
+        """Record that pictures will be overwritten; written to the file when this returns."""
         for name in map(self._name, tasks):
             if self._known.pop(name, None):
                 self._write({"target": name, "key": None})
 
     def add(self, task: Task, done: Converted) -> None:
-        """Note a picture; it is on disk when this returns."""
+        """Record a finished picture; written to the file when this returns."""
         name, key = self._name(task), _key(task)
         sizes = {"size": done.size, "source_size": done.source_size}
         self._write({"target": name, "key": key, **sizes})
         self._known[name] = (key, done)
 
     def _write(self, line: dict[str, Any]) -> None:
-        """Append a line; EdgeError when there is no room for it."""
+        """Append a line; EdgeError when the disk is full."""
         begin = "\n" if self._is_torn else ""
         try:
             self._file.write(f"{begin}{json.dumps(line)}\n")
@@ -89,10 +89,10 @@ class Journal:
             try:
                 self._take(json.loads(line))
             except (ValueError, KeyError, TypeError):
-                continue  # the last line of a run that was killed
+                continue  # the truncated last line of a killed run
 
     def _take(self, item: dict[str, Any]) -> None:
-        """Take a line; KeyError, TypeError, ValueError when it is none."""
+        """Apply a line; KeyError, TypeError or ValueError when it is malformed."""
         self._known.pop(item["target"], None)
         if item["key"] is not None:
             (width, height), (wide, high) = item["size"], item["source_size"]

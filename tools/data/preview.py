@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def choose(
     data: Dataset, count: int, classes: list[str] | None, seed: int
 ) -> list[tuple[Picture, list[dict[str, Any]]]]:
-    """Return random pictures with their annotations; a seed always chooses the same."""
+    """Return random pictures with their annotations, determined by the seed."""
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for item in data.annotations:
         found[item["image_id"]].append(item)

@@ -1,8 +1,7 @@
-"""`edge-tools data scaling`: how an import's time falls with more workers, pool and Dask.
+"""`edge-tools data scaling`: measures how an import scales with workers, on a pool and on Dask.
 
-The same pictures are imported into folders that are thrown away, once for each number of workers.
-On Dask that many worker processes are started here, with a scheduler; with --dask, the cluster is
-taken as it is.
+The same pictures are imported into temporary folders, once per number of workers. For Dask, a local
+scheduler with that many worker processes is started; with --dask, the given cluster is used.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="numbers to time; default: 1 2 4",
     )
-    parser.add_argument("--dask", metavar="ADDRESS", help="this cluster in place of local ones")
+    parser.add_argument("--dask", metavar="ADDRESS", help="use this cluster instead of local ones")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="default: the system's")
 
 
@@ -73,9 +72,9 @@ def _rows(args: argparse.Namespace) -> Iterator[tuple[str, int, str | None]]:
 
 
 def _measure(args: argparse.Namespace, workers: int, address: str | None) -> tuple[int, float]:
-    """Return how many pictures were converted and in how many seconds, start of workers included.
+    """Return the number of converted pictures and the seconds taken, including starting workers.
 
-    Raises InputError when none could be.
+    Raises InputError when no picture could be converted.
     """
     listing = READERS[args.format](args.source, args.images)
     scratch = Path(tempfile.mkdtemp(dir=args.scratch))
@@ -96,7 +95,7 @@ def _measure(args: argparse.Namespace, workers: int, address: str | None) -> tup
 
 @contextlib.contextmanager
 def _cluster(workers: int) -> Iterator[str]:
-    """Yield the address of a Dask scheduler with worker processes of one thread."""
+    """Yield the address of a Dask scheduler with single-threaded worker processes."""
     from distributed import LocalCluster
 
     # Reports every connection, and a closed one with a traceback when the cluster ends.

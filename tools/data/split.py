@@ -1,8 +1,9 @@
-"""`edge-tools data split`: train.json, val.json and test.json of a data set.
+"""`edge-tools data split`: writes train.json, val.json and test.json of a data set.
 
-What shows the same stays together. Groups are dealt class by class, the rarest first, in the order
-of their content's hash: the same pictures give the same split under any names. Pictures that were
-dealt before stay where they are, so a set that grows keeps its validation data clean.
+Near-duplicates stay in one split. Groups of them are assigned stratified by their rarest class, in
+the order of their content's hash, so the same pictures give the same splits whatever their names.
+Pictures assigned by an earlier run keep their split, so that a growing set keeps its validation
+data separate.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ TRAIN, VAL, TEST = folder.SPLITS
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that show the same; key: the smallest hash of their files."""
+    """Near-duplicate pictures. key: the smallest hash of their files."""
 
     names: tuple[str, ...]
     labels: frozenset[str]
@@ -69,24 +70,24 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{faults[0].text} ({len(faults)} broken; see edge-tools data check)")
     groups = make_groups(data, taken, args.data / "images")
     shares = {VAL: args.val, TEST: args.test}
-    sides = deal(groups, shares, _earlier(args.data))
+    splits = assign_splits(groups, shares, _earlier_splits(args.data))
     content = folder.document(file)
-    for side in folder.SPLITS:
-        names = {name for name, where in sides.items() if where == side}
-        path = args.data / f"{side}.json"
-        if names or side == TRAIN:
+    for split in folder.SPLITS:
+        names = {name for name, where in splits.items() if where == split}
+        path = args.data / f"{split}.json"
+        if names or split == TRAIN:
             part = part_of(content, names)
             folder.write(path, part)
             print(f"{path}: {len(part['images'])} pictures, {len(part['annotations'])} objects")
         else:
             path.unlink(missing_ok=True)
     if content.get("info", {}).get("task") == folder.CLASSIFICATION:
-        _class_folders(args.data, sides)
+        _class_folders(args.data, splits)
     return EXIT_OK
 
 
 def make_groups(data: Dataset, taken: dict[Path, Fingerprint], root: Path) -> list[Group]:
-    """Return the pictures of a set in groups that show the same."""
+    """Return the pictures of a set in groups of near-duplicates."""
     labels: dict[int, set[str]] = defaultdict(set)
     for item in data.annotations:
         labels[item["image_id"]].add(data.labels[item["category_id"]])
@@ -102,11 +103,13 @@ def make_groups(data: Dataset, taken: dict[Path, Fingerprint], root: Path) -> li
     ]
 
 
-def deal(groups: list[Group], shares: dict[str, float], earlier: dict[str, str]) -> dict[str, str]:
-    """Return the side of every picture by name.
+def assign_splits(
+    groups: list[Group], shares: dict[str, float], earlier: dict[str, str]
+) -> dict[str, str]:
+    """Return the split of every picture by name.
 
-    shares: of val and test; the rest is train. earlier: sides that are kept; a group of which only
-    some were dealt joins them.
+    shares: of val and test; the rest is train. earlier: splits from an earlier run, which are kept;
+    new pictures of a group join the earlier ones.
     """
     frequency = Counter(label for group in groups for label in group.labels)
     strata: dict[str, list[Group]] = defaultdict(list)
@@ -114,41 +117,41 @@ def deal(groups: list[Group], shares: dict[str, float], earlier: dict[str, str])
         strata[min(group.labels, key=lambda name: (frequency[name], name), default="")].append(
             group
         )
-    sides: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for stratum in strata.values():
-        fixed = [_side_of(group, earlier) for group in stratum]
+        fixed = [_split_of(group, earlier) for group in stratum]
         counts = Counter(fixed)
         quota = {
-            side: max(_wanted(share, len(stratum)) - counts[side], 0)
-            for side, share in shares.items()
+            split: max(_wanted(share, len(stratum)) - counts[split], 0)
+            for split, share in shares.items()
         }
         for group, kept in zip(stratum, fixed, strict=True):
-            side = kept or next((name for name in quota if quota[name] > 0), TRAIN)
-            if not kept and side in quota:
-                quota[side] -= 1
-            sides.update(dict.fromkeys(group.names, side))
-    return sides
+            split = kept or next((name for name in quota if quota[name] > 0), TRAIN)
+            if not kept and split in quota:
+                quota[split] -= 1
+            splits.update(dict.fromkeys(group.names, split))
+    return splits
 
 
 def _wanted(share: float, groups: int) -> int:
-    """Return how many of a class's groups a side gets: one at least, where there are three."""
+    """Return how many of a class's groups a split gets: at least one if there are three groups."""
     least = 1 if share > 0 and groups >= len(folder.SPLITS) else 0
     return max(round(share * groups), least)
 
 
-def _side_of(group: Group, earlier: dict[str, str]) -> str | None:
-    """Return where a group's pictures were dealt; train wins: it has been learned from."""
+def _split_of(group: Group, earlier: dict[str, str]) -> str | None:
+    """Return a group's earlier split; train wins, because those pictures were trained on."""
     known = {earlier[name] for name in group.names if name in earlier}
-    return next((side for side in folder.SPLITS if side in known), None)
+    return next((split for split in folder.SPLITS if split in known), None)
 
 
-def _earlier(data: Path) -> dict[str, str]:
-    """Return the side of each picture in the splits that are there already."""
+def _earlier_splits(data: Path) -> dict[str, str]:
+    """Return the split of each picture according to the existing split files."""
     return {
-        item["file_name"]: side
-        for side in folder.SPLITS
-        if (data / f"{side}.json").is_file()
-        for item in folder.document(data / f"{side}.json").get("images", ())
+        item["file_name"]: split
+        for split in folder.SPLITS
+        if (data / f"{split}.json").is_file()
+        for item in folder.document(data / f"{split}.json").get("images", ())
     }
 
 
@@ -160,15 +163,15 @@ def part_of(content: dict[str, Any], names: set[str]) -> dict[str, Any]:
     return {**content, "images": images, "annotations": found}
 
 
-def _class_folders(data: Path, sides: dict[str, str]) -> None:
-    """Link the pictures into folders/train/<class> and so on, as classifiers read them."""
+def _class_folders(data: Path, splits: dict[str, str]) -> None:
+    """Link the pictures into folders/<split>/<class>, the layout that classifiers read."""
     root = data / "folders"
     shutil.rmtree(root, ignore_errors=True)
     try:
-        for name, side in sides.items():
-            target = root / side / name
+        for name, split in splits.items():
+            target = root / split / name
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(data / "images" / name, target)
     except OSError as error:
         raise EdgeError(f"{root}: {error.strerror}; is the disk full?") from None
-    print(f"{root}: {', '.join(sorted(set(sides.values())))}, each with a folder a class")
+    print(f"{root}: {', '.join(sorted(set(splits.values())))}, each with one folder per class")

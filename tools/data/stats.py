@@ -1,4 +1,4 @@
-"""`edge-tools data stats`: what a data set holds, as tables and diagrams."""
+"""`edge-tools data stats`: counts and box sizes of a data set, as tables and diagrams."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
 
 
 def _plot(sets: list[Dataset], path: Path) -> None:
-    """Draw objects by class and source, box sizes and aspects, one color a set."""
+    """Draw objects by class and source, box sizes and aspect ratios; one color per set."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,8 +1,8 @@
-"""How good detectors are, measured through the daemon's own code: `edge-tools evaluate detect`.
+"""Accuracy and speed of detectors, measured with the daemon's own code: `evaluate detect`.
 
-`accuracy` has COCO's figures, `confusion` what is taken for what, `subjects` the models that can be
-measured, `timing` their invokes, `kernels` the proof that TFLite's kernels agree, `pictures` hits
-and misses to look at, `report` tables and files.
+`accuracy`: COCO's metrics. `confusion`: confusion matrix. `subjects`: the models that can be
+measured. `timing`: invoke times. `kernels`: whether TFLite's kernels agree. `pictures`: a sheet of
+hits and errors. `report`: tables and files.
 """
 
 from tools.evaluate.accuracy import (
@@ -12,7 +12,7 @@ from tools.evaluate.accuracy import (
     collect,
     evaluate,
     ground_truth,
-    of_labels,
+    restrict_to_labels,
     score,
 )
 
@@ -23,6 +23,6 @@ __all__ = [
     "collect",
     "evaluate",
     "ground_truth",
-    "of_labels",
+    "restrict_to_labels",
     "score",
 ]

@@ -1,9 +1,9 @@
-"""COCO's figures of a detector: average precision, per class, per object size, per source.
+"""COCO metrics of a detector: average precision, per class, per object size, per source.
 
-Honest with partly labelled pictures: where a class is not annotated exhaustively, an unmatched
-detection of it counts neither for nor against (an image-sized crowd box), and so does anything in
-an ignore region. Sizes are COCO's, in pixels of the set's pictures: small below 32x32, large from
-96x96.
+Handles partly labelled pictures: where a class is not annotated exhaustively, an unmatched
+detection of it counts neither as right nor as wrong (implemented as an image-sized crowd box); the
+same holds in ignore regions. Sizes are COCO's, in pixels of the set's pictures: small below 32x32,
+large from 96x96.
 Source: pycocotools, the reference of the COCO detection task.
 """
 
@@ -24,9 +24,9 @@ from edge.values import Detection, Image
 from tools import dataset
 from tools.dataset import Dataset, Picture
 
-MIN_SCORE = 0.01  # the curve's tail below adds nothing to AP
+MIN_SCORE = 0.01  # lower scores add nothing to AP
 SIZES = ("small", "medium", "large")
-_AT_50, _AT_75 = 0, 5  # places of IoU 0.50 and 0.75 among COCO's ten
+_AT_50, _AT_75 = 0, 5  # indices of IoU 0.50 and 0.75 among COCO's ten thresholds
 _ALL_SIZES = 0
 
 
@@ -34,7 +34,7 @@ _ALL_SIZES = 0
 class GroupAccuracy:
     """One label, size or source: average precision over IoU 0.50:0.95, at 0.50, at 0.75.
 
-    NaN where the set has no such object. objects: annotated ones, without crowds.
+    NaN if the set has no such object. objects: number of annotated objects, without crowds.
     """
 
     ap: float
@@ -45,7 +45,7 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """COCO's figures, 0..1: AP over IoU 0.50:0.95, at 0.50 and 0.75, means over the labels.
+    """COCO metrics, 0..1: AP over IoU 0.50:0.95, at 0.50 and 0.75, as means over the labels.
 
     classes, sizes, sources: the same by label, by object size, by the pictures' source.
     """
@@ -61,10 +61,10 @@ class Accuracy:
 
 
 def ground_truth(data: Dataset) -> dict[str, Any]:
-    """Return a COCO document whose crowd boxes say what must not be counted."""
+    """Return a COCO document in which crowd boxes mark where detections do not count."""
     annotations = [dict(item) for item in data.annotations]
     for picture in data.pictures:
-        annotations += list(uncounted(picture, data.labels))
+        annotations += list(crowd_annotations(picture, data.labels))
     for number, item in enumerate(annotations, start=1):  # pycocotools takes id 0 for no match
         item["id"] = number
         item.setdefault("area", item["bbox"][2] * item["bbox"][3])
@@ -77,8 +77,11 @@ def ground_truth(data: Dataset) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def uncounted(picture: Picture, labels: dict[int, str]) -> Iterator[dict[str, Any]]:
-    """Yield COCO crowd annotations of where detections of a class count neither way."""
+def crowd_annotations(picture: Picture, labels: dict[int, str]) -> Iterator[dict[str, Any]]:
+    """Yield COCO crowd annotations for regions in which detections do not count.
+
+    These are the ignore regions and, for classes not annotated exhaustively, the whole picture.
+    """
     whole = (0.0, 0.0, float(picture.width), float(picture.height))
     for number, name in labels.items():
         unknown = name not in picture.exhaustive_classes
@@ -125,15 +128,17 @@ def collect_picture(
 
 
 def score(data: Dataset, results: list[dict[str, Any]]) -> Accuracy:
-    """Return the accuracy of COCO result dicts on a set, without that by source."""
+    """Return the accuracy of COCO result dicts on a set; `sources` stays empty."""
     return figures(data, accumulated(data, results))
 
 
-def with_sources(measured: Accuracy, data: Dataset, results: list[dict[str, Any]]) -> Accuracy:
-    """Return the accuracy with that of each source's pictures alone; some may name no source."""
+def add_source_accuracy(
+    measured: Accuracy, data: Dataset, results: list[dict[str, Any]]
+) -> Accuracy:
+    """Return the accuracy with `sources` filled in; pictures without a source are in none."""
     sources = {}
     for source in sorted({picture.source for picture in data.pictures} - {""}):
-        part = of_source(data, source)
+        part = restrict_to_source(data, source)
         numbers = {picture.image_id for picture in part.pictures}
         alone = score(part, [item for item in results if item["image_id"] in numbers])
         objects = sum(group.objects for group in alone.classes.values())
@@ -141,7 +146,7 @@ def with_sources(measured: Accuracy, data: Dataset, results: list[dict[str, Any]
     return replace(measured, sources=sources)
 
 
-def of_source(data: Dataset, source: str) -> Dataset:
+def restrict_to_source(data: Dataset, source: str) -> Dataset:
     """Return the part of a set whose pictures come from one source."""
     pictures = tuple(picture for picture in data.pictures if picture.source == source)
     numbers = {picture.image_id for picture in pictures}
@@ -149,8 +154,8 @@ def of_source(data: Dataset, source: str) -> Dataset:
     return replace(data, pictures=pictures, annotations=own)
 
 
-def of_labels(data: Dataset, labels: Sequence[str]) -> Dataset:
-    """Return a set with these classes alone; others are neither wanted nor wrong."""
+def restrict_to_labels(data: Dataset, labels: Sequence[str]) -> Dataset:
+    """Return a set with only these classes; detections of others are ignored."""
     names = {number: name for number, name in data.labels.items() if name in labels}
     own = tuple(item for item in data.annotations if item["category_id"] in names)
     return replace(data, labels=names, annotations=own)
@@ -173,7 +178,7 @@ def accumulated(data: Dataset, results: list[dict[str, Any]]) -> Any:
 
 
 def figures(data: Dataset, run: Any) -> Accuracy:
-    """Return the figures of an accumulated run."""
+    """Return the accuracy from an accumulated `COCOeval`."""
     # (IoU, recall, class, area, maximum of detections); -1 where a class has no object.
     precision = run.eval["precision"][..., -1]
     counts = object_counts(data)
@@ -191,9 +196,9 @@ def figures(data: Dataset, run: Any) -> Accuracy:
 
 
 def curves(data: Dataset, run: Any) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Return (recall, precision), each (101,), at IoU 0.50 by label; labels without objects lack.
+    """Return (recall, precision), each (101,), at IoU 0.50 by label; only labels with objects.
 
-    Precision is COCO's: the best at that recall or a higher one.
+    Precision is interpolated as in COCO: the highest at that recall or above.
     """
     precision = run.eval["precision"][_AT_50, :, :, _ALL_SIZES, -1]
     return {
@@ -204,7 +209,7 @@ def curves(data: Dataset, run: Any) -> dict[str, tuple[NDArray[Any], NDArray[Any
 
 
 def object_counts(data: Dataset) -> dict[str, int]:
-    """Return how many objects a set annotates by label and by size, crowds left out."""
+    """Return the number of annotated objects by label and by size, without crowds."""
     counts = dict.fromkeys([*data.labels.values(), *SIZES], 0)
     for item in data.annotations:
         if not item.get("iscrowd", 0):
@@ -214,7 +219,7 @@ def object_counts(data: Dataset) -> dict[str, int]:
 
 
 def size_of(annotation: dict[str, Any]) -> str:
-    """Return COCO's size of an annotated object."""
+    """Return COCO's size class of an annotated object."""
     area = annotation.get("area", annotation["bbox"][2] * annotation["bbox"][3])
     return SIZES[int(area >= 32**2) + int(area >= 96**2)]
 

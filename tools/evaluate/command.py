@@ -32,7 +32,7 @@ EXAMPLES = """examples:
   edge-tools evaluate detect ../shared/weights/yolox_nano.onnx --size 320 \\
     --annotations ../shared/data/detection/val.json --images ../shared/data/detection"""
 KERNELS = {"xnnpack": True, "builtin": False}
-NOT_COMPARED = (  # options that a comparison of kernels has no use for
+NOT_COMPARED = (  # options that cannot be combined with --kernels all
     "baselines", "reference", "csv", "plots", "pictures", "dask", "record", "resume",
     "tracking_uri",
 )  # fmt: skip
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kernels",
         choices=(*KERNELS, "all"),
         default="xnnpack",
-        help="which of the TFLite runtime; all compares them, of MODELs alone",
+        help="kernels of the TFLite runtime; all: compare them, only for model folders",
     )
     parser.add_argument(
         "--tflite-runtime",
@@ -88,13 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="DIR",
-        help="note each picture's objects there; started again with it, go on after the last",
+        help="save each picture's detections there, to resume a stopped evaluation",
     )
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print a table, write what is asked for; return the exit code."""
+    """Evaluate, print a table, write the requested files; return the exit code."""
     data = dataset.read(args.annotations, args.images)
     names = [*args.models, *(subjects.baselines(args.baselines) if args.baselines else ())]
     if not names or args.runs < 0:
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         )
         loaded = [subjects.load(str(name), stack, options) for name in names]
         reference = _reference(loaded, args.reference)
-        _tell_unknown(loaded, data)
+        _check_labels(loaded, data)
         found = {
             one.name: spread.collect(
                 one, options, data, workers=args.workers, dask=args.dask, keep=args.resume
@@ -123,12 +123,12 @@ def run(args: argparse.Namespace) -> int:
         measured = _measure(loaded, found, data, reference, args.runs)
         report.show(measured)
         _write(measured, found, data, args)
-        _keep(record, measured, args)
+        _track(record, measured, args)
     return EXIT_OK
 
 
 def _reference(loaded: Sequence[Subject], wanted: str | None) -> str:
-    """Return the name of the model whose time is 1. Raises EdgeError when names do not tell."""
+    """Return the model that times are relative to; EdgeError if unknown or names are not unique."""
     names = [one.name for one in loaded]
     if len(set(names)) < len(names):
         raise EdgeError(f"two models have one name; rename a folder: {', '.join(sorted(names))}")
@@ -137,17 +137,17 @@ def _reference(loaded: Sequence[Subject], wanted: str | None) -> str:
     return wanted or names[0]
 
 
-def _tell_unknown(loaded: Sequence[Subject], data: Dataset) -> None:
-    """Say which classes with objects a model lacks; InputError when it lacks all."""
+def _check_labels(loaded: Sequence[Subject], data: Dataset) -> None:
+    """Print which annotated classes a model does not know; InputError if it knows none."""
     counts = accuracy.object_counts(data)
     asked = [label for label in data.labels.values() if counts[label]]
     for one in loaded:
         lacking = [label for label in asked if label not in one.labels]
-        told = f"{one.name} does not know {', '.join(lacking)}"
+        message = f"{one.name} does not know {', '.join(lacking)}"
         if lacking and len(lacking) == len(asked):
-            raise InputError(f"{told}: no class of {data.name}; name the classes alike")
+            raise InputError(f"{message}: no class of {data.name}; use the same class names")
         if lacking:
-            print(f"{told}: 0 in the means over all classes", file=sys.stderr)
+            print(f"{message}: 0 in the means over all classes", file=sys.stderr)
 
 
 def _measure(
@@ -161,13 +161,15 @@ def _measure(
     ratios: dict[str, float] = {}
     if runs and data.pictures:
         for one in loaded:
-            one.detect(dataset.load(data.pictures[0]))  # the pictures may have been seen elsewhere
+            one.detect(
+                dataset.load(data.pictures[0])
+            )  # fills the input: workers may have run the pictures
         times = timing.measure({one.name: one.invoke for one in loaded}, runs)
         ratios = timing.relative(times, reference)
     measured = []
     for one in loaded:
         whole = accuracy.score(data, found[one.name])
-        figures = accuracy.with_sources(whole, data, found[one.name])
+        figures = accuracy.add_source_accuracy(whole, data, found[one.name])
         measured.append(Measured(one, figures, times.get(one.name, {}), ratios.get(one.name)))
     return measured
 
@@ -193,8 +195,8 @@ def _write(
             _record(one, args)
 
 
-def _keep(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:
-    """Give the experiment each model's figures, and what was written for people."""
+def _track(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:
+    """Record each model's metrics and the written files in the experiment tracker."""
     for one in measured:
         whole = {"AP": one.accuracy.ap, "AP50": one.accuracy.ap50, "AP75": one.accuracy.ap75}
         figures = whole | {f"invoke {name} ms": value for name, value in one.invoke_ms.items()}
@@ -215,7 +217,7 @@ def _record(measured: Measured, args: argparse.Namespace) -> None:
 
 
 def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, folder: Path) -> None:
-    """Write the diagrams of one model; the legend has each label's AP50."""
+    """Write the diagrams of one model; the legend shows each label's AP50."""
     from tools import plots
 
     name, title = measured.subject.name, f"{measured.subject.name}, {data.name}"
@@ -236,11 +238,11 @@ def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, fold
 
 
 def _compare_kernels(args: argparse.Namespace, data: Dataset) -> int:
-    """Print how kernels agree on model folders; 78 when they do not, 2 for other options."""
+    """Print how kernels agree on model folders; return 78 if they differ, 2 for bad options."""
     unused = [f"--{name.replace('_', '-')}" for name in NOT_COMPARED if getattr(args, name)]
     if unused:
-        told = f"--kernels all takes no {', '.join(unused)}"
-        print(f"edge-tools evaluate detect: {told}", file=sys.stderr)
+        message = f"--kernels all takes no {', '.join(unused)}"
+        print(f"edge-tools evaluate detect: {message}", file=sys.stderr)
         return EXIT_USAGE
     faults = 0
     documents: list[dict[str, Any]] = []

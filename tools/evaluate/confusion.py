@@ -1,10 +1,10 @@
-"""Which detection is which object, and what is taken for what.
+"""Matches detections with objects, and counts them in a confusion matrix.
 
-Matching for people to look at, not COCO's: detections from a score that a daemon would use, best
-first, each takes the unmatched object of its label that it overlaps most, from IoU 0.5 on; those
-left over then take objects of other labels in the same way.
-What lies in a crowd, an ignore region or a class that the picture does not annotate exhaustively
-is no false alarm.
+Not COCO's matching: only detections above a score that a daemon would use, best first. Each is
+matched with the unmatched object of its label that it overlaps most, with an IoU of at least 0.5;
+the remaining detections are then matched with objects of other labels in the same way.
+An unmatched detection in a crowd, in an ignore region, or of a class that the picture does not
+annotate exhaustively, is not a false alarm.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge.values import Box
 from tools.dataset import Dataset, Picture
-from tools.evaluate.accuracy import uncounted
+from tools.evaluate.accuracy import crowd_annotations
 
 SHOWN_SCORE = 0.3
 MIN_IOU = 0.5
@@ -30,9 +30,9 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class Match:
-    """An object with the detection that found it; None for what is missed, or no object.
+    """An object and its detection, as COCO dicts.
 
-    Both are COCO dicts. iou: of the pair, 0 without one.
+    found None: the object was missed. truth None: a false alarm. iou: of the pair, else 0.
     """
 
     picture: Picture
@@ -48,14 +48,14 @@ class Match:
 
     @staticmethod
     def label_of(item: dict[str, Any] | None) -> int:
-        """Return a COCO dict's category, -1 of none."""
+        """Return a COCO dict's category id, -1 for None."""
         return -1 if item is None else int(item["category_id"])
 
 
 def matches(data: Dataset, results: Sequence[dict[str, Any]]) -> Iterator[Match]:
     """Yield every object and every false alarm of a set, picture by picture.
 
-    results: COCO dicts; those with a score below SHOWN_SCORE are passed over.
+    results: COCO result dicts; those with a score below SHOWN_SCORE are ignored.
     """
     truths, found = _by_image(data.annotations), _by_image(results)
     for picture in data.pictures:
@@ -75,7 +75,7 @@ def _in_picture(
     picture: Picture, data: Dataset, truths: list[dict[str, Any]], found: list[dict[str, Any]]
 ) -> Iterator[Match]:
     crowds = [item for item in truths if item.get("iscrowd", 0)]
-    crowds += uncounted(picture, data.labels)
+    crowds += crowd_annotations(picture, data.labels)
     open_truths = [item for item in truths if not item.get("iscrowd", 0)]
     hits = list(_pairs(picture, open_truths, found, is_own_label=True))
     confused = list(_pairs(picture, open_truths, found, is_own_label=False))
@@ -94,7 +94,7 @@ def _pairs(
     *,
     is_own_label: bool,
 ) -> Iterator[Match]:
-    """Yield what belongs together, taking it from both lists."""
+    """Yield matches of objects and detections, and remove these from both lists."""
     for item in tuple(found):
         label = Match.label_of(item)
         near = [one for one in truths if not is_own_label or Match.label_of(one) == label]
@@ -119,9 +119,9 @@ def _is_within(item: dict[str, Any], crowd: dict[str, Any]) -> bool:
 
 
 def matrix(data: Dataset, found: Sequence[Match]) -> tuple[NDArray[np.intp], list[str]]:
-    """Return counts (n + 1, n + 1), row = object, column = detection, and their n + 1 names.
+    """Return the confusion matrix (n + 1, n + 1), row = object, column = detection, and its labels.
 
-    The last row counts false alarms, the last column what was missed.
+    The last row counts false alarms, the last column missed objects.
     """
     numbers = {category: place for place, category in enumerate(data.labels)}
     numbers[-1] = len(numbers)  # no object, no detection

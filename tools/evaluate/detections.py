@@ -1,6 +1,6 @@
-"""What one runtime with one family of kernels finds in a set and in the golden pictures.
+"""Runs a detector with one runtime and one family of kernels on a set and the golden pictures.
 
-Needs the board's own dependencies only, so that it runs in an environment with tflite-runtime, too:
+Needs only the board's dependencies, so that it also runs in an environment with tflite-runtime:
 `python -m tools.evaluate.detections FOLDER --annotations FILE --images DIR --output FILE`.
 """
 
@@ -27,15 +27,16 @@ from tools.evaluate import timing
 from tools.evaluate.accuracy import MIN_SCORE, collect
 
 CLIP = Path(__file__).parents[2] / "edge" / "assets" / "demo.mp4"
-CLIP_STEP = 50  # frames between two that are looked at
+CLIP_STEP = 50  # every 50th frame of the demo clip is used
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was found.
+class KernelResult:
+    """Detections and times with one family of kernels.
 
-    kernels: runtime and kernels by name. results: COCO result dicts of the set. golden: by picture,
-    label, score and box (x, y, width, height in pixels). invoke_ms: p50, p95, p99.
+    kernels: name of runtime and kernels. results: COCO result dicts of the set. golden: detections
+    by golden picture: label, score and box (x, y, width, height in pixels). invoke_ms: p50, p95,
+    p99; empty if not timed.
     """
 
     kernels: str
@@ -44,10 +45,10 @@ class Look:
     invoke_ms: dict[str, float]
 
 
-def look(folder: Path, data: Dataset, *, xnnpack: bool, runs: int) -> Look:
-    """Return what a model folder finds with one family of kernels; runs: timed invokes.
+def measure_kernels(folder: Path, data: Dataset, *, xnnpack: bool, runs: int) -> KernelResult:
+    """Run a model folder with one family of kernels. runs: timed invokes, 0 for none.
 
-    Raises ModelError, InputError.
+    Raises ModelError when the runtime refuses the model, InputError for an unreadable picture.
     """
     loaded = Interpreter.load(folder, xnnpack=xnnpack)
     detector = Detector(loaded, min_score=MIN_SCORE)
@@ -61,7 +62,7 @@ def look(folder: Path, data: Dataset, *, xnnpack: bool, runs: int) -> Look:
     times = timing.measure({"": detector.invoke}, runs)[""] if runs else {}
     results = collect(detector.detect, data)
     kernels, _, _threads = loaded.runtime.rpartition(", ")
-    return Look(kernels, results, golden, times)
+    return KernelResult(kernels, results, golden, times)
 
 
 def _golden_pictures(folder: Path) -> Iterator[tuple[str, Image]]:
@@ -79,7 +80,7 @@ def _golden_pictures(folder: Path) -> Iterator[tuple[str, Image]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write a `Look` as JSON; return the exit code."""
+    """Write a `KernelResult` as JSON; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--annotations", type=Path, required=True)
@@ -88,7 +89,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=int, default=0)
     args = parser.parse_args(arguments)
     data = dataset.read(args.annotations, args.images)
-    found = look(args.folder, data, xnnpack=True, runs=args.runs)
+    found = measure_kernels(args.folder, data, xnnpack=True, runs=args.runs)
     args.output.write_text(json.dumps(asdict(found)))
     return 0
 

@@ -1,4 +1,4 @@
-"""What was found in each picture, on disk, so that a stopped evaluation goes on where it was."""
+"""Saves each picture's detections, so that a stopped evaluation can be resumed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tools.evaluate.subjects import Options, Subject
 Found = list[dict[str, Any]]  # COCO result dicts of one picture
 
 
-class Note:
-    """A file with one line of JSON for each picture; without a path it only remembers.
+class ResultLog:
+    """Detections by picture, appended to a JSON-lines file; without a path, only in memory.
 
-    found: by the picture's place in its set, what earlier runs noted included.
+    found: detections by the picture's index in its set, including those of earlier runs.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Read what is there. A last line that a kill cut off is left out, and written anew.
+        """Read the file if it exists; a truncated last line (of a killed run) is removed from it.
 
         Raises OSError when the folder cannot be made.
         """
@@ -40,7 +40,7 @@ class Note:
             self.found[picture["index"]] = picture["found"]
 
     def add(self, index: int, found: Found) -> None:
-        """Note one picture's objects."""
+        """Save one picture's detections."""
         self.found[index] = found
         if self._path is not None:
             with self._path.open("a") as file:
@@ -48,7 +48,7 @@ class Note:
 
 
 def name_of(subject: Subject, options: Options, data: Dataset) -> str:
-    """Return a file name that another model, kernel family or set does not have."""
+    """Return a file name that is unique to the model, the kernel family and the set."""
     mark = hashlib.sha256(f"{subject.size} {subject.runtime} {options}".encode())
     mark.update(f"{subject.digest} {data.labels}".encode())
     for picture in data.pictures:

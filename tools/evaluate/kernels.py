@@ -1,9 +1,9 @@
-"""Proof that TFLite's kernels agree on a model: XNNPACK, litert's built-in ones, tflite-runtime.
+"""Checks that TFLite's kernels agree on a model: XNNPACK, litert's built-in ones, tflite-runtime.
 
-They round differently, so bytes do not agree. What must: AP50 within .003, and the same objects
-above score .3 in the golden pictures. An object is the same with its label and an overlap of half,
-and may have lost no more than the golden tolerance below .3: one at .31 may stand at .29 elsewhere,
-and how many do is told.
+They round differently, so outputs are not identical. Required are AP50 within .003 and the same
+objects above score .3 in the golden pictures. Two detections are the same object if their labels
+are equal and their IoU is at least .5. The counterpart's score may be below .3 by up to the golden
+tolerance (.31 here, .29 there); the number of such objects is reported.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from tools.console import plain_console
 from tools.dataset import Dataset
 from tools.evaluate import detections
 from tools.evaluate.accuracy import score
-from tools.evaluate.detections import Look
+from tools.evaluate.detections import KernelResult
 
 MAX_AP50_DIFFERENCE = 0.003
 SHOWN_SCORE = 0.3
 MIN_IOU = 0.5
-TOLERANCE = 0.12  # of a score below .3, where the manifest has no golden picture
+TOLERANCE = 0.12  # of scores, for a manifest without a golden picture
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 3600
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One family of kernels against the first.
+    """Comparison of one family of kernels with the first.
 
-    objects: above score .3 in the golden pictures. crossing: of both, those that stand above .3
-    only in one. faults: what is not the same beyond the tolerance; empty when all agrees.
-    max_score_difference, min_iou: over the pairs. relative_time: of p50 to the first's.
+    objects: number above score .3 in the golden pictures. crossing: number of pairs with only one
+    score above .3. faults: differences beyond the tolerance; empty if the kernels agree.
+    max_score_difference, min_iou: over all pairs. relative_time: ratio of p50 to the first's.
     """
 
     kernels: str
@@ -57,25 +57,27 @@ class Agreement:
 def agreement(
     folder: Path, data: Dataset, *, python: Path | None = None, runs: int = 30
 ) -> list[Agreement]:
-    """Return how the kernels of this runtime, and of another environment's, agree on a model.
+    """Compare a model's results with XNNPACK, built-in kernels and, if given, tflite-runtime.
 
-    python: interpreter of an environment with tflite-runtime, None without. runs: timed invokes.
+    python: interpreter of an environment with tflite-runtime, or None. runs: timed invokes.
     Raises ModelError when a runtime refuses the model or the other environment fails.
     """
-    looks = [detections.look(folder, data, xnnpack=flag, runs=runs) for flag in (True, False)]
+    results = [
+        detections.measure_kernels(folder, data, xnnpack=flag, runs=runs) for flag in (True, False)
+    ]
     if python is not None:
-        looks.append(_elsewhere(python, folder, data, runs))
+        results.append(_in_other_environment(python, folder, data, runs))
     golden = manifest.read(folder).golden
     tolerance = golden.tolerance if golden else TOLERANCE
-    ap50s = [score(data, one.results).ap50 for one in looks]
+    ap50s = [score(data, one.results).ap50 for one in results]
     return [
-        _compared(one, looks[0], ap50s[place], ap50s[0], tolerance)
-        for place, one in enumerate(looks)
+        _compare(one, results[0], ap50s[place], ap50s[0], tolerance)
+        for place, one in enumerate(results)
     ]
 
 
-def _elsewhere(python: Path, folder: Path, data: Dataset, runs: int) -> Look:
-    """Return what another environment's runtime finds."""
+def _in_other_environment(python: Path, folder: Path, data: Dataset, runs: int) -> KernelResult:
+    """Return the result of the runtime in another Python environment."""
     with tempfile.TemporaryDirectory() as parent:
         output, annotations = Path(parent) / "look.json", Path(parent) / "set.json"
         annotations.write_text(json.dumps(_document(data)))
@@ -89,11 +91,11 @@ def _elsewhere(python: Path, folder: Path, data: Dataset, runs: int) -> Look:
         except (OSError, subprocess.SubprocessError) as error:
             lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
             raise ModelError(f"--tflite-runtime {python}: {lines[-1]}") from None
-        return Look(**json.loads(output.read_text()))
+        return KernelResult(**json.loads(output.read_text()))
 
 
 def _document(data: Dataset) -> dict[str, Any]:
-    """Return a set's pictures as COCO JSON with absolute paths; what is annotated is not asked."""
+    """Return a set's pictures as COCO JSON with absolute paths and without annotations."""
     images = [
         {
             "id": picture.image_id,
@@ -107,14 +109,14 @@ def _document(data: Dataset) -> dict[str, Any]:
     return {"images": images, "annotations": [], "categories": categories}
 
 
-def _compared(
-    own: Look, first: Look, ap50: float, first_ap50: float, tolerance: float
+def _compare(
+    own: KernelResult, first: KernelResult, ap50: float, first_ap50: float, tolerance: float
 ) -> Agreement:
     faults = list(_ap50_fault(ap50, first_ap50))
     differences, overlaps, crossing = [0.0], [1.0], 0
     for picture, found in own.golden.items():
         for mine, other in ((found, first.golden[picture]), (first.golden[picture], found)):
-            for one in _strong(mine):
+            for one in _shown(mine):
                 match = _counterpart(one, other, SHOWN_SCORE - tolerance)
                 if match is None:
                     faults.append(f"{picture}: {one['label']} {one['score']:.2f} in one only")
@@ -125,7 +127,7 @@ def _compared(
     return Agreement(
         kernels=own.kernels,
         ap50=ap50,
-        objects=sum(len(_strong(found)) for found in own.golden.values()),
+        objects=sum(len(_shown(found)) for found in own.golden.values()),
         crossing=crossing,
         faults=tuple(faults),
         max_score_difference=round(max(differences), 3),
@@ -140,11 +142,11 @@ def _ap50_fault(ap50: float, first: float) -> Iterator[str]:
         yield f"AP50 {ap50:.4f} against {first:.4f}: more than {MAX_AP50_DIFFERENCE} apart"
 
 
-def _relative(own: Look, first: Look) -> float:
+def _relative(own: KernelResult, first: KernelResult) -> float:
     return round(own.invoke_ms["p50"] / first.invoke_ms["p50"], 2) if own.invoke_ms else 1.0
 
 
-def _strong(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shown(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in found if one["score"] >= SHOWN_SCORE]
 
 
@@ -166,7 +168,7 @@ def _iou(one: dict[str, Any], other: dict[str, Any]) -> float:
 
 
 def show(name: str, found: Sequence[Agreement]) -> None:
-    """Print a model's table, a column for each family of kernels, and every fault."""
+    """Print a model's table, one column per family of kernels, and every fault."""
     from rich.table import Table
 
     table = Table(title=f"{name}, against {found[0].kernels}")

@@ -1,6 +1,6 @@
-"""Hits and misses of a detector to look at, worst first: a contact sheet of any data set.
+"""A contact sheet of a detector's best hits and worst errors on any data set.
 
-Drawn in green: what is annotated; in the color of the verdict: what was detected.
+Annotated boxes are green, detected ones blue (right) or red (wrong).
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from tools.evaluate.confusion import Match
 GREEN, BLUE, RED = (80, 200, 60), (230, 130, 30), (50, 50, 230)  # BGR
 MARGIN = 0.6  # of the object's larger side, around it
 MIN_SIDE_PX = 96
-SHOWN = 24  # hits at most, and errors
+SHOWN = 24  # at most so many hits, and as many errors
 
 
 def write(found: Sequence[Match], data: Dataset, path: Path) -> None:
-    """Write the best hits, then the worst errors, as one JPEG; nothing when there is neither.
+    """Write the best hits, then the worst errors, as one JPEG; nothing if there are none.
 
-    found: every match of a set.
-    Raises InputError for a picture, EdgeError for a file that cannot be read or written.
+    found: all matches of a set.
+    Raises InputError when a picture cannot be read, EdgeError when the file cannot be written.
     """
-    hits, errors = chosen(found, SHOWN)
+    hits, errors = choose(found, SHOWN)
     if hits or errors:
         contact_sheet.write([tile(match, data) for match in (*hits, *errors)], path)
 
 
-def chosen(found: Sequence[Match], count: int) -> tuple[list[Match], list[Match]]:
+def choose(found: Sequence[Match], count: int) -> tuple[list[Match], list[Match]]:
     """Return the best hits and the worst errors, at most `count` of each.
 
-    Hits: by score, each label in turn. Errors, in turn: the largest objects that were missed, the
-    surest objects under a wrong label, the surest false alarms.
+    Hits are ordered by score, taken from the labels in turn. Errors are taken in turn from missed
+    objects (largest first), wrong labels and false alarms (highest score first).
     """
     hits = sorted((match for match in found if match.is_hit), key=lambda match: -_score(match))
     by_label: dict[int, list[Match]] = {}
@@ -50,10 +50,10 @@ def chosen(found: Sequence[Match], count: int) -> tuple[list[Match], list[Match]
         sorted(confused, key=lambda match: -_score(match)),
         sorted(alarms, key=lambda match: -_score(match)),
     ]
-    return _in_turn(list(by_label.values()), count), _in_turn(queues, count)
+    return _round_robin(list(by_label.values()), count), _round_robin(queues, count)
 
 
-def _in_turn(queues: list[list[Match]], count: int) -> list[Match]:
+def _round_robin(queues: list[list[Match]], count: int) -> list[Match]:
     """Return the first of each queue, then the second of each, and so on."""
     longest = max(map(len, queues), default=0)
     taken = [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
@@ -69,7 +69,7 @@ def _area(match: Match) -> float:
 
 
 def tile(match: Match, data: Dataset) -> Tile:
-    """Return the surroundings of a match with its boxes.
+    """Return the picture around a match, with its boxes.
 
     Raises InputError when the picture cannot be read.
     """
@@ -89,7 +89,7 @@ def _drawn(box: Box, offset: tuple[int, int], color: tuple[int, int, int]) -> Ti
 
 
 def _around(bgr: Image, boxes: Sequence[Box]) -> tuple[int, int, Image]:
-    """Return where a square around boxes begins in the picture, and its pixels."""
+    """Return left, top and pixels of a square crop around boxes."""
     left, top = min(box.x for box in boxes), min(box.y for box in boxes)
     right = max(box.x + box.width for box in boxes)
     bottom = max(box.y + box.height for box in boxes)
@@ -100,7 +100,7 @@ def _around(bgr: Image, boxes: Sequence[Box]) -> tuple[int, int, Image]:
 
 
 def _caption(match: Match, data: Dataset) -> str:
-    """Return what the tile shows in a few words."""
+    """Return the tile's caption."""
     wanted = data.labels[Match.label_of(match.truth)] if match.truth else ""
     if match.found is None:
         return f"missed {wanted}"

@@ -1,4 +1,4 @@
-"""Measured figures as tables on the screen, as JSON and as CSV."""
+"""Measurements as tables in the terminal, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's figures. invoke_ms: p50, p95, p99; relative: of p50 to the reference model's."""
+    """One model's results. invoke_ms: p50, p95, p99. relative: p50 / the reference model's p50."""
 
     subject: Subject
     accuracy: Accuracy
@@ -29,7 +29,7 @@ class Measured:
     relative: float | None = None
 
     def document(self) -> dict[str, Any]:
-        """Return the figures as JSON types; NaN where there is none."""
+        """Return the results as JSON types, NaN for missing numbers."""
         subject = self.subject
         facts = {
             "model": subject.name,
@@ -43,7 +43,7 @@ class Measured:
 
 
 def write_json(measured: Sequence[Measured], path: Path) -> None:
-    """Write every model's figures as one document."""
+    """Write the results of all models as one JSON document."""
     json_file.write({"models": [one.document() for one in measured]}, path)
 
 
@@ -61,7 +61,7 @@ def write_csv(measured: Sequence[Measured], path: Path) -> None:
 
 
 class _Lines:
-    """A text file in memory, as `csv.writer` wants it."""
+    """An in-memory text file for `csv.writer`."""
 
     def __init__(self, lines: list[str]) -> None:
         self.write = lines.append
@@ -85,7 +85,7 @@ def _groups(accuracy: Accuracy) -> list[tuple[str, str, GroupAccuracy]]:
 
 
 def show(measured: Sequence[Measured]) -> None:
-    """Print one model's figures, or several models side by side."""
+    """Print one model's results, or those of several models side by side."""
     table = _one(measured[0]) if len(measured) == 1 else _side_by_side(measured)
     plain_console().print(table)
 
@@ -134,7 +134,7 @@ def _side_by_side(measured: Sequence[Measured]) -> Any:
 
 
 def _rows(measured: Sequence[Measured]) -> list[tuple[str, list[str]]]:
-    """Return the rows above those of the groups."""
+    """Return the table's rows for the whole set; those of labels and sizes follow."""
     rows = [
         ("input", [one.subject.size for one in measured]),
         ("arithmetic", [one.subject.arithmetic for one in measured]),

@@ -1,4 +1,4 @@
-"""The picture in a detector's card: its hits and errors in pictures that may be shipped."""
+"""The picture in a detector's card: its hits and errors in pictures free to redistribute."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tools.evaluate import confusion, pictures
 from tools.evaluate.accuracy import collect
 
 PICTURES = Path(__file__).parents[1] / "assets" / "seen"
-SHOWN = 8  # hits, and as many errors: a row each
+SHOWN = 8  # one row of hits, one row of errors
 TILE_PX = 180
 
 
 def draw(folder: Path) -> None:
-    """Write `seen.jpg` into a model folder; nothing where it knows no label of the pictures.
+    """Write `seen.jpg` into a model folder; nothing if the model knows none of the labels.
 
-    Objects of labels that the model does not know are no misses of it.
+    Objects of labels that the model does not know do not count as missed.
     Raises ModelError when the model does not load.
     """
     loaded = Interpreter.load(folder)
@@ -32,7 +32,7 @@ def draw(folder: Path) -> None:
     data = replace(every, labels=known, annotations=own)
     detector = Detector(loaded, min_score=confusion.SHOWN_SCORE)
     found = list(confusion.matches(data, collect(detector.detect, data)))
-    hits, errors = pictures.chosen(found, SHOWN)
+    hits, errors = pictures.choose(found, SHOWN)
     tiles = [pictures.tile(match, data) for match in (*hits, *errors)]
     if tiles:
         contact_sheet.write(tiles, folder / SEEN_FILE, columns=SHOWN, tile_px=TILE_PX)

@@ -1,4 +1,4 @@
-"""A set's pictures over processes or a Dask cluster: each worker loads the model once."""
+"""Runs a detector on a set in worker processes or on Dask; each worker loads the model once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.evaluate import kept
 from tools.evaluate.accuracy import MIN_SCORE, collect_picture
 from tools.evaluate.subjects import Options, Subject
 
-FEW_PICTURES = 64  # starting processes takes longer than these
+FEW_PICTURES = 64  # below this, starting processes takes longer than the work
 
 
 def collect(
@@ -31,20 +31,20 @@ def collect(
 ) -> list[dict[str, Any]]:
     """Return COCO result dicts of every picture, in the set's order.
 
-    keep: folder in which each picture's are noted, so that another call need not look again.
-    workers, dask: as `tools.parallel.run_tasks` takes them. What has no model folder, and sets of
-    a few pictures, run in this process. Raises InputError for a picture that cannot be read,
-    ModelError, and WorkerError when a worker dies or no scheduler answers.
+    keep: folder in which each picture's results are saved; a later call reuses them.
+    workers, dask: see `tools.parallel.run_tasks`. Subjects without a model folder, and small sets,
+    run in this process. Raises InputError for a picture that cannot be read, ModelError, and
+    WorkerError when a worker dies or no scheduler answers.
     """
-    look: Callable[[Picture], list[dict[str, Any]]]
+    detect: Callable[[Picture], list[dict[str, Any]]]
     if subject.folder is None or (dask is None and len(data.pictures) < FEW_PICTURES):
-        look, workers, dask = partial(collect_picture, subject.detect, data.labels), 1, None
+        detect, workers, dask = partial(collect_picture, subject.detect, data.labels), 1, None
     else:
-        look = partial(_look, str(subject.folder.resolve()), options, data.labels)
-    note = kept.Note(None if keep is None else keep / kept.name_of(subject, options, data))
-    left = [index for index in range(len(data.pictures)) if index not in note.found]
+        detect = partial(_detect, str(subject.folder.resolve()), options, data.labels)
+    log = kept.ResultLog(None if keep is None else keep / kept.name_of(subject, options, data))
+    left = [index for index in range(len(data.pictures)) if index not in log.found]
     outcomes = parallel.run_tasks(
-        look,
+        detect,
         [data.pictures[index] for index in left],
         workers=workers,
         dask=dask,
@@ -54,17 +54,17 @@ def collect(
         for done in outcomes:
             if done.error is not None:
                 raise done.error
-            note.add(left[done.index], done.result or [])
-    return [item for index in sorted(note.found) for item in note.found[index]]
+            log.add(left[done.index], done.result or [])
+    return [item for index in sorted(log.found) for item in log.found[index]]
 
 
-def _look(
+def _detect(
     folder: str, options: Options, labels: dict[int, str], picture: Picture
 ) -> list[dict[str, Any]]:
     return collect_picture(_loaded(folder, options), labels, picture)
 
 
-@lru_cache(maxsize=1)  # one model after the other is measured
+@lru_cache(maxsize=1)  # models are measured one after the other
 def _loaded(folder: str, options: Options) -> Callable[[Image], list[Detection]]:
     loaded = Interpreter.load(Path(folder), threads=options.threads, xnnpack=options.xnnpack)
     return Detector(loaded, min_score=MIN_SCORE).detect

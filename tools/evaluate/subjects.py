@@ -1,4 +1,4 @@
-"""What can be measured: model folders, bare .tflite files of known families, float originals."""
+"""Models that can be measured: model folders, .tflite files of known families, float originals."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
     from tools.fastest_det import FastestDet
     from tools.float_detector import FloatDetector
 
-FLOAT_SIZE = InputSize(416, 416)  # what yolox_nano.onnx was published for
+FLOAT_SIZE = InputSize(416, 416)  # input size of the published yolox_nano.onnx
 
 
 @dataclass(frozen=True)
 class Subject:
     """A detector to be measured.
 
-    detect: a frame's objects. invoke: one bare run of the network on the last frame. folder: the
-    model folder, None for what has none. size: input as width x height. arithmetic: `integer-only`,
-    `part float` or `float`. digest: what tells its weights and decoder from others.
-    labels: the classes it knows.
+    detect: returns a frame's objects. invoke: runs only the network, on the last frame. folder: the
+    model folder, if it has one. size: input as width x height. arithmetic: `integer-only`,
+    `part float` or `float`. digest: identifies weights, decoder and input. labels: its classes.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Options:
-    """How models are loaded. float_size: input of the float original."""
+    """How models are loaded. float_size: input size of float originals."""
 
     xnnpack: bool = True
     threads: int = 1
@@ -57,12 +56,12 @@ class Options:
 
 
 def load(model: str, stack: ExitStack, options: Options) -> Subject:
-    """Return a detector by what its name says.
+    """Load a detector by name or path.
 
-    model: installed model's name, model folder, .tflite file of a known COCO detector (imported
-    for the time being), FastestDet.onnx, or a float original: yolox_nano.onnx or what training
-    saved (.pt).
-    stack: closes what was made for it. Raises ModelError when there is no such thing.
+    model: name of an installed model, model folder, .tflite file of a known COCO detector (imported
+    into a temporary folder), FastestDet.onnx, or a float original: yolox_nano.onnx or a .pt file
+    from training.
+    stack: removes the temporary folder. Raises ModelError when there is no such model.
     """
     path = Path(model)
     if path.suffix in (".onnx", ".pt"):
@@ -82,7 +81,7 @@ def _existing(path: Path) -> Path:
 def _folder(folder: Path, options: Options, name: str) -> Subject:
     loaded, timed = (
         Interpreter.load(folder, threads=options.threads, xnnpack=options.xnnpack)
-        for _ in range(2)  # one follows the pictures' shapes, the other keeps its own
+        for _ in range(2)  # one resizes its input to the pictures, the other is timed
     )
     detector = Detector(loaded, min_score=MIN_SCORE)
     width, height = loaded.manifest.input.size
@@ -101,7 +100,7 @@ def _folder(folder: Path, options: Options, name: str) -> Subject:
 
 
 def _imported(path: Path, stack: ExitStack) -> Path:
-    """Return a model folder around a file whose outputs leave no doubt what it is."""
+    """Return a temporary model folder for a file whose decoder its outputs determine."""
     from tools import foreign_file, import_model
 
     decoder = foreign_file.decoder_of(foreign_file.read(path))
@@ -109,7 +108,7 @@ def _imported(path: Path, stack: ExitStack) -> Path:
     parent = stack.enter_context(TemporaryDirectory(prefix="edge-import-"))
     folder = Path(parent) / path.stem
     import_model.import_file(
-        path, folder, import_model.Wishes(decoder, path.stem, class_ids, classes)
+        path, folder, import_model.ImportOptions(decoder, path.stem, class_ids, classes)
     )
     return folder
 
@@ -123,7 +122,7 @@ def _onnx(path: Path, options: Options) -> Subject:
         return _float(path, fastest, size, "onnxruntime")
     from tools.float_detector import FloatDetector
 
-    is_trained = path.suffix == ".pt"  # the original of files that follow the frame
+    is_trained = path.suffix == ".pt"  # original of models whose input follows the frame
     original = FloatDetector(
         path, options.float_size, min_score=MIN_SCORE, follows_frame=is_trained
     )
@@ -147,9 +146,9 @@ def _float(path: Path, original: FastestDet | FloatDetector, size: str, runtime:
 
 
 def baselines(folder: Path) -> Iterator[Path]:
-    """Yield the models of a folder of baselines that can be measured here, by name.
+    """Yield the .tflite and .onnx files of a folder, sorted by name.
 
-    Raises ModelError when there is none.
+    Raises ModelError when there are none.
     """
     found = sorted([*folder.glob("*.tflite"), *folder.glob("*.onnx")])
     if not found:

@@ -1,4 +1,4 @@
-"""Bare invokes of several detectors in turns, so that a busy neighbour hits all alike."""
+"""Times invokes of several detectors in turns, so that other load affects all of them equally."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WARM_UP = 3
 def measure(invokes: Mapping[str, Callable[[], object]], runs: int) -> dict[str, dict[str, float]]:
     """Return p50, p95, p99 in milliseconds by name.
 
-    invokes: one run of a network by name, its input already written. runs: timed ones of each.
+    invokes: by name, a function that runs a network whose input is filled. runs: timed calls each.
     """
     for invoke in invokes.values():
         for _ in range(WARM_UP):
@@ -28,6 +28,6 @@ def measure(invokes: Mapping[str, Callable[[], object]], runs: int) -> dict[str,
 
 
 def relative(times: Mapping[str, dict[str, float]], reference: str) -> dict[str, float]:
-    """Return each p50 as multiple of the reference's."""
+    """Return each p50 divided by the reference's."""
     base = times[reference]["p50"]
     return {name: round(own["p50"] / base, 3) for name, own in times.items()}

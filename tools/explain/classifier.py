@@ -1,7 +1,7 @@
-"""Where a classifier looks: `edge-tools explain classifier RUN PICTURE…`.
+"""Grad-CAM heat maps of a classifier: `edge-tools explain classifier RUN PICTURE…`.
 
 Grad-CAM of a class's score before the softmax, with respect to the backbone's last feature map.
-Needs the Keras model: an int8 file has no gradients, and agrees with it as `evaluate` measured.
+Needs the Keras model, because an int8 file has no gradients; `evaluate` measures their agreement.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ examples:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A class's share of the answer, 0..1, and the map of what speaks for it, 0..1."""
+    """A class's probability, 0..1, and its Grad-CAM map, 0..1."""
 
     label: str
     share: float
@@ -40,7 +40,7 @@ class Explanation:
 
 
 class Explainer:
-    """Explains the answers of a trained classifier's folder."""
+    """Explains the predictions of a trained classifier."""
 
     def __init__(self, folder: Path) -> None:
         self.described: Description = description.read(folder)
@@ -54,7 +54,7 @@ class Explainer:
         self._before = keras.Model(head.input, self._last.input)
 
     def explain(self, bgr: Image, label: str | None = None) -> Explanation:
-        """Return why a picture, uint8 (h, w, 3), is (or were) of a class; default: the answer."""
+        """Return the map of a picture, uint8 (h, w, 3), for a class; default: the predicted one."""
         _, tensorflow = runtime.load()
         rgb = np.ascontiguousarray(self._stretched(bgr)[..., ::-1])
         maps = tensorflow.convert_to_tensor(self._maps(data.network_input(rgb[None])))
@@ -82,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", type=Path, help="folder that edge-tools train classifier wrote")
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders")
-    parser.add_argument("--class", dest="label", help="explain this class; default: the answer")
+    parser.add_argument(
+        "--class", dest="label", help="explain this class; default: the predicted one"
+    )
     parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
@@ -90,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write a picture with its heat for each picture."""
+    """Write each picture overlaid with its heat map."""
     runtime.load(args.threads)
     explainer = Explainer(args.model)
     known = explainer.described.labels

@@ -1,4 +1,4 @@
-"""What made a detection: `edge-tools explain detect --weights yolox_nano.onnx PICTURE…`.
+"""Grad-CAM heat maps of detections: `edge-tools explain detect --weights yolox_nano.onnx PICTURE…`.
 
 Grad-CAM of a detection's class logit at its cell, with respect to the neck's feature map of that
 stride, in the float network: an int8 file has no gradients. One picture for each detection.
@@ -33,7 +33,7 @@ example:
 
 @dataclass(frozen=True)
 class Cell:
-    """A detection and where in the network's outputs it comes from."""
+    """A detection and its position in the network's outputs."""
 
     stride: int
     row: int
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A detection, and the map of what speaks for it over the whole letterboxed input, 0..1."""
+    """A detection and its Grad-CAM map over the whole letterboxed input, 0..1."""
 
     label: str
     score: float
@@ -54,7 +54,7 @@ class Explanation:
 
 
 class Explainer:
-    """Explains the detections of YOLOX-Nano in float at some input size."""
+    """Explains the detections of YOLOX-Nano in float at a given input size."""
 
     def __init__(self, weights: Path, size: InputSize, *, min_score: float) -> None:
         self._net = yolox.load(weights)
@@ -118,12 +118,12 @@ class Explainer:
         return found
 
     def _ratio(self, bgr: Image) -> float:
-        """Return how many of the picture's pixels go into one of the input."""
+        """Return the number of picture pixels per input pixel, along a side."""
         height, width = bgr.shape[:2]
         return max(float(width) / self._size.width, float(height) / self._size.height)
 
     def _visible(self, heat: Floats, bgr: Image) -> Floats:
-        """Return the part of a map that lies over the picture, not over its padding."""
+        """Return the part of a map that covers the picture, without the letterbox padding."""
         filled = 1 / self._ratio(bgr)
         rows = max(1, round(heat.shape[0] * bgr.shape[0] * filled / self._size.height))
         columns = max(1, round(heat.shape[1] * bgr.shape[1] * filled / self._size.width))
@@ -133,7 +133,7 @@ class Explainer:
 def _heat(
     cell: Cell, maps: list[Tensor], outputs: dict[int, tuple[Tensor, Tensor, Tensor]]
 ) -> Floats:
-    """Return the map of a cell's class logit."""
+    """Return the Grad-CAM map of a cell's class logit."""
     value = maps[yolox.STRIDES.index(cell.stride)]
     logit = outputs[cell.stride][2][0, cell.label, cell.row, cell.column]
     (gradient,) = torch.autograd.grad(logit, value, retain_graph=True)
@@ -142,7 +142,7 @@ def _heat(
 
 
 def _scaled(box_px: Box, ratio: float, bgr: Image) -> Box:
-    """Return a box of the input in the picture's pixels, cut at its edges."""
+    """Convert a box from input pixels to picture pixels, clipped to the picture."""
     height, width = bgr.shape[:2]
     left, right = np.clip([box_px.x * ratio, (box_px.x + box_px.width) * ratio], 0, width)
     top, bottom = np.clip([box_px.y * ratio, (box_px.y + box_px.height) * ratio], 0, height)
@@ -175,7 +175,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write a picture with its heat for each detection."""
+    """Write one picture with its heat map per detection."""
     torch.set_num_threads(args.threads)
     explainer = Explainer(args.weights, args.size, min_score=args.min_score)
     for path, bgr in heatmap.pictures(args.pictures):

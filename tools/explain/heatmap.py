@@ -1,8 +1,8 @@
 """Class activation maps as pictures.
 
-Grad-CAM: the channels of a feature map, weighted by the mean gradient of a score over the map's
-places, summed, negatives dropped. Bright is what raised the score. It says where the evidence is,
-at the map's resolution, not what it is.
+Grad-CAM: the sum of a feature map's channels, each weighted by the mean gradient of a score over
+all positions; negative values are set to zero. Bright regions raised the score. It shows where the
+evidence is, at the feature map's resolution, not what it is.
 Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, 2017.
 """
 
@@ -19,7 +19,7 @@ from edge.errors import InputError
 from edge.values import Box, Image
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
-OPACITY = 0.45  # of the heat over the picture
+OPACITY = 0.45  # of the heat map over the picture
 BAR_PX = 22  # height of the caption
 MIN_HEIGHT_PX = 224  # smaller pictures are enlarged: a caption must be readable
 
@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 def grad_cam(activations: Floats, gradients: Floats) -> Floats:
     """Return the map (height, width), 0..1, of activations and gradients (height, width, channel).
 
-    All zero where nothing raises the score.
+    All zero if nothing raises the score.
     """
     weights = gradients.mean((0, 1))
     heat = np.maximum((activations * weights).sum(-1), 0)
@@ -37,7 +37,7 @@ def grad_cam(activations: Floats, gradients: Floats) -> Floats:
 
 
 def overlay(bgr: Image, heat: Floats, caption: str, box_px: Box | None = None) -> Image:
-    """Return the picture with the heat over it and a caption below, uint8 (h, w, 3).
+    """Return the picture overlaid with the heat map, and a caption below, uint8 (h, w, 3).
 
     bgr: uint8, (h, w, 3). heat: any size, 0..1; stretched over the picture. box_px: drawn white.
     """

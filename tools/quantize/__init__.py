@@ -3,11 +3,11 @@
     from tools.quantize import export
     export(net, images, Path("model.tflite"), (3, 48, 48))
 
-`net` is an ordinary `nn.Module` taking float32 (n, 3, height, width) of real pixel values and
-returning a tensor (the output is then named `output`) or a dict of named tensors. `images` are
-uint8 (height, width, 3) arrays of that size and of the net's color order, a few hundred of the
-TRAINING set. The model's input is int8: pixel p is quantized value p - 128, and with the default
-`pixels` real value p in 0..255; `Quantization(1 / 128, 0)` gives real values -1..1.
+`net` is an `nn.Module` that takes float32 (n, 3, height, width) real pixel values and returns a
+tensor (then named `output`) or a dict of named tensors. `images` are uint8 (height, width, 3)
+arrays of that size in the net's color order, a few hundred pictures of the TRAINING set. The
+model's input is int8: pixel p is stored as p - 128; with the default `pixels` its real value is p,
+0..255; `Quantization(1 / 128, 0)` gives real values -1..1.
 
 Step by step: `trace` (module -> `Graph`; see its docstring for the modules it knows), `calibrate`
 (ranges per tensor), `FakeQuantizer` (the int8 arithmetic in float: `graph(batch,
@@ -53,7 +53,7 @@ def export(
     pixels: Quantization = PIXELS,
     options: Calibration | None = None,
 ) -> dict[str, Quantization]:
-    """Quantize a module after training and write it; return each tensor's quantization.
+    """Quantize a trained module (post-training) and write it; return each tensor's quantization.
 
     images: uint8 (height, width, 3), iterated twice. input_shape: (3, height, width).
     Raises NotImplementedError naming an operator the writer does not know.

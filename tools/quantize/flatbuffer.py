@@ -1,4 +1,4 @@
-"""A calibrated graph as an integer-only .tflite file, written with the schema's own classes.
+"""Writes a calibrated graph as an integer-only .tflite file, with the schema's own classes.
 
 Source: TFLite schema and 8-bit quantization specification; operator versions are the lowest whose
 kernels take int8, so that tflite-runtime 2.14 loads the file too.
@@ -52,9 +52,10 @@ _OPERATORS = {
 
 
 def write(graph: Graph, ranges: Mapping[str, Quantization], path: Path) -> None:
-    """Write the graph, whose nodes carry shapes, as int8 with int32 biases; make its folder.
+    """Write the graph as int8 with int32 biases; create the file's folder.
 
-    The model's outputs bear the names of `graph.outputs`, other tensors the names of their nodes.
+    graph: with shapes, see `Graph.with_shapes`. The model's outputs are named by `graph.outputs`,
+    all other tensors by their nodes.
     Raises NotImplementedError naming a node whose padding or factor TFLite cannot express.
     """
     builder = flatbuffers.Builder(1 << 20)
@@ -65,7 +66,7 @@ def write(graph: Graph, ranges: Mapping[str, Quantization], path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Buffer:
-    """Constant data, aligned as the schema demands and the generated `BufferT` does not."""
+    """Constant data aligned as the schema requires, which the generated `BufferT` does not do."""
 
     data: bytes
 
@@ -127,7 +128,7 @@ class _Writer:
         return index
 
     def _emit(self, node: Node) -> None:
-        """Append the node's operator, after an explicit PAD where SAME pads otherwise."""
+        """Append the node's operator, preceded by PAD if TFLite's SAME padding would differ."""
         operands = [self._index[name] for name in node.inputs]
         if _needs_pad(node, self._input_shape(node)):
             operands[0] = self._padded(node)
@@ -170,10 +171,11 @@ class _Writer:
         return output
 
     def _copies(self, node: Node) -> int:
-        """Append what DEPTH_TO_SPACE makes a larger map of; return the tensor's index.
+        """Append a concatenation of copies, the input of DEPTH_TO_SPACE; return its tensor's index.
 
-        RESIZE_NEAREST_NEIGHBOR has its output's size as a constant, and so one input size for the
-        whole model; copies of a pixel beside each other are the same bytes at any size.
+        Upsampling is written as concatenate + DEPTH_TO_SPACE, with identical results, because
+        RESIZE_NEAREST_NEIGHBOR stores its output size as a constant, which would fix the model's
+        input size.
         """
         if node.kernel[0] != node.kernel[1]:
             raise NotImplementedError(f"another factor for rows than for columns at {node.name}")
@@ -214,7 +216,9 @@ class _Writer:
         axis = 3 if node.kind == "depthwise" else 0
         return [
             self._constant(
-                f"{node.name}_weight", _arranged(node, values), _symmetric(channel_scales, axis)
+                f"{node.name}_weight",
+                _tflite_layout(node, values),
+                _symmetric(channel_scales, axis),
             ),
             self._constant(
                 f"{node.name}_bias", biases, _symmetric(channel_scales * np.float32(input_scale), 0)
@@ -240,7 +244,7 @@ def _symmetric(scales: np.ndarray, axis: int) -> Any:
     )
 
 
-def _arranged(node: Node, weight: np.ndarray) -> np.ndarray:
+def _tflite_layout(node: Node, weight: np.ndarray) -> np.ndarray:
     """Torch's (out, in, h, w) as TFLite's (out, h, w, in), depthwise (1, h, w, out)."""
     if node.kind == "linear":
         return weight
@@ -253,7 +257,7 @@ def _pad_amounts(node: Node) -> np.ndarray:
 
 
 def _needs_pad(node: Node, input_shape: tuple[int, ...]) -> bool:
-    """Return whether padding both sides alike differs from what TFLite's SAME does."""
+    """Return whether symmetric padding differs from TFLite's SAME padding."""
     if node.padding == (0, 0) or node.kind == "pad":
         return False
     for size, kernel, stride, padding in zip(
@@ -266,7 +270,7 @@ def _needs_pad(node: Node, input_shape: tuple[int, ...]) -> bool:
 
 
 def _options(node: Node, *, same: bool) -> Any:
-    """Return the operator's option table, None where it has none."""
+    """Return the operator's option table, None if it has none."""
     padding = schema.Padding.SAME if same else schema.Padding.VALID
     fused = _ACTIVATIONS[node.activation]
     rows, columns = node.stride

@@ -1,7 +1,7 @@
-"""The small graph that is calibrated, trained and written: a list of nodes, run in torch.
+"""The intermediate graph for quantization: a list of nodes, executed in torch.
 
-One graph serves float inference, calibration, quantization-aware training and the writer, so that
-what is simulated is what is written. Activations are NCHW here, NHWC in the written model.
+Float inference, calibration, quantization-aware training and the writer use the same graph, so that
+the simulated model is the written one. Activations are NCHW here, NHWC in the written model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 INPUT = "input"
 
-# These hand their input's values on unchanged, so input and output need one scale.
+# Operators whose kernels need equal scales of input and output.
 SAME_SCALE = frozenset(
     {"concat", "resize", "max_pool", "average_pool", "space_to_depth", "reshape", "pad"}
 )
@@ -25,12 +25,12 @@ WEIGHTED = frozenset({"conv", "depthwise", "linear"})
 
 @dataclass(frozen=True)
 class Node:
-    """One operator and the tensor it makes.
+    """One operator and its output tensor.
 
     name: of the operator's output tensor, unique in the graph.
     kind: input, conv, depthwise, linear, pad, add, mul, logistic, relu, relu6, concat, max_pool,
         average_pool, mean, resize, space_to_depth or reshape.
-    inputs: names of the nodes that make the operands.
+    inputs: names of the nodes that produce the operands.
     kernel, stride, padding: (height, width); for `resize` and `space_to_depth` the kernel is the
         factor; for `pad` the padding is on both sides.
     activation: fused into the operator: "", "relu" or "relu6".
@@ -48,14 +48,14 @@ class Node:
 
 
 class Quantizer(Protocol):
-    """What may look at, or replace, the tensors of a running graph."""
+    """Hook that can observe or replace the tensors of a running graph."""
 
     def activation(self, name: str, value: Tensor) -> Tensor:
-        """Return what the graph shall use for the output of node `name`."""
+        """Return the tensor to use as the output of node `name`."""
         ...
 
     def weight(self, name: str, value: Tensor) -> Tensor:
-        """Return what the graph shall use for the weight of node `name`."""
+        """Return the tensor to use as the weight of node `name`."""
         ...
 
 
@@ -85,7 +85,7 @@ def space_to_depth(value: Tensor, block: int) -> Tensor:
 
 
 class Graph(nn.Module):
-    """Nodes in running order with their trainable weights and biases.
+    """Nodes in execution order with their trainable weights and biases.
 
     nodes: the first is the input; `outputs` maps the model's output names to node names.
     """
@@ -119,8 +119,8 @@ class Graph(nn.Module):
     def with_shapes(self, input_shape: tuple[int, int, int]) -> Graph:
         """Return this graph, sharing its weights, with every node's shape filled in.
 
-        input_shape: (channels, height, width). Raises NotImplementedError naming what would read
-        the values of a map in torch's order: a reshape of one that is not 1x1, or a linear layer.
+        input_shape: (channels, height, width). Raises NotImplementedError for a reshape of a map
+        that is not 1x1, or a linear layer on a map: these depend on torch's NCHW order.
         """
         recorder = _ShapeRecorder()
         with torch.no_grad():
@@ -151,7 +151,7 @@ def _refuse_order_of_map(node: Node, inputs: list[tuple[int, ...]]) -> None:
 
 @dataclass
 class _ShapeRecorder:
-    """Remembers every tensor's shape, without the batch axis."""
+    """Quantizer that records every tensor's shape, without the batch axis."""
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 

@@ -24,7 +24,7 @@ def weight_scales(weight: Tensor) -> Tensor:
 
 
 def with_room_for_bias(scales: Tensor, bias: Tensor, input_scale: float) -> Tensor:
-    """Return the scales, raised where the channel's bias would overflow int32."""
+    """Return the scales, increased where the channel's bias would otherwise overflow."""
     needed = bias.detach().abs() / (input_scale * _BIAS_MAX)
     return torch.maximum(scales, needed)
 

@@ -1,9 +1,9 @@
-"""Which scale and zero point each tensor of a graph gets, from calibration images.
+"""Calibration: chooses scale and zero point of each tensor of a graph from calibration images.
 
-Method: per tensor a histogram over all images, cut at a percentile on both sides; the true extremes
-on the model's outputs (a percentile there caps the class score); one range for all tensors that a
-concatenation, resize or pooling joins; a sigmoid's output is 0..1 by definition; what only a SiLU
-reads begins at `SILU_FLOOR`, below which a SiLU says next to nothing.
+Method: a histogram per tensor over all images, cut at a percentile on both sides. The model's
+outputs use their true minimum and maximum (a percentile would cap the class scores). Tensors joined
+by a concatenation, resize or pooling share one range. A sigmoid's output is 0..1 by definition. The
+range of a tensor that only a SiLU reads starts at `SILU_FLOOR`, below which SiLU is almost zero.
 Source: tools/experiments-detector.md; min-max ranges lose most of a SiLU network's accuracy.
 """
 
@@ -22,31 +22,31 @@ from tools.quantize.graph import INPUT, SAME_SCALE, Graph
 
 INT8_MIN, INT8_MAX = -128, 127
 BINS = 8192
-LARGEST = 1e30  # value of a network that can be used; float32 ends soon after
-SILU_FLOOR = -5.0  # SiLU is -0.03 there; some layers reach down to -50 and would waste their steps
+LARGEST = 1e30  # larger values mean that training diverged; float32 ends at 3.4e38
+SILU_FLOOR = -5.0  # SiLU(-5) = -0.03; some layers reach -50, which would waste quantization steps
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """Of an int8 tensor: real value = (quantized - zero_point) * scale."""
+    """Quantization of an int8 tensor: real value = (quantized - zero_point) * scale."""
 
     scale: float
     zero_point: int
 
     @property
     def low(self) -> float:
-        """The smallest real value it can hold."""
+        """The smallest representable real value."""
         return (INT8_MIN - self.zero_point) * self.scale
 
     @property
     def high(self) -> float:
-        """The largest real value it can hold."""
+        """The largest representable real value."""
         return (INT8_MAX - self.zero_point) * self.scale
 
 
 PIXELS = Quantization(1.0, -128)  # real values 0..255 straight from an image
 LOGISTIC = Quantization(1 / 256, -128)  # fixed by the kernels
-# Known without measuring: fixed, or the same values as their operands.
+# Kinds whose ranges are not measured: fixed, or equal to those of their operands.
 _NOT_MEASURED = (SAME_SCALE - {"average_pool"}) | {"input", "logistic"}
 
 
@@ -54,9 +54,9 @@ _NOT_MEASURED = (SAME_SCALE - {"average_pool"}) | {"input", "logistic"}
 class Calibration:
     """How ranges are chosen.
 
-    percentile: share of a tensor's values that its range covers on each side, in percent.
-    exact: names of nodes with the true extremes instead; the model's outputs always have them.
-    silu_floor: where the range of what only a SiLU reads begins at the lowest; -inf: nowhere.
+    percentile: of a tensor's values at the upper end of its range; the lower end is at 100 minus
+        it. exact: names of nodes that use minimum and maximum instead, as the model's outputs
+        always do. silu_floor: lowest start of a range that only a SiLU reads; -inf: no limit.
     """
 
     percentile: float = 99.99
@@ -65,7 +65,7 @@ class Calibration:
 
 
 def from_range(low: float, high: float) -> Quantization:
-    """Return the int8 quantization of a range, widened so that zero is exact.
+    """Return the int8 quantization of a range, widened to contain zero, which is exact.
 
     Source: TFLite 8-bit quantization specification (asymmetric activations).
     """
@@ -76,7 +76,7 @@ def from_range(low: float, high: float) -> Quantization:
 
 
 def batches(images: Iterable[np.ndarray], pixels: Quantization, size: int) -> Iterable[Tensor]:
-    """Yield batches of real network inputs, float32 (n, 3, height, width).
+    """Yield batches of network inputs as real values, float32 (n, 3, height, width).
 
     images: uint8 (height, width, 3); pixel value p is quantized value p - 128.
     """
@@ -103,7 +103,7 @@ def calibrate(
 ) -> dict[str, Quantization]:
     """Return each node's quantization; see `measure` and `choose`.
 
-    pixels: of the input. options: None: the defaults of `Calibration`.
+    pixels: quantization of the input. options: default: `Calibration()`.
     """
     return choose(graph, measure(graph, images, pixels), pixels, options)
 
@@ -113,12 +113,12 @@ def measure(
 ) -> Statistics:
     """Return the distribution of each tensor's values.
 
-    images: uint8 (height, width, 3), a few hundred of the training set; walked through twice, so
-        hand in a list, or an object whose every iteration begins anew.
-    Raises InputError for a network whose training diverged.
+    images: uint8 (height, width, 3), a few hundred of the training set. They are iterated twice:
+        pass a list or another re-iterable object, not a generator.
+    Raises InputError when values are not finite or beyond LARGEST, as after diverged training.
     """
     measured = {node.name for node in graph.nodes if node.kind not in _NOT_MEASURED}
-    extremes = _Extremes(measured)
+    extremes = _MinMax(measured)
     with torch.no_grad():
         for values in batches(images, pixels, batch):
             graph(values, extremes)
@@ -148,7 +148,7 @@ def choose(
         ranges = [
             statistics.range(name, 1.0 if name in exact else options.percentile / 100)
             for name in group
-            # A mean of pixels lies in the range of pixels: its own is not asked for.
+            # The mean of pixels lies in the range of pixels, so its own range is not needed.
             if name in statistics.ranges and not (fixed and kinds[name] in SAME_SCALE)
         ]
         if len(fixed) + bool(fixed and ranges) > 1:
@@ -162,7 +162,7 @@ def choose(
 
 
 def _silu_inputs(graph: Graph) -> set[str]:
-    """Return the nodes that nothing reads but a SiLU: their sigmoid, and its product with them."""
+    """Return the nodes read only by a SiLU, i.e. by a sigmoid and its product with the node."""
     users = graph.users()
     read = {node.inputs[0]: node.name for node in graph.nodes if node.kind == "logistic"}
     return {
@@ -173,7 +173,7 @@ def _silu_inputs(graph: Graph) -> set[str]:
 
 
 def shared_scales(graph: Graph) -> list[list[str]]:
-    """Return the node names in groups that must have one scale each, in running order."""
+    """Return node names in groups that must share one scale, in execution order."""
     leader = {node.name: node.name for node in graph.nodes}
 
     def find(name: str) -> str:
@@ -191,8 +191,8 @@ def shared_scales(graph: Graph) -> list[list[str]]:
     return list(groups.values())
 
 
-class _Extremes:
-    """Smallest and largest value of each tensor in `names`."""
+class _MinMax:
+    """Quantizer that records minimum and maximum of each tensor in `names`."""
 
     def __init__(self, names: set[str]) -> None:
         self._names = names
@@ -202,8 +202,8 @@ class _Extremes:
         if name in self._names:
             low, high = (float(item) for item in torch.aminmax(value))
             if not -LARGEST < low <= high < LARGEST:
-                told = f"{name} is {low} to {high}: the network gives no usable numbers"
-                raise InputError(f"{told}; train it anew, with a lower --learning-rate")
+                message = f"{name} is {low} to {high}: the network gives no usable numbers"
+                raise InputError(f"{message}; train it again with a lower --learning-rate")
             before = self.ranges.get(name, (low, high))
             self.ranges[name] = (min(low, before[0]), max(high, before[1]))
         return value
@@ -213,9 +213,9 @@ class _Extremes:
 
 
 class Statistics:
-    """Histogram of each tensor between its extremes; fills itself while a graph runs.
+    """Quantizer that collects a histogram of each tensor while a graph runs.
 
-    ranges: smallest and largest value by node name.
+    ranges: minimum and maximum by node name.
     """
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]]) -> None:
@@ -234,7 +234,7 @@ class Statistics:
         return value
 
     def range(self, name: str, share: float) -> tuple[float, float]:
-        """Return the range that leaves out 1 - share of the values on each side."""
+        """Return the range that excludes a share of 1 - `share` of the values at each end."""
         low, high = self.ranges[name]
         if low == high or share >= 1:
             return low, high

@@ -1,4 +1,4 @@
-"""The quantized model's arithmetic in float: for training through it, and to see its loss."""
+"""Simulates the quantized model's arithmetic in float, for quantization-aware training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tools.quantize.ranges import INT8_MAX, INT8_MIN, Quantization
 
 
 class FakeQuantizer:
-    """Rounds activations and weights to what int8 can hold; gradients pass straight through.
+    """Rounds activations and weights to int8 values; gradients pass through unchanged (STE).
 
-    ranges: each node's quantization, as `calibrate` returns it.
+    ranges: each node's quantization, from `calibrate`.
     """
 
     def __init__(self, graph: Graph, ranges: Mapping[str, Quantization]) -> None:
-        # What only hands values on has them rounded already.
-        handing_on = SAME_SCALE - {"average_pool"}
-        exact = {node.name for node in graph.nodes if node.kind in handing_on} | {INPUT}
+        # These operators only move values, which are rounded already.
+        moving = SAME_SCALE - {"average_pool"}
+        exact = {node.name for node in graph.nodes if node.kind in moving} | {INPUT}
         self._ranges = {name: item for name, item in ranges.items() if name not in exact}
 
     def activation(self, name: str, value: Tensor) -> Tensor:

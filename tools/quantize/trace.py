@@ -1,9 +1,9 @@
-"""A torch module as a `Graph`: traced with torch.fx, batch norms folded, activations fused.
+"""Converts a torch module to a `Graph`: traced by torch.fx, batch norms folded, activations fused.
 
-Known: Conv2d (groups 1 or depthwise), BatchNorm2d after one, Linear, SiLU, Sigmoid, ReLU, ReLU6,
-Identity, Dropout, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten of a 1x1 map, Upsample
+Supported: Conv2d (groups 1 or depthwise), BatchNorm2d after Conv2d, Linear, SiLU, Sigmoid, ReLU,
+ReLU6, Identity, Dropout, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten of a 1x1 map, Upsample
 (nearest), ZeroPad2d, `SpaceToDepth`; `torch.cat(..., 1)`, `+`, `*`, `torch.flatten`. Anything else
-is refused by name. The module returns one tensor or a dict of named tensors.
+raises NotImplementedError. The module returns one tensor or a dict of named tensors.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FROM_THE_SECOND_AXIS: tuple[Any, ...] = (((1,), {}), ((), {"start_dim": 1}))
 
 
 class _Tracer(fx.Tracer):
-    """Keeps `SpaceToDepth` whole."""
+    """Traces `SpaceToDepth` as one operator."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, SpaceToDepth) or super().is_leaf_module(m, module_qualified_name)
@@ -47,16 +47,16 @@ class _Tracer(fx.Tracer):
 def trace(module: nn.Module) -> Graph:
     """Return the module's graph with copies of its weights, in inference mode.
 
-    Raises NotImplementedError naming an operator that the graph does not have, and TypeError where
-    the module's control flow depends on its data.
+    Raises NotImplementedError naming an unsupported operator, and TypeError when the module's
+    control flow depends on its data.
     """
-    # torch.fx looks into the root module, so a lone layer needs one around it.
+    # torch.fx traces into the root module, so a single layer must be wrapped.
     root = nn.Sequential(module) if isinstance(module, tuple(_LEAVES)) else module
     return _Builder(root.eval()).build()
 
 
 class _Builder:
-    """Walks one traced module; nodes are appended in running order."""
+    """Builds the graph of one traced module; nodes are appended in execution order."""
 
     def __init__(self, module: nn.Module) -> None:
         self._modules = dict(module.named_modules())
@@ -133,7 +133,7 @@ class _Builder:
 
 
 def _leaf(name: str, module: nn.Module) -> Node:
-    """Return the node of a module with one operand, its inputs still empty."""
+    """Return the node of a module with one operand; its `inputs` are not set yet."""
     for kind, make in _LEAVES.items():
         if isinstance(module, kind):
             made: Node | None = make(name, module)
@@ -194,7 +194,7 @@ def _resize(name: str, module: nn.Upsample) -> Node | None:
     return Node(name, "resize", kernel=factor) if is_whole else None
 
 
-# Each returns None for settings that the graph does not have.
+# Each returns None for unsupported settings.
 _LEAVES: dict[type[nn.Module], Callable[[str, Any], Node | None]] = {
     nn.Conv2d: _convolution,
     nn.Linear: lambda name, _module: Node(name, "linear"),
@@ -220,9 +220,9 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _fuse_activations(nodes: list[Node], outputs: dict[str, str]) -> list[Node]:
-    """Move each ReLU into the operator before it where nothing else reads that one's output.
+    """Fuse each ReLU into the preceding operator if nothing else reads that operator's output.
 
-    The fused operator keeps its own name, so `outputs` and the readers are renamed.
+    The fused operator keeps its name, so references to the ReLU are changed to it.
     """
     users = Graph(nodes, outputs).users()
     fused: dict[str, Node] = {}

@@ -1,4 +1,4 @@
-"""`edge-tools registry keygen FILE`: a pair of keys that signs and checks model versions."""
+"""`edge-tools registry keygen FILE`: makes a key pair to sign and verify model versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the secret key, readable by its owner alone, and FILE.pub; print the public key."""
+    """Write the secret key, readable only by its owner, and FILE.pub; print the public key."""
     key = SecretKey.generate()
     try:
         descriptor = os.open(args.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.pem(options.password()))
         public.write_text(text)
-    except OSError:  # half a pair would stand in the way of the next attempt
+    except OSError:  # a secret key alone would block the next attempt
         args.file.unlink()
         raise
     print(f"{args.file}: keep it secret; {public}: give it to boards (models.trusted_keys)")

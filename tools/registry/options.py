@@ -1,4 +1,4 @@
-"""Arguments that the registry's commands share."""
+"""Arguments shared by the registry's commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PASSWORD_VARIABLE = "EDGE_SIGN_PASSWORD"  # noqa: S105 - a variable's name
 
 
 def add_registry(parser: argparse.ArgumentParser) -> None:
-    """Declare where the registry is."""
+    """Declare --registry."""
     parser.add_argument(
         "--registry",
         default=os.environ.get(REGISTRY_VARIABLE),
@@ -25,7 +25,7 @@ def add_registry(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sign_key(parser: argparse.ArgumentParser) -> None:
-    """Declare the key that signs."""
+    """Declare --sign-key."""
     parser.add_argument(
         "--sign-key",
         type=Path,
@@ -35,33 +35,33 @@ def add_sign_key(parser: argparse.ArgumentParser) -> None:
 
 
 def add_trusted(parser: argparse.ArgumentParser) -> None:
-    """Declare the keys whose signatures count."""
+    """Declare --trusted-key."""
     parser.add_argument(
         "--trusted-key",
         action="append",
         default=[],
         metavar="KEY",
-        help="public key (RWQ…) that must have signed; may be repeated; none: any",
+        help="accept only signatures by this public key (RWQ…); may be repeated; default: no check",
     )
 
 
 def opened(args: argparse.Namespace) -> Store:
-    """Return the registry. Raises ConfigError when none is named."""
+    """Return the registry. Raises ConfigError when none is given."""
     if not args.registry:
         raise ConfigError(f"no registry; give --registry or ${REGISTRY_VARIABLE}")
     return open_store(args.registry)
 
 
 def sign_key(args: argparse.Namespace) -> SecretKey | None:
-    """Return the key that signs, None when none is named."""
+    """Return the signing key, None if none is given."""
     return SecretKey.read(args.sign_key, password()) if args.sign_key else None
 
 
 def trusted(args: argparse.Namespace) -> tuple[PublicKey, ...] | None:
-    """Return the keys whose signatures count, None when none is named: no signature is asked."""
+    """Return the trusted keys; None if none are given: signatures are then not checked."""
     return parse_all(args.trusted_key) or None
 
 
 def password() -> bytes | None:
-    """Return the secret key's password from the environment, None without."""
+    """Return the secret key's password from the environment, None if it is not set."""
     return os.environ[PASSWORD_VARIABLE].encode() if os.environ.get(PASSWORD_VARIABLE) else None

@@ -1,4 +1,4 @@
-"""`edge-tools registry promote MODEL VERSION STAGE`: what boards take when they pull."""
+"""`edge-tools registry promote MODEL VERSION STAGE`: sets the version that boards pull."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", metavar="MODEL", help="as registry list names it")
-    parser.add_argument("version", metavar="VERSION", help="that takes the stage")
+    parser.add_argument("version", metavar="VERSION", help="to put into the stage")
     parser.add_argument("stage", choices=get_args(Stage), metavar="STAGE", help=_stages())
     options.add_registry(parser)
     options.add_sign_key(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Change the stage; the version that held it before is archived."""
+    """Change the stage; the version previously in it is archived."""
     key = options.sign_key(args)
     store = options.opened(args)
     with registry.reaching(args.registry):

@@ -1,4 +1,4 @@
-"""`edge-tools registry pull MODEL`: a version as a folder on a workstation."""
+"""`edge-tools registry pull MODEL`: downloads a version into a folder on a workstation."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Download a version, check every hash, and the signature where keys are trusted."""
+    """Download a version and check all hashes and, if keys are given, the signature."""
     store = options.opened(args)
     trusted = options.trusted(args)
     if args.output.exists():
-        raise InputError(f"{args.output}: there already; name a new folder")
+        raise InputError(f"{args.output}: exists; name a new folder")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=args.output.parent, prefix=".pull-") as temporary,

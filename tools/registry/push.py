@@ -1,4 +1,4 @@
-"""`edge-tools registry push FOLDER`: registers a model folder as a version that never changes."""
+"""`edge-tools registry push FOLDER`: registers a model folder as an immutable version."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the folder, upload it, print what it is called now."""
+    """Check the folder, upload it, and print its name, version and serial number."""
     key = options.sign_key(args)
     store = options.opened(args)
     with registry.reaching(args.registry):

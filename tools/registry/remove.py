@@ -1,4 +1,4 @@
-"""`edge-tools registry remove MODEL VERSION`: deletes a version; its number stays taken."""
+"""`edge-tools registry remove MODEL VERSION`: deletes a version; its number is never reused."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ EXAMPLES = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", metavar="MODEL", help="as registry list names it")
-    parser.add_argument(
-        "version", metavar="VERSION", help="to delete; its number is never given again"
-    )
+    parser.add_argument("version", metavar="VERSION", help="to delete; its number is never reused")
     options.add_registry(parser)
     options.add_sign_key(parser)
 

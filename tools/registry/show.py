@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fetch the version, which checks every hash, and print what it says of itself."""
+    """Download the version, which checks all hashes, and print files, manifest and signer."""
     store = options.opened(args)
     trusted = options.trusted(args)
     with tempfile.TemporaryDirectory() as temporary, registry.reaching(args.registry):

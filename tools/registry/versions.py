@@ -1,4 +1,4 @@
-"""Writes a registry: a new version, its stage, its removal."""
+"""Writes to a registry: adds versions, sets their stages, removes them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def push(
 ) -> Bundle:
     """Register a model folder as a new version and return its bundle.
 
-    version: None takes the manifest's. is_to_be_staged: whether it is promoted next; where the
-    stages are signed and it is not, nothing is registered. The folder is loaded and repeats its
-    golden picture before anything is written; what boards would refuse is not registered. The
-    version is there at once, when its last object is written, and of two pushes of it one writes
-    that; no object is ever replaced. What a push left that was stopped is used by the next one of
-    the same folder, and cleared away by that of another. Raises ModelError when the folder does
-    not hold, or when the version is there, or was.
+    version: default: the manifest's. is_to_be_staged: whether it will be promoted next; nothing is
+    registered if that requires a signature and there is no key. The folder is loaded and its golden
+    picture checked before anything is written, so that no version is registered that boards would
+    refuse. A version exists once its last object is written; of two concurrent pushes only one can
+    write it, and no object is ever replaced. Objects of an interrupted push are reused by the next
+    push of the same folder, and deleted by that of another folder. Raises ModelError when the
+    folder fails the checks, or the version exists or existed.
     """
     _prove(folder)
     described = manifest.read(folder)
@@ -57,7 +57,9 @@ def push(
     if new.version in stages.removed:
         raise ModelError(f"{name} {new.version} was removed; versions are never given again")
     if new.version in {one.version for one in registry.versions(store, name)}:
-        raise ModelError(f"{name} {new.version} is registered; versions never change, count on")
+        raise ModelError(
+            f"{name} {new.version} is registered and cannot change; use a new version number"
+        )
     new = _numbered(store, new)
     _upload(store, folder, new, key)
     return new
@@ -66,9 +68,9 @@ def push(
 def promote(store: Store, name: str, version: str, stage: Stage, key: SecretKey | None) -> Stages:
     """Put a version into a stage and return all stages.
 
-    Staging and production hold one version each: the one before is archived. Who signs stages has
-    boards that take signed versions only. Raises ModelError when the version is not there, or, for
-    these two stages and with a key, not signed.
+    Staging and production hold one version each: the previous one is archived. With a key, the
+    version must be signed for these two stages, because the boards then accept only signed ones.
+    Raises ModelError when the version does not exist or lacks that signature.
     """
     known = {one.version for one in registry.versions(store, name)}
     if version not in known:
@@ -92,7 +94,10 @@ def promote(store: Store, name: str, version: str, stage: Stage, key: SecretKey 
 
 
 def remove(store: Store, name: str, version: str, key: SecretKey | None) -> None:
-    """Delete a version; its name and serial stay taken. Raises ModelError for one in production."""
+    """Delete a version; its number and serial are never reused.
+
+    Raises ModelError when it does not exist or is in production.
+    """
     before = registry.read_stages(store, name)
     if before.stages.get(version) == "production":
         raise ModelError(f"{name} {version} is in production; promote another one first")
@@ -105,7 +110,7 @@ def remove(store: Store, name: str, version: str, key: SecretKey | None) -> None
         before, revision=before.revision + 1, stages=stages, removed=removed
     )
     _write_stages(store, changed, key)
-    # What makes it a version goes first: nobody sees a part of it.
+    # The version's own object first, so that nobody sees an incomplete version.
     for object_name in (VERSION_NAME, *store.names(f"{name}/{version}")):
         _delete(store, f"{name}/{version}/{object_name}")
 
@@ -131,7 +136,7 @@ def _next_serial(store: Store, name: str) -> int:
 
 
 def _numbered(store: Store, new: Bundle) -> Bundle:
-    """Return the bundle with a serial that is taken for it; a push that goes on has it already."""
+    """Return the bundle with a reserved serial; a resumed push reuses the one it reserved."""
     for serial in itertools.count(_next_serial(store, new.name)):
         numbered = msgspec.structs.replace(new, serial=serial)
         if _create(store, f"{new.name}/{SERIALS_NAME}/{serial}", numbered.encode()):
@@ -140,7 +145,7 @@ def _numbered(store: Store, new: Bundle) -> Bundle:
 
 
 def _create(store: Store, key: str, content: bytes) -> bool:
-    """Write an object that is not there yet; return whether it holds this content."""
+    """Create an object unless it exists; return whether it now has this content."""
     try:
         store.put(key, content, is_new=True)
     except FileExistsError:
@@ -149,7 +154,7 @@ def _create(store: Store, key: str, content: bytes) -> bool:
 
 
 def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> None:
-    """Write a version's files, then, unless another push was first, what makes it a version."""
+    """Write a version's files, then the object that makes it exist, unless it exists already."""
     for file, fact in new.files.items():
         content = (folder / file).read_bytes()
         if bundle.fact_of(content) != fact:
@@ -161,15 +166,19 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
     envelope = msgspec.json.encode(Envelope(text=text.decode(), signature=signature))
     made_by = f"{new.name}/{new.version}/{VERSION_NAME}"
     if not _create(store, made_by, envelope):
-        raise ModelError(f"{new.name} {new.version}: another push of it was first; count on")
+        raise ModelError(
+            f"{new.name} {new.version}: another push was first; use a new version number"
+        )
     if new.version in registry.read_stages(store, new.name).removed:
         _delete(store, made_by)
-        raise ModelError(f"{new.name} {new.version} was pushed and removed meanwhile; count on")
+        raise ModelError(
+            f"{new.name} {new.version} was pushed and removed meanwhile; use a new version number"
+        )
     _clear(store, new)
 
 
 def _clear(store: Store, made: Bundle) -> None:
-    """Delete what other pushes of a registered version left: none can succeed any more."""
+    """Delete objects that other, failed pushes of a now registered version left."""
     where = f"{made.name}/{made.version}"
     needed = {registry.file_key(made, file) for file in made.files} | {f"{where}/{VERSION_NAME}"}
     for key in (f"{where}/{object_name}" for object_name in store.names(where)):
@@ -193,7 +202,7 @@ def _refuse_unsigned_stages(store: Store, name: str, key: SecretKey | None) -> N
 
 
 def _is_signed(store: Store, key: str, limit: int) -> bool:
-    """Return whether an envelope, of at most `limit` bytes, is there and has a signature."""
+    """Return whether an envelope exists and has a signature; limit: its maximum size in bytes."""
     try:
         content = store.get(key, limit)
     except FileNotFoundError:

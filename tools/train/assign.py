@@ -1,9 +1,9 @@
-"""Loss of a detector against labels: which cells answer for which object, and what they must say.
+"""Loss of a detector against labels, with SimOTA label assignment.
 
-Method: SimOTA (Ge et al. 2021, "YOLOX", section 2.3): for each object the cells near its center
-with the least cost (class error + 3 x negative log IoU) are chosen, as many as the sum of the ten
-best IoUs. Chosen cells learn box (1 - IoU, weight 5), class (target scaled by IoU) and objectness;
-all others learn that there is nothing, except inside ignored boxes.
+Method: SimOTA (Ge et al. 2021, "YOLOX", section 2.3): each object is assigned the cells near its
+center with the least cost (class error + 3 x negative log IoU), as many as the sum of the ten best
+IoUs. Assigned cells learn box (1 - IoU^2, weight 5), class (target scaled by IoU) and objectness;
+all others learn objectness 0, except inside ignored boxes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _MAX_LOG_SIZE = 6.0
 
 @dataclass(frozen=True)
 class Truth:
-    """What one picture of a batch shows.
+    """Ground truth of one picture of a batch.
 
     boxes: float32 (n, 4) corners in input pixels. labels: int64 (n,).
-    ignored: float32 (m, 4); cells whose center lies there are no background.
+    ignored: float32 (m, 4); cells with their center inside do not count as background.
     """
 
     boxes: Tensor
@@ -38,10 +38,10 @@ class Truth:
 
 @dataclass(frozen=True)
 class Cells:
-    """All cells of one picture, float32.
+    """Predictions of all cells of one picture, float32.
 
     corners: (a, 4) and centers: (a, 2) in pixels. objectness: (a,) and classes: (a, c), logits.
-    strides: (a,) in pixels. Of a batch, all but centers and strides have one axis more, in front.
+    strides: (a,) in pixels. For a batch, all but centers and strides have a leading batch axis.
     """
 
     corners: Tensor
@@ -54,12 +54,12 @@ class Cells:
 def loss(
     outputs: Mapping[str, Tensor], truths: Sequence[Truth], strides: tuple[int, ...]
 ) -> Tensor:
-    """Return the loss per chosen cell, float32 scalar.
+    """Return the loss per assigned cell, float32 scalar.
 
     outputs: `box_<s>`, `objectness_<s>`, `class_<s>`, float32 (n, channels, h, w) each.
-    truths: one for each picture.
+    truths: one per picture.
     """
-    whole = flattened(outputs, strides)
+    whole = decode_cells(outputs, strides)
     total = whole.corners.sum() * 0.0
     chosen = 0
     for index, truth in enumerate(truths):
@@ -77,7 +77,7 @@ def loss(
 
 
 def assign(cells: Cells, truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
-    """Return chosen cells (k,), the object of each (k,) and their IoU (k,)."""
+    """Return indices of the assigned cells (k,), of the object of each (k,), and their IoU (k,)."""
     middles = (truth.boxes[:, :2] + truth.boxes[:, 2:]) / 2
     distance = (cells.centers[None] - middles[:, None]).abs().amax(2)
     near = distance < CENTER_RADIUS * cells.strides[None]
@@ -86,7 +86,7 @@ def assign(cells: Cells, truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
     overlap = iou(truth.boxes[:, None], cells.corners[candidates][None])
     cost = _class_cost(cells, candidates, truth.labels) - IOU_COST * torch.log(overlap + 1e-8)
     cost = cost + _FAR * ~near
-    matched = _cheapest(cost, overlap)
+    matched = _dynamic_k_match(cost, overlap)
     (columns,) = matched.any(0).nonzero(as_tuple=True)
     objects = matched[:, columns].float().argmax(0)
     return candidates[columns], objects, overlap[objects, columns]
@@ -101,8 +101,8 @@ def iou(one: Tensor, other: Tensor) -> Tensor:
     return shared / (areas - shared + 1e-6)
 
 
-def flattened(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> Cells:
-    """Return the cells of the whole batch: (n, a, ...) but for centers and strides."""
+def decode_cells(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> Cells:
+    """Return the decoded cells of a batch: (n, a, ...), except centers and strides."""
     corners, objectness, classes, centers, sides = [], [], [], [], []
     for stride in strides:
         box = outputs[f"box_{stride}"].flatten(2).transpose(1, 2)
@@ -162,7 +162,7 @@ def _inside(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _class_cost(cells: Cells, candidates: Tensor, labels: Tensor) -> Tensor:
-    """Return (objects, candidates): cross entropy of the joint score against each label."""
+    """Return (objects, candidates): cross entropy of sqrt(class x objectness) for each label."""
     score = cells.classes[candidates].sigmoid() * cells.objectness[candidates].sigmoid()[:, None]
     score = score.sqrt().clamp(1e-7, 1 - 1e-7)
     absent = -torch.log1p(-score)
@@ -170,8 +170,8 @@ def _class_cost(cells: Cells, candidates: Tensor, labels: Tensor) -> Tensor:
     return absent.sum(1)[None] + present[:, labels].T
 
 
-def _cheapest(cost: Tensor, overlap: Tensor) -> Tensor:
-    """Return bool (objects, candidates): each object's cells; a cell serves its cheapest object."""
+def _dynamic_k_match(cost: Tensor, overlap: Tensor) -> Tensor:
+    """Return the assignment, bool (objects, candidates); each cell has at most one object."""
     count = min(CANDIDATES, overlap.shape[1])
     wanted = overlap.topk(count, 1).values.sum(1).int().clamp(min=1)
     matched = torch.zeros_like(cost, dtype=torch.bool)

@@ -47,7 +47,7 @@ from tools.train.color_int8_state import (
     start,
 )
 from tools.train.color_state import ColorTraining, load_network
-from tools.train.steps import follow, rate_factor, set_rates
+from tools.train.steps import rate_factor, set_rates, update_average
 
 EXAMPLES = """\
 example (started again, it goes on where it stopped):
@@ -172,7 +172,7 @@ def train(
         value.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         state.step += 1
-        follow(state.average, state.graph, state.step, config.ema)
+        update_average(state.average, state.graph, state.step, config.ema)
         total += float(value.detach())
         if state.step % SAVE_EVERY == 0:
             save(config, state, path)

@@ -12,7 +12,7 @@ from edge.errors import InputError
 from tools import tensor_file
 from tools.architectures.color import ColorArchitecture, ColorNet, WithCells
 from tools.quantize import Graph, Quantization, trace
-from tools.train.steps import refuse_another, relative_adam
+from tools.train.steps import refuse_other_config, relative_adam
 
 COMMAND = "train color-int8"
 CHECKPOINT = "checkpoint.pt"
@@ -89,7 +89,7 @@ def resume(
     made with another config.
     """
     stored = _read(path)
-    refuse_another(path, _options(ColorInt8Training(**stored["config"])), _options(config))
+    refuse_other_config(path, _options(ColorInt8Training(**stored["config"])), _options(config))
     ranges = {name: Quantization(*item) for name, item in stored["ranges"].items()}
     state = start(config, network, size, ranges)
     try:

@@ -16,7 +16,7 @@ from tools import tensor_file
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import ColorArchitecture, ColorNet
 from tools.train.color_augment import Augmentation
-from tools.train.steps import refuse_another
+from tools.train.steps import refuse_other_config
 
 COMMAND = "train color"
 CHECKPOINT = "checkpoint.pt"
@@ -130,7 +130,7 @@ def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
         return state
     stored = _load(path, device)
     before = replace(_config_dict(stored["config"]), epochs=config.epochs)
-    refuse_another(path, _options(before), _options(config))
+    refuse_other_config(path, _options(before), _options(config))
     if "optimizer" not in stored:
         raise InputError(
             f"{path} is one epoch's network: no run goes on from it; name another folder with --out"

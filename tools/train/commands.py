@@ -1,4 +1,4 @@
-"""What was run to make a model, command by command: checkpoints keep it, cards print it."""
+"""The commands that made a model: stored in checkpoints, printed in model cards."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tools import tensor_file
 
 
 def of_file(path: Path, kind: str) -> tuple[str, ...]:
-    """Return the commands that made a checkpoint; none of an older one, or where there is no file.
+    """Return the commands that made a checkpoint; empty for an old checkpoint or a missing file.
 
-    kind: the command of `edge-tools` whose checkpoint it is.
-    Raises InputError when it is no checkpoint.
+    kind: the `edge-tools` command that writes such checkpoints.
+    Raises InputError when the file is not a checkpoint.
     """
     if not path.exists():
         return ()
@@ -20,5 +20,5 @@ def of_file(path: Path, kind: str) -> tuple[str, ...]:
 
 
 def in_order(*parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the commands of all parts, each once."""
+    """Return the commands of all parts in order, without duplicates."""
     return tuple(dict.fromkeys(command for part in parts for command in part))

@@ -1,13 +1,14 @@
 """Train the detector from labels, in float: `edge-tools train detect`.
 
-Starts from published weights and learns every labelled picture (mosaic, scale, light, what cameras
-do; `labels` says how unknown classes are treated) and, beside it, to agree with the published
-network, so that what the labels do not show is not forgotten. Input sizes change from step to step,
-so one set of weights serves every rung. What is kept is the moving average of the weights with the
-best AP50 on validation pictures: `best.pt`, which every command takes in place of yolox_nano.onnx.
+Starts from the published weights. The loss has two parts: one against the labels (augmented by
+mosaic, scale, light and camera effects; `labels` describes how unlabelled classes are treated), and
+one against the outputs of the published network (distillation), so that the network does not forget
+what the labels do not show. The input size changes from step to step, so that one set of weights
+serves every model size. The result is `best.pt`: the moving average of the weights with the best
+AP50 on the validation pictures. Every command accepts it in place of yolox_nano.onnx.
 Next step: `edge-tools train detect-int8 --weights OUT/best.pt`.
 
-Started again with the same options, it goes on from its checkpoint.
+Started again with the same options, it resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, positive, positive_or_zero, seed, share_or_all
 from tools.dataset import Dataset
-from tools.evaluate import MIN_SCORE, Accuracy, collect, of_labels, score
+from tools.evaluate import MIN_SCORE, Accuracy, collect, restrict_to_labels, score
 from tools.input_size import InputSize
 from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
-from tools.train.detect_label_state import LabelTraining, State, plain, prepared, save, start
+from tools.train.detect_label_state import LabelTraining, State, as_params, save, start, to_device
 from tools.train.device import usable_device
 from tools.train.sampler import Sampler, sampler
 from tools.train.steps import (
-    Work,
-    follow,
-    in_rounds,
+    Callbacks,
     rate_factor,
     set_rates,
-    tell_of_no_objects,
+    train_and_measure,
+    update_average,
+    warn_without_objects,
 )
 
 EXAMPLES = """\
-example (started again, it goes on where it stopped):
+example (started again, it resumes where it stopped):
   edge-tools train detect --weights ../shared/weights/yolox_nano.onnx \\
     --train ../shared/data/detection/train.json --val ../shared/data/detection/val.json \\
     --images ../shared/data/detection --out runs/detect
@@ -93,24 +94,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label-weight",
         type=positive_or_zero,
         default=LabelTraining.label_weight,
-        help="of what the labels say; default %(default)s, 0: the teacher alone",
+        help="of the loss against the labels; default %(default)s, 0: the teacher alone",
     )
     parser.add_argument(
         "--teacher-weight",
         type=positive_or_zero,
         default=LabelTraining.teacher_weight,
-        help="of what the published network says; default %(default)s, 0: labels alone",
+        help="of the loss against the published network; default %(default)s, 0: labels alone",
     )
     parser.add_argument(
         "--balance",
         type=share_or_all,
         default=LabelTraining.balance,
-        help="0: none; 1: all labels alike",
+        help="draw rare labels more often; 0: no, 1: all labels equally often; default %(default)s",
     )
     parser.add_argument(
         "--rectify",
         action="store_true",
-        help="the stem's first SiLU becomes a ReLU: about an eighth less time, and no groups",
+        help="replace the stem's first SiLU by a ReLU: about an eighth faster, needs no groups",
     )
     parser.add_argument("--labels", type=_names, help="person,forklift,…; default: the weights'")
     parser.add_argument(
@@ -120,7 +121,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=InputSize.parse, default=LabelTraining.size, help="of the measurements"
     )
-    parser.add_argument("--patience", type=count, default=4, help="measurements without a gain")
+    parser.add_argument(
+        "--patience",
+        type=count,
+        default=4,
+        help="stop after so many measurements without improvement",
+    )
     parser.add_argument(
         "--device", type=usable_device, default="cpu", help="of PyTorch: cpu, cuda, …"
     )
@@ -129,38 +135,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the last step or until nothing improves; write `best.pt` and `metrics.jsonl`."""
+    """Train to the last step or until AP50 stops improving; write `best.pt`, `metrics.jsonl`."""
     torch.set_num_threads(args.threads)
     validation = dataset.read(args.val, args.images)
     training = dataset.read(args.train, args.images)
     config = _config(args)
-    validation = of_labels(validation, config.labels)
-    tell_of_no_objects(validation)
+    validation = restrict_to_labels(validation, config.labels)
+    warn_without_objects(validation)
     args.out.mkdir(parents=True, exist_ok=True)
     state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
     state.origin = f"{yolox.origin(args.weights)}; then labels of {training.name}"
-    kept = args.out / _suspected_file(config)
-    suspected = labels.suspect(args.weights, training, TEACHER_SIZE, config.labels, kept)
-    pictures = sampler(labels.teach(training, suspected, config.labels), config.balance)
-    teacher = prepared(yolox.load(args.weights, labels=config.labels), args.device)
+    kept = args.out / _detections_file(config)
+    detections = labels.teacher_detections(
+        args.weights, training, TEACHER_SIZE, config.labels, kept
+    )
+    pictures = sampler(labels.build_targets(training, detections, config.labels), config.balance)
+    teacher = to_device(yolox.load(args.weights, labels=config.labels), args.device)
     with tracking.start(
-        "detect", params=plain(config), uri=args.tracking_uri, data=[args.train], folder=args.out
+        "detect",
+        params=as_params(config),
+        uri=args.tracking_uri,
+        data=[args.train],
+        folder=args.out,
     ) as record:
-        work = Work(
+        callbacks = Callbacks(
             lambda steps: train(config, state, teacher, pictures, steps, args.out / CHECKPOINT),
             lambda: measure(state, validation, args.size, args.out / LATEST),
-            lambda: _keep(args.out),
+            lambda: _keep_latest(args.out),
             lambda: save(config, state, args.out / CHECKPOINT),
         )
-        in_rounds(args, config, state, work, record)
+        train_and_measure(args, config, state, callbacks, record)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
     return 0
 
 
 def _config(args: argparse.Namespace) -> LabelTraining:
-    """Return the run that the command's arguments describe.
+    """Return the config that the command's arguments describe.
 
-    Raises ConfigError for one that has neither labels nor a teacher to learn from.
+    Raises ConfigError when it leaves neither labels nor a teacher to learn from.
     """
     wanted = LabelTraining(
         steps=args.steps,
@@ -177,7 +189,7 @@ def _config(args: argparse.Namespace) -> LabelTraining:
         data_sha256=tracking.hash_of([args.train]),
         val_sha256=tracking.hash_of([args.val]),
     )
-    config = _taught_alone(wanted, args.weights)
+    config = _without_unfit_teacher(wanted, args.weights)
     if not config.label_weight and not config.teacher_weight:
         raise ConfigError(NOTHING_TO_LEARN)
     return config
@@ -191,7 +203,7 @@ def train(
     steps: int,
     path: Path,
 ) -> float:
-    """Run `steps` steps, saving to `path` now and then; return the mean loss."""
+    """Run `steps` steps, saving a checkpoint to `path` every SAVE_EVERY; return the mean loss."""
     device = next(state.net.parameters()).device
     total = 0.0
     for _ in track(range(steps), f"from step {state.step}"):
@@ -203,7 +215,7 @@ def train(
         nn.utils.clip_grad_norm_(state.net.parameters(), 20.0)
         state.optimizer.step()
         state.step += 1
-        follow(state.average, state.net, state.step, config.ema)
+        update_average(state.average, state.net, state.step, config.ema)
         total += float(value.detach())
         if state.step % SAVE_EVERY == 0:
             save(config, state, path)
@@ -211,15 +223,15 @@ def train(
 
 
 def measure(state: State, data: Dataset, size: InputSize, latest: Path) -> Accuracy:
-    """Write the average to `latest` and return its accuracy in float."""
+    """Write the averaged weights to `latest` and return their accuracy in float."""
     from tools.float_detector import FloatDetector
 
     yolox.save(state.average, latest, f"{state.origin}, {state.step} steps")
     return score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
 
 
-def _keep(out: Path) -> None:
-    """Make what was measured last the best."""
+def _keep_latest(out: Path) -> None:
+    """Keep the weights that were measured last as the best ones."""
     (out / LATEST).replace(out / BEST)
 
 
@@ -236,7 +248,7 @@ def _loss(
         total = total + config.label_weight * assign.loss(outputs, truths, yolox.STRIDES)
     if config.teacher_weight:
         with torch.no_grad():
-            wanted = distil.only_ours(teacher(images), yolox.STRIDES)
+            wanted = distil.own_classes_only(teacher(images), yolox.STRIDES)
         total = total + config.teacher_weight * distil.loss(outputs, wanted, yolox.STRIDES)
     return total
 
@@ -244,7 +256,7 @@ def _loss(
 def _batch(
     config: LabelTraining, pictures: Sampler, step: int, device: torch.device
 ) -> tuple[Tensor, list[Truth]]:
-    """Return a step's pictures; they depend on the seed and the step's number alone."""
+    """Return a step's inputs and ground truth; they depend only on the seed and the step number."""
     rng = random.Random(config.seed * 1_000_003 + step)
     size = rng.choice(config.sizes)
     ends = step >= config.steps * (1 - config.plain)
@@ -269,14 +281,14 @@ def _truth(sample: Sample, device: torch.device) -> Truth:
     )
 
 
-def _suspected_file(config: LabelTraining) -> str:
-    """Return a file name that another teacher, set or choice of labels does not have."""
+def _detections_file(config: LabelTraining) -> str:
+    """Return a cache file name that is unique to the teacher, the set and the labels."""
     mark = f"{config.weights_sha256} {config.data_sha256} {config.labels}"
     return f"suspected-{hashlib.sha256(mark.encode()).hexdigest()[:16]}.json"
 
 
-def _taught_alone(config: LabelTraining, weights: Path) -> LabelTraining:
-    """Return the config, without a teacher where a label is new to the weights."""
+def _without_unfit_teacher(config: LabelTraining, weights: Path) -> LabelTraining:
+    """Return the config, without a teacher if the weights do not know every label."""
     if config.teacher_weight and not yolox.knows(weights, config.labels):
         logger.warning("train.no_teacher reason=%s does not know every label", weights)
         return replace(config, teacher_weight=0.0)

@@ -1,8 +1,8 @@
-"""Training pictures of a detector: mosaic, scale, mirror, light, and what cameras do to an image.
+"""Augmentation of a detector's training pictures: mosaic, scale, mirror, light, camera effects.
 
-Everything depends on the random source alone, so a step's pictures can be made again.
+All randomness comes from the generator passed in, so a step's pictures are reproducible.
 Source: mosaic from YOLOv4 (Bochkovskiy et al. 2020) as YOLOX uses it; ranges are milder than for
-training from nothing, since the network starts with good weights.
+training from scratch, since the network starts from trained weights.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from edge.values import Image
 from tools.dataset import load
-from tools.train.labels import Boxes, Taught
+from tools.train.labels import Boxes, LabelledPicture
 
 PAD = 114  # the letterbox's gray
-_MIN_VISIBLE = 0.3  # of a box's area; less is ignored instead of taught
+_MIN_VISIBLE = 0.3  # of a box's area; with less visible, the object is ignored
 _MIN_SIDE_PX = 2.0
 _EFFECT_CHANCE = 0.1  # of each camera effect
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A network input with its objects.
+    """A network input with its targets.
 
     image: uint8 (size, size, 3) BGR. boxes, ignored: float32 (n, 4) corners in its pixels.
     labels: int64 (n,).
@@ -41,10 +41,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Slot:
-    """Where a picture goes: a window of the canvas, and the point its corner lies on.
+    """Where a picture is drawn: a window of the canvas, and the point one of its corners lies on.
 
-    window: left, top, right, bottom. ends: whether the picture ends at the anchor (else it begins
-    there), on x and y. scale: of what would fill the canvas.
+    window: left, top, right, bottom in pixels. anchor: x, y of that corner. ends: for x and y,
+    whether the picture ends at the anchor (else it begins there). scale: 1 fills the canvas.
     """
 
     window: tuple[int, int, int, int]
@@ -53,38 +53,40 @@ class _Slot:
     scale: float
 
 
-def mosaic(taught: Sequence[Taught], size: int, rng: random.Random) -> Sample:
-    """Return four pictures around a random point of a `size` x `size` canvas."""
+def mosaic(labelled: Sequence[LabelledPicture], size: int, rng: random.Random) -> Sample:
+    """Return four pictures arranged around a random point of a `size` x `size` canvas."""
     x, y = (int(size * rng.uniform(0.3, 0.7)) for _ in range(2))
     windows = ((0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size))
     slots = [
         _Slot(window, (x, y), (window[0] == 0, window[1] == 0), rng.uniform(0.5, 1.1))
         for window in windows
     ]
-    return _compose(list(zip(taught, slots, strict=True)), size, rng)
+    return _compose(list(zip(labelled, slots, strict=True)), size, rng)
 
 
-def single(taught: Taught, size: int, rng: random.Random) -> Sample:
-    """Return one picture, moved and scaled by 0.7 to 1.4 times what would fill the input."""
+def single(labelled: LabelledPicture, size: int, rng: random.Random) -> Sample:
+    """Return one picture, shifted, and scaled by 0.7 to 1.4 relative to filling the input."""
     x, y = (int(size * rng.uniform(-0.15, 0.15)) for _ in range(2))
     slot = _Slot((0, 0, size, size), (x, y), (False, False), rng.uniform(0.7, 1.4))
-    return _compose([(taught, slot)], size, rng)
+    return _compose([(labelled, slot)], size, rng)
 
 
 Part = tuple[Boxes, NDArray[np.int64], Boxes]
 
 
-def _compose(placed: Sequence[tuple[Taught, _Slot]], size: int, rng: random.Random) -> Sample:
+def _compose(
+    placed: Sequence[tuple[LabelledPicture, _Slot]], size: int, rng: random.Random
+) -> Sample:
     canvas = np.full((size, size, 3), PAD, np.uint8)
-    parts = [_place(canvas, taught, slot, mirror=rng.random() < 0.5) for taught, slot in placed]
+    parts = [_place(canvas, labelled, slot, mirror=rng.random() < 0.5) for labelled, slot in placed]
     boxes, labels, ignored = (np.concatenate(items) for items in zip(*parts, strict=True))
-    return Sample(_as_cameras_do(_recolored(canvas, rng), rng), boxes, labels, ignored)
+    return Sample(_camera_effects(_recolored(canvas, rng), rng), boxes, labels, ignored)
 
 
-def _place(canvas: Image, taught: Taught, slot: _Slot, *, mirror: bool) -> Part:
+def _place(canvas: Image, labelled: LabelledPicture, slot: _Slot, *, mirror: bool) -> Part:
     """Draw a picture into its window; return its boxes, labels and ignored boxes there."""
-    bgr = load(taught.picture)
-    boxes, ignored = taught.boxes, taught.ignored
+    bgr = load(labelled.picture)
+    boxes, ignored = labelled.boxes, labelled.ignored
     height, width = bgr.shape[:2]
     if mirror:
         bgr = np.ascontiguousarray(bgr[:, ::-1])
@@ -100,7 +102,7 @@ def _place(canvas: Image, taught: Taught, slot: _Slot, *, mirror: bool) -> Part:
     offset = np.array([x, y, x, y], np.float32)
     clipped, shown = _clipped(boxes * scale + offset, slot.window)
     regions, _ = _clipped(ignored * scale + offset, slot.window)
-    return clipped[shown], taught.labels[shown], np.concatenate([regions, clipped[~shown]])
+    return clipped[shown], labelled.labels[shown], np.concatenate([regions, clipped[~shown]])
 
 
 def _mirrored(boxes: Boxes, width: int) -> Boxes:
@@ -108,7 +110,7 @@ def _mirrored(boxes: Boxes, width: int) -> Boxes:
 
 
 def _clipped(boxes: Boxes, window: tuple[int, int, int, int]) -> tuple[Boxes, NDArray[np.bool_]]:
-    """Return the boxes within the window, and which still show enough to be taught."""
+    """Return the boxes clipped to the window, and which of them are visible enough to train on."""
     left, top, right, bottom = window
     clipped = np.clip(boxes, [left, top, left, top], [right, bottom, right, bottom])
     clipped = clipped.astype(np.float32)
@@ -131,7 +133,7 @@ def _recolored(bgr: Image, rng: random.Random) -> Image:
     return np.asarray(cv2.cvtColor(cv2.merge(changed), cv2.COLOR_HSV2BGR), np.uint8)
 
 
-def _as_cameras_do(bgr: Image, rng: random.Random) -> Image:
+def _camera_effects(bgr: Image, rng: random.Random) -> Image:
     for effect in _EFFECTS:
         if rng.random() < _EFFECT_CHANCE:
             bgr = effect(bgr, rng)

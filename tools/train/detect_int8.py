@@ -1,14 +1,15 @@
 """Train the detector through its own int8 arithmetic: `edge-tools train detect-int8`.
 
 Quantization-aware training by distillation: the student is the graph that is written as int8, run
-with rounded weights and activations; the teacher is the float original on the same pictures. No
-labels are used. Ranges are measured once and stay fixed. What is kept is the moving average of
-the weights; at intervals it is written as .tflite and measured on validation pictures by the
-daemon's own code, and the best is kept as the folder `best` and the checkpoint `best.pt`.
+with fake-quantized weights and activations; the teacher is the float original on the same pictures.
+No labels are used. Activation ranges are measured once and stay fixed. At intervals the moving
+average of the weights is written as .tflite and measured on the validation pictures with the
+daemon's own code; the best is kept as the folder `best` and the checkpoint `best.pt`.
 
-Started again with the same options, it goes on from its checkpoint. One core does 3 to 5 pictures a
-second at 320 (`MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296` in the
-environment spares page faults); a few hundred steps are enough, the teacher is the ceiling.
+Started again with the same options, it resumes from its checkpoint. One core processes 3 to 5
+pictures a second at 320 (`MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296` in
+the environment avoids page faults). A few hundred steps are enough: accuracy cannot exceed the
+teacher's.
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ from tools.train.detect_state import (
     CHECKPOINT,
     DetectTraining,
     State,
+    as_params,
     build,
     described,
-    plain,
     resume,
     save,
 )
-from tools.train.distil import both_ways, loss
+from tools.train.distil import loss, mirror_averaged
 from tools.train.steps import (
-    Work,
-    follow,
-    in_rounds,
+    Callbacks,
     rate_factor,
     relative_adam,
     set_rates,
-    tell_of_no_objects,
+    train_and_measure,
+    update_average,
+    warn_without_objects,
 )
 
 EXAMPLES = """\
-example (started again, it goes on where it stopped):
+example (started again, it resumes where it stopped):
   edge-tools train detect-int8 --weights ../shared/weights/yolox_nano.onnx \\
     --train ../shared/data/detection/train.json --val ../shared/data/detection/val.json \\
     --images ../shared/data/detection --out runs/detect-int8
@@ -89,26 +90,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--groups",
         type=count_to(yolox.STEM_CHANNELS),
-        help="of the stem, 1 to 16; default: 2, 1 where it is rectified",
+        help="channel groups of the stem, 1 to 16; default: 2, or 1 if it is rectified",
     )
     parser.add_argument(
         "--seed", type=seed, default=DetectTraining.seed, help="of pictures and augmentation"
     )
     parser.add_argument(
-        "--mirrored", action="store_true", help="the teacher looks at mirror images, too"
+        "--mirrored", action="store_true", help="average the teacher over mirrored pictures, too"
     )
     parser.add_argument("--every", type=count, default=100, help="steps between measurements")
-    parser.add_argument("--patience", type=count, default=4, help="measurements without a gain")
+    parser.add_argument(
+        "--patience",
+        type=count,
+        default=4,
+        help="stop after so many measurements without improvement",
+    )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the last step or until nothing improves; write metrics, `best` and `best.pt`."""
+    """Train to the last step or until AP50 stops improving; write metrics, `best`, `best.pt`."""
     torch.set_num_threads(args.threads)
     training = dataset.read(args.train, args.images)
     validation = dataset.read(args.val, args.images)
-    tell_of_no_objects(validation)
+    warn_without_objects(validation)
     config = _config(args)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / CHECKPOINT
@@ -116,24 +122,24 @@ def run(args: argparse.Namespace) -> int:
     teacher = yolox.load(args.weights)
     with tracking.start(
         "detect-int8",
-        params=plain(config),
+        params=as_params(config),
         uri=args.tracking_uri,
         data=[args.train],
         folder=args.out,
     ) as record:
-        work = Work(
+        callbacks = Callbacks(
             lambda steps: train(config, state, teacher, training.pictures, steps, path),
             lambda: measure(config, state, validation, args.out / "latest"),
             lambda: keep(config, state, args.out),
             lambda: save(config, state, path),
         )
-        in_rounds(args, config, state, work, record)
+        train_and_measure(args, config, state, callbacks, record)
     print(f"{args.out / BEST}: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
 
 
 def _config(args: argparse.Namespace) -> DetectTraining:
-    """Return the run that the command's arguments describe."""
+    """Return the config that the command's arguments describe."""
     groups = args.groups or (1 if yolox.is_rectified(args.weights) else DetectTraining.groups)
     return DetectTraining(
         size=args.size,
@@ -148,7 +154,7 @@ def _config(args: argparse.Namespace) -> DetectTraining:
 
 
 def start(config: DetectTraining, args: argparse.Namespace, training: Dataset) -> State:
-    """Return a run's state before its first step: float weights, measured ranges."""
+    """Return a run's initial state: float weights, and ranges measured on training pictures."""
     chosen = dataset.stratified(training.pictures, config.calibration)
     images = [letterboxed(dataset.load(picture), config.size) for picture in chosen]
     groups = stem_groups(args.weights, images, config.groups)
@@ -170,20 +176,20 @@ def train(
     steps: int,
     path: Path,
 ) -> float:
-    """Run `steps` steps, saving to `path` now and then; return the mean loss."""
+    """Run `steps` steps, saving a checkpoint to `path` every SAVE_EVERY; return the mean loss."""
     quantizer = FakeQuantizer(state.graph, state.ranges)
     first = state.step
     total = 0.0
     for batch in track(_batches(config, pictures, first, steps), f"from step {first}", total=steps):
         set_rates(state.optimizer, rate_factor(state.step, config.steps, config.warmup_steps))
         with torch.no_grad():
-            wanted = both_ways(teacher, batch) if config.is_mirrored else teacher(batch)
+            wanted = mirror_averaged(teacher, batch) if config.is_mirrored else teacher(batch)
         value = loss(state.graph(batch, quantizer), wanted, yolox.STRIDES)
         state.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         state.step += 1
-        follow(state.average, state.graph, state.step, config.ema)
+        update_average(state.average, state.graph, state.step, config.ema)
         total += float(value.detach())
         if state.step % SAVE_EVERY == 0:
             save(config, state, path)
@@ -193,17 +199,17 @@ def train(
 def _batches(
     config: DetectTraining, pictures: tuple[Picture, ...], first: int, steps: int
 ) -> Iterator[Tensor]:
-    """Yield each step's batch; a step's pictures depend on the seed and its number alone."""
+    """Yield each step's batch; its pictures depend only on the seed and the step number."""
     for step in range(first, first + steps):
         rng = random.Random(config.seed * 1_000_003 + step)
         draw = rng.sample if len(pictures) >= config.batch else rng.choices
         chosen = draw(pictures, k=config.batch)
-        images = [letterboxed(_vary(dataset.load(item), rng), config.size) for item in chosen]
+        images = [letterboxed(_augmented(dataset.load(item), rng), config.size) for item in chosen]
         yield from batches(images, PIXELS, config.batch)
 
 
-def _vary(bgr: Image, rng: random.Random) -> Image:
-    """Mirror every second picture and cut a part of 60 to 100 % of each side from it."""
+def _augmented(bgr: Image, rng: random.Random) -> Image:
+    """Return a random crop of 60 to 100 % of each side, mirrored with a chance of one half."""
     height, width = bgr.shape[:2]
     share = rng.uniform(0.6, 1.0)
     rows, columns = max(int(height * share), 1), max(int(width * share), 1)
@@ -213,19 +219,19 @@ def _vary(bgr: Image, rng: random.Random) -> Image:
 
 
 def measure(config: DetectTraining, state: State, data: Dataset, folder: Path) -> Accuracy:
-    """Write the average as a model folder and return its accuracy."""
+    """Write the averaged weights as a model folder and return its accuracy."""
     write_average(config, state, folder)
     return evaluate(folder, data)
 
 
 def keep(config: DetectTraining, state: State, out: Path) -> None:
-    """Write the average as the best one: a model folder, and a checkpoint."""
+    """Write the averaged weights as the best ones: a model folder and a checkpoint."""
     write_average(config, state, out / BEST)
     save(config, state, out / f"{BEST}.pt")
 
 
 def write_average(config: DetectTraining, state: State, folder: Path) -> None:
-    """Write the moving average as a model folder below the run's, whose name it has."""
+    """Write the averaged weights as a model folder; the model is named after the run's folder."""
     training = {"weights": state.origin} | described(config, state.step)
     facts = facts_of(state.average, folder.resolve().parent.name, training, state.labels)
     write_model(folder, state.average, state.ranges, facts)

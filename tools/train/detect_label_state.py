@@ -1,4 +1,4 @@
-"""A detector's training from labels on disk: its config, and a checkpoint to go on from."""
+"""Config and checkpoint of the detector's training from labels (`train detect`)."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from tools.input_size import InputSize
 from tools.quantize_detect import letterboxed
 from tools.train import rectify
 from tools.train.detect_state import DetectTraining
-from tools.train.steps import refuse_another, relative_adam
+from tools.train.steps import refuse_other_config, relative_adam
 
 RECTIFIED = "rectified.pt"
-RECTIFIED_ON = 96  # pictures
+RECTIFIED_ON = 96  # number of pictures that the rectified stem is fitted on
 RECTIFIED_AT = InputSize(416, 352)
-NEW_LABELS_RMS = 0.06  # of the shipped class layers; where all labels are new theirs are zeros
+# Root mean square of the shipped class layers; with only new labels these layers start at zero.
+NEW_LABELS_RMS = 0.06
 
 
 @dataclass(frozen=True)
 class LabelTraining:
-    """One run.
+    """Settings of one training run.
 
-    sizes: input sides in pixels, one drawn for each step. batch: pictures a step.
-    learning_rate: relative to each tensor's root mean square. ema: share of the moving average
-    that a step keeps. label_weight, teacher_weight: of the two losses; 0 leaves one out.
-    mosaic: share of pictures that are mosaics; none in the last `plain` share of the steps.
-    balance: pictures of rare labels are drawn more often, 0: not at all, 1: so that all labels are
-        drawn alike (Gupta et al. 2019, "LVIS", appendix, has 0.5).
-    is_rectified: whether the stem's first SiLU becomes a ReLU before training.
-    size: of the measurements, which choose the best weights.
-    weights_sha256, data_sha256, val_sha256: of the weights it starts from and of the JSON of the
-        sets that it learns from and is measured on.
+    sizes: side lengths of the square input in pixels, one drawn per step. batch: pictures per step.
+    learning_rate: relative to each tensor's root mean square. ema: decay of the moving average of
+        the weights. label_weight, teacher_weight: of the two losses; 0 leaves one out.
+    mosaic: share of inputs that are mosaics. plain: last share of the steps, without mosaics.
+    balance: how much more often pictures with rare labels are drawn; 0: all pictures equally
+        often, 1: all labels equally often (Gupta et al. 2019, "LVIS", appendix, uses 0.5).
+    is_rectified: whether the stem's first SiLU is replaced by a ReLU before training.
+    size: input size of the measurements, which select the best weights.
+    weights_sha256, data_sha256, val_sha256: of the initial weights and of the JSON files of
+        training and validation set.
     """
 
     steps: int = 2400
@@ -62,9 +63,10 @@ class LabelTraining:
 
 @dataclass
 class State:
-    """What a checkpoint holds. best: AP50, -1 before it is measured. bad: measurements since then.
+    """State of a run; `average` is the exponential moving average of `net`.
 
-    origin: where the weights come from, for people; not in the checkpoint.
+    step, best, bad: see `steps.Progress`. origin: where the weights come from, for people; not in
+    the checkpoint.
     """
 
     net: yolox.YoloxNano
@@ -79,16 +81,16 @@ class State:
 def start(
     config: LabelTraining, weights: Path, checkpoint: Path, device: torch.device, training: Dataset
 ) -> State:
-    """Return a run's state: from its checkpoint, or before its first step.
+    """Return a run's state: from its checkpoint if there is one, else the initial one.
 
-    training: a stem is rectified on some of its pictures, once for a run.
-    Raises InputError naming what differs when the checkpoint was made with another config.
+    training: set from which the pictures for fitting a rectified stem are taken, once per run.
+    Raises InputError naming the differing options when the checkpoint has another config.
     """
     stored = _stored(config, checkpoint, device) if checkpoint.exists() else None
     net = yolox.load(weights, labels=config.labels)
     if config.is_rectified and not net.backbone.stem.is_rectified:
         net = _rectified(net, weights, training, checkpoint)
-    net = prepared(net, device)
+    net = to_device(net, device)
     average = copy.deepcopy(net)
     optimizer = relative_adam(net, config.learning_rate, of_zeros=NEW_LABELS_RMS)
     state = State(net, average, optimizer)
@@ -103,14 +105,14 @@ def start(
 
 def _stored(config: LabelTraining, checkpoint: Path, device: torch.device) -> dict[str, Any]:
     stored = tensor_file.read(checkpoint, ("config", "net"), "train detect", device)
-    refuse_another(checkpoint, stored["config"], plain(config))
+    refuse_other_config(checkpoint, stored["config"], as_params(config))
     return stored
 
 
 def _rectified(
     net: yolox.YoloxNano, weights: Path, training: Dataset, checkpoint: Path
 ) -> yolox.YoloxNano:
-    """Return the network with a rectified stem, the stored one where the run has a checkpoint."""
+    """Return the network with a rectified stem: newly fitted, or the run's stored one."""
     path = checkpoint.with_name(RECTIFIED)
     if not checkpoint.exists():
         chosen = dataset.stratified(training.pictures, RECTIFIED_ON)
@@ -121,9 +123,9 @@ def _rectified(
 
 
 def save(config: LabelTraining, state: State, path: Path) -> None:
-    """Write a checkpoint; a kill in between leaves the one before."""
+    """Write a checkpoint atomically: a killed process leaves the previous one intact."""
     content = {
-        "config": plain(config),
+        "config": as_params(config),
         "net": state.net.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -134,13 +136,13 @@ def save(config: LabelTraining, state: State, path: Path) -> None:
     tensor_file.write(content, path)
 
 
-def prepared(net: yolox.YoloxNano, device: torch.device) -> yolox.YoloxNano:
-    """Return the network on a device, in the memory layout that is fastest there."""
+def to_device(net: yolox.YoloxNano, device: torch.device) -> yolox.YoloxNano:
+    """Return the network on a device, in channels-last layout, which is the fastest."""
     return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def plain(config: LabelTraining) -> dict[str, Any]:
-    """Return a config's fields as a checkpoint and the experiment tracker hold them."""
+def as_params(config: LabelTraining) -> dict[str, Any]:
+    """Return a config's fields as stored in checkpoints and by the experiment tracker."""
     return asdict(config) | {
         "sizes": list(config.sizes),
         "size": str(config.size),

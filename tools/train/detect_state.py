@@ -1,4 +1,4 @@
-"""A detector's training run on disk: its config, and a checkpoint that a run can go on from."""
+"""Config and checkpoint of the detector's quantization-aware training (`train detect-int8`)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from tools import tensor_file, tracking
 from tools.architectures import yolox
 from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization, trace
-from tools.train.steps import refuse_another, relative_adam
+from tools.train.steps import refuse_other_config, relative_adam
 
 CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
 class DetectTraining:
-    """One run.
+    """Settings of one training run.
 
-    size: of the input. groups: of the stem, with scales of their own. percentile: of the
-    activation ranges, which stay fixed. batch: pictures a step.
-    learning_rate: relative to each tensor's root mean square; one flat rate diverges.
-    ema: share of the moving average that a step keeps. seed: of order and augmentation.
-    is_mirrored: whether the teacher looks at mirror images, too.
-    weights_sha256, data_sha256, val_sha256: of the float weights and of the JSON of the sets that
-        it learns from and is measured on.
+    size: of the network input. groups: number of channel groups of the stem, each with its own
+        scale. percentile: of the activation ranges, which stay fixed. calibration: pictures that
+        the ranges are measured on. batch: pictures per step.
+    learning_rate: relative to each tensor's root mean square; one rate for all diverges.
+    ema: decay of the moving average of the weights. seed: of picture order and augmentation.
+    is_mirrored: whether the teacher's outputs are averaged with those of the mirrored pictures.
+    weights_sha256, data_sha256, val_sha256: of the float weights and of the JSON files of training
+        and validation set.
     """
 
     size: InputSize = InputSize(352, 288)  # noqa: RUF009 - immutable
@@ -49,12 +50,11 @@ class DetectTraining:
 
 @dataclass
 class State:
-    """What a checkpoint holds; `average` is the exponential moving average of `graph`.
+    """State of a run; `average` is the exponential moving average of `graph`.
 
-    groups: channels of the stem's branches. labels: of the class outputs.
-    origin: of the float weights.
-    step: finished ones. best: AP50 of the best average, -1 before it is measured.
-    bad: measurements since then.
+    groups: stem channels of each branch. labels: of the class outputs. origin: where the float
+    weights come from, for people; not in the checkpoint, and neither are the labels.
+    step, best, bad: see `steps.Progress`.
     """
 
     graph: Graph
@@ -71,10 +71,10 @@ class State:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's moving average and the ranges it was trained with.
+    """A run's averaged weights and the activation ranges it was trained with.
 
-    The ranges serve other input sizes too: at 416 those of a run at 320 gave .552 AP50 on
-    detection/val, ranges measured anew .541.
+    The ranges also fit other input sizes: at 416, those of a run at 320 gave .552 AP50 on
+    detection/val; ranges measured again at 416 gave .541.
     """
 
     config: DetectTraining
@@ -84,12 +84,12 @@ class Trained:
 
 
 def build(weights: Path, groups: list[list[int]], size: InputSize) -> Graph:
-    """Return the trainable graph of YOLOX-Nano with its float weights."""
+    """Return YOLOX-Nano with its float weights as a trainable graph. groups: see `yolox.Stem`."""
     return trace(yolox.load(weights, groups)).with_shapes((3, size.height, size.width))
 
 
 def save(config: DetectTraining, state: State, path: Path) -> None:
-    """Write a checkpoint; a kill in between leaves the one before."""
+    """Write a checkpoint atomically: a killed process leaves the previous one intact."""
     content = {
         "config": asdict(config) | {"size": list(config.size)},
         "groups": state.groups,
@@ -105,13 +105,13 @@ def save(config: DetectTraining, state: State, path: Path) -> None:
 
 
 def resume(config: DetectTraining, weights: Path, path: Path) -> State:
-    """Return the checkpoint's state.
+    """Return the state stored in a checkpoint.
 
-    Raises InputError when the file is no checkpoint, or naming what differs when it was made with
-    another config.
+    Raises InputError when the file is not a checkpoint, or when it was made with another config;
+    the message names the options that differ.
     """
     stored = _read(path)
-    refuse_another(path, plain(_config(stored)), plain(config))
+    refuse_other_config(path, as_params(_config(stored)), as_params(config))
     graph = build(weights, stored["groups"], config.size)
     average = build(weights, stored["groups"], config.size)
     adam = relative_adam(graph, config.learning_rate)
@@ -126,26 +126,26 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
 
 
 def trained(path: Path, weights: Path, size: InputSize) -> Trained:
-    """Return what a run made, for an input of `size`.
+    """Return the result of a training run, as a graph for an input of `size`.
 
-    Raises InputError when the file is no checkpoint, or was made from other weights.
+    Raises InputError when the file is not a checkpoint or was made from other weights.
     """
     stored = _read(path)
     config = _config(stored)
     graph = build(weights, stored["groups"], size)
-    if config.weights_sha256 not in {"", tracking.hash_of([weights])}:  # empty in earlier ones
+    if config.weights_sha256 not in {"", tracking.hash_of([weights])}:  # empty in old checkpoints
         raise InputError(f"{path} was made from other weights than {weights}, or from renamed ones")
     graph.load_state_dict(stored["average"])
     return Trained(config, graph, _ranges(stored), stored["step"])
 
 
-def plain(config: DetectTraining) -> dict[str, Any]:
-    """Return a config's fields as the experiment tracker holds them."""
+def as_params(config: DetectTraining) -> dict[str, Any]:
+    """Return a config's fields as parameters for the experiment tracker."""
     return asdict(config) | {"size": str(config.size)}
 
 
 def described(config: DetectTraining, step: int) -> dict[str, str]:
-    """Return what a manifest says of a run after `step` steps."""
+    """Return the training entries of a model's manifest after `step` steps."""
     stem = "in one" if config.groups == 1 else f"in {config.groups} groups"
     return {
         "method": f"quantization-aware training, {step} steps of {config.batch} pictures at "

@@ -1,6 +1,7 @@
-"""Loss between the outputs of two YOLOX networks: the student learns what the teacher sees.
+"""Distillation loss between the outputs of two YOLOX networks, student and teacher.
 
-Each cell counts by the teacher's objectness, so that background teaches only objectness.
+Box and class errors of a cell are weighted by the teacher's objectness, so background cells
+contribute only to the objectness loss.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _MAX_LOG_SIZE = 6.0  # in strides; far beyond any picture, keeps the division be
 def loss(
     student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], strides: tuple[int, ...]
 ) -> Tensor:
-    """Return the mean loss per object that the teacher sees, float32 scalar.
+    """Return the loss divided by the sum of the teacher's objectness, float32 scalar.
 
     student, teacher: `box_<s>`, `objectness_<s>`, `class_<s>`, float32 (n, channels, h, w) each.
     """
@@ -39,10 +40,10 @@ def loss(
     return total / objects
 
 
-def both_ways(teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Return the mean of what a network says of pictures, (n, 3, h, w), and of their mirror images.
+def mirror_averaged(teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Return the teacher's outputs averaged over the images, (n, 3, h, w), and their mirror images.
 
-    A box's x is counted from its cell's left side, in a mirror image from the right one.
+    A box's x is relative to the left side of its cell; mirrored, it is relative to the right side.
     """
     plain, mirrored = teacher(images), teacher(images.flip(3))
     mean: dict[str, Tensor] = {}
@@ -54,11 +55,12 @@ def both_ways(teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return mean
 
 
-def only_ours(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> dict[str, Tensor]:
-    """Return a network's outputs with objectness that means "one of our classes".
+def own_classes_only(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> dict[str, Tensor]:
+    """Return outputs whose objectness means "an object of one of the network's own classes".
 
-    The published network's objectness is high on chairs and kites, too, whose classes were cut off;
-    a student that learns from labels as well must not be told both. Scores stay the same.
+    The published network's objectness is also high on objects of the COCO classes that were
+    removed, such as chairs and kites, which contradicts the labels. Scores (objectness x class)
+    stay the same.
     """
     changed = dict(outputs)
     for stride in strides:
@@ -71,7 +73,7 @@ def only_ours(outputs: Mapping[str, Tensor], strides: tuple[int, ...]) -> dict[s
 
 
 def _box_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return (n, 1, h, w): shift in units of the teacher's box plus difference of log sizes."""
+    """Return (n, 1, h, w): offset relative to the teacher's box, plus difference of log sizes."""
     difference = (student - teacher).abs()
     sizes = teacher[:, 2:].clamp(-_MAX_LOG_SIZE, _MAX_LOG_SIZE).exp()
     return (difference[:, :2] / sizes + difference[:, 2:]).sum(1, keepdim=True)

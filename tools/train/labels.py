@@ -1,9 +1,9 @@
-"""What a detector is taught about each picture: objects, and places about which nothing is said.
+"""Training targets of a detector: the objects of each picture, and regions without a target.
 
-Annotated objects come from the data set. Where one of the detector's classes is not annotated
-exhaustively, or not known to the set at all, the teacher fills the gap: what it is sure of becomes
-an object, what it only suspects is ignored, so that an object nobody annotated never counts as
-background. Crowds and ignore regions are ignored, too.
+Objects come from the annotations and, for classes that a picture does not annotate exhaustively,
+from the teacher (pseudo-labels): its detections with a score of SURE or more become objects, those
+from UNSURE on are ignored, so that an object that nobody annotated is not trained as background.
+Crowds and ignore regions are ignored, too.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from tools.evaluate import collect
 from tools.input_size import InputSize
 
 Boxes = NDArray[np.float32]  # (n, 4): left, top, right, bottom in pixels
-SURE = 0.45  # teacher's score from which it is an object; measured: precision above .8 there
-SUSPECTED = 0.15
+SURE = 0.45  # score from which a teacher's detection is an object; its precision is above .8 there
+UNSURE = 0.15  # score from which it is ignored
 _SAME_IOU = 0.5
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Taught:
-    """A picture with its objects.
+class LabelledPicture:
+    """A picture with its training targets.
 
     boxes: float32 (n, 4) corners in pixels; labels: int64 (n,), indices into the detector's labels;
-    ignored: float32 (m, 4), where an unexpected detection is no error.
+    ignored: float32 (m, 4), regions in which a detection is neither right nor wrong.
     """
 
     picture: Picture
@@ -48,13 +48,13 @@ class Taught:
     ignored: Boxes
 
 
-def suspect(
+def teacher_detections(
     weights: Path, data: Dataset, size: InputSize, labels: Sequence[str], path: Path
 ) -> list[dict[str, Any]]:
-    """Return the teacher's detections on pictures with unknown classes; kept in `path` (JSON).
+    """Return the teacher's detections of classes that a picture does not annotate exhaustively.
 
-    labels: the detector's. Only those that a picture does not annotate exhaustively; COCO result
-    dicts, their category ids are indices into `labels`.
+    labels: the detector's. path: JSON file in which the result is cached.
+    Returns COCO result dicts whose category ids are indices into `labels`.
     """
     if path.exists():
         stored: list[dict[str, Any]] = json.loads(path.read_text())
@@ -62,25 +62,25 @@ def suspect(
     from tools.float_detector import FloatDetector
 
     known = {item.image_id: item.exhaustive_classes for item in data.pictures}
-    told = {name for name in labels if yolox.knows(weights, [name])}
-    partly = tuple(item for item in data.pictures if told - item.exhaustive_classes)
-    teacher = FloatDetector(weights, size, min_score=SUSPECTED, labels=labels)
-    asked = Dataset(data.name, partly, dict(enumerate(labels)), ())
+    known_to_teacher = {name for name in labels if yolox.knows(weights, [name])}
+    incomplete = tuple(item for item in data.pictures if known_to_teacher - item.exhaustive_classes)
+    teacher = FloatDetector(weights, size, min_score=UNSURE, labels=labels)
+    unknown_classes = Dataset(data.name, incomplete, dict(enumerate(labels)), ())
     found = [
         item
-        for item in collect(teacher.detect, asked, show_progress=True)
+        for item in collect(teacher.detect, unknown_classes, show_progress=True)
         if labels[item["category_id"]] not in known[item["image_id"]]
     ]
     durable.replace(path, json.dumps(found).encode())
     return found
 
 
-def teach(
-    data: Dataset, suspected: Iterable[dict[str, Any]], labels: Sequence[str]
-) -> list[Taught]:
-    """Return every picture with its objects; other categories than the detector's are left out.
+def build_targets(
+    data: Dataset, detections: Iterable[dict[str, Any]], labels: Sequence[str]
+) -> list[LabelledPicture]:
+    """Return every picture with its training targets; categories not in `labels` are left out.
 
-    suspected: as `suspect` returns them.
+    detections: from `teacher_detections`.
     Raises InputError when the set annotates none of the labels.
     """
     indices = {number: labels.index(name) for number, name in data.labels.items() if name in labels}
@@ -97,29 +97,29 @@ def teach(
     for name, count in left_out.items():
         logger.warning("train.left_out category=%s objects=%d", name, count)
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for item in suspected:
+    for item in detections:
         found[item["image_id"]].append(item)
     return [
-        _taught(picture, annotated[picture.image_id], found[picture.image_id])
+        _targets_of(picture, annotated[picture.image_id], found[picture.image_id])
         for picture in data.pictures
     ]
 
 
-def _taught(
-    picture: Picture, annotated: list[dict[str, Any]], suspected: list[dict[str, Any]]
-) -> Taught:
-    """Return what is taught of a picture; category ids are indices into the detector's labels."""
+def _targets_of(
+    picture: Picture, annotated: list[dict[str, Any]], detections: list[dict[str, Any]]
+) -> LabelledPicture:
+    """Return a picture with its targets; category ids are indices into the detector's labels."""
     objects = [item for item in annotated if not item.get("iscrowd", 0)]
     ignored = [item["bbox"] for item in annotated if item.get("iscrowd", 0)]
     ignored += [list(region) for region in picture.ignore_regions]
-    for item in suspected:
+    for item in detections:
         if _is_new(item, objects):
             if item["score"] >= SURE:
                 objects.append(item)
             else:
                 ignored.append(item["bbox"])
     labels = [item["category_id"] for item in objects]
-    return Taught(
+    return LabelledPicture(
         picture,
         _corners([item["bbox"] for item in objects]),
         np.array(labels, np.int64),
@@ -128,7 +128,7 @@ def _taught(
 
 
 def _is_new(item: dict[str, Any], objects: list[dict[str, Any]]) -> bool:
-    """Return whether no object of the same class lies where `item` does."""
+    """Return whether `item` overlaps no object of its class."""
     box = Box(*item["bbox"])
     return all(
         other["category_id"] != item["category_id"] or box.iou(Box(*other["bbox"])) < _SAME_IOU

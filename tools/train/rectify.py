@@ -1,10 +1,10 @@
-"""A detector whose stem's first SiLU is replaced by a ReLU, fitted so that little changes.
+"""Replaces the first SiLU of a detector's stem by a ReLU, with little change of its output.
 
-Each channel's SiLU is fitted by gain x ReLU(value - knee) + offset, least squares on training
-pictures: a channel that only swings around zero, where SiLU is nearly a line, gets a knee below
-all its values. Gain and knee go into the convolution, the offset into the next bias. Then the stem
-alone learns to give what the original's gives, and all channels are scaled to one range, which a
-ReLU allows: its next convolution takes the scales back.
+Each channel's SiLU is approximated by gain x ReLU(value - knee) + offset, by least squares on
+training pictures; a channel whose values stay near zero, where SiLU is almost linear, gets a knee
+below all its values. Gain and knee are folded into the convolution, the offset into the next bias.
+Then the stem alone is trained to reproduce the original stem's output, and all channels are scaled
+to one range, which a ReLU permits: the next convolution undoes the scaling.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ STEPS = 800
 LEARNING_RATE = 1e-3  # relative to each tensor's root mean square
 _BATCH = 8
 _KNEES = 200  # tried for each channel
-_SAMPLES = 200_000  # values of a channel that a fit looks at
+_SAMPLES = 200_000  # values per channel that a fit uses
 
 
 def rectified(net: yolox.YoloxNano, images: Sequence[Image], steps: int = STEPS) -> yolox.YoloxNano:
-    """Return a copy of the network with a rectified stem; the rest is the same.
+    """Return a copy of the network with a rectified stem; all other layers are unchanged.
 
-    net: with a whole stem of SiLU. images: uint8 (height, width, 3), letterboxed, all of one size,
-    of the training set. steps: of the stem's adaption, each with a few of the images.
+    net: with an ungrouped stem and SiLU. images: training pictures, uint8 (height, width, 3),
+    letterboxed, all of one size. steps: of training the stem, each on _BATCH images.
     """
     made = yolox.YoloxNano(labels=net.labels, is_rectified=True)
     made.load_state_dict(net.state_dict())
@@ -49,7 +49,7 @@ def rectified(net: yolox.YoloxNano, images: Sequence[Image], steps: int = STEPS)
 
 
 def _fit(branch: nn.Module, original: nn.Module, blocks: Sequence[Tensor]) -> None:
-    """Set the branch's two convolutions to the best gain, knee and offset of each channel."""
+    """Fold the fitted gain, knee and offset of each channel into the branch's two convolutions."""
     first, second = branch[0][0], branch[1][0]  # type: ignore[index]
     values = torch.cat([original[0][0](batch).transpose(0, 1).flatten(1) for batch in blocks], 1)  # type: ignore[index]
     values = values[:, :: max(1, values.shape[1] // _SAMPLES)]
@@ -61,7 +61,7 @@ def _fit(branch: nn.Module, original: nn.Module, blocks: Sequence[Tensor]) -> No
 
 
 def fitted(values: Tensor) -> tuple[float, float, float]:
-    """Return gain, knee and offset of the ReLU nearest to SiLU on these values, (n,)."""
+    """Return gain, knee and offset of the ReLU that best fits SiLU on these values, (n,)."""
     wanted = functional.silu(values)
     low, high = values.aminmax()
     best = (float("inf"), 1.0, 0.0, 0.0)
@@ -77,7 +77,7 @@ def fitted(values: Tensor) -> tuple[float, float, float]:
 
 
 def _scale_to_one_range(branch: nn.Module, blocks: Sequence[Tensor]) -> None:
-    """Scale the first convolution's channels to a largest value of 1, the second's back."""
+    """Scale the first convolution's channels to a maximum of 1; undo it in the second one."""
     first, second = branch[0][0], branch[1][0]  # type: ignore[index]
     largest = torch.stack([branch[0](batch).amax((0, 2, 3)) for batch in blocks]).amax(0)  # type: ignore[index]
     scale = largest.clamp(min=1e-6)
@@ -87,7 +87,7 @@ def _scale_to_one_range(branch: nn.Module, blocks: Sequence[Tensor]) -> None:
 
 
 def _adapt(branch: nn.Module, original: nn.Module, blocks: Sequence[Tensor], steps: int) -> None:
-    """Let the branch learn what the original gives, each channel's error in units of its spread."""
+    """Train the branch to reproduce the original's output; errors are per standard deviation."""
     with torch.no_grad():
         wanted = [original(batch) for batch in blocks]
         spread = torch.stack([each.std((0, 2, 3)) for each in wanted]).mean(0)[:, None, None]

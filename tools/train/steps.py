@@ -1,4 +1,4 @@
-"""Steps and rounds of a training, in float and through int8."""
+"""What the training runs share: the train-and-measure loop, optimizer, learning rate, average."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.dataset import Dataset
 from tools.evaluate import Accuracy
 
 METRICS_FILE = "metrics.jsonl"
-# The options of a config's fields that have another name.
+# Config fields whose command-line option has a different name.
 OPTIONS = {
     "is_rectified": "--rectify",
     "is_mirrored": "--mirrored",
@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 
 
 class Schedule(Protocol):
-    """What a training's config says of its steps and learning rate."""
+    """The part of a training config that `train_and_measure` reads."""
 
     @property
     def learning_rate(self) -> float:
-        """Return the highest, relative to each tensor's root mean square."""
+        """Return the peak learning rate, relative to each tensor's root mean square."""
         ...
 
     @property
@@ -48,20 +48,20 @@ class Schedule(Protocol):
 
     @property
     def warmup_steps(self) -> int:
-        """Return the number of steps in which the rate rises."""
+        """Return the number of steps over which the learning rate rises to its peak."""
         ...
 
     @property
     def batch(self) -> int:
-        """Return the number of pictures a step."""
+        """Return the number of pictures per step."""
         ...
 
 
 class Progress(Protocol):
-    """How far a training is.
+    """How far a training run has come.
 
-    step: finished ones. best: AP50 of the best average, -1 before one is measured, not a number
-    where there is nothing to find. bad: measurements since then.
+    step: steps done. best: AP50 of the best averaged weights so far, -1 before the first
+    measurement, NaN when the validation set has no objects. bad: measurements since the best one.
     """
 
     step: int
@@ -70,11 +70,11 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a training does in a round.
+class Callbacks:
+    """What `train_and_measure` calls in each round.
 
-    train: so many steps; returns the mean loss. measure: the average's accuracy. keep: what was
-    measured last, as the best. save: the checkpoint.
+    train: run that many steps and return the mean loss. measure: return the accuracy of the
+    averaged weights. keep: store the weights measured last as the best. save: write the checkpoint.
     """
 
     train: Callable[[int], float]
@@ -83,45 +83,52 @@ class Work:
     save: Callable[[], None]
 
 
-def in_rounds(
-    args: argparse.Namespace, schedule: Schedule, state: Progress, work: Work, record: tracking.Run
+def train_and_measure(
+    args: argparse.Namespace,
+    schedule: Schedule,
+    state: Progress,
+    callbacks: Callbacks,
+    record: tracking.Run,
 ) -> None:
-    """Train and measure in turns, to the last step or until nothing improves.
+    """Alternate training and measuring, to the last step or until AP50 stops improving.
 
-    Where AP is no number, the last one is the best.
-    args: the command's `out`, `every` and `patience`.
-    Raises EdgeError when the training diverges: the best before stays.
+    Where AP50 is NaN, the latest weights count as the best.
+    args: `out` (folder), `every` (steps between measurements) and `patience` (measurements without
+    improvement until training stops) of the command.
+    Raises EdgeError when the training diverges; the best weights so far stay on disk.
     """
     while state.step < schedule.steps and state.bad < args.patience:
         steps = min(args.every - state.step % args.every, schedule.steps - state.step)
         began_s = time.monotonic()
-        loss = work.train(steps)
+        loss = callbacks.train(steps)
         refuse_divergence(loss, f"by step {state.step}")
         images_per_s = steps * schedule.batch / (time.monotonic() - began_s)
         beside = _figures(schedule, state.step, loss, images_per_s)
-        measured = work.measure()
+        measured = callbacks.measure()
         _note(args.out, state.step, beside, measured)
         state.bad += 1
         if measured.ap50 > state.best or math.isnan(measured.ap50):
             state.best, state.bad = measured.ap50, 0
-            work.keep()
+            callbacks.keep()
         record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
-        work.save()
+        callbacks.save()
     record.artifact(args.out / METRICS_FILE)
 
 
 def refuse_divergence(loss: float, when: str) -> None:
-    """Raise EdgeError for a mean loss that is no finite number; when: for the message."""
+    """Raise EdgeError when the mean loss is not finite. when: text for the message."""
     if not math.isfinite(loss):
         raise EdgeError(
             f"{when} the loss became {loss}; give a lower --learning-rate and another --out"
         )
 
 
-def refuse_another(checkpoint: Path, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise InputError naming the options that differ where a checkpoint is of another run.
+def refuse_other_config(
+    checkpoint: Path, before: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Raise InputError naming the differing options when a checkpoint belongs to another run.
 
-    before, config: the fields of the checkpoint's config and of this run's.
+    before: config fields stored in the checkpoint. config: config fields of this run.
     """
     names = [name for name in {**config, **before} if before.get(name) != config.get(name)]
     if names:
@@ -131,8 +138,8 @@ def refuse_another(checkpoint: Path, before: Mapping[str, Any], config: Mapping[
         )
 
 
-def tell_of_no_objects(validation: Dataset) -> None:
-    """Log where a set cannot say which weights are better: AP of no object is no number."""
+def warn_without_objects(validation: Dataset) -> None:
+    """Log a warning when the validation set has no objects: AP is then NaN and ranks nothing."""
     if all(item.get("iscrowd", 0) for item in validation.annotations):
         logger.warning("train.no_objects set=%s kept=the last weights, as best", validation.name)
 
@@ -140,10 +147,10 @@ def tell_of_no_objects(validation: Dataset) -> None:
 def relative_adam(
     net: nn.Module, learning_rate: float, *, of_zeros: float = 0.0
 ) -> torch.optim.Adam:
-    """Return Adam with a rate for each tensor, `learning_rate` of its root mean square.
+    """Return Adam with one learning rate per tensor: `learning_rate` times its root mean square.
 
-    of_zeros: what is taken for that of a tensor of zeros, which else stays as it is.
-    Its groups carry `peak`, which `set_rates` multiplies.
+    of_zeros: root mean square to assume for a tensor of zeros, which would otherwise never change.
+    Each parameter group has a key `peak`, which `set_rates` multiplies.
     """
     peaks = [
         learning_rate * (float(tensor.detach().square().mean().sqrt()) or of_zeros) + 1e-7
@@ -157,35 +164,35 @@ def relative_adam(
 
 
 def set_rates(optimizer: torch.optim.Adam, factor: float) -> None:
-    """Give each of `relative_adam`'s tensors a share of its peak rate."""
+    """Set the learning rates of a `relative_adam` optimizer to `factor` times their peaks."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
 
 
 def rate_factor(step: int, steps: int, warmup_steps: int) -> float:
-    """Return the rate's factor: linear rise, then a cosine down to a twentieth."""
+    """Return the learning rate's factor: linear warm-up, then cosine decay to 0.05."""
     rise = min((step + 1) / warmup_steps, 1.0)
     return rise * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
 
 
-def follow(average: nn.Module, net: nn.Module, step: int, most: float) -> None:
-    """Move the average towards the network (an exponential moving average).
+def update_average(average: nn.Module, net: nn.Module, step: int, decay: float) -> None:
+    """Update the exponential moving average of the network's weights, in place.
 
-    step: finished ones. most: share of itself that the average keeps, less in the first steps.
+    step: steps done. decay: share that the average keeps; a smaller one in the first steps.
     """
-    keep = min(most, (1 + step) / (10 + step))
+    keep = min(decay, (1 + step) / (10 + step))
     with torch.no_grad():
         for own, current in zip(average.parameters(), net.parameters(), strict=True):
             own.lerp_(current, 1 - keep)
 
 
 def _option_text(name: str, value: Any) -> str:
-    """Return how a run gave one of its options, in words.
+    """Return a command-line option with its value, for a message.
 
-    value: of the config's field; None or empty where it is not known.
+    value: the config field's value; None or empty when unknown.
     """
     option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
-    if value in (None, ""):  # checkpoints before there was such a field
+    if value in (None, ""):  # a checkpoint older than this field
         return f"an unknown {option}"
     if isinstance(value, bool):
         return option if value else f"no {option}"
@@ -195,9 +202,9 @@ def _option_text(name: str, value: Any) -> str:
 
 
 def _figures(schedule: Schedule, step: int, loss: float, images_per_s: float) -> dict[str, float]:
-    """Return a run's figures beside its accuracy: mean loss, last learning rate, speed.
+    """Return mean loss, latest learning rate and training speed, by name.
 
-    step: finished ones, 1 or more.
+    step: steps done, 1 or more.
     """
     factor = rate_factor(step - 1, schedule.steps, schedule.warmup_steps)
     rate = schedule.learning_rate * factor
@@ -205,7 +212,7 @@ def _figures(schedule: Schedule, step: int, loss: float, images_per_s: float) ->
 
 
 def _note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
-    """Add a measurement to the run's `metrics.jsonl` and to the log; beside: see `_figures`."""
+    """Append a measurement to the run's `metrics.jsonl` and log it. beside: from `_figures`."""
     json_file.add_line({"step": step} | beside | asdict(measured), out / METRICS_FILE)
     logger.info(
         "train.measured step=%d loss=%.4f ap50=%.4f images_per_s=%.1f",

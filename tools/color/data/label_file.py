@@ -26,7 +26,7 @@ from edge.errors import EdgeError, InputError
 from edge.lookup import is_folder
 from edge.values import Box
 from tools import dataset
-from tools.data.entry import is_text
+from tools.data.entry import is_utf8
 
 Row = dict[str, Any]
 Key = tuple[str, tuple[int, ...]]
@@ -84,7 +84,7 @@ def read_objects(
             found = _coco(file, images or _pictures(file, document))
         else:
             found = _listed(file, document, images, split)
-    odd = next((one.file for one in found if not is_text(one.image)), None)
+    odd = next((one.file for one in found if not is_utf8(one.image)), None)
     if odd is not None:
         raise InputError(f"{odd}: its name is not UTF-8; rename it")
     if not found and split is not None:

@@ -1,4 +1,4 @@
-"""COCO JSON. Kept: boxes, crowds, and what our sets add; left behind: outlines and key points."""
+"""COCO JSON: reads boxes, crowds and our additional fields; ignores outlines and key points."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tools.data.entry import Entry, Labelled, Listing, region, safe_name
 def read(source: Path, images: Path | None) -> Listing:
     """Return the pictures of a JSON file.
 
-    images: where its file names begin; default: see `folder.root_of`.
+    images: folder that its file names are relative to; default: see `folder.root_of`.
     Raises InputError when the file is missing or not COCO JSON.
     """
     root = folder.root_of(source, images)
-    data = dataset.read_as_is(source, root)
+    data = dataset.read_unchecked(source, root)
     listing = Listing(classes=[data.labels[number] for number in sorted(data.labels)])
     objects = _objects(data, listing, source)
     for picture in data.pictures:
@@ -47,7 +47,7 @@ def _entry(picture: dataset.Picture, name: str, objects: list[Labelled]) -> Entr
 
 
 def _objects(data: dataset.Dataset, listing: Listing, source: Path) -> dict[int, list[Labelled]]:
-    """Return the objects by image id; what cannot be one is a line in `problems`."""
+    """Return the objects by image id; a broken annotation becomes a line in `problems`."""
     found: dict[int, list[Labelled]] = defaultdict(list)
     for place, item in enumerate(data.annotations):
         try:

@@ -100,7 +100,7 @@ def _box(item: Element) -> Region:
 
 
 def _size(tree: Element) -> tuple[int, int] | None:
-    """Return the claimed size; None where there is none, or zeros as some tools write."""
+    """Return (width, height) according to the file; None if missing, or 0 as some tools write."""
     width, height = tree.findtext("size/width"), tree.findtext("size/height")
     size = (round(number(width or 0)), round(number(height or 0)))
     return size if all(size) else None

@@ -1,9 +1,9 @@
-"""YOLO text files: one line an object, `class x y width height`, centers, in shares of the picture.
+"""YOLO text files: one line per object, `class x y width height`, as shares of the picture.
 
-Lines with more numbers are outlines, of which the bounding box is taken. The classes' names come
-from a YAML file (`names:`, a list or by number) or `classes.txt`. `labels/…/a.txt` belongs to
-`images/…/a.jpg`, or the text file lies beside its picture. A picture without a text file is left
-out: an empty one says that nothing is in the picture.
+x and y are the box's center. Lines with more numbers are outlines, of which the bounding box is
+taken. Class names come from a YAML file (`names:`, a list or by number) or `classes.txt`.
+`labels/…/a.txt` belongs to `images/…/a.jpg`, or the text file lies beside its picture. A picture
+without a text file is left out; one with an empty text file has no objects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tools.data.entry import Entry, Labelled, Listing, number, pictures_below
 def read(source: Path, images: Path | None) -> Listing:
     """Return the pictures below a folder that have a label file.
 
-    images: only those below this folder. Raises InputError when nothing names the classes.
+    images: read only pictures below this folder. Raises InputError without a file of class names.
     """
     root = images or source
     names = _names(source)
@@ -38,16 +38,16 @@ def read(source: Path, images: Path | None) -> Listing:
 
 
 def _names(source: Path) -> dict[int, str]:
-    """Return the classes' names by their numbers, in order of these; some may have no name.
+    """Return class names by number, in ascending order; numbers may be missing.
 
-    A line's place in classes.txt is its number, from 0. Raises InputError where none is named.
+    In classes.txt, a line's number counts from 0. Raises InputError when there are no names.
     """
     listed = source / "classes.txt"
     if listed.is_file():
         lines = _text(listed).splitlines()
         named = {place: line.strip() for place, line in enumerate(lines) if line.strip()}
         if not named:
-            raise InputError(f"{listed}: no class in it; write one a line")
+            raise InputError(f"{listed}: no class in it; write one per line")
         return named
     for path in sorted([*source.glob("*.yaml"), *source.glob("*.yml")]):
         try:
@@ -63,20 +63,22 @@ def _names(source: Path) -> dict[int, str]:
 
 
 def _numbered(names: dict[object, object], path: Path) -> dict[int, str]:
-    """Return names by number; InputError for a key that is no number, or two of one."""
+    """Return names by number; InputError for a key that is not a number or occurs twice."""
     found: dict[int, str] = {}
     for key, name in names.items():
         text = str(key).strip()
         if not text.isdecimal():
-            raise InputError(f"{path}: names: {key!r} is no whole number of at least 0; number it")
+            raise InputError(
+                f"{path}: names: {key!r} is not a whole number of at least 0; number it"
+            )
         if int(text) in found:
-            raise InputError(f"{path}: names: {text} is there twice; number them anew")
+            raise InputError(f"{path}: names: {text} occurs twice; renumber the classes")
         found[int(text)] = str(name)
     return dict(sorted(found.items()))
 
 
 def _text(path: Path) -> str:
-    """Return a file's text; InputError when it is none."""
+    """Return a file's text; InputError when it is not UTF-8 or cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -86,7 +88,7 @@ def _text(path: Path) -> str:
 
 
 def _label_file(path: Path) -> Path | None:
-    """Return a picture's label file: beside it, or in `labels` in place of `images`."""
+    """Return a picture's label file: in `labels` instead of `images`, or beside the picture."""
     candidates = [path.with_suffix(".txt")]
     parts = list(path.parts)
     if "images" in parts:
@@ -111,7 +113,7 @@ def _objects(file: Path, names: dict[int, str], problems: list[str]) -> tuple[La
 
 def _labelled(fields: list[str], names: dict[int, str]) -> Labelled:
     if len(fields) < 5 or (len(fields) > 5 and len(fields) % 2 == 0):
-        raise ValueError(f"{len(fields)} fields; a line is class x y width height")
+        raise ValueError(f"{len(fields)} fields; expected class x y width height")
     if not fields[0].isdecimal() or int(fields[0]) not in names:
         last = max(names)
         raise ValueError(f"class {fields[0]!r}; there are {len(names)} classes from 0 to {last}")
