@@ -161,7 +161,7 @@ def _measure(
     ratios: dict[str, float] = {}
     if runs and data.pictures:
         for one in loaded:
-            one.detect(dataset.load(data.pictures[0]))  # the pictures may have been seen elsewhere
+            one.show(dataset.load(data.pictures[0]))
         times = timing.measure({one.name: one.invoke for one in loaded}, runs)
         ratios = timing.relative(times, reference)
     measured = []
