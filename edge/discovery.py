@@ -1,12 +1,13 @@
 """Home Assistant's device discovery: one retained message that describes the whole board.
 
 Source: Home Assistant documentation, "MQTT / Device discovery payload" (since 2024.11):
-`<discovery_prefix>/device/<object_id>/config` with `device`, `origin`, `components`.
+`<discovery_prefix>/device/<object_id>/config` with `device`, `origin`, `components`. A component
+that has nothing but its platform is removed there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,27 +25,21 @@ def discovery_topic(prefix: str, device: str) -> str:
     return f"{prefix}/device/{device}/config"
 
 
+Component = dict[str, Any]
+
+
 def discovery_message(
     prefix: str,
     topics: Topics,
     version: str,
-    cameras: Sequence[str],
-    labels: Sequence[str],
-    commands: Container[str],
+    components: Mapping[str, Component],
+    gone: Mapping[str, str],
 ) -> Message:
     """Return the retained message from which Home Assistant creates the device and its entities.
 
-    prefix: Home Assistant's discovery prefix. labels: classes that may have snapshots.
-    commands: the commands that Home Assistant may send; others get no button.
+    prefix: Home Assistant's discovery prefix. components: see `components_of`.
+    gone: platforms of former components, by name: Home Assistant removes them.
     """
-    components = _readings(topics)
-    components |= {
-        command: _button(topics, command, icon)
-        for command, icon in BUTTON_ICONS.items()
-        if command in commands
-    }
-    for camera in cameras:
-        components |= _camera_components(topics, camera, labels)
     payload = {
         "device": {
             "identifiers": [f"edge_{topics.device}"],
@@ -58,7 +53,8 @@ def discovery_message(
             {"topic": topics.of("status"), "value_template": "{{ value_json.status }}"}
         ],
         "qos": 1,
-        "components": {
+        "components": {key: {"platform": platform} for key, platform in gone.items()}
+        | {
             key: {**entity, "unique_id": f"edge_{topics.device}_{key}"}
             for key, entity in components.items()
         },
@@ -67,7 +63,26 @@ def discovery_message(
     return Message(topic, msgspec.json.encode(payload), qos=1, retain=True)
 
 
-def _readings(topics: Topics) -> dict[str, dict[str, Any]]:
+def components_of(
+    topics: Topics, cameras: Sequence[str], labels: Sequence[str], commands: Container[str]
+) -> dict[str, Component]:
+    """Return the parts of the device, by name; each becomes an entity.
+
+    labels: classes that may have snapshots.
+    commands: the commands that Home Assistant may send; others get no button.
+    """
+    components = _readings(topics)
+    components |= {
+        command: _button(topics, command, icon)
+        for command, icon in BUTTON_ICONS.items()
+        if command in commands
+    }
+    for camera in cameras:
+        components |= _camera_components(topics, camera, labels)
+    return components
+
+
+def _readings(topics: Topics) -> dict[str, Component]:
     def stat(name: str, template: str, unit: str, **more: str) -> dict[str, Any]:
         return {
             "platform": "sensor",
@@ -94,7 +109,7 @@ def _readings(topics: Topics) -> dict[str, dict[str, Any]]:
     }
 
 
-def _button(topics: Topics, command: str, icon: str) -> dict[str, Any]:
+def _button(topics: Topics, command: str, icon: str) -> Component:
     return {
         "platform": "button",
         "name": command.capitalize(),
@@ -104,10 +119,8 @@ def _button(topics: Topics, command: str, icon: str) -> dict[str, Any]:
     }
 
 
-def _camera_components(
-    topics: Topics, camera: str, labels: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    components: dict[str, dict[str, Any]] = {
+def _camera_components(topics: Topics, camera: str, labels: Sequence[str]) -> dict[str, Component]:
+    components: dict[str, Component] = {
         f"{camera}_objects": {
             "platform": "event",
             "name": f"{camera} objects",

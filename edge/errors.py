@@ -1,8 +1,8 @@
 """Exceptions of the daemon; a class exists only if callers handle it differently.
 
 Exit codes (documented in README.md): 0 success, 1 unexpected failure, 2 wrong usage,
-3 something is wrong on the board (`edge status`, `edge doctor`), 66 unreadable input,
-69 service unavailable, 78 wrong config or model.
+3 something is wrong on the board (`edge status`, `edge doctor`), 4 nothing new (only where asked
+for), 66 unreadable input, 69 service unavailable, 78 wrong config or model.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_UNHEALTHY = 3
+EXIT_UNCHANGED = 4
 EXIT_NO_INPUT = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 EXIT_CONFIG = 78  # EX_CONFIG

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +143,10 @@ def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     if place.is_running_system:
         stop = [_systemctl("disable", "--now", UNIT), _systemctl("stop", "edge@*.service")]
         steps = [*(stop if steps[0].act else []), *steps, _systemctl("daemon-reload")]
-    return steps + [_remove(path) if is_purged else _keep(path) for path in _local_paths(place)]
+    if not is_purged:
+        return steps + [_keep(path) for path in _local_paths(place)]
+    steps += [_remove(path) for path in _local_paths(place)]
+    return steps + [Step(f"keep {path}: of no known instance") for path in _strangers(place)]
 
 
 def template(unit: str) -> str:
@@ -262,12 +265,40 @@ def _replace(path: Path, text: str) -> None:
 
 def _local_paths(place: Place) -> Iterator[Path]:
     """Yield the paths made by the administrator and the daemon: drop-ins, config, state."""
-    yield from sorted(place.path(place.units).glob("edge.service.d"))
-    yield from sorted(place.path(place.units).glob("edge@*.service.d"))
+    units = place.path(place.units)
+    yield from sorted(units.glob("edge.service.d"))
+    yield from sorted(units.glob("edge@*.service.d"))
     yield place.path(CONFIG_DIR)
+    yield from _state(place, ("edge", *(f"edge-{name}" for name in _instances(place))))
+
+
+def _state(place: Place, names: Iterable[str]) -> Iterator[Path]:
+    """Yield the folders of state that are there, and the links to them, by their names."""
     for folder in STATE_DIRS:
-        for name in ("edge", "edge-*"):
-            yield from sorted((place.root / folder).glob(name))
+        for name in names:
+            path = place.root / folder / name
+            if path.is_symlink() or path.exists():
+                yield path
+
+
+def _instances(place: Place) -> list[str]:
+    """Return the names of the template's instances: each with a config, a link or a drop-in."""
+    units = place.path(place.units)
+    configs = place.path(CONFIG_DIR).glob("*.yaml")
+    names = {path.stem for path in configs if path.name not in (CONFIG, EXAMPLE)}
+    for path in (*_enabled(units), *units.glob("edge@*.service.d")):
+        if path.name.startswith("edge@"):
+            names.add(path.name.removeprefix("edge@").partition(".service")[0])
+    return sorted(names)
+
+
+def _strangers(place: Place) -> Iterator[Path]:
+    """Yield what is named like an instance's state without such an instance: others' folders."""
+    known = {f"edge-{name}" for name in _instances(place)}
+    for folder in STATE_DIRS:
+        for path in sorted((place.root / folder).glob("edge-*")):
+            if path.name not in known:
+                yield path
 
 
 def _enabled(units: Path) -> list[Path]:

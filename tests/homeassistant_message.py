@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from edge.discovery import discovery_message
+from edge.discovery import components_of, discovery_message
 from edge.messages import COMMANDS, Topics
 
 if __name__ == "__main__":
-    message = discovery_message(
-        "homeassistant", Topics("edge", "gate"), "1.2.3", ["front", "back"], ["person", "car"],
-        COMMANDS,
-    )  # fmt: skip
+    topics = Topics("edge", "gate")
+    components = components_of(topics, ["front", "back"], ["person", "car"], COMMANDS)
+    gone = {"old_objects": "event"}
+    message = discovery_message("homeassistant", topics, "1.2.3", components, gone)
     sys.stdout.write(message.payload.decode())

@@ -63,6 +63,36 @@ def test_browser_goes_on_behind_a_broken_picture(tmp_path: Path) -> None:
     assert [row["image"] for row in rows(folder)] == ["0-red.png", "2-yellow.png"]
 
 
+def test_answer_of_a_tab_that_shows_an_older_state_is_refused_and_told(tmp_path: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        ActionChains(chrome).send_keys(*keys).perform()
+
+    folder = write_scenes(tmp_path / "pictures")
+    with browser(tmp_path / "profile") as chrome, Annotate(folder) as command:
+        chrome.get(command.url)
+        wait_until(lambda: state(chrome).get("index") == "0", WAIT_S)
+        first = chrome.current_window_handle
+        chrome.switch_to.new_window("tab")
+        chrome.get(command.url)
+        wait_until(lambda: state(chrome).get("index") == "0", WAIT_S)
+        press("r", Keys.ENTER)
+        wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
+        chrome.switch_to.window(first)
+        press("b", Keys.ENTER)
+        fault = chrome.find_element("id", "fault")
+        wait_until(fault.is_displayed, WAIT_S)
+        assert fault.text.startswith("not saved: this object was answered")
+        assert (state(chrome)["saved"], state(chrome)["labelled"]) == ("red", "1")
+        assert [row["label_1"] for row in rows(folder)] == ["red"]
+        press("b", Keys.ENTER)  # the keys go on as ever
+        wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
+        assert not fault.is_displayed()
+        assert [row["label_1"] for row in rows(folder)] == ["blue"]
+
+
 def state(chrome: Chrome) -> dict[str, str]:
     found: dict[str, str] = chrome.execute_script("return {...document.body.dataset}")
     return found

@@ -159,6 +159,29 @@ def test_every_acknowledged_answer_survives_kill_9(tmp_path: Path) -> None:
         assert command.ask("/api/progress").json()["next"] == 9
 
 
+def test_answer_to_an_older_state_is_refused(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures")
+    blue = RED | {"label": "blue", "colors": ["blue"]}
+
+    def answer(command: Annotate, body: dict[str, Any]) -> int:
+        code: int = command.ask("/api/objects/0/label", "PUT", json=body).status_code
+        return code
+
+    with Annotate(folder) as first:
+        assert answer(first, RED) == 200
+        assert answer(first, blue) == 409  # a tab that still shows it without an answer
+        seen = first.ask("/api/objects/0").json()
+        assert seen["saved"]["label"] == "red"
+    with Annotate(folder) as again:  # an open tab outlives the command
+        blue["revision"] = seen["revision"]
+        assert answer(again, blue) == 200
+        refused = again.ask("/api/objects/0/label", "PUT", json=blue)
+        assert (refused.status_code, "in another tab" in refused.text) == (409, True)
+        again.ask("/api/undo", "POST")
+        assert answer(again, blue) == 200
+    assert [row["label_1"] for row in rows(folder)] == ["blue"]
+
+
 def test_second_labeller_starts_afresh_and_agreement_is_noted(tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "pictures")
     blue = RED | {"label": "blue", "colors": ["blue", "white"], "sure": False}

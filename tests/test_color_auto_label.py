@@ -7,7 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
@@ -17,10 +17,12 @@ pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("sklearn", reason="pip install 'edge-camera[tools]'")
 
+from edge.errors import EdgeError
 from scenes import BOX_PX, overlap, truth, write_scenes
 from tools.cli import main
 from tools.color import agreement, auto_label
 from tools.color.agreement import Pair
+from tools.color.data import label_file
 from tools.color.data.label_file import LABELS_NAME, LabelFile, opened, read_objects
 from tools.color.data.labels import LABELS
 from waiting import wait_until
@@ -226,6 +228,28 @@ def test_groups_split_by_who_is_sure() -> None:
 )
 def test_people_answer_where_they_agree(row: dict[str, Any], said: tuple[str, bool] | None) -> None:
     assert agreement.human_answer(row) == said
+
+
+def test_lock_that_is_removed_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = tmp_path / "labels.json"
+    flock = label_file.fcntl.flock
+
+    def ending(file: TextIO, how: int) -> None:
+        """Another command ends between our opening the lock and taking it."""
+        monkeypatch.setattr(label_file.fcntl, "flock", flock)
+        Path(file.name).unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(label_file.fcntl, "flock", ending)
+    with (
+        opened(labels, "--output"),
+        pytest.raises(EdgeError, match="another edge-tools writes to it"),
+        opened(labels, "--output"),
+    ):
+        pytest.fail("two commands have the labels")
+    assert list(tmp_path.iterdir()) == [labels]
 
 
 def test_the_folder_of_the_output_is_made(tmp_path: Path) -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 import jinja2
 import msgspec
 
-from edge.discovery import discovery_message, discovery_topic
+from edge.discovery import components_of, discovery_message, discovery_topic
 from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
 
 # What Home Assistant's own schemas take, written down by tests/homeassistant.sh.
 REFERENCE = Path(__file__).parent / "reference" / "homeassistant.json"
 TOPICS = Topics("edge", "gate")
 CAMERAS, LABELS = ["front", "back"], ["person", "car"]
-MESSAGE = discovery_message("homeassistant", TOPICS, "1.2.3", CAMERAS, LABELS, COMMANDS)
+MESSAGE = discovery_message(
+    "homeassistant", TOPICS, "1.2.3", components_of(TOPICS, CAMERAS, LABELS, COMMANDS), {}
+)
 PAYLOAD = json.loads(MESSAGE.payload)
 COMPONENTS = PAYLOAD["components"]
 # What is published on a component's state topic.
@@ -108,7 +110,18 @@ def test_buttons_press_commands_that_exist():
 
 
 def test_commands_that_are_not_obeyed_get_no_button():
-    message = discovery_message("homeassistant", TOPICS, "1", CAMERAS, LABELS, ["resume"])
-    found = json.loads(message.payload)["components"]
+    found = components_of(TOPICS, CAMERAS, LABELS, ["resume"])
     assert "resume" in found
     assert "pause" not in found
+
+
+def test_components_that_are_gone_have_nothing_but_their_platform():
+    components = components_of(TOPICS, ["front"], ["person"], COMMANDS)
+    gone = {"old_objects": "event", "old_person_snapshot": "image"}
+    message = discovery_message("homeassistant", TOPICS, "1", components, gone)
+    found = json.loads(message.payload)["components"]
+    assert {name: found.pop(name) for name in gone} == {
+        "old_objects": {"platform": "event"},
+        "old_person_snapshot": {"platform": "image"},
+    }
+    assert set(found) == set(components)

@@ -22,10 +22,11 @@ pytest.importorskip("rich")
 
 from edge import manifest
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE, InputError
+from edge.interpreter import Interpreter
 from tools import dataset, detector_card, evaluate, tracking
 from tools.cli import main
 from tools.dataset import Dataset
-from tools.evaluate import accuracy, command
+from tools.evaluate import accuracy, command, timing
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "yolox-nano-352"
@@ -217,6 +218,37 @@ def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
     for model in ("yolox-nano-352", "yolox-nano-480"):
         assert {f"{model}.jpg", f"{model}-confusion.png", f"{model}-precision-recall.png"} <= names
     assert "time, relative" in capsys.readouterr().out
+
+
+def test_model_that_followed_the_pictures_is_timed_at_its_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, [{}], [box(1, HERE)])
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((360, 640, 3), np.uint8))
+    loaded: list[Interpreter] = []
+    sizes: list[tuple[int, int]] = []
+    load, resize, measure = Interpreter.load, Interpreter.resize, timing.measure
+
+    def loads(folder: Path, **how: Any) -> Interpreter:
+        loaded.append(load(folder, **how))
+        return loaded[-1]
+
+    def resizes(self: Interpreter, size: tuple[int, int]) -> None:
+        sizes.append(size)
+        resize(self, size)
+
+    def measures(*what: Any) -> dict[str, dict[str, float]]:
+        sizes.append(loaded[0].input_size)
+        return measure(*what)
+
+    monkeypatch.setattr(Interpreter, "load", loads)
+    monkeypatch.setattr(Interpreter, "resize", resizes)
+    monkeypatch.setattr(timing, "measure", measures)
+    assert run(tmp_path, str(MODEL)) == EXIT_OK
+    own = loaded[0].manifest.input.size
+    assert len(loaded) == 1
+    assert sizes[0] != own
+    assert sizes[-1] == own
 
 
 def test_classes_that_a_model_lacks_are_told_and_none_in_common_is_refused(

@@ -17,7 +17,7 @@ from edge.cli import pictures as infer_pictures
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from edge.values import Image
 from fakes import FakeSource
-from inferring import ROOT, Infer, save, street, video
+from inferring import CLIP, ROOT, Infer, save, street, video
 
 
 def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer: Infer):
@@ -185,6 +185,24 @@ def test_a_video_of_uneven_frames_is_complete_when_it_is_as_long_as_stated(
     given, document = infer(tmp_path / "phone.webm")
     assert given == code
     assert len(document) == 3
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_video_trimmed_by_its_edit_list_is_complete_until_it_is_cut_off(
+    tmp_path: Path, infer: Infer, suffix: str
+):
+    trimmed = tmp_path / f"trimmed{suffix}"
+    cut = ["-ss", "1.3", "-i", str(CLIP), "-t", "3", "-c", "copy", "-movflags", "+faststart"]
+    subprocess.run(["ffmpeg", "-v", "error", *cut, str(trimmed)], check=True)
+    code, document = infer(trimmed)
+    assert code == EXIT_OK
+    assert len(document) == 32
+    content = trimmed.read_bytes()
+    trimmed.write_bytes(content[: len(content) * 4 // 5])
+    code, document = infer(trimmed)
+    assert code == EXIT_NO_INPUT
+    assert 0 < len(document) < 32
+    assert "of 35 frames; is it complete?" in infer.complaints[0]
 
 
 def test_a_video_without_a_frame_that_can_be_decoded_is_named(

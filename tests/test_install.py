@@ -14,6 +14,7 @@ from edge.cli import main
 from edge.errors import EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE
 from edge.install import Place
 
+ROOT = Path(__file__).parents[1]
 PROGRAM = "/opt/edge/bin/edge"
 
 
@@ -117,6 +118,54 @@ def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
     assert call(tmp_path, "uninstall-service", "--purge") == EXIT_OK  # nothing left to do
     assert tree(tmp_path) == {}
     assert not (tmp_path / "var/lib/edge").is_symlink()
+
+
+def instances(root: Path) -> dict[str, Path]:
+    """Folders of state below a root, by the name of their instance; `else` is a stranger's."""
+    etc = root / "etc"
+    wants = etc / "systemd/system/multi-user.target.wants"
+    for folder in (etc / "edge", wants, etc / "systemd/system/edge@attic.service.d"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (etc / "edge/door-2.yaml").write_text("cameras: {door: {source: 1}}\n")
+    (wants / "edge@yard.service").symlink_to(f"/etc/systemd/system/{install.TEMPLATE}")
+    folders = {}
+    for name in ("door-2", "yard", "attic", "else"):
+        folders[name] = root / f"var/lib/private/edge-{name}"
+        folders[name].mkdir(parents=True)
+        (root / f"var/lib/edge-{name}").symlink_to(f"private/edge-{name}")
+    return folders
+
+
+def test_purge_takes_the_state_of_instances_and_leaves_strangers_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(tmp_path)
+    folders = instances(tmp_path)
+    assert call(tmp_path, "uninstall-service", "--purge") == EXIT_OK
+    assert [name for name, folder in folders.items() if folder.exists()] == ["else"]
+    assert [path.name for path in (tmp_path / "var/lib").iterdir() if path.is_symlink()] == [
+        "edge-else"
+    ]
+    assert f"keep {folders['else']}: of no known instance" in capsys.readouterr().out
+
+
+def test_purge_of_the_package_takes_the_state_of_instances_alone(tmp_path: Path) -> None:
+    folders = instances(tmp_path)
+    script = (ROOT / "systemd/debian/postrm").read_text()
+    for top in ("/etc/", "/var/lib/", "/run/"):
+        script = script.replace(f" {top}", f" {tmp_path}{top}").replace(
+            f'"{top}', f'"{tmp_path}{top}'
+        )
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "rm").symlink_to(shutil.which("rm") or "rm")
+    shell = ["/bin/sh", "-c", script, "postrm", "purge"]
+    subprocess.run(shell, check=True, env={"PATH": str(commands)})
+    assert [name for name, folder in folders.items() if folder.exists()] == ["else"]
+    assert [path.name for path in (tmp_path / "var/lib").iterdir() if path.is_symlink()] == [
+        "edge-else"
+    ]
+    assert not list(tmp_path.rglob("edge@yard.service"))
 
 
 def test_uninstall_leaves_no_link_to_a_unit_that_is_gone(tmp_path: Path) -> None:

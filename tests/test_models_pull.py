@@ -17,7 +17,7 @@ import yaml
 from boards import Board
 from daemon import Daemon
 from edge import cli, model_update
-from edge.errors import EXIT_CONFIG, EXIT_OK
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNCHANGED
 from edge.model_update import Shelf
 from models import COLOR
 from mosquitto import Mosquitto
@@ -67,7 +67,8 @@ def test_edge_models_pulls_what_is_in_production(
     assert cli.main(["check-config", config]) == EXIT_OK
     model_update.confirm({board.shelf: board.shelf.active})
     versions.promote(store, COLOR, "1.1.0", "production", key)
-    assert cli.main(pull) == EXIT_OK
+    assert cli.main([*pull, "--exit-code"]) == EXIT_OK
+    assert cli.main([*pull, "--exit-code"]) == EXIT_UNCHANGED
     assert cli.main(pull) == EXIT_OK
     assert "active already" in capsys.readouterr().out
     assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import MAX_PIXELS, lookup
+from edge.capture import edit_list
 from edge.capture.address import IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
@@ -210,7 +211,7 @@ class VideoSource:
         self._refuse_huge(config)
         self.is_live = self._kind.is_live
         self.fps = 0.0 if self.is_live else self._recorded_fps()
-        self.frames = 0 if self.is_live else self._stated_frames()
+        self.frames = 0 if self.is_live else self._stated_frames(path_of(config.source))
         self.seen_s = 0.0
 
     def read(self) -> Image | None:
@@ -248,8 +249,11 @@ class VideoSource:
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         return rate if 0 < rate <= MAX_FPS else USUAL_FPS  # NaN fails the comparison too
 
-    def _stated_frames(self) -> int:
+    def _stated_frames(self, path: Path) -> int:
         count = float(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        shown_s = edit_list.shown_s(path)
+        if shown_s is not None:  # ffmpeg counts what the edit list hides
+            count = min(count, round(shown_s * self.fps))
         return int(count) if 0 < count < 2**31 else 0
 
 

@@ -9,7 +9,14 @@ from typing import Any
 
 from edge import config_file, model_store, model_update, registry, signature
 from edge.config import Config
-from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, ModelError, one_line
+from edge.errors import (
+    EXIT_CONFIG,
+    EXIT_OK,
+    EXIT_UNCHANGED,
+    ConfigError,
+    ModelError,
+    one_line,
+)
 from edge.interpreter import Interpreter
 from edge.model_update import Shelf
 from edge.signature import PublicKey
@@ -25,7 +32,9 @@ EXAMPLES = """examples:
 PULL_EXAMPLES = """examples:
   edge models pull color-64 --config /etc/edge/edge.yaml                # what is in production
   edge models pull color-64 --stage staging --config /etc/edge/edge.yaml
-  edge models pull color-64 --version 1.3.0 --config /etc/edge/edge.yaml && systemctl reload edge"""
+  edge models pull color-64 --version 1.3.0 --config /etc/edge/edge.yaml && systemctl reload edge
+  edge models pull color-64 --exit-code --config /etc/edge/edge.yaml && systemctl reload edge
+                                               # in a timer: reloads only what is new"""
 ROLLBACK_EXAMPLES = """examples:
   edge models rollback color-64 --config /etc/edge/edge.yaml && systemctl reload edge"""
 
@@ -54,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = pull.add_mutually_exclusive_group()
     which.add_argument("--version", metavar="V", help="this one")
     which.add_argument("--stage", choices=("production", "staging"), default="production")
+    pull.add_argument(
+        "--exit-code", action="store_true", help="exit with 4 when the version is active already"
+    )
     pull.add_argument(
         "--force",
         action="store_true",
@@ -110,6 +122,7 @@ def _line(folder: Path) -> str:
 
 
 def _pull(args: argparse.Namespace) -> int:
+    """Pull a version; with `--exit-code` return 4 when it is active already."""
     board = _board(config_file.load(args.config))
     if board.registry is None:
         raise ConfigError(f"{args.config}: models.registry is empty; name a folder or s3://…")
@@ -123,12 +136,12 @@ def _pull(args: argparse.Namespace) -> int:
         bundle = model_update.pull(store, shelf, version, board.trusted, is_forced=args.force)
     if before == version:
         print(f"{args.name} {version}: active already")
-    else:
-        print(
-            f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
-            f"linked; before: {before or 'the shipped one'}. The daemon takes it at its next "
-            "reload (systemctl reload edge)"
-        )
+        return EXIT_UNCHANGED if args.exit_code else EXIT_OK
+    print(
+        f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
+        f"linked; before: {before or 'the shipped one'}. The daemon takes it at its next "
+        "reload (systemctl reload edge)"
+    )
     return EXIT_OK
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from edge import __version__, messages
+from edge import __version__, config_file, messages
 from edge.capture import CaptureStatus
 from edge.config import Config
-from edge.discovery import discovery_message
+from edge.discovery import components_of, discovery_message, discovery_topic
 from edge.health import Notifier, read_condition
 from edge.messages import CameraState, Info, Message, Stats, Topics
 from edge.publisher import Publisher
+from edge.service import announced
 from edge.service.counters import Counters
 from edge.service.parts import Parts, model_infos
 from edge.service.stats import Readings, StatsMaker
@@ -61,15 +62,19 @@ class Reporter:
         topic = self._topics.of("info")
         self._publisher.publish(Message(topic, messages.encode(info), qos=1, retain=True))
         if config.mqtt.discovery:
-            message = discovery_message(
-                config.mqtt.discovery_prefix,
-                self._topics,
-                __version__,
-                [self._camera],
-                parts.labels(),
-                () if config.commands.key_file else config.commands.allow,
-            )
-            self._publisher.publish(message)
+            self._publisher.publish(self._discovery(config, parts))
+
+    def _discovery(self, config: Config, parts: Parts) -> Message:
+        """Return the message for Home Assistant, which also removes what was announced before."""
+        prefix = config.mqtt.discovery_prefix
+        commands = () if config.commands.key_file else config.commands.allow
+        components = components_of(self._topics, [self._camera], parts.labels(), commands)
+        gone = announced.gone(
+            config_file.state_dir(config),
+            discovery_topic(prefix, self._topics.device),
+            {name: component["platform"] for name, component in components.items()},
+        )
+        return discovery_message(prefix, self._topics, __version__, components, gone)
 
     def tell_camera(self, status: CaptureStatus, *, is_paused: bool) -> None:
         """Publish the camera's state when it differs from the last one published."""

@@ -14,7 +14,15 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from edge.errors import EdgeError
 from edge.web.guard import AsgiApp, Guard, Message, Receive, Send
 from edge.web.routes import content_policy, page_text
-from tools.annotate.session import Answer, Marks, ObjectState, Progress, Session, Suggestion
+from tools.annotate.session import (
+    Answer,
+    Marks,
+    ObjectState,
+    OutdatedError,
+    Progress,
+    Session,
+    Suggestion,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +119,8 @@ def _explain(request: Request[Any, Any, Any], error: Exception) -> Response[dict
         code, detail = error.status_code, error.detail
         if error.extra:
             detail = f"{detail}: {error.extra}"
+    elif isinstance(error, OutdatedError):
+        code, detail = 409, str(error)
     elif isinstance(error, EdgeError):  # a broken picture
         code, detail = 422, str(error)
     elif isinstance(error, OSError):  # a full disk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import msgspec
 import numpy as np
 
 from edge.color import TERMS
+from edge.errors import EdgeError
 from edge.values import Polygon
 from tools.annotate.view import View, view_of
 from tools.color.data.label_file import LabelFile, LabelObject, Row, with_agreement
@@ -74,7 +76,10 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class ObjectState(msgspec.Struct, frozen=True):
-    """One object as the page shows it; box: x, y, width, height, 0..1 of the view, or None."""
+    """One object as the page shows it; box: x, y, width, height, 0..1 of the view, or None.
+
+    revision: tells what is saved from what was before, empty where nothing is.
+    """
 
     index: int
     image: str
@@ -84,6 +89,7 @@ class ObjectState(msgspec.Struct, frozen=True):
     box: tuple[float, float, float, float] | None
     suggestion: Suggestion
     saved: Saved | None
+    revision: str
 
 
 class Marks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,12 +100,16 @@ class Marks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the person accepted; raises ValueError for a word that is no answer."""
+    """What the person accepted; raises ValueError for a word that is no answer.
+
+    revision: of the object's state that the person saw.
+    """
 
     label: str
     colors: tuple[str, ...]
     sure: bool
     marks: Marks = Marks()
+    revision: str = ""
 
     def __post_init__(self) -> None:
         """Refuse unknown words, and a dominant color that is not the first."""
@@ -107,6 +117,10 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"label and colors must be of {', '.join(KEYS)}")
         if self.label in TERMS and self.colors[:1] != (self.label,):
             raise ValueError("the first of the colors must be the label")
+
+
+class OutdatedError(EdgeError):
+    """The object's answer has changed since the page showed it."""
 
 
 class Session:
@@ -164,6 +178,7 @@ class Session:
                 box=view.box_norm,
                 suggestion=self.suggest(index, Marks()),
                 saved=self._saved(index),
+                revision=self._revision(index),
             )
         return self._seen[index]
 
@@ -178,7 +193,15 @@ class Session:
         return _suggestion(proposal, outlines, is_guess=is_guess)
 
     def accept(self, index: int, answer: Answer) -> Progress:
-        """Save an answer; it is on disk when this returns."""
+        """Save an answer; it is on disk when this returns.
+
+        Raises OutdatedError for an answer to an older state of the object: another tab was first.
+        """
+        if answer.revision != self._revision(index):
+            raise OutdatedError(
+                "not saved: this object was answered or taken back in another tab meanwhile; "
+                "this is how it is now, answer again"
+            )
         one = self.objects[index]
         former = self._labels.get(one.key)
         self._labels.put(one.key, self._row(one, former, answer, index))
@@ -219,6 +242,12 @@ class Session:
         colors = row.get(f"colors_{self._number}") or [label]
         sure = bool(row.get(f"sure_{self._number}", True))
         return Saved(label, tuple(color for color in colors if color in TERMS), sure)
+
+    def _revision(self, index: int) -> str:
+        """Return a digest of this labeller's part of the object's row."""
+        row = self._labels.get(self.objects[index].key) or {}
+        own = {key: row[key] for key in row if key.endswith(f"_{self._number}")}
+        return hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:16] if own else ""
 
     def _mask(self, index: int, marks: Marks) -> tuple[Mask | None, bool]:
         """Return the object's pixels, None where nothing tells, and whether that is a guess."""

@@ -161,9 +161,7 @@ def _measure(
     ratios: dict[str, float] = {}
     if runs and data.pictures:
         for one in loaded:
-            one.detect(
-                dataset.load(data.pictures[0])
-            )  # fills the input: workers may have run the pictures
+            one.show(dataset.load(data.pictures[0]))
         times = timing.measure({one.name: one.invoke for one in loaded}, runs)
         ratios = timing.relative(times, reference)
     measured = []

@@ -10,6 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
+
 from edge import model_store
 from edge.detector import Detector
 from edge.errors import ModelError
@@ -45,6 +48,14 @@ class Subject:
     digest: str
     labels: Sequence[str]
 
+    def show(self, bgr: Image) -> None:
+        """Put a picture into the network at its own size, at which `invoke` is then timed.
+
+        bgr: uint8, (height, width, 3), of any shape: it is stretched to that of the input.
+        """
+        width, height = (int(side) for side in self.size.split("x"))
+        self.detect(np.asarray(cv2.resize(bgr, (width, height)), np.uint8))
+
 
 @dataclass(frozen=True)
 class Options:
@@ -79,16 +90,13 @@ def _existing(path: Path) -> Path:
 
 
 def _folder(folder: Path, options: Options, name: str) -> Subject:
-    loaded, timed = (
-        Interpreter.load(folder, threads=options.threads, xnnpack=options.xnnpack)
-        for _ in range(2)  # one resizes its input to the pictures, the other is timed
-    )
+    loaded = Interpreter.load(folder, threads=options.threads, xnnpack=options.xnnpack)
     detector = Detector(loaded, min_score=MIN_SCORE)
     width, height = loaded.manifest.input.size
     return Subject(
         name=name,
         detect=detector.detect,
-        invoke=timed.invoke,
+        invoke=loaded.invoke,
         folder=folder,
         size=f"{width}x{height}",
         arithmetic="integer-only" if loaded.manifest.certificate.integer_only else "part float",

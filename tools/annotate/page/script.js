@@ -24,7 +24,7 @@ async function ask(path, method = "GET", body = null) {
   if (body) Object.assign(options, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
   const response = await fetch(path, options);
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.detail);
+  if (!response.ok) throw Object.assign(new Error(answer.detail), { status: response.status });
   return answer;
 }
 
@@ -162,13 +162,23 @@ async function accept() {
   if (!page.object || !page.label || page.busy) return;
   page.busy = true; // a second Enter must not answer for the next object
   try {
-    const answer = { label: page.label, colors: page.colors, sure: $("sure").checked, marks: marks() };
-    page.progress = await ask(address(page.index, "/label"), "PUT", answer);
+    const answer = { label: page.label, colors: page.colors, sure: $("sure").checked, marks: marks(), revision: page.object.revision };
+    page.progress = await ask(address(page.index, "/label"), "PUT", answer).catch(showOutdated);
     showProgress();
     await show(page.progress.next ?? page.index);
   } finally {
     page.busy = false;
   }
+}
+
+// Another tab was first: show what it saved beside the note that ours was not.
+async function showOutdated(error) {
+  if (error.status === 409) {
+    page.progress = await ask("/api/progress");
+    showProgress();
+    await show(page.index);
+  }
+  throw error;
 }
 
 async function goOn() {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -243,11 +244,13 @@ def opened(path: Path, option: str) -> Iterator[LabelFile]:
     lock = path.with_name(f".{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
+        file = _locked(lock)
+    except BlockingIOError:
+        told = "another edge-tools writes to it"
+        raise EdgeError(f"{path}: {told}; end that, or name another file with {option}") from None
     except OSError as error:
         raise _unwritable(path, error, option) from None
     with file:
-        _claim(file, path, option)
         try:
             labels = LabelFile(path)
             _check_writable(labels, option)
@@ -256,15 +259,25 @@ def opened(path: Path, option: str) -> Iterator[LabelFile]:
             lock.unlink(missing_ok=True)
 
 
-def _claim(file: TextIO, path: Path, option: str) -> None:
-    """Take the lock on the file of labels at `path`; raises EdgeError."""
+def _locked(lock: Path) -> TextIO:
+    """Return the lock file, open and locked; BlockingIOError while another process has it."""
+    while True:
+        file = lock.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(lock, file):
+                return file
+        except OSError:
+            file.close()
+            raise
+        file.close()  # its owner removed it at its end, after we had opened it
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        told = "another edge-tools writes to it"
-        raise EdgeError(f"{path}: {told}; end that, or name another file with {option}") from None
-    except OSError as error:
-        raise _unwritable(path, error, option) from None
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _check_writable(labels: LabelFile, option: str) -> None:

@@ -1,0 +1,55 @@
+"""Remembers over restarts what Home Assistant was told of, so that it forgets what is gone.
+
+A component that a discovery message just leaves out stays in Home Assistant; it goes when the
+message still lists it with nothing but its platform. What is gone is listed from then on, not once:
+nobody tells whether Home Assistant was there to read it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from edge import durable
+
+logger = logging.getLogger(__name__)
+
+MEMORY_NAME = "announced.json"
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What was announced on a topic: every component's platform by name."""
+
+    topic: str
+    platforms: dict[str, str]
+
+
+def gone(state_dir: Path, topic: str, platforms: Mapping[str, str]) -> dict[str, str]:
+    """Return the components that were announced on a topic and are none any more; remember these.
+
+    platforms: of the components that there are, by name. A memory that cannot be read or written is
+    told of in the log.
+    """
+    path = state_dir / MEMORY_NAME
+    before = _read(path)
+    known = before.platforms if before.topic == topic else {}
+    after = Memory(topic, {**known, **platforms})
+    if after != before:
+        try:
+            durable.replace(path, msgspec.json.encode(after), is_synced=True)
+        except OSError as error:
+            logger.warning("announced.not_remembered path=%s reason=%s", path, error.strerror)
+    return {name: platform for name, platform in known.items() if name not in platforms}
+
+
+def _read(path: Path) -> Memory:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Memory)
+    except FileNotFoundError:
+        return Memory("", {})
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        logger.warning("announced.forgotten path=%s reason=%s", path, error)
+        return Memory("", {})
