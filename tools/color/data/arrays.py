@@ -90,7 +90,7 @@ def _packed(
 
 
 def joined(first: Packed, *others: Packed) -> Packed:
-    """Return the crops of all, which have one size, in one."""
+    """Return all crops in one `Packed`; they must have the same size."""
     some = [other for other in others if len(other.rgb)]
     if not some:
         return first  # saves a copy, which may be gigabytes

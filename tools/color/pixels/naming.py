@@ -95,7 +95,7 @@ def name_of(lab: NDArray[np.float32]) -> str:
 
 
 def plain_shares(lab: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what people would call plain colors, float32 (n, terms), rows summing to 1.
+    """Return the names that people would give plain colors: shares, float32 (n, 11), summing to 1.
 
     lab: CIELAB, float32 (n, 3), each of a surface that fills the picture.
     """

@@ -89,5 +89,5 @@ def _mean(by_model: dict[str, float], by_mask: dict[str, float]) -> list[ColorSc
 
 
 def _is_dark(bgr: Image) -> bool:
-    """Return whether nothing in the crop is lighter than DARK_L."""
+    """Return whether 95 % of the crop are darker than DARK_L."""
     return bool(np.percentile(cielab.from_bgr(bgr)[..., 0], 95) < DARK_L)
