@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +25,8 @@ from tools.color import card, figures
 from tools.train import color_state as stored
 from tools.train import commands
 
-MODEL = Path(__file__).parents[1] / "models" / "color-64"
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "models" / "color-64"
 
 
 def test_a_card_tells_the_commands_of_each_step_once(
@@ -154,6 +157,11 @@ def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
     assert (model / "CARD.md").read_text() == "old"
     assert main([*words, products, scenes]) == 0
     assert "Of 3 agreed objects" in (model / "CARD.md").read_text()
+
+
+def test_card_is_written_without_pytorch() -> None:
+    code = "import sys; from tools.color import card, evaluate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_file_that_is_no_failures_json_is_named(tmp_path: Path) -> None:

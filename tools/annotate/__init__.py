@@ -1,1 +1,1 @@
-"""Pages on which a person labels data: a local server, a browser, files beside the pictures."""
+"""Label data by hand: a page in the browser, a local server, label files beside the pictures."""

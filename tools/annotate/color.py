@@ -1,10 +1,10 @@
-"""A page for labelling colors: `edge-tools annotate color DATASET`.
+"""Label colors on a page in the browser: `edge-tools annotate color DATASET`.
 
-It listens on this machine's loopback only. Each object is shown with a proposed mask (GrabCut from
-its box, or from where you click) and proposed colors; Enter accepts, a key corrects. Every answer
-is on disk before the next object is shown, in a JSON file beside the pictures; started again, it
-goes on at the first object without a label. `tools.color.data.label_file` describes the file,
-`tools.color.data.export` what `--export` writes for training.
+The server listens on the loopback interface only. Each object is shown with a proposed mask
+(GrabCut from its box or from your clicks) and proposed colors; Enter accepts, a key corrects. Every
+answer is saved to a JSON file beside the pictures before the next object is shown; started again,
+the page continues with the first object without a label. `tools.color.data.label_file` describes
+the file, `tools.color.data.export` the training data that `--export` writes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _serve(args: argparse.Namespace, objects: list[LabelObject], labels: LabelFi
     session = Session(objects, labels, Proposer(find(args.model)), args.labeller)
     server = _server(make_app(session))
     with _listen(args.port) as listener:
-        _end_with(server)
+        _stop_on_signals(server)
         done = session.progress()
         url = f"http://localhost:{listener.getsockname()[1]}"
         print(f"{done.labelled} of {done.total} labelled in {labels.path}", flush=True)
@@ -103,8 +103,8 @@ def _listen(port: int) -> socket.socket:
         raise WebError(f"{HOST}:{port}: {fault}; choose another with --port") from None
 
 
-def _end_with(server: uvicorn.Server) -> None:
-    """Let Ctrl-C and SIGTERM end the server well, from before it has its own handlers."""
+def _stop_on_signals(server: uvicorn.Server) -> None:
+    """Let Ctrl-C and SIGTERM stop the server cleanly, also before it sets its own handlers."""
 
     def end(number: int, frame: object) -> None:
         del number, frame

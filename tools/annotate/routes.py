@@ -1,4 +1,4 @@
-"""The labelling page's routes. Handlers run in the server's one thread, one after the other."""
+"""The HTTP routes of the labelling page. Handlers run one at a time, in one thread."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def page() -> str:
 
 @get("/api/progress", sync_to_thread=False)
 def progress(session: Labelled, after: After = -1) -> Progress:
-    """Return how far the labelling is and where it goes on behind an object."""
+    """Return the progress, with the next object without a label after `after`."""
     return session.progress(after)
 
 
 @get("/api/objects/{index:int}", sync_to_thread=False)
 def state(session: Labelled, index: Index) -> ObjectState:
-    """Return one object with what is proposed and what is saved."""
+    """Return one object with its proposal and its saved answer."""
     return session.state(_known(session, index))
 
 
@@ -59,13 +59,13 @@ def picture(session: Labelled, index: Index) -> bytes:
 
 @post("/api/objects/{index:int}/mask", status_code=200, sync_to_thread=False)
 def mask(session: Labelled, index: Index, data: JSONBody[Marks]) -> Suggestion:
-    """Return the mask for some clicks and the colors in it."""
+    """Return the mask for the clicks and the proposed colors."""
     return session.suggest(_known(session, index), data)
 
 
 @put("/api/objects/{index:int}/label", sync_to_thread=False)
 def label(session: Labelled, index: Index, data: JSONBody[Answer]) -> Progress:
-    """Save an answer; it is on disk when this is answered."""
+    """Save an answer to disk, then return the progress."""
     return session.accept(_known(session, index), data)
 
 
@@ -76,7 +76,7 @@ def undo(session: Labelled) -> dict[str, int | None]:
 
 
 def make_app(session: Session) -> AsgiApp:
-    """Return the application, guarded against other sites."""
+    """Return the application, protected from requests of other sites."""
     app = Litestar(
         [page, progress, state, picture, mask, label, undo],
         dependencies={"session": Provide(lambda: session, sync_to_thread=False)},
@@ -88,7 +88,7 @@ def make_app(session: Session) -> AsgiApp:
 
 
 class SameOrigin:
-    """Refuses what another site makes the visitor's browser send: a foreign Origin."""
+    """Refuses requests with the Origin of another site (cross-site request forgery)."""
 
     def __init__(self, app: AsgiApp) -> None:
         self._app = app

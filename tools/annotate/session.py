@@ -1,4 +1,4 @@
-"""One person's labelling of one data set: what is shown, what is proposed, what is saved."""
+"""A session in which one person labels one data set: views, proposals, saved answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AnswerKey(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far the labelling is; next: the object to go on with, None when all are labelled."""
+    """Progress; next: the index of the next object without a label, None when all have one."""
 
     title: str
     total: int
@@ -47,7 +47,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Surface(msgspec.Struct, frozen=True):
-    """A cluster of the mask: its color as #rrggbb, CIELAB, share of the mask, term."""
+    """A cluster of the mask's pixels: color as #rrggbb, CIELAB, share of the mask, basic term."""
 
     color: str
     lab: tuple[int, int, int]
@@ -56,7 +56,7 @@ class Surface(msgspec.Struct, frozen=True):
 
 
 class Suggestion(msgspec.Struct, frozen=True):
-    """What the machine would answer; outlines: of the mask, points 0..1 of the view."""
+    """The proposed answer; outlines: of the mask, points 0..1 of the view."""
 
     label: str
     colors: tuple[str, ...]
@@ -93,14 +93,14 @@ class ObjectState(msgspec.Struct, frozen=True):
 
 
 class Marks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the person did to the mask; grow: steps, negative to shrink."""
+    """The person's changes to the mask; grow: steps, negative to shrink."""
 
     clicks: Annotated[tuple[Click, ...], msgspec.Meta(max_length=100)] = ()
     grow: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the person accepted; raises ValueError for a word that is no answer.
+    """The person's answer; raises ValueError for an unknown label or color.
 
     revision: of the object's state that the person saw.
     """
@@ -112,7 +112,7 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revision: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse unknown words, and a dominant color that is not the first."""
+        """Refuse unknown labels and colors, and a dominant color that is not the first."""
         if self.label not in KEYS or not set(self.colors) <= set(TERMS):
             raise ValueError(f"label and colors must be of {', '.join(KEYS)}")
         if self.label in TERMS and self.colors[:1] != (self.label,):
@@ -133,7 +133,7 @@ class Session:
         proposer: Proposer,
         labeller: int = 1,
     ) -> None:
-        """Take what to label, where to keep it, and as which of two labellers."""
+        """Take the objects, their label file, and which of two labellers the person is."""
         self.objects = objects
         self._labels = labels
         self._proposer = proposer
@@ -143,7 +143,7 @@ class Session:
         self._view: tuple[int, View] | None = None
 
     def progress(self, after: int = -1) -> Progress:
-        """Return the counts, and the first object without a label behind `after`."""
+        """Return the counts, and the first object without a label after `after`."""
         answers = [self._saved(index) for index in range(len(self.objects))]
         left = [index for index, saved in enumerate(answers) if saved is None]
         return Progress(
@@ -166,7 +166,7 @@ class Session:
         return self._view[1]
 
     def state(self, index: int) -> ObjectState:
-        """Return an object as the page shows it before anything is clicked."""
+        """Return an object as the page shows it before any click."""
         if index not in self._seen:
             view = self.view(index)
             self._seen[index] = ObjectState(
@@ -183,7 +183,7 @@ class Session:
         return self._seen[index]
 
     def suggest(self, index: int, marks: Marks) -> Suggestion:
-        """Return the mask for what was clicked, and the colors in it."""
+        """Return the mask for the marks, and the proposed colors."""
         view = self.view(index)
         mask, is_guess = self._mask(index, marks)
         clicked = None if mask is None else masks.bounds(mask)
@@ -193,7 +193,7 @@ class Session:
         return _suggestion(proposal, outlines, is_guess=is_guess)
 
     def accept(self, index: int, answer: Answer) -> Progress:
-        """Save an answer; it is on disk when this returns.
+        """Save an answer to disk and return the progress.
 
         Raises OutdatedError for an answer to an older state of the object: another tab was first.
         """
@@ -250,7 +250,7 @@ class Session:
         return hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:16] if own else ""
 
     def _mask(self, index: int, marks: Marks) -> tuple[Mask | None, bool]:
-        """Return the object's pixels, None where nothing tells, and whether that is a guess."""
+        """Return the object's mask, None without box and clicks, and whether it is a guess."""
         view, row = self.view(index), self._labels.get(self.objects[index].key) or {}
         outlines = row.get(f"outline_{self._number}")
         if marks.clicks and (view.box_px or any(click.is_object for click in marks.clicks)):

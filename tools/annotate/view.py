@@ -1,4 +1,4 @@
-"""What the page shows of an object: its box with surroundings, or the whole picture."""
+"""The view of an object: its box with surroundings, or the whole picture."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class View:
     """A part of a picture.
 
     bgr: uint8, (height, width, 3). left, top: of the part in the picture, pixels.
-    scale: of the view's pixels to the picture's. box_px: the object's box in the view, None where
-        the object is not known more closely than by the picture.
+    scale: size of the view relative to that part. box_px: the object's box in the view, None for
+        an object without a box.
     """
 
     bgr: Image
@@ -35,7 +35,7 @@ class View:
 
     @property
     def object_px(self) -> Box:
-        """Return the box that the color model is shown."""
+        """Return the object's box for the color model: the whole view without a box."""
         height, width = self.bgr.shape[:2]
         return self.box_px or Box(0, 0, width, height)
 
@@ -67,9 +67,9 @@ class View:
 
 
 def view_of(one: LabelObject) -> View:
-    """Return an object with its surroundings; InputError when its picture cannot be read.
+    """Return an object with its surroundings.
 
-    Or when its box lies outside of the picture.
+    Raises InputError when its picture cannot be read or its box is outside of the picture.
     """
     bgr = load_file(one.file)
     if one.box_px is None:

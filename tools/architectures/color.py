@@ -1,16 +1,15 @@
 """The color network: a crop and its object's class in, one logit per basic color term out.
 
 Input planes: red, green, blue, then one plane for each object class, constant: full where the
-object is of that class, zero where it is not or nobody knows. A 1x1 convolution brings the class
-straight to the last features, where it helps to decide which pixels are the object's. Each cell's
-features are weighed by a learned gate before they are averaged: the gate looks past background,
-wheels, windows and skin. Only operators with fast int8 kernels.
+object is of that class, zero where it is not or the class is unknown. A 1x1 convolution adds the
+class to the last features, where it helps to decide which pixels are the object's. Each cell's
+features are weighted by a learned gate before they are averaged: the gate suppresses background,
+wheels, windows and skin. Only operators with fast int8 kernels are used.
 
 Two trunks: `residual`, small, whose first convolution already steps by 4, since color needs little
-resolution; the first stages of `efficientnet-lite0`, which begin with ImageNet's weights. Beside
-these runs a path of 1x1 convolutions over mean colors of 4x4 pixels: the trunk tells where the
-object is, the path what color stands there, finer than features made for telling things apart keep
-it.
+resolution; and the first stages of `efficientnet-lite0`, which start from ImageNet weights. A path
+of 1x1 convolutions over mean colors of 4x4 pixels may run beside the trunk: the trunk locates the
+object, the path keeps its exact color, of which features made for recognizing objects lose some.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class ColorNet(nn.Module):
         return {OUTPUT: self.head(self.pool(self.weighed(planes)))}
 
     def weighed(self, planes: Tensor) -> Tensor:
-        """Return the features of the cells, weighed by the gate, (n, width, rows, columns)."""
+        """Return the features of the cells, weighted by the gate, (n, width, rows, columns)."""
         features = self.mix(self.trunk(planes) + self.known(planes))
         if self.colors is not None:
             features = self.relu(features + self.colors(planes))
@@ -89,7 +88,7 @@ class ColorNet(nn.Module):
 
 
 class WithCells(nn.Module):
-    """A trained network that also says what each cell speaks for; what is written as a file.
+    """A trained network that also returns the logits of each cell; this is what a file contains.
 
     The head is linear and comes after a mean, so the cells' logits, the head applied to each of
     them, have the network's logits as their mean: a class activation map (Zhou et al. 2016) that is
@@ -128,7 +127,7 @@ class Residual(nn.Module):
 
 
 def _residual_trunk(size: ColorArchitecture, planes: int) -> nn.Sequential:
-    """Return convolutions and residual blocks but the last, which comes after the class."""
+    """Return the residual trunk without its last block, which comes after the class is added."""
     stages: list[nn.Module] = [_convolution(planes, size.widths[0], kernel=6, stride=4)]
     before = size.widths[0]
     for index, (width, depth) in enumerate(zip(size.widths, size.depths, strict=True)):
@@ -140,7 +139,7 @@ def _residual_trunk(size: ColorArchitecture, planes: int) -> nn.Sequential:
 
 
 def _color_path(planes: int, colors: int, width: int, stride: int) -> nn.Sequential:
-    """Return soft histograms of the cells: colors of 4x4 pixels, sorted, averaged, weighed."""
+    """Return the path of plain colors: 1x1 convolutions over mean colors of 4x4 pixels."""
     return nn.Sequential(
         nn.AvgPool2d(4),
         _convolution(planes, colors, kernel=1, padding=0),

@@ -1,8 +1,9 @@
-"""How far two labellers of colors agree, person or machine: share, Cohen's kappa, confusion.
+"""How far two labellers of colors, people or machines, agree: share, Cohen's kappa, confusion.
 
-Kappa is agreement beyond chance: 0 where two answer by their habits alone, 1 where always the same
-(Cohen 1960, computed by scikit-learn). A row with two persons' answers speaks with the one they
-share; where they differ it has no answer to agree with, and is counted apart.
+Kappa is the agreement beyond chance: 1 for identical labels, 0 for what two labellers with the same
+label frequencies would reach by chance (Cohen 1960, computed by scikit-learn). A row that two
+people labelled counts as their common label; where they differ, the row is left out of the
+comparison with a machine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from tools.color.data.labels import LABELS
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of some objects; share: same answers, 0..1; kappa: None where there is no spread at all."""
+    """Agreement on a number of objects.
+
+    share: of objects with the same label, 0..1. kappa: None when all labels are the same one.
+    """
 
     objects: int
     share: float
@@ -29,7 +33,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers for one object; is_sure: of the first and the second labeller."""
+    """Two labels of one object; is_sure: whether the first and the second labeller were sure."""
 
     first: str
     second: str
@@ -48,7 +52,10 @@ GROUPS: dict[str, Callable[[Pair], bool]] = {
 
 
 def human_answer(row: Row) -> tuple[str, bool] | None:
-    """Return what people say of an object and whether they are sure; None where they differ."""
+    """Return the label that people gave an object, and whether all were sure.
+
+    None where two people differ or nobody labelled it.
+    """
     if "label_1" in row and "label_2" in row:
         sure = bool(row.get("sure_1", True) and row.get("sure_2", True))
         return (row["label_1"], sure) if row["label_1"] == row["label_2"] else None
@@ -59,13 +66,13 @@ def human_answer(row: Row) -> tuple[str, bool] | None:
 
 
 def by_group(pairs: Sequence[Pair]) -> dict[str, Agreement]:
-    """Return the agreement of all pairs and of each group that has any."""
+    """Return the agreement of all pairs, and of each group in GROUPS that is not empty."""
     chosen = {name: [pair for pair in pairs if test(pair)] for name, test in GROUPS.items()}
     return {name: agreement(kept) for name, kept in chosen.items() if kept}
 
 
 def agreement(pairs: Sequence[Pair]) -> Agreement:
-    """Return the agreement of at least one pair."""
+    """Return the agreement of some pairs, at least one."""
     from sklearn.metrics import cohen_kappa_score
 
     first, second = [pair.first for pair in pairs], [pair.second for pair in pairs]
@@ -75,7 +82,7 @@ def agreement(pairs: Sequence[Pair]) -> Agreement:
 
 
 def confusion(pairs: Sequence[Pair]) -> NDArray[np.int64]:
-    """Return how often each first answer met each second one, in the order of LABELS."""
+    """Return the number of pairs by first label (rows) and second (columns), as in LABELS."""
     counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
     for pair in pairs:
         counts[LABELS.index(pair.first), LABELS.index(pair.second)] += 1

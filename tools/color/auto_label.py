@@ -1,10 +1,10 @@
-"""Labels colors without a person: `edge-tools label color DATASET`.
+"""Label colors without a person: `edge-tools label color DATASET`.
 
-Each object's mask is cut by GrabCut from its box, its pixels are clustered in CIELAB, and the color
-model names the dominant color (`tools.color.pixels.proposal`). The output has the form that
-`edge-tools annotate color` writes, one machine as the labeller, and a run that was stopped goes on
-where it was. Where people have labelled the same objects, it says how far it agrees with them:
-read the kappa, and the confusion, before you train on such labels.
+GrabCut cuts each object's mask from its box, its pixels are clustered in CIELAB, and the color
+model names the dominant color (`tools.color.pixels.proposal`). The output is a label file as
+`edge-tools annotate color` writes it, with the machine as labeller 1; a run that was stopped
+continues where it stopped. Where people have labelled the same objects, the agreement with them is
+printed: read kappa and confusion before you train on such labels.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ examples:
       --images ../shared/data/detection/val --output runs/val.json    # agreement with people
 """
 DEFAULT_MODEL = ColorConfig().model
-SAVE_EVERY_S = 5.0  # a kill costs at most so much work
-_own = threading.local()
+SAVE_EVERY_S = 5.0  # the most work that a kill loses
+_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,13 @@ def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: Lab
 
 
 def automatic_path(source: Path) -> Path:
-    """Return where a machine's labels of a data set are kept: beside the people's."""
+    """Return the file for a machine's labels of a data set, beside the one for people's."""
     by_hand = labels_path(source)
     return by_hand.with_name(f"auto-{by_hand.name}")
 
 
 def author_of(model: Path) -> str:
-    """Return how a model signs its labels; ModelError when the folder is none."""
+    """Return what `by_1` is for a model's labels; ModelError when the folder is no model."""
     found = manifest.read(model)
     return f"grabcut + {found.name} {found.version}"
 
@@ -134,10 +134,10 @@ def label_one(task: Task) -> Row:
 
 
 def _proposer(model: Path) -> Proposer:
-    """Return this thread's proposer: an interpreter serves one thread, Dask's workers have many."""
-    if getattr(_own, "model", None) != model:
-        _own.model, _own.proposer = model, Proposer(model)
-    found: Proposer = _own.proposer
+    """Return this thread's proposer: interpreters are not thread-safe, Dask uses threads."""
+    if getattr(_thread, "model", None) != model:
+        _thread.model, _thread.proposer = model, Proposer(model)
+    found: Proposer = _thread.proposer
     return found
 
 
@@ -146,7 +146,7 @@ def _by(row: Row | None) -> str | None:
 
 
 def _collect(done: Iterable[Done[Task, Row]], labels: LabelFile, author: str) -> list[str]:
-    """Keep each row as it comes, on disk every few seconds; return what failed, a line each."""
+    """Store each row as it arrives, saving every few seconds; return a line for each failure."""
     failures = []
     saved_s = time.monotonic()
     try:
@@ -164,18 +164,21 @@ def _collect(done: Iterable[Done[Task, Row]], labels: LabelFile, author: str) ->
 
 
 def compared(objects: Sequence[LabelObject], machine: LabelFile, human: LabelFile) -> list[Pair]:
-    """Return people's and the machine's answers for the objects that have both."""
+    """Return people's and the machine's labels of the objects that have both."""
     pairs = []
     for one in objects:
         row = machine.get(one.key)
-        said = human_answer(one.human | (human.get(one.key) or {}))
-        if row is not None and said is not None and said[0] in LABELS:
-            pairs.append(Pair(said[0], row["label_1"], (said[1], row["sure_1"])))
+        answer = human_answer(one.human | (human.get(one.key) or {}))
+        if row is None or answer is None:
+            continue
+        label, is_sure = answer
+        if label in LABELS:
+            pairs.append(Pair(label, row["label_1"], (is_sure, row["sure_1"])))
     return pairs
 
 
 def people(objects: Sequence[LabelObject], human: LabelFile) -> list[Pair]:
-    """Return the answers of the two people for the objects that both have labelled."""
+    """Return the labels of the two people for the objects that both labelled."""
     rows = [one.human | (human.get(one.key) or {}) for one in objects]
     return [
         Pair(

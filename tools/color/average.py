@@ -1,7 +1,7 @@
 """The mean of a color network's weights after several epochs: `edge-tools color average`.
 
-Late in a run each epoch's network errs in other places, and what fits the training crops best is
-not what serves new ones; the mean of their weights is one network of the same size and time.
+Late in a run the networks of different epochs make different mistakes. The network with the mean
+of their weights generalizes better than each of them, at the size and speed of one.
 Source: Izmailov et al., Averaging Weights Leads to Wider Optima, 2018.
 """
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the mean, which `quantize color` and `train color --teacher` take as a checkpoint."""
+    """Write the mean; `quantize color` and `train color --teacher` read it as a checkpoint."""
     if len(args.checkpoints) < 2:
         raise InputError("one network has no mean; name two or more")
     if args.out.is_dir():

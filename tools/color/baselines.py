@@ -1,4 +1,4 @@
-"""What colors were named with before networks, for the same evaluation: k-means, histogram + trees.
+"""Classical ways to name a crop's color, for comparison with the network: k-means, and trees.
 
 Both work in CIELAB on a crop shrunk to 48x48 pixels. `KMeans` takes the center of the largest of
 four clusters of the crop's middle and names it by the nearest prototype of a term. `Trees` gives a
@@ -71,7 +71,7 @@ class Trees:
 
     @classmethod
     def fit(cls, items: Sequence[ColorItem], cache: Path) -> Self:
-        """Return trees trained on the items' leading terms, weighed as the items are."""
+        """Return trees trained on the items' leading terms, weighted as the items are."""
         from sklearn.ensemble import ExtraTreesClassifier
 
         plain = [replace(item, object_class=None) for item in items]

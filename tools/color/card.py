@@ -1,4 +1,4 @@
-"""What a color model's folder says about it in words and figures: CARD.md, accuracy, training."""
+"""What documents a color model: CARD.md, and the manifest's accuracy and training entries."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # these import PyTorch, which `evaluate color` does without
 LICENCE = "Apache-2.0"
 CAUSE_KEYS = {"wrong", "objects", "wrong_with", "wrong_without"}
 Causes = dict[str, Any]  # failures.json of `edge-tools color failures`
-COMMANDS = "commands"  # the manifest's entry of what was run, a line each
+COMMANDS = "commands"  # key of the manifest's training entry with the commands, one a line
 SHOP_SOURCE = "storeitems"  # crops to which _SHOP_LIMITS applies
-FAIR_CROPS = 10  # of a color or class: a rate of fewer says nothing
+FAIR_CROPS = 10  # of a color or class, the fewest for a meaningful rate
 
 _LIMITS = """\
 ## Limits
@@ -91,7 +91,7 @@ shares it must get.
 
 
 def trained_on(data: Path) -> dict[str, str]:
-    """Return the manifest's entry about a data folder: how many crops of what is in it."""
+    """Return the manifest's entries about the training data: crops by source, and their licence."""
     sources = Counter(item.source for item in dataset.training_items(data))
     scenes = {
         "scene_color/train": sources.pop("scene", 0),
@@ -112,7 +112,7 @@ def trained_on(data: Path) -> dict[str, str]:
 
 
 def training(config: ColorTraining) -> dict[str, str]:
-    """Return the manifest's entry about the run."""
+    """Return the manifest's entries about the training run."""
     size = config.architecture
     return {
         "architecture": _architecture(size),
@@ -136,7 +136,7 @@ def training(config: ColorTraining) -> dict[str, str]:
 
 
 def read_causes(path: Path) -> Causes:
-    """Return what `color failures` counted; InputError for a file that is not its."""
+    """Return the content of a `failures.json` of `color failures`; InputError for another file."""
     try:
         found: Causes = json.loads(path.read_bytes())
         is_whole = all(one.keys() >= CAUSE_KEYS for one in found["causes"].values())
@@ -157,7 +157,7 @@ def _architecture(size: ColorArchitecture) -> str:
 
 
 def accuracy(answers: Answers, name: str, unknown_below: float, data: Path) -> tuple[Accuracy, ...]:
-    """Return the figures of each data set with crops, and the command that reproduces them."""
+    """Return top-1 and ECE on each data set, with the command that reproduces them."""
     command = f"edge-tools evaluate color models/{name} --data {data}/"
     found = []
     for set_name, some in by_set(answers).items():
@@ -205,7 +205,7 @@ def _title(name: str, some: Answers) -> str:
 
 
 def _limits(sets: dict[str, Answers]) -> str:
-    """Return what the figures do not cover, as far as the measured crops show it.
+    """Return the card's section on limits, with the colors and classes that few crops cover.
 
     sets: by title.
     """
@@ -288,8 +288,9 @@ def _classes(model: Manifest) -> str:
 
 
 def _training(model: Manifest, data: Path) -> str:
-    told = {key: value for key, value in model.training.items() if key != COMMANDS}
-    facts = "".join(f"- {key}: {value}\n" for key, value in told.items())
+    facts = "".join(
+        f"- {key}: {value}\n" for key, value in model.training.items() if key != COMMANDS
+    )
     if COMMANDS in model.training:
         return f"## Training\n{facts}\n```\n{model.training[COMMANDS]}\n```\n"
     return (

@@ -1,8 +1,8 @@
-"""How well a color model names colors: `edge-tools evaluate color MODEL --data FOLDER…`.
+"""Measure how well a color model names colors: `edge-tools evaluate color MODEL --data FOLDER…`.
 
-Runs the packaged model through `edge.color`, as the daemon does, over folders laid out as `color`
-or `scene_color`; objects without an agreed basic term are left out. The columns are explained in
-`tools.color.figures`.
+Runs the model folder through `edge.color`, as the daemon does, on data folders laid out as `color`
+or `scene_color`; objects without an agreed basic term are left out. `tools.color.figures` explains
+the columns.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _coverage(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the figures of each source and of all, and write them as JSON.
+    """Print the figures of all crops, of each source and of each object class; write them as JSON.
 
     Raises InputError when the folders hold no labelled crop.
     """
@@ -112,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"plain colors, rendered: top-1 {plain:.3f}")
     _print_times(console, answers, model.interpreter.runtime)
     others = _baselines(args, items) if args.baselines else {}
-    for name, said in others.items():
-        _print_baseline(console, name, said, args.coverage)
+    for name, other in others.items():
+        _print_baseline(console, name, other, args.coverage)
     if causes is not None:
         _write_card(args, model, answers, causes)
     if args.json:
@@ -130,8 +130,8 @@ def _write_card(
 ) -> None:
     from tools import package
 
-    told = {one.dataset.partition(" ")[0] for one in model.manifest.accuracy}
-    missing = sorted(told & {"color", "scene_color"} - by_set(answers).keys())
+    documented = {one.dataset.partition(" ")[0] for one in model.manifest.accuracy}
+    missing = sorted(documented & {"color", "scene_color"} - by_set(answers).keys())
     if missing:
         raise InputError(f"the card has figures of {' and '.join(missing)}; add it to --data")
     text = card.text(model.manifest, answers, args.data[0].parent, causes)
@@ -139,7 +139,7 @@ def _write_card(
 
 
 def plain_colors(model: ColorModel) -> float:
-    """Return top-1 of rendered crops of one color each, named as people name it."""
+    """Return top-1 on rendered crops of one plain color each."""
     crops = color_swatches.measured(PLAIN_SIDE_PX)
     pairs = zip(crops.rgb, crops.shares.argmax(1), strict=True)
     right = [model.classify(rgb[..., ::-1])[0].name == TERMS[term] for rgb, term in pairs]
@@ -155,7 +155,7 @@ def _labelled(args: argparse.Namespace) -> list[ColorItem]:
 
 
 def ask(model: ColorModel, items: Sequence[ColorItem]) -> Answers:
-    """Return the model's shares for labelled crops, each stage timed."""
+    """Run the model on labelled crops; return its shares and the time of each stage."""
     shares = np.zeros((len(items), len(TERMS)))
     stage_ms = np.zeros((len(items), len(STAGES)))
     crops = track(read_crops(items), "color model", total=len(items), transient=True)
@@ -179,7 +179,7 @@ def _answers(items: Sequence[ColorItem], shares: np.ndarray, stage_ms: np.ndarra
 
 
 def _baselines(args: argparse.Namespace, items: Sequence[ColorItem]) -> dict[str, Answers]:
-    """Return what the classical methods say, by their name."""
+    """Return the answers of the classical methods by their name."""
     trained = dataset.training_items(args.baselines)
     methods: dict[str, Baseline] = {
         "k-means": KMeans(),
@@ -219,13 +219,13 @@ def _document(
 def _baseline_figures(others: dict[str, Answers]) -> dict[str, object]:
     return {
         name: {
-            "median_ms": round(float(np.median(said.stage_ms)), 4),
+            "median_ms": round(float(np.median(other.stage_ms)), 4),
             "figures": {
                 part: asdict(figures(some, 0.0))
-                for part, some in {"all": said, **groups(said)}.items()
+                for part, some in {"all": other, **groups(other)}.items()
             },
         }
-        for name, said in others.items()
+        for name, other in others.items()
     }
 
 

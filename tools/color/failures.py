@@ -1,10 +1,10 @@
-"""What a color model gets wrong, as pictures: `edge-tools color failures MODEL --data DIR…`.
+"""Draw the mistakes of a color model by cause: `edge-tools color failures MODEL --data DIR…`.
 
-Every agreed object is answered by the model as in `evaluate color`. The wrong ones are sorted by
-cause and drawn, one contact sheet a cause, the surest mistakes first. A cause is a rule that a
-program can measure, held against right and wrong objects alike: read `wrong with` beside `wrong
-without`; a cause explains only where the first is the larger. Rules, in order; a failure is drawn
-under the first that holds, and counted under all:
+The model names every object with an agreed label, as in `evaluate color`. Its mistakes are grouped
+by cause and drawn, one contact sheet for each cause, the most confident mistakes first. A cause is
+a measurable rule, checked on right and wrong objects alike: it explains mistakes only where the
+error rate of objects that fulfil it (`wrong with`) is above that of the others (`wrong without`).
+The rules, in order; a mistake is drawn under the first that holds, and counted under all:
 
 - tiny: the crop's shorter side is below 48 px.
 - clipped: the box ends at an edge of its picture (needs --images).
@@ -54,12 +54,12 @@ SECOND_SHARE, SECOND_IN_MASK = 0.2, 0.35
 COVERED_SHARE = 0.15
 SAME_OBJECT_IOU = 0.8
 UNEXPLAINED = "unexplained"
-MAX_TILES = 120  # on a sheet: the surest mistakes
+MAX_TILES = 120  # on a sheet: the most confident mistakes
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the rules look at; shares 0..1, lightness and chroma in CIELAB.
+    """The values that the rules check; shares 0..1, lightness and chroma in CIELAB.
 
     at_edge, cast_chroma, covered: None where --images or --boxes was not given.
     """
@@ -93,7 +93,7 @@ CAUSES: dict[str, Callable[[Measured], bool]] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """One object with the model's answer; share: of the answer; causes: all rules that hold."""
+    """One object with the model's answer, its share, and all rules that hold (`causes`)."""
 
     image: str
     label: str
@@ -115,7 +115,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class CauseCount:
-    """A cause's figures; wrong_with, wrong_without: error rates where the rule holds and not."""
+    """The figures of one cause.
+
+    drawn: mistakes on its sheet. wrong, objects: those for which the rule holds.
+    wrong_with, wrong_without: error rate where the rule holds and where not, None without objects.
+    """
 
     drawn: int
     wrong: int
@@ -183,8 +187,8 @@ def judge(
 def measure(
     item: ColorItem, place: LabelObject, crop: Image, others: dict[str, list[Box]] | None
 ) -> Measured:
-    """Return what the rules look at."""
-    view = view_of(place)  # the crop with what is around it, where that is known
+    """Return the values that the rules check for one object."""
+    view = view_of(place)  # with surroundings, where the object's picture is known
     mask = masks.from_box(view.bgr, view.object_px).mask
     lightness = cielab.from_bgr(view.bgr)[mask][:, 0]
     terms = term_shares(clusters(view.bgr, mask))
@@ -218,7 +222,7 @@ def covered_share(box_px: Box, boxes: Sequence[Box]) -> float:
 
 
 def count(judged: Sequence[Judged]) -> dict[str, CauseCount]:
-    """Return each cause's figures, and those of what no rule explains."""
+    """Return the figures of each cause and of the objects for which no rule holds."""
     found = {}
     for name in CAUSES:
         found[name] = _count(name, judged, [name in one.causes for one in judged])
@@ -245,7 +249,7 @@ def _rate(judged: Sequence[Judged]) -> float | None:
 def _labelled(
     folders: Sequence[Path], split: str, images: Path | None
 ) -> Iterator[tuple[ColorItem, LabelObject, Image]]:
-    """Yield every agreed object: its label, where it is in its picture, its crop."""
+    """Yield each object with an agreed label, its place in its picture, and its crop."""
     for folder in folders:
         items = read_set(folder, split)
         places = read_objects(folder, images, split)

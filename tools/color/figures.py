@@ -1,8 +1,9 @@
-"""Figures of named crops: accuracy, calibration, accuracy at a coverage, confusion.
+"""Figures of a color model: accuracy, calibration, accuracy at a coverage, confusion.
 
-Reading them: top-1 counts the largest share whatever its size; `named` are the crops whose largest
-share reaches the model's threshold; `selective_top1` is top-1 of the crops the model is most
-certain of, as many as the asked coverage; ECE is the gap between share and accuracy (15 bins).
+top-1: the share of crops whose largest share is the label's, whatever its size. named: crops whose
+largest share reaches the model's threshold. selective top-1: top-1 of the crops with the largest
+shares, as many as the coverage takes. ECE: the expected calibration error, the mean gap between
+largest share and accuracy in 15 bins.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ COVERAGE = 0.8
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of n crops.
+    """A model's answers for n crops.
 
     shares: float64, (n, 11), in the order of TERMS. labels: int64, (n,), index into TERMS.
     sources: of each crop. stage_ms: float64, (n, stages).
-    items: what was asked about; empty where only the figures matter.
+    items: the crops; empty where only the figures matter.
     """
 
     shares: NDArray[np.float64]
@@ -41,9 +42,9 @@ class Answers:
 class ColorFigures:
     """Figures of some crops; shares and rates 0..1.
 
-    coverage: crops whose largest share reaches the threshold; named_top1: right among those, None
-    where there is none.
-    selective_top1: right among the most certain crops, as many as were asked for.
+    coverage: share of crops whose largest share reaches the threshold; named_top1: top-1 of those,
+    None where there is none.
+    selective_top1: top-1 of the crops with the largest shares.
     recall, precision: by term; None where there is no crop or no answer of it.
     confusion: labelled term -> answered term -> crops.
     """
@@ -82,17 +83,14 @@ def only(answers: Answers, *sources: str) -> Answers:
 
 
 def by_set(answers: Answers) -> dict[str, Answers]:
-    """Return the answers by data set: `color`, whatever its rows call their source, `scene_color`.
-
-    Only the sets that have crops.
-    """
+    """Return the answers by data set, `color` and `scene_color`; only the sets that have crops."""
     scenes = np.array([name == "scene" for name in answers.sources], bool)
     rows = {"color": ~scenes, "scene_color": scenes}
     return {name: select(answers, some) for name, some in rows.items() if some.any()}
 
 
 def groups(answers: Answers) -> dict[str, Answers]:
-    """Return the answers by source, and of scenes those that all labellers were sure of."""
+    """Return the answers by source, and those on scene objects that all labellers were sure of."""
     found = {source: only(answers, source) for source in sorted(set(answers.sources))}
     sure = [item.source == "scene" and item.is_sure for item in answers.items]
     if any(sure):
@@ -110,7 +108,8 @@ def by_class(answers: Answers) -> dict[str, Answers]:
 def figures(answers: Answers, unknown_below: float, coverage: float = COVERAGE) -> ColorFigures:
     """Return the figures of some answers.
 
-    coverage: share of the crops, the most certain ones, that `selective_top1` is of.
+    unknown_below: the model's threshold for `named`.
+    coverage: share of the crops, those with the largest shares, that `selective_top1` is of.
     """
     guesses, tops = answers.shares.argmax(1), answers.shares.max(1)
     hits = guesses == answers.labels
@@ -134,7 +133,9 @@ def figures(answers: Answers, unknown_below: float, coverage: float = COVERAGE) 
 
 
 def selective_top1(tops: NDArray[np.float64], hits: NDArray[np.bool_], coverage: float) -> float:
-    """Return the share of right answers among the most certain ones.
+    """Return top-1 of the crops with the largest shares.
+
+    tops: largest share of each crop. hits: whether it is the label's. coverage: 0..1 of the crops.
 
     Source: Geifman & El-Yaniv, Selective Classification for Deep Neural Networks, 2017.
     """

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the table into the file that was named, whatever its name ends in."""
+    """Write the table to the given file, whose name is not changed."""
     with args.output.open("wb") as file:
         np.save(file, table())
     print(f"{args.output}: {STEPS}^3 colors, {len(TERMS)} terms")
@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table() -> NDArray[np.uint8]:
-    """Return the index of the term of each step's middle, uint8 (32, 32, 32), by red, green, blue.
+    """Return the index in TERMS of each color, uint8 (32, 32, 32), by red, green and blue.
 
-    The naming is that of `tools.color.pixels.naming`.
+    A cell has the name of its middle by `naming.name_of`.
     """
     steps = (np.arange(STEPS, dtype=np.float32) + 0.5) / STEPS
     rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), 3).reshape(-1, 3)

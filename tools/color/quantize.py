@@ -1,8 +1,8 @@
-"""From a color checkpoint to a model folder: `edge-tools quantize color CHECKPOINT --out FOLDER`.
+"""Make an int8 model folder: `edge-tools quantize color CHECKPOINT --out FOLDER`.
 
-Steps: ranges from training crops, the .tflite, a temperature fitted on validation crops through
-the integer model itself, the golden picture's shares, figures, manifest and card. Prints what
-quantization costs: top-1 of the float network beside that of the file.
+Steps: measure ranges on training crops, write the .tflite, fit the temperature on validation crops
+with the integer model itself, then add the golden picture, figures, manifest and card. Top-1 of the
+float network is printed beside that of the file, to show what quantization costs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tools.train.color_state import ColorTraining, load_network, mean_of
 GOLDEN = "golden.png"
 GOLDEN_TOLERANCE = 0.05  # kernels differ by a few output levels between runtimes and CPUs
 PIXELS = Quantization(1 / 128, 0)  # real values (level - 128) / 128
-# A calibrated share is the chance of being right; below this the name is wrong more often than not.
+# Shares are calibrated, so a name whose share is lower is wrong more often than not.
 UNKNOWN_BELOW = 0.4
 TEMPERATURES = np.geomspace(0.3, 3.0, 231)
 
@@ -104,9 +104,9 @@ def run(args: argparse.Namespace) -> int:
 def _write(
     args: argparse.Namespace, config: ColorTraining, network: ColorNet, path: Path
 ) -> dict[str, str]:
-    """Write the .tflite file; return what the manifest says of how it was made.
+    """Write the .tflite file; return the manifest's training entries about it.
 
-    Commands are told where all are known: checkpoints made before they were kept have none.
+    The commands are among them only when those of all steps are known: older checkpoints have none.
     """
     before = [config.commands]
     if args.int8:
@@ -125,9 +125,9 @@ def _write(
 
 
 def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
-    """Return training crops as the runtime sees them: uint8 (n, side, side, 3 + classes), RGB.
+    """Return training crops as the runtime gets them: uint8 (n, side, side, 3 + classes), RGB.
 
-    Every second one without its class.
+    Every second crop has no class.
     """
     items = dataset.training_items(data)
     count = min(count, len(items))
@@ -138,7 +138,7 @@ def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
 
 
 def with_planes(packed: arrays.Packed) -> NDArray[np.uint8]:
-    """Return the crops with a plane for each class, as levels that are 128 above the input's."""
+    """Return the crops with a plane for each class: uint8, 255 for the object's class, else 128."""
     spread = packed.rgb.shape[:3]
     planes = np.full((*spread, len(arrays.OBJECT_CLASSES)), 128, np.uint8)
     known = np.flatnonzero(packed.classes >= 0)
@@ -156,7 +156,7 @@ def export(network: ColorNet, images: NDArray[np.uint8], path: Path, options: Ca
 
 
 def describe(path: Path, config: ColorTraining, name: str, version: str) -> package.Facts:
-    """Return what the manifest says of an exported file; the temperature comes later."""
+    """Return the facts for the manifest of an exported file; `fit` adds the temperature."""
     return package.Facts(
         name=name,
         version=version,
@@ -176,9 +176,9 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
 
 
 def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
-    """Write the temperature of least cross entropy into a manifest that has none yet.
+    """Write the temperature with the least cross entropy into the manifest.
 
-    Products and scenes count the same, however many crops each has; one may have none.
+    Products and scenes have equal weight, however many crops each has; one may have none.
     """
     answers = ask(ColorModel(Interpreter.load(folder)), items)
     temperature = round(best_temperature(answers), 3)
@@ -187,9 +187,9 @@ def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
 
 
 def best_temperature(answers: Answers) -> float:
-    """Return what logits must be divided by for the least mean cross entropy of the sources.
+    """Return the divisor of the logits with the least cross entropy, products and scenes averaged.
 
-    answers: of a model whose temperature is 1, so the log of its shares are its logits.
+    answers: of a model whose temperature is 1; the logarithms of its shares serve as logits.
     """
     logits = np.log(answers.shares.clip(1e-12))
     scenes = np.array([source == "scene" for source in answers.sources])
@@ -205,10 +205,10 @@ def best_temperature(answers: Answers) -> float:
 
 
 def finish(folder: Path, answers: Answers, data: Path) -> Manifest:
-    """Return the manifest with figures and golden shares, and write it beside the picture.
+    """Write the golden picture and the manifest with its figures; return that manifest.
 
     data: folder of the validation crops, as the figures' commands name it.
-    Loads what it wrote: a folder that nobody can load is no success.
+    Raises ModelError when the finished folder cannot be loaded.
     """
     picture = golden_picture()
     picture_file.write(folder / GOLDEN, picture)

@@ -1,9 +1,9 @@
 """Train the color network: `edge-tools train color --data ../shared/data --out runs/color`.
 
-Reads top to bottom: config, data, one epoch after another, a checkpoint after each. Started again
-with the same config and folder, it goes on where it stopped and ends with the same weights as an
-uninterrupted run: every epoch seeds its generators anew. What is kept is the moving average of
-the weights (`ema`). Validation images choose between runs; nothing of them is trained on.
+A checkpoint is written after each epoch. Started again with the same config and folder, a run
+continues after the last one and ends with the same weights as an uninterrupted run, because every
+epoch seeds its random generators. The result is the moving average of the weights (`ema`).
+Validation crops are for choosing between runs; they are not trained on.
 """
 
 from __future__ import annotations
@@ -71,8 +71,11 @@ def run(args: argparse.Namespace) -> int:
     config = color_arguments.config_of(args)
     size = config.architecture
     if not all(size.widths if size.trunk == "residual" else size.widths[2:]):
-        told = f"--widths {' '.join(map(str, size.widths))} leaves --trunk {size.trunk} no channels"
-        print(f"edge-tools train color: {told}", file=sys.stderr)
+        widths = " ".join(map(str, size.widths))
+        print(
+            f"edge-tools train color: --widths {widths} leaves --trunk {size.trunk} no channels",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     cache = args.out.parent / "cache"
     known, agreed = dataset.training_items(args.data), dataset.validation_items(args.data)
@@ -83,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     plain = color_swatches.pack(args.swatches, stored_px, args.seed)
     if args.teacher:
         items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
-        # Nor boxes of held-out pictures.
+        # The teachers also add boxes of held-out pictures.
         items, _ = dataset.by_picture(items, args.hold_out, args.hold_from)
     packed = arrays.joined(arrays.pack_cached(items, stored_px, MARGIN, cache), painted, plain)
     checks = validation_sets(agreed, held, size.input_px, cache)
@@ -106,10 +109,10 @@ def run(args: argparse.Namespace) -> int:
 def validation_sets(
     items: list[ColorItem], held: list[ColorItem], side: int, cache: Path
 ) -> dict[str, Packed]:
-    """Return the validation crops as the runtime sees them, by source and by what is known.
+    """Return sets of validation crops, without margin as in the daemon, by name.
 
-    Beside them rendered ones of one plain color each.
-    held: objects held out of the training set.
+    The sets: each source, objects that all labellers were sure of, held-out objects (`held`), both
+    kinds of scene objects without their class, and rendered crops of one plain color each.
     """
     sources = sorted({item.source for item in items})
     chosen = {name: [item for item in items if item.source == name] for name in sources}
@@ -182,7 +185,7 @@ def train_epoch(
 
 
 def _batches(crops: int, size: int) -> list[Tensor]:
-    # One crop alone has no batch statistics.
+    # A batch of one crop is left out: batch normalization needs two.
     return [batch for batch in torch.split(torch.randperm(crops), size) if len(batch) > 1]
 
 
@@ -204,7 +207,7 @@ def _loss(
 
 
 def inputs(config: ColorTraining, packed: Packed, indices: Tensor, device: torch.device) -> Tensor:
-    """Return augmented crops as the network takes them, (n, 3 + classes, side, side)."""
+    """Return augmented crops as network inputs, (n, 3 + classes, side, side)."""
     rows = indices.numpy()
     rgb = torch.from_numpy(packed.rgb[rows]).to(device)
     boxes = torch.from_numpy(packed.boxes[rows]).to(device)
@@ -225,7 +228,7 @@ def learning_rate(config: ColorTraining, step: int, steps: int) -> float:
 
 @torch.no_grad()
 def _follow(average: ColorNet, network: ColorNet, keep: float) -> None:
-    """Move the average towards the network; counters are copied."""
+    """Move the average towards the network; integer counters are copied."""
     current = network.state_dict()
     for name, value in average.state_dict().items():
         if value.is_floating_point():

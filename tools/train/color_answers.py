@@ -1,4 +1,4 @@
-"""What a color network in PyTorch says of packed crops."""
+"""Run a color network in PyTorch on packed crops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of `edge-tools train color`, and the config of the run that they describe."""
+"""The options of `edge-tools train color`, and the training config made of them."""
 
 from __future__ import annotations
 

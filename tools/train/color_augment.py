@@ -1,7 +1,8 @@
-"""What a camera may do to an object's crop without changing the name of its color.
+"""Augmentation of crops that does not change the name of their color.
 
-Box jitter, mirroring, low resolution, exposure, white balance, gamma, haze, noise, JPEG. Never a
-hue rotation: it would change the label. Amounts are moderate because labellers named what they saw.
+Box jitter, mirroring, low resolution, exposure, white balance, gamma, haze, noise, JPEG. No hue
+rotation, which would change the label. Strengths are moderate, because labels hold for the light in
+the picture.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def augment(
     """Return changed pixels, float32 (n, 3, side, side), (level - 128) / 128 of whole levels.
 
     rgb: uint8, (n, height, width, 3). boxes: float32, (n, 4), corners in units of the crop.
-    steady: bool, (n,), crops that are to keep their light; None: no one is.
+    steady: bool, (n,), crops whose light is not changed; None: all may be.
     Uses torch's and numpy's global generators, which the caller seeds.
     """
     images = _cut_boxes(rgb, boxes, side, amount.box)
@@ -69,7 +70,7 @@ def seed_generators(number: int) -> None:
 
 
 def plain(rgb: Tensor) -> Tensor:
-    """Return pixels of uint8 (n, side, side, 3) as the runtime makes them, (n, 3, side, side)."""
+    """Return uint8 pixels (n, side, side, 3) as network inputs, (n, 3, side, side)."""
     return (rgb.permute(0, 3, 1, 2).float() - 128) / 128
 
 

@@ -1,12 +1,12 @@
-"""Crops with a known truth: an object's surface in another color, in another light and place.
+"""Composites: crops of objects whose surface is repainted, with another light and background.
 
-Method: of a crop that both labellers were sure of, GrabCut cuts out the object; of its pixels those
-carry the surface that have the label's name (`edge.swatch`). They are moved in CIELAB to another
-object's surface color, keeping the shading, and the label's share of the target moves with them.
-Half of the objects are put before a piece of another picture. All is seen in a light between a
-lamp's and a shaded sky's. Crops whose cut failed, or of whose object the surface is little, are not
-used: there the truth would not be known. Source of the idea: Dwibedi, Misra & Hebert, Cut, Paste
-and Learn, 2017.
+Method: GrabCut cuts out the object of a crop that both labellers were sure of; its surface is the
+pixels whose own name is the label (`edge.swatch`). These are moved in CIELAB to the surface color
+of another object, keeping the shading, and the label's share of the target moves with them. Half of
+the objects get another crop as background. The white balance of each composite is
+random, from a lamp's to that of a shaded sky. Crops with a failed mask or a small surface are not
+used, because their true color after repainting would not be known.
+Source of the idea: Dwibedi, Misra & Hebert, Cut, Paste and Learn, 2017.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from tools.color.data.rows import BoxPx
 from tools.color.pixels import cielab, masks
 from tools.color.pixels.masks import Mask
 
-MIN_SIDE_PX = 48.0  # of a box: below, GrabCut and the names of single pixels say little
-MIN_SURFACE = 0.35  # of the object's pixels that carry its color's name
+MIN_SIDE_PX = 48.0  # of a box: in smaller ones GrabCut and pixels' names are unreliable
+MIN_SURFACE = 0.35  # least share of the object's pixels whose own name is the label
 BACKGROUND_SHARE = 0.5  # of the objects that get another background
-TEXTURE = (0.5, 1.5)  # bounds of the change of contrast: a light surface shows more of it
+TEXTURE = (0.5, 1.5)  # bounds of the change of contrast; lighter surfaces have more contrast
 LAMP_SKY = 0.16  # largest log gain of red against blue, to either side
 SOFT_EDGE = 0.008  # of the longer side: blur of the surface's edge
 Pixels = NDArray[np.float32]
@@ -59,8 +59,8 @@ def pack(
 ) -> Packed:
     """Return `count` composites made of the items, in the layout of `arrays.pack`.
 
-    Fewer when few objects can be cut out: none is used more often than there are terms. From the
-    cache folder when they were made before.
+    Fewer when few objects can be cut out: each is used at most as often as there are terms. From
+    the cache folder when they were made before.
     """
     if count == 0:
         return arrays.pack([], side, margin)
@@ -90,7 +90,7 @@ def _composites(
 
 
 def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
-    """Return the objects that can be cut out and show their color."""
+    """Return the objects with a good mask and a large enough surface."""
     usable = [
         item
         for item in items
@@ -123,7 +123,7 @@ def _composite(one: _Object, donor: _Object, behind: _Object, rng: np.random.Gen
     """Return the object's crop with the donor's surface color, before another's crop or its own."""
     lab = cielab.from_bgr(one.bgr)
     contrast = np.clip(donor.color[0] / max(one.color[0], 1.0), *TEXTURE)
-    scale = np.array([contrast, 0.5, 0.5], np.float32)  # the rest of the hue is in the light
+    scale = np.array([contrast, 0.5, 0.5], np.float32)  # variation of hue is halved
     painted = donor.color + (lab - one.color) * scale
     bgr = _mixed(one.bgr.astype(np.float32), _bgr(painted), one.surface)
     if rng.random() < BACKGROUND_SHARE:

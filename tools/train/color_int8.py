@@ -2,11 +2,11 @@
 
 Quantization-aware training by distillation: the student is the graph that is written as int8, run
 with rounded weights and activations; the teacher is the float network on the same augmented crops.
-No labels are used. Ranges are measured once and stay fixed. What is kept is the moving average of
-the weights, measured at intervals as a .tflite file by the daemon's own code.
+No labels are used. Ranges are measured once and stay fixed. The result is the moving average of the
+weights; at intervals it is written as a .tflite file and measured with the daemon's own code.
 Next step: `edge-tools quantize color FLOAT/checkpoint.pt --int8 OUT/checkpoint.pt`.
 
-Started again with the same options, it goes on from its checkpoint.
+Started again with the same options, a run continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Original:
-    """The float network that is the teacher, how it was trained, and the crops it learned from."""
+    """The float network (the teacher), its training config, and the crops of its training set."""
 
     config: ColorTraining
     network: ColorNet
@@ -68,7 +68,7 @@ class Original:
 
     @property
     def size(self) -> ColorArchitecture:
-        """Of the network."""
+        """Return the network's architecture."""
         return self.config.architecture
 
 
@@ -137,9 +137,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_original(weights: Path, data: Path, cache: Path) -> Original:
-    """Return the float network with what it learned from; what it held out stays out.
+    """Return the float network with its training crops, without those that it held out.
 
-    Raises InputError where nothing is left.
+    Raises InputError when no crop is left.
     """
     config, network = load_network(weights)
     items = dataset.training_items(data)
@@ -162,7 +162,7 @@ def begin(config: ColorInt8Training, original: Original, data: Path) -> State:
 def train(
     config: ColorInt8Training, original: Original, state: State, steps: int, path: Path
 ) -> float:
-    """Run `steps` steps, saving to `path` now and then; return the mean loss."""
+    """Run `steps` steps, saving to `path` every SAVE_EVERY; return the mean loss."""
     quantizer = FakeQuantizer(state.graph, state.ranges)
     total = 0.0
     for _ in track(range(steps), f"from step {state.step}", transient=True):
@@ -190,8 +190,8 @@ def _loss(state: State, quantizer: FakeQuantizer, teacher: ColorNet, batch: Tens
     """Return how far the rounded graph's shares are from the float network's (KL divergence)."""
     with torch.no_grad():
         wanted = teacher(batch)[OUTPUT].log_softmax(1)
-    said = state.graph(batch, quantizer)[OUTPUT].log_softmax(1)
-    return functional.kl_div(said, wanted, reduction="batchmean", log_target=True)
+    answer = state.graph(batch, quantizer)[OUTPUT].log_softmax(1)
+    return functional.kl_div(answer, wanted, reduction="batchmean", log_target=True)
 
 
 def measure(

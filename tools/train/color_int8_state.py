@@ -1,4 +1,4 @@
-"""A color network's int8 training on disk: its config, and a checkpoint to go on from."""
+"""The state of a color network's int8 training: its config and its checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ColorInt8Training:
     percentile: of the activation ranges, which stay fixed, measured on `calibration` crops.
     batch: crops a step. learning_rate: relative to each tensor's root mean square.
     ema: share of the moving average that a step keeps. seed: of order and augmentation.
-    commands: what was run for it, the float network's first; see `ColorTraining`.
+    commands: all that made it, the float network's first; see `ColorTraining`.
     """
 
     percentile: float = 100.0
@@ -107,13 +107,13 @@ def resume(
 def trained(
     path: Path, network: ColorNet, size: ColorArchitecture
 ) -> tuple[ColorInt8Training, State]:
-    """Return what a run made of a float network; raises InputError as `resume` does."""
+    """Return the config and state of a finished or stopped run; InputError as from `resume`."""
     config = ColorInt8Training(**_read(path)["config"])
     return config, resume(config, network, size, path)
 
 
 def described(config: ColorInt8Training) -> str:
-    """Return what a manifest says of a run."""
+    """Return the description of a run for a manifest."""
     return (
         f"quantization-aware training, {config.steps} steps of {config.batch} crops, distilled "
         f"from the float network, weights averaged; ranges of percentile {config.percentile:g}, "
@@ -122,7 +122,7 @@ def described(config: ColorInt8Training) -> str:
 
 
 def _options(config: ColorInt8Training) -> dict[str, Any]:
-    """Return what makes two runs the same; commands are only told."""
+    """Return the fields that must be equal for a run to continue; commands may differ."""
     return {name: value for name, value in asdict(config).items() if name != "commands"}
 
 
@@ -130,6 +130,6 @@ def _read(path: Path) -> dict[str, Any]:
     stored = tensor_file.read(path, ("config", "ranges", "graph", "optimizer"), COMMAND)
     try:
         ColorInt8Training(**stored["config"])
-    except TypeError:  # such as the detector's, which holds the same parts
+    except TypeError:  # such as a checkpoint of the detector's, which has the same keys
         raise tensor_file.foreign(path, COMMAND) from None
     return stored

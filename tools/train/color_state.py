@@ -1,4 +1,4 @@
-"""A color training run on disk: its config, and a checkpoint that another run can go on from."""
+"""The state of a color training: its config, and its checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ColorTraining:
     architecture: size of the network.
     epochs: passes over the training crops; batch: crops a step.
     learning_rate: peak of the cosine; warmup_steps: linear rise before it.
-    trunk_rate: of a pretrained trunk, as a factor of learning_rate: it need only be adapted.
+    trunk_rate: learning rate of a pretrained trunk, as a factor of learning_rate.
     weight_decay: of convolution and linear weights.
-    smoothing: share of each target spread over all terms; labels of shops disagree.
+    smoothing: share of each target spread over all terms, because labels contain errors.
     ema: share of the moving average that a step keeps.
     seed: of weights, order and augmentation.
     teachers: networks whose answers are learned from, also of unlabelled boxes; 0 for none.
@@ -43,7 +43,7 @@ class ColorTraining:
     emphasis: of a target that goes to its leading term; 0 leaves the shares of the surface.
     hold_out: share of the pictures that runs are compared on in place of training; hold_from: where
         in their order it begins, 0..1.
-    commands: what was run for it, its teachers' first; two runs may differ in them and be the same.
+    commands: all that made it, its teachers' first; they are not compared when a run continues.
     """
 
     architecture: ColorArchitecture = field(default_factory=ColorArchitecture)
@@ -70,7 +70,7 @@ class ColorTraining:
 
 @dataclass
 class State:
-    """What a checkpoint holds; `epoch` counts the finished ones."""
+    """What a checkpoint holds; epoch, step: the number of finished ones."""
 
     network: ColorNet
     average: ColorNet
@@ -80,10 +80,10 @@ class State:
 
 
 def start(config: ColorTraining, device: torch.device, weights: Path | None = None) -> State:
-    """Return a network that was not trained yet, with its optimizer.
+    """Return the state before the first epoch.
 
-    weights: the checkpoint whose averaged network it is; None: a new one, with ImageNet's weights
-        where its trunk has them. Weights serve every size of the input.
+    weights: the checkpoint whose averaged network it starts from, of any input size; None: a new
+        network, with ImageNet weights where its trunk has them.
     Raises InputError when those are not installed, or the checkpoint is of another architecture.
     """
     torch.manual_seed(config.seed)
@@ -102,7 +102,7 @@ def start(config: ColorTraining, device: torch.device, weights: Path | None = No
 
 
 def _optimizer(config: ColorTraining, network: ColorNet) -> torch.optim.AdamW:
-    """Return AdamW whose groups carry `factor`, what the run's learning rate is multiplied by."""
+    """Return AdamW; `factor` of each group multiplies the run's learning rate."""
     pretrained = config.architecture.trunk == "efficientnet-lite0"
     groups = [
         {
@@ -120,10 +120,11 @@ def _build(config: ColorTraining, device: torch.device) -> ColorNet:
 
 
 def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
-    """Return the checkpoint's state, a new one when there is none.
+    """Return the checkpoint's state, or that before the first epoch when there is no file.
 
-    A run may be given more or fewer epochs than it began with: its cosine is that of the new
-    number from there on. Raises InputError naming what else differs, or when the file holds less.
+    The number of epochs may differ from the checkpoint's: from here on the learning rate follows
+    the new number. Raises InputError naming other options that differ, or when the file is not a
+    whole checkpoint.
     """
     state = start(config, device)
     if not path.exists():
@@ -161,7 +162,7 @@ def save(config: ColorTraining, state: State, path: Path) -> None:
 
 
 def averaged(paths: Sequence[Path]) -> dict[str, Any]:
-    """Return the content of a file whose network is the mean of those of several.
+    """Return the content of a checkpoint whose network is the mean of several checkpoints'.
 
     Source: Izmailov et al., Averaging Weights Leads to Wider Optima, 2018.
     Raises InputError where the networks are not of one architecture.
@@ -183,7 +184,7 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def mean_of(path: Path) -> tuple[int, ...]:
-    """Return the epochs whose mean a file of `averaged` holds; none of a run's own checkpoint."""
+    """Return the epochs of a mean that `averaged` made; empty for a run's own checkpoint."""
     return tuple(_load(path, torch.device("cpu")).get("of_epochs", ()))
 
 
@@ -221,10 +222,10 @@ def _load(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _options(config: ColorTraining) -> dict[str, Any]:
-    """Return what makes two runs the same, by the names of the command's options."""
+    """Return the values that must be equal for a run to continue, by the options' names."""
     options = asdict(config) | asdict(config.architecture) | asdict(config.augmentation)
-    options["white_balance"] = options.pop("balance")  # the detector's --balance is another thing
-    options["weights_sha256"] = options["weights_sha256"] or False  # begun without
+    options["white_balance"] = options.pop("balance")  # `--balance` is an option of `train detect`
+    options["weights_sha256"] = options["weights_sha256"] or False  # no --weights
     for name in ("architecture", "augmentation", "commands"):
         del options[name]
     return options

@@ -1,8 +1,8 @@
-"""Crops of one plain color whose name is known: what a paint chip or a flat panel shows.
+"""Swatches: rendered crops of one plain color with a known name, such as a paint chip.
 
-Objects of scenes teach that a white in shade is gray in the picture, so a plain gray with nothing
-around it was called white, and plain pink, too. Here the truth is what people call the color
-(`naming.plain_shares`), in the light in which it is shown: training leaves that as it is.
+In pictures of scenes white objects in shade are gray, so a network trained on these alone calls
+plain gray, and plain pink, white. The target of a swatch is the name of its color by
+`naming.plain_shares`; augmentation does not change its light.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tools.color.data.arrays import NO_CLASS, Packed
 from tools.color.pixels import cielab
 from tools.color.pixels.naming import plain_shares, survey_colors
 
-MEASURED = 220  # crops that models are measured on
-MEASURED_SEED = 2**32 - 1  # no run's own, unless it wants to
-CANDIDATES = 40  # colors drawn for each crop: rare terms are to be as frequent as others
+MEASURED = 220  # crops for measuring models
+MEASURED_SEED = 2**32 - 1  # unlikely as the seed of a training
+CANDIDATES = 40  # colors drawn for each crop, so that there are enough of rare terms
 SURVEY_SPREAD = 6.0  # CIELAB: around the survey's colors
 GRAY_SPREAD = 2.5
-SHADING = 0.1  # largest change of light from one edge to the other, of the color
+SHADING = 0.1  # largest change of light from one edge to the other, of the color's levels
 SHADED = 0.5  # share of the crops with such a change
 Pixels = NDArray[np.float32]
 
 
 def pack(count: int, side: int, seed: int) -> Packed:
-    """Return `count` crops of side x side pixels, every leading term as often as the others."""
+    """Return `count` crops of side x side pixels, with all terms equally frequent."""
     rng = np.random.default_rng(seed)
     lab = _drawn(max(count, len(TERMS)) * CANDIDATES, rng)
     shares = plain_shares(lab)
@@ -47,12 +47,12 @@ def pack(count: int, side: int, seed: int) -> Packed:
 
 
 def measured(side: int) -> Packed:
-    """Return the crops that models are measured on, (220, side, side, 3)."""
+    """Return the crops for measuring models, (220, side, side, 3)."""
     return pack(MEASURED, side, MEASURED_SEED)
 
 
 def _drawn(count: int, rng: np.random.Generator) -> Pixels:
-    """Return colors that sRGB can show, CIELAB: around the survey's, any, and nearly gray ones."""
+    """Return CIELAB colors in the sRGB gamut: near the survey's, anywhere, and nearly gray."""
     third = -(-count // 3)
     named = survey_colors()[rng.integers(len(survey_colors()), size=third)]
     survey = named + rng.normal(0, SURVEY_SPREAD, named.shape)
@@ -64,7 +64,7 @@ def _drawn(count: int, rng: np.random.Generator) -> Pixels:
 
 
 def _shaded(rgb: Pixels, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a square of one color, sRGB 0..1, some with light that falls off to one edge."""
+    """Return a square of one color (sRGB 0..1), uint8; some fade towards one edge."""
     change = rng.uniform(0, SHADING) * (rng.random() < SHADED)
     angle = rng.uniform(0, 2 * np.pi)
     steps = np.linspace(-0.5, 0.5, side, dtype=np.float32)

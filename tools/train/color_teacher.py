@@ -1,11 +1,12 @@
-"""What trained networks say of training crops, labelled or not, as targets for another network.
+"""Distillation: targets for a training from the answers of trained networks, the teachers.
 
-The teachers' answers are averaged, each crop also mirrored; an unlabelled box of
-`detection/train` gets them as its target, a labelled one a mixture of them and its labels. Of a
-labelled crop those teachers are asked that did not learn from it, where there are such: teachers of
-two halves (`--hold-out 0.5`, `--hold-from 0` and `0.5`) say what they see, not what they remember.
-Sources: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; Wolpert, Stacked
-Generalization, 1992, for asking those who have not seen the answer.
+The teachers' shares are averaged, over each crop and its mirror image. An unlabelled box of
+`detection/train` gets the average as its target, a labelled one a mixture of the average and its
+labels. For a labelled crop, only teachers that were not trained on it count, if there are any:
+with two teachers trained on one half of the pictures each (`--hold-out 0.5`, `--hold-from 0` and
+`0.5`), no answer is a memorized label.
+Sources: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; for the last point
+Wolpert, Stacked Generalization, 1992.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from tools.train.color_answers import logits
 from tools.train.color_state import load_network
 
 UNLABELLED_WEIGHT = 0.6
-MIN_BOX_PX = 14.0  # of the longer side: below, not even a teacher sees a color
+MIN_BOX_PX = 14.0  # longer side of the smallest unlabelled box that is used
 CPU = torch.device("cpu")
 
 
 def taught(
     items: Sequence[ColorItem], data: Path, teachers: Sequence[Path], share: float, cache: Path
 ) -> list[ColorItem]:
-    """Return the items with the teachers' opinions mixed in, and the unlabelled boxes besides.
+    """Return the items with the teachers' shares mixed into their targets, and unlabelled boxes.
 
     share: of a labelled item's target that the teachers give.
     Raises InputError for a missing checkpoint.
@@ -61,24 +62,24 @@ def mean_opinion(
     items: Sequence[ColorItem], teachers: Sequence[Path], cache: Path
 ) -> NDArray[np.float64]:
     """Return the teachers' mean shares, float64 (n, 11), each row summing to 1."""
-    asked = np.stack([_unseen(items, path) for path in teachers])
+    counted = np.stack([_unseen(items, path) for path in teachers])
     found = np.stack([_opinion_cached(items, path, cache) for path in teachers])
-    asked |= ~asked.any(0)  # all have seen it
-    opinion: NDArray[np.float64] = (found * asked[..., None]).sum(0) / asked.sum(0)[:, None]
+    counted |= ~counted.any(0)  # all teachers were trained on the item: all count
+    opinion: NDArray[np.float64] = (found * counted[..., None]).sum(0) / counted.sum(0)[:, None]
     return opinion
 
 
 def _unseen(items: Sequence[ColorItem], path: Path) -> NDArray[np.bool_]:
-    """Return which items the teacher did not learn from, bool (n,)."""
+    """Return which items the teacher was not trained on, bool (n,)."""
     config, _ = load_network(path)
     held = [dataset.is_held(item, config.hold_out, config.hold_from) for item in items]
     return np.array([item.weight == 0 or out for item, out in zip(items, held, strict=True)])
 
 
 def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
-    """Return a teacher's shares, from the cache when the same one was asked the same before."""
-    asked = arrays.fingerprint(items) + " ".join(str(item.object_class) for item in items)
-    mark = hashlib.sha256(path.read_bytes() + os.fsencode(asked))
+    """Return a teacher's shares, from the cache when they were computed before."""
+    crops = arrays.fingerprint(items) + " ".join(str(item.object_class) for item in items)
+    mark = hashlib.sha256(path.read_bytes() + os.fsencode(crops))
     return arrays.cached(
         f"opinion {mark.hexdigest()}", cache, lambda: {"opinion": _opinion(items, path, cache)}
     )["opinion"]

@@ -44,7 +44,7 @@ class Packed:
     boxes: float32, (n, 4): the box in the stretched crop, x0, y0, x1, y1, 0..1.
     shares: float32, (n, 11). weights: float32, (n,).
     classes: int64, (n,), index into OBJECT_CLASSES or NO_CLASS.
-    steady: bool, (n,), whether another light would make the target wrong.
+    steady: bool, (n,), whether training must not change the light, on which the label depends.
     """
 
     rgb: NDArray[np.uint8]
@@ -78,7 +78,7 @@ def stretched(
 def _packed(
     items: Sequence[ColorItem], rgb: NDArray[np.uint8], boxes: NDArray[np.float32]
 ) -> Packed:
-    """Return pixels and boxes with what the items say of them; see `Packed` for the shapes."""
+    """Return pixels and boxes with the items' targets and classes; see `Packed` for the shapes."""
     return Packed(
         rgb,
         boxes,
@@ -90,10 +90,10 @@ def _packed(
 
 
 def joined(first: Packed, *others: Packed) -> Packed:
-    """Return the crops of all, of one size."""
+    """Return all crops in one `Packed`; they must have the same size."""
     some = [other for other in others if len(other.rgb)]
     if not some:
-        return first  # not copied: it may be gigabytes
+        return first  # saves a copy, which may be gigabytes
     names = [field.name for field in fields(Packed)]
     return Packed(
         *(np.concatenate([getattr(one, name) for one in (first, *some)]) for name in names)
@@ -101,19 +101,19 @@ def joined(first: Packed, *others: Packed) -> Packed:
 
 
 def fingerprint(items: Sequence[ColorItem]) -> str:
-    """Return what tells one list of crops from another, as text."""
+    """Return a text that differs for different lists of crops."""
     return " ".join(f"{item.file} {item.box_px}" for item in items)
 
 
 def class_index(name: str | None) -> int:
-    """Return a class's plane, NO_CLASS for one that has none."""
+    """Return the index in OBJECT_CLASSES, NO_CLASS for another name."""
     return OBJECT_CLASSES.index(name) if name in OBJECT_CLASSES else NO_CLASS
 
 
 def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Path) -> Packed:
-    """Return `pack`'s arrays, from the cache folder when they were made before.
+    """Return what `pack` returns, from the cache folder when it was made before.
 
-    The file name carries a fingerprint of the items and the size, so a change makes a new file.
+    The file's name is a hash of the items and the size, so other items get another file.
     """
     mark = f"{side} {margin} " + fingerprint(items)
 
@@ -128,7 +128,7 @@ def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Pat
 def cached(mark: str, cache: Path, make: Callable[[], Arrays]) -> Arrays:
     """Return what `make` returns, from the cache folder when it was made before.
 
-    mark: all that the arrays depend on.
+    mark: everything that the arrays depend on; the file's name is a hash of it.
     """
     path = cache / f"color-{hashlib.sha256(os.fsencode(mark)).hexdigest()[:16]}.npz"
     if not path.exists():

@@ -1,8 +1,8 @@
 """The color data sets as one list of labelled crops.
 
 Layouts: `color/labels.json` (products and car panels, one label), `scene_color/labels.json` and
-`scene_color/more.json` (objects cut from `detection/train`, two labellers); described in the data
-folder's README. Two labellers become one soft target, weighed by how sure they were.
+`scene_color/more.json` (objects cut from `detection/train`, two labellers); see the data folder's
+README. The labels of two labellers make one soft target (`rows`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tools.color.data.label_file import Row
 from tools.color.data.rows import BoxPx
 from tools.color.pixels.crop import whole_pixels
 
-PLACE_PX = 3  # boxes of one picture whose centers share a square of this side are one
-OURS = "ours"  # source of what `tools.color.data.scene_colors` adds
+PLACE_PX = 3  # two boxes of a picture are one when their centers are in one square of this side
+OURS = "ours"  # source of the objects of `scene_colors`
 SCENE_SOURCES = ("scene", "more", OURS)
 
 
@@ -36,12 +36,12 @@ class ColorItem:
 
     file: image; box_px: the object in it (x, y, width, height), None when the file is the crop.
     source: storeitems, carpanel, scene, more or OURS.
-    label: what all labellers call it, None when they differ or name no basic term.
-    shares: target per term in the order of TERMS, summing to 1; even when nobody named a color.
+    label: the basic term that all labellers chose, None when they differ or chose none.
+    shares: target for each of TERMS, summing to 1; all equal when no color was named.
     weight: trust in the target, 0..1.
-    object_class: what the object is, None for products and where nobody said.
-    is_sure: whether all labellers were sure of what they said.
-    is_product: a shop's or maker's picture, in the light in which it was named.
+    object_class: such as `car`, None for products and where it is not known.
+    is_sure: whether all labellers were sure.
+    is_product: a picture of a shop or maker, whose label holds for the light that it shows.
     """
 
     file: Path
@@ -67,7 +67,7 @@ def read_set(folder: Path, split: str) -> list[ColorItem]:
 
 
 def _split(folder: Path, split: str) -> list[ColorItem]:
-    """Return a split of a folder, empty where no row is of it."""
+    """Return a split of a folder, empty when no row has it."""
 
     def make(row: Row) -> ColorItem:
         if "color" in row:
@@ -80,8 +80,8 @@ def _split(folder: Path, split: str) -> list[ColorItem]:
 def training_items(data: Path) -> list[ColorItem]:
     """Return everything that may be trained on and has a color.
 
-    data: the folder with color/, scene_color/ and detection/; a part that is not there is left
-        out. Objects of scenes are taken from their pictures, so that there are real pixels around.
+    data: the folder with color/, scene_color/ and detection/; a missing part is left out. Objects
+        of scenes refer to their whole pictures, so that crops can have real surroundings.
     Raises InputError when there is none.
     """
     pictures = data / "detection" / "train"
@@ -107,10 +107,11 @@ def training_items(data: Path) -> list[ColorItem]:
 def hold_out(
     items: Sequence[ColorItem], share: float, start: float = 0.0
 ) -> tuple[list[ColorItem], list[ColorItem]]:
-    """Return what is left to train on, and the agreed scene objects of a share of the pictures.
+    """Return the items to train on, and the held-out scene objects that have an agreed label.
 
-    The same pictures each time: chosen by a hash of their names. Of a held-out picture nothing is
-    left to train on. What `scene_colors` adds is not measured on: runs before it stay comparable.
+    A hash of the names chooses the pictures, so they are the same each time. Nothing of a held-out
+    picture is trained on. Objects of `scene_colors` are not among the held-out ones, so that
+    figures stay comparable with those of runs before these labels.
     """
     kept, held = by_picture(items, share, start)
     known = [item for item in held if item.box_px is not None and item.source != OURS]
@@ -122,8 +123,8 @@ def by_picture(
 ) -> tuple[list[ColorItem], list[ColorItem]]:
     """Return the items of most pictures, and those of a share of the pictures.
 
-    start: 0..1; shares with other starts are of other pictures, as folds are. A share that reaches
-        the end goes on at the beginning.
+    start: 0..1, where the share begins in the pictures' order: folds have different starts. A
+        share that reaches the end continues at the beginning.
     """
     kept = [item for item in items if not is_held(item, share, start)]
     return kept, [item for item in items if is_held(item, share, start)]
@@ -135,17 +136,17 @@ def is_held(item: ColorItem, share: float, start: float = 0.0) -> bool:
 
 
 def _fraction(name: str) -> float:
-    """Return a number in 0..1 that depends on nothing but the name."""
+    """Return a number in 0..1, below 1, that depends on the name only."""
     return int(hashlib.sha256(os.fsencode(name)).hexdigest()[:8], 16) / 0x1_0000_0000
 
 
 def unlabelled_items(
     data: Path, labelled: Sequence[ColorItem], min_side_px: float
 ) -> list[ColorItem]:
-    """Return the boxes of detection/train that are not among the labelled; weight 0, even shares.
+    """Return the boxes of detection/train without a color label; weight 0, all shares equal.
 
-    min_side_px: of the longer side. Crowds are left out. Empty when there is no such data.
-    Raises InputError when it is broken.
+    min_side_px: of the longer side. Crowds are left out. Empty without detection/train.json.
+    Raises InputError when that file is broken.
     """
     path = data / "detection" / "train.json"
     if not path.exists():
@@ -169,13 +170,13 @@ def unlabelled_items(
 
 
 def _place(file: Path, box_px: BoxPx) -> tuple[str, int, int]:
-    """Return a key that a box has in common with its rounded copy, in which labels hold it."""
+    """Return a key that is the same for a box and for its rounded copy in the labels."""
     x, y, width, height = box_px
     return file.name, round(x + width / 2) // PLACE_PX, round(y + height / 2) // PLACE_PX
 
 
 def validation_items(data: Path) -> list[ColorItem]:
-    """Return what models are chosen on: products, car panels, and agreed objects of scenes.
+    """Return the validation crops with an agreed label: products, car panels, objects of scenes.
 
     Raises InputError when there is none.
     """
@@ -190,7 +191,7 @@ def validation_items(data: Path) -> list[ColorItem]:
 
 
 def _nothing(data: Path, split: str) -> InputError:
-    """Return the error of a data folder without a row of a split."""
+    """Return the error for a data folder that has no row of a split."""
     if not any((data / name).exists() for name in ("color", "scene_color")):
         return InputError(f"{data} has neither color/ nor scene_color/; name another with --data")
     return InputError(

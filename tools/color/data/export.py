@@ -1,9 +1,9 @@
-"""Labels as the folder that `edge-tools train color --data` and `evaluate color --data` read.
+"""Export labels as a folder that `edge-tools train color --data` and `evaluate color --data` read.
 
 DIR/detection/train holds the training pictures, DIR/scene_color/labels.json the rows,
-DIR/scene_color/train and val the objects' crops. A picture and all its objects go to one split,
-chosen by a hash of its name, so that a later export with more labels moves none. An object without
-a box, clicked in a whole picture, is cut out by the box around its outline.
+DIR/scene_color/train and val the objects' crops. A picture and all its objects are in one split,
+chosen by a hash of its name, so that it stays there in a later export with more labels. An object
+without a box, clicked in a whole picture, gets the box around its outline.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _exported(one: LabelObject, row: Row, number: int, folder: Path, split: str)
 
 
 def _outlined(row: Row) -> Box | None:
-    """Return the box around what was outlined, None when nothing was."""
+    """Return the box around the row's outlines, None when it has none."""
     outlines = row.get("outline_1") or row.get("outline_2") or []
     points = [point for outline in outlines for point in outline]
     if not points:
@@ -81,7 +81,7 @@ def _outlined(row: Row) -> Box | None:
 
 
 def _link(file: Path, target: Path) -> None:
-    """Make the picture appear at the target, without a second copy where that is possible."""
+    """Put the picture at the target: a hard link where the file system allows it, else a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         return

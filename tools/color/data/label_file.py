@@ -1,8 +1,8 @@
-"""Objects to be labelled by color, and the file their labels are kept in.
+"""Objects whose color is to be labelled, and the file with their labels.
 
 A data set is a folder of pictures, a COCO JSON file with boxes, or a list of rows as
 `scene_color/labels.json`, `scene_color/more.json` and `color/labels.json` of the data folder have.
-Labels are kept as such a list, one row a line: `image`, `bbox` (pixels x, y, width, height; null =
+The label file is such a list, one row a line: `image`, `bbox` (pixels x, y, width, height; null =
 the whole picture), `cls`, and per labeller N: `label_N`, `colors_N` (dominant first), `sure_N`,
 `outline_N` (polygons in pixels), `by_N`; `agreed` where two have answered. `dataset` reads the same
 rows.
@@ -41,7 +41,7 @@ class LabelObject:
     """An object to be labelled.
 
     file: its picture; image: the picture's name in the labels. box_px: None = the whole picture.
-    cls: its class, empty where it is not known. human: what the data set itself says of it.
+    cls: its class, empty where it is not known. human: the labels in the data set itself.
     """
 
     file: Path
@@ -52,11 +52,11 @@ class LabelObject:
 
     @property
     def key(self) -> Key:
-        """Return what tells this object from the others of its data set."""
+        """Return the object's key, unique in its data set."""
         return _key(self.image, self.box_px)
 
     def row(self) -> Row:
-        """Return the beginning of its row."""
+        """Return the object's row in a label file, without labels."""
         box = None if self.box_px is None else [round(float(side), 1) for side in self.box_px]
         return {"image": self.image, "bbox": box, "cls": self.cls}
 
@@ -72,7 +72,8 @@ def read_objects(
 
     images: where the pictures are; default: the folder, or beside the JSON file.
     split: only rows of that split.
-    Raises InputError when there is no object, the file is of no known kind, or has no splits.
+    Raises InputError when there is no object, the file is of no known kind, or a split is asked of
+    data without splits.
     """
     if source.is_dir() and not (source / SET_NAME).is_file():
         _refuse_split(source, split)
@@ -101,7 +102,7 @@ def _refuse_split(source: Path, split: str | None) -> None:
 
 
 def read_box(value: object) -> Box | None:
-    """Return a row's box, None = the whole picture; ValueError for what is no box."""
+    """Return a row's box, None = the whole picture; ValueError for any other value."""
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite, value)):
@@ -114,14 +115,14 @@ def _is_finite(value: object) -> bool:
 
 
 def labels_path(source: Path) -> Path:
-    """Return where a data set's labels are kept: beside its pictures."""
+    """Return the file for a data set's labels, beside its pictures."""
     if source.is_dir():
         return source / LABELS_NAME
     return source.with_name(f"{source.stem}.{LABELS_NAME}")
 
 
 def _folder(folder: Path) -> list[LabelObject]:
-    """Return the pictures of a folder and of those in it, but for hidden ones."""
+    """Return the pictures in a folder and its subfolders, without hidden ones."""
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
     names = {file: file.relative_to(folder) for file in files if not is_folder(file)}
     return [
@@ -160,7 +161,7 @@ def _listed(
 
 
 def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:
-    """Return a row's object: in its picture when we know where those are, else as a crop."""
+    """Return a row's object: in its picture when that is known, else as its crop."""
     human = {key: row[key] for key in row if key not in {"image", "bbox", "cls"}}
     label = row.get("cls") or ""
     if "image" in row and (images is not None or "file_name" not in row):
@@ -175,11 +176,11 @@ def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:
 
 
 def _pictures(file: Path, document: dict[str, Any]) -> Path:
-    """Return the folder a COCO file's names are relative to: its own, or the one of its name."""
+    """Return the folder with a COCO file's pictures: `train/` beside `train.json`, or its own."""
     try:
         first = str(document["images"][0]["file_name"])
     except (KeyError, IndexError, TypeError):
-        return file.parent  # `dataset.read` says what is wrong
+        return file.parent  # `dataset.read` raises the error
     named = file.with_suffix("")
     return named if (named / first).is_file() else file.parent
 
@@ -194,10 +195,10 @@ def _document(file: Path) -> Any:
 
 
 class LabelFile:
-    """The labels of one data set: `put` writes them after every change, `rows` waits for `save`."""
+    """The labels of one data set: `put` writes the file, `save` writes changes made in `rows`."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file when there is one; InputError when it is no list of rows."""
+        """Read the file if it exists; InputError when it is no list of rows."""
         self.path = path
         rows = _document(path) if path.exists() else []
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -212,11 +213,11 @@ class LabelFile:
             ) from None
 
     def get(self, key: Key) -> Row | None:
-        """Return an object's row, None when it has no label."""
+        """Return an object's row, None when there is none."""
         return self.rows.get(key)
 
     def put(self, key: Key, row: Row | None) -> None:
-        """Keep a row in place of the object's former one; None removes it. On disk on return."""
+        """Replace the object's row, or remove it (None); the file is written on return."""
         former = self.rows.pop(key, None)
         if row is not None:
             self.rows[key] = row
@@ -229,17 +230,18 @@ class LabelFile:
             raise
 
     def save(self) -> None:
-        """Write all rows: a kill at any moment leaves the former file or the new one."""
+        """Write all rows; a kill at any moment leaves either the old file or the new one."""
         lines = b",\n".join(msgspec.json.encode(row) for row in self.rows.values())
         durable.replace(self.path, b"[\n" + lines + b"\n]\n", is_synced=True)
 
 
 @contextmanager
 def opened(path: Path, option: str) -> Iterator[LabelFile]:
-    """Keep a file of labels for one command, which may write it; make its folder.
+    """Lock a label file for one command and yield its content; make its folder.
 
-    option: names another file, for messages. Raises EdgeError while another command has it, as
-    each would overwrite what the other saved, and where it cannot be written.
+    option: the command's option that names another file, for messages. Raises EdgeError while
+    another command holds the lock, as each would overwrite the other's labels, and when the file
+    cannot be written.
     """
     lock = path.with_name(f".{path.name}.lock")
     try:

@@ -1,9 +1,9 @@
 """Rows of the color data sets, and the target that a row's labels make.
 
 A row of `color/labels.json` has `file_name`, `split`, `color` and `source`; those of
-`scene_color/labels.json` and `more.json` are what `label_file` describes. Two labellers become one
-soft target, weighed by how sure they were. A row that cannot be used is an error that names its
-file and number: left out, it would be missed by nobody.
+`scene_color/labels.json` and `more.json` are described in `label_file`. The labels of two labellers
+make one soft target, weighted by how sure they were. A row that cannot be used raises an error with
+its file and number: silently skipped, it would go unnoticed.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ BoxPx = tuple[float, float, float, float]
 NAMED_SHARES = ((1.0,), (0.75, 0.25), (0.62, 0.23, 0.15))
 MIXED_SHARES = ((1.0,), (0.55, 0.45), (0.4, 0.33, 0.27))
 UNSURE_WEIGHT = 0.5
-ONE_LABELLER_WEIGHT = 0.4  # the other found no color, or none that leads
+ONE_LABELLER_WEIGHT = 0.4  # the other labeller named no color
 DISAGREED_WEIGHT = 0.6
-# Too dark, blurred or hidden for both. A run that learned to spread its shares on these (weight
-# 0.25) was no better on validation, so they are left out.
+# Too dark, blurred or hidden for both. Equal shares as targets (weight 0.25) were no better on
+# validation, so these are left out.
 UNCLEAR_WEIGHT = 0.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a row's labels say; see `tools.color.data.dataset.ColorItem`."""
+    """The training target of a row; for the fields see `dataset.ColorItem`."""
 
     label: str | None
     shares: tuple[float, ...]
@@ -46,9 +46,10 @@ class Target:
 
 
 def read(path: Path, make: Callable[[Row], T], split: str | None = None) -> list[T]:
-    """Return what `make` makes of each row of a file, of those of a split where one is named.
+    """Return `make(row)` for each row of a file, or for those of one split.
 
-    Raises InputError where there is no list of rows, and for a row of which nothing can be made.
+    make: raises KeyError, TypeError or ValueError for a broken row.
+    Raises InputError when the file is no list of rows, and for a broken row.
     """
     found = []
     for number, row in enumerate(_rows(path), 1):
@@ -79,7 +80,7 @@ def _rows(path: Path) -> list[Row]:
 
 
 def product(row: Row) -> Target:
-    """Return the target of a product's row; ValueError for what is no basic color term."""
+    """Return the target of a product's row; ValueError when its color is no basic term."""
     color = row["color"]
     if color not in TERMS:
         raise ValueError(f"color {color!r} is none of {', '.join(TERMS)}")
@@ -87,47 +88,47 @@ def product(row: Row) -> Target:
 
 
 def scene(row: Row) -> Target:
-    """Merge the answers of two labellers, or of the only one, into one soft target.
+    """Merge the labels of two labellers, or of the only one, into one soft target.
 
-    KeyError, ValueError where an answer is missing or none that labellers may give.
+    Raises KeyError for a missing label and ValueError for one that is not in LABELS.
     """
-    total = np.zeros(len(TERMS))
-    trust = []
     labellers = [number for number in ("1", "2") if f"label_{number}" in row] or ["1"]
-    said = {number: _answer(f"label_{number}", row[f"label_{number}"]) for number in labellers}
-    agreed = row["agreed"] if len(labellers) == 2 else said[labellers[0]]
-    for number, label in said.items():
+    labels = {number: _checked(f"label_{number}", row[f"label_{number}"]) for number in labellers}
+    agreed = row["agreed"] if len(labellers) == 2 else labels[labellers[0]]
+    total, weights = np.zeros(len(TERMS)), []
+    for number, label in labels.items():
         colors = row.get(f"colors_{number}") or [label]
         for color in colors:
-            _answer(f"colors_{number}", color)
+            _checked(f"colors_{number}", color)
         shares = np.array(_spread(colors, MIXED_SHARES if label == MIXED else NAMED_SHARES))
         if shares.any():
-            weight = 1.0 if row[f"sure_{number}"] else UNSURE_WEIGHT
-            total += weight * shares
-            trust.append(weight)
-    weight = sum(trust) / len(labellers)
-    if len(trust) == 1 and len(labellers) == 2:
-        weight = min(weight, ONE_LABELLER_WEIGHT)
-    elif not trust:
-        total += 1
-        weight = UNCLEAR_WEIGHT
-    elif agreed is None:
-        weight *= DISAGREED_WEIGHT
+            weights.append(1.0 if row[f"sure_{number}"] else UNSURE_WEIGHT)
+            total += weights[-1] * shares
     return Target(
         label=agreed if agreed in TERMS else None,
-        shares=tuple(total / total.sum()),
-        weight=weight,
+        shares=tuple(total / total.sum() if weights else np.full(len(TERMS), 1 / len(TERMS))),
+        weight=_weight(weights, len(labellers), is_agreed=agreed is not None),
         is_sure=all(row[f"sure_{number}"] for number in labellers),
     )
 
 
+def _weight(weights: Sequence[float], labellers: int, *, is_agreed: bool) -> float:
+    """Return a target's weight; weights: of the labellers that named a color."""
+    if not weights:
+        return UNCLEAR_WEIGHT
+    mean = sum(weights) / labellers
+    if len(weights) < labellers:
+        return min(mean, ONE_LABELLER_WEIGHT)
+    return mean if is_agreed else mean * DISAGREED_WEIGHT
+
+
 def box_px(row: Row) -> BoxPx | None:
-    """Return where the object is in its picture, None = all of it; ValueError for no box."""
+    """Return the row's box, None = the whole picture; ValueError when it is broken."""
     box = read_box(row["bbox"])
     return None if box is None else (box.x, box.y, box.width, box.height)
 
 
-def _answer(key: str, value: object) -> str:
+def _checked(key: str, value: object) -> str:
     if value not in LABELS:
         raise ValueError(f"{key} {value!r} is none of {', '.join(LABELS)}")
     return str(value)

@@ -1,11 +1,11 @@
 """Colors of further objects of the detection data: `tools/color/data/scene-colors.json`.
 
-3,380 boxes of detection/train, all those of at least 40 pixels that the data folder's own lists
-leave out, named by the rule of its README from contact sheets of 42 crops, by a vision-language
-model in two independent passes that saw no answer of a network of ours (`label_1`, `label_2`;
-`agreed`). The passes agree on 81 % of the objects that both called single-colored, on 94.5 % of the
-1,711 that both were sure of; of 720 objects with a known color mixed in between, 92 % were named as
-known. Many of these objects are dark, blurred or half hidden, and rare colors are rare.
+These are the 3,380 boxes of detection/train of at least 40 pixels that the data folder's own lists
+leave out. A vision-language model labelled them from contact sheets of 42 crops by the rules of the
+data folder's README, in two independent passes (`label_1`, `label_2`; `agreed`) that saw no answer
+of our networks. The passes agree on 81 % of the objects that both labelled with one color, and on
+94.5 % of the 1,711 of which both were sure. Of 720 objects with a known color among them, 92 % got
+that color. Many of these objects are dark, blurred or half hidden, and rare colors are rare.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LABELS = Path(__file__).parent / "scene-colors.json"
 
 
 def rows(detection: Path) -> list[dict[str, Any]]:
-    """Return a row as `scene_color/more.json` has them for each object that we labelled.
+    """Return a row in the format of `scene_color/more.json` for each labelled object.
 
-    detection: folder with train.json; without it there are none. An annotation that it does not
-    have is left out. Raises InputError when the file is broken.
+    detection: folder with train.json; without that file there are no rows. Labels of annotations
+        that it lacks are left out. Raises InputError when the file is broken.
     """
     path = detection / "train.json"
     if not path.exists():
@@ -49,7 +49,7 @@ def rows(detection: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def read_as_coco(path: Path) -> Iterator[None]:
-    """Let what goes wrong in reading a COCO file be an InputError that names it."""
+    """Turn errors while a COCO file is read into an InputError that names the file."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError) as error:

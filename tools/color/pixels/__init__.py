@@ -1,1 +1,1 @@
-"""Which pixels of a crop are the object, and what colors they have."""
+"""Pixels of an object: its mask, and the names of their colors."""

@@ -1,4 +1,7 @@
-"""Pixels in CIELAB: L 0..100, a and b about -127..127, where distances are those an eye sees."""
+"""Pixels in CIELAB, where distances approximate perceived differences.
+
+L is 0..100, a and b are about -127..127.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Which pixels of a crop are the object: GrabCut from a box, or from points a person clicked.
+"""Masks of an object's pixels: GrabCut from a box, or from points that a person clicked.
 
-Method: the crop is shrunk, GrabCut (Rother, Kolmogorov & Blake 2004, cv2.grabCut) cuts
-it from a first guess, and the cut is scaled back. From a box, all outside it is background. From
-points, a disc around each is certain, and what resembles the clicked pixels in CIELAB is probable.
-Reading the result: GrabCut parts by color, so it fails where the object has the background's
-colors. `from_box` then answers with the ellipse in the box, and says so by `is_guess`.
+Method: the crop is shrunk, GrabCut (Rother, Kolmogorov & Blake 2004, cv2.grabCut) segments it from
+a first guess, and the mask is scaled back. From a box, everything outside is background. From
+points, a disc around each is certain, and pixels of a similar color in CIELAB are probable.
+Reading the result: GrabCut separates by color, so it fails where object and background have the
+same colors. `from_box` then returns the ellipse in the box, with `is_guess` set.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tools.color.pixels import cielab
 
 Mask = NDArray[np.bool_]
 WORK_PX = 200  # longer side in which GrabCut works on a box
-ROUNDS = 3  # of GrabCut; a fourth changes less than 1 % of the pixels
-CLICK_WORK_PX = 320  # where a person clicks, the object may be a small part of the picture
-MIN_PIXELS = 20  # on each side of a cut: GrabCut's mixtures have five components each
+ROUNDS = 3  # iterations of GrabCut; a fourth changes less than 1 % of the pixels
+CLICK_WORK_PX = 320  # the same with clicks: the object may be a small part of the picture
+MIN_PIXELS = 20  # of object and of background: GrabCut fits five components to each
 CLICK_SHARE = 0.02  # radius of the disc around a click, of the longer side
-LIKE_DELTA_E = 14.0  # CIELAB distance within which a pixel resembles the clicked ones
-MIN_SHARE, MAX_SHARE = 0.08, 0.98  # of the box that a cut finds; else it has failed
-CORE_SHARE = 0.4  # of the box's sides: certain in a second try, when the first cut has failed
-GUESS_SHARE = 0.84  # of the box's sides: the ellipse that stands in for a failed cut
+LIKE_DELTA_E = 14.0  # CIELAB distance up to which a pixel is similar to a clicked one
+MIN_SHARE, MAX_SHARE = 0.08, 0.98  # of the box in the mask; otherwise GrabCut has failed
+CORE_SHARE = 0.4  # of the box's sides: certain object in a second try, after a first failure
+GUESS_SHARE = 0.84  # of the box's sides: the ellipse that replaces a failed mask
 BORDER_PX = 3  # kept around a box that fills its picture, so that there is a background
 STEP_SHARE = 0.012  # of the longer side: one step of growing or shrinking
 
@@ -44,16 +44,16 @@ class Click:
 
 @dataclass(frozen=True)
 class Cut:
-    """An object's pixels: bool, (height, width) of the picture; is_guess: GrabCut failed."""
+    """A mask, bool, (height, width) of the picture; is_guess: GrabCut failed."""
 
     mask: Mask
     is_guess: bool
 
 
 def from_box(bgr: Image, box_px: Box) -> Cut:
-    """Return the object in a box.
+    """Return the mask of the object in a box.
 
-    bgr: uint8, (height, width, 3): the box with its surroundings, as far as there are any.
+    bgr: uint8, (height, width, 3): the box, with surroundings where there are any.
     box_px: in that picture; may be the whole picture.
     """
     small, scale = _shrunk(bgr, WORK_PX)
@@ -71,10 +71,10 @@ def from_box(bgr: Image, box_px: Box) -> Cut:
 
 
 def from_clicks(bgr: Image, clicks: Sequence[Click], box_px: Box | None = None) -> Cut:
-    """Return the object that a person marked; an empty mask where nothing tells what it is.
+    """Return the mask of the object that a person clicked, empty when no object is found.
 
-    clicks: on the object and beside it. box_px: where the object is, when that is known; nothing
-        outside of it belongs to it, unless it was clicked.
+    clicks: on the object and beside it. box_px: the object's box where it is known; pixels outside
+        are background unless they were clicked.
     """
     small, scale = _shrunk(bgr, CLICK_WORK_PX)
     marks = _marks(
@@ -87,7 +87,7 @@ def from_clicks(bgr: Image, clicks: Sequence[Click], box_px: Box | None = None) 
 
 
 def grown(mask: Mask, steps: int) -> Mask:
-    """Return the mask grown by so many steps, or shrunk when negative; never to nothing."""
+    """Return the mask grown by `steps`, shrunk when negative; never empty if it was not."""
     if steps == 0:
         return mask
     radius_px = max(1.0, max(mask.shape) * STEP_SHARE) * abs(steps)
@@ -116,7 +116,7 @@ def outlines(mask: Mask) -> list[Polygon]:
 
 
 def _shrunk(bgr: Image, work_px: int) -> tuple[Image, float]:
-    """Return the picture in which GrabCut works, and its scale, at most 1."""
+    """Return the picture with a longer side of at most `work_px`, and its scale, at most 1."""
     scale = min(1.0, work_px / max(bgr.shape[:2]))
     if scale == 1.0:
         return np.ascontiguousarray(bgr), 1.0
@@ -142,10 +142,10 @@ def _inside(shape: tuple[int, ...], box_px: Box, scale: float) -> Mask:
 
 
 def _marks(small: Image, clicks: Sequence[Click], inside: Mask | None) -> NDArray[np.uint8]:
-    """Return GrabCut's first guess: certain at the clicks, probable by likeness to them."""
+    """Return GrabCut's first guess: certain at the clicks, probable where colors are similar."""
     on = _discs(small.shape[:2], [click for click in clicks if click.is_object])
     off = _discs(small.shape[:2], [click for click in clicks if not click.is_object])
-    near = _distance_e(small, on) < LIKE_DELTA_E
+    near = _color_distance(small, on) < LIKE_DELTA_E
     marks = np.where(near, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     if inside is not None:
         marks[inside & ~near] = cv2.GC_PR_FGD
@@ -164,7 +164,7 @@ def _discs(shape: tuple[int, ...], clicks: Sequence[Click]) -> Mask:
     return drawn > 0
 
 
-def _distance_e(small: Image, on: Mask) -> NDArray[np.float32]:
+def _color_distance(small: Image, on: Mask) -> NDArray[np.float32]:
     """Return each pixel's CIELAB distance to the nearest of the clicked colors."""
     lab = cielab.from_bgr(np.asarray(cv2.GaussianBlur(small, (5, 5), 0), np.uint8))
     clicked = lab[on]
@@ -176,13 +176,13 @@ def _distance_e(small: Image, on: Mask) -> NDArray[np.float32]:
 
 
 def _grab_cut(small: Image, marks: NDArray[np.uint8]) -> Mask:
-    """Return GrabCut's foreground; the marked one as it is where there is nothing to cut."""
+    """Return GrabCut's foreground, or the marked one when object or background has few pixels."""
     cut = marks.copy()
     probable = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
     back, front = np.zeros((1, 65)), np.zeros((1, 65))
     whole = (0, 0, small.shape[1], small.shape[0])  # not read in this mode
     if MIN_PIXELS <= int(probable.sum()) <= probable.size - MIN_PIXELS:
-        cv2.setRNGSeed(0)  # GrabCut's mixtures begin at random: the same picture, the same mask
+        cv2.setRNGSeed(0)  # GrabCut starts at random; with a seed, a picture always has one mask
         cv2.grabCut(small, cut, whole, back, front, ROUNDS, cv2.GC_INIT_WITH_MASK)
     return np.asarray((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD), bool)
 

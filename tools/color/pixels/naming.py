@@ -1,10 +1,10 @@
-"""The colors of an object's pixels: clusters in CIELAB, each with a basic color term's name.
+"""Name the colors of an object's pixels: clusters in CIELAB, each with a basic color term.
 
-Method: k-means over the masked pixels; clusters closer than what an eye tells apart merge. A
-chromatic cluster gets the vote of its nearest neighbours among the named colors of the XKCD color
+Method: k-means over the masked pixels; clusters of nearly the same color are merged. A chromatic
+cluster gets the majority term of its nearest neighbors among the named colors of the XKCD color
 survey (222,500 people, R. Munroe 2010, public domain, as matplotlib ships them); a nearly
-achromatic one is black, gray or white by its lightness. No network, no training: it sees the light
-that falls on the object, so it is a proposal for a person, or a second opinion beside the model.
+achromatic one is black, gray or white by its lightness. There is no network and no training. The
+light is not corrected, so the names are a proposal for a person or a check of the model's answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tools.color.pixels import cielab
 from tools.color.pixels.masks import Mask
 
 CLUSTERS = 6
-SAME_DELTA_E = 9.0  # clusters nearer than this are one surface in a little more or less light
+SAME_DELTA_E = 9.0  # clusters nearer than this are one surface with more and less light
 MAX_PIXELS = 4000  # sampled evenly from the mask
 # Chosen on scene_color/train (agreed objects): below this chroma there is no hue; its lightness
 # up to BLACK_UP_TO is black, from WHITE_FROM on white.
@@ -32,18 +32,21 @@ BLACK_UP_TO = 30.0
 WHITE_FROM = 64.0
 DARKEST = 8.0  # below this lightness a camera sees no hue
 NEIGHBORS = 7
-# Of a plain color with nothing around it, whose light is not asked for: in between two names share
-# it. Chosen on the plain swatches of color/train; a white in shade is darker than these allow.
+# For a plain color that fills the picture, in `plain_shares`: between the two lightnesses (chromas)
+# two names share it. Chosen on the plain swatches of color/train; white in shade is darker.
 PLAIN_BLACK_GRAY = (24.0, 38.0)
 PLAIN_GRAY_WHITE = (71.0, 80.0)
 PLAIN_CHROMA = (6.0, 14.0)
-# As the labellers of scene_color were told: beige, khaki and tan are brown, navy is blue.
+# The rules for labellers of scene_color: beige, khaki and tan are brown, navy is blue.
 ALSO = {"beige": "brown", "khaki": "brown", "tan": "brown", "navy": "blue", "grey": "gray"}
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A surface of one color; lab: CIELAB (L 0..100); rgb: sRGB levels; share: of the mask."""
+    """Pixels of one color.
+
+    lab: CIELAB (L 0..100). rgb: sRGB levels. share: of the mask, 0..1. name: basic color term.
+    """
 
     lab: tuple[float, float, float]
     rgb: tuple[int, int, int]
@@ -52,7 +55,7 @@ class Cluster:
 
 
 def clusters(bgr: Image, mask: Mask) -> list[Cluster]:
-    """Return the surfaces of the masked pixels, largest first; none for an empty mask."""
+    """Return the clusters of the masked pixels, largest first; none for an empty mask."""
     pixels = bgr[mask]
     if not len(pixels):
         return []
@@ -69,7 +72,7 @@ def clusters(bgr: Image, mask: Mask) -> list[Cluster]:
 
 
 def term_shares(found: Sequence[Cluster]) -> list[ColorScore]:
-    """Return the share of each term that has any, largest first."""
+    """Return the summed share of each term among the clusters, largest first."""
     total: dict[str, float] = {}
     for one in found:
         total[one.name] = total.get(one.name, 0.0) + one.share
@@ -82,7 +85,7 @@ def ranked(shares: Mapping[str, float]) -> list[ColorScore]:
 
 
 def name_of(lab: NDArray[np.float32]) -> str:
-    """Return the term of one CIELAB color, float32, (3,)."""
+    """Return the basic color term of one CIELAB color, float32, (3,)."""
     lightness, chroma = float(lab[0]), float(np.hypot(lab[1], lab[2]))
     if lightness < DARKEST or chroma < GRAY_CHROMA:
         return "black" if lightness < BLACK_UP_TO else "gray" if lightness < WHITE_FROM else "white"
@@ -92,7 +95,7 @@ def name_of(lab: NDArray[np.float32]) -> str:
 
 
 def plain_shares(lab: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what people would call plain colors, float32 (n, terms), rows summing to 1.
+    """Return the names that people would give plain colors: shares, float32 (n, 11), summing to 1.
 
     lab: CIELAB, float32 (n, 3), each of a surface that fills the picture.
     """
@@ -152,7 +155,7 @@ def _k_means(lab: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
 def _merged(
     centers: NDArray[np.float32], shares: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the clusters with the nearest two joined until all differ by SAME_DELTA_E."""
+    """Return the clusters after merging the nearest two until all differ by SAME_DELTA_E."""
     while len(centers) > 1:
         apart = np.linalg.norm(centers[:, None] - centers[None], axis=2)
         np.fill_diagonal(apart, np.inf)

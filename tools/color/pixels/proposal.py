@@ -1,8 +1,8 @@
-"""What a machine would answer for an object's color: the color model and the pixels' clusters.
+"""Propose a color label for an object from the color model and the clusters of its pixels.
 
-The model names the dominant color; the clusters of the mask (`naming`) add further colors and are
-the second opinion that makes an answer sure. The model sees the box as it is, as in
-the daemon: with the surroundings painted gray, which it never saw, it names fewer objects right.
+The model names the dominant color; the clusters of the mask (`naming`) add further colors, and an
+answer is sure only when they confirm it. The model gets the box with its background, as in the
+daemon: with the background painted gray, which it was not trained on, it names fewer objects right.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tools.color.pixels.crop import cut_out
 from tools.color.pixels.masks import Mask
 from tools.color.pixels.naming import Cluster, clusters, ranked, term_shares
 
-CLUSTER_WEIGHT = 0.3  # of the clusters beside the model's 1: on labelled objects as good as none
-FURTHER_FROM = 0.15  # share from which a further color is named, as for the labellers
-DARK_L = 12.0  # CIELAB lightness: where hardly a pixel is lighter, nothing is seen
-SURE_SHARE, SURE_CLUSTER = 0.7, 0.25  # the model's share, and that of the same term in the mask
+CLUSTER_WEIGHT = 0.3  # beside the model's 1; does not change accuracy on labelled objects
+FURTHER_FROM = 0.15  # least share of a further color, as in the rules for labellers
+DARK_L = 12.0  # CIELAB lightness: a crop with hardly a lighter pixel is too dark to name
+SURE_SHARE, SURE_CLUSTER = 0.7, 0.25  # least share by the model, and in the mask, to be sure
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """An answer in a labeller's words.
+    """A proposed label.
 
-    label: a term, or `unclear` in the dark; `mixed` is left to people.
+    label: a basic term, or `unclear` for a dark crop; never `mixed`, which is left to people.
     colors: dominant first, then further colors.
     shares: of the surface per term, largest first, summing to 1.
-    clusters: the mask's surfaces, largest first; none without a mask.
+    clusters: of the mask's pixels, largest first; none without a mask.
     """
 
     label: str
@@ -49,42 +49,45 @@ class Proposer:
     """Proposes colors with one color model; one thread at a time."""
 
     def __init__(self, model: Path) -> None:
-        """Load a color model's folder; ModelError when it is none."""
+        """Load a color model's folder; ModelError when it cannot be loaded."""
         self.model = ColorModel(Interpreter.load(model))
 
     def propose(self, bgr: Image, box_px: Box, mask: Mask | None, cls: str = "") -> Proposal:
-        """Return the answer for the object in a box of a picture.
+        """Return the proposal for the object in a box of a picture.
 
         bgr: uint8, (height, width, 3). mask: of the object, (height, width); None = not known.
-        cls: what the object is; empty where that is not known.
+        cls: the object's class, empty where it is not known.
         """
         crop = cut_out(bgr, box_px)
-        said = {score.name: score.score for score in self.model.classify(crop, cls or None)}
+        by_model = {score.name: score.score for score in self.model.classify(crop, cls or None)}
         found = [] if mask is None else clusters(bgr, mask)
-        seen = {score.name: score.score for score in term_shares(found)}
-        shares = _mean(said, seen)
-        first = shares[0]
-        sure = said[first.name] >= SURE_SHARE and seen.get(first.name, 0.0) >= SURE_CLUSTER
-        label = first.name
+        by_mask = {score.name: score.score for score in term_shares(found)}
+        shares = _mean(by_model, by_mask)
+        label = shares[0].name
+        is_sure = by_model[label] >= SURE_SHARE and by_mask.get(label, 0.0) >= SURE_CLUSTER
         if _is_dark(crop):
-            label, sure = UNCLEAR, False
-        return Proposal(label, named(shares), sure, tuple(shares), tuple(found))
+            label, is_sure = UNCLEAR, False
+        return Proposal(label, named(shares), is_sure, tuple(shares), tuple(found))
 
 
 def named(shares: Sequence[ColorScore]) -> tuple[str, ...]:
-    """Return the colors a labeller would list: the largest, and further ones large enough."""
+    """Return the dominant color and up to two further ones of at least FURTHER_FROM."""
     further = [one.name for one in shares[1:3] if one.score >= FURTHER_FROM]
     return (shares[0].name, *further)
 
 
-def _mean(said: dict[str, float], seen: dict[str, float]) -> list[ColorScore]:
-    weight = CLUSTER_WEIGHT if seen else 0.0
+def _mean(by_model: dict[str, float], by_mask: dict[str, float]) -> list[ColorScore]:
+    """Return the weighted mean of both shares, largest first; the model's without a mask."""
+    weight = CLUSTER_WEIGHT if by_mask else 0.0
     whole = 1 + weight
     return ranked(
-        {name: (share + weight * seen.get(name, 0.0)) / whole for name, share in said.items()}
+        {
+            name: (share + weight * by_mask.get(name, 0.0)) / whole
+            for name, share in by_model.items()
+        }
     )
 
 
 def _is_dark(bgr: Image) -> bool:
-    """Return whether nothing in the crop is lighter than DARK_L."""
+    """Return whether 95 % of the crop are darker than DARK_L."""
     return bool(np.percentile(cielab.from_bgr(bgr)[..., 0], 95) < DARK_L)

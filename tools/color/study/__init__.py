@@ -1,1 +1,1 @@
-"""The original study's five networks beside ours, on the same data: `edge-tools color study`."""
+"""Compare the original study's five networks with ours: `edge-tools color study`."""

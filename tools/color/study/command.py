@@ -1,8 +1,8 @@
 """`edge-tools color study`: seven networks trained alike on the same crops, one table.
 
-Each is trained for the same few epochs on the same part of the training crops (a tenth of the
-pictures is its validation part); the test part is the data set's own validation split. Networks
-that are measured already are not measured again: the folder holds a row for each.
+Each is trained for the same few epochs on the same crops (those of a tenth of the pictures are its
+validation part); the test part is the data set's own validation split. The folder holds a row for
+each network; a network with a row is not measured again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ examples (started again, measures only what is missing; VGG16's weights are torc
       --only single "ours, fast"
 """
 VALIDATION_SHARE = 0.1
-TABLE_COLUMNS = 150  # cells are not broken where nobody looks, as in a file
+TABLE_COLUMNS = 150  # at least, so that cells are whole where output is no terminal
 UNTRAINED = "needs --vgg16 FILE"
 
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _split(data: Path, limit: int) -> tuple[list[ColorItem], ...]:
-    """Return training, validation and test items; the same ones each time."""
+    """Return training, validation and test items, the same in each run."""
     items = dataset.training_items(data)
     order = np.random.default_rng(5).permutation(len(items))[:limit]
     kept, held = dataset.by_picture([items[row] for row in sorted(order)], VALIDATION_SHARE)
@@ -91,7 +91,7 @@ def _row(name: str, args: argparse.Namespace, parts: tuple[list[ColorItem], ...]
 
 
 def _network(studied: Studied, vgg16: Path | None) -> torch.nn.Module:
-    """Return an untrained network, with ImageNet's weights where it begins with them."""
+    """Return the network before training, with ImageNet weights where it starts from them."""
     network = studied.make()
     if isinstance(network, Vgg16) and vgg16 is not None:
         network.load_imagenet(vgg16)

@@ -1,4 +1,4 @@
-"""Trains one studied network with a small budget and measures it, float and int8."""
+"""Train one network of the study with a small budget and measure it, in float and int8."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tools.color.study.networks import Studied, Vgg16
 from tools.color.study.peak import RUNS, WARM_UP
 from tools.quantize import Quantization
 
-CONTEXT_MARGIN = 0.5  # of the box: what a twin sees around the object
+CONTEXT_MARGIN = 0.5  # of the box: a twin's second crop around the object
 BATCH = 32
 LEARNING_RATE = 1e-3
 CALIBRATION_CROPS = 64
@@ -40,7 +40,7 @@ class Crops:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a network is trained on, chosen by, and at last measured on."""
+    """The crops for training, for validation and for the final test."""
 
     train: Crops
     validation: Crops
@@ -49,11 +49,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one network.
+    """One network's row of the table.
 
-    float_ms: in PyTorch, int8_ms: in TFLite; read them beside others of their own kind.
+    float_ms: in PyTorch, int8_ms: in TFLite; the two are not comparable with each other.
     loss: cross entropy with the labels; accuracy: top-1; None where it was not trained.
-    bytes_int8: of the .tflite file; peak_mb: memory of a process that runs it, above an idle one.
+    bytes_int8: of the .tflite file; peak_mb: memory of a process that runs it, less that of one
+        that only loads the runtime.
     """
 
     weights: int
@@ -78,7 +79,7 @@ def crops(items: Sequence[ColorItem], studied: Studied, cache: Path) -> Crops:
 
 
 def measure(studied: Studied, network: nn.Module, parts: Parts, epochs: int, folder: Path) -> Row:
-    """Return a network's row; 0 epochs measure size and time alone.
+    """Return a network's row; with 0 epochs only size and time are measured.
 
     folder: where the .tflite file is written.
     """
@@ -110,7 +111,7 @@ def measure(studied: Studied, network: nn.Module, parts: Parts, epochs: int, fol
 
 
 def train(network: nn.Module, part: Crops, epochs: int) -> None:
-    """Train what is not frozen: AdamW, a cosine, mirrored crops; a pretrained net's head alone."""
+    """Train what is not frozen: AdamW, cosine schedule, mirrored crops; of VGG16 only the head."""
     if isinstance(network, Vgg16):
         part, network = _behind_frozen(network, part)
     steps = epochs * -(-len(part.levels) // BATCH)
@@ -143,7 +144,7 @@ def _step(
 
 @torch.no_grad()
 def _behind_frozen(network: Vgg16, part: Crops) -> tuple[Crops, nn.Module]:
-    """Return the frozen layers' features in place of crops, and the layer that is trained."""
+    """Return the frozen layers' features instead of the crops, and the layer to train."""
     network.eval()
     found = [
         network.dense(network.features(_real(part.levels[row : row + 8]))).numpy()
@@ -181,6 +182,6 @@ def _float_ms(network: nn.Module, levels: NDArray[np.uint8]) -> float:
 
 
 def _child(*words: str) -> str:
-    """Return what `tools.color.study.peak` prints in a process of its own."""
+    """Run `tools.color.study.peak` in a process of its own and return its output."""
     command = [sys.executable, "-m", "tools.color.study.peak", *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout

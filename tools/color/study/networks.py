@@ -1,10 +1,10 @@
 """The five networks of the original study, rebuilt from their names and sizes, and ours.
 
-The study gave names, numbers of weights and accuracies, no drawings: what is rebuilt here has the
-same structure and comes within one percent of the same number of weights. A twin looks at the
-object and at the object with its surroundings, stacked as six planes. The dense layer on a map is
-written as a convolution as large as the map: the same weights, and int8 needs no order of a flat
-map.
+The study gives names, numbers of weights and accuracies, but no diagrams: the networks here have
+the structure that the names describe, and within one percent the same number of weights. A twin
+takes the object and the object with its surroundings, stacked as six planes. A dense layer on a
+feature map is written as a convolution of the map's size: it has the same weights, and needs no
+flattening, whose order the int8 file would have to keep.
 Source of VGG16: Simonyan & Zisserman, 2014; the names of its weights are torchvision's.
 """
 
@@ -29,7 +29,7 @@ VGG16_PLAN = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 class Studied:
     """One network of the study.
 
-    make: builds it untrained. side_px: of its square input. is_twin: whether it wants six planes.
+    make: builds it untrained. side_px: of its square input. is_twin: whether it takes six planes.
     weights_m: millions of weights in the study, None for ours.
     is_pretrained: only its last layer is trained; it needs weights of ImageNet.
     """

@@ -1,4 +1,4 @@
-"""Runs one .tflite file in a process of its own: `python -m tools.color.study.peak [FILE]`.
+"""Measure one .tflite file in a process of its own: `python -m tools.color.study.peak [FILE]`.
 
 Prints the median time of an invoke and the process's peak memory as JSON; without a file, those of
 a process that only loads the runtime.
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from edge.interpreter import installed_runtime, load_engine
 
-WARM_UP = 5  # the first runs take memory and fill caches
+WARM_UP = 5  # runs before timing, which allocate memory and fill caches
 RUNS = 30  # of which the median is the time
 
 
 def main(words: list[str]) -> None:
     """Print the figures of the named file, or of none."""
-    installed_runtime()  # its memory is no model's
+    installed_runtime()  # loaded without a file, too: its memory is not the model's
     times = [0.0]
     if words:
         path = Path(words[0])
@@ -30,7 +30,7 @@ def main(words: list[str]) -> None:
 
 
 def _peak_kb() -> int:
-    """Return this process's peak memory; getrusage would tell that of the parent it came from."""
+    """Return this process's peak memory; getrusage would count the parent process's as well."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
