@@ -53,6 +53,21 @@ def test_a_file_in_none_of_the_folders_of_its_name_is_told(
     assert "1.xml: 2 pictures are named 1.jpg, none in this folder" in capsys.readouterr().err
 
 
+def test_a_name_without_suffix_is_the_picture_of_any_format(tmp_path: Path):
+    labelled.save(tmp_path / "source" / "n0208_1.png", 1)
+    write_xml(tmp_path / "source" / "n0208_1.xml", "dog", "n0208_1")
+    assert imported(tmp_path / "source", "voc", tmp_path / "set") == EXIT_OK
+    assert labels(tmp_path / "set") == {"n0208_1.png": ["dog"]}
+
+
+def test_hidden_files_of_macos_are_neither_pictures_nor_labels(tmp_path: Path):
+    source = labelled.voc(tmp_path / "source", 2)
+    (source / "JPEGImages" / "._0.jpg").write_bytes(b"\0\5\x16\7")
+    (source / "Annotations" / "._0.xml").write_bytes(b"\0\5\x16\7")
+    assert imported(source, "voc", tmp_path / "set") == EXIT_OK
+    assert sorted(labels(tmp_path / "set")) == ["0.jpg", "1.jpg"]
+
+
 def write_xml(path: Path, label: str, picture: str = "1.jpg") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(labelled.voc_xml(picture, label))

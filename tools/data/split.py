@@ -2,16 +2,19 @@
 
 What shows the same stays together. Groups are dealt class by class, the rarest first, in the order
 of their content's hash: the same pictures give the same split under any names. Pictures that were
-dealt before stay where they are, so a set that grows keeps its validation data clean.
+dealt before stay where they are, so a set that grows keeps its validation data clean. So do, with
+--keep-folders, those in folders that are named after a side.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
+import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge import lookup
@@ -28,9 +31,11 @@ EXAMPLES = """\
 examples:
   edge-tools data split data/street                  # 80 : 10 : 10
   edge-tools data split data/street --val 0.2 --test 0
+  edge-tools data split data/own --keep-folders      # images/train and images/val stay apart
   edge-tools data split data/birds    # of class folders: data/birds/folders/train/<class>, too
 """
 TRAIN, VAL, TEST = folder.SPLITS
+NAMED_SIDE = re.compile(r"(?i)(?P<train>train(ing)?)|(?P<val>val(id|idation)?)|(?P<test>test)")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test", type=share, default=0.1, metavar="SHARE", help="the same for test"
     )
+    parser.add_argument(
+        "--keep-folders",
+        action="store_true",
+        help="pictures in folders named train, val (valid) or test stay there",
+    )
     parallel.add_arguments(parser)
 
 
@@ -69,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{faults[0].text} ({len(faults)} broken; see edge-tools data check)")
     groups = make_groups(data, taken, args.data / "images")
     shares = {VAL: args.val, TEST: args.test}
-    sides = deal(groups, shares, _earlier(args.data))
+    sides = deal(groups, shares, _kept_sides(args, groups))
     content = folder.document(file)
     for side in folder.SPLITS:
         names = {name for name, where in sides.items() if where == side}
@@ -83,6 +93,35 @@ def run(args: argparse.Namespace) -> int:
     if content.get("info", {}).get("task") == folder.CLASSIFICATION:
         _class_folders(args.data, sides)
     return EXIT_OK
+
+
+def _kept_sides(args: argparse.Namespace, groups: list[Group]) -> dict[str, str]:
+    """Return the side of each picture that is dealt already: in files, or by its folder.
+
+    Raises InputError when folders are to be kept and none is named like a side.
+    """
+    names = [name for group in groups for name in group.names]
+    by_folder = {name: side for name in names if (side := _folder_side(name))}
+    earlier = _earlier(args.data)
+    if args.keep_folders:
+        if not by_folder:
+            raise InputError(
+                f"{args.data}/images: no folder train, val or test; omit --keep-folders"
+            )
+        return {**earlier, **by_folder}
+    if not earlier and len({*by_folder.values()}) > 1:
+        found = ", ".join(side for side in folder.SPLITS if side in by_folder.values())
+        fix = "--keep-folders keeps them apart"
+        print(
+            f"{args.data}: its folders of {found} are mixed and dealt anew; {fix}", file=sys.stderr
+        )
+    return earlier
+
+
+def _folder_side(name: str) -> str | None:
+    """Return the side that one of a picture's folders is named after, None for other names."""
+    matches = (NAMED_SIDE.fullmatch(part) for part in PurePosixPath(name).parts[:-1])
+    return next((match.lastgroup for match in matches if match), None)
 
 
 def make_groups(data: Dataset, taken: dict[Path, Fingerprint], root: Path) -> list[Group]:

@@ -85,7 +85,10 @@ def teach(
     """
     indices = {number: labels.index(name) for number, name in data.labels.items() if name in labels}
     if not indices:
-        raise InputError(f"{data.name}: none of its categories is one of {', '.join(labels)}")
+        raise InputError(
+            f"{data.name}: none of its categories is one of {', '.join(labels)}; name yours with "
+            f"--labels {','.join(data.labels.values())}"
+        )
     annotated: dict[int, list[dict[str, Any]]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     for item in data.annotations:

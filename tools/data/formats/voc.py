@@ -29,7 +29,7 @@ def read(source: Path, images: Path | None) -> Listing:
     """
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; VOC is a folder with XML files")
-    files = sorted(source.rglob("*.xml"))
+    files = sorted(path for path in source.rglob("*.xml") if not path.name.startswith("."))
     if not files:
         raise InputError(f"{source}: no XML file in it; is the format voc?")
     root = images or next(
@@ -52,7 +52,8 @@ def _add_entries(
     """Add the picture of each file; pictures: by their names below `root`."""
     by_name: dict[str, dict[Place, Path]] = defaultdict(dict)
     for name, path in pictures.items():
-        by_name[path.name][_place(PurePath(name))] = path
+        for key in (path.stem, path.name):  # ImageNet's files name their pictures without a suffix
+            by_name[key][_place(PurePath(name))] = path
     elsewhere: list[tuple[Path, Entry]] = []  # last: another file may lie beside the picture
     for file, place in files.items():
         try:
