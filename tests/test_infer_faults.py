@@ -207,6 +207,14 @@ def test_recursive_reads_the_folders_in_a_folder_but_no_links(tmp_path: Path, in
     assert infer.complaints == []
 
 
+def test_recursive_reads_no_pictures_of_results(tmp_path: Path, infer: Infer):
+    save(tmp_path / "a.png", street())
+    for _ in range(2):
+        _, document = infer(tmp_path, "--recursive", "--annotate", tmp_path / "drawn")
+        assert [Path(entry["file"]).name for entry in document] == ["a.png"]
+    assert (tmp_path / "drawn" / "a.jpg").exists()
+
+
 def test_folders_that_are_left_out_are_told_of(tmp_path: Path, infer: Infer):
     for name in ("a.png", "more/b.png"):
         save(tmp_path / name, street())

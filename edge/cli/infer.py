@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     _end_like_ctrl_c()
     if args.output:
         _check_writable(args.output)
-    paths, unreadable = expand(args.inputs, is_recursive=args.recursive)
+    paths, unreadable = expand(args.inputs, is_recursive=args.recursive, drawn=args.annotate)
     errors: list[EdgeError] = [*unreadable]
     make_entry = _color_task(args, paths) if args.task == "color" else _detect_task(args)
     album = Album(args.annotate, paths) if args.annotate else None

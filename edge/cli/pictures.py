@@ -49,11 +49,12 @@ class Picture:
 
 
 def expand(
-    inputs: list[Path], *, is_recursive: bool = False
+    inputs: list[Path], *, is_recursive: bool = False, drawn: Path | None = None
 ) -> tuple[list[Path], list[InputError]]:
     """Return the files to read, with folders replaced by their files, and the errors.
 
-    is_recursive: also the files of the visible folders in them; links to folders are not followed.
+    is_recursive: also the files of the visible folders in them, but of links to folders and of
+    `drawn`, where pictures of results go.
     """
     paths: list[Path] = []
     errors: list[InputError] = []
@@ -61,18 +62,21 @@ def expand(
         if not lookup.is_folder(path):
             paths.append(path)  # a missing file is reported when its turn comes
             continue
-        files, faults = _files_of_folder(path, is_recursive=is_recursive)
+        below = _folders_below(path, lookup.real(drawn) if drawn else None)
+        files, faults = _files_of_folder(path, below, is_recursive=is_recursive)
         paths += files
         errors += faults
     return paths, errors
 
 
-def _files_of_folder(folder: Path, *, is_recursive: bool) -> tuple[list[Path], list[InputError]]:
+def _files_of_folder(
+    folder: Path, below: Iterator[Path], *, is_recursive: bool
+) -> tuple[list[Path], list[InputError]]:
     """Return a folder's images and videos by name, and why some or all are missing."""
     folders = [folder]
     if is_recursive:
-        folders += _folders_below(folder)
-    elif next(_folders_below(folder), None):
+        folders += below
+    elif next(below, None):
         logger.warning("infer.folders_left_out in=%s; --recursive reads them, too", folder)
     files: list[Path] = []
     faults: list[InputError] = []
@@ -88,13 +92,14 @@ def _files_of_folder(folder: Path, *, is_recursive: bool) -> tuple[list[Path], l
     return files, faults
 
 
-def _folders_below(folder: Path) -> Iterator[Path]:
+def _folders_below(folder: Path, drawn: Path | None) -> Iterator[Path]:
     with contextlib.suppress(OSError):  # told of when its files are listed
         for entry in sorted(folder.iterdir()):
-            hidden = entry.name.startswith(".")
-            if not hidden and lookup.is_folder(entry) and not entry.is_symlink():
+            if entry.name.startswith(".") or entry.is_symlink() or not lookup.is_folder(entry):
+                continue
+            if lookup.real(entry) != drawn:
                 yield entry
-                yield from _folders_below(entry)
+                yield from _folders_below(entry, drawn)
 
 
 def pictures(path: Path) -> Iterator[Picture]:
