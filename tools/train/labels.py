@@ -75,6 +75,20 @@ def suspect(
     return found
 
 
+def refuse_unknown(data: Dataset, labels: Sequence[str], weights: Path) -> None:
+    """Raise InputError for a class that neither the set nor the first network knows.
+
+    Nothing would teach it: it is mistyped, or a class of another set.
+    """
+    named = data.labels.values()
+    unknown = [name for name in labels if name not in named and not yolox.knows(weights, [name])]
+    if unknown:
+        raise InputError(
+            f"--labels {','.join(unknown)}: not known to {weights.name} and no category of "
+            f"{data.name}, which has {', '.join(named)}"
+        )
+
+
 def teach(
     data: Dataset, suspected: Iterable[dict[str, Any]], labels: Sequence[str]
 ) -> list[Taught]:
