@@ -103,6 +103,16 @@ def test_an_output_that_cannot_be_written_is_named(
     assert arguments[1] in complaint
 
 
+def test_results_that_find_no_room_go_to_standard_output(tmp_path: Path, infer: Infer):
+    picture = save(tmp_path / "street.png", street())
+    code, document = infer(picture, "--output", "/dev/full")
+    assert code == EXIT_FAILURE
+    assert [entry["file"] for entry in document] == [str(picture)]
+    assert infer.complaints == [
+        "edge: /dev/full: No space left on device; the results went to standard output"
+    ]
+
+
 @pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300, "street.png"])
 def test_an_output_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, output: str

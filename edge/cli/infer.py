@@ -328,6 +328,7 @@ def _check_writable(output: Path) -> None:
 
 
 def _write(entries: list[str], output: Path | None) -> None:
+    """Write the document; where that fails, to standard output, and raise EdgeError."""
     try:
         with output.open("w") if output else contextlib.nullcontext(sys.stdout) as file:
             file.write("[")
@@ -337,4 +338,6 @@ def _write(entries: list[str], output: Path | None) -> None:
     except OSError as error:
         if output is None:
             raise
-        raise EdgeError(f"{output}: {error.strerror}; name a file that can be written") from None
+        _write(entries, None)  # hours of work may be in it
+        text = f"{output}: {error.strerror}; the results went to standard output"
+        raise EdgeError(text) from None
