@@ -33,6 +33,11 @@ def is_shipped(folder: Path) -> bool:
     return folder.resolve().parent in [shipped.resolve() for shipped in SHIPPED_DIRS]
 
 
+def is_shipped_name(name: str) -> bool:
+    """Return whether a model of this name came with edge itself."""
+    return any(lookup.is_file(folder / name / MANIFEST_NAME) for folder in SHIPPED_DIRS)
+
+
 def installed(models_dir: str | None = None) -> list[Path]:
     """Return all model folders, sorted by name; a user's own hides a shipped one of that name."""
     folders: dict[str, Path] = {}

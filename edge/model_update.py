@@ -89,6 +89,11 @@ class Shelf:
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}; check models_dir") from None
 
+    @property
+    def has_way_back(self) -> bool:
+        """Return whether there is a version before the active one, or one ships with edge."""
+        return self.state().previous is not None or model_store.is_shipped_name(self.name)
+
     def remember(self, state: State) -> None:
         """Write what is remembered, at once."""
         durable.replace(self.folder / STATE_NAME, msgspec.json.encode(state), is_synced=True)
@@ -212,13 +217,18 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
     """Return to the version before and refuse the active one from now on.
 
     Returns the version that serves now, None for the shipped model.
-    Raises ModelError when nothing was pulled, OSError when models_dir cannot be written.
+    Raises ModelError when nothing was pulled or there is nothing to return to, OSError when
+    models_dir cannot be written.
     """
     _refuse_odd_name(shelf.name)
     with shelf.changing(), shelf.keeping_owner():
         state, failed = shelf.state(), shelf.active
         if failed is None:
             raise ModelError(f"model {shelf.name}: no pulled version is active")
+        if not shelf.has_way_back:
+            raise ModelError(
+                f"model {shelf.name}: {failed} stays, without it there is none; pull another one"
+            )
         calm = msgspec.structs.replace(
             _refusing(state, failed), previous=None, trial=None, starts=0
         )
@@ -240,15 +250,15 @@ def count_starts(shelves: Sequence[Shelf]) -> None:
         if _trial(shelf) is None:
             continue
         try:
-            if _count_start(shelf) > MAX_STARTS:
+            if _count_start(shelf) > MAX_STARTS and shelf.has_way_back:
                 roll_back(shelf, f"{MAX_STARTS} starts without a frame")
         except OSError as error:
             logger.warning("model.trial_not_counted name=%s reason=%s", shelf.name, error)
 
 
 def give_up_trials(shelves: Sequence[Shelf], reason: str) -> bool:
-    """Roll back all that is on trial; return whether there was any."""
-    tried = [shelf for shelf in shelves if _trial(shelf) is not None]
+    """Roll back all that is on trial and has a way back; return whether there was any."""
+    tried = [shelf for shelf in shelves if _trial(shelf) is not None and shelf.has_way_back]
     for shelf in tried:
         try:
             roll_back(shelf, reason)
@@ -351,7 +361,7 @@ def _canary(shelf: Shelf, version: str) -> None:
             shelf.remember(_refusing(shelf.state(), version))
         raise ModelError(
             f"{shelf.name} {version}: canary run failed: {faults[0]} ({len(faults)} in all); "
-            f"{shelf.active or 'the shipped version'} stays"
+            f"{shelf.active or 'what was installed'} stays"
         )
 
 

@@ -1,15 +1,60 @@
-"""Pictures written whole or not at all: OpenCV itself leaves half a file on a full disk."""
+"""Pictures read as people see them, and written whole or not at all.
+
+OpenCV shows what lies under transparent pixels, often black, and leaves half a file on a full disk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from edge import durable
 from edge.errors import EdgeError
 from edge.values import Image
+
+PNG_ALPHA = frozenset({3, 4, 6})  # color types: palette, gray with alpha, RGB with alpha
+WHITE = 255
+
+
+def decode(content: NDArray[np.uint8]) -> Image | None:
+    """Return the picture in a file's bytes, uint8 (height, width, 3) BGR; None when it is none.
+
+    It is turned as its EXIF says. Transparent pixels show white behind them; in a picture that
+    was turned they keep their hidden color.
+    Raises cv2.error for a picture that is too large for OpenCV.
+    """
+    if not content.size:
+        return None
+    bgr = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    if bgr is None:
+        return None
+    if not _may_be_transparent(content[:30].tobytes()):
+        return np.asarray(bgr, np.uint8)
+    stored = np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED))
+    return np.asarray(_on_white(bgr, stored), np.uint8)
+
+
+def _on_white(bgr: NDArray[Any], stored: NDArray[Any]) -> NDArray[Any]:
+    """Return the decoded picture as the alpha channel of its stored pixels, if any, shows it."""
+    if stored.ndim != 3 or stored.shape[2] != 4:
+        return bgr
+    bgra = stored >> 8 if stored.dtype == np.uint16 else stored
+    if not np.array_equal(bgra[..., :3], bgr):  # it was turned
+        return bgr
+    opacity = bgra[..., 3:].astype(np.float32) / 255
+    return np.asarray(np.rint(bgr * opacity + WHITE * (1 - opacity)), np.uint8)
+
+
+def _may_be_transparent(head: bytes) -> bool:
+    """Return whether the first 30 bytes are of a PNG or WebP that may have transparent pixels."""
+    if head.startswith(b"\x89PNG"):
+        return head[25] in PNG_ALPHA
+    return head[8:12] == b"WEBP" and head[12:16] in {b"VP8X", b"VP8L"}
 
 
 def write(path: Path, bgr: Image, settings: Sequence[int] = ()) -> None:

@@ -98,6 +98,15 @@ def test_yolo_names_that_are_no_utf8_are_one_line(
     assert f"{name}: not UTF-8; save it as UTF-8" in line
 
 
+def test_the_yaml_file_in_place_of_its_folder_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "data.yaml"
+    file.write_text("names: [cat]\n")
+    assert imported(file, "yolo", tmp_path / "set") == EXIT_NO_INPUT
+    assert f"{file}: a file; name the folder that holds it" in capsys.readouterr().err
+
+
 def test_an_outline_becomes_the_box_around_it():
     fields = ["1", "0.5", "0.2", "0.75", "0.5", "0.25", "0.625"]
     found = yolo._labelled(fields, {0: "cat", 1: "dog"})

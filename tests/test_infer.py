@@ -200,6 +200,18 @@ def test_objects_tell_the_color_model_what_each_image_shows(tmp_path: Path, infe
     assert names == {"a.png": "brown", "b.png": "red", "c.png": "red"}
 
 
+def test_objects_that_name_no_picture_are_told_beside_those_that_do(
+    tmp_path: Path, infer: Infer, caplog: pytest.LogCaptureFixture
+):
+    save(tmp_path / "crops" / "a.png", np.full((40, 20, 3), RED, np.uint8))
+    objects = tmp_path / "objects.json"
+    objects.write_text(json.dumps({"a.png": "dog", "A.png": "dog", "b.png": "car"}))
+    told = ("--objects", objects, "--color-model", CLASS_COLOR)
+    code, _ = infer(tmp_path / "crops", *told, task="color")
+    assert code == EXIT_OK
+    assert f"infer.unknown_files file={objects} entries=2 first=A.png" in caplog.text
+
+
 def test_objects_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, infer: Infer):
     crops = [save(tmp_path / x / "1.png", np.full((40, 20, 3), RED, np.uint8)) for x in "ab"]
     objects = tmp_path / "objects.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,20 +52,40 @@ def test_document_is_whole_where_pictures_cannot_be_saved(tmp_path: Path, infer:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_ctrl_c_keeps_what_was_found(tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_being_ended_keeps_what_was_found(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+):
     read = infer_pictures.read_image
 
     def interrupted(path: Path) -> Image:
         if path.name == "b.png":
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return read(path)
 
     for name in ("a.png", "b.png"):
         save(tmp_path / name, street())
     monkeypatch.setattr(infer_pictures, "read_image", interrupted)
-    code, document = infer(tmp_path)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        code, document = infer(tmp_path)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
     assert code == EXIT_FAILURE
     assert [Path(entry["file"]).name for entry in document] == ["a.png"]
+
+
+def test_a_run_under_nohup_outlives_its_terminal(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
+):
+    save(tmp_path / "a.png", street())
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        infer(tmp_path)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +101,16 @@ def test_an_output_that_cannot_be_written_is_named(
     assert code == EXIT_FAILURE
     (complaint,) = infer.complaints
     assert arguments[1] in complaint
+
+
+def test_results_that_find_no_room_go_to_standard_output(tmp_path: Path, infer: Infer):
+    picture = save(tmp_path / "street.png", street())
+    code, document = infer(picture, "--output", "/dev/full")
+    assert code == EXIT_FAILURE
+    assert [entry["file"] for entry in document] == [str(picture)]
+    assert infer.complaints == [
+        "edge: /dev/full: No space left on device; the results went to standard output"
+    ]
 
 
 @pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300, "street.png"])
@@ -172,6 +203,47 @@ def test_folders_give_no_hidden_files_and_no_folders(tmp_path: Path, infer: Infe
     code, document = infer(tmp_path)
     assert code == EXIT_OK
     assert [entry["file"] for entry in document] == [str(tmp_path / "a.png")]
+
+
+def test_recursive_reads_the_folders_in_a_folder_but_no_links(tmp_path: Path, infer: Infer):
+    for name in ("c.png", "day 1/a.png", "day 1/night/b.png", ".hidden/d.png"):
+        save(tmp_path / name, street())
+    (tmp_path / "day 1" / "again").symlink_to(tmp_path)
+    (tmp_path / "empty").mkdir()
+    code, document = infer(tmp_path, "--recursive")
+    assert code == EXIT_OK
+    names = [str(Path(entry["file"]).relative_to(tmp_path)) for entry in document]
+    assert names == ["c.png", "day 1/a.png", "day 1/night/b.png"]
+    assert infer.complaints == []
+
+
+def test_recursive_reads_no_pictures_of_results(tmp_path: Path, infer: Infer):
+    save(tmp_path / "a.png", street())
+    for _ in range(2):
+        _, document = infer(tmp_path, "--recursive", "--annotate", tmp_path / "drawn")
+        assert [Path(entry["file"]).name for entry in document] == ["a.png"]
+    assert (tmp_path / "drawn" / "a.jpg").exists()
+
+
+def test_folders_that_are_left_out_are_told_of(tmp_path: Path, infer: Infer):
+    for name in ("a.png", "more/b.png"):
+        save(tmp_path / name, street())
+    code, document = infer(tmp_path)
+    assert code == EXIT_OK
+    assert len(document) == 1
+    (complaint,) = infer.complaints
+    assert f"infer.folders_left_out in={tmp_path}; --recursive" in complaint
+
+
+def test_pictures_of_rare_formats_in_a_folder_are_read_or_named(tmp_path: Path, infer: Infer):
+    save(tmp_path / "a.png", street()).rename(tmp_path / "a.jfif")
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    code, document = infer(tmp_path)
+    assert code == EXIT_NO_INPUT
+    assert [Path(entry["file"]).name for entry in document] == ["a.jfif"]
+    assert infer.complaints == [
+        f"edge: {tmp_path}/b.heic: HEIC cannot be decoded; convert it to JPEG"
+    ]
 
 
 @pytest.mark.parametrize(("seconds", "code"), [(19.0, EXIT_OK), (9.0, EXIT_NO_INPUT)])

@@ -21,7 +21,7 @@ from edge.model_update import MAX_STARTS, Shelf
 from edge.registry import VERSION_NAME
 from edge.signature import SecretKey, SignatureError
 from models import COLOR, detect_folder
-from registered import Registry
+from registered import Registry, golden_folder
 
 KILLS = 40
 
@@ -183,22 +183,42 @@ def test_daemon_and_pull_change_the_state_one_after_the_other(board: Board) -> N
     assert board.shelf.state().trial is None
 
 
-def test_first_pulled_version_goes_back_to_the_shipped_one(tmp_path: Path) -> None:
-    board = Board(tmp_path)
+def test_first_pulled_version_goes_back_to_the_shipped_one(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golden_folder(tmp_path, "0.9.0").rename(tmp_path / COLOR)
+    monkeypatch.setattr(model_store, "SHIPPED_DIRS", (tmp_path,))
     board.registry.push("1.0.0")
     board.pull("1.0.0")
     assert model_update.roll_back(board.shelf, "test") is None
     assert not board.shelf.link.is_symlink()
+    assert board.loaded() == "0.9.0"
+
+
+def test_only_version_of_an_own_model_stays(board: Board) -> None:
+    board.registry.push("1.0.0")
+    board.pull("1.0.0")
+    for _ in range(model_update.MAX_STARTS + 1):  # the camera is unplugged
+        model_update.count_starts([board.shelf])
+    assert board.loaded() == "1.0.0"
+    assert not model_update.give_up_trials([board.shelf], "test")
+    with pytest.raises(ModelError, match=r"1\.0\.0 stays, without it there is none"):
+        model_update.roll_back(board.shelf, "test")
+    model_update.confirm({board.shelf: "1.0.0"})
+    assert board.loaded() == "1.0.0"
+    assert board.shelf.state().trial is None
 
 
 def test_version_that_was_given_up_is_pulled_again_with_force(board: Board) -> None:
-    board.registry.push("1.0.0")
-    board.pull("1.0.0")
+    for version in ("1.0.0", "1.1.0"):
+        board.registry.push(version)
+        board.pull(version)
+        model_update.confirm({board.shelf: version})
     model_update.roll_back(board.shelf, "test")
     with pytest.raises(ModelError, match="rolled back here; --force tries again"):
-        board.pull("1.0.0")
-    board.pull("1.0.0", is_forced=True)
-    assert board.loaded() == "1.0.0"
+        board.pull("1.1.0")
+    board.pull("1.1.0", is_forced=True)
+    assert board.loaded() == "1.1.0"
     assert board.shelf.state().refused == ()
 
 

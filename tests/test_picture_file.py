@@ -1,4 +1,4 @@
-"""Pictures are written whole or not at all."""
+"""Pictures are read as people see them, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -32,6 +32,42 @@ def test_a_full_disk_keeps_the_picture_before_and_leaves_no_half(tmp_path: Path)
         picture_file.write(path, 255 - NOISE)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_transparent_pixels_show_white_behind_them(suffix: str) -> None:
+    bgra = np.zeros((60, 80, 4), np.uint8)
+    bgra[20:40, 20:40] = (0, 0, 255, 255)
+    bgra[20:40, 50:70] = (0, 0, 255, 128)
+    bgr = decoded(suffix, bgra)
+    assert bgr[0, 0].tolist() == [255, 255, 255]
+    assert bgr[30, 30].tolist() == [0, 0, 255]
+    np.testing.assert_allclose(bgr[30, 60], [127, 127, 255], atol=2)
+
+
+def test_transparent_pixels_of_16_bits_show_white_behind_them() -> None:
+    bgra = np.zeros((60, 80, 4), np.uint16)
+    bgra[20:40, 20:40] = (0, 0, 65535, 65535)
+    bgr = decoded(".png", bgra)
+    assert bgr[0, 0].tolist() == [255, 255, 255]
+    assert bgr[30, 30].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_opaque_pixels_stay_as_they_are(suffix: str) -> None:
+    opaque = np.dstack([NOISE, np.full(NOISE.shape[:2], 255, np.uint8)])
+    for pixels in (NOISE, opaque):
+        _, content = cv2.imencode(suffix, pixels)
+        expected = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))
+        np.testing.assert_array_equal(decoded(suffix, pixels), expected)
+
+
+def decoded(suffix: str, pixels: np.ndarray) -> np.ndarray:
+    _, content = cv2.imencode(suffix, pixels, [cv2.IMWRITE_WEBP_QUALITY, 101])
+    bgr = picture_file.decode(np.asarray(content, np.uint8).ravel())
+    assert bgr is not None
+    assert bgr.dtype == np.uint8
+    return bgr
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,22 @@ def test_crowds_are_ignored() -> None:
     assert labelled.ignored.tolist() == [[1, 2, 11, 12]]
 
 
+def test_a_class_that_nothing_teaches_is_refused(weights: Path) -> None:
+    data = dataset.Dataset("yard", (picture(),), {1: "forklift"}, ())
+    labels.refuse_unknown(data, ["person", "forklift"], weights)
+    with pytest.raises(InputError, match=r"--labels forklfit: .* yard, which has forklift"):
+        labels.refuse_unknown(data, ["person", "forklfit"], weights)
+
+
+@pytest.mark.parametrize("text", ["person,bottle/can", "c#", "a" * 65])
+def test_classes_that_no_model_folder_takes_are_refused_before_the_training(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="become MQTT topics"):
+        detect._names(text)
+
+
 def test_a_set_without_our_labels_is_refused() -> None:
     data = dataset.Dataset("fruit", (picture(),), {1: "apple"}, ())
-    with pytest.raises(InputError, match="none of its categories"):
+    with pytest.raises(InputError, match=r"none of its categories .* --labels apple"):
         labels.build_targets(data, [], yolox.LABELS)
 
 

@@ -118,6 +118,9 @@ def test_a_rectified_run_goes_on_with_its_own_stem(
 def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
     coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    content = json.loads(coco.read_text())
+    content["categories"].append({"id": 99, "name": "forklift"})
+    coco.write_text(json.dumps(content))
     assert train(coco, weights, tmp_path / "run", "--labels", "person,forklift") == 0
     assert "does not know every label" in caplog.text
     made = tmp_path / "run" / "best.pt"  # kept, though it finds nothing yet

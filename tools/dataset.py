@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge import picture_file
 from edge.errors import InputError, brief
 from edge.values import Image
 from tools.data.entry import number, region, whole_number
@@ -182,13 +183,12 @@ def load_file(path: Path) -> Image:
     Raises InputError naming the file when it cannot be decoded.
     """
     try:  # not imread: it crashes on a name that is not UTF-8
-        data = np.fromfile(path, np.uint8)
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        bgr = picture_file.decode(np.fromfile(path, np.uint8))
     except (OSError, cv2.error):
         bgr = None
     if bgr is None:
         raise InputError(f"image {path}: cannot be read; is it the right folder, a whole image?")
-    return np.asarray(bgr, np.uint8)
+    return bgr
 
 
 def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import MAX_PIXELS, lookup
+from edge import MAX_PIXELS, lookup, picture_file
 from edge.capture import edit_list
 from edge.capture.address import IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
 from edge.config import CameraConfig
@@ -93,7 +93,7 @@ def open_source(config: CameraConfig) -> Source:
 
 
 def read_image(path: Path) -> Image:
-    """Return one image file as uint8 (height, width, 3) BGR, turned as its EXIF says.
+    """Return one image file as uint8 (height, width, 3) BGR; see `picture_file.decode`.
 
     Raises InputError when the file is missing, too large or cannot be decoded.
     """
@@ -104,7 +104,7 @@ def read_image(path: Path) -> Image:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes; this is no camera's picture")
         encoded = np.fromfile(path, dtype=np.uint8)
-        bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+        bgr = picture_file.decode(encoded)
     except (OSError, cv2.error) as error:
         if "MAX_IMAGE_PIXELS" in str(error):
             raise InputError(f"{path}: over {MAX_PIXELS} pixels; make it smaller") from None

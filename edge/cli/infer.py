@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,8 +20,7 @@ import cv2
 import msgspec
 
 from edge import lookup, model_store, picture_file
-from edge.capture.address import IMAGE_SUFFIXES
-from edge.cli.pictures import VIDEO_SUFFIXES, Picture, expand, pictures
+from edge.cli.pictures import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Picture, expand, pictures
 from edge.cli.progress import bar
 from edge.color import ColorModel
 from edge.config import ColorConfig, DetectorConfig
@@ -47,14 +47,15 @@ HELP = "Detect objects, or name colors, in images, folders and videos."
 EXAMPLES = """examples:
   edge infer photo.jpg
   edge infer photos/ clip.mp4 --output found.json --annotate drawn/
+  edge infer photos/ --recursive        # and the folders in it
   edge infer crops/ --task color        # every image is one object
   edge infer crops/ --task color --objects classes.json   # {"a.jpg": "dog", "b.jpg": "car"}
 
 output: [{"file", "width", "height", "detections": [{"label", "score", "box_px": [x, y, w, h],
 "colors": [{"name", "score", "rgb", "lab"}]}]}]; a video has one entry a frame, with its number as
 "frame". With --task color an entry has "colors" instead, all 11 terms, best first. rgb and lab are
-what the larger shares look like. A folder gives its own images and videos, not those of folders
-in it, and no hidden ones."""
+what the larger shares look like. A folder gives its own images and videos; those of folders in it
+with --recursive; never hidden ones. An animated picture counts as its first one."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
 
@@ -64,6 +65,9 @@ EntryMaker = Callable[[Picture], dict[str, Any]]  # returns a picture's entry in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT")
+    parser.add_argument(
+        "--recursive", action="store_true", help="read the folders in folders, too, but not links"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="default: standard output")
     parser.add_argument("--min-score", type=_score, default=0.25, metavar="S", help="default 0.25")
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="save pictures with boxes")
@@ -84,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the document; after a failure or Ctrl-C, with the results so far.
+    """Write the document; after a failure, Ctrl-C or SIGTERM, with the results so far.
 
     Returns 66 when an input could not be read; all others are still processed. Returns 1 when a
     picture could not be saved: no further picture is saved, but the document is complete.
@@ -92,9 +96,10 @@ def run(args: argparse.Namespace) -> int:
     if args.objects and args.task != "color":
         print("edge infer: --objects needs --task color", file=sys.stderr)
         return EXIT_USAGE
+    _end_like_ctrl_c()
     if args.output:
         _check_writable(args.output)
-    paths, unreadable = expand(args.inputs)
+    paths, unreadable = expand(args.inputs, is_recursive=args.recursive, drawn=args.annotate)
     errors: list[EdgeError] = [*unreadable]
     make_entry = _color_task(args, paths) if args.task == "color" else _detect_task(args)
     album = Album(args.annotate, paths) if args.annotate else None
@@ -117,6 +122,13 @@ def run(args: argparse.Namespace) -> int:
     if fault:
         return EXIT_FAILURE
     return EXIT_NO_INPUT if errors else EXIT_OK
+
+
+def _end_like_ctrl_c() -> None:
+    """Let a time limit, `kill` and a closed terminal act like Ctrl-C, which keeps the results."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, signal.default_int_handler)
 
 
 def _score(text: str) -> float:
@@ -187,9 +199,18 @@ def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str]:
             f'{objects}: not a JSON object of labels by file name ({{"a.jpg": "dog"}}): '
             f"{brief(error)}"
         ) from None
-    if labels and paths and not any({str(path), path.name} & labels.keys() for path in paths):
+    names = {name for path in paths for name in (str(path), path.name)}
+    strangers = labels.keys() - names
+    if paths and strangers and len(strangers) == len(labels):
         raise InputError(
             f"{objects}: names none of the pictures; write them as {paths[0].name} or {paths[0]}"
+        )
+    if strangers:
+        logger.warning(
+            "infer.unknown_files file=%s entries=%d first=%s; no picture has this name or path",
+            objects,
+            len(strangers),
+            min(strangers),
         )
     return labels
 
@@ -295,7 +316,7 @@ def _check_writable(output: Path) -> None:
         fault = reason
     elif output.is_dir():
         fault = "is a folder"
-    elif output.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:  # `--output *.jpg`
+    elif output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:  # `--output *.jpg`
         fault = "is named like a picture"
     elif not output.parent.is_dir():
         fault = "no such folder"
@@ -307,6 +328,7 @@ def _check_writable(output: Path) -> None:
 
 
 def _write(entries: list[str], output: Path | None) -> None:
+    """Write the document; where that fails, to standard output, and raise EdgeError."""
     try:
         with output.open("w") if output else contextlib.nullcontext(sys.stdout) as file:
             file.write("[")
@@ -316,4 +338,6 @@ def _write(entries: list[str], output: Path | None) -> None:
     except OSError as error:
         if output is None:
             raise
-        raise EdgeError(f"{output}: {error.strerror}; name a file that can be written") from None
+        _write(entries, None)  # hours of work may be in it
+        text = f"{output}: {error.strerror}; the results went to standard output"
+        raise EdgeError(text) from None

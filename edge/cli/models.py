@@ -139,10 +139,14 @@ def _pull(args: argparse.Namespace) -> int:
         return EXIT_UNCHANGED if args.exit_code else EXIT_OK
     print(
         f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
-        f"linked; before: {before or 'the shipped one'}. The daemon takes it at its next "
+        f"linked; before: {before or _shipped(args.name)}. The daemon takes it at its next "
         "reload (systemctl reload edge)"
     )
     return EXIT_OK
+
+
+def _shipped(name: str) -> str:
+    return "the shipped one" if model_store.is_shipped_name(name) else "none"
 
 
 def _rollback(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,18 @@ from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from edge.values import Image
 
+# OpenCV decodes some of these; the others are named rather than left out.
+RARE_SUFFIXES = frozenset({".avif", ".gif", ".jfif", ".jp2", ".jpe", ".jxl", ".pgm", ".ppm"})
+HEIC_SUFFIXES = frozenset({".heic", ".heif"})
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | RARE_SUFFIXES | HEIC_SUFFIXES
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".mts", ".ts", ".webm", ".wmv"}
 )
 # Some containers only estimate how many frames they hold.
 MIN_COMPLETE = 0.95
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +48,58 @@ class Picture:
         return head if self.frame is None else {**head, "frame": self.frame}
 
 
-def expand(inputs: list[Path]) -> tuple[list[Path], list[InputError]]:
-    """Return the files to read, with folders replaced by their files, and the errors."""
+def expand(
+    inputs: list[Path], *, is_recursive: bool = False, drawn: Path | None = None
+) -> tuple[list[Path], list[InputError]]:
+    """Return the files to read, with folders replaced by their files, and the errors.
+
+    is_recursive: also the files of the visible folders in them, but of links to folders and of
+    `drawn`, where pictures of results go.
+    """
     paths: list[Path] = []
     errors: list[InputError] = []
     for path in inputs:
         if not lookup.is_folder(path):
             paths.append(path)  # a missing file is reported when its turn comes
             continue
-        try:
-            paths += _files_of_folder(path)
-        except InputError as error:
-            errors.append(error)
+        below = _folders_below(path, lookup.real(drawn) if drawn else None)
+        files, faults = _files_of_folder(path, below, is_recursive=is_recursive)
+        paths += files
+        errors += faults
     return paths, errors
 
 
-def _files_of_folder(folder: Path) -> list[Path]:
-    """Return a folder's images and videos by name; raise InputError when there are none."""
-    try:
-        files = files_in(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES)
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; cannot be listed") from None
-    if not files:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
-        raise InputError(f"{folder}: no images or videos in this folder itself ({kinds})")
-    return files
+def _files_of_folder(
+    folder: Path, below: Iterator[Path], *, is_recursive: bool
+) -> tuple[list[Path], list[InputError]]:
+    """Return a folder's images and videos by name, and why some or all are missing."""
+    folders = [folder]
+    if is_recursive:
+        folders += below
+    elif next(below, None):
+        logger.warning("infer.folders_left_out in=%s; --recursive reads them, too", folder)
+    files: list[Path] = []
+    faults: list[InputError] = []
+    for one in folders:
+        try:
+            files += files_in(one, PICTURE_SUFFIXES | VIDEO_SUFFIXES)
+        except OSError as error:
+            faults.append(InputError(f"{one}: {error.strerror}; cannot be listed"))
+    if not files and not faults:
+        kinds = ", ".join(sorted(PICTURE_SUFFIXES | VIDEO_SUFFIXES))
+        where = "or below" if is_recursive else "itself"
+        faults.append(InputError(f"{folder}: no images or videos in this folder {where} ({kinds})"))
+    return files, faults
+
+
+def _folders_below(folder: Path, drawn: Path | None) -> Iterator[Path]:
+    with contextlib.suppress(OSError):  # told of when its files are listed
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith(".") or entry.is_symlink() or not lookup.is_folder(entry):
+                continue
+            if lookup.real(entry) != drawn:
+                yield entry
+                yield from _folders_below(entry, drawn)
 
 
 def pictures(path: Path) -> Iterator[Picture]:
@@ -112,7 +146,9 @@ def _open(path: Path) -> Image | Source:
     try:
         return read_image(path)
     except InputError as fault:
-        if suffix in IMAGE_SUFFIXES or not lookup.is_file(path) or _is_text(path):
+        if suffix in HEIC_SUFFIXES and lookup.is_file(path):
+            raise InputError(f"{path}: HEIC cannot be decoded; convert it to JPEG") from None
+        if suffix in PICTURE_SUFFIXES or not lookup.is_file(path) or _is_text(path):
             raise
         try:
             return _open_video(path)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import durable
+from edge import durable, picture_file
 from edge.errors import InputError
 from tools.classifier import runtime
 from tools.data.entry import is_utf8
@@ -128,7 +128,7 @@ def read_picture(path: Path, side_px: int) -> Pixels:
     Raises InputError when it cannot be read as a picture.
     """
     try:
-        bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        bgr = picture_file.decode(np.fromfile(path, np.uint8))
     except (OSError, cv2.error):
         bgr = None
     if bgr is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge import picture_file
 from edge.errors import NO_ROOM, EdgeError, InputError
 from edge.values import Image
 
@@ -86,12 +87,12 @@ def decode(path: Path) -> Image:
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[len(data) // 2 :]:
         raise InputError(f"{path}: the end of the JPEG is missing; repair or remove it")
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        bgr = picture_file.decode(np.frombuffer(data, np.uint8))
     except cv2.error:
         bgr = None
     if bgr is None:
         raise InputError(f"{path}: cannot be read as a picture; repair or remove it")
-    return np.asarray(bgr, np.uint8)
+    return bgr
 
 
 def _write(bgr: np.ndarray, path: Path) -> None:

@@ -88,11 +88,16 @@ def _renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
 def pictures_below(folder: Path) -> list[Path]:
     """Return the picture files in a folder and all below it, sorted.
 
+    Hidden ones are left out: macOS writes such (`._a.jpg`) beside each picture.
     Raises InputError when the folder is missing.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def safe_name(name: str) -> str:

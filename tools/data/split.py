@@ -3,16 +3,18 @@
 Near-duplicates stay in one split. Groups of them are assigned stratified by their rarest class, in
 the order of their content's hash, so the same pictures give the same splits whatever their names.
 Pictures assigned by an earlier run keep their split, so that a growing set keeps its validation
-data separate.
+data separate. With --keep-folders, so do those in folders named after a split.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
+import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge import lookup
@@ -29,9 +31,11 @@ EXAMPLES = """\
 examples:
   edge-tools data split data/street                  # 80 : 10 : 10
   edge-tools data split data/street --val 0.2 --test 0
+  edge-tools data split data/own --keep-folders      # images/train and images/val stay apart
   edge-tools data split data/birds    # of class folders: data/birds/folders/train/<class>, too
 """
 TRAIN, VAL, TEST = folder.SPLITS
+NAMED_SPLIT = re.compile(r"(?i)(?P<train>train(ing)?)|(?P<val>val(id|idation)?)|(?P<test>test)")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test", type=share, default=0.1, metavar="SHARE", help="the same for test"
     )
+    parser.add_argument(
+        "--keep-folders",
+        action="store_true",
+        help="pictures in folders named train, val (valid) or test stay there",
+    )
     parallel.add_arguments(parser)
 
 
@@ -70,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{faults[0].text} ({len(faults)} broken; see edge-tools data check)")
     groups = make_groups(data, taken, args.data / "images")
     shares = {VAL: args.val, TEST: args.test}
-    splits = assign_splits(groups, shares, _earlier_splits(args.data))
+    splits = assign_splits(groups, shares, _kept_splits(args, groups))
     content = folder.document(file)
     for split in folder.SPLITS:
         names = {name for name, where in splits.items() if where == split}
@@ -84,6 +93,33 @@ def run(args: argparse.Namespace) -> int:
     if content.get("info", {}).get("task") == folder.CLASSIFICATION:
         _class_folders(args.data, splits)
     return EXIT_OK
+
+
+def _kept_splits(args: argparse.Namespace, groups: list[Group]) -> dict[str, str]:
+    """Return the split of each picture that is assigned already: in files, or by its folder.
+
+    Raises InputError when folders are to be kept and none is named after a split.
+    """
+    names = [name for group in groups for name in group.names]
+    by_folder = {name: split for name in names if (split := _folder_split(name))}
+    earlier = _earlier_splits(args.data)
+    if args.keep_folders:
+        if not by_folder:
+            raise InputError(
+                f"{args.data}/images: no folder train, val or test; omit --keep-folders"
+            )
+        return {**earlier, **by_folder}
+    if not earlier and len({*by_folder.values()}) > 1:
+        found = ", ".join(split for split in folder.SPLITS if split in by_folder.values())
+        fix = "--keep-folders keeps them apart"
+        print(f"{args.data}: its folders {found} are mixed and split anew; {fix}", file=sys.stderr)
+    return earlier
+
+
+def _folder_split(name: str) -> str | None:
+    """Return the split that one of a picture's folders is named after, None for other names."""
+    matches = (NAMED_SPLIT.fullmatch(part) for part in PurePosixPath(name).parts[:-1])
+    return next((match.lastgroup for match in matches if match), None)
 
 
 def make_groups(data: Dataset, taken: dict[Path, Fingerprint], root: Path) -> list[Group]:

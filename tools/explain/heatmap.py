@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import picture_file
 from edge.errors import InputError
 from edge.values import Box, Image
 
@@ -65,12 +66,12 @@ def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
         raise InputError(f"no picture in {', '.join(map(str, paths))}; name PNG or JPEG files")
     for path in found:
         try:
-            bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+            bgr = picture_file.decode(np.fromfile(path, np.uint8))
         except (OSError, cv2.error):
             bgr = None
         if bgr is None:
             raise InputError(f"{path}: cannot be read as a picture")
-        yield path, np.asarray(bgr, np.uint8)
+        yield path, bgr
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -20,12 +20,14 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 
 from edge.errors import ConfigError
+from edge.manifest import Label
 from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, positive, positive_or_zero, seed, share_or_all
@@ -140,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     validation = dataset.read(args.val, args.images)
     training = dataset.read(args.train, args.images)
     config = _config(args)
+    labels.refuse_unknown(training, config.labels, args.weights)
     validation = restrict_to_labels(validation, config.labels)
     warn_without_objects(validation)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -299,7 +302,13 @@ def _names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"{text!r}: different names, separated by commas")
-    return names
+    try:
+        return msgspec.convert(names, tuple[Label, ...])
+    except msgspec.ValidationError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: names become MQTT topics, without + # / and of 64 letters at most; "
+            "edge-tools data import --rename OLD=NEW gives others"
+        ) from None
 
 
 def _sizes(text: str) -> tuple[int, ...]:

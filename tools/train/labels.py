@@ -75,6 +75,20 @@ def teacher_detections(
     return found
 
 
+def refuse_unknown(data: Dataset, labels: Sequence[str], weights: Path) -> None:
+    """Raise InputError for a class that neither the set nor the first network knows.
+
+    Nothing would teach it: it is mistyped, or a class of another set.
+    """
+    named = data.labels.values()
+    unknown = [name for name in labels if name not in named and not yolox.knows(weights, [name])]
+    if unknown:
+        raise InputError(
+            f"--labels {','.join(unknown)}: not known to {weights.name} and no category of "
+            f"{data.name}, which has {', '.join(named)}"
+        )
+
+
 def build_targets(
     data: Dataset, detections: Iterable[dict[str, Any]], labels: Sequence[str]
 ) -> list[LabelledPicture]:
@@ -85,7 +99,10 @@ def build_targets(
     """
     indices = {number: labels.index(name) for number, name in data.labels.items() if name in labels}
     if not indices:
-        raise InputError(f"{data.name}: none of its categories is one of {', '.join(labels)}")
+        raise InputError(
+            f"{data.name}: none of its categories is one of {', '.join(labels)}; name yours with "
+            f"--labels {','.join(data.labels.values())}"
+        )
     annotated: dict[int, list[dict[str, Any]]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     for item in data.annotations:

@@ -1,12 +1,15 @@
 """Pascal VOC XML: `Annotations/*.xml` with `JPEGImages/`, or XML files beside their pictures.
 
 Coordinates count from 1 and both corners are inside. Objects marked difficult become
-`ignore_regions`: neither objects nor background.
+`ignore_regions`: neither objects nor background. Of several pictures of one name a file's is the
+one in the same folder, as `Annotations/a/1.xml` and `JPEGImages/a/1.jpg`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from edge.errors import InputError
@@ -14,6 +17,9 @@ from tools.data.entry import Entry, Labelled, Listing, Region, number, pictures_
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element  # the type only; parsing is defusedxml's
+
+USUAL_FOLDERS = frozenset({"Annotations", "JPEGImages", "annotations", "images"})
+Place = tuple[str, ...]  # the names of the folders in which files of one name are told apart
 
 
 def read(source: Path, images: Path | None) -> Listing:
@@ -23,24 +29,47 @@ def read(source: Path, images: Path | None) -> Listing:
     """
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; VOC is a folder with XML files")
-    files = sorted(source.rglob("*.xml"))
+    files = sorted(path for path in source.rglob("*.xml") if not path.name.startswith("."))
     if not files:
         raise InputError(f"{source}: no XML file in it; is the format voc?")
     root = images or next(
         (source / name for name in ("JPEGImages", "images") if (source / name).is_dir()), source
     )
     pictures = {path.relative_to(root).as_posix(): path for path in pictures_below(root)}
-    by_name = {path.name: path for path in pictures.values()}
     listing = Listing()
-    for file in files:
-        try:
-            listing.entries.append(_entry(file, root, by_name))
-        except ValueError as error:
-            listing.problems.append(f"{file}: {error}")
+    _add_entries(
+        listing, {file: _place(file.relative_to(source)) for file in files}, root, pictures
+    )
     listing.problems += _unlabelled(pictures, listing)
     for name in sorted({item.label for entry in listing.entries for item in entry.objects}):
         listing.add_class(name)
     return listing
+
+
+def _add_entries(
+    listing: Listing, files: Mapping[Path, Place], root: Path, pictures: Mapping[str, Path]
+) -> None:
+    """Add the picture of each file; pictures: by their names below `root`."""
+    by_name: dict[str, dict[Place, Path]] = defaultdict(dict)
+    for name, path in pictures.items():
+        for key in (path.stem, path.name):  # ImageNet's files name their pictures without a suffix
+            by_name[key][_place(PurePath(name))] = path
+    elsewhere: list[tuple[Path, Entry]] = []  # last: another file may lie beside the picture
+    for file, place in files.items():
+        try:
+            entry, is_here = _entry(file, place, root, by_name)
+        except ValueError as error:
+            listing.problems.append(f"{file}: {error}")
+        else:
+            listing.entries.append(entry) if is_here else elsewhere.append((file, entry))
+    taken = {entry.path for entry in listing.entries}
+    for file, entry in elsewhere:
+        if entry.path in taken:
+            listing.problems.append(
+                f"{file}: its picture is missing; {entry.path} has its own file"
+            )
+        else:
+            listing.entries.append(entry)
 
 
 def _unlabelled(pictures: dict[str, Path], listing: Listing) -> list[str]:
@@ -52,8 +81,18 @@ def _unlabelled(pictures: dict[str, Path], listing: Listing) -> list[str]:
     ]
 
 
-def _entry(file: Path, root: Path, pictures: dict[str, Path]) -> Entry:
-    """Return one file's picture; ValueError says what is wrong with the file."""
+def _place(path: PurePath) -> Place:
+    """Return the folders that a file lies in, but for those that every VOC set has."""
+    return tuple(part for part in path.parent.parts if part not in USUAL_FOLDERS)
+
+
+def _entry(
+    file: Path, place: Place, root: Path, pictures: Mapping[str, Mapping[Place, Path]]
+) -> tuple[Entry, bool]:
+    """Return one file's picture, and whether it lies at the file's own place.
+
+    pictures: by name and place. ValueError says what is wrong with the file.
+    """
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import parse
 
@@ -64,7 +103,10 @@ def _entry(file: Path, root: Path, pictures: dict[str, Path]) -> Entry:
     name = Path(safe_name(_text(tree, "filename"))).name
     if name not in pictures:
         raise ValueError(f"its picture {name} is not in {root}")
-    path = pictures[name]
+    if place not in pictures[name] and len(pictures[name]) > 1:
+        count = len(pictures[name])
+        raise ValueError(f"{count} pictures are named {name}, none in this folder; move it there")
+    path = pictures[name].get(place) or next(iter(pictures[name].values()))
     certain, difficult = [], []
     for item in tree.iter("object"):
         label, box = _text(item, "name"), _box(item)
@@ -72,7 +114,7 @@ def _entry(file: Path, root: Path, pictures: dict[str, Path]) -> Entry:
             difficult.append(box)
         else:
             certain.append(Labelled(label, box))
-    return Entry(
+    entry = Entry(
         path,
         path.relative_to(root).as_posix(),
         tuple(certain),
@@ -80,6 +122,7 @@ def _entry(file: Path, root: Path, pictures: dict[str, Path]) -> Entry:
         size=_size(tree),
         ignore_regions=tuple(difficult),
     )
+    return entry, place in pictures[name]
 
 
 def _text(element: Element, tag: str) -> str:

@@ -59,6 +59,8 @@ def _names(source: Path) -> dict[int, str]:
             names = dict(enumerate(names))
         if names and isinstance(names, dict):
             return _numbered(names, path)
+    if source.is_file():
+        raise InputError(f"{source}: a file; name the folder that holds it")
     raise InputError(f"{source}: no classes.txt and no YAML file with names: in it; add one")
 
 
