@@ -86,6 +86,15 @@ def test_the_check_lists_a_broken_annotation_beside_other_faults(
     assert "sticks out" in found[1]
 
 
+def test_the_check_lists_an_annotation_of_no_picture(
+    ready: Path, capsys: pytest.CaptureFixture[str]
+):
+    spoil(ready / "annotations.json", {"image_id": 99})
+    capsys.readouterr()
+    assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_FAILURE
+    assert "box: set/annotations: annotation 3: no image with id 99\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("broken", "told"), BROKEN)
 def test_an_import_leaves_out_a_broken_annotation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: object, told: str

@@ -54,6 +54,16 @@ def test_environment_that_does_not_run_is_named(tmp_path: Path, street: Dataset)
         kernels._elsewhere(Path("/no/python"), detect_folder(tmp_path), street, 0)
 
 
+def test_environment_that_fails_is_told_with_its_last_words(
+    tmp_path: Path, street: Dataset
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho Traceback >&2\necho no module named numpy >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(ModelError, match=f"--tflite-runtime {python}: no module named numpy$"):
+        kernels._elsewhere(python, detect_folder(tmp_path), street, 0)
+
+
 def look(*golden: dict[str, Any]) -> Look:
     return Look("some", [], {"golden.jpg": list(golden)}, {})
 
@@ -86,6 +96,19 @@ def test_an_object_just_across_the_threshold_is_counted_but_no_fault() -> None:
 def test_what_differs_is_a_fault(other: Look) -> None:
     (fault, *_) = compared(other, look(one(0.5))).faults
     assert "in one only" in fault
+
+
+def test_what_stands_at_the_threshold_is_on_the_upper_side() -> None:
+    found = compared(look(one(0.3)), look(one(0.31)))
+    assert (found.faults, found.crossing, found.objects) == ((), 0, 1)
+
+
+def test_every_object_that_differs_is_told() -> None:
+    found = compared(look(one(0.5, "car")), look(one(0.6, "bus"), one(0.7, "dog")))
+    assert found.faults == tuple(
+        f"golden.jpg: {told} in one only" for told in ("car 0.50", "bus 0.60", "dog 0.70")
+    )
+    assert (found.max_score_difference, found.min_iou) == (0.0, 1.0)
 
 
 def test_accuracy_apart_by_more_than_allowed_is_a_fault() -> None:

@@ -195,6 +195,35 @@ def test_promotion_archives_the_version_before(kept: Registry) -> None:
         versions.promote(kept.store, COLOR, "1.0.0", "production", None)
 
 
+def test_promotion_moves_what_held_this_stage_alone(kept: Registry) -> None:
+    for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0"):
+        kept.push(version)
+    promotions = {"1.0.0": "production", "1.1.0": "staging", "1.2.0": "none", "1.3.0": "none"}
+    for version, stage in promotions.items():
+        versions.promote(kept.store, COLOR, version, stage, kept.key)
+    stages = registry.read_stages(kept.store, COLOR, kept.trusted)
+    assert (stages.stages, stages.revision) == (promotions, 4)  # boards know a newer one by it
+
+
+def test_a_version_that_is_not_there_is_neither_promoted_nor_removed(kept: Registry) -> None:
+    kept.push("1.0.0")
+    with pytest.raises(ModelError, match="not in the registry; push it first"):
+        versions.promote(kept.store, COLOR, "1.1.0", "staging", kept.key)
+    with pytest.raises(ModelError, match="not in the registry"):
+        versions.remove(kept.store, COLOR, "1.1.0", kept.key)
+    assert registry.read_stages(kept.store, COLOR, kept.trusted) == registry.Stages(name=COLOR)
+
+
+def test_a_removed_version_holds_no_stage_and_its_serial_is_kept(kept: Registry) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        kept.push(version)
+        versions.promote(kept.store, COLOR, version, "archived", kept.key)
+    versions.remove(kept.store, COLOR, "1.1.0", kept.key)
+    stages = registry.read_stages(kept.store, COLOR, kept.trusted)
+    assert (stages.stages, stages.removed) == ({"1.0.0": "archived"}, {"1.1.0": 2})
+    assert stages.revision == 3
+
+
 @pytest.mark.parametrize("stage", ["staging", "production"])
 def test_a_version_that_boards_would_refuse_as_unsigned_takes_no_stage_of_theirs(
     kept: Registry, tmp_path: Path, stage: Any, capsys: pytest.CaptureFixture[str]
@@ -255,6 +284,13 @@ def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
     wrong = dict.fromkeys(wanted.shares, 1 / 11)
     change_manifest(folder, golden=manifest.Golden(file=wanted.file, tolerance=0, shares=wrong))
     with pytest.raises(ModelError, match=r"expected 0\.091"):
+        versions.push(kept.store, folder, kept.key)
+    assert kept.store.names("") == []
+
+
+def test_model_without_a_golden_picture_is_not_registered(kept: Registry, tmp_path: Path) -> None:
+    folder = change_manifest(golden_folder(tmp_path, "1.0.0"), golden=None)
+    with pytest.raises(ModelError, match="no golden picture; boards could not prove it"):
         versions.push(kept.store, folder, kept.key)
     assert kept.store.names("") == []
 

@@ -68,6 +68,15 @@ def test_a_password_that_is_too_long_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_push_gives_a_version_that_the_manifest_has_not(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(golden_folder(tmp_path / "new", "1.0.0"))
+    assert main(["registry", "push", folder, "--version", "2.0.0", *place(kept)]) == EXIT_OK
+    assert capsys.readouterr().out.startswith(f"{COLOR} 2.0.0: registered, serial 1, NOT signed")
+    assert [one.version for one in registry.versions(kept.store, COLOR)] == ["2.0.0"]
+
+
 def test_list_gives_each_version_its_size(
     kept: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:

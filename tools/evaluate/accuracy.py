@@ -87,7 +87,6 @@ def uncounted(picture: Picture, labels: dict[int, str]) -> Iterator[dict[str, An
                 "image_id": picture.image_id,
                 "category_id": number,
                 "bbox": list(box),
-                "area": box[2] * box[3],
                 "iscrowd": 1,
             }
 
