@@ -103,6 +103,27 @@ def test_what_stands_at_the_threshold_is_on_the_upper_side() -> None:
     assert (found.faults, found.crossing, found.objects) == ((), 0, 1)
 
 
+def test_the_counterpart_is_what_overlaps_most() -> None:
+    weak = one(0.25, box_px=[13.0, 10.0, 20.0, 20.0])
+    for first in (look(weak, one(0.5)), look(one(0.5), weak)):
+        found = compared(look(one(0.5)), first)
+        assert (found.crossing, found.max_score_difference, found.min_iou) == (0, 0.0, 1.0)
+
+
+def test_the_table_names_kernels_and_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    first, other = look(one(0.5)), look(one(0.5, "car"))
+    kernels.show("street-net", [compared(first, first), compared(other, first, ap50=0.51)])
+    said = capsys.readouterr().out
+    for text in (
+        "street-net, against some",
+        "  some: golden.jpg: car 0.50 in one only\n",
+        "  some: AP50 0.5100 against 0.5000: more than 0.003 apart\n",
+    ):
+        assert text in said
+    verdict = next(line for line in said.splitlines() if "verdict" in line)
+    assert verdict.index("agrees") < verdict.index("differs")
+
+
 def test_every_object_that_differs_is_told() -> None:
     found = compared(look(one(0.5, "car")), look(one(0.6, "bus"), one(0.7, "dog")))
     assert found.faults == tuple(
