@@ -123,3 +123,19 @@ def test_a_side_that_is_empty_now_has_no_file(
     assert main(words) == EXIT_OK
     assert [file.name for file in folder.splits_in(ready)] == ["train.json"]
     assert len(document(ready, "train")["images"]) == 18
+
+
+def test_class_folders_hold_nothing_of_a_split_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "set"
+    imported(labelled.folders(tmp_path / "source", 8), "folders", data)
+    words = ["data", "split", str(data), "--workers", "1"]
+    assert main(words) == EXIT_OK
+    before = sorted((data / "folders").rglob("*.png"))
+    (data / "folders" / "val" / "cat" / "of-before.png").touch()
+    capsys.readouterr()
+    assert main(words) == EXIT_OK
+    assert sorted((data / "folders").rglob("*.png")) == before
+    told = f"{data / 'folders'}: test, train, val, each with a folder a class"
+    assert told in capsys.readouterr().out

@@ -288,6 +288,15 @@ def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
     assert kept.store.names("") == []
 
 
+def test_version_that_would_take_the_place_of_the_stages_is_refused(
+    kept: Registry, tmp_path: Path
+) -> None:
+    folder = golden_folder(tmp_path, "1.0.0")
+    with pytest.raises(ModelError, match="taken by the stages"):
+        versions.push(kept.store, folder, kept.key, version=registry.STAGES_NAME)
+    assert kept.store.names("") == []
+
+
 def test_model_without_a_golden_picture_is_not_registered(kept: Registry, tmp_path: Path) -> None:
     folder = change_manifest(golden_folder(tmp_path, "1.0.0"), golden=None)
     with pytest.raises(ModelError, match="no golden picture; boards could not prove it"):

@@ -6,6 +6,8 @@ Coordinates count from 1 and both corners are inside. Objects marked difficult b
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,9 @@ def read(source: Path, images: Path | None) -> Listing:
         (source / name for name in ("JPEGImages", "images") if (source / name).is_dir()), source
     )
     pictures = {path.relative_to(root).as_posix(): path for path in pictures_below(root)}
-    by_name = {path.name: path for path in pictures.values()}
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in pictures.values():
+        by_name[path.name].append(path)
     listing = Listing()
     for file in files:
         try:
@@ -52,8 +56,11 @@ def _unlabelled(pictures: dict[str, Path], listing: Listing) -> list[str]:
     ]
 
 
-def _entry(file: Path, root: Path, pictures: dict[str, Path]) -> Entry:
-    """Return one file's picture; ValueError says what is wrong with the file."""
+def _entry(file: Path, root: Path, pictures: Mapping[str, Sequence[Path]]) -> Entry:
+    """Return one file's picture; ValueError says what is wrong with the file.
+
+    pictures: those below `root`, by file name.
+    """
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import parse
 
@@ -64,7 +71,7 @@ def _entry(file: Path, root: Path, pictures: dict[str, Path]) -> Entry:
     name = Path(safe_name(_text(tree, "filename"))).name
     if name not in pictures:
         raise ValueError(f"its picture {name} is not in {root}")
-    path = pictures[name]
+    path = _picture_of(file, pictures[name])
     certain, difficult = [], []
     for item in tree.iter("object"):
         label, box = _text(item, "name"), _box(item)
@@ -80,6 +87,19 @@ def _entry(file: Path, root: Path, pictures: dict[str, Path]) -> Entry:
         size=_size(tree),
         ignore_regions=tuple(difficult),
     )
+
+
+def _picture_of(file: Path, called: Sequence[Path]) -> Path:
+    """Return which of the pictures of one name is meant: that beside the file, or in a like folder.
+
+    Raises ValueError when several may be.
+    """
+    beside = [path for path in called if path.parent == file.parent]
+    alike = [path for path in called if path.parent.name == file.parent.name]
+    for found in (called, beside, alike):
+        if len(found) == 1:
+            return found[0]
+    raise ValueError(f"{called[0]} and {called[1]} have the name of its picture; rename them")
 
 
 def _text(element: Element, tag: str) -> str:
