@@ -170,6 +170,41 @@ def test_yolo_labels_lie_in_labels_or_beside_their_picture(tmp_path: Path) -> No
     assert names(part) == ["0.jpg", "1.jpg"]
 
 
+def test_a_blank_line_of_classes_txt_is_no_class_and_none_at_all_is_refused(
+    tmp_path: Path,
+) -> None:
+    source = labelled.yolo(tmp_path, 2)
+    (source / "classes.txt").write_text("cat\ndog\n\n")
+    assert yolo.read(source, None).classes == ["cat", "dog"]
+    (source / "classes.txt").write_text("\n \n")
+    with pytest.raises(InputError, match=r"classes\.txt: no class in it; write one a line"):
+        yolo.read(source, None)
+
+
+def test_of_two_yaml_files_the_first_by_name_that_names_classes_is_taken(tmp_path: Path) -> None:
+    source = labelled.yolo(tmp_path, 1)
+    (source / "a.yaml").write_text("names: bird\n")
+    (source / "b.yml").write_text("names: [bird]\n")
+    assert yolo.read(source, None).classes == ["bird"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("0 .5 .5 .1 .1 .9", "6 fields; a line is class x y width height"),
+        ("cat .5 .5 .1 .1", "class 'cat'; there are 2 classes from 0 to 1"),
+        ("-1 .5 .5 .1 .1", "class '-1'; there are 2 classes from 0 to 1"),
+    ],
+)
+def test_a_line_that_is_no_yolo_object_is_a_problem(tmp_path: Path, line: str, told: str) -> None:
+    source = labelled.yolo(tmp_path, 1)
+    file = source / "labels" / "train" / "0.txt"
+    file.write_text(f"{line}\n1 .5 .5 .1 .1\n")
+    listing = yolo.read(source, None)
+    assert listing.problems == [f"{file}:1: {told}"]
+    assert [item.label for item in listing.entries[0].objects] == ["dog"]
+
+
 def test_yolo_labels_win_over_a_text_beside_the_picture(tmp_path: Path) -> None:
     source = labelled.yolo(tmp_path / "own", 1)
     (source / "images" / "train" / "0.txt").write_text("")

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from tools.quantize.ranges import from_range  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from tools.quantize import Quantization, calibrate, trace  # noqa: E402
+from tools.quantize.ranges import (  # noqa: E402
+    PIXELS,
+    SILU_FLOOR,
+    batches,
+    choose,
+    from_range,
+    measure,
+)
+
+SHAPE = (3, 8, 12)
 
 
 @pytest.mark.parametrize(
@@ -18,3 +31,73 @@ def test_a_range_is_as_wide_as_it_must_be(low: float, high: float) -> None:
     assert found.low == pytest.approx(min(low, 0), abs=1.001 * half)
     assert found.high == pytest.approx(max(high, 0), abs=1.001 * half)
     assert found.high - found.low == pytest.approx(max(high, 0) - min(low, 0))
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    chance = np.random.default_rng(5)
+    return [chance.integers(0, 256, (8, 12, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def test_pictures_come_in_batches_of_real_values() -> None:
+    images = pictures(5)
+    made = list(batches(images, PIXELS, 2))
+    assert [tuple(batch.shape) for batch in made] == [(2, *SHAPE), (2, *SHAPE), (1, *SHAPE)]
+    assert (torch.cat(made).numpy() == np.stack(images).transpose(0, 3, 1, 2)).all()
+    (centred,) = batches(images[:1], Quantization(1 / 128, 3), 2)
+    wanted = (images[0].transpose(2, 0, 1) - 131.0) / 128
+    np.testing.assert_allclose(centred[0].numpy(), wanted, rtol=1e-6)
+
+
+def test_statistics_are_of_all_pictures_whatever_the_batch() -> None:
+    torch.manual_seed(2)
+    graph = trace(nn.Conv2d(3, 4, 1).eval()).with_shapes(SHAPE)
+    images = pictures(5)
+    one, two = (measure(graph, images, batch=size) for size in (1, 2))
+    name = graph.outputs["output"]
+    assert one.ranges[name] == pytest.approx(two.ranges[name])
+    assert one._counts[name].sum() == 5 * 4 * 8 * 12
+    torch.testing.assert_close(one._counts[name], two._counts[name], atol=2, rtol=0)
+
+
+class Joined(nn.Module):
+    """Two maps that a SiLU reads as one, of which one is an output, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.silu = nn.SiLU()
+
+    def forward(self, value: Tensor) -> dict[str, Tensor]:
+        made = self.one(value)
+        return {"map": made, "said": self.silu(torch.cat([made, self.other(value)], 1))}
+
+
+class Shown(nn.Module):
+    """A map that a SiLU alone reads, and that is an output, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.silu = nn.Conv2d(3, 4, 1), nn.SiLU()
+
+    def forward(self, value: Tensor) -> dict[str, Tensor]:
+        made = self.conv(value)
+        return {"map": made, "said": self.silu(made)}
+
+
+@pytest.mark.parametrize("net", [Joined, Shown])
+def test_the_floor_of_a_silu_cuts_nothing_that_others_read(net: type[nn.Module]) -> None:
+    torch.manual_seed(2)
+    graph = trace(net().eval()).with_shapes(SHAPE)
+    statistics = measure(graph, pictures(4))
+    found = choose(graph, statistics)[graph.outputs["map"]]
+    low, high = statistics.ranges[graph.outputs["map"]]
+    assert low < 4 * SILU_FLOOR
+    assert found.low <= low + found.scale
+    assert found.high >= high - found.scale
+
+
+def test_a_mean_of_pixels_has_the_pixels_scale() -> None:
+    graph = trace(nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 4, 1)).eval()).with_shapes(SHAPE)
+    found = calibrate(graph, pictures(2))
+    (pooled,) = (node.name for node in graph.nodes if node.kind == "average_pool")
+    assert found[pooled] == PIXELS
