@@ -62,6 +62,29 @@ def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
     assert store.get("a/b/version.json", 100) == b"first"
 
 
+def test_a_folder_is_listed_in_order_without_what_is_being_written(kept: Registry) -> None:
+    for name in ("b", "c", "a", ".part"):
+        kept.store.put(f"dog/{name}", b"")
+    assert kept.store.names("dog") == ["a", "b", "c"]
+    assert kept.store.names("dog/a") == kept.store.names("cat") == []
+
+
+def test_what_is_written_can_be_read_by_others(kept: Registry) -> None:
+    """A registry on a share: boards read it as another user."""
+    kept.store.put("dog/a", b"")
+    assert (kept.folder / "registry" / "dog" / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_deleted_already_is_no_error_and_an_empty_folder_goes(kept: Registry) -> None:
+    for name in ("a", "b"):
+        kept.store.put(f"dog/{name}", b"")
+    for _ in range(2):
+        kept.store.delete("dog/a")
+    assert kept.store.names("dog") == ["b"]
+    kept.store.delete("dog/b")
+    assert kept.store.names("") == []
+
+
 WRITES = 5  # of a push: the serial, three files, what makes it a version
 
 
