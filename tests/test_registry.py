@@ -225,7 +225,7 @@ def test_promotion_moves_what_held_this_stage_alone(kept: Registry) -> None:
     for version, stage in promotions.items():
         versions.promote(kept.store, COLOR, version, stage, kept.key)
     stages = registry.read_stages(kept.store, COLOR, kept.trusted)
-    assert (stages.stages, stages.revision) == (promotions, 4)  # boards know a newer one by it
+    assert (stages.stages, stages.revision) == (promotions, 4)
 
 
 def test_a_version_that_is_not_there_is_neither_promoted_nor_removed(kept: Registry) -> None:
@@ -296,6 +296,33 @@ def test_stages_of_an_unknown_key_are_refused(kept: Registry) -> None:
     versions.promote(kept.store, COLOR, "1.0.0", "production", SecretKey.generate())
     with pytest.raises(SignatureError, match="not trusted"):
         registry.read_stages(kept.store, COLOR, kept.trusted)
+
+
+def test_stages_of_another_model_are_refused(kept: Registry) -> None:
+    """They are signed, too: whoever writes the registry could put its versions into service."""
+    kept.push("1.0.0")
+    versions.promote(kept.store, COLOR, "1.0.0", "production", kept.key)
+    moved = kept.store.get(f"{COLOR}/{registry.STAGES_NAME}", registry.MAX_STAGES_BYTES)
+    kept.store.put(f"other/{registry.STAGES_NAME}", moved)
+    with pytest.raises(SignatureError, match=f"it is of model {COLOR}; somebody moved it"):
+        registry.read_stages(kept.store, "other", kept.trusted)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"text": "{}"}', b"\xff"])
+def test_damaged_stages_are_mended_as_their_error_says(kept: Registry, content: bytes) -> None:
+    kept.push("1.0.0")
+    key = f"{COLOR}/{registry.STAGES_NAME}"
+    kept.store.put(key, content)
+    with pytest.raises(ModelError, match=r"is damaged: .*; take it from a backup, or delete it"):
+        versions.promote(kept.store, COLOR, "1.0.0", "staging", kept.key)
+    kept.store.delete(key)
+    versions.promote(kept.store, COLOR, "1.0.0", "staging", kept.key)
+
+
+def test_a_version_that_is_not_there_cannot_be_fetched(kept: Registry, tmp_path: Path) -> None:
+    kept.push("1.0.0")
+    with pytest.raises(ModelError, match=r"2\.0\.0: not in the registry; see"):
+        fetch(kept, "2.0.0", tmp_path / "back")
 
 
 def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
