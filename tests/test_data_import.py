@@ -18,6 +18,7 @@ from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools.cli import main
 from tools.data import folder
+from tools.data.convert import Converted, Task
 from tools.data.journal import Journal
 
 pytest.importorskip("imagehash")
@@ -246,6 +247,27 @@ def test_a_line_that_was_torn_spoils_none_after_it(
     for _ in range(2):
         assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
     assert "1 pictures are done, 0 to do" in capfd.readouterr().err
+
+
+def test_what_is_noted_is_on_disk_at_once_and_found(tmp_path: Path):
+    source = labelled.save(tmp_path / "0.png", 0)
+    target = labelled.save(tmp_path / "set" / "images" / "0.png", 0)
+    task, done = Task(source, target, None, is_copied=True), Converted((96, 64), (192, 128))
+    with Journal(tmp_path / "set") as journal:
+        assert journal.find(task) is None
+        journal.add(task, done)
+        assert journal.find(task) == Journal(tmp_path / "set").find(task) == done
+        journal.forget([task])
+        assert journal.find(task) is Journal(tmp_path / "set").find(task) is None
+
+
+def test_a_picture_that_was_taken_out_of_the_set_is_done_again(tmp_path: Path):
+    source = labelled.yolo(tmp_path / "source", 2)
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    picture = tmp_path / "set" / "images" / "train" / "0.jpg"
+    picture.unlink()
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    assert picture.is_file()
 
 
 def test_an_import_says_that_the_splits_are_of_the_one_before(

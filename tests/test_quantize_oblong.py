@@ -32,6 +32,15 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def written_shapes(path: Path) -> dict[str, list[int]]:
+    """Shapes of tensors by name, as the file has them before an engine works them out."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(path.read_bytes(), 0).Subgraphs(0)
+    tensors = [graph.Tensors(place) for place in range(graph.TensorsLength())]
+    return {one.Name().decode(): one.ShapeAsNumpy().tolist() for one in tensors}
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_an_oblong_net_agrees_with_its_simulation(name: str, tmp_path: Path) -> None:
     torch.manual_seed(3)
@@ -48,7 +57,19 @@ def test_an_oblong_net_agrees_with_its_simulation(name: str, tmp_path: Path) -> 
     with torch.no_grad():
         simulated = graph(real(images[0]), FakeQuantizer(graph, ranges))["output"][0].numpy()
         exact = net(real(images[0]))[0].numpy()
+    assert written_shapes(tmp_path / "net.tflite") == {
+        item["name"]: list(item["shape"]) for item in interpreter._engine.get_tensor_details()
+    }
     value = infer(interpreter, images[0])["output"]
     assert value.shape == exact.shape
     assert np.abs(value - simulated).max() <= 1.01 * steps(interpreter, "output")
     assert np.abs(value - exact).mean() <= 0.5 * steps(interpreter, "output")
+
+
+def test_a_pool_whose_padding_tflite_cannot_express_is_named(tmp_path: Path) -> None:
+    """Zeros around the map would be larger than what is negative in it."""
+    net = nn.Sequential(nn.Conv2d(*POINTWISE), nn.MaxPool2d(3, 2, 1)).eval()
+    images = [np.zeros((*SHAPE, 3), np.uint8)]
+    with pytest.raises(NotImplementedError, match=r"padding \(1, 1\) of max_pool"):
+        export(net, images, tmp_path / "net.tflite", (3, *SHAPE))
+    assert not (tmp_path / "net.tflite").exists()

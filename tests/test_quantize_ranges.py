@@ -11,8 +11,10 @@ from torch import Tensor, nn  # noqa: E402
 
 from tools.quantize import Quantization, calibrate, trace  # noqa: E402
 from tools.quantize.ranges import (  # noqa: E402
+    BINS,
     PIXELS,
     SILU_FLOOR,
+    Statistics,
     batches,
     choose,
     from_range,
@@ -57,6 +59,23 @@ def test_statistics_are_of_all_pictures_whatever_the_batch() -> None:
     assert one.ranges[name] == pytest.approx(two.ranges[name])
     assert one._counts[name].sum() == 5 * 4 * 8 * 12
     torch.testing.assert_close(one._counts[name], two._counts[name], atol=2, rtol=0)
+
+
+def test_a_range_holds_the_extremes_of_all_pictures_and_leaves_out_a_share() -> None:
+    images = [np.full((8, 12, 3), level, np.uint8) for level in (100, 7, 250, 60)]
+    net = nn.Conv2d(3, 1, 1, bias=False).eval()
+    nn.init.constant_(net.weight, 1 / 3)
+    graph = trace(net).with_shapes(SHAPE)
+    found = measure(graph, images, batch=1)
+    low, high = found.ranges[graph.outputs["output"]]
+    assert (low, high) == pytest.approx((7, 250))
+
+    statistics = Statistics({"x": (0.0, float(BINS)), "constant": (2.0, 2.0)})
+    statistics.activation("x", torch.arange(BINS) + 0.5)  # one in each bin
+    statistics.activation("constant", torch.full((5,), 2.0))
+    assert statistics.range("x", 0.75) == (BINS / 4 - 1, BINS * 3 / 4)
+    assert statistics.range("x", 1.0) == (0.0, BINS)
+    assert statistics.range("constant", 0.75) == (2.0, 2.0)
 
 
 class Joined(nn.Module):
