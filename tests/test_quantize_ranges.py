@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,8 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from tools.quantize import Quantization, calibrate, trace  # noqa: E402
+from test_quantize import infer, packed, steps  # noqa: E402
+from tools.quantize import Quantization, calibrate, export, trace  # noqa: E402
 from tools.quantize.ranges import (  # noqa: E402
     BINS,
     PIXELS,
@@ -120,3 +123,16 @@ def test_a_mean_of_pixels_has_the_pixels_scale() -> None:
     found = calibrate(graph, pictures(2))
     (pooled,) = (node.name for node in graph.nodes if node.kind == "average_pool")
     assert found[pooled] == PIXELS
+
+
+def test_a_bias_far_above_its_input_keeps_every_channel_of_a_linear_layer(tmp_path: Path) -> None:
+    """One scale for all channels, raised where one of them has no room for its bias."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    for parameter in net[0].parameters():
+        nn.init.zeros_(parameter)  # a dead layer: the scale of what it says is next to nothing
+    with torch.no_grad():
+        net[3].bias.copy_(torch.tensor([1.0, 20.0, 5.0]))
+    export(net.eval(), pictures(2), tmp_path / "net.tflite", SHAPE)
+    interpreter = packed(tmp_path / "folder", tmp_path / "net.tflite")
+    found = infer(interpreter, pictures(1)[0])["output"]
+    assert np.ravel(found) == pytest.approx([1, 20, 5], abs=steps(interpreter, "output"))
