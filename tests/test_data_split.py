@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("imagehash")
 
 import labelled
-from edge.errors import EXIT_NO_INPUT, EXIT_OK
+from edge.errors import EXIT_NO_INPUT, EXIT_OK, InputError
 from labelled import document, imported
 from tools.cli import main
 from tools.data import folder, split
@@ -139,3 +139,41 @@ def test_class_folders_hold_nothing_of_a_split_before(
     assert sorted((data / "folders").rglob("*.png")) == before
     told = f"{data / 'folders'}: test, train, val, each with a folder a class"
     assert told in capsys.readouterr().out
+
+
+def test_a_split_is_stale_once_the_set_holds_other_things(ready: Path) -> None:
+    assert folder.stale_splits(ready) is None  # nothing was split
+    content = document(ready)
+    content["annotations"].append(content["annotations"][0] | {"id": 99, "image_id": 99})
+    folder.write(ready / "annotations.json", content)  # of no picture: no side has it
+    assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
+    assert folder.stale_splits(ready) is None
+    content["categories"].reverse()
+    folder.write(ready / "annotations.json", content)
+    assert folder.stale_splits(ready) is None
+    content["annotations"][0]["bbox"] = [1, 2, 3, 4]
+    folder.write(ready / "annotations.json", content)
+    assert folder.stale_splits(ready) == "train.json, val.json, test.json"
+    (ready / "annotations.json").unlink()
+    assert folder.stale_splits(ready) is None
+
+
+def test_files_that_are_meant_are_the_splits_else_the_whole_set(ready: Path) -> None:
+    whole = ready / "annotations.json"
+    assert folder.files([ready]) == [whole]
+    for side in ("val", "train"):
+        folder.write(ready / f"{side}.json", document(ready))
+    sides = [ready / "train.json", ready / "val.json"]
+    assert folder.files([whole, ready]) == [whole, *sides]
+    (ready / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: no annotations\.json in it; make it with"):
+        folder.files([ready / "empty"])
+
+
+def test_pictures_lie_where_they_are_named_else_in_images_else_beside_the_file(
+    ready: Path,
+) -> None:
+    file = ready / "annotations.json"
+    assert folder.root_of(file, ready / "other") == ready / "other"
+    assert folder.root_of(file, None) == ready / "images"
+    assert folder.root_of(ready / "images" / "set.json", None) == ready / "images"

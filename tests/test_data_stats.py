@@ -55,6 +55,11 @@ def test_objects_are_counted_by_class_and_size() -> None:
     assert found["classes"]["car"]["median_side_px"] == 0.0
 
 
+def test_a_box_has_the_side_of_a_square_of_its_area() -> None:
+    assert stats.side_px(box(0, 1, 64, 16)) == 32.0
+    assert stats._aspects([box(0, 1, 64, 16), box(0, 1, 16, 64)]) == [4.0, 0.25]
+
+
 def test_pictures_and_objects_are_counted_by_source() -> None:
     found = stats.measure(a_set(box(0, 1, 9, 9), box(2, 1, 9, 9), box(2, 3, 9, 9)))
     assert list(found["sources"].items()) == [
@@ -73,3 +78,13 @@ def test_tables_show_every_class_and_source(capsys: pytest.CaptureFixture[str]) 
     assert ["person", "1", "1", "0", "0", "1", "0", "40.0", "1.0"] in cells
     assert ["bird", "0", "0", "0", "0", "0", "0", "-", "-"] in cells
     assert ["street", "2", "1"] in cells
+
+
+def test_a_set_whose_pictures_name_no_source_has_no_table_of_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = stats.measure(a_set(box(0, 1, 40, 40)))
+    stats._show("some", found | {"sources": {"": {"pictures": 4, "objects": 1}}})
+    said = capsys.readouterr().out
+    assert "class" in said
+    assert "source" not in said

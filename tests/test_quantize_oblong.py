@@ -73,3 +73,16 @@ def test_a_pool_whose_padding_tflite_cannot_express_is_named(tmp_path: Path) -> 
     with pytest.raises(NotImplementedError, match=r"padding \(1, 1\) of max_pool"):
         export(net, images, tmp_path / "net.tflite", (3, *SHAPE))
     assert not (tmp_path / "net.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "pads"), [((15, 15), 0), ((15, 16), 1), ((16, 15), 1), ((17, 23), 0)]
+)
+def test_a_map_is_padded_apart_only_where_tflite_pads_otherwise(
+    shape: tuple[int, int], pads: int, tmp_path: Path
+) -> None:
+    """An operator for the padding costs time; TFLite's own pads an odd map on both sides alike."""
+    net = nn.Conv2d(3, 8, 3, 2, 1).eval()
+    export(net, [np.zeros((*shape, 3), np.uint8)], tmp_path / "net.tflite", (3, *shape))
+    proof = packed(tmp_path / "folder", tmp_path / "net.tflite").manifest.certificate
+    assert proof.operators.get("PAD", 0) == pads

@@ -13,6 +13,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from test_quantize import infer, packed, steps  # noqa: E402
 from tools.quantize import Quantization, calibrate, export, trace  # noqa: E402
+from tools.quantize.integers import weight_scales  # noqa: E402
 from tools.quantize.ranges import (  # noqa: E402
     BINS,
     PIXELS,
@@ -136,3 +137,12 @@ def test_a_bias_far_above_its_input_keeps_every_channel_of_a_linear_layer(tmp_pa
     interpreter = packed(tmp_path / "folder", tmp_path / "net.tflite")
     found = infer(interpreter, pictures(1)[0])["output"]
     assert np.ravel(found) == pytest.approx([1, 20, 5], abs=steps(interpreter, "output"))
+
+
+def test_a_convolution_has_a_scale_for_each_channel_and_a_linear_layer_one() -> None:
+    largest = torch.tensor([1.27, -0.0127, 0.0])
+    weight = torch.stack([largest, largest / 2], 1)
+    one = [0.01, 0.0001]
+    assert weight_scales(weight[:, :, None, None])[:2].tolist() == pytest.approx(one)
+    assert weight_scales(weight[:, :, None, None])[2] > 0  # a channel that is all zero
+    assert weight_scales(weight).tolist() == pytest.approx([0.01] * 3)
