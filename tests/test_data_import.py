@@ -97,12 +97,14 @@ def test_of_two_pictures_with_one_name_the_first_is_imported(
 ):
     file = labelled.coco(tmp_path / "source", 3)
     content = json.loads(file.read_text())
-    content["images"].append(content["images"][1] | {"id": 9})
+    content["images"].insert(0, content["images"].pop(1))
+    content["images"].insert(1, content["images"][0] | {"id": 9})
     file.write_text(json.dumps(content))
     assert imported(file, "coco", tmp_path / "set") == EXIT_FAILURE
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("001.jpg: the name 001.jpg is listed twice")
-    assert len(document(tmp_path / "set")["images"]) == 3
+    images = document(tmp_path / "set")["images"]
+    assert [image["file_name"] for image in images] == ["000.jpg", "001.jpg", "002.jpg"]
 
 
 def test_an_import_of_nothing_writes_no_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from test_quantize import infer, packed, steps  # noqa: E402
-from tools.quantize import Quantization, calibrate, export, trace  # noqa: E402
+from tools.quantize import FakeQuantizer, Quantization, calibrate, export, trace  # noqa: E402
 from tools.quantize.integers import weight_scales  # noqa: E402
 from tools.quantize.ranges import (  # noqa: E402
     BINS,
@@ -146,3 +146,25 @@ def test_a_convolution_has_a_scale_for_each_channel_and_a_linear_layer_one() -> 
     assert weight_scales(weight[:, :, None, None])[:2].tolist() == pytest.approx(one)
     assert weight_scales(weight[:, :, None, None])[2] > 0  # a channel that is all zero
     assert weight_scales(weight).tolist() == pytest.approx([0.01] * 3)
+
+
+def test_the_simulation_rounds_what_the_file_rounds_and_nothing_twice() -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2), nn.AvgPool2d(2)).eval()
+    graph = trace(net).with_shapes(SHAPE)
+    ranges = calibrate(graph, pictures(2))
+    quantizer = FakeQuantizer(graph, ranges)
+    for node in graph.nodes:
+        found = ranges[node.name]
+        value = torch.tensor([found.low - 9, found.high + 9, 0.3 * found.scale])
+        rounded = quantizer.activation(node.name, value)
+        if node.kind in ("conv", "average_pool"):
+            wanted = torch.tensor([found.low, found.high, 0.0])
+            torch.testing.assert_close(rounded, wanted, atol=1e-4, rtol=1e-6)
+        else:  # it hands on what is rounded already
+            assert rounded is value
+    weight = graph.weights[graph.nodes[1].name]
+    scales = weight_scales(weight)
+    steps_ = (quantizer.weight("", weight).detach() / scales[:, None, None, None]).numpy()
+    np.testing.assert_allclose(steps_, np.round(steps_), atol=1e-4)
+    assert np.abs(steps_).max() == pytest.approx(127)
