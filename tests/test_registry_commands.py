@@ -164,3 +164,29 @@ def test_show_says_who_signed_and_what_is_in_the_version(
     assert 'task: "color"' in lines
     assert main(["registry", "show", COLOR, "1.0.0", *trusted, *place(kept)]) == EXIT_CONFIG
     assert "not signed" in capsys.readouterr().err
+
+
+def test_show_prints_the_card_where_it_is_asked_for(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        folder = golden_folder(tmp_path / "new", version)
+        (folder / "CARD.md").unlink(missing_ok=True)
+        if version == "1.1.0":
+            (folder / "CARD.md").write_text("# Reds and blues\n")
+        assert main(["registry", "push", str(folder), *place(kept)]) == EXIT_OK
+    for version, more, has_card in (
+        ("1.1.0", ["--card"], True),
+        ("1.1.0", [], False),
+        ("1.0.0", ["--card"], False),
+    ):
+        capsys.readouterr()
+        assert main(["registry", "show", COLOR, version, *more, *place(kept)]) == EXIT_OK
+        assert ("\n# Reds and blues\n" in capsys.readouterr().out) is has_card
+
+
+def test_remove_says_what_it_removed(kept: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    kept.push("1.0.0")
+    assert main(["registry", "remove", COLOR, "1.0.0", *place(kept)]) == EXIT_OK
+    assert capsys.readouterr().out == f"{COLOR} 1.0.0: removed\n"
+    assert registry.versions(kept.store, COLOR) == []
