@@ -219,7 +219,8 @@ def read_stages(store: Store, name: str, trusted: Sequence[PublicKey] | None = N
     except SignatureError as error:
         raise SignatureError(f"{key}: {error}; promote with --sign-key") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise ModelError(f"{key} is damaged: {error}; promote a version again") from None
+        fix = "take it from a backup, or delete it and promote again"
+        raise ModelError(f"{key} is damaged: {error}; {fix}") from None
     if stages.name != name:
         raise SignatureError(f"{key}: it is of model {stages.name}; somebody moved it")
     return stages

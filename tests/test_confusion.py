@@ -54,6 +54,21 @@ def test_an_object_goes_to_its_own_label_even_where_another_is_surer() -> None:
 
 def test_weak_detections_are_not_looked_at() -> None:
     assert counted(a_set(box(1, HERE)), box(1, HERE, score=0.29))[0] == [0, 0, 1]
+    assert counted(a_set(box(1, HERE)), box(1, HERE, score=0.3))[0] == [1, 0, 0]
+
+
+def test_an_overlap_of_half_is_enough() -> None:
+    data = a_set(box(1, HERE))
+    assert counted(data, box(1, [10.0, 10.0, 20.0, 10.0], score=0.9))[0] == [1, 0, 0]
+    assert counted(data, box(1, [10.0, 10.0, 20.0, 9.0], score=0.9))[0] == [0, 0, 1]
+
+
+def test_a_detection_takes_the_object_that_it_overlaps_most() -> None:
+    beside = [14.0, 10.0, 20.0, 20.0]
+    data = a_set(box(1, beside, id=1), box(1, HERE, id=2))
+    first, second = confusion.matches(data, [box(1, HERE, score=0.9)])
+    assert (first.truth, first.iou) == (data.annotations[1], 1.0)
+    assert (second.truth, second.found, second.iou) == (data.annotations[0], None, 0.0)
 
 
 def test_one_object_is_found_once_by_the_best() -> None:
@@ -87,6 +102,7 @@ def test_what_may_be_there_is_no_false_alarm(data: Dataset) -> None:
         ([29.0, 40.0, 20.0, 20.0], True),
         ([40.0, 29.0, 20.0, 20.0], True),
         ([80.0, 80.0, 10.0, 10.0], True),
+        ([80.0, 80.0, 0.0, 10.0], True),  # no area: all of it would lie anywhere
     ],
 )
 def test_half_of_a_detection_lies_in_the_crowd(bbox: list[float], *, is_false_alarm: bool) -> None:

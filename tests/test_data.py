@@ -216,6 +216,28 @@ def test_the_check_names_every_kind_of_fault(
     assert main([*words, "--allow", *kinds]) == EXIT_OK
 
 
+def test_the_check_shows_twenty_faults_of_a_kind_and_counts_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = labelled.coco(tmp_path, 22)
+    content = json.loads(file.read_text())
+    for item in content["annotations"][:21]:
+        item["bbox"] = None
+    content["categories"].append({"id": 3, "name": "bird"})
+    file.write_text(json.dumps(content))
+    assert main(["data", "check", str(file), "--workers", "1"]) == EXIT_FAILURE
+    lines = capsys.readouterr().out.splitlines()
+    kinds = [line.partition(":")[0] for line in lines]
+    assert kinds == ["box"] * 21 + ["empty-class", "22 pictures"]
+    assert lines[20] == "box: 1 more; --report FILE has all"
+    told = "0 empty, 0 broken, 0 size, 21 box, 1 empty-class, 0 duplicate, 0 leak"
+    assert lines[-1] == f"22 pictures: {told}"
+    content["annotations"][20]["bbox"] = list(labelled.BOX)
+    file.write_text(json.dumps(content))
+    main(["data", "check", str(file), "--workers", "1"])
+    assert "more; --report" not in capsys.readouterr().out
+
+
 def test_the_same_picture_on_both_sides_is_a_leak(ready: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
     assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_OK

@@ -86,6 +86,25 @@ def test_the_check_lists_a_broken_annotation_beside_other_faults(
     assert "sticks out" in found[1]
 
 
+def test_the_check_lists_an_annotation_of_no_picture(
+    ready: Path, capsys: pytest.CaptureFixture[str]
+):
+    spoil(ready / "annotations.json", {"image_id": 99})
+    capsys.readouterr()
+    assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_FAILURE
+    assert "box: set/annotations: annotation 3: no image with id 99\n" in capsys.readouterr().out
+
+
+def test_broken_pictures_are_listed_in_order(ready: Path, capsys: pytest.CaptureFixture[str]):
+    pictures = sorted((ready / "images").iterdir())
+    for path in pictures:
+        path.write_bytes(b"")
+    capsys.readouterr()
+    assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_FAILURE
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("broken: ")]
+    assert [line.split(":")[1].strip() for line in lines] == list(map(str, pictures))
+
+
 @pytest.mark.parametrize(("broken", "told"), BROKEN)
 def test_an_import_leaves_out_a_broken_annotation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: object, told: str

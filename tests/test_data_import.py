@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools.cli import main
 from tools.data import folder
+from tools.data.convert import Converted, Task
 from tools.data.journal import Journal
 
 pytest.importorskip("imagehash")
@@ -64,6 +66,53 @@ def test_a_link_to_itself_is_a_broken_picture(tmp_path: Path, capsys: pytest.Cap
     whole.symlink_to(whole.name)
     assert main(["data", "check", str(tmp_path / "set"), "--workers", "1"]) == EXIT_FAILURE
     assert "broken: " in capsys.readouterr().out
+
+
+def test_more_problems_than_a_terminal_holds_are_in_a_file_until_all_are_mended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = labelled.coco(tmp_path / "source", 21)
+    whole = json.loads(file.read_text())
+    broken = whole | {"annotations": [item | {"bbox": None} for item in whole["annotations"]]}
+    file.write_text(json.dumps(broken))
+    problems = tmp_path / "set" / "problems.txt"
+    assert imported(file, "coco", tmp_path / "set") == EXIT_FAILURE
+    said = capsys.readouterr()
+    lines = [f"{file}: annotation {number}: has no 'bbox'" for number in range(21)]
+    assert said.err.splitlines() == [*lines[:20], f"… and 1 more, see {problems}"]
+    assert said.out == f"{tmp_path / 'set'}: 21 pictures, 0 objects, 2 classes; 21 problems\n"
+    assert problems.read_text().splitlines() == lines
+
+    file.write_text(json.dumps(broken | {"annotations": broken["annotations"][:20]}))
+    assert imported(file, "coco", tmp_path / "set") == EXIT_FAILURE
+    assert "more, see" not in capsys.readouterr().err
+
+    file.write_text(json.dumps(whole))
+    assert imported(file, "coco", tmp_path / "set") == EXIT_OK
+    assert not problems.exists()
+
+
+def test_of_two_pictures_with_one_name_the_first_is_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = labelled.coco(tmp_path / "source", 3)
+    content = json.loads(file.read_text())
+    content["images"].insert(0, content["images"].pop(1))
+    content["images"].insert(1, content["images"][0] | {"id": 9})
+    file.write_text(json.dumps(content))
+    assert imported(file, "coco", tmp_path / "set") == EXIT_FAILURE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("001.jpg: the name 001.jpg is listed twice")
+    images = document(tmp_path / "set")["images"]
+    assert [image["file_name"] for image in images] == ["000.jpg", "001.jpg", "002.jpg"]
+
+
+def test_an_import_of_nothing_writes_no_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = labelled.coco(tmp_path / "source", 2)
+    shutil.rmtree(tmp_path / "source" / "images")
+    assert imported(file, "coco", tmp_path / "set") == EXIT_NO_INPUT
+    assert "no picture could be imported" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "set" / "annotations.json").exists()
 
 
 def test_a_picture_in_place_of_coco_is_a_short_line(
@@ -200,6 +249,27 @@ def test_a_line_that_was_torn_spoils_none_after_it(
     for _ in range(2):
         assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
     assert "1 pictures are done, 0 to do" in capfd.readouterr().err
+
+
+def test_what_is_noted_is_on_disk_at_once_and_found(tmp_path: Path):
+    source = labelled.save(tmp_path / "0.png", 0)
+    target = labelled.save(tmp_path / "set" / "images" / "0.png", 0)
+    task, done = Task(source, target, None, is_copied=True), Converted((96, 64), (192, 128))
+    with Journal(tmp_path / "set") as journal:
+        assert journal.find(task) is None
+        journal.add(task, done)
+        assert journal.find(task) == Journal(tmp_path / "set").find(task) == done
+        journal.forget([task])
+        assert journal.find(task) is Journal(tmp_path / "set").find(task) is None
+
+
+def test_a_picture_that_was_taken_out_of_the_set_is_done_again(tmp_path: Path):
+    source = labelled.yolo(tmp_path / "source", 2)
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    picture = tmp_path / "set" / "images" / "train" / "0.jpg"
+    picture.unlink()
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    assert picture.is_file()
 
 
 def test_an_import_says_that_the_splits_are_of_the_one_before(

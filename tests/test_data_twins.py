@@ -35,6 +35,28 @@ def near(centers: int, count: int, seed: int, levels: int) -> list[Fingerprint]:
     return made
 
 
+def test_a_few_bits_and_levels_apart_show_the_same():
+    one = Fingerprint(labelled.SIZE, 0, bytes([100]) * 192, "a")
+    for bits, level, is_alike in ((4, 108, True), (5, 108, False), (4, 109, False), (0, 92, True)):
+        other = Fingerprint(labelled.SIZE, (1 << bits) - 1, bytes([level]) * 192, "b")
+        assert fingerprint.alike(one, other) is is_alike
+        assert fingerprint.alike(other, one) is is_alike
+
+
+def test_a_fingerprint_has_the_bits_of_the_perceptual_hash(tmp_path: Path):
+    import imagehash
+    from PIL import Image
+
+    path = labelled.save(tmp_path / "0.png", 0)
+    found = fingerprint.take(path)
+    gray = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    small = cv2.resize(gray, (64, 64), interpolation=cv2.INTER_AREA)
+    bits = imagehash.phash(Image.fromarray(small)).hash.ravel()
+    exact = int("".join("01"[int(bit)] for bit in bits), 2)
+    assert (found.phash ^ exact).bit_count() <= 2  # gray before or after it is shrunk
+    assert (found.size, len(found.thumbnail)) == (labelled.SIZE, 192)
+
+
 def by_every_pair(prints: Sequence[Fingerprint]) -> list[list[int]]:
     """What `groups` is to return, from each pair in turn."""
     group = list(range(len(prints)))

@@ -177,10 +177,43 @@ def test_sizes_and_sources_are_measured_apart(tmp_path: Path) -> None:
     assert (measured.sizes["small"].ap50, measured.sizes["small"].objects) == (1.0, 1)
     assert (measured.sizes["large"].ap50, measured.sizes["large"].objects) == (0.0, 1)
     assert math.isnan(measured.sizes["medium"].ap50)
-    assert {name: group.ap50 for name, group in measured.sources.items()} == {
-        "room": 0.0,
-        "street": 1.0,
+    assert {name: (one.ap50, one.objects) for name, one in measured.sources.items()} == {
+        "room": (0.0, 1),
+        "street": (1.0, 1),
     }
+
+
+def test_a_false_alarm_in_one_source_is_none_of_another(tmp_path: Path) -> None:
+    images: list[dict[str, Any]] = [{"source": "street"}, {"source": "room"}]
+    data = write(tmp_path, images, [box(1, HERE), box(1, HERE, image=2)])
+    found = [box(1, THERE, image=2, score=0.9)]
+    found += [box(1, HERE, score=0.8), box(1, HERE, image=2, score=0.8)]
+    sources = evaluate.accuracy.add_source_accuracy(
+        evaluate.score(data, found), data, found
+    ).sources
+    assert list(sources) == ["room", "street"]
+    assert (sources["street"].ap, sources["street"].ap75) == (1.0, 1.0)
+    assert sources["room"].ap50 == pytest.approx(0.5, abs=0.01)
+    part = evaluate.accuracy.restrict_to_source(data, "street")
+    assert [picture.image_id for picture in part.pictures] == [1]
+    assert [item["image_id"] for item in part.annotations] == [1]
+
+
+def test_a_hundred_objects_of_a_picture_count(tmp_path: Path) -> None:
+    places = [[10.0 * (n % 10), 10.0 * (n // 10), 9.0, 9.0] for n in range(100)]
+    data = write(tmp_path, [{}], [box(1, place) for place in places])
+    found = [box(1, place, score=0.9) for place in places]
+    assert evaluate.score(data, found).ap == 1.0
+
+
+def test_without_an_area_the_box_has_one(tmp_path: Path) -> None:
+    """A wide box is larger than the square of its height: as COCO's files have both."""
+    data = write(tmp_path, [{}], [box(1, [0.0, 0.0, 64.0, 24.0])])
+    bare = tuple({key: item[key] for key in ("image_id", "category_id", "bbox")}
+                 for item in data.annotations)  # fmt: skip
+    data = replace(data, annotations=bare)
+    measured = evaluate.score(data, [box(1, [0.0, 0.0, 64.0, 24.0], score=0.9)])
+    assert measured.sizes["medium"] == accuracy.GroupAccuracy(1.0, 1.0, 1, 1.0)
 
 
 def test_curves_fall_from_one_for_a_perfect_class_and_leave_out_absent_ones(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_environment_that_does_not_run_is_named(tmp_path: Path, street: Dataset)
         kernels._in_other_environment(Path("/no/python"), detect_folder(tmp_path), street, 0)
 
 
+def test_environment_that_fails_is_told_with_its_last_words(
+    tmp_path: Path, street: Dataset
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho Traceback >&2\necho no module named numpy >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(ModelError, match=f"--tflite-runtime {python}: no module named numpy$"):
+        kernels._in_other_environment(python, detect_folder(tmp_path), street, 0)
+
+
 def kernel_result(*golden: dict[str, Any]) -> KernelResult:
     return KernelResult("some", [], {"golden.jpg": list(golden)}, {})
 
@@ -93,6 +103,42 @@ def test_an_object_just_across_the_threshold_is_counted_but_no_fault() -> None:
 def test_what_differs_is_a_fault(other: KernelResult) -> None:
     (fault, *_) = compared(other, kernel_result(one(0.5))).faults
     assert "in one only" in fault
+
+
+def test_what_stands_at_the_threshold_is_on_the_upper_side() -> None:
+    found = compared(kernel_result(one(0.3)), kernel_result(one(0.31)))
+    assert (found.faults, found.crossing, found.objects) == ((), 0, 1)
+
+
+def test_the_counterpart_is_what_overlaps_most() -> None:
+    weak = one(0.25, box_px=[13.0, 10.0, 20.0, 20.0])
+    for first in (kernel_result(weak, one(0.5)), kernel_result(one(0.5), weak)):
+        found = compared(kernel_result(one(0.5)), first)
+        assert (found.crossing, found.max_score_difference, found.min_iou) == (0, 0.0, 1.0)
+
+
+def test_the_table_names_kernels_and_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    first, other = kernel_result(one(0.5)), kernel_result(one(0.5, "car"))
+    kernels.show("street-net", [compared(first, first), compared(other, first, ap50=0.51)])
+    said = capsys.readouterr().out
+    for text in (
+        "street-net, against some",
+        "  some: golden.jpg: car 0.50 in one only\n",
+        "  some: AP50 0.5100 against 0.5000: more than 0.003 apart\n",
+    ):
+        assert text in said
+    verdict = next(line for line in said.splitlines() if "verdict" in line)
+    assert verdict.index("agrees") < verdict.index("differs")
+
+
+def test_every_object_that_differs_is_told() -> None:
+    found = compared(
+        kernel_result(one(0.5, "car")), kernel_result(one(0.6, "bus"), one(0.7, "dog"))
+    )
+    assert found.faults == tuple(
+        f"golden.jpg: {told} in one only" for told in ("car 0.50", "bus 0.60", "dog 0.70")
+    )
+    assert (found.max_score_difference, found.min_iou) == (0.0, 1.0)
 
 
 def test_accuracy_apart_by_more_than_allowed_is_a_fault() -> None:

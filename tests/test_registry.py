@@ -49,7 +49,7 @@ def test_version_is_never_changed(kept: Registry, tmp_path: Path) -> None:
     kept.push("1.0.0")
     before = kept.file("1.0.0", VERSION_NAME).read_bytes()
     other = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
-    with pytest.raises(ModelError, match="never change"):
+    with pytest.raises(ModelError, match="cannot change"):
         versions.push(kept.store, other, kept.key)
     assert kept.file("1.0.0", VERSION_NAME).read_bytes() == before
 
@@ -60,6 +60,29 @@ def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         store.put("a/b/version.json", b"second", is_new=True)
     assert store.get("a/b/version.json", 100) == b"first"
+
+
+def test_a_folder_is_listed_in_order_without_what_is_being_written(kept: Registry) -> None:
+    for name in ("b", "c", "a", ".part"):
+        kept.store.put(f"dog/{name}", b"")
+    assert kept.store.names("dog") == ["a", "b", "c"]
+    assert kept.store.names("dog/a") == kept.store.names("cat") == []
+
+
+def test_what_is_written_can_be_read_by_others(kept: Registry) -> None:
+    """A registry on a share: boards read it as another user."""
+    kept.store.put("dog/a", b"")
+    assert (kept.folder / "registry" / "dog" / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_deleted_already_is_no_error_and_an_empty_folder_goes(kept: Registry) -> None:
+    for name in ("a", "b"):
+        kept.store.put(f"dog/{name}", b"")
+    for _ in range(2):
+        kept.store.delete("dog/a")
+    assert kept.store.names("dog") == ["b"]
+    kept.store.delete("dog/b")
+    assert kept.store.names("") == []
 
 
 WRITES = 5  # of a push: the serial, three files, what makes it a version
@@ -195,6 +218,35 @@ def test_promotion_archives_the_version_before(kept: Registry) -> None:
         versions.promote(kept.store, COLOR, "1.0.0", "production", None)
 
 
+def test_promotion_moves_what_held_this_stage_alone(kept: Registry) -> None:
+    for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0"):
+        kept.push(version)
+    promotions = {"1.0.0": "production", "1.1.0": "staging", "1.2.0": "none", "1.3.0": "none"}
+    for version, stage in promotions.items():
+        versions.promote(kept.store, COLOR, version, stage, kept.key)
+    stages = registry.read_stages(kept.store, COLOR, kept.trusted)
+    assert (stages.stages, stages.revision) == (promotions, 4)
+
+
+def test_a_version_that_is_not_there_is_neither_promoted_nor_removed(kept: Registry) -> None:
+    kept.push("1.0.0")
+    with pytest.raises(ModelError, match="not in the registry; push it first"):
+        versions.promote(kept.store, COLOR, "1.1.0", "staging", kept.key)
+    with pytest.raises(ModelError, match="not in the registry"):
+        versions.remove(kept.store, COLOR, "1.1.0", kept.key)
+    assert registry.read_stages(kept.store, COLOR, kept.trusted) == registry.Stages(name=COLOR)
+
+
+def test_a_removed_version_holds_no_stage_and_its_serial_is_kept(kept: Registry) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        kept.push(version)
+        versions.promote(kept.store, COLOR, version, "archived", kept.key)
+    versions.remove(kept.store, COLOR, "1.1.0", kept.key)
+    stages = registry.read_stages(kept.store, COLOR, kept.trusted)
+    assert (stages.stages, stages.removed) == ({"1.0.0": "archived"}, {"1.1.0": 2})
+    assert stages.revision == 3
+
+
 @pytest.mark.parametrize("stage", ["staging", "production"])
 def test_a_version_that_boards_would_refuse_as_unsigned_takes_no_stage_of_theirs(
     kept: Registry, tmp_path: Path, stage: Any, capsys: pytest.CaptureFixture[str]
@@ -246,6 +298,33 @@ def test_stages_of_an_unknown_key_are_refused(kept: Registry) -> None:
         registry.read_stages(kept.store, COLOR, kept.trusted)
 
 
+def test_stages_of_another_model_are_refused(kept: Registry) -> None:
+    """They are signed, too: whoever writes the registry could put its versions into service."""
+    kept.push("1.0.0")
+    versions.promote(kept.store, COLOR, "1.0.0", "production", kept.key)
+    moved = kept.store.get(f"{COLOR}/{registry.STAGES_NAME}", registry.MAX_STAGES_BYTES)
+    kept.store.put(f"other/{registry.STAGES_NAME}", moved)
+    with pytest.raises(SignatureError, match=f"it is of model {COLOR}; somebody moved it"):
+        registry.read_stages(kept.store, "other", kept.trusted)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"text": "{}"}', b"\xff"])
+def test_damaged_stages_are_mended_as_their_error_says(kept: Registry, content: bytes) -> None:
+    kept.push("1.0.0")
+    key = f"{COLOR}/{registry.STAGES_NAME}"
+    kept.store.put(key, content)
+    with pytest.raises(ModelError, match=r"is damaged: .*; take it from a backup, or delete it"):
+        versions.promote(kept.store, COLOR, "1.0.0", "staging", kept.key)
+    kept.store.delete(key)
+    versions.promote(kept.store, COLOR, "1.0.0", "staging", kept.key)
+
+
+def test_a_version_that_is_not_there_cannot_be_fetched(kept: Registry, tmp_path: Path) -> None:
+    kept.push("1.0.0")
+    with pytest.raises(ModelError, match=r"2\.0\.0: not in the registry; see"):
+        fetch(kept, "2.0.0", tmp_path / "back")
+
+
 def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
     kept: Registry, tmp_path: Path
 ) -> None:
@@ -255,6 +334,22 @@ def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
     wrong = dict.fromkeys(wanted.shares, 1 / 11)
     change_manifest(folder, golden=manifest.Golden(file=wanted.file, tolerance=0, shares=wrong))
     with pytest.raises(ModelError, match=r"expected 0\.091"):
+        versions.push(kept.store, folder, kept.key)
+    assert kept.store.names("") == []
+
+
+def test_version_that_would_take_the_place_of_the_stages_is_refused(
+    kept: Registry, tmp_path: Path
+) -> None:
+    folder = golden_folder(tmp_path, "1.0.0")
+    with pytest.raises(ModelError, match="taken by the stages"):
+        versions.push(kept.store, folder, kept.key, version=registry.STAGES_NAME)
+    assert kept.store.names("") == []
+
+
+def test_model_without_a_golden_picture_is_not_registered(kept: Registry, tmp_path: Path) -> None:
+    folder = change_manifest(golden_folder(tmp_path, "1.0.0"), golden=None)
+    with pytest.raises(ModelError, match="no golden picture; boards could not prove it"):
         versions.push(kept.store, folder, kept.key)
     assert kept.store.names("") == []
 

@@ -86,6 +86,35 @@ def test_commands_work_on_a_bucket(
         store.put(f"{COLOR}/1.1.0/{VERSION_NAME}", b"other", is_new=True)
 
 
+def test_objects_of_a_bucket_are_listed_read_and_removed() -> None:
+    pytest.importorskip("fsspec")
+    store = registry.open_store("memory://models/edge/")
+    for name in ("b/two", "b/one", "a/one", "c"):
+        store.put(f"dog/{name}", name.encode())
+    assert store.names("dog") == ["a", "b", "c"]
+    assert store.names("dog/b") == ["one", "two"]
+    assert store.names("cat") == []
+    assert (store.get("dog/b/one", 3), store.get("dog/b/one", 99)) == (b"b/o", b"b/one")
+    store.put("dog/c", b"other")
+    assert store.get("dog/c", 99) == b"other"
+    store.delete("dog/b/one")
+    assert store.names("dog/b") == ["two"]
+    with pytest.raises(FileNotFoundError):
+        store.get("dog/b/one", 99)
+
+
+def test_a_bucket_that_does_not_answer_is_not_waited_for_without_end() -> None:
+    s3fs = pytest.importorskip("s3fs")
+    store = registry.open_store("s3://models/edge")
+    assert isinstance(store, registry.BucketStore)
+    assert isinstance(store._files, s3fs.S3FileSystem)
+    limits = {
+        "connect_timeout": registry.CONNECT_TIMEOUT_S,
+        "read_timeout": registry.READ_TIMEOUT_S,
+    }
+    assert store._files.config_kwargs == limits
+
+
 def test_registry_that_is_away_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

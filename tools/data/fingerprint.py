@@ -62,8 +62,6 @@ def _thumbnail(bgr: Image) -> bytes:
 
 def alike(one: Fingerprint, other: Fingerprint) -> bool:
     """Return whether two pictures are near-duplicates."""
-    if one.sha256 == other.sha256:
-        return True
     if (one.phash ^ other.phash).bit_count() > MAX_BITS:
         return False
     levels = [np.frombuffer(item.thumbnail, np.uint8).astype(np.int16) for item in (one, other)]

@@ -90,7 +90,6 @@ def crowd_annotations(picture: Picture, labels: dict[int, str]) -> Iterator[dict
                 "image_id": picture.image_id,
                 "category_id": number,
                 "bbox": list(box),
-                "area": box[2] * box[3],
                 "iscrowd": 1,
             }
 

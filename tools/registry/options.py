@@ -64,4 +64,4 @@ def trusted(args: argparse.Namespace) -> tuple[PublicKey, ...] | None:
 
 def password() -> bytes | None:
     """Return the secret key's password from the environment, None if it is not set."""
-    return os.environ[PASSWORD_VARIABLE].encode() if os.environ.get(PASSWORD_VARIABLE) else None
+    return os.fsencode(os.environ.get(PASSWORD_VARIABLE, "")) or None

@@ -51,6 +51,8 @@ def push(
     described = manifest.read(folder)
     name = described.name
     new = bundle.describe(folder, name, version or described.version, 1)
+    if new.version == STAGES_NAME:
+        raise ModelError(f"{name} {new.version}: this name is taken by the stages; name another")
     if is_to_be_staged:
         _refuse_unsigned_stages(store, name, key)
     stages = registry.read_stages(store, name)

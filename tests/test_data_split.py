@@ -1,0 +1,181 @@
+"""Which side of a split a picture gets: shares, rare classes, what was dealt before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("imagehash")
+
+import labelled
+from edge.errors import EXIT_NO_INPUT, EXIT_OK, InputError
+from labelled import document, imported
+from tools.cli import main
+from tools.data import folder, split
+from tools.data.split import Group
+
+SHARES = {"val": 0.2, "test": 0.2}
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Path:
+    """An imported set of 20 pictures."""
+    imported(labelled.coco(tmp_path / "source", 20), "coco", tmp_path / "set")
+    return tmp_path / "set"
+
+
+def singles(count: int, *labels: str, begin: int = 0) -> list[Group]:
+    """Groups of one picture each; their names are their places in the order of hashes."""
+    names = [f"{number:03}" for number in range(begin, begin + count)]
+    return [Group((name,), frozenset(labels), name) for name in names]
+
+
+def counted(sides: Mapping[str, str]) -> dict[str, int]:
+    return dict(Counter(sides.values()))
+
+
+def test_a_picture_with_a_rare_and_a_common_object_is_dealt_with_the_rare_ones() -> None:
+    common = singles(40, "car")
+    both = singles(10, "car", "bus", begin=40)
+    sides = split.assign_splits(common + both, SHARES, {})
+    rare = {group.names[0]: sides[group.names[0]] for group in both}
+    assert counted(rare) == {"train": 6, "val": 2, "test": 2}
+
+
+def test_what_is_dealt_depends_on_no_order_of_the_pictures() -> None:
+    groups = singles(20, "cat")
+    assert split.assign_splits(groups[::-1], SHARES, {}) == split.assign_splits(groups, SHARES, {})
+
+
+@pytest.mark.parametrize(
+    ("pictures", "expected"),
+    [
+        (2, {"train": 2}),
+        (3, {"train": 1, "val": 1, "test": 1}),  # each side sees a class with three pictures
+        (20, {"train": 12, "val": 4, "test": 4}),
+    ],
+)
+def test_each_side_gets_its_share_of_a_class(pictures: int, expected: dict[str, int]) -> None:
+    assert counted(split.assign_splits(singles(pictures, "cat"), SHARES, {})) == expected
+
+
+def test_a_side_without_a_share_gets_nothing() -> None:
+    sides = split.assign_splits(singles(20, "cat"), {"val": 0.2, "test": 0.0}, {})
+    assert counted(sides) == {"train": 16, "val": 4}
+
+
+def test_a_set_that_grows_keeps_its_shares() -> None:
+    first = split.assign_splits(singles(20, "cat"), SHARES, {})
+    grown = split.assign_splits(singles(40, "cat"), SHARES, first)
+    assert {name: grown[name] for name in first} == first
+    assert counted(grown) == {"train": 24, "val": 8, "test": 8}
+
+
+def test_a_side_that_has_more_than_its_share_gets_no_more() -> None:
+    earlier = {f"{number:03}": "val" for number in range(8)}
+    sides = split.assign_splits(singles(20, "cat"), SHARES, earlier)
+    assert counted(sides) == {"val": 8, "test": 4, "train": 8}
+
+
+def test_a_group_that_was_learned_from_in_part_is_of_train() -> None:
+    group = Group(("old", "copy", "new"), frozenset({"cat"}), "0")
+    assert set(split.assign_splits([group], SHARES, {"copy": "val", "old": "train"}).values()) == {
+        "train"
+    }
+    assert set(split.assign_splits([group], SHARES, {"copy": "test"}).values()) == {"test"}
+
+
+@pytest.mark.parametrize(("val", "test"), [("0.5", "0.5"), ("0.9", "0.3")])
+def test_shares_that_leave_nothing_to_train_on_are_refused(
+    ready: Path, capsys: pytest.CaptureFixture[str], val: str, test: str
+) -> None:
+    assert main(["data", "split", str(ready), "--val", val, "--test", test]) == EXIT_NO_INPUT
+    assert "--val and --test leave nothing to train on" in capsys.readouterr().err
+    assert folder.splits_in(ready) == []
+
+
+def test_a_set_with_a_broken_picture_is_not_split(
+    ready: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ready / "images" / "003.jpg").unlink()
+    assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_NO_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "003.jpg: No such file" in line
+    assert line.endswith("(1 broken; see edge-tools data check)")
+    assert folder.splits_in(ready) == []
+
+
+def test_a_side_that_is_empty_now_has_no_file(
+    ready: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing is left for it: what was dealt before stays where it is."""
+    assert main(["data", "split", str(ready), "--test", "0", "--workers", "1"]) == EXIT_OK
+    assert [file.name for file in folder.splits_in(ready)] == ["train.json", "val.json"]
+    assert f"{ready / 'val.json'}: 2 pictures, 2 objects" in capsys.readouterr().out
+    held = {image["file_name"] for image in document(ready, "val")["images"]}
+    content = document(ready)
+    content["images"] = [item for item in content["images"] if item["file_name"] not in held]
+    numbers = {item["id"] for item in content["images"]}
+    kept = [item for item in content["annotations"] if item["image_id"] in numbers]
+    folder.write(ready / "annotations.json", content | {"annotations": kept})
+    words = ["data", "split", str(ready), "--val", "0", "--test", "0", "--workers", "1"]
+    assert main(words) == EXIT_OK
+    assert [file.name for file in folder.splits_in(ready)] == ["train.json"]
+    assert len(document(ready, "train")["images"]) == 18
+
+
+def test_class_folders_hold_nothing_of_a_split_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "set"
+    imported(labelled.folders(tmp_path / "source", 8), "folders", data)
+    words = ["data", "split", str(data), "--workers", "1"]
+    assert main(words) == EXIT_OK
+    before = sorted((data / "folders").rglob("*.png"))
+    (data / "folders" / "val" / "cat" / "of-before.png").touch()
+    capsys.readouterr()
+    assert main(words) == EXIT_OK
+    assert sorted((data / "folders").rglob("*.png")) == before
+    told = f"{data / 'folders'}: test, train, val, each with a folder a class"
+    assert told in capsys.readouterr().out
+
+
+def test_a_split_is_stale_once_the_set_holds_other_things(ready: Path) -> None:
+    assert folder.stale_splits(ready) is None  # nothing was split
+    content = document(ready)
+    content["annotations"].append(content["annotations"][0] | {"id": 99, "image_id": 99})
+    folder.write(ready / "annotations.json", content)  # of no picture: no side has it
+    assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
+    assert folder.stale_splits(ready) is None
+    content["categories"].reverse()
+    folder.write(ready / "annotations.json", content)
+    assert folder.stale_splits(ready) is None
+    content["annotations"][0]["bbox"] = [1, 2, 3, 4]
+    folder.write(ready / "annotations.json", content)
+    assert folder.stale_splits(ready) == "train.json, val.json, test.json"
+    (ready / "annotations.json").unlink()
+    assert folder.stale_splits(ready) is None
+
+
+def test_files_that_are_meant_are_the_splits_else_the_whole_set(ready: Path) -> None:
+    whole = ready / "annotations.json"
+    assert folder.files([ready]) == [whole]
+    for side in ("val", "train"):
+        folder.write(ready / f"{side}.json", document(ready))
+    sides = [ready / "train.json", ready / "val.json"]
+    assert folder.files([whole, ready]) == [whole, *sides]
+    (ready / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: no annotations\.json in it; make it with"):
+        folder.files([ready / "empty"])
+
+
+def test_pictures_lie_where_they_are_named_else_in_images_else_beside_the_file(
+    ready: Path,
+) -> None:
+    file = ready / "annotations.json"
+    assert folder.root_of(file, ready / "other") == ready / "other"
+    assert folder.root_of(file, None) == ready / "images"
+    assert folder.root_of(ready / "images" / "set.json", None) == ready / "images"

@@ -1,0 +1,90 @@
+"""`edge-tools data stats` on sets small enough to count by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rich")
+pytest.importorskip("matplotlib")
+
+from tools.data import stats
+from tools.dataset import Dataset, Picture
+
+
+def a_set(*annotations: dict[str, Any]) -> Dataset:
+    """Four pictures, of which the last has no source."""
+    pictures = tuple(
+        Picture(number, Path(f"{number}.png"), 200, 200, source, frozenset(), ())
+        for number, source in enumerate(("street", "room", "street", ""))
+    )
+    return Dataset("some", pictures, {3: "car", 1: "person", 2: "bird"}, annotations)
+
+
+def box(image: int, category: int, width: float, height: float, **more: Any) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "bbox": [0, 0, width, height], **more}
+
+
+def test_objects_are_counted_by_class_and_size() -> None:
+    found = stats.measure(
+        a_set(
+            box(0, 1, 31, 32),
+            box(0, 1, 32, 32, iscrowd=1),
+            box(1, 1, 96, 95),
+            box(2, 1, 96, 96, iscrowd=0),
+            box(2, 1, 64, 16),
+            box(2, 3, 0, 0),
+        )
+    )
+    assert (found["pictures"], found["objects"], found["pictures_without_objects"]) == (4, 6, 1)
+    assert list(found["classes"]) == ["person", "bird", "car"]  # by id
+    assert found["classes"]["person"] == {
+        "objects": 5,
+        "pictures": 3,
+        "crowds": 1,
+        "small": 1,
+        "medium": 3,
+        "large": 1,
+        "median_side_px": 32.0,
+        "median_aspect": 1.0,
+    }
+    assert found["classes"]["bird"]["median_side_px"] is None
+    assert found["classes"]["bird"]["median_aspect"] is None
+    assert found["classes"]["car"]["median_side_px"] == 0.0
+
+
+def test_a_box_has_the_side_of_a_square_of_its_area() -> None:
+    assert stats.side_px(box(0, 1, 64, 16)) == 32.0
+    assert stats._aspects([box(0, 1, 64, 16), box(0, 1, 16, 64)]) == [4.0, 0.25]
+
+
+def test_pictures_and_objects_are_counted_by_source() -> None:
+    found = stats.measure(a_set(box(0, 1, 9, 9), box(2, 1, 9, 9), box(2, 3, 9, 9)))
+    assert list(found["sources"].items()) == [
+        ("", {"pictures": 1, "objects": 0}),
+        ("room", {"pictures": 1, "objects": 0}),
+        ("street", {"pictures": 2, "objects": 3}),
+    ]
+
+
+def test_tables_show_every_class_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    stats._show("some", stats.measure(a_set(box(0, 1, 40, 40))))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "some: 4 pictures (3 without objects)"
+    assert sum("4 pictures" in line for line in lines) == 1  # a title for both tables
+    cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines]
+    assert ["person", "1", "1", "0", "0", "1", "0", "40.0", "1.0"] in cells
+    assert ["bird", "0", "0", "0", "0", "0", "0", "-", "-"] in cells
+    assert ["street", "2", "1"] in cells
+
+
+def test_a_set_whose_pictures_name_no_source_has_no_table_of_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = stats.measure(a_set(box(0, 1, 40, 40)))
+    stats._show("some", found | {"sources": {"": {"pictures": 4, "objects": 1}}})
+    said = capsys.readouterr().out
+    assert "class" in said
+    assert "source" not in said

@@ -1,0 +1,192 @@
+"""What the registry's commands write and say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cryptography")
+
+from edge import manifest, registry
+from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK
+from edge.signature import PublicKey, SecretKey
+from models import COLOR
+from registered import Registry, golden_folder
+from tools.cli import main
+from tools.registry import options
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Registry:
+    return Registry(tmp_path)
+
+
+def place(kept: Registry) -> list[str]:
+    return ["--registry", str(kept.folder / "registry")]
+
+
+def test_keygen_writes_a_pair_that_belongs_together(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    assert main(["registry", "keygen", str(file)]) == EXIT_OK
+    _comment, public = (tmp_path / "key.pem.pub").read_text().splitlines()
+    assert PublicKey.parse(public) == SecretKey.read(file).public
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("password", [b"secret", b"\xff\xfe"], ids=["text", "no_text"])
+def test_a_password_encrypts_the_secret_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: bytes
+) -> None:
+    file = tmp_path / "key.pem"
+    monkeypatch.setitem(options.os.environb, options.PASSWORD_VARIABLE.encode(), password)
+    assert main(["registry", "keygen", str(file)]) == EXIT_OK
+    assert b"ENCRYPTED" in file.read_bytes()
+    SecretKey.read(file, password)
+
+
+@pytest.mark.parametrize("taken", ["key.pem", "key.pem.pub"])
+def test_keygen_replaces_no_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], taken: str
+) -> None:
+    (tmp_path / taken).write_text("of another pair")
+    assert main(["registry", "keygen", str(tmp_path / "key.pem")]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / taken}: " in line
+    assert line.endswith("; name a new file")
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
+    assert (tmp_path / taken).read_text() == "of another pair"
+
+
+def test_a_password_that_is_too_long_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(options.PASSWORD_VARIABLE, "x" * 2000)
+    assert main(["registry", "keygen", str(tmp_path / "key.pem")]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"${options.PASSWORD_VARIABLE}: " in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_push_gives_a_version_that_the_manifest_has_not(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(golden_folder(tmp_path / "new", "1.0.0"))
+    assert main(["registry", "push", folder, "--version", "2.0.0", *place(kept)]) == EXIT_OK
+    assert capsys.readouterr().out.startswith(f"{COLOR} 2.0.0: registered, serial 1, NOT signed")
+    assert [one.version for one in registry.versions(kept.store, COLOR)] == ["2.0.0"]
+
+
+def test_list_gives_each_version_its_size(
+    kept: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = kept.push("1.0.0")
+    size_mb = sum(fact.bytes for fact in made.files.values()) / 1e6
+    assert main(["registry", "list", *place(kept)]) == EXIT_OK
+    said = capsys.readouterr()
+    assert said.out.split() == [COLOR, "1.0.0", "1", "none", f"{size_mb:.2f}", "MB"]
+    assert said.err == ""
+
+
+def test_promote_says_that_boards_refuse_unsigned_stages(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.push("1.0.0")
+    words = ["registry", "promote", COLOR, "1.0.0", "staging", *place(kept)]
+    assert main(words) == EXIT_OK
+    assert "NOT signed: boards" in capsys.readouterr().out
+    (tmp_path / "key.pem").write_bytes(kept.key.pem())
+    assert main([*words, "--sign-key", str(tmp_path / "key.pem")]) == EXIT_OK
+    assert "NOT signed" not in capsys.readouterr().out
+
+
+def test_a_stage_that_does_not_exist_is_wrong_usage(kept: Registry) -> None:
+    kept.push("1.0.0")
+    with pytest.raises(SystemExit, match="2"):
+        main(["registry", "promote", COLOR, "1.0.0", "live", *place(kept)])
+    assert registry.read_stages(kept.store, COLOR).stages == {}
+
+
+def test_pull_makes_the_folders_above_and_leaves_nothing_beside(
+    kept: Registry, tmp_path: Path
+) -> None:
+    kept.push("1.0.0")
+    output = tmp_path / "made" / "for" / "it"
+    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(kept)]
+    assert main([*words, "--output", str(output)]) == EXIT_OK
+    assert manifest.read(output).version == "1.0.0"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_pull_says_whether_a_signature_was_checked(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.push("1.0.0")
+    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(kept)]
+    trusted = ["--trusted-key", kept.key.public.text()]
+    assert main([*words, "--output", str(tmp_path / "any")]) == EXIT_OK
+    assert "1.0.0, hashes, NOT its signature, checked" in capsys.readouterr().out
+    assert main([*words, "--output", str(tmp_path / "trusted"), *trusted]) == EXIT_OK
+    assert "1.0.0, signature and hashes checked" in capsys.readouterr().out
+
+
+def test_pull_replaces_no_folder(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.push("1.0.0")
+    output = tmp_path / "mine"
+    output.mkdir()
+    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(kept)]
+    assert main([*words, "--output", str(output)]) == EXIT_NO_INPUT
+    assert f"{output}: there already" in capsys.readouterr().err
+    assert list(output.iterdir()) == []
+
+
+def test_show_says_who_signed_and_what_is_in_the_version(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unsigned = str(golden_folder(tmp_path / "unsigned", "1.0.0"))
+    assert main(["registry", "push", unsigned, *place(kept)]) == EXIT_OK
+    made = kept.push("1.1.0")
+    trusted = ["--trusted-key", kept.key.public.text()]
+    for version, more, signature in (
+        ("1.0.0", [], "none"),
+        ("1.1.0", [], "there, not checked: give --trusted-key"),
+        ("1.1.0", trusted, f"by {kept.key.public.name}"),
+    ):
+        capsys.readouterr()
+        assert main(["registry", "show", COLOR, version, *more, *place(kept)]) == EXIT_OK
+        lines = capsys.readouterr().out.splitlines()
+        assert f"signature: {signature}" in lines
+    assert lines[0] == f"{COLOR} 1.1.0, serial 2, stage none"
+    for name, fact in made.files.items():
+        assert f"  {fact.sha256}  {fact.bytes:>9}  {name}" in lines
+    assert 'task: "color"' in lines
+    assert main(["registry", "show", COLOR, "1.0.0", *trusted, *place(kept)]) == EXIT_CONFIG
+    assert "not signed" in capsys.readouterr().err
+
+
+def test_show_prints_the_card_where_it_is_asked_for(
+    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        folder = golden_folder(tmp_path / "new", version)
+        (folder / "CARD.md").unlink(missing_ok=True)
+        if version == "1.1.0":
+            (folder / "CARD.md").write_text("# Reds and blues\n")
+        assert main(["registry", "push", str(folder), *place(kept)]) == EXIT_OK
+    for version, more, has_card in (
+        ("1.1.0", ["--card"], True),
+        ("1.1.0", [], False),
+        ("1.0.0", ["--card"], False),
+    ):
+        capsys.readouterr()
+        assert main(["registry", "show", COLOR, version, *more, *place(kept)]) == EXIT_OK
+        assert ("\n# Reds and blues\n" in capsys.readouterr().out) is has_card
+
+
+def test_remove_says_what_it_removed(kept: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    kept.push("1.0.0")
+    assert main(["registry", "remove", COLOR, "1.0.0", *place(kept)]) == EXIT_OK
+    assert capsys.readouterr().out == f"{COLOR} 1.0.0: removed\n"
+    assert registry.versions(kept.store, COLOR) == []
