@@ -1,11 +1,12 @@
-"""Colors of further objects of the detection data: `tools/labels/scene-colors.json`.
+"""Color labels for more objects of the detection data: `tools/labels/scene-colors.json`.
 
-3,380 boxes of detection/train, all those of at least 40 pixels that the data folder's own lists
-leave out, named by the rule of its README from contact sheets of 42 crops, by a vision-language
-model in two independent passes that saw no answer of a network of ours (`label_1`, `label_2`;
-`agreed`). The passes agree on 81 % of the objects that both called single-colored, on 94.5 % of the
-1,711 that both were sure of; of 720 objects with a known color mixed in between, 92 % were named as
-known. Many of these objects are dark, blurred or half hidden, and rare colors are rare.
+3,380 boxes of detection/train: all those of at least 40 pixels that the data folder's own lists do
+not contain. A vision-language model named their colors by the rules of that folder's README, from
+contact sheets of 42 crops, in two independent passes without seeing any network's predictions
+(`label_1`, `label_2`; `agreed`). The passes agree on 81 % of the objects that both called
+single-colored, and on 94.5 % of the 1,711 that both were sure of; of 720 objects of known color
+among them, 92 % were named correctly. Many of these objects are dark, blurred or half hidden, and
+few have rare colors.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ LABELS = Path(__file__).parent / "labels" / "scene-colors.json"
 
 
 def rows(detection: Path) -> list[dict[str, Any]]:
-    """Return a row as `scene_color/more.json` has them for each object that we labelled.
+    """Return a row for each labelled object, in the format of `scene_color/more.json`.
 
-    detection: folder with train.json; without it there are none. An annotation that it does not
-    have is left out. Raises InputError when the file is broken.
+    detection: folder with train.json; without that file the result is empty. Labels of annotations
+    that it does not contain are left out. Raises InputError when the file is broken.
     """
     path = detection / "train.json"
     if not path.exists():
@@ -49,7 +50,7 @@ def rows(detection: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def read_as_coco(path: Path) -> Iterator[None]:
-    """Let what goes wrong in reading a COCO file be an InputError that names it."""
+    """Convert errors while reading a COCO file to an InputError naming the file."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError) as error:
