@@ -139,7 +139,7 @@ def test_class_folders_hold_nothing_of_a_split_before(
     capsys.readouterr()
     assert main(words) == EXIT_OK
     assert sorted((data / "folders").rglob("*.png")) == before
-    told = f"{data / 'folders'}: test, train, val, each with a folder a class"
+    told = f"{data / 'folders'}: test, train, val, each with one folder per class"
     assert told in capsys.readouterr().out
 
 

@@ -20,7 +20,7 @@ from tools.train import rectify  # noqa: E402
 
 def error(values: torch.Tensor) -> float:
     """Return what the fit leaves of SiLU's variance on these values."""
-    gain, knee, offset = rectify.fitted(values)
+    gain, knee, offset = rectify.fit_relu(values)
     wanted = functional.silu(values)
     left = gain * (values - knee).clamp(min=0) + offset - wanted
     return float(left.square().mean() / wanted.var())

@@ -138,7 +138,7 @@ def test_pull_replaces_no_folder(
     output.mkdir()
     words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(kept)]
     assert main([*words, "--output", str(output)]) == EXIT_NO_INPUT
-    assert f"{output}: there already" in capsys.readouterr().err
+    assert f"{output}: exists" in capsys.readouterr().err
     assert list(output.iterdir()) == []
 
 

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def averaged(parts: Sequence[Part]) -> tuple[yolox.YoloxNano, str]:
-    """Return the weighted mean of float networks, and where it comes from, for people.
+    """Return the weighted mean of float networks, and a human-readable origin.
 
     Raises InputError when a file cannot be read or its labels or stem differ from the first one's.
     """

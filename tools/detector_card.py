@@ -29,7 +29,7 @@ def measured_part(measured: Accuracy, command: str, *, has_seen: bool) -> str:
         *_judgement(measured),
     ]
     if has_seen:
-        lines += ["", *_seen()]
+        lines += ["", *_sample_picture()]
     return "\n".join(lines)
 
 
@@ -58,15 +58,15 @@ def _judgement(measured: Accuracy) -> Iterator[str]:
 
 
 def _listed(names: list[str], groups: Mapping[str, GroupAccuracy]) -> str:
-    return ", ".join(f"{name} {_with_doubt(groups[name])}" for name in names) or "nothing apart"
+    return ", ".join(f"{name} {_with_few_note(groups[name])}" for name in names) or "nothing apart"
 
 
-def _with_doubt(group: GroupAccuracy) -> str:
+def _with_few_note(group: GroupAccuracy) -> str:
     few = group.objects < FEW_OBJECTS
     return f"{group.ap50:.2f}" + (f" (only {group.objects} objects: says little)" if few else "")
 
 
-def _seen() -> Iterator[str]:
+def _sample_picture() -> Iterator[str]:
     yield f"![Hits, then misses, in nine pictures]({SEEN_FILE})"
     yield ""
     yield (

@@ -99,8 +99,8 @@ def compare(int8: Path, original: Path, pictures: Sequence[NDArray[np.uint8]]) -
         raise ModelError(f"{original}: another input shape than {int8}; name its own original")
     sums: dict[str, _Sum] = {}
     for picture in pictures:
-        stored = _stored(picture, quantized.input)
-        real = _real(stored, quantized.input).astype(np.float32)
+        stored = _quantized_input(picture, quantized.input)
+        real = _dequantized(stored, quantized.input).astype(np.float32)
         wanted = {name: value for name, (value, _) in floating.run(real).items()}
         add(sums, quantized.run(stored), wanted)
     if not sums:
@@ -121,8 +121,8 @@ def compare_graph(
     quantized = TensorReader(int8)
     sums: dict[str, _Sum] = {}
     for picture in pictures:
-        stored = _stored(picture, quantized.input)
-        real = _real(stored, quantized.input).astype(np.float32).transpose(0, 3, 1, 2)
+        stored = _quantized_input(picture, quantized.input)
+        real = _dequantized(stored, quantized.input).astype(np.float32).transpose(0, 3, 1, 2)
         recorder = _Recorder({})
         with torch.no_grad():
             graph(torch.from_numpy(np.ascontiguousarray(real)), recorder)
@@ -216,7 +216,7 @@ class _Sum:
     def add(
         self, stored: NDArray[Any], wanted: NDArray[np.float64], detail: dict[str, Any]
     ) -> None:
-        difference = _real(stored, detail) - wanted
+        difference = _dequantized(stored, detail) - wanted
         low, high = _SIDES[stored.dtype.name]
         self._signal += float(np.square(wanted).sum())
         self._noise += float(np.square(difference).sum())
@@ -248,7 +248,7 @@ def plot(errors: Sequence[LayerError], path: Path, *, title: str) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _stored(picture: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
+def _quantized_input(picture: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
     """Return a picture in the input's type: for int8, level - 128."""
     _, height, width, channels = (int(size) for size in detail["shape"])
     if channels != 3:
@@ -259,7 +259,7 @@ def _stored(picture: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
     return shifted.astype(dtype)[np.newaxis]
 
 
-def _real(stored: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float64]:
+def _dequantized(stored: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float64]:
     scale, zero_point = detail["quantization"]
     real: NDArray[np.float64] = (stored.astype(np.float64) - zero_point) * scale
     return real

@@ -100,7 +100,7 @@ def run_tasks(
         outcomes = _on_processes(function, items, min(workers, len(items)))
     else:
         outcomes = (_call(function, index, item) for index, item in enumerate(items))
-    yield from _shown(outcomes, len(items), title)
+    yield from _with_progress(outcomes, len(items), title)
 
 
 def _call(function: Callable[[Item], Result], index: int, item: Item) -> Done[Item, Result]:
@@ -110,7 +110,7 @@ def _call(function: Callable[[Item], Result], index: int, item: Item) -> Done[It
         return Done(index, item, error=error)
 
 
-def _shown(
+def _with_progress(
     outcomes: Iterator[Done[Item, Result]], total: int, title: str
 ) -> Iterator[Done[Item, Result]]:
     """Yield the outcomes, with a progress bar if standard error is a terminal."""
@@ -225,7 +225,7 @@ def _start_server() -> None:
 
 
 def _begin_worker() -> None:
-    """Ignore Ctrl-C, which the parent handles, and use one thread per worker."""
+    """Ignore Ctrl-C, which the parent handles, and use one OpenCV thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import cv2
 

@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         default=yolox.WEIGHTS,
-        help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
+        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="checkpoint of `edge-tools train detect-int8`"
@@ -147,14 +147,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=InputSize.parse,
         default=DetectTraining.size,
-        help="of the input: 352x288, 416",
+        help="input size: 352x288, 416",
     )
     parser.add_argument(
         "--groups",
         type=count_to(yolox.STEM_CHANNELS),
         help="channel groups of the stem, 1 to 16; default: 3, or 1 if it is rectified",
     )
-    parser.add_argument("--percentile", type=percentile, default=99.99, help="of each range")
+    parser.add_argument(
+        "--percentile", type=percentile, default=99.99, help="of the activation ranges"
+    )
     parser.add_argument(
         "--silu-floor",
         type=zero_or_below,
@@ -162,7 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lowest value of ranges that only a SiLU reads; =-inf: no limit; default %(default)s",
     )
     parser.add_argument("--count", type=count, default=256, help="calibration pictures")
-    parser.add_argument("--threads", type=count, default=1, help="of the float network")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--golden", type=Path, help="picture to store with its detections")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 

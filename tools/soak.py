@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if args.minutes * 60 < 12 * SAMPLE_S:
         raise EdgeError(f"--minutes {args.minutes:g}: too short to measure; give at least 1")
     with tempfile.TemporaryDirectory(prefix="edge-soak-") as folder:
-        samples, exit_code = _watch(Path(folder), args.source, args.minutes * 60)
+        samples, exit_code = _run_and_sample(Path(folder), args.source, args.minutes * 60)
     figures = figures_of(samples) | {"exit_code": float(exit_code)}
     broken = [name for name, limit in BUDGETS.items() if figures[name] > limit]
     for name, limit in BUDGETS.items():
@@ -148,7 +148,7 @@ def _mb_per_day(samples: list[Sample], *, is_away: bool) -> float:
     return written_bytes / max(events, 1) * DAY_S / 1e6
 
 
-def _watch(folder: Path, source: str | None, run_s: float) -> tuple[list[Sample], int]:
+def _run_and_sample(folder: Path, source: str | None, run_s: float) -> tuple[list[Sample], int]:
     """Run daemon and broker; return the samples and the daemon's exit code."""
     broker = Broker(folder)
     log = LogCounter()

@@ -276,7 +276,7 @@ def stored_labels(path: Path) -> tuple[str, ...]:
 
 
 def origin(path: Path) -> str:
-    """Return where a file's weights come from, for people.
+    """Return the human-readable origin of a file's weights.
 
     Raises InputError when the file cannot be read.
     """
@@ -305,7 +305,7 @@ def knows(path: Path, labels: Sequence[str]) -> bool:
 def save(net: YoloxNano, path: Path, origin: str) -> None:
     """Write a network's weights for `load`, atomically.
 
-    origin: where they come from, for people.
+    origin: of the weights, human-readable.
     Raises ValueError for a network whose stem is split into groups.
     """
     if len(net.backbone.stem.groups) > 1:

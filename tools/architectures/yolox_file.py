@@ -23,7 +23,7 @@ _FOCUS_ORDER = (0, 2, 1, 3)
 class Stored:
     """Content of a file: labels of the class outputs, weight and bias of each convolution.
 
-    origin: where the weights come from, for people. is_rectified: see `yolox.Stem`.
+    origin: of the weights, human-readable. is_rectified: see `yolox.Stem`.
     """
 
     labels: tuple[str, ...]

@@ -86,13 +86,13 @@ def _run(job: Job, result: Path) -> None:
     if done.returncode == EXIT_NO_ROOM:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(result.parent))
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [_ending(done.returncode)]
-        reason = said[-1].removeprefix("edge.errors.ModelError: ")
+        output_lines = done.stderr.strip().splitlines() or [_exit_reason(done.returncode)]
+        reason = output_lines[-1].removeprefix("edge.errors.ModelError: ")
         raise ModelError(
             f"model file {job.model}: {reason.removeprefix(f'model file {job.model}: ')}"
         )
 
 
-def _ending(code: int) -> str:
+def _exit_reason(code: int) -> str:
     killed = code < 0  # by a signal of that number
     return f"its process was killed (signal {-code})" if killed else "it ended without a message"

@@ -85,12 +85,12 @@ def items(dataset: Path, split: str, labels: Sequence[str]) -> list[Item]:
     if folder is not None:
         found = _scan(folder, labels)
         has_val = split != "train" or _split_folder(dataset, "val") is not None
-        return found if has_val else [item for item in found if _tenth(item.path) != 0]
+        return found if has_val else [item for item in found if _hash_tenth(item.path) != 0]
     train = _split_folder(dataset, "train")
     if train is not None and split == "test":
         raise InputError(f"data set {dataset}: no folder test; add it, or choose --split val")
     wanted = {"val": {0}, "test": {1}, "train": set(range(2, TENTHS))}[split]
-    found = [item for item in _scan(train or dataset, labels) if _tenth(item.path) in wanted]
+    found = [item for item in _scan(train or dataset, labels) if _hash_tenth(item.path) in wanted]
     _require_all(found, labels, dataset, split)
     return found
 
@@ -169,7 +169,7 @@ def _scan(folder: Path, labels: Sequence[str]) -> list[Item]:
     return found
 
 
-def _tenth(path: Path) -> int:
+def _hash_tenth(path: Path) -> int:
     return int(hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest(), 16) % TENTHS
 
 
@@ -202,7 +202,9 @@ def _write(chosen: Sequence[Item], side_px: int, path: Path) -> str:
     with path.open("wb") as file, ThreadPoolExecutor(READERS) as pool:
         np.lib.format.write_array_header_1_0(file, header)
         read = pool.map(lambda item: _read_or_reason(item.path, side_px), chosen)
-        for item, result in zip(chosen, runtime.shown(read, "pictures", len(chosen)), strict=True):
+        for item, result in zip(
+            chosen, runtime.with_progress(read, "pictures", len(chosen)), strict=True
+        ):
             if isinstance(result, str):
                 broken.append(result)
                 continue

@@ -65,7 +65,7 @@ def load_weights(network: Any, path: Path) -> None:
 
     Raises ModelError when the file belongs to another network or is damaged.
     """
-    stored = _stored(path)
+    stored = _state_arrays(path)
     for layer in network.layers:
         names = _names(layer.name)
         if not layer.weights:
@@ -128,7 +128,7 @@ def _names(layer: str) -> list[str]:
     return [f"{norm}.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
 
 
-def _stored(path: Path) -> Mapping[str, Any]:
+def _state_arrays(path: Path) -> Mapping[str, Any]:
     """Return the arrays of a PyTorch state file."""
     import pickle
 

@@ -81,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
     with tracking.start("levels", params=_settings(args, pictures), uri=args.tracking_uri) as kept:
         answered = [
             measure(folder, one, pictures, args.threads, args.output)
-            for folder, one in runtime.shown(list(zip(folders, described, strict=True)), "models")
+            for folder, one in runtime.with_progress(
+                list(zip(folders, described, strict=True)), "models"
+            )
         ]
         found = figures(answered, pictures)
         _print(found)

@@ -209,7 +209,7 @@ def _batches(
     generator = np.random.default_rng((plan.seed, number))
     order = generator.permutation(len(train.labels))
     starts = range(0, len(order), plan.batch)
-    for at in runtime.shown(starts, f"{plan.name}, epoch {number}"):
+    for at in runtime.with_progress(starts, f"{plan.name}, epoch {number}"):
         yield np.sort(order[at : at + plan.batch]), generator
 
 

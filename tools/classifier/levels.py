@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         if asked:
             net, job = adapt.adapted(net, job, asked, output / ADAPTED)
         source.remember(output, dataset)
-        for level in runtime.shown(chosen, "levels"):
+        for level in runtime.with_progress(chosen, "levels"):
             path = write_level(output / level, level, net, job)
             size = path.stat().st_size
             print(f"{path}: {convert.DESCRIPTIONS[level]}, {size:,} bytes")

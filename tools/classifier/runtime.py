@@ -19,7 +19,7 @@ _STDERR = 2
 T = TypeVar("T")
 
 
-def shown(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+def with_progress(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
     """Yield the items with a progress bar, if there is a terminal."""
     from rich.progress import track
 

@@ -35,8 +35,8 @@ class Points(msgspec.Struct, kw_only=True):
 
 def sweep(net: Any, job: Job, counts: Sequence[int], output: Path) -> None:
     """Measure the counts and write a table and a plot into a folder."""
-    found = _known(job, output)
-    for count in runtime.shown(sorted(set(counts)), "representative pictures"):
+    found = _earlier_points(job, output)
+    for count in runtime.with_progress(sorted(set(counts)), "representative pictures"):
         pixels = job.pixels(count)
         if len(pixels) not in found.accuracy:
             found.accuracy[len(pixels)] = _accuracy(net, pixels, job.validation, output)
@@ -50,7 +50,7 @@ def sweep(net: Any, job: Job, counts: Sequence[int], output: Path) -> None:
     charts.line(points, output / PLOT_FILE, title=title, axes=axes)
 
 
-def _known(job: Job, output: Path) -> Points:
+def _earlier_points(job: Job, output: Path) -> Points:
     """Return the points of an earlier sweep with the same network and data, else empty ones."""
     hashes = f"{job.train.sha256} {job.validation.sha256}"
     made_from = f"{job.described.notes[MADE_FROM]}, pictures {hashes}"

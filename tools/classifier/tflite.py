@@ -29,8 +29,8 @@ class TFLiteClassifier:
         except OSError as error:
             raise ModelError(f"model file {path}: {error.strerror}; convert the model") from None
         self._engine = load_engine(content, path, threads=threads)
-        self._input = _only(self._engine.get_input_details(), path, "input")
-        self._output = _only(self._engine.get_output_details(), path, "output")
+        self._input = _single(self._engine.get_input_details(), path, "input")
+        self._output = _single(self._engine.get_output_details(), path, "output")
         shape = tuple(int(size) for size in self._input["shape"])
         if len(shape) != 4 or shape[0] != 1 or shape[1] != shape[2] or shape[3] != 3:
             raise ModelError(f"model file {path}: input {shape} is not one square color picture")
@@ -42,7 +42,7 @@ class TFLiteClassifier:
         """Return the probabilities (classes,) of a picture, uint8 (side, side, 3)."""
         self._engine.set_tensor(self._input["index"], self._quantized(rgb[None]))
         self._engine.invoke()
-        return self._real(self._engine.get_tensor(self._output["index"])[0])
+        return self._dequantized(self._engine.get_tensor(self._output["index"])[0])
 
     def _quantized(self, rgb: Pixels) -> NDArray[Any]:
         """Return pixels in the input's type and quantization; for LEVELS, as a board does it."""
@@ -57,7 +57,7 @@ class TFLiteClassifier:
         clipped: NDArray[Any] = np.clip(levels, limits.min, limits.max)
         return clipped.astype(self._input["dtype"])
 
-    def _real(self, answer: NDArray[Any]) -> NDArray[np.float32]:
+    def _dequantized(self, answer: NDArray[Any]) -> NDArray[np.float32]:
         if answer.dtype == np.float32:
             return np.array(answer)
         scale, zero_point = self._output["quantization"]
@@ -65,7 +65,7 @@ class TFLiteClassifier:
         return real * np.float32(scale)
 
 
-def _only(details: list[dict[str, Any]], path: Path, role: str) -> dict[str, Any]:
+def _single(details: list[dict[str, Any]], path: Path, role: str) -> dict[str, Any]:
     if len(details) != 1:
         raise ModelError(f"model file {path}: {len(details)} {role}s, a classifier has one")
     return details[0]

@@ -59,14 +59,14 @@ def stale_splits(data: Path) -> str | None:
     if not splits or not whole.is_file():
         return None
     try:
-        if _held([whole]) == _held(splits):
+        if _contents([whole]) == _contents(splits):
             return None
     except InputError:
         pass
     return ", ".join(file.name for file in splits)
 
 
-def _held(files: list[Path]) -> tuple[set[Picture], set[str], set[tuple[tuple[int, str], ...]]]:
+def _contents(files: list[Path]) -> tuple[set[Picture], set[str], set[tuple[tuple[int, str], ...]]]:
     """Return the pictures of all files, their annotations as text, and the classes of each file."""
     sets = [dataset.read_unchecked(file, file.parent) for file in files]
     pictures = {picture for data in sets for picture in data.pictures}

@@ -87,11 +87,11 @@ class Journal:
         self._is_torn = bool(text) and not text.endswith("\n")
         for line in text.splitlines():
             try:
-                self._take(json.loads(line))
+                self._apply(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 continue  # the truncated last line of a killed run
 
-    def _take(self, item: dict[str, Any]) -> None:
+    def _apply(self, item: dict[str, Any]) -> None:
         """Apply a line; KeyError, TypeError or ValueError when it is malformed."""
         self._known.pop(item["target"], None)
         if item["key"] is not None:

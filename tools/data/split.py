@@ -158,7 +158,7 @@ def assign_splits(
         fixed = [_split_of(group, earlier) for group in stratum]
         counts = Counter(fixed)
         quota = {
-            split: max(_wanted(share, len(stratum)) - counts[split], 0)
+            split: max(_quota(share, len(stratum)) - counts[split], 0)
             for split, share in shares.items()
         }
         for group, kept in zip(stratum, fixed, strict=True):
@@ -169,7 +169,7 @@ def assign_splits(
     return splits
 
 
-def _wanted(share: float, groups: int) -> int:
+def _quota(share: float, groups: int) -> int:
     """Return how many of a class's groups a split gets: at least one if there are three groups."""
     least = 1 if share > 0 and groups >= len(folder.SPLITS) else 0
     return max(round(share * groups), least)

@@ -116,7 +116,7 @@ def _compare(
     differences, overlaps, crossing = [0.0], [1.0], 0
     for picture, found in own.golden.items():
         for mine, other in ((found, first.golden[picture]), (first.golden[picture], found)):
-            for one in _shown(mine):
+            for one in _above_threshold(mine):
                 match = _counterpart(one, other, SHOWN_SCORE - tolerance)
                 if match is None:
                     faults.append(f"{picture}: {one['label']} {one['score']:.2f} in one only")
@@ -127,7 +127,7 @@ def _compare(
     return Agreement(
         kernels=own.kernels,
         ap50=ap50,
-        objects=sum(len(_shown(found)) for found in own.golden.values()),
+        objects=sum(len(_above_threshold(found)) for found in own.golden.values()),
         crossing=crossing,
         faults=tuple(faults),
         max_score_difference=round(max(differences), 3),
@@ -146,7 +146,7 @@ def _relative(own: KernelResult, first: KernelResult) -> float:
     return round(own.invoke_ms["p50"] / first.invoke_ms["p50"], 2) if own.invoke_ms else 1.0
 
 
-def _shown(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _above_threshold(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in found if one["score"] >= SHOWN_SCORE]
 
 

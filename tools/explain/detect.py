@@ -156,7 +156,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         default=yolox.WEIGHTS,
-        help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
+        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
     )
     parser.add_argument(
         "--size",

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line per version, oldest first."""
-    store = options.opened(args)
+    store = options.open_registry(args)
     found = 0
     with registry.reaching(args.registry):
         for name in [args.name] if args.name else store.names(""):

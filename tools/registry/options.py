@@ -45,7 +45,7 @@ def add_trusted(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def opened(args: argparse.Namespace) -> Store:
+def open_registry(args: argparse.Namespace) -> Store:
     """Return the registry. Raises ConfigError when none is given."""
     if not args.registry:
         raise ConfigError(f"no registry; give --registry or ${REGISTRY_VARIABLE}")

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Change the stage; the version previously in it is archived."""
     key = options.sign_key(args)
-    store = options.opened(args)
+    store = options.open_registry(args)
     with registry.reaching(args.registry):
         stages = versions.promote(store, args.name, args.version, args.stage, key)
     for version, stage in stages.stages.items():

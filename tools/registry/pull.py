@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Download a version and check all hashes and, if keys are given, the signature."""
-    store = options.opened(args)
+    store = options.open_registry(args)
     trusted = options.trusted(args)
     if args.output.exists():
         raise InputError(f"{args.output}: exists; name a new folder")

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check the folder, upload it, and print its name, version and serial number."""
     key = options.sign_key(args)
-    store = options.opened(args)
+    store = options.open_registry(args)
     with registry.reaching(args.registry):
         new = versions.push(
             store,

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Delete a version that is not in production."""
     key = options.sign_key(args)
-    store = options.opened(args)
+    store = options.open_registry(args)
     with registry.reaching(args.registry):
         versions.remove(store, args.name, args.version, key)
     print(f"{args.name} {args.version}: removed")

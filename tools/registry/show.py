@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Download the version, which checks all hashes, and print files, manifest and signer."""
-    store = options.opened(args)
+    store = options.open_registry(args)
     trusted = options.trusted(args)
     with tempfile.TemporaryDirectory() as temporary, registry.reaching(args.registry):
         folder = Path(temporary)

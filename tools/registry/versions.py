@@ -47,7 +47,7 @@ def push(
     push of the same folder, and deleted by that of another folder. Raises ModelError when the
     folder fails the checks, or the version exists or existed.
     """
-    _prove(folder)
+    _check_golden(folder)
     described = manifest.read(folder)
     name = described.name
     new = bundle.describe(folder, name, version or described.version, 1)
@@ -62,7 +62,7 @@ def push(
         raise ModelError(
             f"{name} {new.version} is registered and cannot change; use a new version number"
         )
-    new = _numbered(store, new)
+    new = _with_serial(store, new)
     _upload(store, folder, new, key)
     return new
 
@@ -122,7 +122,7 @@ def _delete(store: Store, key: str) -> None:
         store.delete(key)
 
 
-def _prove(folder: Path) -> None:
+def _check_golden(folder: Path) -> None:
     described = Interpreter.load(folder).manifest
     if described.golden is None:
         raise ModelError(f"model {folder}: no golden picture; boards could not prove it")
@@ -137,7 +137,7 @@ def _next_serial(store: Store, name: str) -> int:
     return max([0, *taken, *stages.removed.values()]) + 1
 
 
-def _numbered(store: Store, new: Bundle) -> Bundle:
+def _with_serial(store: Store, new: Bundle) -> Bundle:
     """Return the bundle with a reserved serial; a resumed push reuses the one it reserved."""
     for serial in itertools.count(_next_serial(store, new.name)):
         numbered = msgspec.structs.replace(new, serial=serial)
@@ -176,10 +176,10 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
         raise ModelError(
             f"{new.name} {new.version} was pushed and removed meanwhile; use a new version number"
         )
-    _clear(store, new)
+    _delete_leftovers(store, new)
 
 
-def _clear(store: Store, made: Bundle) -> None:
+def _delete_leftovers(store: Store, made: Bundle) -> None:
     """Delete objects that other, failed pushes of a now registered version left."""
     where = f"{made.name}/{made.version}"
     needed = {registry.file_key(made, file) for file in made.files} | {f"{where}/{VERSION_NAME}"}

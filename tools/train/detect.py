@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         default=yolox.WEIGHTS,
-        help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
+        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
     )
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
@@ -83,9 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=count,
         default=LabelTraining.steps,
-        help="of 16 pictures; default %(default)s",
+        help="number of steps, 16 pictures each; default %(default)s",
     )
-    parser.add_argument("--sizes", type=_sizes, default=LabelTraining.sizes, help="256,320,…")
+    parser.add_argument(
+        "--sizes",
+        type=_sizes,
+        default=LabelTraining.sizes,
+        help="input sides in pixels, one drawn per step: 256,320,…",
+    )
     parser.add_argument(
         "--learning-rate",
         type=positive,
@@ -115,13 +120,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the stem's first SiLU by a ReLU: about an eighth faster, needs no groups",
     )
-    parser.add_argument("--labels", type=_names, help="person,forklift,…; default: the weights'")
     parser.add_argument(
-        "--seed", type=seed, default=LabelTraining.seed, help="of pictures and augmentation"
+        "--labels", type=_names, help="classes: person,forklift,…; default: those of the weights"
+    )
+    parser.add_argument(
+        "--seed", type=seed, default=LabelTraining.seed, help="of picture order and augmentation"
     )
     parser.add_argument("--every", type=count, default=300, help="steps between measurements")
     parser.add_argument(
-        "--size", type=InputSize.parse, default=LabelTraining.size, help="of the measurements"
+        "--size",
+        type=InputSize.parse,
+        default=LabelTraining.size,
+        help="input size of the measurements",
     )
     parser.add_argument(
         "--patience",

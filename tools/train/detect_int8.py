@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         default=yolox.WEIGHTS,
-        help="float: a best.pt or yolox_nano.onnx; default: the shipped ones",
+        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
     )
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON; labels are not read")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
@@ -82,10 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=count,
         default=DetectTraining.steps,
-        help="of 16 pictures; default %(default)s",
+        help="number of steps, 16 pictures each; default %(default)s",
     )
     parser.add_argument(
-        "--size", type=InputSize.parse, default=DetectTraining.size, help="352x288, 416"
+        "--size", type=InputSize.parse, default=DetectTraining.size, help="input size: 352x288, 416"
     )
     parser.add_argument(
         "--groups",
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="channel groups of the stem, 1 to 16; default: 2, or 1 if it is rectified",
     )
     parser.add_argument(
-        "--seed", type=seed, default=DetectTraining.seed, help="of pictures and augmentation"
+        "--seed", type=seed, default=DetectTraining.seed, help="of picture order and augmentation"
     )
     parser.add_argument(
         "--mirrored", action="store_true", help="average the teacher over mirrored pictures, too"

@@ -65,8 +65,8 @@ class LabelTraining:
 class State:
     """State of a run; `average` is the exponential moving average of `net`.
 
-    step, best, bad: see `steps.Progress`. origin: where the weights come from, for people; not in
-    the checkpoint.
+    step, best, bad: see `steps.Progress`. origin: of the weights, human-readable; not in the
+    checkpoint.
     """
 
     net: yolox.YoloxNano
@@ -86,7 +86,7 @@ def start(
     training: set from which the pictures for fitting a rectified stem are taken, once per run.
     Raises InputError naming the differing options when the checkpoint has another config.
     """
-    stored = _stored(config, checkpoint, device) if checkpoint.exists() else None
+    stored = _read_checkpoint(config, checkpoint, device) if checkpoint.exists() else None
     net = yolox.load(weights, labels=config.labels)
     if config.is_rectified and not net.backbone.stem.is_rectified:
         net = _rectified(net, weights, training, checkpoint)
@@ -103,7 +103,9 @@ def start(
     return state
 
 
-def _stored(config: LabelTraining, checkpoint: Path, device: torch.device) -> dict[str, Any]:
+def _read_checkpoint(
+    config: LabelTraining, checkpoint: Path, device: torch.device
+) -> dict[str, Any]:
     stored = tensor_file.read(checkpoint, ("config", "net"), "train detect", device)
     refuse_other_config(checkpoint, stored["config"], as_params(config))
     return stored

@@ -52,8 +52,8 @@ class DetectTraining:
 class State:
     """State of a run; `average` is the exponential moving average of `graph`.
 
-    groups: stem channels of each branch. labels: of the class outputs. origin: where the float
-    weights come from, for people; not in the checkpoint, and neither are the labels.
+    groups: stem channels of each branch. labels: of the class outputs. origin: of the float
+    weights, human-readable. Labels and origin are not in the checkpoint.
     step, best, bad: see `steps.Progress`.
     """
 

@@ -54,13 +54,13 @@ def _fit(branch: nn.Module, original: nn.Module, blocks: Sequence[Tensor]) -> No
     values = torch.cat([original[0][0](batch).transpose(0, 1).flatten(1) for batch in blocks], 1)  # type: ignore[index]
     values = values[:, :: max(1, values.shape[1] // _SAMPLES)]
     for channel, seen in enumerate(values):
-        gain, knee, offset = fitted(seen)
+        gain, knee, offset = fit_relu(seen)
         first.weight[channel] *= gain
         first.bias[channel] = gain * (first.bias[channel] - knee)
         second.bias[channel] += offset * second.weight[channel].sum()
 
 
-def fitted(values: Tensor) -> tuple[float, float, float]:
+def fit_relu(values: Tensor) -> tuple[float, float, float]:
     """Return gain, knee and offset of the ReLU that best fits SiLU on these values, (n,)."""
     wanted = functional.silu(values)
     low, high = values.aminmax()

@@ -105,7 +105,7 @@ def train_and_measure(
         images_per_s = steps * schedule.batch / (time.monotonic() - began_s)
         beside = _figures(schedule, state.step, loss, images_per_s)
         measured = callbacks.measure()
-        _note(args.out, state.step, beside, measured)
+        _log_measurement(args.out, state.step, beside, measured)
         state.bad += 1
         if measured.ap50 > state.best or math.isnan(measured.ap50):
             state.best, state.bad = measured.ap50, 0
@@ -211,7 +211,7 @@ def _figures(schedule: Schedule, step: int, loss: float, images_per_s: float) ->
     return {"loss": loss, "learning_rate": rate, "images_per_s": images_per_s}
 
 
-def _note(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
+def _log_measurement(out: Path, step: int, beside: dict[str, float], measured: Accuracy) -> None:
     """Append a measurement to the run's `metrics.jsonl` and log it. beside: from `_figures`."""
     json_file.add_line({"step": step} | beside | asdict(measured), out / METRICS_FILE)
     logger.info(
