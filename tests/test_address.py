@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edge.capture import SourceKind, kind_of, redact
@@ -29,6 +31,22 @@ def test_kind_of_source(source: int | str, kind: SourceKind):
     assert kind_of(source) is kind
 
 
+def test_what_is_there_is_no_pipeline(tmp_path: Path):
+    clip, folder = tmp_path / "in ! out.mp4", tmp_path / "in ! out"
+    assert kind_of(str(clip)) is SourceKind.GSTREAMER
+    clip.touch()
+    folder.mkdir()
+    assert kind_of(str(clip)) is SourceKind.VIDEO
+    assert kind_of(str(folder)) is SourceKind.IMAGES
+
+
+def test_only_files_have_an_end():
+    assert {kind for kind in SourceKind if not kind.is_live} == {
+        SourceKind.VIDEO,
+        SourceKind.IMAGES,
+    }
+
+
 @pytest.mark.parametrize(
     ("source", "shown"),
     [
@@ -42,6 +60,17 @@ def test_kind_of_source(source: int | str, kind: SourceKind):
             'rtspsrc location=rtsp://joe:secret@cam/x user-id=joe user-pw="se cret" ! appsink',
             "rtspsrc location=rtsp://***@cam/x user-id=*** user-pw=*** ! appsink",
         ),
+        ("rtsp://joe:my s!cret@cam/live", "rtsp://***@cam/live"),
+        ("rtsp://cam:554/user=joe_password=secret_channel=1", "rtsp://cam:554/user=***"),
+        ("srt://cam:9000?a=b&passphrase=secret", "srt://cam:9000?a=b&passphrase=***"),
+        ("http://cam/v?access_token=secret&turnkey=1", "http://cam/v?access_token=***&turnkey=1"),
+        (
+            "rtspsrc location=rtsp://joe:secret@cam/x proxy-id=joe proxy-pw=secret ! tee name=a@b",
+            "rtspsrc location=rtsp://***@cam/x proxy-id=*** proxy-pw=*** ! tee name=a@b",
+        ),
+        ("rtspsrc user-id='joe' user-pw = 'se cret' ! x", "rtspsrc user-id=*** user-pw = *** ! x"),
+        (r'rtspsrc user-pw="se\"c ret" ! x', "rtspsrc user-pw=*** ! x"),
+        (r"rtspsrc user-pw=se\ cret ! x", "rtspsrc user-pw=*** ! x"),
         ("/home/joe@work/clip.mp4", "/home/joe@work/clip.mp4"),
         (0, "0"),
     ],

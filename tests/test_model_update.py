@@ -296,8 +296,10 @@ def test_changed_extra_or_missing_file_of_an_installed_folder_is_refused(board: 
 def test_shipped_models_need_no_signature_but_others_do(tmp_path: Path) -> None:
     trusted = (SecretKey.generate().public,)
     model_update.refuse_unsigned(model_store.find("color-64"), trusted)
+    own = detect_folder(tmp_path)
+    model_update.refuse_unsigned(own, ())  # nobody asks for signatures
     with pytest.raises(SignatureError, match="edge models pull"):
-        model_update.refuse_unsigned(detect_folder(tmp_path), trusted)
+        model_update.refuse_unsigned(own, trusted)
 
 
 @pytest.mark.parametrize("name", ["n" * 300, "file"])

@@ -74,6 +74,29 @@ def test_the_oldest_of_the_moment_make_room(
     assert taken(box) == [moment(number).message for number in (2, 3, 4)]
 
 
+def test_a_message_that_is_not_retained_is_no_state(box: Outbox) -> None:
+    response = Outgoing(Message("edge/gate/response/pause", b"1", qos=1), b"correlation")
+    for _ in range(2):
+        box.put(response)
+    assert [box.take(), box.take(), box.take()] == [response, response, None]
+    box.close()
+    box.open()
+    assert box.take() is None
+
+
+def test_what_was_dropped_at_the_end_of_a_connection_leaves_its_room(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_BYTES", 30)
+    for number in range(3):
+        box.put(moment(number))
+    box.close()
+    box.open()
+    for number in range(3):
+        box.put(moment(number))
+    assert (box.dropped, len(taken(box))) == (3, 3)
+
+
 def test_what_was_taken_leaves_its_room(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "MAX_BYTES", 30)
     for number in range(9):

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from edge.config import MqttConfig, SpoolConfig
+from edge.errors import PublishError
 from edge.messages import (
     Event,
     LostRange,
@@ -78,6 +80,17 @@ def test_latency_to_the_acknowledgement_is_measured(mosquitto: Mosquitto, start:
     assert isinstance(p50, float)
     assert isinstance(p95, float)
     assert 0 < p50 <= p95 <= took_ms
+
+
+def test_event_is_sent_when_it_is_put(mosquitto: Mosquitto, start: Start) -> None:
+    publisher, spool = start(mosquitto.port)
+    wait_connected(publisher)
+    for number in range(3):  # the network thread looks by itself every second only
+        publisher.publish_event(EVENTS, body(number))
+        wait_acknowledged(spool)
+    p50_ms = publisher.counters()["ack_ms_p50"]
+    assert isinstance(p50_ms, float)
+    assert p50_ms < 500
 
 
 def test_event_that_waited_for_the_broker_says_so(tmp_path: Path, start: Start) -> None:
@@ -277,6 +290,23 @@ def test_publishing_never_waits_for_a_frozen_broker(
     subscriber.wait_for(lambda r: len(set(seqs(r))) == 300)
     wait_acknowledged(spool)
     assert caplog.text.count("mqtt.lost") <= 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_death_of_the_network_thread_is_an_error(
+    mosquitto: Mosquitto, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Spool) -> int:
+        raise RuntimeError("a fault of our own")
+
+    monkeypatch.setattr(Spool, "last_row", broken)
+    publisher, _ = start(mosquitto.port)
+    wait_until(lambda: publisher.state == (ConnectionState.CLOSED, "thread died"))
+    wait_until(lambda: "mqtt" not in {thread.name for thread in threading.enumerate()})
+    with pytest.raises(PublishError, match="the MQTT thread died"):
+        publisher.publish(Message(TOPICS.of("stats"), b"1"))
+    with pytest.raises(PublishError, match="the MQTT thread died"):
+        publisher.publish_event(EVENTS, body(1))
 
 
 @both_protocols

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edge.capture import CaptureState, CaptureStatus
@@ -10,7 +11,7 @@ from edge.messages import CameraStats, SpoolStats
 from edge.service.counters import LATENCY, Counters
 from edge.service.stats import Readings, StatsMaker
 from edge.spool import SpoolCounters
-from edge.values import SkipCause
+from edge.values import Frame, FrameResult, SkipCause
 
 
 @pytest.mark.parametrize("cause", [SkipCause.BUDGET, SkipCause.THERMAL])
@@ -60,3 +61,25 @@ def test_rates_are_since_the_last_stats_and_sums_since_the_start() -> None:
     assert second.mqtt == {"state": "lost"}
     assert (second.temperature_c, second.cpu_governor, second.cpu_hz) == (61.5, "ondemand", 1.5e9)
     assert (second.load_1min, second.rss_bytes) == (0.75, 107)
+
+
+def test_a_skipped_frame_is_counted_by_its_cause_and_has_no_latency() -> None:
+    counters = Counters()
+    counters.add(result(), 30.0, is_late=False)
+    counters.add(result(colors_shed=2), 250.0, is_late=True)
+    for cause in (SkipCause.BUDGET, SkipCause.THERMAL, SkipCause.STALE, SkipCause.MOTION):
+        counters.add(result(skipped=cause), 900.0, is_late=True)
+    assert (counters.detected, counters.late, counters.colors_shed) == (2, 1, 2)
+    assert counters.stages.quantiles()[LATENCY]["p99"] == 250
+    assert counters.stages.quantiles()["motion"]["p50"] == 0.5
+    skips = counters.skips(CaptureStatus(dropped=4))
+    expected = {"budget": 1, "thermal": 1, "stale": 5, "motion": 1, "paused": 0}
+    assert skips == expected
+    assert counters.skipped_for_budget() == 5  # three frames and two crops; not what stood still
+
+
+def result(*, skipped: SkipCause | None = None, colors_shed: int = 0) -> FrameResult:
+    frame = Frame("front", 1, np.zeros((4, 4, 3), np.uint8), 0.0, 0.0, 0.0)
+    return FrameResult(
+        frame, skipped, (), (), (), stage_ms={"motion": 0.5}, colors_shed=colors_shed
+    )

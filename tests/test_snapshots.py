@@ -27,9 +27,9 @@ def event(track_id: int, score: float, kind: EventKind = EventKind.UPDATE) -> Ob
 
 def test_each_better_view_of_an_object_is_published():
     snapshots = Snapshots(Topics("edge", "gate"))
-    scores = [0.5, 0.7, 0.6, 0.8]
+    scores = [0.5, 0.7, 0.7, 0.6, 0.8]
     told = [snapshots.messages(result(event(1, score))) for score in scores]
-    assert [len(messages) for messages in told] == [1, 1, 0, 1]
+    assert [len(messages) for messages in told] == [1, 1, 0, 0, 1]
     assert told[0][0].topic == "edge/gate/front/snapshot/person"
     assert told[0][0].payload.startswith(JPEG_START)
     assert told[0][0].retain
@@ -65,3 +65,10 @@ def test_a_snapshot_shows_the_object_with_a_margin_around_it():
     assert gray.shape == (12, 24)
     assert gray[3:9, 4:20].min() > 200
     assert max(gray[0].max(), gray[-1].max(), gray[:, 0].max(), gray[:, -1].max()) < 100
+
+
+def test_a_whole_frame_is_kept_by_the_broker():
+    frame = np.zeros((48, 64, 3), np.uint8)
+    message = Snapshots(Topics("edge", "gate")).frame_message("front", frame)
+    assert (message.topic, message.retain) == ("edge/gate/front/snapshot/frame", True)
+    assert message.payload.startswith(JPEG_START)

@@ -112,6 +112,14 @@ def test_health_is_good_while_frames_come_or_the_camera_is_retried(site: Site) -
     assert msgspec.json.decode(answer.content, type=Health).camera == "lost"
 
 
+def test_health_tells_the_newest_frames_age_and_the_pause() -> None:
+    view = View(FakeClock(5.0))
+    assert view.health() == Health(status="failing", camera="", frame_age_s=None)
+    view.tell_frame(result(1))
+    view.tell_camera("live", is_alive=True, is_paused=True)
+    assert view.health() == Health(status="ok", camera="live", frame_age_s=5.0, paused=True)
+
+
 def test_head_is_answered_as_get_without_a_body(site: Site) -> None:
     site.view.tell_camera("live", is_alive=True, is_paused=False)
     answer = httpx.head(f"http://127.0.0.1:{site.config.port}/healthz", **QUICK)
@@ -207,11 +215,16 @@ def raw(site: Site, request: bytes) -> bytes:
         return client.recv(4096).partition(b"\r\n")[0]
 
 
-def test_host_is_free_where_the_server_is_open_to_the_network() -> None:
+def test_host_is_free_where_the_server_is_open_to_the_network_which_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     site = Site()
+    with WebServer(site.config, site.view):
+        assert "web.open" not in caplog.text  # on the loopback
     site.config = msgspec.structs.replace(site.config, host="0.0.0.0")
     with WebServer(site.config, site.view):
         assert site.get("/schema", Host="gate.lan:8080").status_code == 200
+    assert "web.open host=0.0.0.0 anybody there may look" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from edge.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
-# Matches up to the last @ before whitespace: a password may itself contain / or @.
-_LOGIN = re.compile(r"(\w+://)\S*@")
+# Matches up to the last @ of a pipeline's element: a password may itself contain /, @ or a space.
+_LOGIN = re.compile(r"(?s)(\w+://)(?:(?!\s!\s).)*@")
+# The name may be the end of a longer one: access_token, proxy-pw.
 _SECRET_VALUE = re.compile(
-    r"""(?ix) ( [?&\s] (?: user(?:name|-id|-pw)? | login | usr | pass(?:word|wd)? | pwd | pw
-        | token | auth | secret | (?:api)?key ) = ) ( "[^"]*" | [^&\s]* )"""
+    r"""(?ix) (?<![a-z0-9]) ( (?: user(?:name)? | (?:user|proxy)-id | login | usr
+        | pass(?:word|wd|phrase)? | pwd | pw | token | auth | secret | (?:api)?key ) \s*=\s* )
+        (?: "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:\\.|[^&\s])* )"""
 )
 
 _PIPELINE = re.compile(r"(^|\s)!\s|\s!")

@@ -125,7 +125,7 @@ class EventSender:
         oldest = next(iter(self._events_in_flight.values()), None)
         if oldest is not None and now_s - oldest.sent_mono_s > ACK_TIMEOUT_S:
             raise ConnectionEndedError(EndKind.LOST, f"no acknowledgement in {ACK_TIMEOUT_S:.0f} s")
-        if self._blocked_until_s is not None and not self._unblock(now_s):
+        if not self._unblock(now_s):
             return True
         if now_s >= self._lost_check_s:
             self._lost_check_s = now_s + LOST_CHECK_S
@@ -242,8 +242,10 @@ class EventSender:
         self._blocked_until_s = time.monotonic() + REJECTED_RETRY_S
 
     def _unblock(self, now_s: float) -> bool:
-        """Restart at the oldest event once the pause after a rejection is over."""
-        if self._blocked_until_s is None or now_s < self._blocked_until_s or self.in_flight:
+        """Return whether events may be sent; after a pause, restart at the oldest."""
+        if self._blocked_until_s is None:
+            return True
+        if now_s < self._blocked_until_s or self.in_flight:
             return False
         self.settle()
         newest_sent = self._last_row

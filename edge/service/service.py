@@ -177,7 +177,6 @@ class Service:
             result = self._parts.pipeline.finish(self._newest)
             self._counters.events += len(result.events)
             self._hand_over(result)
-            self._snapshots.forget()
 
     def _end_unseen(self) -> None:
         """End all objects when no frame has come for longer than an object may be out of sight."""

@@ -38,10 +38,6 @@ class Snapshots:
                 messages += [message] if message else []
         return messages
 
-    def forget(self) -> None:
-        """Forget the best crops: all objects have ended."""
-        self._best.clear()
-
     def frame_message(self, camera: str, bgr: Image) -> Message:
         """Return a whole frame as JPEG under `snapshot/frame`."""
         return Message(self._topics.camera(camera, "snapshot/frame"), jpeg(bgr), retain=True)
