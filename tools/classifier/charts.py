@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.plots import save
+from tools.plots import COLORS, save
 
 DPI = 100
 
@@ -41,7 +41,7 @@ def bars(columns: Mapping[str, Mapping[str, float]], path: Path, *, title: str) 
     figure, plots = _new(len(columns))
     figure.suptitle(title)
     for plot, (heading, values) in zip(plots, columns.items(), strict=True):
-        drawn = plot.bar(range(len(values)), list(values.values()), color="tab:blue")
+        drawn = plot.bar(range(len(values)), list(values.values()), color=COLORS[0])
         plot.bar_label(drawn, fmt="%.3g", fontsize=8)
         plot.set_xticks(range(len(values)), list(values), rotation=45, ha="right", fontsize=8)
         plot.set_title(heading, fontsize=10)
