@@ -57,6 +57,7 @@ what the larger shares look like. A folder gives its own images and videos, not 
 in it, and no hidden ones."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
+BOX_BGR = (0, 200, 255)
 
 EntryMaker = Callable[[Picture], dict[str, Any]]  # returns a picture's entry in the document
 
@@ -276,7 +277,7 @@ def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
     line_px = max(2, round(bgr.shape[0] / 400))
     for detection in detections:
         x, y, width, height = (round(value) for value in detection["box_px"])
-        cv2.rectangle(drawn, (x, y), (x + width, y + height), (0, 200, 255), line_px)
+        cv2.rectangle(drawn, (x, y), (x + width, y + height), BOX_BGR, line_px)
     for detection in detections:
         x, y = (round(value) for value in detection["box_px"][:2])
         color = f" {detection['colors'][0]['name']}" if detection["colors"] else ""
@@ -294,7 +295,9 @@ def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
     (width, height), below = cv2.getTextSize(text, font, scale, thick)
     left = max(0, min(at[0], bgr.shape[1] - width - 2))
     base = max(at[1], height + 2)
-    cv2.rectangle(bgr, (left - 2, base - height - 2), (left + width + 2, base + below), 0, -1)
+    plate = (left - 2, base - height - 2), (left + width + 2, base + below)
+    cv2.rectangle(bgr, *plate, 0, cv2.FILLED)
+    cv2.rectangle(bgr, *plate, BOX_BGR, thick)  # an edge: plates may overlap
     cv2.putText(bgr, text, (left, base), font, scale, (255, 255, 255), thick, cv2.LINE_AA)
 
 
