@@ -129,6 +129,8 @@ def _plot(sets: list[Dataset], path: Path) -> None:
     draw_bars(sources, [one["sources"] for one in found])
     _histogram(sizes, [[max(side_px(item), 1) for item in data.annotations] for data in sets])
     _histogram(aspects, [[max(a, 1e-3) for a in _aspects(data.annotations)] for data in sets])
+    for plot in (classes, sources):  # bars of equal height, the first name on top
+        plot.set_ylim(rows - 0.05, -0.55)
     classes.set(title="objects by class", xlabel="objects")
     sources.set(title="objects by source", xlabel="objects")
     sizes.set(title="box size", xlabel="square root of the area, px")
@@ -141,7 +143,7 @@ def _plot(sets: list[Dataset], path: Path) -> None:
 
 
 def draw_bars(plot: Any, sets: list[dict[str, dict[str, Any]]]) -> list[Any]:
-    """Draw the objects of each set by name, the first name on top; return the bars by set."""
+    """Draw the objects of each set by name; return the bars by set."""
     names = list(dict.fromkeys(name for rows in sets for name in rows))
     height = 1 / (len(sets) + 1)
     drawn = []
@@ -152,8 +154,8 @@ def draw_bars(plot: Any, sets: list[dict[str, dict[str, Any]]]) -> list[Any]:
         plot.bar_label(bars, fontsize=7, padding=2)
         drawn.append(bars)
     middle = height * (len(sets) - 1) / 2
-    plot.set_yticks([index + middle for index in range(len(names))], map(literal, names))
-    plot.set_ylim(len(names) - height / 2, -height)
+    shown = [literal(name) or "not named" for name in names]
+    plot.set_yticks([index + middle for index in range(len(names))], shown)
     plot.set_xscale("symlog")
     plot.margins(x=0.1)
     return drawn
