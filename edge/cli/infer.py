@@ -58,6 +58,7 @@ what the larger shares look like. A folder gives its own images and videos; thos
 with --recursive; never hidden ones. An animated picture counts as its first one."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
+BOX_BGR = (0, 200, 255)
 
 EntryMaker = Callable[[Picture], dict[str, Any]]  # returns a picture's entry in the document
 
@@ -288,26 +289,37 @@ class Album:
 
 
 def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
-    """Return a copy with boxes, labels and colors drawn into it."""
+    """Return a copy with boxes, labels and colors drawn into it.
+
+    Captions are written over all boxes, the surest last. Lines and letters grow with the picture.
+    """
     drawn = bgr.copy()
-    for detection in entry.get("detections", ()):
+    detections = sorted(entry.get("detections", ()), key=lambda detection: detection["score"])
+    line_px = max(2, round(bgr.shape[0] / 400))
+    for detection in detections:
         x, y, width, height = (round(value) for value in detection["box_px"])
+        cv2.rectangle(drawn, (x, y), (x + width, y + height), BOX_BGR, line_px)
+    for detection in detections:
+        x, y = (round(value) for value in detection["box_px"][:2])
         color = f" {detection['colors'][0]['name']}" if detection["colors"] else ""
         text = f"{detection['label']}{color} {detection['score']:.2f}"
-        cv2.rectangle(drawn, (x, y), (x + width, y + height), (0, 200, 255), 2)
-        _caption(drawn, text, (x + 2, max(y - 4, 10)))
+        _caption(drawn, text, (x + 2, y - 2 - line_px))
     if "colors" in entry:
-        _caption(drawn, f"{entry['colors'][0]['name']} {entry['colors'][0]['score']:.2f}", (2, 12))
+        _caption(drawn, f"{entry['colors'][0]['name']} {entry['colors'][0]['score']:.2f}", (2, 0))
     return drawn
 
 
 def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
     """Write text on a dark plate, inside the picture; `at` is its lower left corner."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-    (width, height), below = cv2.getTextSize(text, font, scale, 1)
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, bgr.shape[0] / 1100)
+    thick = max(1, round(1.4 * scale))
+    (width, height), below = cv2.getTextSize(text, font, scale, thick)
     left = max(0, min(at[0], bgr.shape[1] - width - 2))
-    cv2.rectangle(bgr, (left - 2, at[1] - height - 2), (left + width + 2, at[1] + below), 0, -1)
-    cv2.putText(bgr, text, (left, at[1]), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    base = max(at[1], height + 2)
+    plate = (left - 2, base - height - 2), (left + width + 2, base + below)
+    cv2.rectangle(bgr, *plate, 0, cv2.FILLED)
+    cv2.rectangle(bgr, *plate, BOX_BGR, thick)  # an edge: plates may overlap
+    cv2.putText(bgr, text, (left, base), font, scale, (255, 255, 255), thick, cv2.LINE_AA)
 
 
 def _check_writable(output: Path) -> None:
