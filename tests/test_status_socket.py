@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from edge.cli import doctor, main, status
 from edge.config import CameraConfig, Config
 from edge.errors import EXIT_UNAVAILABLE
 from edge.web import Health
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -59,3 +64,15 @@ def test_doctor_believes_the_daemon_about_itself_and_its_camera(
     assert found[1].text == f"front: {camera}, says the daemon"
     assert [bool(one.fix) for one in found] == [level != "ok" for level in levels]
     assert doctor.check_daemon(config).level is doctor.Level.WARN  # nobody answers any more
+
+
+def test_status_starts_without_opencv(tmp_path: Path, config: str) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError")
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "status", config],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (EXIT_UNAVAILABLE, "")
