@@ -19,8 +19,9 @@ from edge.cli.infer import Album
 from edge.cli.pictures import Picture
 from edge.color import TERMS
 from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from edge.manifest import Decoder
 from inferring import BLUE, CLIP, RED, ROOT, Infer, save, street, video
-from models import CLASS_COLOR, COLOR, DETECT
+from models import CLASS_COLOR, COLOR, DETECT, color_folder
 
 
 def test_document_has_the_promised_shape(tmp_path: Path, infer: Infer):
@@ -47,11 +48,21 @@ def test_color_task_gives_all_terms_best_first(tmp_path: Path, infer: Infer):
     code, document = infer(crop, task="color")
     assert code == EXIT_OK
     (entry,) = document
-    assert list(entry) == ["file", "width", "height", "colors"]
+    assert list(entry) == ["file", "width", "height", "dominant", "colors"]
     scores = [color["score"] for color in entry["colors"]]
     assert {color["name"] for color in entry["colors"]} == set(TERMS)
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) == pytest.approx(1, abs=1e-3)
+    assert entry["dominant"] == entry["colors"][0]["name"] == "red"
+
+
+def test_color_task_calls_what_is_below_the_threshold_unknown(tmp_path: Path, infer: Infer):
+    color_folder(tmp_path, "wary", decoder=Decoder(name="color_shares", unknown_below=1.0))
+    crop = save(tmp_path / "crop.png", np.full((40, 20, 3), RED, np.uint8))
+    code, document = infer(crop, "--color-model", tmp_path / "wary", task="color")
+    assert code == EXIT_OK
+    (entry,) = document
+    assert entry["dominant"] == "unknown"
     assert entry["colors"][0]["name"] == "red"
 
 

@@ -53,9 +53,10 @@ EXAMPLES = """examples:
 
 output: [{"file", "width", "height", "detections": [{"label", "score", "box_px": [x, y, w, h],
 "colors": [{"name", "score", "rgb", "lab"}]}]}]; a video has one entry a frame, with its number as
-"frame". With --task color an entry has "colors" instead, all 11 terms, best first. rgb and lab are
-what the larger shares look like. A folder gives its own images and videos; those of folders in it
-with --recursive; never hidden ones. An animated picture counts as its first one."""
+"frame". With --task color an entry has instead "colors", all 11 terms, best first, and "dominant",
+the best one's name or, where its score is too low, "unknown". rgb and lab are what the larger
+shares look like. A folder gives its own images and videos; those of folders in it with --recursive;
+never hidden ones. An animated picture counts as its first one."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
 
@@ -178,7 +179,9 @@ def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
 
     def make_entry(picture: Picture) -> dict[str, Any]:
         label = labels.get(str(picture.path), labels.get(picture.path.name))
-        return {**picture.head(), "colors": _scores(color.classify(picture.bgr, label))}
+        scores = color.classify(picture.bgr, label)
+        dominant = color.dominant(scores)
+        return {**picture.head(), "dominant": dominant, "colors": _scores(scores)}
 
     return make_entry
 
@@ -297,7 +300,7 @@ def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
         cv2.rectangle(drawn, (x, y), (x + width, y + height), (0, 200, 255), 2)
         _caption(drawn, text, (x + 2, max(y - 4, 10)))
     if "colors" in entry:
-        _caption(drawn, f"{entry['colors'][0]['name']} {entry['colors'][0]['score']:.2f}", (2, 12))
+        _caption(drawn, f"{entry['dominant']} {entry['colors'][0]['score']:.2f}", (2, 12))
     return drawn
 
 
