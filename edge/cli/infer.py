@@ -168,7 +168,7 @@ def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
     labels = _object_labels(args.objects, paths) if args.objects else {}
     color = _color_model(args, args.model or args.color_model)
     known = color.manifest.input.classes
-    if unknown := sorted({*labels.values()} - {*known}):
+    if unknown := sorted({label for label in labels.values() if label} - {*known}):
         logger.warning(
             "infer.unknown_labels file=%s labels=%s; %s knows %s",
             args.objects,
@@ -186,13 +186,13 @@ def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
     return make_entry
 
 
-def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str]:
-    """Return the labels by file name or path, read from a JSON file.
+def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str | None]:
+    """Return the labels by file name or path, read from a JSON file; null: not known.
 
-    Raises InputError when the file is not such a JSON object, or names none of `paths`.
+    Entries that name none of `paths` are logged. Raises InputError for another JSON file.
     """
     try:
-        labels = msgspec.json.decode(objects.read_bytes(), type=dict[str, str])
+        labels = msgspec.json.decode(objects.read_bytes(), type=dict[str, str | None])
     except OSError as error:
         raise InputError(
             f"{objects}: {error.strerror}; name a readable file with --objects"
@@ -204,16 +204,15 @@ def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str]:
         ) from None
     names = {name for path in paths for name in (str(path), path.name)}
     strangers = labels.keys() - names
-    if paths and strangers and len(strangers) == len(labels):
-        raise InputError(
-            f"{objects}: names none of the pictures; write them as {paths[0].name} or {paths[0]}"
-        )
-    if strangers:
+    if paths and strangers:
         logger.warning(
-            "infer.unknown_files file=%s entries=%d first=%s; no picture has this name or path",
+            "infer.unknown_files file=%s entries=%d of %d first=%s; pictures are named %s or %s",
             objects,
             len(strangers),
+            len(labels),
             min(strangers),
+            paths[0].name,
+            paths[0],
         )
     return labels
 
