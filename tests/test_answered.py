@@ -47,7 +47,7 @@ def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> answ
         ("echo Traceback >&2; echo MemoryError: too large >&2; exit 1", "MemoryError: too large"),
     ],
 )
-def test_a_process_that_dies_is_told_in_one_line_with_its_model(
+def test_crash_of_the_process_is_a_one_line_error_that_names_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
 ) -> None:
     with pytest.raises(ModelError) as raised:
@@ -55,7 +55,7 @@ def test_a_process_that_dies_is_told_in_one_line_with_its_model(
     assert str(raised.value) == f"model file {tmp_path / 'model.tflite'}: {told}"
 
 
-def test_a_full_disk_is_not_the_models_fault(
+def test_full_disk_is_not_reported_as_a_model_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OSError, match="No space left") as raised:

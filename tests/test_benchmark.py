@@ -84,7 +84,7 @@ def test_only_the_boards_own_dependencies_are_imported():
     assert done.stdout.strip() == "set()"
 
 
-def test_invokes_are_measured_in_turns(tmp_path: Path):
+def test_models_are_timed_alternately(tmp_path: Path):
     folders = [detect_folder(tmp_path), color_folder(tmp_path)]
     rows = invokes.measure(folders, [1], runs=3)
     assert [row["model"] for row in rows] == ["tiny-detect", "tiny-color"]
@@ -98,7 +98,7 @@ def test_a_clip_without_frames_is_named(tmp_path: Path):
         frame_path.measure(frame_path.config_with({}, str(clip)), 1)
 
 
-def test_still_frames_are_detected_too(tmp_path: Path):
+def test_frames_without_motion_are_detected_too(tmp_path: Path):
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((48, 64, 3), 90, np.uint8))
     models = {"detect": str(detect_folder(tmp_path)), "color": str(color_folder(tmp_path))}
@@ -109,7 +109,7 @@ def test_still_frames_are_detected_too(tmp_path: Path):
     assert "detector" in report["stages_ms"]
 
 
-def test_named_models_are_those_of_frame_path_and_start_up(
+def test_frame_path_and_start_up_use_the_models_of_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     detect_folder(tmp_path)
@@ -126,7 +126,7 @@ def test_named_models_are_those_of_frame_path_and_start_up(
     assert "start-up: models loaded after" in printed
 
 
-def test_a_failing_child_is_told_of_in_one_line(monkeypatch: pytest.MonkeyPatch):
+def test_failing_child_process_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(start_up, "CHILD", "raise SystemExit('no object in 3 frames')")
     with pytest.raises(EdgeError, match=r"^start-up: the child process failed: no object in 3"):
         start_up.measure({})

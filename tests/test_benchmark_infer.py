@@ -15,7 +15,7 @@ from tools.benchmark.frame_path import DEMO_CLIP
 from tools.cli import main
 
 
-def test_every_way_is_timed_on_every_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_every_method_is_timed_for_every_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     network = write_network(tmp_path / "network.onnx")
     saved = tmp_path / "infer.json"
     words = ["--onnx", str(network), "--counts", "1", "3", "1", "--runs", "2", "--json", str(saved)]
@@ -35,7 +35,7 @@ def test_every_way_is_timed_on_every_count(tmp_path: Path, capsys: pytest.Captur
     assert "load_1min" in capsys.readouterr().out
 
 
-def test_frames_that_cannot_be_written_are_told_of(tmp_path: Path):
+def test_frames_that_cannot_be_written_are_reported(tmp_path: Path):
     (tmp_path / "00001.jpg").mkdir()
     with pytest.raises(IsADirectoryError, match=r"00001\.jpg"):
         infer._write_frames(str(DEMO_CLIP), tmp_path, 2)
@@ -49,7 +49,7 @@ def test_frames_that_cannot_be_written_are_told_of(tmp_path: Path):
         ("color-64", b"", EXIT_CONFIG, "color-64 is not a YOLOX model"),
     ],
 )
-def test_what_cannot_be_compared_is_named(
+def test_unusable_model_or_input_is_named(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     model: str,

@@ -60,7 +60,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, device: Device, **wishes: float) -> 
 
 
 @pytest.mark.usefixtures("board")
-def test_camera_is_asked_for_size_and_rate_and_for_its_newest_picture(
+def test_size_rate_and_smallest_buffer_are_requested_from_the_camera(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device, plain = Device([IMAGE]), Device([])
@@ -81,7 +81,7 @@ def test_camera_is_asked_for_size_and_rate_and_for_its_newest_picture(
 
 
 @pytest.mark.usefixtures("board")
-def test_damaged_pictures_are_passed_over_until_there_are_too_many_in_a_row(
+def test_damaged_pictures_are_skipped_until_too_many_in_a_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     damaged: list[Image | None] = [None] * source.MAX_BAD_READS
@@ -94,7 +94,7 @@ def test_damaged_pictures_are_passed_over_until_there_are_too_many_in_a_row(
 
 
 @pytest.mark.usefixtures("board")
-def test_camera_that_another_program_has_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_a_busy_camera_suggests_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device([], is_free=False)
     with pytest.raises(CameraError, match=r"/dev/video3: is another program using it\?"):
         opened(monkeypatch, device)
@@ -103,7 +103,7 @@ def test_camera_that_another_program_has_is_asked_about(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("board")
-def test_camera_that_this_user_may_not_open_names_the_group(
+def test_error_for_a_camera_without_permission_names_the_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(source.os, "access", lambda *_: False)
@@ -111,7 +111,7 @@ def test_camera_that_this_user_may_not_open_names_the_group(
         opened(monkeypatch, Device([]))
 
 
-def test_link_to_a_camera_that_was_unplugged_says_which(tmp_path: Path) -> None:
+def test_error_for_a_dangling_camera_link_names_the_device(tmp_path: Path) -> None:
     link = tmp_path / "usb-cam"
     link.symlink_to("/dev/video63")
     with pytest.raises(CameraError, match=r"cannot open /dev/video63: no such camera"):

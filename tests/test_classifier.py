@@ -43,7 +43,7 @@ def test_training_learns_and_keeps_the_best_epoch(walk: Walk) -> None:
     assert epochs[-1]["learning_rate"] < epochs[0]["learning_rate"] / 10
 
 
-def test_mistake_does_not_claim_the_folder(walk: Walk) -> None:
+def test_usage_error_does_not_claim_the_folder(walk: Walk) -> None:
     said(walk, "misfit", 78)
     assert "misfit/model.keras: val_accuracy" in said(walk, "corrected", 0)
 
@@ -78,12 +78,12 @@ def test_every_step_is_recorded_as_an_experiment(walk: Walk) -> None:
     assert measured.data.metrics["IO accuracy"] == float(figures(walk)["IO"]["accuracy"])
 
 
-def test_training_stopped_by_its_store_begins_nothing(walk: Walk) -> None:
+def test_training_without_its_experiment_store_writes_nothing(walk: Walk) -> None:
     assert "experiment store nowhere://store" in said(walk, "no-store", 69)
     assert not (walk.folder / "unstored" / "state").exists()
 
 
-def test_levels_that_are_there_are_not_converted_again(walk: Walk) -> None:
+def test_existing_levels_are_not_converted_again(walk: Walk) -> None:
     assert "levels/IO/model.tflite" in said(walk, "again", 0)
     for level in convert.LEVELS:
         note = walk.folder / "base" / "levels" / level / description.FILE
@@ -125,7 +125,7 @@ def test_every_level_is_written_and_only_io_is_integer_only(walk: Walk) -> None:
     assert proofs["FF"].tensors["float32"] == 2  # in and out
 
 
-def test_levels_shrink_and_stay_right(walk: Walk) -> None:
+def test_levels_shrink_and_stay_accurate(walk: Walk) -> None:
     found = figures(walk)
     assert list(found) == list(convert.LEVELS)
     size = {level: int(row["file_bytes"]) for level, row in found.items()}
@@ -137,7 +137,7 @@ def test_levels_shrink_and_stay_right(walk: Walk) -> None:
     assert found["NQ"]["agreement"] == "1.0"
 
 
-def test_figures_are_those_of_the_files(walk: Walk) -> None:
+def test_figures_match_the_files(walk: Walk) -> None:
     row = figures(walk)["IO"]
     classifier = TFLiteClassifier(walk.folder / "base" / "levels" / "IO" / "model.tflite")
     hits = [
@@ -157,7 +157,7 @@ def read_rgb(path: Path) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(resized[..., ::-1])
 
 
-def test_evaluation_draws_its_figures(walk: Walk) -> None:
+def test_evaluation_draws_its_plots(walk: Walk) -> None:
     figures(walk)
     names = {path.name for path in (walk.folder / "figures").glob("*.png")}
     each = {
@@ -176,7 +176,7 @@ def test_integer_folder_loads_like_any_other_model(walk: Walk) -> None:
     assert "blue, green, red" in (folder / "CARD.md").read_text()
 
 
-def test_golden_picture_finds_a_changed_answer(walk: Walk, tmp_path: Path) -> None:
+def test_golden_picture_detects_a_changed_result(walk: Walk, tmp_path: Path) -> None:
     folder = tmp_path / "changed"
     folder.mkdir()
     for path in (walk.folder / "base" / "levels" / "IO").iterdir():
@@ -222,7 +222,7 @@ def test_frozen_backbone_stays_as_its_weights_file_has_it(walk: Walk) -> None:
         np.testing.assert_array_equal(whole[name], base[name], err_msg=name)
 
 
-def test_search_goes_on_where_it_stopped(walk: Walk) -> None:
+def test_search_resumes_where_it_stopped(walk: Walk) -> None:
     said(walk, "search", 0)
     said(walk, "more", 0)
     rows = list(csv.DictReader((walk.folder / "search" / "search.csv").read_text().splitlines()))
@@ -237,7 +237,7 @@ def test_search_goes_on_where_it_stopped(walk: Walk) -> None:
     assert cv2.imread(str(walk.folder / "search" / "search.png")) is not None
 
 
-def test_search_ends_bad_trials_early(walk: Walk) -> None:
+def test_search_prunes_bad_trials(walk: Walk) -> None:
     said(walk, "more", 0)
     rows = list(csv.DictReader((walk.folder / "search" / "search.csv").read_text().splitlines()))
     assert "trial 14/14 done, best val_loss" in walk.answers["more"][2]
@@ -247,7 +247,7 @@ def test_search_ends_bad_trials_early(walk: Walk) -> None:
     assert (best["state"], worst["state"]) == ("complete", "pruned")
 
 
-def test_explanation_of_a_class_is_a_picture_for_each_picture(walk: Walk) -> None:
+def test_explain_writes_one_picture_for_each_picture(walk: Walk) -> None:
     said(walk, "explain", 0)
     found = sorted((walk.folder / "explained").glob("*.jpg"))
     assert len(found) == 16
@@ -273,7 +273,7 @@ def test_explanation_of_a_class_is_a_picture_for_each_picture(walk: Walk) -> Non
         ("unreadable", 78, ("broken/model.keras: cannot be read", "train it again")),
     ],
 )
-def test_mistake_gets_one_line_that_names_it(
+def test_mistake_is_a_one_line_error_that_names_it(
     walk: Walk, name: str, code: int, words: tuple[str, ...]
 ) -> None:
     line = said(walk, name, code)
@@ -281,7 +281,7 @@ def test_mistake_gets_one_line_that_names_it(
     assert all(word in line for word in words), line
 
 
-def test_pixels_of_an_int8_file_take_the_boards_way(walk: Walk) -> None:
+def test_int8_input_is_quantized_as_on_the_board(walk: Walk) -> None:
     classifier = TFLiteClassifier(io_folder(walk) / "model.tflite")
     rgb = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     fed = classifier._quantized(rgb)

@@ -18,7 +18,7 @@ from waiting import wait_until
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
-def test_killed_training_goes_on_and_ends_with_the_same_weights(walk: Walk) -> None:
+def test_killed_training_resumes_and_ends_with_the_same_weights(walk: Walk) -> None:
     said(walk, "head", 0)
     state = walk.folder / "cut" / "state" / "head.json"
     with subprocess.Popen(
@@ -44,7 +44,7 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(walk: Walk) -> N
         np.testing.assert_array_equal(cut[name], value, err_msg=name)
 
 
-def test_killed_pruning_and_int8_training_go_on_and_end_with_the_same_weights(walk: Walk) -> None:
+def test_killed_pruning_and_int8_training_resume_and_end_with_the_same_weights(walk: Walk) -> None:
     said(walk, "smaller", 0)
 
     def command(name: str) -> list[str]:
@@ -66,7 +66,7 @@ def test_killed_pruning_and_int8_training_go_on_and_end_with_the_same_weights(wa
         np.testing.assert_array_equal(cut[name], value, err_msg=name)
 
 
-def test_stopped_measurement_goes_on_with_the_models_that_are_missing(walk: Walk) -> None:
+def test_stopped_measurement_resumes_with_the_missing_models(walk: Walk) -> None:
     said(walk, "levels", 0)
     output = walk.folder / "measured-cut"
     levels = [str(walk.folder / "base" / "levels" / name) for name in ("TL", "F16", "DR", "IO")]
@@ -83,7 +83,7 @@ def test_stopped_measurement_goes_on_with_the_models_that_are_missing(walk: Walk
     assert not (output / ".unfinished").exists()
 
 
-def test_model_that_cannot_be_read_costs_no_figure_of_another(walk: Walk) -> None:
+def test_unreadable_model_does_not_lose_figures_of_others(walk: Walk) -> None:
     said(walk, "levels", 0)
     folder = walk.folder / "broken-level"
     shutil.copytree(walk.folder / "base" / "levels" / "IO", folder)
@@ -98,7 +98,7 @@ def test_model_that_cannot_be_read_costs_no_figure_of_another(walk: Walk) -> Non
     assert "levels/TL: measured before the run stopped" in answers["second"][2]
 
 
-def test_sweep_goes_on_and_begins_again_for_another_network(walk: Walk) -> None:
+def test_sweep_resumes_but_restarts_for_another_network(walk: Walk) -> None:
     said(walk, "levels", 0)
     levels = walk.folder / "swept"
     levels.mkdir()

@@ -61,7 +61,7 @@ def test_flat_patch_of_a_clear_color_gets_its_name(model: ColorModel, term: str)
 
 
 @pytest.mark.parametrize("name", ["color-64", "color-96", "color-160"])
-def test_plain_pictures_get_the_names_that_people_give_them(name: str) -> None:
+def test_plain_pictures_get_their_common_color_name(name: str) -> None:
     plain = [*PROTOTYPES.items(), *FURTHER]
     shipped = ColorModel(Interpreter.load(FOLDER.with_name(name)))
     found = [(rgb, shipped.classify(flat(rgb))[0].name) for _, rgb in plain]
@@ -93,13 +93,13 @@ def test_view_into_a_frame_gives_what_its_copy_gives_and_is_not_changed(model: C
     assert np.array_equal(frame, before)
 
 
-def test_each_crop_is_judged_by_itself(model: ColorModel) -> None:
+def test_classification_does_not_depend_on_earlier_crops(model: ColorModel) -> None:
     first = model.classify(flat(PROTOTYPES["green"]))
     model.classify(flat(PROTOTYPES["pink"]))
     assert model.classify(flat(PROTOTYPES["green"])) == first
 
 
-def test_the_objects_class_reaches_the_network(tmp_path: Path) -> None:
+def test_class_of_the_object_reaches_the_network(tmp_path: Path) -> None:
     model = ColorModel(Interpreter.load(class_color_folder(tmp_path)))
     crop = flat(PROTOTYPES["red"])
     assert model.classify(crop)[0].name == "red"
@@ -178,7 +178,7 @@ def test_model_of_another_task_is_refused(
 
 
 @pytest.mark.parametrize("change", [{"range": "0..255"}, {"resize": "letterbox"}])
-def test_model_whose_levels_mean_something_else_is_refused(
+def test_model_with_another_input_range_or_resize_is_refused(
     tmp_path: Path, change: dict[str, str]
 ) -> None:
     folder = tmp_path / "other"

@@ -32,9 +32,7 @@ def shares(*rgb: int) -> dict[str, float]:
         ((128, 0, 128), "purple"), ((139, 69, 19), "brown"), ((210, 180, 140), "brown"),
     ],
 )  # fmt: skip
-def test_a_plain_color_has_the_name_that_people_give_it(
-    rgb: tuple[int, int, int], name: str
-) -> None:
+def test_plain_color_has_its_common_name(rgb: tuple[int, int, int], name: str) -> None:
     found = shares(*rgb)
     assert sum(found.values()) == pytest.approx(1)
     assert max(found, key=lambda term: found[term]) == name
@@ -63,7 +61,7 @@ def test_swatches_depend_on_nothing_but_the_seed() -> None:
     assert color_swatches.pack(0, 16, 3).rgb.shape == (0, 16, 16, 3)
 
 
-def test_a_steady_crop_keeps_its_light() -> None:
+def test_steady_crop_is_exempt_from_light_augmentation() -> None:
     levels = torch.full((40, 20, 20, 3), 165, dtype=torch.uint8)
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(40, 1)
     steady = torch.arange(40) < 20

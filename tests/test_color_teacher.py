@@ -20,7 +20,7 @@ from tools.train import color_state as stored
 from tools.train import color_teacher
 
 
-def test_teachers_are_mixed_into_labels_and_speak_alone_of_other_boxes(tmp_path: Path) -> None:
+def test_teachers_are_mixed_into_labels_and_alone_label_other_boxes(tmp_path: Path) -> None:
     training.train(SMALL, patches(), {}, tmp_path / "teacher", CPU)
     folder = tmp_path / "detection"
     (folder / "train").mkdir(parents=True)
@@ -50,7 +50,7 @@ def test_teachers_are_mixed_into_labels_and_speak_alone_of_other_boxes(tmp_path:
     assert sum(other.shares) == pytest.approx(1)
 
 
-def test_of_a_labelled_crop_those_teachers_are_asked_that_did_not_learn_from_it(
+def test_labelled_crop_uses_only_teachers_not_trained_on_it(
     tmp_path: Path,
 ) -> None:
     halves = [replace(SMALL, hold_out=0.5, hold_from=start) for start in (0.0, 0.5)]

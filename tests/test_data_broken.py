@@ -61,9 +61,7 @@ def spoil(file: Path, broken: object, place: int = 2) -> Path:
 
 
 @pytest.mark.parametrize(("broken", "told"), BROKEN)
-def test_a_broken_annotation_is_refused_by_who_reads_the_set(
-    ready: Path, broken: object, told: str
-):
+def test_broken_annotation_is_refused_by_readers_of_the_set(ready: Path, broken: object, told: str):
     file = spoil(ready / "annotations.json", broken)
     with pytest.raises(InputError) as raised:
         dataset.read(file, ready / "images")
@@ -86,7 +84,7 @@ def test_the_check_lists_a_broken_annotation_beside_other_faults(
     assert "sticks out" in found[1]
 
 
-def test_the_check_lists_an_annotation_of_no_picture(
+def test_check_lists_an_annotation_without_a_picture(
     ready: Path, capsys: pytest.CaptureFixture[str]
 ):
     spoil(ready / "annotations.json", {"image_id": 99})
@@ -106,7 +104,7 @@ def test_broken_pictures_are_listed_in_order(ready: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(("broken", "told"), BROKEN)
-def test_an_import_leaves_out_a_broken_annotation(
+def test_import_skips_a_broken_annotation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: object, told: str
 ):
     file = spoil(labelled.coco(tmp_path / "source", 6), broken)
@@ -133,7 +131,7 @@ COMMANDS = ("data stats", "data split", "data preview", "train detect", "evaluat
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_broken_annotation_is_one_line_of_a_command(
+def test_broken_annotation_is_a_one_line_error_of_a_command(
     ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ):
     file = spoil(ready / "annotations.json", {"category_id": 9})
@@ -145,7 +143,7 @@ def test_a_broken_annotation_is_one_line_of_a_command(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_set_without_a_picture_is_one_line_of_a_command(
+def test_set_without_a_picture_is_a_one_line_error_of_a_command(
     ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ):
     file = change(
@@ -170,7 +168,7 @@ def test_the_check_reports_a_set_without_a_picture(ready: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("images", [["text"], [[]], [{"id": 1}], [{"id": float("inf")}], None])
-def test_a_list_of_images_that_is_none_is_one_line(
+def test_malformed_images_list_is_a_one_line_error(
     ready: Path, capsys: pytest.CaptureFixture[str], images: object
 ):
     change(ready / "annotations.json", lambda content: content.update(images=images))
@@ -197,7 +195,7 @@ def test_ids_as_text_keep_every_object(ready: Path):
     assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_OK
 
 
-def test_ids_as_text_of_one_list_alone_keep_every_object_in_a_split(ready: Path):
+def test_split_keeps_every_object_when_only_one_list_has_text_ids(ready: Path):
     def edit(content: dict[str, Any]) -> None:
         for item in content["annotations"]:
             item["image_id"] = str(item["image_id"])
@@ -210,7 +208,7 @@ def test_ids_as_text_of_one_list_alone_keep_every_object_in_a_split(ready: Path)
 @pytest.mark.parametrize(
     ("kind", "key"), [("images", "file_name"), ("categories", "name")], ids=["images", "categories"]
 )
-def test_two_of_one_id_are_refused(
+def test_duplicate_ids_are_refused(
     kind: str, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = labelled.coco(tmp_path, 2)

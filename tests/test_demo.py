@@ -89,7 +89,7 @@ def test_stopping_the_demo_stops_its_daemon_and_shows_the_summary(
     ],
     ids=["zero", "nan", "source", "camera", "picture"],
 )
-def test_what_the_demo_cannot_do_is_said(words: list[str], code: int, part: str):
+def test_impossible_demo_options_are_one_line_errors(words: list[str], code: int, part: str):
     done = subprocess.run(
         [sys.executable, "-m", "edge", "demo", *words],
         capture_output=True,

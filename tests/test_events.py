@@ -56,7 +56,7 @@ def test_end_comes_once_and_only_after_new():
     assert told.kind_at(0.4, ended()) is None
 
 
-def test_end_repeats_what_was_known():
+def test_end_event_repeats_the_known_attributes():
     told = Told()
     told.at(0.0, SEEN, RED)
     told.at(0.1, replace(SEEN, score=0.95), RED)
@@ -66,7 +66,7 @@ def test_end_repeats_what_was_known():
     assert event.colors == RED
 
 
-def test_nothing_is_told_of_a_box_that_left_the_picture_by_prediction():
+def test_box_predicted_outside_the_picture_makes_no_event():
     logic = EventLogic(CONFIG, RIGHT_HALF)
     boxes = [LEFT, Box(-15, 10, 20, 20), Box(-30, 10, 20, 20)]
     for now_s, box in enumerate(boxes):
@@ -76,7 +76,7 @@ def test_nothing_is_told_of_a_box_that_left_the_picture_by_prediction():
     assert end.track.box_px == boxes[1]
 
 
-def test_an_update_needs_both_news_and_the_interval():
+def test_update_needs_a_change_and_the_interval():
     told = Told()
     told.at(0.0, SEEN)
     assert told.kind_at(0.9, is_at(RIGHT)) is None
@@ -85,21 +85,21 @@ def test_an_update_needs_both_news_and_the_interval():
     assert told.kind_at(2.0, SEEN) is EventKind.UPDATE
 
 
-def test_moves_are_measured_in_the_boxs_size_from_the_last_told_place():
+def test_movement_is_relative_to_box_size_since_the_last_event():
     told = Told()
     told.at(0.0, SEEN)
     steps = [told.kind_at(2.0 + n, is_at(Box(10 + 4 * n, 10, 20, 20))) for n in range(1, 6)]
     assert steps == [None, None, EventKind.UPDATE, None, None]  # 12 px of a size of 20
 
 
-def test_a_trembling_box_is_no_news():
+def test_jittering_box_makes_no_update():
     told = Told()
     told.at(0.0, SEEN)
     trembling = [Box(10 + n % 3, 10 - n % 2, 20 + n % 4, 20) for n in range(100)]
     assert all(told.at(1.0 + n, is_at(box)) is None for n, box in enumerate(trembling))
 
 
-def test_another_label_or_dominant_color_is_news():
+def test_change_of_label_or_dominant_color_makes_an_update():
     told = Told()
     assert told.kind_at(0.0, SEEN) is EventKind.NEW
     assert told.kind_at(2.0, SEEN, RED) is EventKind.UPDATE
@@ -122,7 +122,7 @@ def still(**changes: float) -> EventsConfig:
     )
 
 
-def test_a_zone_is_entered_after_the_object_stayed_in_it():
+def test_zone_is_entered_after_the_hold_time():
     told = Told(still())
     told.at(0.0, SEEN)
     assert told.at(1.0, is_at(RIGHT)) is None
@@ -132,14 +132,14 @@ def test_a_zone_is_entered_after_the_object_stayed_in_it():
     assert event.zones == ("door",)
 
 
-def test_stepping_in_and_out_quickly_is_never_told():
+def test_brief_visit_of_a_zone_makes_no_event():
     told = Told(still())
     told.at(0.0, SEEN)
     places = [RIGHT if n % 3 else LEFT for n in range(100)]
     assert all(told.at(1 + 0.2 * n, is_at(box)) is None for n, box in enumerate(places))
 
 
-def test_leaving_a_zone_must_be_held_as_long_as_entering_it():
+def test_leaving_a_zone_needs_the_same_hold_time_as_entering():
     told = Told(still())
     told.at(0.0, SEEN)
     told.at(1.0, is_at(RIGHT))
@@ -151,14 +151,14 @@ def test_leaving_a_zone_must_be_held_as_long_as_entering_it():
     assert event.zones == ()
 
 
-def test_zone_of_an_object_at_the_frames_lower_edge_counts():
+def test_object_at_the_lower_edge_of_the_frame_is_in_its_zone():
     told = Told()
     event = told.at(0.0, is_at(Box(70, 60, 20, 40)))
     assert event is not None
     assert event.zones == ("door",)
 
 
-def test_objects_are_told_of_independently():
+def test_events_of_objects_are_independent():
     logic = EventLogic(CONFIG, {})
     second = replace(SEEN, track_id=2, label="cat")
     events = logic.update([SEEN, second], lambda _: (), 0.0, FRAME_SIZE)

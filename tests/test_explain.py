@@ -40,7 +40,7 @@ def test_map_without_evidence_is_dark() -> None:
     assert not heat.any()
 
 
-def test_overlay_heats_the_bright_side_and_keeps_the_picture() -> None:
+def test_overlay_colors_the_high_side_and_keeps_the_picture() -> None:
     bgr = np.full((240, 320, 3), 100, np.uint8)
     heat = np.zeros((2, 2), np.float32)
     heat[:, 1] = 1
@@ -65,7 +65,7 @@ def test_folder_without_pictures_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="needs ../shared/weights")
-def test_each_person_of_the_demo_is_explained_near_itself() -> None:
+def test_heatmap_of_each_demo_person_is_near_the_person() -> None:
     bgr = np.asarray(cv2.imread(str(DEMO)), np.uint8)
     found = detect.Explainer(WEIGHTS, InputSize(416, 416), min_score=0.5).explain(bgr)
     assert len(found) >= 3

@@ -135,9 +135,7 @@ def test_broker_that_refuses_the_login_for_a_while(
 
 
 @pytest.mark.fault("half-open TCP")
-def test_connection_that_is_open_on_one_side_only(
-    tmp_path: Path, fault: Fault, mosquitto_program: str
-) -> None:
+def test_half_open_connection(tmp_path: Path, fault: Fault, mosquitto_program: str) -> None:
     for number in range(fault.tries):
         with rig(tmp_path / str(number)) as on, fault.trial() as strike:
             wait_until(lambda: on.publisher.state[0] is ConnectionState.CONNECTED)

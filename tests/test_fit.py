@@ -73,7 +73,7 @@ class JudgedNetwork(ScriptedNetwork):
         (1, [0.5, 0.7, 0.6, 0.8, 0.7, 0.9, 0.6, 0.7], 8, 6),
     ],
 )
-def test_training_stops_when_nothing_better_comes_and_goes_back_to_the_best(
+def test_training_stops_early_and_restores_the_best_weights(
     monkeypatch: pytest.MonkeyPatch,
     validate_every: int,
     sure: list[float],

@@ -14,7 +14,7 @@ from models import foreign_folder
 from mosquitto import Mosquitto, Subscriber
 
 
-def test_foreign_detector_makes_events_and_info_tells_its_arithmetic(
+def test_third_party_detector_makes_events_and_info_has_its_certificate(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     bgr = np.zeros((128, 128, 3), np.uint8)

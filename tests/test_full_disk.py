@@ -69,7 +69,7 @@ def one_line(capfd: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_import_keeps_what_is_done_and_goes_on(
+def test_import_resumes_after_a_full_disk(
     disk: Disk, tmp_path: Path, capfd: pytest.CaptureFixture[str], workers: str
 ) -> None:
     source = labelled.folders(tmp_path / "source", PICTURES)
@@ -90,7 +90,7 @@ def test_import_keeps_what_is_done_and_goes_on(
     assert len(files) == PICTURES
 
 
-def test_registry_says_so_and_keeps_its_versions(
+def test_registry_reports_a_full_disk_and_keeps_its_versions(
     disk: Disk, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second = (str(golden_folder(tmp_path, version)) for version in ("1.0.0", "1.1.0"))
@@ -121,7 +121,7 @@ def test_registry_says_so_and_keeps_its_versions(
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_training_and_measurement_go_on_once_there_is_room(disk: Disk, walk: Walk) -> None:
+def test_training_and_measurement_resume_after_a_full_disk(disk: Disk, walk: Walk) -> None:
     said(walk, "levels", 0)
     data = str(walk.folder / "set")
     tiny = ["--backbone", "TinyNet", "--side", "32", "--width", "8", "--weights", "none"]

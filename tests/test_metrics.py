@@ -81,12 +81,12 @@ def told(info: Info | None, stats: Stats | None) -> dict[str, float]:
     return found
 
 
-def test_every_metric_is_the_field_it_names() -> None:
+def test_every_metric_has_the_value_of_its_field() -> None:
     found = told(INFO, STATS)
     assert found == {name: pytest.approx(value) for name, value in EXPECTED.items()}
 
 
-def test_what_is_wrong_is_0_and_what_is_not_known_is_left_out() -> None:
+def test_faults_are_0_and_unknown_values_are_omitted() -> None:
     camera = CameraStats(state="lost", frames=0, bad_frames=0, reconnects=0, hung=0)
     spool = SpoolStats(waiting=0, lost=0, used_bytes=0, written_bytes=0, failure="disk full")
     changes = {

@@ -19,7 +19,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_folder_tells_its_kind(run: Path) -> None:
+def test_kind_is_detected_from_the_folder(run: Path) -> None:
     assert model_kind.of(str(run)) == "classifier"
     assert model_kind.of(str(run / "levels")) == "classifier"
     assert model_kind.of("color-64") == "color"
@@ -30,11 +30,11 @@ def test_folder_tells_its_kind(run: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["--data", "nothing-here", "no/such/folder", "gone.tflite", "", "n" * 300]
 )
-def test_other_words_tell_nothing(text: str) -> None:
+def test_other_text_has_no_kind(text: str) -> None:
     assert model_kind.of(text) is None
 
 
-def test_second_word_may_be_left_out(
+def test_kind_may_be_omitted_on_the_command_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["quantize", str(run), "--levels", "all"]) == 78
@@ -52,7 +52,7 @@ def test_second_word_may_be_left_out(
         (["nonsense"], "unknown command 'nonsense'"),
     ],
 )
-def test_words_that_name_no_command_are_told(
+def test_unknown_commands_are_reported(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -61,7 +61,7 @@ def test_words_that_name_no_command_are_told(
     assert told in capsys.readouterr().err
 
 
-def test_help_of_a_group_is_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_command_group_is_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["evaluate", "--help"])
     assert stopped.value.code == 0

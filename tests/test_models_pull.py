@@ -51,7 +51,7 @@ def config_of(board: Board, folder: Path) -> Path:
     return path
 
 
-def test_edge_models_pulls_what_is_in_production(
+def test_edge_models_pulls_the_production_version(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for version in ("1.0.0", "1.1.0"):
@@ -75,7 +75,7 @@ def test_edge_models_pulls_what_is_in_production(
     assert board.loaded() == "1.0.0"
 
 
-def test_rollback_of_a_path_or_in_a_blocked_folder_is_one_line(
+def test_rollback_of_a_path_or_in_a_blocked_folder_is_a_one_line_error(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (board.models_dir / ".versions").write_text("")
@@ -136,7 +136,7 @@ def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
 
 
 @pytest.mark.parametrize("action", ["pull", "rollback"])
-def test_models_dir_that_cannot_be_made_is_named(
+def test_models_dir_that_cannot_be_created_is_named(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -156,7 +156,7 @@ def test_unsigned_model_is_refused_by_check_config(
     assert "not signed" in line
 
 
-def test_daemon_proves_a_pulled_version_and_rolls_back_one_that_it_cannot_run(
+def test_daemon_confirms_a_pulled_version_and_rolls_back_one_that_it_cannot_run(
     board: Board, tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
     registry_, key = board.registry, board.registry.key

@@ -37,7 +37,7 @@ def envelope(kept: Registry, version: str) -> Envelope:
     return msgspec.json.decode(kept.file(version, VERSION_NAME).read_bytes(), type=Envelope)
 
 
-def test_version_comes_back_as_it_was_pushed(kept: Registry, tmp_path: Path) -> None:
+def test_pulled_version_equals_the_pushed_one(kept: Registry, tmp_path: Path) -> None:
     kept.push("1.0.0")
     folder = fetch(kept, "1.0.0", tmp_path / "back")
     source = tmp_path / "sources" / "1.0.0" / COLOR
@@ -45,7 +45,7 @@ def test_version_comes_back_as_it_was_pushed(kept: Registry, tmp_path: Path) -> 
         assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
-def test_version_is_never_changed(kept: Registry, tmp_path: Path) -> None:
+def test_pushed_version_is_never_overwritten(kept: Registry, tmp_path: Path) -> None:
     kept.push("1.0.0")
     before = kept.file("1.0.0", VERSION_NAME).read_bytes()
     other = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
@@ -54,7 +54,7 @@ def test_version_is_never_changed(kept: Registry, tmp_path: Path) -> None:
     assert kept.file("1.0.0", VERSION_NAME).read_bytes() == before
 
 
-def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
+def test_one_of_two_simultaneous_pushes_wins(kept: Registry, tmp_path: Path) -> None:
     store = kept.store
     store.put("a/b/version.json", b"first", is_new=True)
     with pytest.raises(FileExistsError):
@@ -62,20 +62,22 @@ def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
     assert store.get("a/b/version.json", 100) == b"first"
 
 
-def test_a_folder_is_listed_in_order_without_what_is_being_written(kept: Registry) -> None:
+def test_folder_is_listed_in_order_without_partial_files(kept: Registry) -> None:
     for name in ("b", "c", "a", ".part"):
         kept.store.put(f"dog/{name}", b"")
     assert kept.store.names("dog") == ["a", "b", "c"]
     assert kept.store.names("dog/a") == kept.store.names("cat") == []
 
 
-def test_what_is_written_can_be_read_by_others(kept: Registry) -> None:
+def test_written_files_are_readable_by_others(kept: Registry) -> None:
     """A registry on a share: boards read it as another user."""
     kept.store.put("dog/a", b"")
     assert (kept.folder / "registry" / "dog" / "a").stat().st_mode & 0o777 == 0o644
 
 
-def test_what_is_deleted_already_is_no_error_and_an_empty_folder_goes(kept: Registry) -> None:
+def test_deleting_a_missing_file_is_not_an_error_and_an_empty_folder_is_removed(
+    kept: Registry,
+) -> None:
     for name in ("a", "b"):
         kept.store.put(f"dog/{name}", b"")
     for _ in range(2):
@@ -111,7 +113,7 @@ def die() -> None:
 
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
-def test_push_that_comes_late_changes_nothing(kept: Registry, tmp_path: Path, write: int) -> None:
+def test_overtaken_push_changes_nothing(kept: Registry, tmp_path: Path, write: int) -> None:
     late = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(ModelError, match="use a new version number"):
         versions.push(OvertakenStore(kept, write), late, kept.key)
@@ -120,7 +122,7 @@ def test_push_that_comes_late_changes_nothing(kept: Registry, tmp_path: Path, wr
 
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
-def test_number_that_was_given_and_removed_meanwhile_stays_so(
+def test_version_removed_during_a_push_stays_removed(
     kept: Registry, tmp_path: Path, write: int
 ) -> None:
     def given_and_removed() -> None:
@@ -134,7 +136,7 @@ def test_number_that_was_given_and_removed_meanwhile_stays_so(
 
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
-def test_number_of_a_push_that_died_is_free(kept: Registry, tmp_path: Path, write: int) -> None:
+def test_version_of_a_killed_push_is_free(kept: Registry, tmp_path: Path, write: int) -> None:
     dies = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(KeyboardInterrupt):
         versions.push(OvertakenStore(kept, write, die), dies, kept.key)
@@ -145,7 +147,7 @@ def test_number_of_a_push_that_died_is_free(kept: Registry, tmp_path: Path, writ
     assert len(stored) == len(made.files) + 1  # nothing is left of the other
 
 
-def test_push_that_died_goes_on_with_another_key(kept: Registry, tmp_path: Path) -> None:
+def test_killed_push_can_be_repeated_with_another_key(kept: Registry, tmp_path: Path) -> None:
     folder = golden_folder(tmp_path / "same", "1.0.0")
     with pytest.raises(KeyboardInterrupt):
         versions.push(OvertakenStore(kept, WRITES, die), folder, SecretKey.generate())
@@ -160,13 +162,13 @@ def test_removed_version_leaves_nothing(kept: Registry) -> None:
     assert kept.store.names(f"{COLOR}/1.0.0") == []
 
 
-def test_two_pushes_at_once_get_a_serial_each(kept: Registry, tmp_path: Path) -> None:
+def test_simultaneous_pushes_get_different_serials(kept: Registry, tmp_path: Path) -> None:
     late = golden_folder(tmp_path, "0.9.0")  # by name the first, by serial the second
     assert versions.push(OvertakenStore(kept), late, kept.key).serial == 2
     assert [one.serial for one in registry.versions(kept.store, COLOR)] == [1, 2]
 
 
-def test_push_that_was_stopped_goes_on_with_its_serial(kept: Registry) -> None:
+def test_stopped_push_resumes_with_its_serial(kept: Registry) -> None:
     kept.push("1.0.0")
     for name in (VERSION_NAME, "model.tflite"):
         kept.file("1.0.0", name).unlink()
@@ -175,9 +177,7 @@ def test_push_that_was_stopped_goes_on_with_its_serial(kept: Registry) -> None:
     fetch(kept, "1.0.0", kept.folder / "back")
 
 
-def test_full_disk_leaves_no_part_of_a_file(
-    kept: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_leaves_no_partial_file(kept: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -187,7 +187,7 @@ def test_full_disk_leaves_no_part_of_a_file(
     assert list((kept.folder / "registry" / "a" / "b").iterdir()) == []
 
 
-def test_half_a_push_is_no_version(kept: Registry) -> None:
+def test_incomplete_push_is_not_a_version(kept: Registry) -> None:
     kept.push("1.0.0")
     kept.file("1.0.0", VERSION_NAME).unlink()
     assert registry.versions(kept.store, COLOR) == []
@@ -195,7 +195,7 @@ def test_half_a_push_is_no_version(kept: Registry) -> None:
     assert versions.push(kept.store, again, kept.key).serial == 1
 
 
-def test_serials_grow_and_removed_ones_are_not_given_again(kept: Registry) -> None:
+def test_serials_grow_and_removed_ones_are_not_reused(kept: Registry) -> None:
     assert [kept.push("1.0.0").serial, kept.push("1.1.0").serial] == [1, 2]
     versions.remove(kept.store, COLOR, "1.1.0", kept.key)
     assert kept.push("1.2.0").serial == 3
@@ -205,7 +205,7 @@ def test_serials_grow_and_removed_ones_are_not_given_again(kept: Registry) -> No
         versions.push(kept.store, again, kept.key)
 
 
-def test_promotion_archives_the_version_before(kept: Registry) -> None:
+def test_promotion_archives_the_previous_version(kept: Registry) -> None:
     for version in ("1.0.0", "1.1.0"):
         kept.push(version)
         versions.promote(kept.store, COLOR, version, "production", kept.key)
@@ -218,7 +218,7 @@ def test_promotion_archives_the_version_before(kept: Registry) -> None:
         versions.promote(kept.store, COLOR, "1.0.0", "production", None)
 
 
-def test_promotion_moves_what_held_this_stage_alone(kept: Registry) -> None:
+def test_promotion_changes_only_this_stage(kept: Registry) -> None:
     for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0"):
         kept.push(version)
     promotions = {"1.0.0": "production", "1.1.0": "staging", "1.2.0": "none", "1.3.0": "none"}
@@ -228,7 +228,7 @@ def test_promotion_moves_what_held_this_stage_alone(kept: Registry) -> None:
     assert (stages.stages, stages.revision) == (promotions, 4)
 
 
-def test_a_version_that_is_not_there_is_neither_promoted_nor_removed(kept: Registry) -> None:
+def test_missing_version_is_neither_promoted_nor_removed(kept: Registry) -> None:
     kept.push("1.0.0")
     with pytest.raises(ModelError, match="not in the registry; push it first"):
         versions.promote(kept.store, COLOR, "1.1.0", "staging", kept.key)
@@ -248,7 +248,7 @@ def test_a_removed_version_holds_no_stage_and_its_serial_is_kept(kept: Registry)
 
 
 @pytest.mark.parametrize("stage", ["staging", "production"])
-def test_a_version_that_boards_would_refuse_as_unsigned_takes_no_stage_of_theirs(
+def test_unsigned_version_gets_no_stage_in_a_signed_registry(
     kept: Registry, tmp_path: Path, stage: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept.push("1.0.0")
@@ -309,7 +309,7 @@ def test_stages_of_another_model_are_refused(kept: Registry) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"text": "{}"}', b"\xff"])
-def test_damaged_stages_are_mended_as_their_error_says(kept: Registry, content: bytes) -> None:
+def test_damaged_stages_are_repaired_as_the_error_suggests(kept: Registry, content: bytes) -> None:
     kept.push("1.0.0")
     key = f"{COLOR}/{registry.STAGES_NAME}"
     kept.store.put(key, content)
@@ -319,13 +319,13 @@ def test_damaged_stages_are_mended_as_their_error_says(kept: Registry, content: 
     versions.promote(kept.store, COLOR, "1.0.0", "staging", kept.key)
 
 
-def test_a_version_that_is_not_there_cannot_be_fetched(kept: Registry, tmp_path: Path) -> None:
+def test_missing_version_cannot_be_fetched(kept: Registry, tmp_path: Path) -> None:
     kept.push("1.0.0")
     with pytest.raises(ModelError, match=r"2\.0\.0: not in the registry; see"):
         fetch(kept, "2.0.0", tmp_path / "back")
 
 
-def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
+def test_model_that_does_not_reproduce_its_golden_result_is_not_registered(
     kept: Registry, tmp_path: Path
 ) -> None:
     folder = golden_folder(tmp_path, "1.0.0")
@@ -338,9 +338,7 @@ def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
     assert kept.store.names("") == []
 
 
-def test_version_that_would_take_the_place_of_the_stages_is_refused(
-    kept: Registry, tmp_path: Path
-) -> None:
+def test_version_named_like_the_stages_file_is_refused(kept: Registry, tmp_path: Path) -> None:
     folder = golden_folder(tmp_path, "1.0.0")
     with pytest.raises(ModelError, match="taken by the stages"):
         versions.push(kept.store, folder, kept.key, version=registry.STAGES_NAME)
@@ -386,7 +384,7 @@ def test_unsigned_and_wrongly_signed_versions_are_refused(kept: Registry, tmp_pa
         fetch(kept, "1.0.0", tmp_path / "unsigned")
 
 
-def test_version_under_anothers_name_is_refused(kept: Registry, tmp_path: Path) -> None:
+def test_version_under_another_name_is_refused(kept: Registry, tmp_path: Path) -> None:
     kept.push("1.0.0")
     kept.push("1.1.0")
     content = kept.file("1.0.0", VERSION_NAME).read_bytes()

@@ -26,7 +26,7 @@ def place(kept: Registry) -> list[str]:
     return ["--registry", str(kept.folder / "registry")]
 
 
-def test_keygen_writes_a_pair_that_belongs_together(tmp_path: Path) -> None:
+def test_keygen_writes_a_matching_key_pair(tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     assert main(["registry", "keygen", str(file)]) == EXIT_OK
     _comment, public = (tmp_path / "key.pem.pub").read_text().splitlines()
@@ -46,7 +46,7 @@ def test_a_password_encrypts_the_secret_key(
 
 
 @pytest.mark.parametrize("taken", ["key.pem", "key.pem.pub"])
-def test_keygen_replaces_no_key(
+def test_keygen_overwrites_no_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], taken: str
 ) -> None:
     (tmp_path / taken).write_text("of another pair")
@@ -68,7 +68,7 @@ def test_a_password_that_is_too_long_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_push_gives_a_version_that_the_manifest_has_not(
+def test_push_sets_the_version_of_the_command_line(
     kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(golden_folder(tmp_path / "new", "1.0.0"))
@@ -77,7 +77,7 @@ def test_push_gives_a_version_that_the_manifest_has_not(
     assert [one.version for one in registry.versions(kept.store, COLOR)] == ["2.0.0"]
 
 
-def test_list_gives_each_version_its_size(
+def test_list_shows_the_size_of_each_version(
     kept: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = kept.push("1.0.0")
@@ -88,7 +88,7 @@ def test_list_gives_each_version_its_size(
     assert said.err == ""
 
 
-def test_promote_says_that_boards_refuse_unsigned_stages(
+def test_promote_warns_that_boards_refuse_unsigned_stages(
     kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept.push("1.0.0")
@@ -100,14 +100,14 @@ def test_promote_says_that_boards_refuse_unsigned_stages(
     assert "NOT signed" not in capsys.readouterr().out
 
 
-def test_a_stage_that_does_not_exist_is_wrong_usage(kept: Registry) -> None:
+def test_unknown_stage_is_a_usage_error(kept: Registry) -> None:
     kept.push("1.0.0")
     with pytest.raises(SystemExit, match="2"):
         main(["registry", "promote", COLOR, "1.0.0", "live", *place(kept)])
     assert registry.read_stages(kept.store, COLOR).stages == {}
 
 
-def test_pull_makes_the_folders_above_and_leaves_nothing_beside(
+def test_pull_creates_parent_folders_and_leaves_no_other_files(
     kept: Registry, tmp_path: Path
 ) -> None:
     kept.push("1.0.0")
@@ -118,7 +118,7 @@ def test_pull_makes_the_folders_above_and_leaves_nothing_beside(
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_pull_says_whether_a_signature_was_checked(
+def test_pull_reports_whether_a_signature_was_checked(
     kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept.push("1.0.0")
@@ -130,7 +130,7 @@ def test_pull_says_whether_a_signature_was_checked(
     assert "1.0.0, signature and hashes checked" in capsys.readouterr().out
 
 
-def test_pull_replaces_no_folder(
+def test_pull_overwrites_no_folder(
     kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept.push("1.0.0")
@@ -142,7 +142,7 @@ def test_pull_replaces_no_folder(
     assert list(output.iterdir()) == []
 
 
-def test_show_says_who_signed_and_what_is_in_the_version(
+def test_show_prints_the_signer_and_the_files_of_the_version(
     kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unsigned = str(golden_folder(tmp_path / "unsigned", "1.0.0"))
@@ -166,7 +166,7 @@ def test_show_says_who_signed_and_what_is_in_the_version(
     assert "not signed" in capsys.readouterr().err
 
 
-def test_show_prints_the_card_where_it_is_asked_for(
+def test_show_prints_the_card_with_the_option(
     kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for version in ("1.0.0", "1.1.0"):
@@ -185,7 +185,7 @@ def test_show_prints_the_card_where_it_is_asked_for(
         assert ("\n# Reds and blues\n" in capsys.readouterr().out) is has_card
 
 
-def test_remove_says_what_it_removed(kept: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remove_prints_what_it_removed(kept: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     kept.push("1.0.0")
     assert main(["registry", "remove", COLOR, "1.0.0", *place(kept)]) == EXIT_OK
     assert capsys.readouterr().out == f"{COLOR} 1.0.0: removed\n"

@@ -30,7 +30,7 @@ def open_objects(received: list[Received]) -> set[str]:
     return found
 
 
-def test_pause_ends_the_objects_and_is_told_everywhere(
+def test_pause_ends_the_objects_and_is_published_everywhere(
     tmp_path: Path,
     mosquitto: Mosquitto,
     subscriber: Subscriber,
@@ -62,7 +62,7 @@ def test_pause_ends_the_objects_and_is_told_everywhere(
     assert not open_objects(received) & before
 
 
-def test_what_a_board_is_asked_for_is_seconds_old_whatever_the_interval(
+def test_requested_stats_are_recent_whatever_the_interval(
     tmp_path: Path, mosquitto_program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broker = Mosquitto(tmp_path)
@@ -81,7 +81,7 @@ def test_what_a_board_is_asked_for_is_seconds_old_whatever_the_interval(
         wait_until(lambda: "WRONG: broker lost" in told(), 10)
 
 
-def test_another_interval_counts_from_the_reload_on(
+def test_changed_interval_applies_from_the_reload(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     publish = {"stats_interval_s": 3600}
@@ -94,7 +94,7 @@ def test_another_interval_counts_from_the_reload_on(
         subscriber.wait_for(lambda all_: len(stats_of(all_)) >= before + 2)
 
 
-def test_snapshot_is_of_the_present_or_refused(
+def test_snapshot_is_current_or_refused(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     with Daemon(tmp_path, mosquitto.port) as daemon:

@@ -32,7 +32,7 @@ def test_second_daemon_on_the_same_spool_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "middle", "other schema", "other file"])
-def test_damaged_file_is_moved_aside_and_work_goes_on(
+def test_damaged_file_is_moved_aside_and_work_continues(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "spool.sqlite"
@@ -89,7 +89,7 @@ def test_content_that_no_daemon_wrote_is_moved_aside(tmp_path: Path, spoiling: s
     assert len(list(tmp_path.glob("spool.sqlite.corrupt-*Z"))) == 1
 
 
-def test_torn_end_of_the_log_costs_only_what_was_not_synced(tmp_path: Path) -> None:
+def test_truncated_wal_loses_only_unsynced_events(tmp_path: Path) -> None:
     with open_spool(tmp_path, LAZY) as spool:
         for n in range(20):
             spool.put(TOPIC, body(n))

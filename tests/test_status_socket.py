@@ -30,7 +30,7 @@ def test_daemon_of_another_version_is_named(
     assert capsys.readouterr() == ("", f"edge: {tmp_path}: the daemon is of another version\n")
 
 
-def test_user_who_may_not_ask_is_told_of_sudo(
+def test_user_without_permission_gets_a_hint_to_sudo(
     tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def closed(folder: Path) -> AbstractContextManager[str]:
@@ -45,7 +45,7 @@ def test_user_who_may_not_ask_is_told_of_sudo(
     ("camera", "is_well", "levels"),
     [("live", True, ("ok", "ok")), ("lost", True, ("ok", "fail")), ("live", False, ("fail", "ok"))],
 )
-def test_doctor_believes_the_daemon_about_itself_and_its_camera(
+def test_doctor_uses_the_state_reported_by_the_daemon(
     tmp_path: Path, camera: str, levels: tuple[str, str], *, is_well: bool
 ) -> None:
     health = Health(status="ok" if is_well else "failing", camera=camera, frame_age_s=1)
