@@ -92,7 +92,7 @@ def mosquitto_program() -> str:
 
 @pytest.fixture
 def mosquitto(mosquitto_program: str, tmp_path: Path) -> Iterator[Mosquitto]:
-    """A running broker that anybody may use, without memory of its own."""
+    """A running broker without a login and without persistence."""
     folder = tmp_path / "mosquitto"
     folder.mkdir()
     with Mosquitto(folder) as broker:
@@ -127,7 +127,7 @@ def infer(tiny_models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
 
 @pytest.fixture(scope="session")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """A trained classifier, taken through every command: once, it takes minutes."""
+    """A trained classifier, taken through every command once; it takes minutes."""
     for module in ("rich", "matplotlib", "tensorflow", "keras", "optuna"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"classifiers need {module}: pip install 'edge-camera[tools,keras]'")

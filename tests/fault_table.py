@@ -1,4 +1,4 @@
-"""Counts what faults did: tries, events lost, hangs, time to recover; prints the README's table.
+"""Counts effects of faults: tries, events lost, hangs, recovery time; prints the README's table.
 
 A test marked `fault("name")` takes the fixture `fault` and calls `fault.recovered(...)` once a try.
 What was tried and did not come to that call within the test's bounded waits counts as hung.

@@ -1,4 +1,4 @@
-"""What a source's text means, and what of it may be shown."""
+"""The kind of a source address, and the redaction of its secrets."""
 
 from __future__ import annotations
 

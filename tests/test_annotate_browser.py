@@ -87,7 +87,7 @@ def test_outdated_tab_gets_its_answer_refused_with_a_message(tmp_path: Path) -> 
         assert fault.text.startswith("not saved: this object was answered")
         assert (state(chrome)["saved"], state(chrome)["labelled"]) == ("red", "1")
         assert [row["label_1"] for row in rows(folder)] == ["red"]
-        press("b", Keys.ENTER)  # the keys go on as ever
+        press("b", Keys.ENTER)  # the keys still work
         wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
         assert not fault.is_displayed()
         assert [row["label_1"] for row in rows(folder)] == ["blue"]

@@ -1,4 +1,4 @@
-"""What Home Assistant was told of goes there when it goes here, over restarts of the daemon."""
+"""Components removed from the daemon are removed in Home Assistant, also after a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a measurement whose process ends badly."""
+"""Errors of a measurement whose process crashes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tools.classifier.description import Description, Training
 
 
 def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> answered.Answered:
-    """Measure a model by a process that does what the script says."""
+    """Measure a model in a process that runs the script instead."""
     program = folder / "program"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

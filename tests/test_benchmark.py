@@ -1,4 +1,4 @@
-"""`benchmark`: measures the real thing with the board's own dependencies, and says on what."""
+"""`benchmark`: measures the real code with the board's dependencies, and describes the machine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_stage_of_the_frame_path_is_timed(outcome: tuple[str, dict[str, An
     ].keys()
     for row in (*report["stages_ms"].values(), report["loop_ms"], report["bare_ms"]):
         assert list(row) == QUANTILES
-    # A loose bound: other processes disturb both, but never make our share of it this large.
+    # A loose bound: other processes disturb both, but never by this much.
     assert 0.5 < report["loop_over_bare_p50"] < 2.5
 
 
@@ -102,7 +102,7 @@ def test_frames_without_motion_are_detected_too(tmp_path: Path):
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((48, 64, 3), 90, np.uint8))
     models = {"detect": str(detect_folder(tmp_path)), "color": str(color_folder(tmp_path))}
-    frames = 40  # 4 s of clip: the gate's own hold is over
+    frames = 40  # 4 s of clip: the hold time of the motion gate is over
     report = frame_path.measure(frame_path.config_with(models, str(tmp_path)), frames)
     assert report["frames"] == frames
     assert (report["detector"], report["color"]) == ("tiny-detect", "tiny-color")

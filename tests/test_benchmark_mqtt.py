@@ -1,4 +1,4 @@
-"""`benchmark-mqtt`: the daemon's way of sending and bare paho on a real broker, nothing lost."""
+"""`benchmark-mqtt`: the daemon's publisher and bare paho on a real broker, nothing lost."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_sender_never_exceeds_its_limit_of_unacknowledged_events(
         waiting.append(event)
         lengths.append(len(waiting))
 
-    def count() -> int:  # once it is full one is acknowledged whenever somebody looks
+    def count() -> int:  # once it is full, each poll acknowledges one
         found = len(waiting)
         if found >= 3 or (found and len(lengths) == 50):
             waiting.pop()

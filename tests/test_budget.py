@@ -1,4 +1,4 @@
-"""The promise: results are handed over in time, under load and after it, and skips are named."""
+"""The latency budget: results in time, under load and after it; skips have a cause."""
 
 from __future__ import annotations
 

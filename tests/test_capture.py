@@ -32,8 +32,8 @@ from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
 
 
 def free_readers(pipe: Path) -> None:
-    """Let everybody who waits for the pipe's other end find it closed."""
-    with contextlib.suppress(OSError):  # nobody waits
+    """Unblock every reader that waits for the other end of the pipe."""
+    with contextlib.suppress(OSError):  # no reader waits
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
 
@@ -270,7 +270,7 @@ def test_checked_makes_three_channels(shape: tuple[int, ...]):
     assert checked(np.zeros(shape, np.uint8)).shape == (5, 4, 3)
 
 
-# Life
+# Lifecycle
 
 
 def test_leaving_is_idempotent_and_ends_take_and_threads(clip: Path):

@@ -1,4 +1,4 @@
-"""What a source may not do: freeze unnoticed, or fill the memory."""
+"""Limits of a source: a frozen picture is noticed, and memory use is bounded."""
 
 from __future__ import annotations
 
@@ -106,11 +106,11 @@ def test_decompression_bomb_is_refused_before_it_fills_the_memory(
     tmp_path: Path, make, name: str, fault: str
 ) -> None:
     path = make(tmp_path / name)
-    # What infer needs by itself is far below; a decoded bomb would be far above.
+    # A normal run of infer needs far less; a decoded bomb would need far more.
     code = (
         "import re, sys; from edge.cli import main\n"
         "code = main(['infer', sys.argv[1], '--no-color'])\n"
-        # Not getrusage: its peak begins with that of the process that started this one.
+        # Not getrusage: its peak includes that of the parent process.
         "status = open('/proc/self/status').read()\n"
         "peak = 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', status)[1])\n"
         "assert peak < 300e6, peak\n"

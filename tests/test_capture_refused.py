@@ -1,4 +1,4 @@
-"""Sources that cannot be read are refused in one line, or tried again where they may come back."""
+"""Sources that cannot be read are refused in one line, or retried where they may recover."""
 
 from __future__ import annotations
 

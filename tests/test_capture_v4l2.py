@@ -1,4 +1,4 @@
-"""Cameras of the kernel, on an OpenCV that plays one: no machine of the tests has a camera."""
+"""V4L2 cameras with a fake of OpenCV's VideoCapture: test machines have no camera."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Device:
 
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which every device is there for everybody."""
+    """A machine on which every device exists and is accessible."""
     monkeypatch.setattr(source.Path, "exists", lambda _path: True)
     monkeypatch.setattr(source.os, "access", lambda *_: True)
 

@@ -1,4 +1,4 @@
-"""The integer-only proof: right on real files, and no bytes make it fail in another way."""
+"""The integer-only proof: correct on real files; invalid bytes are always refused cleanly."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_any_bytes_are_refused_or_read(content: bytes):
 
 @needs_schema
 def test_tables_that_share_their_bytes_are_read_quickly():
-    """One subgraph listed often, with one tensor listed often: nine million if believed."""
+    """One subgraph listed often, with one tensor listed often: nine million in a naive count."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

@@ -1,4 +1,4 @@
-"""What a classifier's commands leave: figures, files, experiments, and a line for each mistake."""
+"""Results of the classifier commands: figures, files, experiments; one-line errors."""
 
 from __future__ import annotations
 

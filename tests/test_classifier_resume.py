@@ -1,4 +1,4 @@
-"""What was stopped, killed or half broken goes on and loses nothing that was done."""
+"""Stopped, killed or partly damaged runs resume and lose no finished work."""
 
 from __future__ import annotations
 

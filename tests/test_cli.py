@@ -31,7 +31,7 @@ from waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 60
-# What the TFLite runtime itself writes to standard error.
+# Output of the TFLite runtime itself on standard error.
 CHATTER = ("INFO: ", "WARNING: ")
 
 
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def complaint(self) -> str:
-        """The one line that says what is wrong."""
+        """The one error line."""
         lines = [
             line
             for line in self.err.splitlines()
@@ -165,7 +165,7 @@ def test_unknown_key_names_line_and_known_keys(config: Path):
     assert f"edge: {config}:6: unknown key 'mqtt.hots'; known here: host, port" in outcome.complaint
 
 
-# Words to replace in the config -> what both the check and the daemon must say.
+# Text to replace in the config -> error text of both the check and the daemon.
 WRONG = {
     ("model: tiny-detect", "model: nothing"): "'nothing' is not installed; installed: ",
     ("model: tiny-detect", "model: tiny-color"): "tiny-color",
@@ -355,7 +355,7 @@ def test_unknown_tools_command_is_a_usage_error(
 @pytest.mark.parametrize("words", tools.cli.COMMANDS, ids=" ".join)
 def test_every_tool_has_a_help_text(call: Callable[..., Outcome], words: tuple[str, ...]):
     outcome = call(*words, "--help", main=tools.cli.main)
-    # On a board without the workstation's libraries the command says what to install.
+    # On a board without the workstation's libraries the error names what to install.
     if outcome.code == EXIT_CONFIG:
         assert "pip install 'edge-camera[tools]'" in outcome.complaint
         return

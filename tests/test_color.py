@@ -17,7 +17,7 @@ from models import class_color_folder
 
 FOLDER = Path(__file__).parents[1] / "models" / "color-64"
 SIZE = (64, 64)
-# sRGB of clear examples, as people name them on a screen.
+# sRGB of clear examples with their common names.
 PROTOTYPES = {
     "black": (15, 15, 15),
     "white": (250, 250, 250),
@@ -32,7 +32,7 @@ PROTOTYPES = {
     "brown": (110, 65, 35),
 }
 
-# What is called otherwise where an object of scenes may be in shade.
+# Colors with another name where an object in a scene may be in shade.
 FURTHER = [
     ("gray", (105, 105, 105)),
     ("gray", (150, 150, 150)),
@@ -136,7 +136,7 @@ def test_input_tensor_holds_the_rgb_levels_of_the_crop(model: ColorModel) -> Non
     model.preprocess(crop)
     levels = model.interpreter.input_view().astype(int) + 128
     assert np.array_equal(levels[..., :3], crop[..., ::-1])
-    assert (levels[..., 3:] == 128).all()  # nobody said what the object is
+    assert (levels[..., 3:] == 128).all()  # the class of the object is not given
 
 
 def test_dominant_is_unknown_below_the_threshold(model: ColorModel) -> None:

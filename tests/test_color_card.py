@@ -38,7 +38,7 @@ def test_card_lists_the_commands_of_each_step_once(
     train += ["--data", data, "--out", run]
     told = ["--tracking-uri", f"sqlite:///{tmp_path}/secret.db", "--log-level", "warning"]
     assert main([*train, *told]) == 0
-    assert main([*train, "--threads", "1"]) == 0  # it is finished: nothing was run
+    assert main([*train, "--threads", "1"]) == 0  # already finished: nothing was run
     files = [f"{run}/epochs/{number:02}.pt" for number in (1, 2)]
     average = ["color", "average", *files, "--out", f"{run}/mean.pt"]
     assert main(average) == 0
@@ -50,7 +50,7 @@ def test_card_lists_the_commands_of_each_step_once(
 
 
 def unmade() -> manifest.Manifest:
-    """Return the shipped model's manifest as one whose commands nobody knows."""
+    """Return the shipped model's manifest without its commands."""
     shipped = manifest.read(MODEL)
     told = {key: value for key, value in shipped.training.items() if key != card.COMMANDS}
     return msgspec.structs.replace(shipped, training=told)

@@ -1,4 +1,4 @@
-"""Colors of tracks: looked at in turn, and they do not flap."""
+"""Colors of tracks: classified in turn, and stable."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_unknown_is_left_at_the_threshold_and_reached_below_it():
     known.add(1, scores(red=0.39, blue=0.31, gray=0.3), 0.0)
     assert names(known) == ["unknown"]
     known.add(1, scores(red=0.39, blue=0.31, gray=0.3), 1.0)
-    assert names(known) == ["unknown"]  # the lower threshold is for what had a name
+    assert names(known) == ["unknown"]  # the lower threshold applies to a color already named
     known.add(1, scores(red=0.6, blue=0.3, gray=0.1), 2.0)
     assert names(known)[0] == "red"
     for look in range(20):

@@ -1,4 +1,4 @@
-"""The further labels beside a detection data set."""
+"""The color labels beside a detection data set."""
 
 from __future__ import annotations
 

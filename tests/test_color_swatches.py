@@ -16,7 +16,7 @@ from tools.train.color_augment import Augmentation, augment
 
 
 def shares(*rgb: int) -> dict[str, float]:
-    """Return what people call a plain color, the terms that have a share."""
+    """Return the color terms with a share in the common naming of a plain color."""
     levels = np.array([[rgb]], np.float32) / 255
     (row,) = plain_shares(cv2.cvtColor(levels, cv2.COLOR_RGB2LAB)[0])
     return {term: float(share) for term, share in zip(TERMS, row, strict=True) if share > 0}

@@ -1,4 +1,4 @@
-"""The config file: what is wrong is refused in one line that names key, line and fix."""
+"""The config file: errors are one line that names key, line and fix."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_state_dir_of_a_service_is_found_from_its_config(
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setattr(config_file, "SERVICE_CONFIGS", tmp_path / "etc")
     monkeypatch.setattr(config_file, "SERVICE_STATES", tmp_path)
-    (tmp_path / name).symlink_to(tmp_path / "private")  # which is nobody's to look at
+    (tmp_path / name).symlink_to(tmp_path / "private")  # which this user may not read
     path = tmp_path / config
     path.parent.mkdir()
     path.write_text("cameras: {front: {source: 0}}\n")
@@ -243,7 +243,7 @@ def test_json_schema_knows_every_key_and_refuses_others():
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
-# What YAML can hold in a double-quoted scalar and no pattern refuses.
+# Characters that YAML allows in a double-quoted scalar and no pattern refuses.
 TEXTS = st.text(
     st.characters(exclude_categories=("Cs", "Cc", "Cn"), exclude_characters="\ufeff"),
     min_size=1,
@@ -367,7 +367,7 @@ def test_unset_environment_is_not_an_error(monkeypatch: pytest.MonkeyPatch, tmp_
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert config_file.state_dir(parse(SMALLEST)) == tmp_path / ".local" / "state" / "edge"
-    assert not list(tmp_path.iterdir())  # loading makes nothing
+    assert not list(tmp_path.iterdir())  # loading creates nothing
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is taken for what, on sets small enough to know the answer."""
+"""Confusion counts on sets small enough to know the answer."""
 
 from __future__ import annotations
 

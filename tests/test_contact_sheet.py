@@ -1,4 +1,4 @@
-"""Contact sheets hold every tile where reading order puts it."""
+"""Contact sheets show every tile in reading order."""
 
 from __future__ import annotations
 

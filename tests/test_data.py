@@ -1,4 +1,4 @@
-"""`edge-tools data`: four formats in, one form out; every fault named, nothing done lost."""
+"""`edge-tools data`: four formats in, one format out; every fault named, no finished work lost."""
 
 from __future__ import annotations
 

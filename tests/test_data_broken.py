@@ -115,7 +115,7 @@ def test_import_skips_a_broken_annotation(
 
 
 def words_of(command: str, file: Path, tmp_path: Path) -> list[str]:
-    """A command that learns, measures or shows, on a COCO file."""
+    """The arguments of a command that trains, measures or previews, on a COCO file."""
     images = ["--images", str(file.parent / "images")]
     if command == "train detect":
         pytest.importorskip("torch")

@@ -1,4 +1,4 @@
-"""What each format's reader takes, leaves out, and refuses."""
+"""What each format's reader reads, skips, and refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edge-tools data import` as a user sees it: one line a fault, progress, going on."""
+"""`edge-tools data import` as a user sees it: one line per fault, progress, resuming."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def test_import_warns_that_the_splits_are_outdated(
     capfd.readouterr()
     assert imported(file, "coco", output) == EXIT_OK
     assert main(check) == EXIT_OK
-    assert "data split" not in capfd.readouterr().err  # all is as it was
+    assert "data split" not in capfd.readouterr().err  # nothing has changed
     assert imported(file, "coco", output, "--max-side", "48") == EXIT_OK
     told = f"are of the import before; run edge-tools data split {output}"
     assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err

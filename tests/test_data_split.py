@@ -1,4 +1,4 @@
-"""Which side of a split a picture gets: shares, rare classes, what was dealt before."""
+"""The split that a picture gets: shares, rare classes, earlier splits."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_split_does_not_depend_on_the_order_of_the_pictures() -> None:
     ("pictures", "expected"),
     [
         (2, {"train": 2}),
-        (3, {"train": 1, "val": 1, "test": 1}),  # each side sees a class with three pictures
+        (3, {"train": 1, "val": 1, "test": 1}),  # each split has a class with three pictures
         (20, {"train": 12, "val": 4, "test": 4}),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_set_with_a_broken_picture_is_not_split(
 def test_file_of_a_now_empty_split_is_removed(
     ready: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where nothing is left for it: what was dealt before stays where it is."""
+    """Pictures of an earlier split stay where they are, so nothing is left for it."""
     assert main(["data", "split", str(ready), "--test", "0", "--workers", "1"]) == EXIT_OK
     assert [file.name for file in folder.splits_in(ready)] == ["train.json", "val.json"]
     assert f"{ready / 'val.json'}: 2 pictures, 2 objects" in capsys.readouterr().out
@@ -147,7 +147,7 @@ def test_split_is_stale_once_the_set_has_changed(ready: Path) -> None:
     assert folder.stale_splits(ready) is None  # nothing was split
     content = document(ready)
     content["annotations"].append(content["annotations"][0] | {"id": 99, "image_id": 99})
-    folder.write(ready / "annotations.json", content)  # of no picture: no side has it
+    folder.write(ready / "annotations.json", content)  # without a picture: in no split
     assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
     assert folder.stale_splits(ready) is None
     content["categories"].reverse()

@@ -1,4 +1,4 @@
-"""Groups of pictures that show the same: what is found, at which cost, and as which faults."""
+"""Groups of near-duplicate pictures: detection, cost, and the reported faults."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def checked(data: Path, report: Path) -> list[dict[str, object]]:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Path:
-    """An imported set of 8 pictures; the first four show the same, recompressed."""
+    """An imported set of 8 pictures; the first four are one picture, recompressed."""
     images = labelled.coco(tmp_path / "source", 8).parent / "images"
     bgr = cv2.imread(str(images / "000.jpg"))
     for number in range(1, 4):

@@ -40,7 +40,7 @@ class Terminal:
         try:
             while chunk := os.read(self._terminal, 4096):
                 self.output += chunk.decode()
-        except OSError:  # how a terminal says that nobody writes any more
+        except OSError:  # a terminal's end of file
             pass
         os.close(self._terminal)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

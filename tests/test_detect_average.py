@@ -1,4 +1,4 @@
-"""The mean of detectors' float weights: `edge-tools detect average`."""
+"""The average of detectors' float weights: `edge-tools detect average`."""
 
 from __future__ import annotations
 

@@ -292,7 +292,7 @@ def test_quantized_threshold_never_drops_a_score_at_or_above_it(
     if reached >= score:
         assert value >= bound
     elif value > bound:
-        # The bound is tight: above it, only a value that reaches.
+        # The bound is tight: any value above it reaches the score.
         pytest.fail(f"{value} passes the bound {bound} but {reached} < {score}")
 
 

@@ -12,7 +12,7 @@ import msgspec
 from edge.discovery import components_of, discovery_message, discovery_topic
 from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
 
-# What Home Assistant's own schemas take, written down by tests/homeassistant.sh.
+# The keys that Home Assistant's schemas accept, recorded by tests/homeassistant.sh.
 REFERENCE = Path(__file__).parent / "reference" / "homeassistant.json"
 TOPICS = Topics("edge", "gate")
 CAMERAS, LABELS = ["front", "back"], ["person", "car"]

@@ -1,4 +1,4 @@
-"""What must survive a power cut is asked of the disk."""
+"""Files that must survive a power cut are synced to the disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge import durable
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Names and sizes of what is brought to the disk, in order."""
+    """Names and sizes of synced files, in order."""
     order: list[tuple[str, int]] = []
 
     def fsync(descriptor: int) -> None:

@@ -1,4 +1,4 @@
-"""Hits and errors that are drawn: the right ones, in the right order, where they are."""
+"""Pictures of hits and errors: selection, order, and position of boxes."""
 
 from __future__ import annotations
 

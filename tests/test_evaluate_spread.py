@@ -1,4 +1,4 @@
-"""A set measured over processes gives what one process gives, in the same order."""
+"""Evaluation with several processes gives the results of one, in the same order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream of events alone: its window, its pauses and what is sent again, on a clock of ours."""
+"""The event sender alone: its window, pauses and retransmissions, on a fake clock."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_forbidden_event_is_retried_after_a_pause_from_the_oldest_on(
     assert bench.line.seqs() == [1, 2, 3]
     bench.answer(3)
     assert bench.feed()
-    assert bench.queue.settled == [[3]]  # before the rest is read again
+    assert bench.queue.settled == [[3]]  # acknowledged before the rest is sent again
     assert bench.line.seqs() == [1, 2, 3, 1, 2, 4]
     assert bench.line.historical() == [False, False, False, True, True, False]
     bench.answer(4, reason=NOT_AUTHORIZED)

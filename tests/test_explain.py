@@ -26,9 +26,9 @@ WEIGHTS = ROOT.parent / "shared" / "weights" / "yolox_nano.onnx"
 
 def test_map_is_bright_where_the_weighted_channel_is() -> None:
     activations, gradients = np.zeros((2, 4, 4, 3), np.float32)
-    activations[1, 2, 0] = 5  # speaks for it
-    activations[3, 3, 1] = 9  # speaks against it
-    activations[0, 0, 2] = 9  # does not matter
+    activations[1, 2, 0] = 5  # positive evidence
+    activations[3, 3, 1] = 9  # negative evidence
+    activations[0, 0, 2] = 9  # no evidence
     gradients[..., 0], gradients[..., 1] = 0.5, -0.5
     heat = heatmap.grad_cam(activations, gradients)
     assert np.argwhere(heat > 0).tolist() == [[1, 2]]
@@ -100,7 +100,7 @@ def test_command_writes_a_picture_for_each_detection(
 
 
 def eager() -> yolox.YoloxNano:
-    """A random network that sees something everywhere."""
+    """A random network that detects something everywhere."""
     net = yolox.YoloxNano().eval()
     with torch.no_grad():
         for head in net.heads:

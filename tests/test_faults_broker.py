@@ -1,4 +1,4 @@
-"""The broker's faults, on a real spool, publisher and mosquitto: what is lost, how long until well.
+"""The broker's faults, on a real spool, publisher and mosquitto: events lost and time to recover.
 
 Time to recover counts from the end of the fault to the last acknowledgement of all that waited.
 """
@@ -26,7 +26,7 @@ BURST = 40
 
 @dataclass
 class Rig:
-    """A broker, its subscriber and a publisher that goes through a relay."""
+    """A broker, its subscriber and a publisher that connects through a relay."""
 
     broker: Mosquitto
     subscriber: Subscriber

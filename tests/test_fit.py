@@ -1,4 +1,4 @@
-"""What a stage of training reports of its epochs."""
+"""What a training stage reports about its epochs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_loss_of_an_epoch_is_the_mean_over_its_pictures() -> None:
 
 
 class JudgedNetwork(ScriptedNetwork):
-    """Is as sure of the right class after each epoch as it is told; its weight is the epoch."""
+    """Gives the scripted score for the right class after each epoch; its weight is the epoch."""
 
     def __init__(self, sure: list[float]) -> None:
         super().__init__([1.0] * len(sure))

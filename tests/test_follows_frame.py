@@ -53,7 +53,7 @@ def covered(size: tuple[int, int], frame: tuple[int, int]) -> float:
     return min(size[0] / frame[0], size[1] / frame[1])
 
 
-# --- which size suits a frame ---
+# --- the size that fits a frame ---
 
 
 @pytest.mark.parametrize(

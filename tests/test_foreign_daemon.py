@@ -1,4 +1,4 @@
-"""The daemon with somebody else's detector: it works, and says that it is not integer-only."""
+"""The daemon with a third-party detector: it works, and reports that it is not integer-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoders of other people's detectors, on tiny files that compute real outputs."""
+"""Decoders of third-party detectors, on tiny files that compute real outputs."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_quantized_threshold_never_drops_a_score_at_or_above_it(dtype: str) -> N
         assert quantized_level(float(score), spec) == reached.min(initial=255 + zero)
 
 
-# --- float models: only where the manifest says so ---
+# --- float models: only where the manifest allows them ---
 
 
 def test_float_outputs_are_refused_unless_the_manifest_allows_float(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The workstation's commands on a full disk: one line, nothing lost, then they go on."""
+"""The workstation's commands on a full disk: one line, nothing lost, then they resume."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Disk:
         return self.folder / "ballast"
 
     def fill(self, *, but_bytes: int = 0) -> None:
-        """Leave so much room and no more."""
+        """Leave only this much room."""
         self.clear()
         state = os.statvfs(self.folder)
         with self.ballast.open("wb") as file:
@@ -100,7 +100,7 @@ def test_registry_reports_a_full_disk_and_keeps_its_versions(
     assert main(["registry", "keygen", key]) == EXIT_FAILURE
     assert NO_ROOM in one_line(capfd)
     disk.clear()
-    assert main(["registry", "keygen", key]) == EXIT_OK  # no half key stands in its way
+    assert main(["registry", "keygen", key]) == EXIT_OK  # no partial key is left
     sign = ["--sign-key", key]
     assert main(["registry", "push", first, *place, *sign]) == EXIT_OK
     disk.fill(but_bytes=20_000)

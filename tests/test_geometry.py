@@ -1,4 +1,4 @@
-"""Where an object stands, and whether that is inside a polygon."""
+"""The foot point of an object, and whether it is inside a polygon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edge-tools import-model`: reads what a file says, asks for what it does not."""
+"""`edge-tools import-model`: reads what a file contains, asks for the rest."""
 
 from __future__ import annotations
 

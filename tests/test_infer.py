@@ -1,4 +1,4 @@
-"""`edge infer`: one JSON document; what cannot be read is told of and the rest is done."""
+"""`edge infer`: one JSON document; unreadable inputs are reported and the rest is processed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edge infer` where something is in the way: what was found is kept, and a line says what is."""
+"""`edge infer` with unreadable inputs and unwritable outputs: results kept, one line per fault."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def test_a_video_without_a_frame_that_can_be_decoded_is_named(
 
 def test_unreadable_input_is_reported_also_when_stdout_is_full(tmp_path: Path):
     picture = save(tmp_path / "cut.bmp", street())
-    picture.write_bytes(picture.read_bytes()[:1000])  # OpenCV has words of its own for it
+    picture.write_bytes(picture.read_bytes()[:1000])  # OpenCV prints its own message for it
     command = [sys.executable, "-m", "edge", "infer", str(picture)]
     wishes = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
     with Path("/dev/full").open("w") as full:

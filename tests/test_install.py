@@ -121,7 +121,7 @@ def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
 
 
 def instances(root: Path) -> dict[str, Path]:
-    """Folders of state below a root, by the name of their instance; `else` is a stranger's."""
+    """Folders of state below a root, by the name of their instance; `else` is not edge's."""
     etc = root / "etc"
     wants = etc / "systemd/system/multi-user.target.wants"
     for folder in (etc / "edge", wants, etc / "systemd/system/edge@attic.service.d"):
@@ -210,7 +210,7 @@ def test_unit_starts_the_program_it_was_installed_with(tmp_path: Path) -> None:
 
 
 def test_sysusers_and_tmpfiles_are_valid(tmp_path: Path) -> None:
-    """The group of the cameras and the folder of the secrets, made by systemd's own programs."""
+    """The group of the cameras and the folder of the secrets, created by systemd's own programs."""
     programs = [shutil.which(name) for name in ("systemd-sysusers", "systemd-tmpfiles")]
     if None in programs or os.geteuid() != 0:
         pytest.skip("needs root, systemd-sysusers and systemd-tmpfiles")
@@ -311,7 +311,7 @@ def test_folder_that_cannot_be_written_is_named_with_the_fix(
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What this machine's systemd, which these tests only play, is told."""
+    """The calls to systemctl, which these tests replace by a fake."""
     commands: list[str] = []
 
     def take(command: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""A model folder runs as its manifest says, or is refused in one line that says why."""
+"""A model folder runs as its manifest says, or is refused with a one-line reason."""
 
 from __future__ import annotations
 

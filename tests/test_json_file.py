@@ -1,4 +1,4 @@
-"""What commands write for other programs."""
+"""JSON output of commands."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_full_disk_is_reported_with_the_file(tmp_path: Path) -> None:
     with full_disk(12), pytest.raises(OSError, match="File too large") as told:
         json_file.add_line({"ap": 2}, lines)
     assert told.value.filename == str(lines)
-    assert lines.read_text() == '{"ap": 1}\n'  # no half a line, which the next would follow
+    assert lines.read_text() == '{"ap": 1}\n'  # no partial line before the next one
 
 
 def test_path_for_json_is_checked_before_the_work(

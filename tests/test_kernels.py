@@ -1,4 +1,4 @@
-"""Agreement of TFLite's kernels: what must be the same is, and what is not is told."""
+"""Agreement of TFLite's kernels: required equality, and reports of differences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = [10.0, 10.0, 20.0, 20.0]
 
 @pytest.fixture
 def street(tmp_path: Path) -> Dataset:
-    """One picture with a red cell: what the tiny detector calls a person."""
+    """One picture with a red cell: a person to the tiny detector."""
     bgr = np.zeros((64, 64, 3), np.uint8)
     bgr[16:32, 16:32] = (0, 0, 255)
     cv2.imwrite(str(tmp_path / "1.png"), bgr)

@@ -99,7 +99,7 @@ def test_shipped_detector_matches_its_float_weights_and_no_others(tmp_path: Path
     own, other = detector_errors(yolox.WEIGHTS), detector_errors(tmp_path / "other.pt")
     assert own.keys() == other.keys()
     assert len(own) > 300
-    # What only a SiLU reads is cut at its floor, which the SiLU hides.
+    # A tensor read only by SiLU is clipped at its floor, which the SiLU hides.
     assert min(one.snr_db for one in own.values() if one.clipped < 0.05) > 5
     assert np.median([one.snr_db for one in own.values()]) > 12
     assert np.median([one.snr_db for one in other.values()]) < 3

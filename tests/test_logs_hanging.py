@@ -1,4 +1,4 @@
-"""A sink that hangs holds up neither a reload nor the process's end."""
+"""A hanging log handler blocks neither a reload nor the exit of the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths that a user wrote."""
+"""Expansion of paths given by the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped clip is what its script promises; the script refuses a missing source."""
+"""The shipped clip matches its script; the script refuses a missing source."""
 
 from __future__ import annotations
 

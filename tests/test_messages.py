@@ -1,4 +1,4 @@
-"""Payloads: strict both ways, commands refused in one short line, an event's body never changes."""
+"""Payloads: strict both ways, commands refused with one line, an event's body never changes."""
 
 from __future__ import annotations
 

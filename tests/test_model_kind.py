@@ -1,4 +1,4 @@
-"""`edge-tools evaluate MODEL`: the model tells which command it takes."""
+"""`edge-tools evaluate MODEL`: the command is chosen by the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where models are found: one's own before those that ship, and what is said where none is."""
+"""Lookup of models: own ones before shipped ones; errors where none is found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHIPPED = sorted(path.name for path in model_store.SHIPPED_DIRS[1].iterdir())
 
 
 def model(folder: Path) -> Path:
-    """A folder that has a manifest, if an empty one: it is not read here."""
+    """A folder with an empty manifest: it is not read here."""
     folder.mkdir(parents=True)
     (folder / MANIFEST_NAME).touch()
     return folder

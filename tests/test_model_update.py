@@ -1,4 +1,4 @@
-"""A board takes only what a trusted key signed, proves it, and goes back when it fails."""
+"""A board accepts only signed versions, tries them, and rolls back when they fail."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def test_shipped_models_need_no_signature_but_others_do(tmp_path: Path) -> None:
     trusted = (SecretKey.generate().public,)
     model_update.refuse_unsigned(model_store.find("color-64"), trusted)
     own = detect_folder(tmp_path)
-    model_update.refuse_unsigned(own, ())  # nobody asks for signatures
+    model_update.refuse_unsigned(own, ())  # signatures are not required
     with pytest.raises(SignatureError, match="edge models pull"):
         model_update.refuse_unsigned(own, trusted)
 

@@ -1,4 +1,4 @@
-"""`edge models pull` and `rollback`, and the daemon that tries what was pulled."""
+"""`edge models pull` and `rollback`, and the daemon that tries a pulled version."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_daemon_confirms_a_pulled_version_and_rolls_back_one_that_it_cannot_run(
         daemon.wait_for_log("service.started")
         assert daemon.stop() == EXIT_OK
     assert board.loaded() == "1.0.0"
-    # Proved once, then changed: nothing to roll back to, and it must not run.
+    # Confirmed once, then changed: no version to roll back to, and it must not run.
     (board.models_dir / COLOR / "CARD.md").write_text("changed")
     with daemon:
         assert daemon.wait() == EXIT_CONFIG

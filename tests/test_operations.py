@@ -1,4 +1,4 @@
-"""What an operator asks: status, doctor, metrics. One daemon answers most of it."""
+"""Operations: status, doctor, metrics. One daemon serves most of the tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def port() -> int:
 def watched(
     tmp_path_factory: pytest.TempPathFactory, mosquitto_program: str, port: int
 ) -> Iterator[Daemon]:
-    """A daemon that works, with metrics on a port and in a file."""
+    """A healthy daemon, with metrics on a port and in a file."""
     folder = tmp_path_factory.mktemp("watched")
     (folder / "broker").mkdir()
     wanted = {"port": port, "textfile": str(folder / "edge.prom")}
@@ -101,7 +101,7 @@ def test_socket_survives_clients_that_send_nothing(watched: Daemon) -> None:
 
 
 def stats(**changes: object) -> Stats:
-    """Of a daemon that does nothing."""
+    """Stats of an idle daemon."""
     spool = SpoolStats(waiting=0, lost=0, used_bytes=0, written_bytes=0, failure="")
     known = {
         "boot_id": "b", "uptime_s": 1, "frames_per_s": 1, "detected": 1, "skipped": {}, "late": 0,
@@ -176,7 +176,7 @@ def test_status_without_a_daemon_is_one_line_and_exit_code_69(
 def test_socket_of_a_killed_daemon_is_replaced_in_a_folder_of_any_length(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
-    with socket.socket(socket.AF_UNIX) as left:  # bound, and nobody listens
+    with socket.socket(socket.AF_UNIX) as left:  # bound, but not listening
         descriptor = os.open(folder, os.O_PATH)
         left.bind(f"/proc/self/fd/{descriptor}/{status_socket.NAME}")
         os.close(descriptor)
@@ -301,7 +301,7 @@ def test_doctor_opens_the_camera_itself_when_no_daemon_runs(
     assert main(["doctor", str(config)]) == 3
     printed = capsys.readouterr().out
     assert "front: gives 640x480" in printed
-    assert "127.0.0.1:1" in printed  # nobody listens there
+    assert "127.0.0.1:1" in printed  # no listener there
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What waits for the connection: the newest states, and messages of the moment within bounds."""
+"""Messages that wait for the connection: newest states, and a bounded queue of transient ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge.publisher.outbox import Outbox, Outgoing
 
 
 def moment(number: int, size: int = 10) -> Outgoing:
-    """A message of the moment; snapshots are retained, too, but not sent for certain."""
+    """A transient message; snapshots are retained but may be dropped, too."""
     return Outgoing(Message(f"edge/gate/stats/{number}", b"x" * size, qos=0, retain=True))
 
 

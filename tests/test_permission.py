@@ -1,4 +1,4 @@
-"""Who may command: allowed names, signatures, recordings, clocks that jump."""
+"""Authorization of commands: allowed names, signatures, replays, clock jumps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW_MS = 1_800_000_000_000
 
 
 class Guarded:
-    """A desk whose handlers note what they were asked to do."""
+    """A command desk whose handlers record their calls."""
 
     def __init__(self, folder: Path, **config: object) -> None:
         self.folder = folder
@@ -138,7 +138,7 @@ def test_the_code_is_plain_hmac_sha256() -> None:
 def test_command_is_recorded_on_disk_before_it_is_executed(
     keyed: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """File, then its folder, then the act: a power cut in between obeys nothing twice."""
+    """File, then its folder, then the act: a power cut in between executes nothing twice."""
     order: list[str] = []
     real = os.fsync
 

@@ -1,4 +1,4 @@
-"""Pictures are read as people see them, and written whole or not at all."""
+"""Pictures are read as displayed, and written completely or not at all."""
 
 from __future__ import annotations
 

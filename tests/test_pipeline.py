@@ -1,4 +1,4 @@
-"""One frame in, one result out: real tiny models, a real motion gate, a clock told by hand."""
+"""One frame in, one result out: real tiny models, a real motion gate, a fake clock."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LOWER_HALF = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
 
 
 class SlowDetector(Detector):
-    """A real detector that takes `ms` of the fake clock; `sees` is seen besides."""
+    """A real detector that takes `ms` of the fake clock; `sees` is detected in addition."""
 
     clock: FakeClock
     ms = 0.0
@@ -176,7 +176,7 @@ def test_without_motion_the_detector_is_skipped_and_objects_stay(watch: Callable
     assert causes[:3] == [None] * 3
     resting = causes.index(SkipCause.MOTION)  # once the object belongs to the background
     assert resting < 100
-    # From then on the detector looks again every refresh_s.
+    # From then on the detector runs every refresh_s.
     assert causes[resting:].count(None) == (200 - resting) // 50
     assert seen.kinds().count(EventKind.END) == 0
     assert results[-1].tracks[0].state is TrackState.CONFIRMED

@@ -1,4 +1,4 @@
-"""The profile of a model's parts: nothing is left out, and what works more costs more."""
+"""The profile of a model's parts: every part is included, and a larger part takes longer."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def test_unacknowledged_event_is_sent_again_with_the_same_content(
 def test_lost_range_is_published_and_then_forgotten(tmp_path: Path, start: Start) -> None:
     broker = Mosquitto(tmp_path, settings=f"{PERSISTENT}{tmp_path}/")
     with broker, Subscriber(broker.port, TOPICS.of("lost")) as subscriber:
-        broker.stop()  # it keeps the subscriber's session: nothing told is missed
+        broker.stop()  # it keeps the subscriber's session: nothing published is missed
         publisher, spool = start(broker.port, spool=SpoolConfig(max_bytes=65_536))
         overfill(publisher, spool)
         lost = spool.counters().lost

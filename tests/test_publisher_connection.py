@@ -75,7 +75,7 @@ def test_silent_broker_is_tried_with_both_protocols_and_reported(
             client, _ = silent.accept()
             with client:
                 levels.append(protocol_level(client.recv(4096)))
-                assert client.recv(4096) == b""  # given up without another word
+                assert client.recv(4096) == b""  # given up silently
         assert levels == [5, 4, 5, 4]
         wait_until(lambda: "no answer to CONNECT" in publisher.state[1])
         publisher.close()
@@ -86,7 +86,7 @@ def test_busy_broker_is_retried_soon(start: Start, reason: int) -> None:
     with socket.create_server((LOOPBACK, 0)) as broker:
         broker.settimeout(10)
         publisher, _ = start(broker.getsockname()[1], protocol="5", retry_max_s=60)
-        for _ in range(2):  # a refusal would be told, and asked again after a minute
+        for _ in range(2):  # a refusal would be reported, and retried after a minute
             with accepted(broker, reason):
                 wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
         assert publisher.counters()["refusals"] == 0

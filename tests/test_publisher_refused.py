@@ -1,4 +1,4 @@
-"""What the broker does not take, for want of a right or for its size, is told and stops nothing."""
+"""Messages refused by the broker for rights or size are reported and stop nothing else."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_forbidden_lost_range_is_retried_later(
     with broker, Subscriber(broker.port, TOPICS.of("lost")) as subscriber:
         wait_until(lambda: int(publisher.counters()["rejected"]) >= 1)
         begin_s = time.monotonic()
-        wait_acknowledged(spool)  # events go on meanwhile
+        wait_acknowledged(spool)  # events continue meanwhile
         wait_until(lambda: int(publisher.counters()["rejected"]) >= 3)
         assert time.monotonic() - begin_s > 0.5
         assert spool.lost()
@@ -147,7 +147,7 @@ def test_forbidden_command_subscription_is_reported(
     with Mosquitto(tmp_path, settings=settings) as broker:
         publisher, spool = start(broker.port, protocol=protocol, discovery=False)
         wait_until(lambda: "mqtt.subscription_refused" in caplog.text)
-        publisher.publish_event(EVENTS, body(1))  # events go on
+        publisher.publish_event(EVENTS, body(1))  # events continue
         wait_acknowledged(spool)
     assert f"topic={TOPICS.command('+')} reason=" in caplog.text
     assert "allow this user to read it" in caplog.text

@@ -133,7 +133,7 @@ def real(image: np.ndarray) -> Tensor:
 
 
 def packed(folder: Path, model: Path) -> Interpreter:
-    """The file in a model folder, loaded by the daemon's own door."""
+    """The file in a model folder, loaded as by the daemon."""
     image = {"color_order": "bgr", "resize": "letterbox"}
     decoder = Decoder(name="yolox")
     facts = Facts("small", "1", "detect", image, decoder, ("a",), 1, {}, "Apache-2.0")

@@ -1,4 +1,4 @@
-"""Nets that treat rows and columns differently: what is written agrees with what is simulated."""
+"""Nets that treat rows and columns differently: the written file agrees with the simulation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_oblong_net_agrees_with_its_simulation(name: str, tmp_path: Path) -> 
 
 
 def test_pool_with_padding_that_tflite_cannot_express_is_named(tmp_path: Path) -> None:
-    """Zeros around the map would be larger than what is negative in it."""
+    """Zero padding would be larger than the negative values of the map."""
     net = nn.Sequential(nn.Conv2d(*POINTWISE), nn.MaxPool2d(3, 2, 1)).eval()
     images = [np.zeros((*SHAPE, 3), np.uint8)]
     with pytest.raises(NotImplementedError, match=r"padding \(1, 1\) of max_pool"):

@@ -130,7 +130,7 @@ def test_a_bias_far_above_its_input_keeps_every_channel_of_a_linear_layer(tmp_pa
     """One scale for all channels, raised where one of them has no room for its bias."""
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     for parameter in net[0].parameters():
-        nn.init.zeros_(parameter)  # a dead layer: the scale of what it says is next to nothing
+        nn.init.zeros_(parameter)  # a dead layer: the scale of its output is almost zero
     with torch.no_grad():
         net[3].bias.copy_(torch.tensor([1.0, 20.0, 5.0]))
     export(net.eval(), pictures(2), tmp_path / "net.tflite", SHAPE)
@@ -161,7 +161,7 @@ def test_simulation_rounds_the_same_tensors_as_the_file_once() -> None:
         if node.kind in ("conv", "average_pool"):
             wanted = torch.tensor([found.low, found.high, 0.0])
             torch.testing.assert_close(rounded, wanted, atol=1e-4, rtol=1e-6)
-        else:  # it hands on what is rounded already
+        else:  # it passes on values that are rounded already
             assert rounded is value
     weight = graph.weights[graph.nodes[1].name]
     scales = weight_scales(weight)

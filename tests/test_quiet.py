@@ -1,4 +1,4 @@
-"""What C++ writes to standard error is passed on, but for the runtime's greeting."""
+"""Standard error of C++ code is passed on, except for the runtime's banner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stem with a ReLU in place of its first SiLU: fitted closely, one range, no operator more."""
+"""A stem with a ReLU in place of its first SiLU: close fit, one range, no further operator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.train import rectify  # noqa: E402
 
 
 def error(values: torch.Tensor) -> float:
-    """Return what the fit leaves of SiLU's variance on these values."""
+    """Return the share of SiLU's variance on these values that the fit does not explain."""
     gain, knee, offset = rectify.fit_relu(values)
     wanted = functional.silu(values)
     left = gain * (values - knee).clamp(min=0) + offset - wanted

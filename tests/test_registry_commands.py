@@ -1,4 +1,4 @@
-"""What the registry's commands write and say."""
+"""Files and output of the registry commands."""
 
 from __future__ import annotations
 

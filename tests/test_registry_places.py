@@ -1,4 +1,4 @@
-"""Where a registry may lie: a folder, a bucket; and places that are none."""
+"""Locations of a registry: a folder, a bucket; and invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access rights at a real broker, secrets that show nowhere, payloads from strangers."""
+"""Access rights at a real broker, secrets in no output, untrusted payloads."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_nothing_is_lost_over_three_broker_restarts_and_a_kill(
             seen = len(events_of(subscriber.received))
             subscriber.wait_for(lambda all_, seen=seen: len(events_of(all_)) > seen + 3, 30)
             broker.stop()
-            time.sleep(1.5)  # events go on meanwhile: the outage is what is tested
+            time.sleep(1.5)  # events continue meanwhile: the outage is what is tested
             broker.start()
             subscriber.wait_subscribed()
         before_kill = stats_of(subscriber.wait_for_topic(STATS))[-1]
@@ -370,4 +370,4 @@ def test_failed_start_is_a_one_line_error_with_a_documented_exit_code(
 
 def test_log_stays_short(daemon: Daemon, subscriber: Subscriber) -> None:
     subscriber.wait_for(lambda all_: len(stats_of(all_)) >= 10, 30)
-    assert len(daemon.log) < 15  # lines tell of changes, not of frames
+    assert len(daemon.log) < 15  # lines for changes, not for frames

@@ -1,4 +1,4 @@
-"""A daemon that is told to look away says so everywhere, and follows nobody meanwhile."""
+"""A paused daemon publishes it everywhere, and tracks nothing meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `stats` says: rates since the last ones, sums since the start, why work is left out."""
+"""The `stats` message: rates since the last one, totals since the start, causes of skips."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_skipped_frame_is_counted_by_cause_and_has_no_latency() -> None:
     skips = counters.skips(CaptureStatus(dropped=4))
     expected = {"budget": 1, "thermal": 1, "stale": 5, "motion": 1, "paused": 0}
     assert skips == expected
-    assert counters.skipped_for_budget() == 5  # three frames and two crops; not what stood still
+    assert counters.skipped_for_budget() == 5  # three frames and two crops; not the unchanged ones
 
 
 def result(*, skipped: SkipCause | None = None, colors_shed: int = 0) -> FrameResult:

@@ -1,4 +1,4 @@
-"""Signatures hold for what was signed by whom, and for nothing else; minisign agrees."""
+"""Signatures are valid for their content and key only; minisign agrees."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_changed_comment_is_refused() -> None:
 def test_any_changed_signed_byte_is_refused(place: int, change: int) -> None:
     changed = SIGNED[:place] + bytes([SIGNED[place] ^ change]) + SIGNED[place + 1 :]
     if place < SIGNED.index(b"\n"):
-        return  # the untrusted comment is nobody's
+        return  # the untrusted comment is not signed
     with pytest.raises(SignatureError):
         verify(CONTENT, changed, [KEY.public])
 

@@ -1,4 +1,4 @@
-"""The soak's figures: a leak is seen, and the broker's absence is told apart."""
+"""The soak's figures: leaks are found, and outages of the broker are separated."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def test_write_allowance_grows_evenly_and_survives_restarts(tmp_path: Path) -> N
     assert file.allowance_bytes() == left
     wall.advance(100)
     assert file.allowance_bytes() == left + 100
-    wall.advance(-1000)  # a clock that is set back gives nothing and costs nothing
+    wall.advance(-1000)  # a clock that is set back changes nothing
     assert file.allowance_bytes() == left + 100
     wall.advance(2 * day)
     assert file.allowance_bytes() == day

@@ -1,4 +1,4 @@
-"""What `edge status` and `edge doctor` make of the daemon's answer."""
+"""How `edge status` and `edge doctor` use the daemon's answer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_doctor_uses_the_state_reported_by_the_daemon(
 ) -> None:
     health = Health(status="ok" if is_well else "failing", camera=camera, frame_age_s=1)
     report = msgspec.json.encode(status.Report(health=health, info=None, stats=None))
-    # This source does not exist: who asks it finds it missing.
+    # This source does not exist: opening it fails.
     source = CameraConfig(source=str(tmp_path / "none.mp4"))
     config = Config(state_dir=str(tmp_path), cameras={"front": source})
     with status_socket.StatusSocket(tmp_path, lambda: report):
@@ -58,4 +58,4 @@ def test_doctor_uses_the_state_reported_by_the_daemon(
     assert tuple(one.level for one in found) == levels
     assert found[1].text == f"front: {camera}, says the daemon"
     assert [bool(one.fix) for one in found] == [level != "ok" for level in levels]
-    assert doctor.check_daemon(config).level is doctor.Level.WARN  # nobody answers any more
+    assert doctor.check_daemon(config).level is doctor.Level.WARN  # no daemon answers any more

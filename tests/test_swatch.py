@@ -1,4 +1,4 @@
-"""What a named color looks like: the table of names, the median of pixels, CIELAB."""
+"""The displayed color of a name: the table of names, the median of pixels, CIELAB."""
 
 from __future__ import annotations
 

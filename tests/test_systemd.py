@@ -1,4 +1,4 @@
-"""The units: what the daemon relies on, that systemd knows every key, how exposed it is."""
+"""The units: settings the daemon relies on, keys known to systemd, security exposure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments are kept in a real store: curves, settings, artefacts, commit and data hash."""
+"""Experiments are recorded in a real store: curves, settings, artefacts, commit and data hash."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_weights_option_initializes_a_run_once(tmp_path: Path) -> None:
     assert main([*further, "--epochs", "1"]) == 0
     before, after = (stored.load_network(run / stored.CHECKPOINT)[1] for run in (first, second))
     torch.testing.assert_close(after.head.weight, before.head.weight, atol=1e-5, rtol=0)
-    assert main([*further, "--epochs", "2"]) == 0  # goes on, and begins not anew
+    assert main([*further, "--epochs", "2"]) == 0  # resumes and does not start again
     lines = (second / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     other = ["--widths", "8", "8", "24", "--epochs", "1", "--out", str(tmp_path / "other")]

@@ -1,4 +1,4 @@
-"""The color network's training through int8: it goes on where it stopped, and ships."""
+"""The color network's training through int8: resumes where it stopped, gives a model folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def data(tmp_path: Path) -> Path:
         for name in FLAT
     ]
     train = named[0] | {"split": "train", "image": "none.png", "label_1": "unclear"}
-    train |= {"label_2": "unclear", "agreed": "unclear"}  # left out: its picture is not asked for
+    train |= {"label_2": "unclear", "agreed": "unclear"}  # skipped: its picture is not read
     (scenes / "labels.json").write_text(json.dumps([*named, train]))
     return tmp_path / "data"
 

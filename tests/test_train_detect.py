@@ -1,4 +1,4 @@
-"""Training of the detector from labels: what is taught, and how it is shown."""
+"""Training of the detector from labels: targets and augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training run of the detector, small enough for a test: it goes on where it stopped."""
+"""A training run of the detector, small enough for a test: it resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_new_card_gets_figures_and_an_existing_card_keeps_its_text(
     assert "| person | 20 |" in card
     assert "Not measured yet" not in card
     assert main([*words, "--count", "3"]) == 0
-    card = (made / "CARD.md").read_text()  # of the new model: nobody wrote words of their own
+    card = (made / "CARD.md").read_text()  # of the new model: no text of its own was written
     assert "3 pictures for the ranges" in card
     assert "Not measured yet" in card
     assert main(["evaluate", "detect", str(made), *coco, "--runs", "1", "--record"]) == 0

@@ -1,4 +1,4 @@
-"""Runs of the detector's training from labels: how they go on, what they keep and refuse."""
+"""Runs of the detector's training from labels: resuming, results, and refused options."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_new_labels_start_from_scratch_and_are_saved_with_the_weights(
     coco.write_text(json.dumps(content))
     assert train(coco, weights, tmp_path / "run", "--labels", "person,forklift") == 0
     assert "does not know every label" in caplog.text
-    made = tmp_path / "run" / "best.pt"  # kept, though it finds nothing yet
+    made = tmp_path / "run" / "best.pt"  # saved, though it finds nothing yet
     assert yolox.stored_labels(made) == ("person", "forklift")
     assert yolox.origin(made).startswith("random; then labels of")
     fresh = yolox.load(weights, labels=("person", "forklift")).heads[0].class_logits

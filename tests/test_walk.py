@@ -28,7 +28,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[1]
 TITLE = "## One dataset through the whole chain"
-WALK_S = 240  # all of it; 57 s on two shared cores
+WALK_S = 240  # the whole chain; 57 s on two shared cores
 
 
 def commands() -> list[str]:

@@ -54,7 +54,7 @@ def track(track_id: int, box_px: Box, state: TrackState = TrackState.CONFIRMED) 
 
 
 def result(frame_id: int, *tracks: Track, color: str | None = None) -> FrameResult:
-    """A gray frame with tracks; with a color, each has an event that tells it."""
+    """A gray frame with tracks; with a color, each has an event that contains it."""
     bgr = np.full((240, 320, 3), 128, dtype=np.uint8)
     frame = Frame("front", frame_id, bgr, 0.0, 1000.0 + frame_id, 0.0)
     colors = (ColorScore(color, 0.9),) if color else ()
@@ -69,7 +69,7 @@ def decoded(jpeg: bytes) -> np.ndarray:
 
 
 class Site:
-    """A served view whose clock the test holds."""
+    """A served view with a clock that the test controls."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(1000.0)
@@ -359,7 +359,7 @@ def test_boxes_captions_and_colors_are_drawn_into_a_copy() -> None:
     changed = (picture != before).any(axis=2)
     assert changed[120, 100]
     assert changed[120, 220]
-    assert not changed[:, :90].any()  # not yet believed
+    assert not changed[:, :90].any()  # not yet confirmed
     assert changed[45:58, 102:120].all()  # the plate over the box
     assert not changed[40:58, 225:].any()  # none over a lost one
     red = picture[45:58, 100:120].reshape(-1, 3).astype(int)
