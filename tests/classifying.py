@@ -122,7 +122,7 @@ def write_unreadable(folder: Path) -> None:
     (folder / described.file).write_bytes(b"no archive")
 
 
-def said(walk: Walk, name: str, code: int) -> str:
+def output_of(walk: Walk, name: str, code: int) -> str:
     """Return a command's standard output if it succeeded, else its one error line."""
     found, out, err = walk.answers[name]
     assert found == code, err

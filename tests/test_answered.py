@@ -40,7 +40,7 @@ def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> answ
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ("kill -9 $$", "its process was killed (signal 9)"),
         ("exit 1", "it ended without a message"),
@@ -48,11 +48,11 @@ def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> answ
     ],
 )
 def test_crash_of_the_process_is_a_one_line_error_that_names_the_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     with pytest.raises(ModelError) as raised:
         measured(tmp_path, monkeypatch, script)
-    assert str(raised.value) == f"model file {tmp_path / 'model.tflite'}: {told}"
+    assert str(raised.value) == f"model file {tmp_path / 'model.tflite'}: {message}"
 
 
 def test_full_disk_is_not_reported_as_a_model_error(

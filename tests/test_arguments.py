@@ -58,7 +58,7 @@ def test_number_out_of_range_is_a_usage_error(
     "words", [["quantize", "detect"], ["import-model", "x", "--decoder", "yolov5"]]
 )
 @pytest.mark.parametrize(
-    ("option", "text", "told"),
+    ("option", "text", "message"),
     [
         ("--output", "models/a b", "'a b' is not a model name; give letters, digits"),
         ("--output", "/", "'' is not a model name"),
@@ -67,12 +67,12 @@ def test_number_out_of_range_is_a_usage_error(
     ],
 )
 def test_invalid_registry_name_is_a_usage_error(
-    words: list[str], option: str, text: str, told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], option: str, text: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([*words, "--output", "m", option, text])
     assert f"argument {option}: " in (err := capsys.readouterr().err)
-    assert told in err
+    assert message in err
 
 
 def test_valid_registry_names_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ def test_every_method_is_timed_for_every_count(tmp_path: Path, capsys: pytest.Ca
     saved = tmp_path / "infer.json"
     words = ["--onnx", str(network), "--counts", "1", "3", "1", "--runs", "2", "--json", str(saved)]
     assert main(["benchmark-infer", *words]) == EXIT_OK
-    told = json.loads(saved.read_text())
-    rows = told["rows"]
-    assert told["machine"]["cores"] >= 1
+    report = json.loads(saved.read_text())
+    rows = report["rows"]
+    assert report["machine"]["cores"] >= 1
     ways = ("edge infer", "loaded once", "reload per picture", "ONNX Runtime, float")
     assert [(row["way"], row["pictures"]) for row in rows] == [
         (way, count) for count in (1, 3, 1) for way in ways
@@ -42,7 +42,7 @@ def test_frames_that_cannot_be_written_are_reported(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("model", "content", "code", "told"),
+    ("model", "content", "code", "message"),
     [
         (DetectorConfig().model, None, EXIT_NO_INPUT, "none.onnx: no such file"),
         (DetectorConfig().model, b"no network", EXIT_CONFIG, "not the published yolox_nano.onnx"),
@@ -55,11 +55,11 @@ def test_unusable_model_or_input_is_named(
     model: str,
     content: bytes | None,
     code: int,
-    told: str,
+    message: str,
 ):
     pytest.importorskip("onnx")
     file = tmp_path / "none.onnx"
     if content is not None:
         file.write_bytes(content)
     assert main(["benchmark-infer", "--model", model, "--onnx", str(file)]) == code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -21,7 +21,7 @@ class Device:
 
     def __init__(self, script: list[Image | None], *, is_free: bool = True) -> None:
         self.opened_as: tuple[int, ...] = ()
-        self.wishes: dict[int, float] = {}
+        self.properties: dict[int, float] = {}
         self.is_released = False
         self._script = script
         self._is_free = is_free
@@ -34,7 +34,7 @@ class Device:
         return self._is_free
 
     def set(self, key: int, value: float) -> None:
-        self.wishes[key] = value
+        self.properties[key] = value
 
     def get(self, key: int) -> float:
         return 0.0
@@ -54,9 +54,9 @@ def board(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source.os, "access", lambda *_: True)
 
 
-def opened(monkeypatch: pytest.MonkeyPatch, device: Device, **wishes: float) -> source.Source:
+def opened(monkeypatch: pytest.MonkeyPatch, device: Device, **settings: float) -> source.Source:
     monkeypatch.setattr(cv2, "VideoCapture", device)
-    return open_source(CameraConfig(source="/dev/video3", **wishes))
+    return open_source(CameraConfig(source="/dev/video3", **settings))
 
 
 @pytest.mark.usefixtures("board")
@@ -67,7 +67,7 @@ def test_size_rate_and_smallest_buffer_are_requested_from_the_camera(
     camera = opened(monkeypatch, device, width=1280, height=720, fps=15)
     assert device.opened_as == (3, cv2.CAP_V4L2)
     newest = {cv2.CAP_PROP_BUFFERSIZE: 1}
-    assert device.wishes == newest | {
+    assert device.properties == newest | {
         cv2.CAP_PROP_FRAME_WIDTH: 1280,
         cv2.CAP_PROP_FRAME_HEIGHT: 720,
         cv2.CAP_PROP_FPS: 15,
@@ -77,7 +77,7 @@ def test_size_rate_and_smallest_buffer_are_requested_from_the_camera(
     camera.close()
     assert device.is_released
     opened(monkeypatch, plain)
-    assert plain.wishes == newest
+    assert plain.properties == newest
 
 
 @pytest.mark.usefixtures("board")
@@ -99,7 +99,7 @@ def test_error_for_a_busy_camera_suggests_another_program(monkeypatch: pytest.Mo
     with pytest.raises(CameraError, match=r"/dev/video3: is another program using it\?"):
         opened(monkeypatch, device)
     assert device.is_released
-    assert device.wishes == {}
+    assert device.properties == {}
 
 
 @pytest.mark.usefixtures("board")

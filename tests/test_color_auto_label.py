@@ -141,8 +141,8 @@ def test_agreement_with_people_is_reported(
     assert label(boxes, "--workers", 1, "--json", report, "--plot", plot) == 0
     assert "Agreement with people" in capsys.readouterr().out
     found = json.loads(report.read_text())
-    said = {row["image"]: row["label_1"] for row in automatic(boxes)}
-    same = sum(said[f"{n}-{c}.png"] == c for n, c in ((0, "red"), (2, "yellow"), (3, "white")))
+    labels = {row["image"]: row["label_1"] for row in automatic(boxes)}
+    same = sum(labels[f"{n}-{c}.png"] == c for n, c in ((0, "red"), (2, "yellow"), (3, "white")))
     assert found["all"]["objects"] == 4
     assert found["all"]["share"] == same / 4
     assert found["two people"]["share"] == 1
@@ -181,14 +181,14 @@ def test_file_that_is_not_a_model_is_a_one_line_error(
     boxes = data_set(tmp_path, ("red",))
     model = tmp_path / "model"
     model.mkdir()
-    for make, told in (
+    for make, message in (
         (lambda: None, "no manifest.json"),
         (lambda: (model / "manifest.json").write_text("{}"), "manifest.json is not valid"),
     ):
         make()
         assert label(boxes, "--model", model) == 78
         (line,) = capsys.readouterr().err.splitlines()
-        assert told in line
+        assert message in line
 
 
 def test_kappa_of_known_answers() -> None:
@@ -221,7 +221,7 @@ def test_groups_split_by_who_is_sure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "answer"),
     [
         ({"label_1": "red", "sure_1": False}, ("red", False)),
         ({"label_2": "red", "sure_2": True}, ("red", True)),
@@ -230,8 +230,10 @@ def test_groups_split_by_who_is_sure() -> None:
         ({}, None),
     ],
 )
-def test_people_answer_where_they_agree(row: dict[str, Any], said: tuple[str, bool] | None) -> None:
-    assert agreement.human_answer(row) == said
+def test_people_answer_where_they_agree(
+    row: dict[str, Any], answer: tuple[str, bool] | None
+) -> None:
+    assert agreement.human_answer(row) == answer
 
 
 def test_lock_removed_while_being_acquired_is_acquired_again(

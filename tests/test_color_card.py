@@ -36,8 +36,8 @@ def test_card_lists_the_commands_of_each_step_once(
     data, run, model = (str(tmp_path / name) for name in ("data", "run 1", "model"))
     train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--epochs", "2"]
     train += ["--data", data, "--out", run]
-    told = ["--tracking-uri", f"sqlite:///{tmp_path}/secret.db", "--log-level", "warning"]
-    assert main([*train, *told]) == 0
+    options = ["--tracking-uri", f"sqlite:///{tmp_path}/secret.db", "--log-level", "warning"]
+    assert main([*train, *options]) == 0
     assert main([*train, "--threads", "1"]) == 0  # already finished: nothing was run
     files = [f"{run}/epochs/{number:02}.pt" for number in (1, 2)]
     average = ["color", "average", *files, "--out", f"{run}/mean.pt"]
@@ -52,8 +52,8 @@ def test_card_lists_the_commands_of_each_step_once(
 def unmade() -> manifest.Manifest:
     """Return the shipped model's manifest without its commands."""
     shipped = manifest.read(MODEL)
-    told = {key: value for key, value in shipped.training.items() if key != card.COMMANDS}
-    return msgspec.structs.replace(shipped, training=told)
+    training = {key: value for key, value in shipped.training.items() if key != card.COMMANDS}
+    return msgspec.structs.replace(shipped, training=training)
 
 
 def test_checkpoint_without_commands_gives_the_previous_card(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_rgb_of_a_color_is_from_its_last_large_enough_share():
     for red, now_s in ((20, 0.0), (40, 2.0)):
         known.add(1, [ColorScore("red", 0.7, (red, 0, 0)), ColorScore("white", 0.3)], now_s)
     known.add(1, [ColorScore("white", 0.7, (250, 250, 250)), ColorScore("red", 0.3)], 4.0)
-    told = {color.name: color.rgb for color in known.colors(1)}
-    assert told == {"red": (40, 0, 0), "white": (250, 250, 250)}
+    colors = {color.name: color.rgb for color in known.colors(1)}
+    assert colors == {"red": (40, 0, 0), "white": (250, 250, 250)}
 
 
 def test_classifications_are_averaged():
@@ -82,12 +82,12 @@ def test_wavering_classifications_do_not_change_the_dominant_color():
 def test_a_clear_change_of_color_is_followed_once():
     known = memory()
     known.add(1, scores(red=0.9, blue=0.1), 0.0)
-    told = []
+    dominant = []
     for look in range(10):
         known.add(1, scores(red=0.1, blue=0.9), float(look))
-        told.append(names(known)[0])
-    assert told == sorted(told, reverse=True)  # red …, then blue …
-    assert told[-1] == "blue"
+        dominant.append(names(known)[0])
+    assert dominant == sorted(dominant, reverse=True)  # red …, then blue …
+    assert dominant[-1] == "blue"
 
 
 def test_unclear_object_has_unknown_as_its_only_color():

@@ -58,15 +58,15 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_row_without_color_or_place_is_named(case: str, tmp_path: Path) -> None:
-    name, row, told = WRONG[case]
+    name, row, message = WRONG[case]
     good = PRODUCT if name == "color" else SCENE
     with pytest.raises(InputError) as caught:
         dataset.training_items(write(tmp_path, name, [good, row]))
-    assert f"{name}/labels.json: {told}" in str(caught.value)
+    assert f"{name}/labels.json: {message}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "not JSON (Expecting value"),
         ('["a"]', "not a list of labelled objects"),
@@ -74,12 +74,12 @@ def test_row_without_color_or_place_is_named(case: str, tmp_path: Path) -> None:
     ],
 )
 def test_file_that_is_not_a_list_of_rows_is_a_one_line_error(
-    content: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write(tmp_path, "color", content) / "color"
     assert main(["evaluate", "color", str(MODEL), "--data", str(folder)]) == 66
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"color/labels.json: {told}" in line
+    assert f"color/labels.json: {message}" in line
 
 
 def test_row_of_another_split_is_not_validated(tmp_path: Path) -> None:

@@ -62,9 +62,12 @@ def test_networks_that_cannot_be_averaged_are_named(
         stored.save(config, stored.start(config, CPU), Path(files[-1]))
     assert main(["color", "average", *files, "--out", str(tmp_path)]) == 1
     assert "is a folder; name a file with --out" in capsys.readouterr().err
-    for few, told in ((files[:1], "name two or more"), (files, "1.pt is of another architecture")):
+    for few, message in (
+        (files[:1], "name two or more"),
+        (files, "1.pt is of another architecture"),
+    ):
         assert main(["color", "average", *few, "--out", str(tmp_path / "mean.pt")]) == 66
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "mean.pt").exists()
 
 
@@ -73,8 +76,8 @@ def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     stored.save(SMALL, state, tmp_path / stored.CHECKPOINT)
     augmentation = replace(SMALL.augmentation, balance=0.5)
     other = replace(SMALL, seed=SMALL.seed + 1, augmentation=augmentation)
-    told = f"another config: --seed {SMALL.seed}, --white-balance {SMALL.augmentation.balance};"
-    with pytest.raises(InputError, match=told):
+    message = f"another config: --seed {SMALL.seed}, --white-balance {SMALL.augmentation.balance};"
+    with pytest.raises(InputError, match=message):
         stored.resume(other, tmp_path / stored.CHECKPOINT, CPU)
     with pytest.raises(InputError, match="another config: no --weights;"):
         stored.resume(replace(SMALL, weights_sha256="ab"), tmp_path / stored.CHECKPOINT, CPU)

@@ -128,7 +128,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "c">]><annotation><filename>&b;</filename></anno
 
 
 @pytest.mark.parametrize(
-    ("kind", "spoil", "told"),
+    ("kind", "spoil", "message"),
     [
         ("coco", _cut("images/000.jpg"), r"000\.jpg: the end of the JPEG is missing"),
         ("coco", _cut("images/000.jpg", 0), r"000\.jpg: cannot be read as a picture"),
@@ -157,30 +157,30 @@ def test_faults_are_one_line_each_and_the_rest_is_imported(
     capfd: pytest.CaptureFixture[str],
     kind: str,
     spoil: Callable[[Path], None],
-    told: str,
+    message: str,
 ):
     source = MAKERS[kind](tmp_path / "source", 4)
     spoil(tmp_path / "source")
     assert imported(source, kind, tmp_path / "set") == EXIT_FAILURE
     lines = [line for line in capfd.readouterr().err.splitlines() if "source" in line]
-    assert len([line for line in lines if re.search(told, line)]) == 1, lines
+    assert len([line for line in lines if re.search(message, line)]) == 1, lines
     assert 3 <= len(document(tmp_path / "set")["images"]) <= 4
     assert not (tmp_path / "set" / "escaped.jpg").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [("source/cat/0.png/x/y.jpg", "Not a directory"), ("sheet.xyz", "no format of pictures")],
 )
 def test_unwritable_output_is_a_one_line_error(
-    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, told: str
+    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
 ):
     labelled.folders(tmp_path / "source", 1)
     words = ["data", "preview", str(ready), "--output", str(tmp_path / name)]
     assert main(words) == EXIT_FAILURE
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("edge-tools: ")
-    assert told in line
+    assert message in line
 
 
 def test_a_clean_set_passes_the_check(ready: Path):
@@ -230,8 +230,8 @@ def test_the_check_shows_twenty_faults_of_a_kind_and_counts_all(
     kinds = [line.partition(":")[0] for line in lines]
     assert kinds == ["box"] * 21 + ["empty-class", "22 pictures"]
     assert lines[20] == "box: 1 more; --report FILE has all"
-    told = "0 empty, 0 broken, 0 size, 21 box, 1 empty-class, 0 duplicate, 0 leak"
-    assert lines[-1] == f"22 pictures: {told}"
+    message = "0 empty, 0 broken, 0 size, 21 box, 1 empty-class, 0 duplicate, 0 leak"
+    assert lines[-1] == f"22 pictures: {message}"
     content["annotations"][20]["bbox"] = list(labelled.BOX)
     file.write_text(json.dumps(content))
     main(["data", "check", str(file), "--workers", "1"])
@@ -387,9 +387,9 @@ def test_names_with_invalid_utf8_or_markup_work_in_every_command(
     assert rb"\udcfe.jpg: cannot be read" in capsysbinary.readouterr().out
     plot = ["--plot", str(tmp_path / "stats.png")]
     assert main(["data", "stats", *place, *plot]) == EXIT_OK
-    said = capsysbinary.readouterr().out
-    assert b"[/red] :cat:" in said
-    assert "┃ source".encode() not in said  # none is named
+    shown = capsysbinary.readouterr().out
+    assert b"[/red] :cat:" in shown
+    assert "┃ source".encode() not in shown  # none is named
     sheet = ["--output", str(tmp_path / "sheet.jpg")]
     content["images"].pop()
     file.write_text(json.dumps(content))

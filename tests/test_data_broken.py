@@ -60,19 +60,21 @@ def spoil(file: Path, broken: object, place: int = 2) -> Path:
     return change(file, edit)
 
 
-@pytest.mark.parametrize(("broken", "told"), BROKEN)
-def test_broken_annotation_is_refused_by_readers_of_the_set(ready: Path, broken: object, told: str):
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
+def test_broken_annotation_is_refused_by_readers_of_the_set(
+    ready: Path, broken: object, message: str
+):
     file = spoil(ready / "annotations.json", broken)
     with pytest.raises(InputError) as raised:
         dataset.read(file, ready / "images")
     name = 3 if isinstance(broken, dict) else 2
-    assert f"annotations.json: a broken annotation ({name}: {told})" in str(raised.value)
+    assert f"annotations.json: a broken annotation ({name}: {message})" in str(raised.value)
     assert str(raised.value).endswith(f"; see edge-tools data check {file}")
 
 
-@pytest.mark.parametrize(("broken", "told"), BROKEN)
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_the_check_lists_a_broken_annotation_beside_other_faults(
-    ready: Path, capsys: pytest.CaptureFixture[str], broken: object, told: str
+    ready: Path, capsys: pytest.CaptureFixture[str], broken: object, message: str
 ):
     file = spoil(ready / "annotations.json", broken)
     spoil(file, {"bbox": [0, 0, 500, 5]}, place=4)
@@ -80,7 +82,7 @@ def test_the_check_lists_a_broken_annotation_beside_other_faults(
     assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_FAILURE
     found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("box: ")]
     assert len(found) == 2
-    assert found[0].endswith(f": {told}")
+    assert found[0].endswith(f": {message}")
     assert "sticks out" in found[1]
 
 
@@ -103,14 +105,14 @@ def test_broken_pictures_are_listed_in_order(ready: Path, capsys: pytest.Capture
     assert [line.split(":")[1].strip() for line in lines] == list(map(str, pictures))
 
 
-@pytest.mark.parametrize(("broken", "told"), BROKEN)
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_import_skips_a_broken_annotation(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: object, told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: object, message: str
 ):
     file = spoil(labelled.coco(tmp_path / "source", 6), broken)
     assert imported(file, "coco", tmp_path / "set") == EXIT_FAILURE
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"{file}: annotation 2: {told}"
+    assert line == f"{file}: annotation 2: {message}"
     assert len(document(tmp_path / "set")["annotations"]) == 5
 
 

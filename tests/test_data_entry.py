@@ -49,7 +49,7 @@ def test_a_box_is_a_list_of_four_numbers(values: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bbox", "inside", "is_told"),
+    ("bbox", "inside", "is_reported"),
     [
         ((2, 3, 4, 5), (2, 3, 4, 5), False),
         ((-1, -1, 12, 12), (0, 0, 10, 8), True),  # 3 px below
@@ -64,18 +64,18 @@ def test_a_box_is_a_list_of_four_numbers(values: object) -> None:
 def test_box_beyond_its_picture_is_clipped_and_reported(
     bbox: tuple[float, float, float, float],
     inside: tuple[float, float, float, float],
-    is_told: bool,
+    is_reported: bool,
 ) -> None:
-    found, told = clipped_to_picture(Labelled("cat", bbox), (10, 8))
+    found, message = clipped_to_picture(Labelled("cat", bbox), (10, 8))
     assert found == inside
-    assert (told is not None) is is_told
+    assert (message is not None) is is_reported
     shares = (bbox[0] / 10, bbox[1] / 8, bbox[2] / 10, bbox[3] / 8)
     relative, _told = clipped_to_picture(Labelled("cat", shares, is_relative=True), (10, 8))
     assert relative == pytest.approx(inside)
 
 
 @pytest.mark.parametrize(
-    ("bbox", "told"),
+    ("bbox", "message"),
     [
         ((2, 2, 0, 4), "is empty"),
         ((2, 2, 4, -1), "is empty"),
@@ -86,9 +86,9 @@ def test_box_beyond_its_picture_is_clipped_and_reported(
     ],
 )
 def test_box_outside_its_picture_is_refused(
-    bbox: tuple[float, float, float, float], told: str
+    bbox: tuple[float, float, float, float], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         clipped_to_picture(Labelled("cat", bbox), (10, 8))
 
 

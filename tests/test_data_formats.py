@@ -50,12 +50,12 @@ def test_class_folders_are_sorted_and_other_entries_skipped(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "message"),
     [("train/cat/a.png", "is divided already"), ("a.png", "no class folder in it")],
 )
-def test_folder_without_class_folders_is_refused(tmp_path: Path, place: str, told: str) -> None:
+def test_folder_without_class_folders_is_refused(tmp_path: Path, place: str, message: str) -> None:
     labelled.save(tmp_path / place, 1)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         folders.read(tmp_path, None)
 
 
@@ -114,8 +114,8 @@ def test_ambiguous_voc_labels_are_skipped(tmp_path: Path) -> None:
     (source / "JPEGImages" / "0.jpg").unlink()
     listing = voc.read(source, None)
     assert listing.entries == []
-    told = "2 pictures are named 0.jpg, none in this folder; move it there"
-    assert listing.problems[0] == f"{source / 'Annotations' / '0.xml'}: {told}"
+    message = "2 pictures are named 0.jpg, none in this folder; move it there"
+    assert listing.problems[0] == f"{source / 'Annotations' / '0.xml'}: {message}"
 
 
 def test_voc_source_is_read_and_classes_are_sorted(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_voc_source_is_read_and_classes_are_sorted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("<name>cat</name>", "", "<object> has no <name>"),
         ("<filename>0.jpg</filename>", "<filename> </filename>", "<annotation> has no <filename>"),
@@ -145,7 +145,7 @@ def test_voc_source_is_read_and_classes_are_sorted(tmp_path: Path) -> None:
     ],
 )
 def test_incomplete_voc_file_is_reported_with_its_name(
-    tmp_path: Path, old: str, new: str, told: str
+    tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     source = labelled.voc(tmp_path / "source", 2)
     file = source / "Annotations" / "0.xml"
@@ -153,7 +153,7 @@ def test_incomplete_voc_file_is_reported_with_its_name(
     file.write_text(text.replace("</bndbox>", "</box>") if new == "<box>" else text)
     listing = voc.read(source, None)
     assert names(listing) == ["1.jpg"]
-    assert listing.problems[0] == f"{file}: {told}"
+    assert listing.problems[0] == f"{file}: {message}"
 
 
 def test_yolo_labels_are_found_in_labels_or_beside_their_picture(tmp_path: Path) -> None:
@@ -188,19 +188,19 @@ def test_of_two_yaml_files_the_first_by_name_that_names_classes_is_taken(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("0 .5 .5 .1 .1 .9", "6 fields; expected class x y width height"),
         ("cat .5 .5 .1 .1", "class 'cat'; there are 2 classes from 0 to 1"),
         ("-1 .5 .5 .1 .1", "class '-1'; there are 2 classes from 0 to 1"),
     ],
 )
-def test_invalid_yolo_line_is_reported(tmp_path: Path, line: str, told: str) -> None:
+def test_invalid_yolo_line_is_reported(tmp_path: Path, line: str, message: str) -> None:
     source = labelled.yolo(tmp_path, 1)
     file = source / "labels" / "train" / "0.txt"
     file.write_text(f"{line}\n1 .5 .5 .1 .1\n")
     listing = yolo.read(source, None)
-    assert listing.problems == [f"{file}:1: {told}"]
+    assert listing.problems == [f"{file}:1: {message}"]
     assert [item.label for item in listing.entries[0].objects] == ["dog"]
 
 

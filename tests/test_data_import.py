@@ -26,7 +26,7 @@ pytest.importorskip("defusedxml")
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         ("coco", "edge-tools: annotations"),
         ("voc", "no such folder"),
@@ -35,10 +35,10 @@ pytest.importorskip("defusedxml")
     ],
 )
 def test_a_missing_source_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str
 ):
     assert imported(tmp_path / "nowhere", kind, tmp_path / "set") == EXIT_NO_INPUT
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_decoders_print_nothing_about_a_broken_picture(tmp_path: Path):
@@ -77,10 +77,10 @@ def test_long_list_of_problems_is_in_a_file_until_all_are_fixed(
     file.write_text(json.dumps(broken))
     problems = tmp_path / "set" / "problems.txt"
     assert imported(file, "coco", tmp_path / "set") == EXIT_FAILURE
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     lines = [f"{file}: annotation {number}: has no 'bbox'" for number in range(21)]
-    assert said.err.splitlines() == [*lines[:20], f"… and 1 more, see {problems}"]
-    assert said.out == f"{tmp_path / 'set'}: 21 pictures, 0 objects, 2 classes; 21 problems\n"
+    assert captured.err.splitlines() == [*lines[:20], f"… and 1 more, see {problems}"]
+    assert captured.out == f"{tmp_path / 'set'}: 21 pictures, 0 objects, 2 classes; 21 problems\n"
     assert problems.read_text().splitlines() == lines
 
     file.write_text(json.dumps(broken | {"annotations": broken["annotations"][:20]}))
@@ -202,8 +202,8 @@ def test_pictures_shrunk_by_another_import_are_converted_again(tmp_path: Path):
     output = tmp_path / "set"
     for more in ((), ("--max-side", "48"), ()):
         assert imported(source, "yolo", output, *more) == EXIT_OK
-        told = {(item["width"], item["height"]) for item in document(output)["images"]}
-        assert sizes_on_disk(output) == told == {(48, 32) if more else labelled.SIZE}
+        recorded = {(item["width"], item["height"]) for item in document(output)["images"]}
+        assert sizes_on_disk(output) == recorded == {(48, 32) if more else labelled.SIZE}
 
 
 def test_pictures_of_another_source_with_the_same_names_are_converted_again(tmp_path: Path):
@@ -286,11 +286,11 @@ def test_import_warns_that_the_splits_are_outdated(
     assert main(check) == EXIT_OK
     assert "data split" not in capfd.readouterr().err  # nothing has changed
     assert imported(file, "coco", output, "--max-side", "48") == EXIT_OK
-    told = f"are of the import before; run edge-tools data split {output}"
-    assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err
+    message = f"are of the import before; run edge-tools data split {output}"
+    assert f"{output}: train.json, val.json, test.json {message}" in capfd.readouterr().err
     main(check)
-    told = f"differ from annotations.json; run edge-tools data split {output}"
-    assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err
+    message = f"differ from annotations.json; run edge-tools data split {output}"
+    assert f"{output}: train.json, val.json, test.json {message}" in capfd.readouterr().err
     main(split)
     assert main(check) == EXIT_OK
     assert "data split" not in capfd.readouterr().err

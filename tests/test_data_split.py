@@ -139,8 +139,8 @@ def test_class_folders_keep_nothing_of_an_earlier_split(
     capsys.readouterr()
     assert main(words) == EXIT_OK
     assert sorted((data / "folders").rglob("*.png")) == before
-    told = f"{data / 'folders'}: test, train, val, each with one folder per class"
-    assert told in capsys.readouterr().out
+    message = f"{data / 'folders'}: test, train, val, each with one folder per class"
+    assert message in capsys.readouterr().out
 
 
 def test_split_is_stale_once_the_set_has_changed(ready: Path) -> None:

@@ -46,8 +46,8 @@ def test_mixing_folders_named_after_splits_is_reported_once(
     ready: Path, capsys: pytest.CaptureFixture[str]
 ):
     split(ready)
-    told = capsys.readouterr().err
-    assert f"{ready}: its folders train, val are mixed and split anew; --keep-folders" in told
+    message = capsys.readouterr().err
+    assert f"{ready}: its folders train, val are mixed and split anew; --keep-folders" in message
     split(ready)
     assert capsys.readouterr().err == ""
 

@@ -85,6 +85,6 @@ def test_set_without_sources_has_no_source_table(
 ) -> None:
     found = stats.measure(a_set(box(0, 1, 40, 40)))
     stats._show("some", found | {"sources": {"": {"pictures": 4, "objects": 1}}})
-    said = capsys.readouterr().out
-    assert "class" in said
-    assert "source" not in said
+    shown = capsys.readouterr().out
+    assert "class" in shown
+    assert "source" not in shown

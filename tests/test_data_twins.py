@@ -119,8 +119,8 @@ def test_group_of_near_duplicates_is_one_fault_with_all_its_pictures(
     (fault,) = checked(watched, tmp_path / "faults.json")
     paths = [str(watched / "images" / f"{number:03}.jpg") for number in range(4)]
     assert (fault["kind"], fault["paths"]) == ("duplicate", paths)
-    told = f"duplicate: {paths[0]} shows the same as {paths[1]} and 2 more (set/annotations)"
-    assert told in capsys.readouterr().out
+    message = f"duplicate: {paths[0]} shows the same as {paths[1]} and 2 more (set/annotations)"
+    assert message in capsys.readouterr().out
 
 
 def test_group_across_splits_is_a_leak_and_within_a_split_a_duplicate(
@@ -133,5 +133,5 @@ def test_group_across_splits_is_a_leak_and_within_a_split_a_duplicate(
     paths = [str(watched / "images" / f"{number:03}.jpg") for number in range(4)]
     assert (duplicate["kind"], duplicate["paths"]) == ("duplicate", paths[:3])
     assert (leak["kind"], leak["paths"]) == ("leak", [paths[0], paths[3], *paths[1:3]])
-    told = f"{paths[0]} shows the same as {paths[3]} and 2 more (set/train and set/val)"
-    assert leak["text"] == told
+    message = f"{paths[0]} shows the same as {paths[3]} and 2 more (set/train and set/val)"
+    assert leak["text"] == message

@@ -57,7 +57,7 @@ def test_yolo_class_without_a_name_is_reported(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         ("{person: 0}", "'person' is not a whole number of at least 0"),
         ("{0: person, car: 1}", "'car' is not a whole number of at least 0"),
@@ -70,12 +70,12 @@ def test_yolo_class_without_a_name_is_reported(tmp_path: Path, capsys: pytest.Ca
     ],
 )
 def test_yolo_names_without_numbers_are_a_one_line_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: str, told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: str, message: str
 ):
     source = yolo_of(tmp_path / "source", names, [0])
     assert imported(source, "yolo", tmp_path / "set") == EXIT_NO_INPUT
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert message in line
 
 
 def test_byte_order_mark_of_classes_txt_is_ignored(tmp_path: Path):

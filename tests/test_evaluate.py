@@ -295,8 +295,8 @@ def test_classes_that_a_model_lacks_are_reported_and_no_common_class_is_refused(
     other["name"] = "forklift"
     path.write_text(json.dumps(document))
     assert run(tmp_path, str(MODEL)) == EXIT_OK
-    told = "yolox-nano-352 does not know forklift: 0 in the means over all classes"
-    assert told in capsys.readouterr().err
+    message = "yolox-nano-352 does not know forklift: 0 in the means over all classes"
+    assert message in capsys.readouterr().err
     person["name"] = "pedestrian"
     path.write_text(json.dumps(document))
     assert run(tmp_path, str(MODEL)) == EXIT_NO_INPUT

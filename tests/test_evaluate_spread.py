@@ -77,25 +77,25 @@ def test_stopped_evaluation_resumes_after_the_last_complete_picture(
     first.path.rename(tmp_path / "elsewhere.png")
     with ExitStack() as stack:
         subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
-        looked: list[int] = []
+        detected: list[int] = []
 
         def counted(bgr: np.ndarray) -> list[Detection]:
-            looked.append(1)
+            detected.append(1)
             return subject.detect(bgr)
 
         counting = replace(subject, detect=counted, folder=None)
         with pytest.raises(InputError, match=r"5\.png"):
             spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
-        assert len(looked) == 5
+        assert len(detected) == 5
         (tmp_path / "elsewhere.png").rename(first.path)
         (note,) = keep.iterdir()
         note.write_text(note.read_text()[:-9])  # a kill cut the last line off
         found = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
-        assert len(looked) == 5 + len(street.pictures) - 4
+        assert len(detected) == 5 + len(street.pictures) - 4
         assert found == accuracy.collect(subject.detect, street)
         again = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
         assert again == found
-        assert len(looked) == 5 + len(street.pictures) - 4
+        assert len(detected) == 5 + len(street.pictures) - 4
         other = replace(counting, digest="another model")
         spread.collect(other, Options(), street, workers=1, dask=None, keep=keep)
-        assert len(looked) == 5 + 2 * len(street.pictures) - 4
+        assert len(detected) == 5 + 2 * len(street.pictures) - 4

@@ -321,10 +321,10 @@ def test_forbidden_lost_ranges_are_retried_after_a_pause(
 ) -> None:
     bench.queue.losses = {1: LOST, 2: LOST}
     bench.feed()
-    told = "mqtt.event_rejected topic=edge/gate/lost"
+    message = "mqtt.event_rejected topic=edge/gate/lost"
     for message_id in (1, 2):
         bench.answer(message_id, reason=NOT_AUTHORIZED)
-        assert caplog.text.count(told) == 1
+        assert caplog.text.count(message) == 1
     bench.put(1)
     bench.clock.advance(REJECTED_RETRY_S - 0.01)
     bench.feed()

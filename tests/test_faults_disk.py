@@ -146,12 +146,12 @@ def test_power_cut_leaves_all_that_was_accepted_on_the_card(
         boot_id = f"boot-{number}"
         child = spool_child(card.folder / f"{number}.sqlite", boot_id)
         assert child.stdout is not None
-        told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
+        lines = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
         child.send_signal(signal.SIGSTOP)
         shutil.copyfile(card.image, copy)
         child.kill()
         child.communicate()
-        accepted = range(1, int(told[-1]) + 1)
+        accepted = range(1, int(lines[-1]) + 1)
         with fault.trial() as strike, mounted(copy, tmp_path / "after") as after:
             path = after.folder / f"{number}.sqlite"
             with Spool(path, PROMPT, boot_id="later") as spool:
@@ -226,10 +226,10 @@ def test_power_cut_at_any_moment_loses_nothing_accepted(
     for boot in range(kills):
         child = spool_child(path, f"boot-{boot}")
         assert child.stdout is not None
-        told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
+        lines = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
         child.send_signal(signal.SIGKILL)
-        told += child.stdout.readlines()
-        accepted |= {(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")}
+        lines += child.stdout.readlines()
+        accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
         child.wait()
         child.stdout.close()
     with fault.trial() as strike, Spool(path, PROMPT, boot_id="last") as spool:
@@ -255,10 +255,10 @@ def test_power_cut_gives_no_number_to_two_events(
             with fault.trial():
                 child = start_child(mosquitto.port, "auto", tmp_path, f"boot-{boot}")
                 assert child.stdout is not None
-                told = [child.stdout.readline() for _ in range(chance.randint(5, 60))]
+                lines = [child.stdout.readline() for _ in range(chance.randint(5, 60))]
                 child.send_signal(signal.SIGKILL)
-                told += child.stdout.readlines()
-                accepted |= {(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")}
+                lines += child.stdout.readlines()
+                accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
                 child.wait()
                 child.stdout.close()
         child = start_child(mosquitto.port, "auto", tmp_path, "last")  # delivers what was left

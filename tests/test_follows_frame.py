@@ -119,11 +119,11 @@ def test_input_in_the_shape_of_the_frame_finds_more_than_a_square_one(tmp_path: 
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
 def test_shipped_models_find_the_golden_objects_in_a_wide_frame(folder: Path) -> None:
-    said = wide_frame.answer(folder)
-    own, size = said.sizes
+    result = wide_frame.answer(folder)
+    own, size = result.sizes
     assert size == fitting(own, 32, (768, 432)) != own
-    assert len(said.expected) >= 3
-    assert not said.missing
+    assert len(result.expected) >= 3
+    assert not result.missing
 
 
 def test_detectors_that_share_an_interpreter_do_not_interfere(tmp_path: Path) -> None:

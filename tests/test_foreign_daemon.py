@@ -29,11 +29,11 @@ def test_third_party_detector_makes_events_and_info_has_its_certificate(
         motion={"enabled": False},
     ) as daemon:
         (first, *_) = subscriber.wait_for_topic("edge/gate/front/events", timeout_s=60)
-        (told, *_) = subscriber.wait_for_topic("edge/gate/info")
+        (received, *_) = subscriber.wait_for_topic("edge/gate/info")
         assert daemon.stop() == 0
     event = msgspec.json.decode(first.payload, type=Event)
     assert event.label == "person"
-    info = msgspec.json.decode(told.payload, type=Info)
+    info = msgspec.json.decode(received.payload, type=Info)
     assert not info.models["detector"].integer_only
     assert info.models["color"].integer_only
     warned = [line for line in daemon.log if "model.not_integer_only" in line]

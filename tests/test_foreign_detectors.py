@@ -110,14 +110,14 @@ def test_classes_missing_in_the_manifest_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = Interpreter.load(foreign_folder(tmp_path, "ssd"))
-    said: dict[str, Any] = {
+    contents: dict[str, Any] = {
         "boxes": [[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]],
         "classes": [1.0, 89.0],
         "scores": [0.9, 0.9],
         "count": 2.0,
     }
     roles = loaded.manifest.decoder.roles
-    outputs = {roles[role]: np.array(values, np.float32) for role, values in said.items()}
+    outputs = {roles[role]: np.array(values, np.float32) for role, values in contents.items()}
     monkeypatch.setattr(loaded, "output", outputs.__getitem__)
     (found,) = Detector(loaded, min_score=0.5).detect(street())
     assert found.label == "car"

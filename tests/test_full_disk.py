@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("cryptography")
 
 import labelled
-from classifying import Walk, run_all, said
+from classifying import Walk, output_of, run_all
 from edge import registry
 from edge.errors import EXIT_FAILURE, EXIT_OK, EXIT_UNAVAILABLE
 from edge.registry import open_store
@@ -122,7 +122,7 @@ def test_registry_reports_a_full_disk_and_keeps_its_versions(
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_training_and_measurement_resume_after_a_full_disk(disk: Disk, walk: Walk) -> None:
-    said(walk, "levels", 0)
+    output_of(walk, "levels", 0)
     data = str(walk.folder / "set")
     tiny = ["--backbone", "TinyNet", "--side", "32", "--width", "8", "--weights", "none"]
     run = ["train", "classifier", data, *tiny, "--epochs", "3", "--output"]

@@ -195,8 +195,8 @@ def test_objects_option_passes_the_class_of_each_image_to_the_color_model(
         save(tmp_path / "crops" / name, np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
     objects.write_text(json.dumps({"a.png": "dog", "b.png": "car", "no such file.png": "dog"}))
-    told = ("--objects", objects, "--color-model", CLASS_COLOR)
-    code, document = infer(tmp_path / "crops", *told, task="color")
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
+    code, document = infer(tmp_path / "crops", *options, task="color")
     assert code == EXIT_OK
     names = {Path(entry["file"]).name: entry["colors"][0]["name"] for entry in document}
     assert names == {"a.png": "brown", "b.png": "red", "c.png": "red"}
@@ -208,8 +208,8 @@ def test_unmatched_objects_entries_are_reported_beside_matched_ones(
     save(tmp_path / "crops" / "a.png", np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
     objects.write_text(json.dumps({"a.png": "dog", "A.png": "dog", "b.png": "car"}))
-    told = ("--objects", objects, "--color-model", CLASS_COLOR)
-    code, _ = infer(tmp_path / "crops", *told, task="color")
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
+    code, _ = infer(tmp_path / "crops", *options, task="color")
     assert code == EXIT_OK
     assert f"infer.unknown_files file={objects} entries=2 first=A.png" in caplog.text
 
@@ -218,8 +218,8 @@ def test_objects_entries_with_equal_names_are_distinguished_by_path(tmp_path: Pa
     crops = [save(tmp_path / x / "1.png", np.full((40, 20, 3), RED, np.uint8)) for x in "ab"]
     objects = tmp_path / "objects.json"
     objects.write_text(json.dumps({str(crops[0]): "dog", "1.png": "car"}))
-    told = ("--objects", objects, "--color-model", CLASS_COLOR)
-    _, document = infer(*crops, *told, task="color")
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
+    _, document = infer(*crops, *options, task="color")
     assert [entry["colors"][0]["name"] for entry in document] == ["brown", "red"]
 
 
@@ -228,12 +228,12 @@ def test_objects_entries_without_picture_or_class_are_reported(
 ):
     crop = save(tmp_path / "crops" / "a.png", np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
-    told = ("--objects", objects, "--color-model", CLASS_COLOR)
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
     objects.write_text(json.dumps({"crops/a.png": "dog"}))
-    assert infer(crop, *told, task="color") == (EXIT_NO_INPUT, None)
+    assert infer(crop, *options, task="color") == (EXIT_NO_INPUT, None)
     assert f"names none of the pictures; write them as a.png or {crop}" in infer.complaints[0]
     objects.write_text(json.dumps({"a.png": "Dog"}))
-    assert infer(crop, *told, task="color")[0] == EXIT_OK
+    assert infer(crop, *options, task="color")[0] == EXIT_OK
     assert "labels=Dog; tiny-class-color knows" in caplog.text
 
 

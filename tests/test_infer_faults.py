@@ -289,12 +289,12 @@ def test_unreadable_input_is_reported_also_when_stdout_is_full(tmp_path: Path):
     picture = save(tmp_path / "cut.bmp", street())
     picture.write_bytes(picture.read_bytes()[:1000])  # OpenCV prints its own message for it
     command = [sys.executable, "-m", "edge", "infer", str(picture)]
-    wishes = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    variables = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=wishes,
+            env=variables,
             check=False,
             stdout=full,
             stderr=subprocess.PIPE,

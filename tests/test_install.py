@@ -310,7 +310,7 @@ def test_folder_that_cannot_be_written_is_named_with_the_fix(
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def systemctl_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The calls to systemctl, which these tests replace by a fake."""
     commands: list[str] = []
 
@@ -326,12 +326,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return commands
 
 
-def test_systemctl_is_called_only_for_what_changed(tmp_path: Path, told: list[str]) -> None:
+def test_systemctl_is_called_only_for_what_changed(
+    tmp_path: Path, systemctl_calls: list[str]
+) -> None:
     def placed(*, is_started: bool = True) -> list[str]:
-        told.clear()
+        systemctl_calls.clear()
         steps = install.install_steps(Place(tmp_path), Path("/bin/sh"), is_started=is_started)
         list(install.run(steps, is_dry=False))
-        return list(told)
+        return list(systemctl_calls)
 
     made = ["systemd-sysusers edge.conf", "systemd-tmpfiles --create edge.conf"]
     start = "systemctl enable --now edge.service"
@@ -344,12 +346,17 @@ def test_systemctl_is_called_only_for_what_changed(tmp_path: Path, told: list[st
     assert placed(is_started=False) == []
 
 
-def test_service_is_stopped_before_its_units_are_removed(tmp_path: Path, told: list[str]) -> None:
+def test_service_is_stopped_before_its_units_are_removed(
+    tmp_path: Path, systemctl_calls: list[str]
+) -> None:
     unit = tmp_path / "etc/systemd/system/edge.service"
     unit.parent.mkdir(parents=True)
     unit.write_text("")
     steps = install.uninstall_steps(Place(tmp_path))
     with pytest.raises(install.InstallError, match=r"stop edge@\*\.service: Access denied$"):
         list(install.run(steps, is_dry=False))
-    assert told == ["systemctl disable --now edge.service", "systemctl stop edge@*.service"]
+    assert systemctl_calls == [
+        "systemctl disable --now edge.service",
+        "systemctl stop edge@*.service",
+    ]
     assert unit.exists()

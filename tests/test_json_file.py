@@ -34,9 +34,9 @@ def test_full_disk_is_reported_with_the_file(tmp_path: Path) -> None:
     with full_disk(0), pytest.raises(EdgeError, match=r"figures\.json"):
         json_file.write({"ap": 1}, figures)
     json_file.add_line({"ap": 1}, lines)
-    with full_disk(12), pytest.raises(OSError, match="File too large") as told:
+    with full_disk(12), pytest.raises(OSError, match="File too large") as raised:
         json_file.add_line({"ap": 2}, lines)
-    assert told.value.filename == str(lines)
+    assert raised.value.filename == str(lines)
     assert lines.read_text() == '{"ap": 1}\n'  # no partial line before the next one
 
 
@@ -44,6 +44,6 @@ def test_path_for_json_is_checked_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["validate", str(MODEL), "--json", str(tmp_path)]) == EXIT_FAILURE
-    told = capsys.readouterr()
-    assert told.err == f"edge-tools: {tmp_path}: Is a directory; name a file that can be written\n"
-    assert told.out == ""
+    shown = capsys.readouterr()
+    assert shown.err == f"edge-tools: {tmp_path}: Is a directory; name a file that can be written\n"
+    assert shown.out == ""

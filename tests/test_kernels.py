@@ -120,14 +120,14 @@ def test_counterpart_is_the_object_with_most_overlap() -> None:
 def test_the_table_names_kernels_and_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
     first, other = kernel_result(one(0.5)), kernel_result(one(0.5, "car"))
     kernels.show("street-net", [compared(first, first), compared(other, first, ap50=0.51)])
-    said = capsys.readouterr().out
+    shown = capsys.readouterr().out
     for text in (
         "street-net, against some",
         "  some: golden.jpg: car 0.50 in one only\n",
         "  some: AP50 0.5100 against 0.5000: more than 0.003 apart\n",
     ):
-        assert text in said
-    verdict = next(line for line in said.splitlines() if "verdict" in line)
+        assert text in shown
+    verdict = next(line for line in shown.splitlines() if "verdict" in line)
     assert verdict.index("agrees") < verdict.index("differs")
 
 
@@ -136,7 +136,7 @@ def test_every_differing_object_is_reported() -> None:
         kernel_result(one(0.5, "car")), kernel_result(one(0.6, "bus"), one(0.7, "dog"))
     )
     assert found.faults == tuple(
-        f"golden.jpg: {told} in one only" for told in ("car 0.50", "bus 0.60", "dog 0.70")
+        f"golden.jpg: {text} in one only" for text in ("car 0.50", "bus 0.60", "dog 0.70")
     )
     assert (found.max_score_difference, found.min_iou) == (0.0, 1.0)
 

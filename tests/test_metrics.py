@@ -69,7 +69,7 @@ EXPECTED = {
 }
 
 
-def told(info: Info | None, stats: Stats | None) -> dict[str, float]:
+def scraped(info: Info | None, stats: Stats | None) -> dict[str, float]:
     """What a scrape gives, by name and labels as they are written."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector(lambda: (info, stats)))
@@ -82,7 +82,7 @@ def told(info: Info | None, stats: Stats | None) -> dict[str, float]:
 
 
 def test_every_metric_has_the_value_of_its_field() -> None:
-    found = told(INFO, STATS)
+    found = scraped(INFO, STATS)
     assert found == {name: pytest.approx(value) for name, value in EXPECTED.items()}
 
 
@@ -94,12 +94,12 @@ def test_faults_are_0_and_unknown_values_are_omitted() -> None:
         "mqtt": MQTT | {"state": "lost: no route"},
     }  # fmt: skip
     known = {name: getattr(STATS, name) for name in STATS.__struct_fields__}
-    found = told(None, Stats(**(known | changes)))
+    found = scraped(None, Stats(**(known | changes)))
     for name in ("camera_live", "camera_paused"):
         assert found[f'edge_{name}{{camera="front"}}'] == 0
     assert found["edge_broker_connected"] == found["edge_spool_writable"] == 0
     assert "edge_temperature_celsius" not in found
-    assert told(None, None) == {}
+    assert scraped(None, None) == {}
 
 
 @pytest.mark.parametrize(("age_s", "least_s", "most_s"), [(0, 0.9, 1), (4.5, 0.2, 0.5), (9, 0, 0)])

@@ -44,7 +44,7 @@ def test_kind_may_be_omitted_on_the_command_line(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["evaluate", "nothing-here"], "evaluate nothing-here: neither a model that is here"),
         (["quantize", "color-65"], "nor one of detect, color, classifier"),
@@ -53,12 +53,12 @@ def test_kind_may_be_omitted_on_the_command_line(
     ],
 )
 def test_unknown_commands_are_reported(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(words)
     assert stopped.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_help_of_a_command_group_is_the_overview(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,14 +57,14 @@ def test_error_for_a_missing_model_lists_the_installed_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = f"model 'dog' is not installed; installed: {', '.join(SHIPPED)}"
+    message = f"model 'dog' is not installed; installed: {', '.join(SHIPPED)}"
     with pytest.raises(ModelError) as raised:
         model_store.find("dog")
-    assert str(raised.value) == told
+    assert str(raised.value) == message
     model(tmp_path / "dog")
     with pytest.raises(ModelError) as raised:
         model_store.find("dog")
-    assert str(raised.value) == f"{told}; for the folder here write ./dog"
+    assert str(raised.value) == f"{message}; for the folder here write ./dog"
     assert model_store.find("./dog") == Path("dog")
     monkeypatch.setattr(model_store, "SHIPPED_DIRS", ())
     with pytest.raises(ModelError, match="installed: none"):

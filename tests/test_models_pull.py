@@ -88,7 +88,7 @@ def test_rollback_of_a_path_or_in_a_blocked_folder_is_a_one_line_error(
 
 
 @pytest.fixture
-def nobodys() -> Iterator[Path]:
+def nobody_folder() -> Iterator[Path]:
     """A folder of another user in which root pulls."""
     if os.geteuid() != 0:
         pytest.skip("only root can pull for another user")
@@ -109,11 +109,11 @@ def as_nobody() -> Iterator[None]:
         os.setegid(0)
 
 
-@pytest.mark.parametrize("is_good", [True, False], ids=["confirmed", "given up"])
+@pytest.mark.parametrize("is_good", [True, False], ids=["confirmed", "rolled back"])
 def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
-    board: Board, tmp_path: Path, nobodys: Path, is_good: bool
+    board: Board, tmp_path: Path, nobody_folder: Path, is_good: bool
 ) -> None:
-    board.models_dir = nobodys / "state" / "models"
+    board.models_dir = nobody_folder / "state" / "models"
     board.shelf = Shelf(board.models_dir, COLOR)
     config = str(config_of(board, tmp_path))
     for version in ("1.0.0", "1.1.0"):
@@ -131,7 +131,7 @@ def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
     assert board.loaded() == ("1.1.0" if is_good else "1.0.0")
     rollback = cli.main(["models", "rollback", COLOR, "--config", config])
     assert rollback == (EXIT_OK if is_good else EXIT_CONFIG)  # no other version is left
-    owners = {path.lstat().st_uid for path in (board.models_dir, *nobodys.rglob("*"))}
+    owners = {path.lstat().st_uid for path in (board.models_dir, *nobody_folder.rglob("*"))}
     assert owners == {NOBODY}
 
 

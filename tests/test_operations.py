@@ -141,14 +141,14 @@ def test_status_names_each_fault(
 
 def test_status_shows_the_stats_as_text() -> None:
     spool = SpoolStats(waiting=7, lost=3, used_bytes=0, written_bytes=0, failure="")
-    told = stats(
+    current = stats(
         frames_per_s=9.5, detected=120, skipped={"stale": 4, "motion": 0, "budget": 2},
         latency_ms={"p50": 21.5, "p95": 40}, degraded="thermal", spool=spool, temperature_c=61.6,
         rss_bytes=107_400_000, uptime_s=60,
         mqtt={"state": "lost: no route", "acknowledged": 11},
     )  # fmt: skip
     paused = status.Health(status="ok", camera="ended", frame_age_s=1.26, paused=True)
-    report = status.Report(health=paused, info=None, stats=told)
+    report = status.Report(health=paused, info=None, stats=current)
     assert [*status.lines_of(report), *status.faults_of(report)] == [
         "camera    ended, newest frame 1.3 s ago, paused: the command resume ends it",
         "frames    9.5 a second detected, 120 so far",

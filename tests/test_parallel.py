@@ -114,12 +114,12 @@ def test_ctrl_c_stops_the_pool_without_a_traceback_from_workers():
 
 
 def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.MonkeyPatch):
-    submit, begun = ProcessPoolExecutor.submit, []
+    submit, submitted = ProcessPoolExecutor.submit, []
 
     def struck(pool: ProcessPoolExecutor, *words: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
-        begun.append(submit(pool, *words))
-        return begun[-1]
+        submitted.append(submit(pool, *words))
+        return submitted[-1]
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", struck)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -128,7 +128,7 @@ def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.Mon
             list(run_tasks(square, [1, 2], workers=2, title="squares"))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert len(begun) == 1
+    assert len(submitted) == 1
 
 
 def test_unreachable_scheduler_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch):

@@ -178,8 +178,8 @@ def test_invalid_key_file_is_one_clear_error(tmp_path: Path, content: bytes | No
     path = tmp_path / "key"
     if content is not None:
         path.write_bytes(content)
-    told = rf"commands\.key_file .*{reason}.*openssl rand -hex 32"
-    with pytest.raises(ConfigError, match=told) as raised:
+    message = rf"commands\.key_file .*{reason}.*openssl rand -hex 32"
+    with pytest.raises(ConfigError, match=message) as raised:
         read_key(path)
     assert "short" not in str(raised.value)
 

@@ -191,8 +191,8 @@ def test_lost_range_is_published_and_then_forgotten(tmp_path: Path, start: Start
         lost = spool.counters().lost
         assert lost > 0
         broker.start()
-        told = subscriber.wait_for_topic(TOPICS.of("lost"))
-        assert msgspec.json.decode(told[0].payload, type=LostRange) == LostRange(
+        deliveries = subscriber.wait_for_topic(TOPICS.of("lost"))
+        assert msgspec.json.decode(deliveries[0].payload, type=LostRange) == LostRange(
             boot_id="boot-1", first_seq=1, last_seq=lost, count=lost
         )
         wait_until(lambda: not spool.lost())
@@ -209,13 +209,13 @@ def test_kill_9_during_a_run_loses_no_accepted_event(
         for boot in range(4):
             child = start_child(broker.port, "auto", tmp_path, f"boot-{boot}")
             assert child.stdout is not None
-            told = [child.stdout.readline() for _ in range(30)]
+            lines = [child.stdout.readline() for _ in range(30)]
             broker.stop()
-            told += [child.stdout.readline() for _ in range(30)]
+            lines += [child.stdout.readline() for _ in range(30)]
             broker.start()
             child.send_signal(signal.SIGKILL)
-            told += child.stdout.readlines()
-            accepted |= {(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")}
+            lines += child.stdout.readlines()
+            accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
             child.wait()
             child.stdout.close()
         subscriber.wait_subscribed()

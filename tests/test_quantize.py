@@ -245,7 +245,7 @@ def test_unknown_operator_is_refused(net: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    ("net", "told"),
+    ("net", "message"),
     [
         (nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(), nn.Linear(256, 5)), "reshape of a map"),
         (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(SIDE, 5)), "linear layer on a map"),
@@ -253,9 +253,9 @@ def test_unknown_operator_is_refused(net: nn.Module) -> None:
     ids=["flatten", "linear"],
 )
 def test_layer_that_reads_a_map_in_torchs_order_is_refused(
-    net: nn.Module, told: str, tmp_path: Path
+    net: nn.Module, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(NotImplementedError, match=told):
+    with pytest.raises(NotImplementedError, match=message):
         export(net, pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
 
 

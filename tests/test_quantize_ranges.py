@@ -92,7 +92,7 @@ class Joined(nn.Module):
 
     def forward(self, value: Tensor) -> dict[str, Tensor]:
         made = self.one(value)
-        return {"map": made, "said": self.silu(torch.cat([made, self.other(value)], 1))}
+        return {"map": made, "silu": self.silu(torch.cat([made, self.other(value)], 1))}
 
 
 class Shown(nn.Module):
@@ -104,7 +104,7 @@ class Shown(nn.Module):
 
     def forward(self, value: Tensor) -> dict[str, Tensor]:
         made = self.conv(value)
-        return {"map": made, "said": self.silu(made)}
+        return {"map": made, "silu": self.silu(made)}
 
 
 @pytest.mark.parametrize("net", [Joined, Shown])

@@ -102,10 +102,10 @@ def test_secrets_show_in_no_log_topic_or_process_list(tmp_path: Path, guarded: M
         process = Path(f"/proc/{daemon.process.pid}")
         seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
         assert daemon.stop() == 0
-        told = b"".join(one.topic.encode() + one.payload for one in subscriber.received)
+        published = b"".join(one.topic.encode() + one.payload for one in subscriber.received)
     for secret in (SECRET.encode(), key.read_bytes().strip()):
         assert secret not in seen
-        assert secret not in told
+        assert secret not in published
         assert secret not in "\n".join(daemon.log).encode()
 
 

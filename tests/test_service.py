@@ -92,13 +92,13 @@ def test_nothing_is_lost_over_three_broker_restarts_and_a_kill(
             )
         )
     events = events_of(last)
-    told: dict[str, dict[int, bytes]] = defaultdict(dict)
+    bodies: dict[str, dict[int, bytes]] = defaultdict(dict)
     for event in events:
         body = msgspec.json.encode(
             msgspec.structs.replace(event, historical=False, published_utc="")
         )
-        assert told[event.boot_id].setdefault(event.seq, body) == body  # a duplicate is the same
-    first_boot, second_boot = told.values()
+        assert bodies[event.boot_id].setdefault(event.seq, body) == body  # a duplicate is the same
+    first_boot, second_boot = bodies.values()
     for seqs in (first_boot, second_boot):
         assert sorted(seqs) == list(range(1, max(seqs) + 1))  # no gap
     assert max(first_boot) >= before_kill.events
@@ -335,14 +335,14 @@ def test_service_manager_is_notified(
         manager.settimeout(20)
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "1000000"}
         with Daemon(tmp_path, mosquitto.port, environment=environment) as daemon:
-            told = [manager.recv(4096).decode()]
-            assert told[0].startswith("READY=1")
-            while told.count("WATCHDOG=1") < 3:
-                told.append(manager.recv(4096).decode())
-            assert any(text.startswith("STATUS=camera live") for text in told)
+            states = [manager.recv(4096).decode()]
+            assert states[0].startswith("READY=1")
+            while states.count("WATCHDOG=1") < 3:
+                states.append(manager.recv(4096).decode())
+            assert any(text.startswith("STATUS=camera live") for text in states)
             daemon.signal(signal.SIGTERM)
-            while told[-1] != "STOPPING=1":
-                told.append(manager.recv(4096).decode())
+            while states[-1] != "STOPPING=1":
+                states.append(manager.recv(4096).decode())
             assert daemon.wait() == 0
 
 

@@ -128,11 +128,11 @@ def test_slow_source_does_not_trigger_the_watchdog(tmp_path: Path) -> None:
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "500000"}
         camera = {"source": str(folder), "fps": 0.2}  # one picture in 5 s
         with Daemon(tmp_path, 1, environment=environment, cameras={"front": camera}) as daemon:
-            told = [manager.recv(4096).decode()]
-            while told[-1] != "STOPPING=1":
-                told.append(manager.recv(4096).decode())
+            states = [manager.recv(4096).decode()]
+            while states[-1] != "STOPPING=1":
+                states.append(manager.recv(4096).decode())
             assert daemon.wait() == 0
-    assert told.count("WATCHDOG=1") > 5  # without it: one for each picture
+    assert states.count("WATCHDOG=1") > 5  # without it: one for each picture
 
 
 def open_ids(events: list[Event]) -> set[str]:
@@ -152,8 +152,8 @@ def test_objects_end_in_their_old_pixel_size_when_the_frame_size_changes(
     motion = {"enabled": False}
     with Daemon(tmp_path, mosquitto.port, cameras={"front": camera}, motion=motion) as daemon:
         assert daemon.wait(60) == EXIT_OK
-    told = subscriber.wait_for(lambda all_: b"offline" in all_[-1].payload)
-    events = of_kind(told, EVENTS, Event)
+    deliveries = subscriber.wait_for(lambda all_: b"offline" in all_[-1].payload)
+    events = of_kind(deliveries, EVENTS, Event)
     sizes = {id_: {e.frame_size for e in events if e.id == id_} for id_ in {e.id for e in events}}
     assert {size for own in sizes.values() for size in own} == {(640, 480), (320, 240)}
     assert all(len(own) == 1 for own in sizes.values())

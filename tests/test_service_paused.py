@@ -67,18 +67,18 @@ def test_requested_stats_are_recent_whatever_the_interval(
 ) -> None:
     broker = Mosquitto(tmp_path)
 
-    def told() -> str:
+    def status_text() -> str:
         main(["status", str(daemon.config_path)])
         return capsys.readouterr().out
 
     with Daemon(tmp_path, broker.port, publish={"stats_interval_s": 3600}) as daemon:
         daemon.wait_for_log("service.started")
-        wait_until(lambda: "Connection refused" in told())
+        wait_until(lambda: "Connection refused" in status_text())
         with broker:
             daemon.wait_for_log("mqtt.connected")
-            wait_until(lambda: "broker    connected" in told(), 10)
+            wait_until(lambda: "broker    connected" in status_text(), 10)
         daemon.wait_for_log("mqtt.lost")
-        wait_until(lambda: "WRONG: broker lost" in told(), 10)
+        wait_until(lambda: "WRONG: broker lost" in status_text(), 10)
 
 
 def test_changed_interval_applies_from_the_reload(

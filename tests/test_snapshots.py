@@ -28,11 +28,11 @@ def event(track_id: int, score: float, kind: EventKind = EventKind.UPDATE) -> Ob
 def test_each_better_view_of_an_object_is_published():
     snapshots = Snapshots(Topics("edge", "gate"))
     scores = [0.5, 0.7, 0.7, 0.6, 0.8]
-    told = [snapshots.messages(result(event(1, score))) for score in scores]
-    assert [len(messages) for messages in told] == [1, 1, 0, 0, 1]
-    assert told[0][0].topic == "edge/gate/front/snapshot/person"
-    assert told[0][0].payload.startswith(JPEG_START)
-    assert told[0][0].retain
+    published = [snapshots.messages(result(event(1, score))) for score in scores]
+    assert [len(messages) for messages in published] == [1, 1, 0, 0, 1]
+    assert published[0][0].topic == "edge/gate/front/snapshot/person"
+    assert published[0][0].payload.startswith(JPEG_START)
+    assert published[0][0].retain
 
 
 def test_older_object_never_replaces_a_newer_one():

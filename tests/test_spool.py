@@ -126,11 +126,11 @@ def test_lost_range_is_repeated_after_a_restart_until_acknowledged(tmp_path: Pat
         for n in range(300):
             spool.put(TOPIC, body(n))
         assert spool.flush(10)
-        told = spool.lost()
-        assert told
+        ranges = spool.lost()
+        assert ranges
     with open_spool(tmp_path, config, boot_id="boot-2") as spool:
-        assert spool.lost() == told
-        for loss_id in told:
+        assert spool.lost() == ranges
+        for loss_id in ranges:
             spool.acknowledge_lost(loss_id)
         assert spool.lost() == {}
     with open_spool(tmp_path, config, boot_id="boot-3") as spool:

@@ -65,9 +65,9 @@ def test_file_that_is_not_a_checkpoint_gives_no_traceback(
         pytest.skip("the data folder is not here")
     places = {"FILE": ROOT / "README.md", "DATA": SHARED, "OUT": tmp_path / "out"}
     assert main([str(places.get(word, word)) for word in words]) == EXIT_NO_INPUT
-    told = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     complaint = f"edge-tools: {ROOT / 'README.md'} is not a checkpoint of `edge-tools train color"
-    assert told[-1].startswith(complaint)
+    assert lines[-1].startswith(complaint)
 
 
 def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:

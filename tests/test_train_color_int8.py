@@ -164,9 +164,9 @@ def test_error_for_data_without_a_split_names_the_fix(
         ["train", "color"],
     ):
         assert main([*words, *given]) == EXIT_NO_INPUT
-        told = capsys.readouterr().err
-        assert f'has "split": "{split}"; give it to some' in told
-        assert "--split" not in told
+        err = capsys.readouterr().err
+        assert f'has "split": "{split}"; give it to some' in err
+        assert "--split" not in err
 
 
 def test_model_written_to_the_working_folder_is_named_after_it(
@@ -200,10 +200,10 @@ def test_incompatible_checkpoints_are_named(
     detectors = torch.load(tmp_path / "int8" / "checkpoint.pt")
     detectors["config"]["groups"] = 2
     torch.save(detectors, tmp_path / "detect.pt")
-    for path, told in (
+    for path, message in (
         (tmp_path / "detect.pt", "is not a checkpoint of `edge-tools train color-int8`"),
         (tmp_path / "none.pt", "none.pt is missing"),
         (weights, "is not a checkpoint of `edge-tools train color-int8`"),
     ):
         assert main([*words, "--int8", str(path)]) == EXIT_NO_INPUT
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
