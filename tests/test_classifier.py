@@ -108,7 +108,7 @@ def test_recorded_figures_are_judged_by_validate(walk: Walk) -> None:
     assert stored["top-1 float"] == float(row["NQ"]["accuracy"])
     card = (io_folder(walk) / "CARD.md").read_text()
     assert f"| IO | {float(row['IO']['loss']):.3f} | {stored['top-1']:.4f} |" in card
-    assert "Nobody has measured" not in card
+    assert "Not measured yet" not in card
 
 
 def test_every_level_is_written_and_only_io_is_integer_only(walk: Walk) -> None:

@@ -131,12 +131,14 @@ def test_limits_section_describes_the_measured_crops(tmp_path: Path) -> None:
     own = scenes_and_panels(tmp_path)
     text = card.text(manifest.read(MODEL), own, tmp_path)
     limits = text.partition("## Limits")[2].partition("## Golden")[0]
-    assert "Objects of scenes: measured on car, on nothing else" in limits
-    assert "too few crops to say much of black 0, white 1, gray 0, red 1," in limits
-    assert not {"Shop", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
+    assert "Objects of scenes: measured only on car." in limits
+    assert "too few crops for reliable figures of black 0, white 1, gray 0, red 1," in limits
+    assert not {"Annotators", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
     assert "- Products (carpanel): too few crops" in limits
     ours = replace(own, sources=("storeitems",) * len(own.labels))
-    assert "- Shop labels of gray" in card.text(manifest.read(MODEL), ours, tmp_path)
+    assert "- Annotators disagree on shop labels of gray" in card.text(
+        manifest.read(MODEL), ours, tmp_path
+    )
     enough = scenes_and_panels(tmp_path, 10)
     assert "white 10" not in card.text(manifest.read(MODEL), enough, tmp_path)
 
@@ -156,7 +158,7 @@ def test_evaluation_writes_the_card_only_for_all_kinds_of_crops(
     assert "the card has figures of scene_color; add it to --data" in capsys.readouterr().err
     assert (model / "CARD.md").read_text() == "old"
     assert main([*words, products, scenes]) == 0
-    assert "Of 3 agreed objects" in (model / "CARD.md").read_text()
+    assert "Failures of 3 agreed objects" in (model / "CARD.md").read_text()
 
 
 def test_card_is_written_without_pytorch() -> None:
