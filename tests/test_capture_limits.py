@@ -99,7 +99,7 @@ def large_file(path: Path) -> Path:
     [
         (bomb, "bomb.png", "pixels; make it smaller"),
         (huge_video, "huge.avi", f"is over {MAX_PIXELS} pixels"),
-        (large_file, "large.jpg", "this is no camera's picture"),
+        (large_file, "large.jpg", "too large for a picture"),
     ],
 )
 def test_decompression_bomb_is_refused_before_it_fills_the_memory(

@@ -126,7 +126,7 @@ def test_usage_error_exits_with_2(call: Callable[..., Outcome], words: tuple[str
 def test_invalid_score_is_a_usage_error():
     outcome = run("infer", "x.png", "--min-score", "high")
     assert outcome.code == EXIT_USAGE
-    assert "'high' is no score" in outcome.err
+    assert "'high' is not a score" in outcome.err
 
 
 def test_check_config_of_a_valid_file_summarizes_it(call: Callable[..., Outcome], config: Path):

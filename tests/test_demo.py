@@ -81,8 +81,8 @@ def test_stopping_the_demo_stops_its_daemon_and_shows_the_summary(
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [
-        (["--seconds", "0"], EXIT_USAGE, "'0' is no number above 0"),
-        (["--seconds", "nan"], EXIT_USAGE, "'nan' is no number above 0"),
+        (["--seconds", "0"], EXIT_USAGE, "'0' is not a number above 0"),
+        (["--seconds", "nan"], EXIT_USAGE, "'nan' is not a number above 0"),
         (["--source", "none.mp4"], EXIT_NO_INPUT, "none.mp4: no such file"),
         (["--source", "rtsp://me:secret@localhost:1/", "--seconds", "3"], EXIT_FAILURE, "no frame"),
         (["--source", str(PICTURE)], EXIT_FAILURE, "edge infer looks at single pictures"),

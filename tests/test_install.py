@@ -286,7 +286,7 @@ def test_invalid_units_dir_is_a_usage_error(
     with pytest.raises(SystemExit) as ended:
         call(tmp_path, "install-service", "--units-dir", folder)
     assert ended.value.code == EXIT_USAGE
-    assert f"{folder!r} is no folder such as /etc/systemd/system" in capsys.readouterr().err
+    assert f"{folder!r} is not a folder such as /etc/systemd/system" in capsys.readouterr().err
 
 
 def test_service_of_the_debian_package_is_left_to_apt(

@@ -212,7 +212,7 @@ def test_payload_that_is_not_utf8_is_not_signed(
     with pytest.raises(SystemExit) as ended:
         main(["sign-command", "--key-file", str(tmp_path / "key"), *words])
     assert ended.value.code == EXIT_USAGE
-    assert "is no UTF-8" in capsys.readouterr().err
+    assert "is not UTF-8" in capsys.readouterr().err
 
 
 def test_daemon_with_a_key_executes_signed_commands_and_offers_no_buttons(

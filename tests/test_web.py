@@ -224,7 +224,7 @@ def test_any_host_is_accepted_on_an_open_server_which_is_logged(
     site.config = msgspec.structs.replace(site.config, host="0.0.0.0")
     with WebServer(site.config, site.view):
         assert site.get("/schema", Host="gate.lan:8080").status_code == 200
-    assert "web.open host=0.0.0.0 anybody there may look" in caplog.text
+    assert "web.open host=0.0.0.0 anyone on that network can see the page" in caplog.text
 
 
 @pytest.mark.parametrize(
