@@ -66,20 +66,6 @@ def test_every_frame_is_counted_across_a_reload_and_a_stop(
     assert last.cameras["front"].frames == counted(last) >= counted(before)
 
 
-def test_no_object_state_remains_once_all_have_ended(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for number in range(5):
-        cv2.imwrite(str(pictures / f"{number}.png"), scene())
-    camera = {"source": str(pictures), "realtime": False}
-    daemon = Daemon(tmp_path, mosquitto.port, cameras={"front": camera}, motion={"enabled": False})
-    config = config_file.load(daemon.config_path)
-    service = Service(daemon.config_path, config, lambda: config)
-    assert service.run() == EXIT_OK
-    assert service._counters.events > 0
-    assert not service._snapshots._best
-
-
 def test_governor_is_informed_that_the_board_is_hot(
     tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
