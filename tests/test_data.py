@@ -170,7 +170,7 @@ def test_faults_are_one_line_each_and_the_rest_is_imported(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("source/cat/0.png/x/y.jpg", "Not a directory"), ("sheet.xyz", "not a picture format")],
+    [("source/cat/0.png/x/y.jpg", "Not a directory"), ("sheet.xyz", "unknown format")],
 )
 def test_unwritable_output_is_a_one_line_error(
     ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str

@@ -72,5 +72,5 @@ def decoded(suffix: str, pixels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["a.xyz", "a"])
 def test_unknown_picture_format_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(EdgeError, match=f"{name}: not a picture format"):
+    with pytest.raises(EdgeError, match=f"{name}: unknown format"):
         picture_file.write(tmp_path / name, NOISE)

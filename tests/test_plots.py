@@ -43,7 +43,7 @@ def test_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.foo", "a.jpg"])
 def test_file_name_of_another_format_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(EdgeError, match=r"let it end in \.png"):
+    with pytest.raises(EdgeError, match=r"use a name that ends in \.png"):
         plots.confusion_matrix(np.eye(2), ("a", "b"), tmp_path / name, title="t")
 
 

@@ -113,11 +113,11 @@ def reliability(confidence: ArrayLike, is_right: ArrayLike, path: Path, *, title
     figure, plot = _new(6.0, 5.5)
     bins = len(count)
     middles = (np.arange(bins) + HALF) / bins
-    plot.bar(middles, count / max(count.max(), 1), 1 / bins, color="0.88", label="how many")
+    plot.bar(middles, count / max(count.max(), 1), 1 / bins, color="0.88", label="count, scaled")
     plot.plot([0, 1], [0, 1], "k--", linewidth=1, label="ideal")
     known = count > 0
     plot.plot(means[known], shares[known], "o-", label="measured")
-    plot.set(title=f"{literal(title)}, ECE {error:.3f}", xlabel="confidence", ylabel="share right")
+    plot.set(title=f"{literal(title)}, ECE {error:.3f}", xlabel="confidence", ylabel="accuracy")
     plot.set(xlim=(0, 1), ylim=(0, 1))
     plot.legend(fontsize=8, loc="upper left")
     _save(figure, path)
