@@ -19,9 +19,9 @@ from publishing import Start, starting
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite stored references")
-    parser.addoption("--fault-tries", type=int, default=1, help="how often each fault strikes")
+    parser.addoption("--fault-tries", type=int, default=1, help="how often each fault is injected")
     parser.addoption("--kills", type=int, default=20, help="power cuts (kill -9) of the spool")
-    parser.addoption("--fault-table", type=Path, help="write what the faults did, as Markdown")
+    parser.addoption("--fault-table", type=Path, help="write the table of faults as Markdown")
 
 
 TABLE = pytest.StashKey[FaultTable]()

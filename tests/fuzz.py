@@ -64,7 +64,7 @@ def commands(folder: Path) -> Callable[[bytes], None]:
             one_line(answer.error)
         one_line(keyed_desk.answer(name, payload).error)
         if keyed_acted:
-            raise AssertionError("obeyed without the key")
+            raise AssertionError("executed without the key")
 
     return test
 

@@ -103,7 +103,7 @@ def test_file_in_realtime_takes_its_recorded_time_and_keeps_the_rhythm(clip: Pat
     assert [frame.time_s for frame in frames] == stamps
 
 
-def test_looping_file_begins_again_and_its_time_goes_on(clip: Path):
+def test_looping_file_restarts_and_its_time_continues(clip: Path):
     config = CameraConfig(source=str(clip), realtime=False, loop=True)
     with Camera("a", config) as camera:
         frames = [camera.take(PATIENCE_S) for _ in range(25)]

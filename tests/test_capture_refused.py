@@ -79,7 +79,7 @@ def test_unreadable_image_is_an_input_error(tmp_path: Path, content: bytes):
 @pytest.mark.skipif(
     cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has GStreamer"
 )
-def test_gstreamer_string_without_gstreamer_says_how_to_get_it():
+def test_error_for_a_pipeline_without_gstreamer_names_the_fix():
     config = CameraConfig(source="libcamerasrc ! videoconvert ! appsink")
     with pytest.raises(CameraError, match="python3-opencv"):
         check_source(config)

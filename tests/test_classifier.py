@@ -98,7 +98,7 @@ def test_other_settings_convert_again(walk: Walk) -> None:
     assert notes[0]["made from"] == notes[1]["made from"]
 
 
-def test_recorded_figures_are_judged_by_validate(walk: Walk) -> None:
+def test_recorded_figures_are_checked_by_validate(walk: Walk) -> None:
     assert "no such figure in its manifest" in walk.answers["unrecorded"][1]
     assert walk.answers["unrecorded"][0] == 78
     assert "pass  --max-drop: top-1" in output_of(walk, "gates", 0)

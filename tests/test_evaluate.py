@@ -231,7 +231,7 @@ def run(folder: Path, *words: str) -> int:
     return main(["evaluate", "detect", *words, *data, "--runs", "1"])
 
 
-def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
+def test_several_models_are_compared_with_plots_pictures_and_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     golden_set(tmp_path)

@@ -274,7 +274,7 @@ def test_color_switched_off_leaves_colors_empty(watch: Callable[..., Watch]):
     assert [event.colors for event in seen.events] == [()]
 
 
-def test_objects_standing_in_a_mask_are_ignored(watch: Callable[..., Watch]):
+def test_objects_inside_a_mask_are_ignored(watch: Callable[..., Watch]):
     seen = watch({"masks": (LOWER_HALF,)})
     assert seen.show(scene(y=128)).detections == ()
     assert seen.show(scene(y=192)).detections == ()  # its foot is the frame's lower edge

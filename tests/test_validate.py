@@ -203,7 +203,7 @@ def test_report_is_written_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["float.tflite", "float_inside.tflite", "custom.tflite"])
-def test_any_file_is_judged_and_its_violations_named(
+def test_any_file_is_checked_and_its_violations_named(
     file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["validate", str(DATA / file)]) == EXIT_CONFIG
