@@ -239,7 +239,7 @@ def test_own_folder_is_not_overwritten(board: Board) -> None:
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", ""])
 def test_names_cannot_leave_the_folder(board: Board, name: str) -> None:
-    with pytest.raises(ModelError, match="no name"):
+    with pytest.raises(ModelError, match="not a name"):
         board.pull(name)
 
 

@@ -80,7 +80,7 @@ def test_rollback_of_a_path_or_in_a_blocked_folder_is_a_one_line_error(
 ) -> None:
     (board.models_dir / ".versions").write_text("")
     config = str(config_of(board, tmp_path))
-    for name, part in (("../up", "no name"), (COLOR, "cannot go back: [Errno 20]")):
+    for name, part in (("../up", "not a name"), (COLOR, "cannot go back: [Errno 20]")):
         assert cli.main(["models", "rollback", name, "--config", config]) == EXIT_CONFIG
         (line,) = capsys.readouterr().err.splitlines()
         assert part in line
