@@ -55,7 +55,7 @@ def describe(folder: Path, name: str, version: str, serial: int) -> Bundle:
         if path.name in (BUNDLE_NAME, SIGNATURE_NAME):
             continue
         if not path.is_file():
-            raise ModelError(f"model {folder}: {path.name} is no plain file; take it out")
+            raise ModelError(f"model {folder}: {path.name} is not a plain file; remove it")
         content = path.read_bytes()
         files[path.name] = fact_of(content)
     try:  # only `convert` checks names and sizes

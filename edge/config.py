@@ -162,7 +162,7 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
     model: name of an installed model (`edge models`) or path of a model folder.
     threads: CPU threads for one invoke.
     min_score: score that begins a track; the score of a tracked object may fall to half of it.
-    labels: per-class changes.
+    labels: per-class settings.
     """
 
     model: Text = "yolox-nano-352"

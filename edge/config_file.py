@@ -60,7 +60,7 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text; name a YAML config file") from None
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; this is no edge config")
+        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; not an edge config")
     return parse(text, str(path))
 
 

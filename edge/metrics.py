@@ -250,14 +250,14 @@ def _cameras(stats: Stats) -> Iterator[Metric]:
         [((name,), float(camera.state == "live")) for name, camera in cameras],
     )  # fmt: skip
     yield _labelled(
-        "gauge", "edge_camera_paused", "1 while nobody looks, by command.", ("camera",),
+        "gauge", "edge_camera_paused", "1 while paused by command.", ("camera",),
         [((name,), float(camera.paused)) for name, camera in cameras],
     )  # fmt: skip
     for field, text in (
         ("frames", "Frames read."),
-        ("bad_frames", "Damaged frames passed over."),
-        ("reconnects", "Attempts after the first."),
-        ("hung", "Readers given up."),
+        ("bad_frames", "Damaged frames skipped."),
+        ("reconnects", "Attempts to open after the first."),
+        ("hung", "Hanging readers abandoned."),
     ):
         yield _labelled(
             "counter", f"edge_camera_{field}", text, ("camera",),
@@ -277,9 +277,9 @@ def _connections(stats: Stats) -> Iterator[Metric]:
     spool = stats.spool
     for kind, name, text, value in (
         ("gauge", "waiting", "Events not acknowledged.", spool.waiting),
-        ("gauge", "used_bytes", "Size of what waits on disk.", spool.used_bytes),
-        ("gauge", "writable", "1 while the disk takes events.", float(not spool.failure)),
-        ("counter", "lost", "Events dropped for lack of room.", spool.lost),
+        ("gauge", "used_bytes", "Size of the spool on disk.", spool.used_bytes),
+        ("gauge", "writable", "1 while events can be written to disk.", float(not spool.failure)),
+        ("counter", "lost", "Events dropped because the spool was full.", spool.lost),
         ("counter", "written_bytes", "Estimate of bytes written.", spool.written_bytes),
     ):
         yield _labelled(kind, f"edge_spool_{name}", text, (), [((), value)])

@@ -297,7 +297,7 @@ def confirm(loaded: Mapping[Shelf, str | None]) -> None:
 
 def _refuse_odd_name(word: str) -> None:
     if not is_file_name(word):
-        raise ModelError(f"{word!r}: no name of a model or version; see edge models")
+        raise ModelError(f"{word!r}: not a name of a model or version; see edge models")
 
 
 def _trial(shelf: Shelf) -> State | None:

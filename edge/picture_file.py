@@ -67,6 +67,6 @@ def write(path: Path, bgr: Image, settings: Sequence[int] = ()) -> None:
     try:
         _, content = cv2.imencode(path.suffix, bgr, settings)
     except cv2.error:
-        raise EdgeError(f"{path}: no format of pictures; let it end in .jpg or .png") from None
+        raise EdgeError(f"{path}: unknown format; use a name that ends in .jpg or .png") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.replace(path, content.tobytes())

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what tests talk to, where it is missing: mosquitto (MQTT broker), ffmpeg with GStreamer's
-# RTSP server (cameras), minisign (signatures), systemd-analyze (the units), chromium (the pages). Says
-# so; needs root or sudo. Where it cannot,
-# the tests that need them fail with the same list; those of the pages are skipped.
+# Installs missing programs for the tests: mosquitto (MQTT broker), ffmpeg with GStreamer's RTSP
+# server (cameras), minisign (signatures), systemd-analyze (the units), chromium (the pages), and
+# prints their names. Needs root or sudo; without, the tests that need them fail with the same list,
+# those of the pages are skipped.
 set -eu
 missing=""
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"

@@ -1,4 +1,4 @@
-"""What a daemon named gate published, decoded, and commands to it with their answers."""
+"""Decoded messages of a daemon named gate, and commands to it with their answers."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Board:
         return Interpreter.load(folder).manifest.version
 
     def register_wrong(self, version: str) -> None:
-        """Register, well signed, a version that does not give its golden result."""
+        """Register a correctly signed version that does not reproduce its golden result."""
         source = golden_folder(self.registry.folder / "wrong", version)
         good = manifest.read(source).golden
         assert good is not None

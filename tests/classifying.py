@@ -1,4 +1,4 @@
-"""A classifier taken through every command, for the tests that look at what they left."""
+"""A classifier taken through every command, for the tests of their results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0
 
 @dataclass(frozen=True)
 class Walk:
-    """What the commands of one process said, and where their files are."""
+    """The output of the commands of one process, and the folder of their files."""
 
     folder: Path
     answers: dict[str, tuple[int, str, str]]
@@ -122,8 +122,8 @@ def write_unreadable(folder: Path) -> None:
     (folder / described.file).write_bytes(b"no archive")
 
 
-def said(walk: Walk, name: str, code: int) -> str:
-    """Return what a command said: on standard output if it went well, else its one line."""
+def output_of(walk: Walk, name: str, code: int) -> str:
+    """Return a command's standard output if it succeeded, else its one error line."""
     found, out, err = walk.answers[name]
     assert found == code, err
     if code == 0:
@@ -149,7 +149,7 @@ def weights_of(path: Path) -> dict[str, Any]:
 
 
 def stopped(walk: Walk, command: list[str], is_time: Callable[[], object]) -> None:
-    """Run a command and kill it, with all that it started, when it is time."""
+    """Run a command and kill its process group at the given moment."""
     with subprocess.Popen(
         [sys.executable, str(CHILD)],
         stdin=subprocess.PIPE,

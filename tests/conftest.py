@@ -19,9 +19,9 @@ from publishing import Start, starting
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite stored references")
-    parser.addoption("--fault-tries", type=int, default=1, help="how often each fault strikes")
+    parser.addoption("--fault-tries", type=int, default=1, help="how often each fault is injected")
     parser.addoption("--kills", type=int, default=20, help="power cuts (kill -9) of the spool")
-    parser.addoption("--fault-table", type=Path, help="write what the faults did, as Markdown")
+    parser.addoption("--fault-table", type=Path, help="write the table of faults as Markdown")
 
 
 TABLE = pytest.StashKey[FaultTable]()
@@ -92,7 +92,7 @@ def mosquitto_program() -> str:
 
 @pytest.fixture
 def mosquitto(mosquitto_program: str, tmp_path: Path) -> Iterator[Mosquitto]:
-    """A running broker that anybody may use, without memory of its own."""
+    """A running broker without a login and without persistence."""
     folder = tmp_path / "mosquitto"
     folder.mkdir()
     with Mosquitto(folder) as broker:
@@ -127,7 +127,7 @@ def infer(tiny_models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
 
 @pytest.fixture(scope="session")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """A trained classifier, taken through every command: once, it takes minutes."""
+    """A trained classifier, taken through every command once; it takes minutes."""
     for module in ("rich", "matplotlib", "tensorflow", "keras", "optuna"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"classifiers need {module}: pip install 'edge-camera[tools,keras]'")

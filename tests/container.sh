@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the container image and holds it to what README says: not root, `edge status` as health check
-# becomes 0, only its state can be written, SIGTERM ends it with 0. With docker, podman or buildah:
+# Builds the container image and checks it against README: not root, `edge status` as health check
+# becomes 0, only its state is writable, SIGTERM stops it with 0. With docker, podman or buildah:
 #   sh tests/container.sh [options of build]
 # The daemon inside publishes to a mosquitto of the host, on the loopback.
 set -eu

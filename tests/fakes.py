@@ -10,7 +10,7 @@ from edge.values import Image
 
 
 class FakeClock:
-    """`edge.budget.Clock`: stands still until told."""
+    """`edge.budget.Clock`: advances only when told to."""
 
     def __init__(self, now_s: float = 0.0) -> None:
         self.now_s = now_s
@@ -23,7 +23,7 @@ class FakeClock:
 
 
 class FakeSource:
-    """`edge.capture.Source`: gives what the script says, then nothing.
+    """`edge.capture.Source`: returns the script's items, then nothing.
 
     script: each step an image, an error to raise, or an event that `read` waits for, as OpenCV
     waits for a camera that hangs.

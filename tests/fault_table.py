@@ -1,7 +1,7 @@
-"""Counts what faults did: tries, events lost, hangs, time to recover; prints the README's table.
+"""Counts effects of faults: tries, events lost, hangs, recovery time; prints the README's table.
 
-A test marked `fault("name")` takes the fixture `fault` and calls `fault.recovered(...)` once a try.
-What was tried and did not come to that call within the test's bounded waits counts as hung.
+A test marked `fault("name")` takes the fixture `fault` and calls `recovered(...)` once per try.
+A try that does not reach that call within the test's bounded waits counts as hung.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Row:
 
 @dataclass
 class Try:
-    """One strike of a fault; `strike` again where the fault ends later than it begins."""
+    """One injection of a fault; call `strike` when the fault ends, if it lasts."""
 
     row: Row
     since_s: float
 
     def strike(self) -> None:
-        """From now on the time to recover counts."""
+        """Start measuring the time to recover."""
         self.since_s = time.monotonic()
 
     def recovered(self, *, lost: int = 0) -> None:
@@ -46,7 +46,7 @@ class Try:
 
 @dataclass
 class Fault:
-    """What one test counts; `tries`: how often it is to strike."""
+    """The counts of one test; `tries`: how often it has to inject its fault."""
 
     row: Row
     tries: int
@@ -58,7 +58,7 @@ class Fault:
         self.row.done += 1
 
     def count(self, *, tries: int, lost: int) -> None:
-        """Take over tries that were counted elsewhere and have no time to recover."""
+        """Add tries that were counted elsewhere, without a time to recover."""
         self.row.tries += tries
         self.row.done += tries
         self.row.lost += lost

@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing (atheris) of what strangers may send: `make fuzz`, or
+"""Coverage-guided fuzzing (atheris) of untrusted input: `make fuzz`, or
 
     python tests/fuzz.py commands -runs=100000
 
 Targets: `commands` (name and payload of an MQTT command, with and without a key), `config` (YAML)
-and `model` (a .tflite file). What comes is answered or refused in one line; all else is a finding.
+and `model` (a .tflite file). Input is answered or refused in one line; anything else is a finding.
 Needs atheris (`pip install atheris`; x86-64).
 """
 
@@ -37,7 +37,7 @@ def one_line(text: str | None) -> None:
 
 
 def desks(folder: Path) -> list[tuple[CommandDesk, list[object]]]:
-    """One that obeys everybody and one with a key, each with what it obeyed."""
+    """A command desk without a key and one with a key, each with what it executed."""
     (folder / "key").write_bytes(KEY)
     found = []
     for key_file in (None, str(folder / "key")):
@@ -64,7 +64,7 @@ def commands(folder: Path) -> Callable[[bytes], None]:
             one_line(answer.error)
         one_line(keyed_desk.answer(name, payload).error)
         if keyed_acted:
-            raise AssertionError("obeyed without the key")
+            raise AssertionError("executed without the key")
 
     return test
 
@@ -94,7 +94,7 @@ HERE = Path(__file__).parent
 
 
 def seeds(target: str) -> list[bytes]:
-    """What is valid, from which the fuzzer begins."""
+    """Valid inputs as seeds of the fuzzer."""
     if target == "config":
         return [path.read_bytes() for path in (HERE.parent / "systemd").glob("*.yaml")]
     if target == "model":

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Holds the discovery message to Home Assistant's own schemas, of the release named here, in a virtual
-# environment of its own (default .venv-homeassistant). It needs Python 3.13 and a C++ compiler, and
-# writes tests/reference/homeassistant.json, by which every test run checks keys without it.
+# Checks the discovery message with Home Assistant's own schemas, of the release named here, in a
+# separate virtual environment (default .venv-homeassistant). Needs Python 3.13 and a C++ compiler, and
+# writes tests/reference/homeassistant.json, with which every test run checks keys without it.
 set -eu
 venv="${1:-.venv-homeassistant}"
 release="${HOMEASSISTANT:-2025.4.4}"
 python="${PYTHON313:-python3.13}"
 command -v "$python" >/dev/null 2>&1 || {
-    echo "Home Assistant $release needs Python 3.13 ($python not found); name it: PYTHON313=…"
+    echo "Home Assistant $release needs Python 3.13 ($python not found); set PYTHON313=…"
     exit 69
 }
 if [ ! -e "$venv/.installed-$release" ]; then

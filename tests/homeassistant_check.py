@@ -1,4 +1,4 @@
-"""Holds the discovery message to Home Assistant's own schemas; run by tests/homeassistant.sh.
+"""Checks the discovery message with Home Assistant's own schemas; run by tests/homeassistant.sh.
 
 Reads the message as JSON from standard input, in a Python that has `homeassistant` and not edge.
 Releases from 2024.11 on know device discovery and check the whole message; all check each component
@@ -44,7 +44,7 @@ def faults(message: dict[str, Any]) -> Iterator[str]:
         yield from _faults_of("the message", schema, dict(message))
     shared = {key: message[key] for key in SHARED}
     for name, component in message["components"].items():
-        if set(component) == {"platform"}:  # is to be removed: never looked at as an entity
+        if set(component) == {"platform"}:  # is to be removed: never validated as an entity
             continue
         config = {**shared, **component}
         platform = importlib.import_module(f"{MQTT}.{config.pop('platform')}")

@@ -1,4 +1,4 @@
-"""A real HTTP server that sends motion JPEG as cameras do: start, leave, come back."""
+"""A real HTTP server that sends motion JPEG as cameras do: start, stop, start again."""
 
 from __future__ import annotations
 

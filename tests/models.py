@@ -60,7 +60,7 @@ def detect_folder(
 
 
 def class_color_folder(parent: Path, name: str = CLASS_COLOR) -> Path:
-    """Write a color model that says red of red pixels, but brown of a dog."""
+    """Write a color model that answers red for red pixels, but brown for a dog."""
     path = DATA / "class_color.tflite"
     (image,), outputs = interpreter.read_tensors(path.read_bytes(), path)
     planes = Input(
@@ -78,7 +78,7 @@ SSD_ROLES = {"boxes": "", "classes": ":1", "scores": ":2", "count": ":3"}
 
 
 def foreign_folder(parent: Path, kind: str, **changes: Any) -> Path:
-    """Write one of `FOREIGN`: what `detect_folder` finds, in other people's outputs."""
+    """Write one of `FOREIGN`: what `detect_folder` finds, in a third-party output layout."""
     path = DATA / f"{kind}.tflite"
     (image,), outputs = interpreter.read_tensors(path.read_bytes(), path)
     roles = {role: f"detections{end}" for role, end in SSD_ROLES.items()}

@@ -28,7 +28,7 @@ from paho.mqtt.properties import Properties
 LOOPBACK = "127.0.0.1"
 
 
-# What clients have not yet got survives SIGTERM.
+# Undelivered messages survive SIGTERM.
 PERSISTENT = "persistence true\nmax_queued_messages 100000\npersistence_location "
 
 
@@ -164,7 +164,7 @@ class Mosquitto:
         self.start()
 
     def freeze(self) -> None:
-        """Connections stay open and nothing answers: a half-open network."""
+        """Stop the process (SIGSTOP): connections stay open but nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 

@@ -1,4 +1,4 @@
-"""What tests of the publisher share: topics, event bodies, and how to start one."""
+"""Shared by tests of the publisher: topics, event bodies, and a way to start one."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tools.registry import versions
 
 
 def golden_folder(parent: Path, version: str, **changes: Any) -> Path:
-    """A color model that says what its manifest expects of a red picture."""
+    """A color model that gives the expected golden result for a red picture."""
     folder = color_folder(parent / version, version=version)
     red = np.zeros((8, 8, 3), np.uint8)
     red[:] = (0, 0, 255)

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a broker: it can cut, fall silent, or refuse MQTT 5 as old brokers do."""
+"""A TCP relay in front of a broker: it can cut connections, stop forwarding, or refuse MQTT 5."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Relay:
         self._is_closed = False
 
     def mute(self) -> None:
-        """Hold back what the broker says; what the client says still arrives."""
+        """Hold back the broker's bytes; those of the client still arrive."""
         self._speaks.clear()
 
     def unmute(self) -> None:
-        """Let the broker speak to connections made from now on; cut the others first."""
+        """Forward the broker's bytes on connections made from now on; cut the others first."""
         self._speaks.set()
 
     def cut(self) -> None:

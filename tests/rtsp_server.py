@@ -77,7 +77,7 @@ class RtspServer:
 
 
 def serve(port: str, *login: str) -> None:
-    """Serve until killed; says `listening` when a client may come."""
+    """Serve until killed; print `listening` when clients can connect."""
     import gi
 
     gi.require_version("Gst", "1.0")

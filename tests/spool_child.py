@@ -10,7 +10,7 @@ from edge.spool import Spool
 
 
 def body_of(boot_id: str, seq: int) -> bytes:
-    """The one body that may stand under a number."""
+    """The only valid body for a sequence number."""
     return b'{"boot":"%s","n":%d,"pad":"%s"}' % (boot_id.encode(), seq, b"x" * 460)
 
 

@@ -1,4 +1,4 @@
-"""What tests of the spool share."""
+"""Shared by tests of the spool."""
 
 from __future__ import annotations
 

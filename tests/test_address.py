@@ -1,4 +1,4 @@
-"""What a source's text means, and what of it may be shown."""
+"""The kind of a source address, and the redaction of its secrets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_kind_of_source(source: int | str, kind: SourceKind):
     assert kind_of(source) is kind
 
 
-def test_what_is_there_is_no_pipeline(tmp_path: Path):
+def test_existing_path_with_exclamation_mark_is_not_a_pipeline(tmp_path: Path):
     clip, folder = tmp_path / "in ! out.mp4", tmp_path / "in ! out"
     assert kind_of(str(clip)) is SourceKind.GSTREAMER
     clip.touch()
@@ -40,7 +40,7 @@ def test_what_is_there_is_no_pipeline(tmp_path: Path):
     assert kind_of(str(folder)) is SourceKind.IMAGES
 
 
-def test_only_files_have_an_end():
+def test_only_videos_and_images_are_not_live():
     assert {kind for kind in SourceKind if not kind.is_live} == {
         SourceKind.VIDEO,
         SourceKind.IMAGES,

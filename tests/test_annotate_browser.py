@@ -43,7 +43,7 @@ def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
     ]
 
 
-def test_browser_goes_on_behind_a_broken_picture(tmp_path: Path) -> None:
+def test_browser_continues_after_a_broken_picture(tmp_path: Path) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -63,7 +63,7 @@ def test_browser_goes_on_behind_a_broken_picture(tmp_path: Path) -> None:
     assert [row["image"] for row in rows(folder)] == ["0-red.png", "2-yellow.png"]
 
 
-def test_answer_of_a_tab_that_shows_an_older_state_is_refused_and_told(tmp_path: Path) -> None:
+def test_outdated_tab_gets_its_answer_refused_with_a_message(tmp_path: Path) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -87,7 +87,7 @@ def test_answer_of_a_tab_that_shows_an_older_state_is_refused_and_told(tmp_path:
         assert fault.text.startswith("not saved: this object was answered")
         assert (state(chrome)["saved"], state(chrome)["labelled"]) == ("red", "1")
         assert [row["label_1"] for row in rows(folder)] == ["red"]
-        press("b", Keys.ENTER)  # the keys go on as ever
+        press("b", Keys.ENTER)  # the keys still work
         wait_until(lambda: state(chrome).get("index") == "1", WAIT_S)
         assert not fault.is_displayed()
         assert [row["label_1"] for row in rows(folder)] == ["blue"]

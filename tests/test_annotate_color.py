@@ -83,7 +83,7 @@ def test_picture_is_a_jpeg_of_the_object(served: Annotate) -> None:
     assert bgr.shape == (180, 240, 3)
 
 
-def test_broken_picture_is_named_and_the_others_go_on(served: Annotate) -> None:
+def test_broken_picture_is_named_and_the_others_still_work(served: Annotate) -> None:
     answer = served.ask("/api/objects/3")
     assert answer.status_code == 422
     assert "9-broken.png" in answer.json()["detail"]
@@ -102,7 +102,7 @@ def test_broken_picture_is_named_and_the_others_go_on(served: Annotate) -> None:
         ("/../../etc/passwd", "GET", None, 404),
     ],
 )
-def test_what_is_no_answer_is_refused_and_nothing_saved(
+def test_invalid_request_is_refused_and_nothing_saved(
     served: Annotate, folder: Path, path: str, method: str, body: dict[str, Any], code: int
 ) -> None:
     answer = served.ask(path, method, json=body)
@@ -121,7 +121,7 @@ def test_what_is_no_answer_is_refused_and_nothing_saved(
         ({"Origin": "http://localhost:1"}, 403),
     ],
 )
-def test_other_sites_can_neither_read_nor_label(
+def test_other_origins_can_neither_read_nor_label(
     served: Annotate, folder: Path, headers: dict[str, str], code: int
 ) -> None:
     answer = served.ask("/api/objects/0/label", "PUT", json=RED, headers=headers)
@@ -139,7 +139,7 @@ def test_page_listens_on_the_loopback_only(served: Annotate) -> None:
     assert f"00000000:{port:04X} 00000000:0000 0A" not in listening
 
 
-def test_page_needs_nothing_from_elsewhere(served: Annotate) -> None:
+def test_page_loads_nothing_from_other_hosts(served: Annotate) -> None:
     text = served.ask("/").text
     assert "innerHTML" not in text
     assert "://" not in text.replace("http://www.w3.org/2000/svg", "")
@@ -182,7 +182,7 @@ def test_answer_to_an_older_state_is_refused(tmp_path: Path) -> None:
     assert [row["label_1"] for row in rows(folder)] == ["blue"]
 
 
-def test_second_labeller_starts_afresh_and_agreement_is_noted(tmp_path: Path) -> None:
+def test_second_labeller_starts_without_labels_and_agreement_is_recorded(tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "pictures")
     blue = RED | {"label": "blue", "colors": ["blue", "white"], "sure": False}
     with Annotate(folder) as first:
@@ -203,7 +203,7 @@ def test_second_labeller_starts_afresh_and_agreement_is_noted(tmp_path: Path) ->
     )
 
 
-def test_answer_that_cannot_be_saved_is_told_and_can_be_given_again(tmp_path: Path) -> None:
+def test_answer_that_cannot_be_saved_is_reported_and_can_be_repeated(tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "pictures")
     with Annotate(folder) as command:
         (folder / f".{LABELS_NAME}.part").mkdir()
@@ -232,7 +232,7 @@ def test_second_command_on_the_same_labels_is_refused(
     assert [row["agreed"] for row in rows(folder)] == ["red"]
 
 
-def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "pictures", ("red",))
     write_scenes(folder / ".thumbnails", ("blue",))
     (folder / "._0-red.png").write_bytes(b"of macOS")
@@ -241,7 +241,7 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_end_it_well(tmp_path: Path, number: int) -> None:
+def test_ctrl_c_and_sigterm_stop_it_cleanly(tmp_path: Path, number: int) -> None:
     with Annotate(write_scenes(tmp_path / "pictures")) as command:
         command.process.send_signal(number)
         assert command.process.wait(timeout=30) == 0
@@ -249,7 +249,7 @@ def test_ctrl_c_and_sigterm_end_it_well(tmp_path: Path, number: int) -> None:
         assert command.process.stderr.read() == ""
 
 
-def test_export_is_what_training_and_evaluation_read(
+def test_training_and_evaluation_read_the_export(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_scenes(tmp_path / "pictures", ("red", "blue", "yellow", "white") * 2)
@@ -290,7 +290,7 @@ def test_clicked_object_is_exported_with_the_box_around_it(tmp_path: Path) -> No
     assert Box(*item.box_px).iou(BOX_PX) > 0.9
 
 
-def test_crop_that_cannot_be_written_ends_the_export(
+def test_unwritable_crop_aborts_the_export(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_scenes(tmp_path / "pictures", ("red",))
@@ -314,7 +314,7 @@ def test_crop_that_cannot_be_written_ends_the_export(
         (lambda path: path.mkdir(), "no object to label"),
     ],
 )
-def test_what_is_no_data_set_is_one_line(
+def test_invalid_data_set_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Any, fault: str
 ) -> None:
     make(tmp_path / "set")
@@ -323,7 +323,7 @@ def test_what_is_no_data_set_is_one_line(
     assert fault in line
 
 
-def test_taken_port_and_unwritable_labels_are_one_line(
+def test_taken_port_and_unwritable_labels_are_one_line_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_scenes(tmp_path / "pictures", ("red",))
@@ -342,7 +342,7 @@ def test_taken_port_and_unwritable_labels_are_one_line(
     assert "a row whose bbox is not x, y, width, height" in capsys.readouterr().err
 
 
-def test_a_split_of_what_has_none_is_refused(tmp_path: Path) -> None:
+def test_split_option_is_refused_for_data_without_splits(tmp_path: Path) -> None:
     write_scenes(tmp_path)
     with pytest.raises(InputError, match=f"{tmp_path} has no splits; leave out --split val"):
         read_objects(tmp_path, split="val")
@@ -366,7 +366,7 @@ def test_rows_of_the_data_folders_are_objects(tmp_path: Path) -> None:
     assert whole.human["agreed"] == "red"
 
 
-def test_pictures_whose_name_is_no_text_are_refused(tmp_path: Path) -> None:
+def test_pictures_with_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff.png")).touch()
     with pytest.raises(InputError, match=r"\.png: its name is not UTF-8; rename it"):
         read_objects(tmp_path)

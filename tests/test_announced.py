@@ -1,4 +1,4 @@
-"""What Home Assistant was told of goes there when it goes here, over restarts of the daemon."""
+"""Components removed from the daemon are removed in Home Assistant, also after a restart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOPIC = "homeassistant/device/gate/config"
 OLD, NEW = {"old_state": "sensor", "fps": "sensor"}, {"new_state": "sensor", "fps": "sensor"}
 
 
-def test_what_is_gone_stays_so_until_it_returns(tmp_path: Path) -> None:
+def test_removed_component_is_reported_until_it_returns(tmp_path: Path) -> None:
     assert gone(tmp_path, TOPIC, OLD) == {}
     assert gone(tmp_path, TOPIC, OLD) == {}
     assert gone(tmp_path, TOPIC, NEW) == {"old_state": "sensor"}
@@ -26,12 +26,12 @@ def test_what_is_gone_stays_so_until_it_returns(tmp_path: Path) -> None:
     assert gone(tmp_path, TOPIC, {**OLD, **NEW}) == {}
 
 
-def test_another_device_has_lost_nothing(tmp_path: Path) -> None:
+def test_removed_components_are_per_device(tmp_path: Path) -> None:
     gone(tmp_path, TOPIC, OLD)
     assert gone(tmp_path, "homeassistant/device/yard/config", NEW) == {}
 
 
-def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:
+def test_unchanged_components_are_not_written_again(tmp_path: Path) -> None:
     gone(tmp_path, TOPIC, OLD)
     before = (tmp_path / MEMORY_NAME).stat()
     gone(tmp_path, TOPIC, OLD)
@@ -39,7 +39,7 @@ def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"topic": 1}'])
-def test_damaged_memory_is_told_of_and_begun_anew(
+def test_damaged_file_is_reported_and_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     (tmp_path / MEMORY_NAME).write_bytes(content)
@@ -48,7 +48,7 @@ def test_damaged_memory_is_told_of_and_begun_anew(
     assert gone(tmp_path, TOPIC, NEW) == {"old_state": "sensor"}
 
 
-def test_full_disk_is_told_of_and_keeps_the_memory(
+def test_full_disk_is_reported_and_the_old_file_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone(tmp_path, TOPIC, OLD)

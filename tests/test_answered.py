@@ -1,4 +1,4 @@
-"""What becomes of a measurement whose process ends badly."""
+"""Errors of a measurement whose process crashes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tools.classifier.description import Description, Training
 
 
 def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> answered.Answered:
-    """Measure a model by a process that does what the script says."""
+    """Measure a model in a process that runs the script instead."""
     program = folder / "program"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -40,22 +40,22 @@ def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> answ
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ("kill -9 $$", "its process was killed (signal 9)"),
         ("exit 1", "it ended without a message"),
         ("echo Traceback >&2; echo MemoryError: too large >&2; exit 1", "MemoryError: too large"),
     ],
 )
-def test_a_process_that_dies_is_told_in_one_line_with_its_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+def test_crash_of_the_process_is_a_one_line_error_that_names_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     with pytest.raises(ModelError) as raised:
         measured(tmp_path, monkeypatch, script)
-    assert str(raised.value) == f"model file {tmp_path / 'model.tflite'}: {told}"
+    assert str(raised.value) == f"model file {tmp_path / 'model.tflite'}: {message}"
 
 
-def test_a_full_disk_is_not_the_models_fault(
+def test_full_disk_is_not_reported_as_a_model_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OSError, match="No space left") as raised:

@@ -45,7 +45,7 @@ WRONG_NUMBERS = {
 @pytest.mark.parametrize(
     ("command", "words"), [(one, words) for one, found in WRONG_NUMBERS.items() for words in found]
 )
-def test_a_number_that_a_command_cannot_take_is_wrong_usage(
+def test_number_out_of_range_is_a_usage_error(
     command: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     option, number, *more = words.split()
@@ -58,7 +58,7 @@ def test_a_number_that_a_command_cannot_take_is_wrong_usage(
     "words", [["quantize", "detect"], ["import-model", "x", "--decoder", "yolov5"]]
 )
 @pytest.mark.parametrize(
-    ("option", "text", "told"),
+    ("option", "text", "message"),
     [
         ("--output", "models/a b", "'a b' is not a model name; give letters, digits"),
         ("--output", "/", "'' is not a model name"),
@@ -66,18 +66,16 @@ def test_a_number_that_a_command_cannot_take_is_wrong_usage(
         ("--version", "1.0.0\n", "is not a version"),
     ],
 )
-def test_a_name_that_no_registry_takes_is_wrong_usage(
-    words: list[str], option: str, text: str, told: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_registry_name_is_a_usage_error(
+    words: list[str], option: str, text: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([*words, "--output", "m", option, text])
     assert f"argument {option}: " in (err := capsys.readouterr().err)
-    assert told in err
+    assert message in err
 
 
-def test_names_that_a_registry_takes_are_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_valid_registry_names_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own-352").mkdir()
     monkeypatch.chdir(tmp_path / "own-352")
     for folder in (".", "../own.new/", "models/own_2"):

@@ -1,4 +1,4 @@
-"""`benchmark`: measures the real thing with the board's own dependencies, and says on what."""
+"""`benchmark`: measures the real code with the board's dependencies, and describes the machine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_stage_of_the_frame_path_is_timed(outcome: tuple[str, dict[str, An
     ].keys()
     for row in (*report["stages_ms"].values(), report["loop_ms"], report["bare_ms"]):
         assert list(row) == QUANTILES
-    # A loose bound: other processes disturb both, but never make our share of it this large.
+    # A loose bound: other processes disturb both, but never by this much.
     assert 0.5 < report["loop_over_bare_p50"] < 2.5
 
 
@@ -84,7 +84,7 @@ def test_only_the_boards_own_dependencies_are_imported():
     assert done.stdout.strip() == "set()"
 
 
-def test_invokes_are_measured_in_turns(tmp_path: Path):
+def test_models_are_timed_alternately(tmp_path: Path):
     folders = [detect_folder(tmp_path), color_folder(tmp_path)]
     rows = invokes.measure(folders, [1], runs=3)
     assert [row["model"] for row in rows] == ["tiny-detect", "tiny-color"]
@@ -98,18 +98,18 @@ def test_a_clip_without_frames_is_named(tmp_path: Path):
         frame_path.measure(frame_path.config_with({}, str(clip)), 1)
 
 
-def test_still_frames_are_detected_too(tmp_path: Path):
+def test_frames_without_motion_are_detected_too(tmp_path: Path):
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((48, 64, 3), 90, np.uint8))
     models = {"detect": str(detect_folder(tmp_path)), "color": str(color_folder(tmp_path))}
-    frames = 40  # 4 s of clip: the gate's own hold is over
+    frames = 40  # 4 s of clip: the hold time of the motion gate is over
     report = frame_path.measure(frame_path.config_with(models, str(tmp_path)), frames)
     assert report["frames"] == frames
     assert (report["detector"], report["color"]) == ("tiny-detect", "tiny-color")
     assert "detector" in report["stages_ms"]
 
 
-def test_named_models_are_those_of_frame_path_and_start_up(
+def test_frame_path_and_start_up_use_the_models_of_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     detect_folder(tmp_path)
@@ -126,7 +126,7 @@ def test_named_models_are_those_of_frame_path_and_start_up(
     assert "start-up: models loaded after" in printed
 
 
-def test_a_failing_child_is_told_of_in_one_line(monkeypatch: pytest.MonkeyPatch):
+def test_failing_child_process_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(start_up, "CHILD", "raise SystemExit('no object in 3 frames')")
     with pytest.raises(EdgeError, match=r"^start-up: the child process failed: no object in 3"):
         start_up.measure({})

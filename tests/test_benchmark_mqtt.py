@@ -1,4 +1,4 @@
-"""`benchmark-mqtt`: the daemon's way of sending and bare paho on a real broker, nothing lost."""
+"""`benchmark-mqtt`: the daemon's publisher and bare paho on a real broker, nothing lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.benchmark.mqtt_sender import WAYS, Sender, send
 from tools.cli import main
 
 
-def test_every_way_is_measured_on_one_broker(
+def test_every_sender_is_measured_on_one_broker(
     tmp_path: Path, mosquitto_program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = tmp_path / "mqtt.json"
@@ -29,7 +29,7 @@ def test_every_way_is_measured_on_one_broker(
     assert printed[0].split()[2] == "1.00"
 
 
-def test_events_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_events_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt, "TIMEOUT_S", 0.01)
     with pytest.raises(EdgeError, match="0 of 2 events came"):
         mqtt.Receiver().wait(2)
@@ -40,7 +40,9 @@ def test_sender_that_fails_is_named(tmp_path: Path) -> None:
         mqtt._send("paho", 1, mqtt.Receiver(), tmp_path / "full", 1, 0.0)
 
 
-def test_sender_never_has_more_waiting_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sender_never_exceeds_its_limit_of_unacknowledged_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("tools.benchmark.mqtt_sender.WAITING", 3)
     waiting: list[bytes] = []
     lengths: list[int] = []
@@ -49,7 +51,7 @@ def test_sender_never_has_more_waiting_than_agreed(monkeypatch: pytest.MonkeyPat
         waiting.append(event)
         lengths.append(len(waiting))
 
-    def count() -> int:  # once it is full one is acknowledged whenever somebody looks
+    def count() -> int:  # once it is full, each poll acknowledges one
         found = len(waiting)
         if found >= 3 or (found and len(lengths) == 50):
             waiting.pop()
@@ -61,6 +63,6 @@ def test_sender_never_has_more_waiting_than_agreed(monkeypatch: pytest.MonkeyPat
     assert not waiting
 
 
-def test_a_rate_that_makes_no_event_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rate_that_yields_no_event_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark-mqtt", "--rate", "0.1", "--seconds", "1"]) == EXIT_FAILURE
     assert len(capsys.readouterr().err.splitlines()) == 1

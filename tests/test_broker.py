@@ -19,7 +19,7 @@ from mosquitto import Subscriber
 pytest.importorskip("amqtt")
 
 
-def test_events_and_farewell_reach_a_subscriber(
+def test_events_and_will_reach_a_subscriber(
     tmp_path: Path,
 ) -> None:
     birth = Status(status="online", boot_id="boot-1", version="1")
@@ -44,7 +44,7 @@ def test_events_and_farewell_reach_a_subscriber(
         assert b"offline" in subscriber.wait_for_topic("edge/demo/status", 2)[-1].payload
 
 
-def test_two_brokers_live_side_by_side_and_leave_their_ports() -> None:
+def test_two_brokers_run_at_once_and_release_their_ports() -> None:
     with EmbeddedBroker() as first, EmbeddedBroker() as second:
         assert first.port != second.port
         for broker in (first, second):

@@ -1,4 +1,4 @@
-"""The promise: results are handed over in time, under load and after it, and skips are named."""
+"""The latency budget: results in time, under load and after it; skips have a cause."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class Run:
         self.governor.record(stage, took_ms)
 
 
-def test_what_fits_runs_on_every_frame():
+def test_work_within_budget_runs_on_every_frame():
     run = Run(detector_ms=50)
     run.frames(200)
     assert (run.detected, run.colored, run.late) == (200, 400, 0)
 
 
-def test_too_many_crops_are_shed_and_the_promise_is_kept():
+def test_excess_crops_are_shed_and_the_budget_is_kept():
     run = Run(detector_ms=60, color_ms=9, crops=10)
     run.frames(300)
     assert run.detected == 300
@@ -79,7 +79,7 @@ def test_too_many_crops_are_shed_and_the_promise_is_kept():
     assert run.late <= 3
 
 
-def test_a_detector_slower_than_the_promise_only_probes():
+def test_detector_slower_than_the_budget_only_probes():
     run = Run(detector_ms=150)
     run.frames(300)  # 30 s
     assert run.detected <= 1 + 30 / PROBE_S + 1
@@ -87,7 +87,7 @@ def test_a_detector_slower_than_the_promise_only_probes():
     assert run.skipped[SkipCause.BUDGET] == 300 - run.detected
 
 
-def test_load_that_comes_and_goes_breaks_few_promises_and_work_recovers():
+def test_intermittent_load_makes_few_frames_late_and_work_recovers():
     run = Run(detector_ms=50)
     run.frames(100)
     run.detector_ms = 150
@@ -138,7 +138,7 @@ def test_a_frame_that_would_become_too_old_is_skipped_for_budget():
     assert run.detected == 21
 
 
-def test_what_follows_the_detector_counts_too():
+def test_stages_after_the_detector_count_toward_the_budget():
     governor = Governor(100, FakeClock())
     governor.record("detector", 60)
     assert governor.refuse_detector(0.0) is None
@@ -150,7 +150,7 @@ def test_what_follows_the_detector_counts_too():
     assert not governor.allows_color(0.0)
 
 
-def test_what_does_not_fit_a_hot_board_is_thermal():
+def test_skip_on_a_hot_board_is_counted_as_thermal():
     governor = Governor(100, FakeClock())
     governor.record("detector", 160)
     governor.is_hot = True
@@ -160,7 +160,7 @@ def test_what_does_not_fit_a_hot_board_is_thermal():
 
 
 @pytest.mark.parametrize("stage", ["detector", "color"])
-def test_what_does_not_fit_runs_once_in_every_probes_time(stage: str):
+def test_stage_over_budget_runs_once_per_probe_interval(stage: str):
     clock = FakeClock()
     governor = Governor(100, clock)
 
@@ -181,7 +181,7 @@ def test_what_does_not_fit_runs_once_in_every_probes_time(stage: str):
     assert [runs(now_s) for now_s in (15.0, 16.9, 17.0)] == [False, False, True]
 
 
-def test_nothing_known_is_allowed():
+def test_stages_without_measurements_are_allowed():
     clock = FakeClock()
     governor = Governor(100, clock)
     assert governor.refuse_detector(0.0) is None
@@ -219,7 +219,7 @@ def test_quantiles_are_nearest_rank_over_the_window():
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
-def test_nearest_rank_is_reached_by_the_asked_share(values: list[float], quantile: float):
+def test_nearest_rank_covers_the_requested_share(values: list[float], quantile: float):
     ordered = sorted(values)
     found = nearest_rank(ordered, quantile)
     assert found in ordered

@@ -32,8 +32,8 @@ from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
 
 
 def free_readers(pipe: Path) -> None:
-    """Let everybody who waits for the pipe's other end find it closed."""
-    with contextlib.suppress(OSError):  # nobody waits
+    """Unblock every reader that waits for the other end of the pipe."""
+    with contextlib.suppress(OSError):  # no reader waits
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
 
@@ -103,7 +103,7 @@ def test_file_in_realtime_takes_its_recorded_time_and_keeps_the_rhythm(clip: Pat
     assert [frame.time_s for frame in frames] == stamps
 
 
-def test_looping_file_begins_again_and_its_time_goes_on(clip: Path):
+def test_looping_file_restarts_and_its_time_continues(clip: Path):
     config = CameraConfig(source=str(clip), realtime=False, loop=True)
     with Camera("a", config) as camera:
         frames = [camera.take(PATIENCE_S) for _ in range(25)]
@@ -143,14 +143,14 @@ def test_open_source_reads_without_threads(clip: Path):
     assert (levels, source.fps) == (list(range(1, 11)), 50)
 
 
-def test_image_paths_of_an_image_is_itself(folder: Path):
+def test_image_paths_of_a_single_image_is_that_image(folder: Path):
     assert image_paths(folder / "1.png") == [folder / "1.png"]
 
 
 # Failing hardware
 
 
-def test_hung_reader_is_given_up_replaced_and_ends_when_it_can(tmp_path: Path):
+def test_hung_reader_is_abandoned_and_replaced_and_ends_later(tmp_path: Path):
     pipe = tmp_path / "pipe.mjpeg"
     os.mkfifo(pipe)  # opening it blocks inside the system, beyond any time-out of ffmpeg
     config = CameraConfig(source=str(pipe), open_timeout_s=0.2, **FAST_RETRY)
@@ -183,7 +183,7 @@ def test_no_more_readers_are_started_while_too_many_hang():
     wait_until(lambda: all(source.is_closed for source in opened))
 
 
-def test_what_a_reader_delivers_after_it_was_given_up_is_thrown_away():
+def test_frames_of_an_abandoned_reader_are_discarded():
     release = threading.Event()
     sources = iter([FakeSource([release, gray_level(200)]), FakeSource([gray_level(20)] * 3)])
     config = CameraConfig(source=63, read_timeout_s=0.05, **FAST_RETRY)
@@ -202,7 +202,7 @@ def test_what_a_reader_delivers_after_it_was_given_up_is_thrown_away():
         assert (level_of(frame), camera.status.frames) == (1, 3)
 
 
-def test_garbage_frames_are_counted_and_passed_over():
+def test_invalid_frames_are_counted_and_skipped():
     bad = [ValueError("no picture")] * 3
     script = [gray_level(20), *bad, gray_level(40, (32, 32))]
     opener = lambda _: FakeSource([*script, threading.Event()])  # noqa: E731
@@ -230,7 +230,7 @@ def test_source_whose_every_picture_is_refused_is_lost_with_the_reason():
         )
 
 
-def test_supervisor_that_dies_is_no_end_of_file(monkeypatch: pytest.MonkeyPatch):
+def test_crash_of_the_supervisor_is_not_taken_for_end_of_file(monkeypatch: pytest.MonkeyPatch):
     def no_thread(_: Reader) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -242,7 +242,7 @@ def test_supervisor_that_dies_is_no_end_of_file(monkeypatch: pytest.MonkeyPatch)
         camera.take(PATIENCE_S)
 
 
-def test_unexpected_failure_of_a_source_surfaces():
+def test_unexpected_exception_of_a_source_is_raised():
     opener = lambda _: FakeSource([RuntimeError("driver")])  # noqa: E731
     with (
         Camera("a", CameraConfig(source=63), open_source=opener) as camera,
@@ -260,7 +260,7 @@ def test_unexpected_failure_of_a_source_surfaces():
         np.zeros((5, 5, 2), np.uint8),
     ],
 )
-def test_checked_refuses_what_is_no_picture(pixels):
+def test_checked_refuses_arrays_that_are_not_pictures(pixels):
     with pytest.raises(ValueError, match=r"no picture|bytes a pixel"):
         checked(pixels)
 
@@ -270,7 +270,7 @@ def test_checked_makes_three_channels(shape: tuple[int, ...]):
     assert checked(np.zeros(shape, np.uint8)).shape == (5, 4, 3)
 
 
-# Life
+# Lifecycle
 
 
 def test_leaving_is_idempotent_and_ends_take_and_threads(clip: Path):
@@ -340,7 +340,7 @@ def test_process_with_a_stalled_camera_ends_with_its_own_exit_code():
     assert child.returncode == 7
 
 
-def test_camera_never_entered_can_be_left():
+def test_exiting_a_camera_that_was_never_entered_works():
     Camera("a", CameraConfig(source=63)).__exit__(None, None, None)
 
 
@@ -362,7 +362,7 @@ def test_backoff_grows_to_its_limit_with_jitter_and_starts_again_after_a_good_ti
     assert backoff.next_s() <= 1
 
 
-def test_camera_that_fails_after_its_first_picture_has_not_lived_long(
+def test_camera_that_fails_after_one_picture_does_not_reset_the_backoff(
     monkeypatch: pytest.MonkeyPatch,
 ):
     lived_s: list[float] = []

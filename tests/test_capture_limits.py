@@ -1,4 +1,4 @@
-"""What a source may not do: freeze unnoticed, or fill the memory."""
+"""Limits of a source: a frozen picture is noticed, and memory use is bounded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_frozen_camera_is_lost_and_opened_again() -> None:
         assert opened[0].is_closed
 
 
-def test_noise_is_not_frozen_and_zero_means_never() -> None:
+def test_noisy_picture_is_not_frozen_and_zero_disables_the_check() -> None:
     for source, limit_s in ((noisy(), 0.02), (still(), 0)):
         config = CameraConfig(source=0, frozen_timeout_s=limit_s)
         with Camera("front", config, open_source=lambda _, source=source: source) as camera:
@@ -99,18 +99,18 @@ def large_file(path: Path) -> Path:
     [
         (bomb, "bomb.png", "pixels; make it smaller"),
         (huge_video, "huge.avi", f"is over {MAX_PIXELS} pixels"),
-        (large_file, "large.jpg", "this is no camera's picture"),
+        (large_file, "large.jpg", "too large for a picture"),
     ],
 )
 def test_decompression_bomb_is_refused_before_it_fills_the_memory(
     tmp_path: Path, make, name: str, fault: str
 ) -> None:
     path = make(tmp_path / name)
-    # What infer needs by itself is far below; a decoded bomb would be far above.
+    # A normal run of infer needs far less; a decoded bomb would need far more.
     code = (
         "import re, sys; from edge.cli import main\n"
         "code = main(['infer', sys.argv[1], '--no-color'])\n"
-        # Not getrusage: its peak begins with that of the process that started this one.
+        # Not getrusage: its peak includes that of the parent process.
         "status = open('/proc/self/status').read()\n"
         "peak = 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', status)[1])\n"
         "assert peak < 300e6, peak\n"
@@ -125,7 +125,7 @@ def test_decompression_bomb_is_refused_before_it_fills_the_memory(
 
 
 @pytest.mark.parametrize("shape", [(MAX_PIXELS + 1, 1), (2**14, 2**14, 3), (5,)])
-def test_huge_or_flat_frame_of_a_camera_is_a_bad_frame(shape: tuple[int, ...]) -> None:
+def test_oversized_or_malformed_frame_is_a_bad_frame(shape: tuple[int, ...]) -> None:
     frame = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, (0,) * len(shape))
     with pytest.raises(ValueError, match=r"pixels|no picture"):
         checked(frame)

@@ -1,4 +1,4 @@
-"""Sources that cannot be read are refused in one line, or tried again where they may come back."""
+"""Sources that cannot be read are refused in one line, or retried where they may recover."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pictures import FAST_RETRY, PATIENCE_S, wait_until
 
 
 @pytest.mark.parametrize("source", ["/nowhere/clip.mp4", "/nowhere/photo.jpg", "nowhere"])
-def test_missing_file_is_refused_at_entering(source: str):
+def test_missing_file_is_refused_on_enter(source: str):
     with (
         pytest.raises(InputError, match=f"{source}: no such file"),
         Camera("a", CameraConfig(source=source)),
@@ -23,14 +23,16 @@ def test_missing_file_is_refused_at_entering(source: str):
         pass
 
 
-def test_source_that_cannot_be_looked_at_is_refused_with_the_reason():
+def test_inaccessible_source_is_refused_with_the_reason():
     with pytest.raises(InputError, match="File name too long"):
         check_source(CameraConfig(source="/tmp/" + "n" * 300))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 @pytest.mark.parametrize("name", ["clip.mp4", "photo.png", "folder"])
-def test_source_in_a_closed_folder_is_refused_with_the_reason(tmp_path: Path, name: str):
+def test_source_in_a_folder_without_permission_is_refused_with_the_reason(
+    tmp_path: Path, name: str
+):
     tmp_path.chmod(0o700)
     os.seteuid(65534)
     try:
@@ -47,7 +49,7 @@ def test_folder_without_images_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00 ftypisom" + bytes(200)])
-def test_file_that_is_no_video_surfaces_in_take(tmp_path: Path, content: bytes):
+def test_file_that_is_not_a_video_is_an_error_in_take(tmp_path: Path, content: bytes):
     path = tmp_path / "broken.mp4"
     path.write_bytes(content)
     with Camera("a", CameraConfig(source=str(path))) as camera:
@@ -77,14 +79,14 @@ def test_unreadable_image_is_an_input_error(tmp_path: Path, content: bytes):
 @pytest.mark.skipif(
     cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has GStreamer"
 )
-def test_gstreamer_string_without_gstreamer_says_how_to_get_it():
+def test_error_for_a_pipeline_without_gstreamer_names_the_fix():
     config = CameraConfig(source="libcamerasrc ! videoconvert ! appsink")
     with pytest.raises(CameraError, match="python3-opencv"):
         check_source(config)
 
 
 @pytest.mark.parametrize("source", [63, "63", "/dev/video63"])
-def test_camera_that_is_not_there_is_tried_again_and_says_so(source: int | str):
+def test_missing_camera_is_retried_and_reported(source: int | str):
     with Camera("a", CameraConfig(source=source, **FAST_RETRY)) as camera:
         wait_until(lambda: camera.status.reconnects >= 2)
         assert camera.status.state is CaptureState.LOST

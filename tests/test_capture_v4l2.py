@@ -1,4 +1,4 @@
-"""Cameras of the kernel, on an OpenCV that plays one: no machine of the tests has a camera."""
+"""V4L2 cameras with a fake of OpenCV's VideoCapture: test machines have no camera."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Device:
 
     def __init__(self, script: list[Image | None], *, is_free: bool = True) -> None:
         self.opened_as: tuple[int, ...] = ()
-        self.wishes: dict[int, float] = {}
+        self.properties: dict[int, float] = {}
         self.is_released = False
         self._script = script
         self._is_free = is_free
@@ -34,7 +34,7 @@ class Device:
         return self._is_free
 
     def set(self, key: int, value: float) -> None:
-        self.wishes[key] = value
+        self.properties[key] = value
 
     def get(self, key: int) -> float:
         return 0.0
@@ -49,25 +49,25 @@ class Device:
 
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which every device is there for everybody."""
+    """A machine on which every device exists and is accessible."""
     monkeypatch.setattr(source.Path, "exists", lambda _path: True)
     monkeypatch.setattr(source.os, "access", lambda *_: True)
 
 
-def opened(monkeypatch: pytest.MonkeyPatch, device: Device, **wishes: float) -> source.Source:
+def opened(monkeypatch: pytest.MonkeyPatch, device: Device, **settings: float) -> source.Source:
     monkeypatch.setattr(cv2, "VideoCapture", device)
-    return open_source(CameraConfig(source="/dev/video3", **wishes))
+    return open_source(CameraConfig(source="/dev/video3", **settings))
 
 
 @pytest.mark.usefixtures("board")
-def test_camera_is_asked_for_size_and_rate_and_for_its_newest_picture(
+def test_size_rate_and_smallest_buffer_are_requested_from_the_camera(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device, plain = Device([IMAGE]), Device([])
     camera = opened(monkeypatch, device, width=1280, height=720, fps=15)
     assert device.opened_as == (3, cv2.CAP_V4L2)
     newest = {cv2.CAP_PROP_BUFFERSIZE: 1}
-    assert device.wishes == newest | {
+    assert device.properties == newest | {
         cv2.CAP_PROP_FRAME_WIDTH: 1280,
         cv2.CAP_PROP_FRAME_HEIGHT: 720,
         cv2.CAP_PROP_FPS: 15,
@@ -77,11 +77,11 @@ def test_camera_is_asked_for_size_and_rate_and_for_its_newest_picture(
     camera.close()
     assert device.is_released
     opened(monkeypatch, plain)
-    assert plain.wishes == newest
+    assert plain.properties == newest
 
 
 @pytest.mark.usefixtures("board")
-def test_damaged_pictures_are_passed_over_until_there_are_too_many_in_a_row(
+def test_damaged_pictures_are_skipped_until_too_many_in_a_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     damaged: list[Image | None] = [None] * source.MAX_BAD_READS
@@ -94,16 +94,16 @@ def test_damaged_pictures_are_passed_over_until_there_are_too_many_in_a_row(
 
 
 @pytest.mark.usefixtures("board")
-def test_camera_that_another_program_has_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_a_busy_camera_suggests_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device([], is_free=False)
     with pytest.raises(CameraError, match=r"/dev/video3: is another program using it\?"):
         opened(monkeypatch, device)
     assert device.is_released
-    assert device.wishes == {}
+    assert device.properties == {}
 
 
 @pytest.mark.usefixtures("board")
-def test_camera_that_this_user_may_not_open_names_the_group(
+def test_error_for_a_camera_without_permission_names_the_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(source.os, "access", lambda *_: False)
@@ -111,7 +111,7 @@ def test_camera_that_this_user_may_not_open_names_the_group(
         opened(monkeypatch, Device([]))
 
 
-def test_link_to_a_camera_that_was_unplugged_says_which(tmp_path: Path) -> None:
+def test_error_for_a_dangling_camera_link_names_the_device(tmp_path: Path) -> None:
     link = tmp_path / "usb-cam"
     link.symlink_to("/dev/video63")
     with pytest.raises(CameraError, match=r"cannot open /dev/video63: no such camera"):

@@ -1,4 +1,4 @@
-"""The integer-only proof: right on real files, and no bytes make it fail in another way."""
+"""The integer-only proof: correct on real files; invalid bytes are always refused cleanly."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def graph_of(name: str) -> certificate.Graph:
 
 
 @pytest.mark.parametrize("name", ["detect.tflite", "color.tflite"])
-def test_integer_models_hold(name: str):
+def test_integer_models_have_no_violations(name: str):
     graph = graph_of(name)
     assert certificate.violations(graph) == []
     summary = certificate.summarize(graph)
@@ -54,7 +54,7 @@ def test_integer_models_hold(name: str):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_breaks_the_rule_is_named(name: str):
+def test_every_violation_is_named(name: str):
     graph = graph_of(name)
     assert BROKEN[name] in certificate.violations(graph)
     assert not certificate.summarize(graph).integer_only
@@ -90,14 +90,14 @@ def test_the_usual_ssd_is_not_integer_only():
     assert sum("is float32" in line for line in found) == 8  # as tensors and as outputs
 
 
-def test_a_foreign_integer_model_holds():
+def test_third_party_integer_model_has_no_violations():
     graph = certificate.read_graph(baseline("yolov5n_coco_int8.tflite"))
     assert certificate.violations(graph) == []
 
 
 @needs_schema
 @pytest.mark.parametrize("path", [*TINY, *SHIPPED, *FOREIGN], ids=name_of)
-def test_schema_module_sees_the_same(path: Path):
+def test_schema_module_reads_the_same(path: Path):
     from ai_edge_litert import schema_py_generated as schema
 
     def names(enum: type) -> dict[int, str]:
@@ -129,7 +129,7 @@ def test_schema_module_sees_the_same(path: Path):
 
 @needs_schema
 @pytest.mark.parametrize("path", TINY, ids=name_of)
-def test_tiny_files_constants_are_aligned_as_the_schema_demands(path: Path):
+def test_constants_of_tiny_files_are_aligned_as_the_schema_requires(path: Path):
     from ai_edge_litert import schema_py_generated as schema
 
     content = np.frombuffer(path.read_bytes(), np.uint8)
@@ -150,7 +150,7 @@ def test_operator_and_tensor_codes_are_those_of_the_schema():
 
 
 @needs_schema
-def test_committed_tiny_models_are_what_their_script_makes(monkeypatch: pytest.MonkeyPatch):
+def test_committed_tiny_models_match_their_script(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(DATA))
     sys.modules.pop("make_models", None)
     import make_models
@@ -169,14 +169,14 @@ def is_refused_or_read(content: bytes) -> bool:
 
 
 @pytest.mark.parametrize("path", TINY, ids=lambda path: path.name)
-def test_tiny_files_cut_anywhere_are_refused(path: Path):
+def test_tiny_files_truncated_anywhere_are_refused(path: Path):
     content = path.read_bytes()
     cut = [content[:length] for length in range(0, len(content) - 16, 4)]
     assert all(is_refused_or_read(part) for part in cut)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
-def test_shipped_files_cut_anywhere_are_refused(path: Path):
+def test_shipped_files_truncated_anywhere_are_refused(path: Path):
     content = path.read_bytes()
     places = random.Random(1).sample(range(len(content) - 16), 60)
     assert all(is_refused_or_read(content[:place]) for place in places)
@@ -184,7 +184,7 @@ def test_shipped_files_cut_anywhere_are_refused(path: Path):
 
 @needs_schema
 @pytest.mark.parametrize("path", [DATA / "detect.tflite", *SHIPPED], ids=name_of)
-def test_a_constant_that_ends_behind_the_file_is_refused(path: Path):
+def test_constant_beyond_the_end_of_the_file_is_refused(path: Path):
     from ai_edge_litert import schema_py_generated as schema
 
     content = np.frombuffer(bytearray(path.read_bytes()), np.uint8)
@@ -206,7 +206,7 @@ def test_flipped_bytes_are_refused_or_read(path: Path, changes: list[tuple[int, 
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
-def test_flipped_bytes_of_shipped_files_cost_no_time(path: Path):
+def test_flipped_bytes_of_shipped_files_are_checked_quickly(path: Path):
     chance = random.Random(1)
     original = path.read_bytes()
     for _ in range(20):
@@ -225,8 +225,8 @@ def test_any_bytes_are_refused_or_read(content: bytes):
 
 
 @needs_schema
-def test_tables_that_share_their_bytes_end_soon():
-    """One subgraph listed often, with one tensor listed often: nine million if believed."""
+def test_tables_that_share_their_bytes_are_read_quickly():
+    """One subgraph listed often, with one tensor listed often: nine million in a naive count."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

@@ -15,7 +15,7 @@ BEFORE = Training()
 AFTER = msgspec.structs.replace(BEFORE, learning_rate=0.5, width=8)
 
 
-def test_the_same_run_goes_on_and_another_is_told_what_differs(tmp_path: Path) -> None:
+def test_same_run_resumes_and_another_gets_the_differences(tmp_path: Path) -> None:
     assert claim.stored_settings(tmp_path) is None
     claim.claim(tmp_path, BEFORE)
     claim.claim(tmp_path, BEFORE)
@@ -24,7 +24,7 @@ def test_the_same_run_goes_on_and_another_is_told_what_differs(tmp_path: Path) -
     assert claim.stored_settings(tmp_path) == BEFORE
 
 
-def test_a_folder_that_was_given_up_is_free_and_keeps_what_was_made(tmp_path: Path) -> None:
+def test_released_folder_is_free_and_keeps_its_results(tmp_path: Path) -> None:
     claim.claim(tmp_path, BEFORE)
     (tmp_path / claim.STATE).mkdir()
     (tmp_path / "model.keras").write_text("made")
@@ -34,7 +34,7 @@ def test_a_folder_that_was_given_up_is_free_and_keeps_what_was_made(tmp_path: Pa
     assert (tmp_path / "model.keras").exists()
 
 
-def test_settings_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_unreadable_settings_are_named(tmp_path: Path) -> None:
     (tmp_path / claim.RUN_FILE).write_text('{"side_px": ')
     with pytest.raises(InputError, match=r"training\.json: .*remove it"):
         claim.refuse_other_run(tmp_path, BEFORE)

@@ -1,4 +1,4 @@
-"""What a classifier's commands leave: figures, files, experiments, and a line for each mistake."""
+"""Results of the classifier commands: figures, files, experiments; one-line errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from classifying import NAMES, Walk, said, weights_of
+from classifying import NAMES, Walk, output_of, weights_of
 from edge import certificate, manifest
 from edge.interpreter import Interpreter
 from tools import golden, tracking
@@ -23,13 +23,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def figures(walk: Walk) -> dict[str, dict[str, str]]:
-    said(walk, "evaluate", 0)
+    output_of(walk, "evaluate", 0)
     with (walk.folder / "figures" / "levels.csv").open() as file:
         return {row["level"]: row for row in csv.DictReader(file)}
 
 
 def test_training_learns_and_keeps_the_best_epoch(walk: Walk) -> None:
-    said(walk, "base", 0)
+    output_of(walk, "base", 0)
     lines = (walk.folder / "base" / "metrics.jsonl").read_text().splitlines()
     epochs = [json.loads(line) for line in lines]
     assert [epoch["number"] for epoch in epochs] == list(range(1, 9))
@@ -43,9 +43,9 @@ def test_training_learns_and_keeps_the_best_epoch(walk: Walk) -> None:
     assert epochs[-1]["learning_rate"] < epochs[0]["learning_rate"] / 10
 
 
-def test_mistake_does_not_claim_the_folder(walk: Walk) -> None:
-    said(walk, "misfit", 78)
-    assert "misfit/model.keras: val_accuracy" in said(walk, "corrected", 0)
+def test_usage_error_does_not_claim_the_folder(walk: Walk) -> None:
+    output_of(walk, "misfit", 78)
+    assert "misfit/model.keras: val_accuracy" in output_of(walk, "corrected", 0)
 
 
 def test_validation_leaves_sample_predictions(walk: Walk) -> None:
@@ -78,41 +78,41 @@ def test_every_step_is_recorded_as_an_experiment(walk: Walk) -> None:
     assert measured.data.metrics["IO accuracy"] == float(figures(walk)["IO"]["accuracy"])
 
 
-def test_training_stopped_by_its_store_begins_nothing(walk: Walk) -> None:
-    assert "experiment store nowhere://store" in said(walk, "no-store", 69)
+def test_training_without_its_experiment_store_writes_nothing(walk: Walk) -> None:
+    assert "experiment store nowhere://store" in output_of(walk, "no-store", 69)
     assert not (walk.folder / "unstored" / "state").exists()
 
 
-def test_levels_that_are_there_are_not_converted_again(walk: Walk) -> None:
-    assert "levels/IO/model.tflite" in said(walk, "again", 0)
+def test_existing_levels_are_not_converted_again(walk: Walk) -> None:
+    assert "levels/IO/model.tflite" in output_of(walk, "again", 0)
     for level in convert.LEVELS:
         note = walk.folder / "base" / "levels" / level / description.FILE
         assert note.stat().st_mtime_ns < (walk.folder / "fewer" / "DR").stat().st_mtime_ns
 
 
 def test_other_settings_convert_again(walk: Walk) -> None:
-    said(walk, "fewer", 0)
+    output_of(walk, "fewer", 0)
     notes = [description.read(walk.folder / name / "IO").notes for name in ("fewer", "base/levels")]
     assert notes[0]["calibration"] == "30 training pictures, stratified by class"
     assert notes[1]["calibration"].startswith("60 training pictures")
     assert notes[0]["made from"] == notes[1]["made from"]
 
 
-def test_recorded_figures_are_judged_by_validate(walk: Walk) -> None:
+def test_recorded_figures_are_checked_by_validate(walk: Walk) -> None:
     assert "no such figure in its manifest" in walk.answers["unrecorded"][1]
     assert walk.answers["unrecorded"][0] == 78
-    assert "pass  --max-drop: top-1" in said(walk, "gates", 0)
+    assert "pass  --max-drop: top-1" in output_of(walk, "gates", 0)
     row = figures(walk)
     stored = {one.metric: one.value for one in manifest.read(io_folder(walk)).accuracy}
     assert stored["top-1"] == float(row["IO"]["accuracy"])
     assert stored["top-1 float"] == float(row["NQ"]["accuracy"])
     card = (io_folder(walk) / "CARD.md").read_text()
     assert f"| IO | {float(row['IO']['loss']):.3f} | {stored['top-1']:.4f} |" in card
-    assert "Nobody has measured" not in card
+    assert "Not measured yet" not in card
 
 
 def test_every_level_is_written_and_only_io_is_integer_only(walk: Walk) -> None:
-    said(walk, "levels", 0)
+    output_of(walk, "levels", 0)
     levels = walk.folder / "base" / "levels"
     assert (levels / "NQ" / "model.keras").exists()
     proofs = {
@@ -125,7 +125,7 @@ def test_every_level_is_written_and_only_io_is_integer_only(walk: Walk) -> None:
     assert proofs["FF"].tensors["float32"] == 2  # in and out
 
 
-def test_levels_shrink_and_stay_right(walk: Walk) -> None:
+def test_levels_shrink_and_stay_accurate(walk: Walk) -> None:
     found = figures(walk)
     assert list(found) == list(convert.LEVELS)
     size = {level: int(row["file_bytes"]) for level, row in found.items()}
@@ -137,7 +137,7 @@ def test_levels_shrink_and_stay_right(walk: Walk) -> None:
     assert found["NQ"]["agreement"] == "1.0"
 
 
-def test_figures_are_those_of_the_files(walk: Walk) -> None:
+def test_figures_match_the_files(walk: Walk) -> None:
     row = figures(walk)["IO"]
     classifier = TFLiteClassifier(walk.folder / "base" / "levels" / "IO" / "model.tflite")
     hits = [
@@ -157,7 +157,7 @@ def read_rgb(path: Path) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(resized[..., ::-1])
 
 
-def test_evaluation_draws_its_figures(walk: Walk) -> None:
+def test_evaluation_draws_its_plots(walk: Walk) -> None:
     figures(walk)
     names = {path.name for path in (walk.folder / "figures").glob("*.png")}
     each = {
@@ -176,7 +176,7 @@ def test_integer_folder_loads_like_any_other_model(walk: Walk) -> None:
     assert "blue, green, red" in (folder / "CARD.md").read_text()
 
 
-def test_golden_picture_finds_a_changed_answer(walk: Walk, tmp_path: Path) -> None:
+def test_golden_picture_detects_a_changed_result(walk: Walk, tmp_path: Path) -> None:
     folder = tmp_path / "changed"
     folder.mkdir()
     for path in (walk.folder / "base" / "levels" / "IO").iterdir():
@@ -191,7 +191,7 @@ def test_golden_picture_finds_a_changed_answer(walk: Walk, tmp_path: Path) -> No
 
 
 def test_number_of_representative_pictures_is_plotted(walk: Walk) -> None:
-    said(walk, "levels", 0)
+    output_of(walk, "levels", 0)
     levels = walk.folder / "base" / "levels"
     rows = list(csv.reader((levels / "representative.csv").read_text().splitlines()))
     assert [row[0] for row in rows] == ["pictures", "3", "30"]
@@ -200,7 +200,7 @@ def test_number_of_representative_pictures_is_plotted(walk: Walk) -> None:
 
 
 def test_pruned_network_is_smaller_and_integer_only(walk: Walk) -> None:
-    assert "pruned: 30% of the channels" in said(walk, "smaller", 0)
+    assert "pruned: 30% of the channels" in output_of(walk, "smaller", 0)
     small, whole = (
         manifest.read(folder) for folder in (walk.folder / "smaller" / "IO", io_folder(walk))
     )
@@ -214,7 +214,7 @@ def io_folder(walk: Walk) -> Path:
 
 
 def test_frozen_backbone_stays_as_its_weights_file_has_it(walk: Walk) -> None:
-    said(walk, "head", 0)
+    output_of(walk, "head", 0)
     base, whole = (weights_of(walk.folder / name / "model.keras") for name in ("base", "whole"))
     frozen = [name for name in base if "/functional/" in name or "backbone" in name]
     assert frozen
@@ -222,23 +222,23 @@ def test_frozen_backbone_stays_as_its_weights_file_has_it(walk: Walk) -> None:
         np.testing.assert_array_equal(whole[name], base[name], err_msg=name)
 
 
-def test_search_goes_on_where_it_stopped(walk: Walk) -> None:
-    said(walk, "search", 0)
-    said(walk, "more", 0)
+def test_search_resumes_where_it_stopped(walk: Walk) -> None:
+    output_of(walk, "search", 0)
+    output_of(walk, "more", 0)
     rows = list(csv.DictReader((walk.folder / "search" / "search.csv").read_text().splitlines()))
     assert sorted(int(row["trial"]) for row in rows) == list(range(14))
     best = msgspec.json.decode((walk.folder / "search" / "training.json").read_bytes())
     assert f"{best['learning_rate']:.4g}" == rows[0]["learning_rate"]
     described = description.read(walk.folder / "search").training
     assert described.learning_rate == best["learning_rate"]
-    assert "better settings found" in said(walk, "more", 0)
+    assert "better settings found" in output_of(walk, "more", 0)
     losses = [float(row["val_loss"]) for row in rows]
     assert losses == sorted(losses)
     assert cv2.imread(str(walk.folder / "search" / "search.png")) is not None
 
 
-def test_search_ends_bad_trials_early(walk: Walk) -> None:
-    said(walk, "more", 0)
+def test_search_prunes_bad_trials(walk: Walk) -> None:
+    output_of(walk, "more", 0)
     rows = list(csv.DictReader((walk.folder / "search" / "search.csv").read_text().splitlines()))
     assert "trial 14/14 done, best val_loss" in walk.answers["more"][2]
     states = {row["state"] for row in rows}
@@ -247,8 +247,8 @@ def test_search_ends_bad_trials_early(walk: Walk) -> None:
     assert (best["state"], worst["state"]) == ("complete", "pruned")
 
 
-def test_explanation_of_a_class_is_a_picture_for_each_picture(walk: Walk) -> None:
-    said(walk, "explain", 0)
+def test_explain_writes_one_picture_for_each_picture(walk: Walk) -> None:
+    output_of(walk, "explain", 0)
     found = sorted((walk.folder / "explained").glob("*.jpg"))
     assert len(found) == 16
     assert all(path.stem.endswith("-red") for path in found)
@@ -273,15 +273,15 @@ def test_explanation_of_a_class_is_a_picture_for_each_picture(walk: Walk) -> Non
         ("unreadable", 78, ("broken/model.keras: cannot be read", "train it again")),
     ],
 )
-def test_mistake_gets_one_line_that_names_it(
+def test_mistake_is_a_one_line_error_that_names_it(
     walk: Walk, name: str, code: int, words: tuple[str, ...]
 ) -> None:
-    line = said(walk, name, code)
+    line = output_of(walk, name, code)
     assert line.startswith("edge-tools: ")
     assert all(word in line for word in words), line
 
 
-def test_pixels_of_an_int8_file_take_the_boards_way(walk: Walk) -> None:
+def test_int8_input_is_quantized_as_on_the_board(walk: Walk) -> None:
     classifier = TFLiteClassifier(io_folder(walk) / "model.tflite")
     rgb = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     fed = classifier._quantized(rgb)

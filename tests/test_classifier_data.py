@@ -42,7 +42,7 @@ def test_split_of_a_picture_survives_renaming(tmp_path: Path) -> None:
     assert content in after
 
 
-def test_train_folder_without_val_gives_a_share_of_itself(tmp_path: Path) -> None:
+def test_train_folder_without_val_is_split(tmp_path: Path) -> None:
     draw(tmp_path / "train", 60, seed=1)
     train, val = (
         {item.path for item in data.items(tmp_path, split, NAMES)} for split in ("train", "val")
@@ -75,7 +75,7 @@ def test_changed_picture_changes_the_data_hash(tmp_path: Path) -> None:
     assert after.sha256 != before.sha256
 
 
-def test_network_input_is_the_level_with_its_top_bit_flipped() -> None:
+def test_network_input_as_int8_is_the_level_with_its_top_bit_flipped() -> None:
     levels = np.arange(256, dtype=np.uint8)
     quantized = data.network_input(levels) * 128
     np.testing.assert_array_equal(quantized.astype(np.int8), (levels ^ 0x80).view(np.int8))
@@ -90,7 +90,7 @@ def test_corrupt_pictures_are_all_named(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob("*.json"))
 
 
-def test_a_note_that_found_no_room_does_not_count(
+def test_incomplete_cache_description_after_a_full_disk_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw_splits(tmp_path / "set", 6)
@@ -115,20 +115,20 @@ def test_one_class_is_refused(tmp_path: Path) -> None:
         data.class_names(tmp_path)
 
 
-def test_class_that_was_not_trained_is_named(tmp_path: Path) -> None:
+def test_class_that_was_not_trained_is_an_error_that_names_it(tmp_path: Path) -> None:
     draw_splits(tmp_path, 3)
     with pytest.raises(InputError, match="not trained: red; known are blue, green"):
         data.items(tmp_path, "test", ("blue", "green"))
 
 
-def test_full_disk_leaves_no_half_cache_that_counts(tmp_path: Path) -> None:
+def test_full_disk_leaves_no_partial_cache_in_use(tmp_path: Path) -> None:
     draw_splits(tmp_path / "set", 6)
     with full_disk(10_000), pytest.raises(OSError, match="File too large"):
         data.pack(tmp_path / "set", "train", NAMES, 32, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.json"))
 
 
-def test_representative_pictures_are_as_many_of_each_class() -> None:
+def test_representative_pictures_are_balanced_over_classes() -> None:
     labels = np.array([0] * 50 + [1] * 30 + [2] * 20)
     rows = representative.choose(labels, 30, seed=1)
     assert np.bincount(labels[rows]).tolist() == [10, 10, 10]
@@ -155,7 +155,7 @@ def test_augmented_pictures_are_shifted_or_mirrored_originals() -> None:
         (["quantize", "classifier", "x", "--data", "y", "--levels", "F8"], "invalid choice: 'F8'"),
     ],
 )
-def test_impossible_number_is_wrong_usage(
+def test_number_out_of_range_is_a_usage_error(
     words: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -164,7 +164,7 @@ def test_impossible_number_is_wrong_usage(
     assert line in capsys.readouterr().err
 
 
-def test_pictures_may_be_no_text_but_classes_are(tmp_path: Path) -> None:
+def test_file_names_may_be_invalid_utf8_but_class_names_may_not(tmp_path: Path) -> None:
     draw(tmp_path / "train", 2, seed=1)
     first = data.items(tmp_path, "train", NAMES)[0].path
     first.rename(first.with_name(os.fsdecode(b"\xff.png")))

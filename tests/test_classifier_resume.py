@@ -1,4 +1,4 @@
-"""What was stopped, killed or half broken goes on and loses nothing that was done."""
+"""Stopped, killed or partly damaged runs resume and lose no finished work."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import sys
 import numpy as np
 import pytest
 
-from classifying import CHILD, Walk, environment, head, run_all, said, stopped, weights_of
+from classifying import CHILD, Walk, environment, head, output_of, run_all, stopped, weights_of
 from waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
-def test_killed_training_goes_on_and_ends_with_the_same_weights(walk: Walk) -> None:
-    said(walk, "head", 0)
+def test_killed_training_resumes_and_ends_with_the_same_weights(walk: Walk) -> None:
+    output_of(walk, "head", 0)
     state = walk.folder / "cut" / "state" / "head.json"
     with subprocess.Popen(
         [sys.executable, str(CHILD)],
@@ -44,8 +44,8 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(walk: Walk) -> N
         np.testing.assert_array_equal(cut[name], value, err_msg=name)
 
 
-def test_killed_pruning_and_int8_training_go_on_and_end_with_the_same_weights(walk: Walk) -> None:
-    said(walk, "smaller", 0)
+def test_killed_pruning_and_int8_training_resume_and_end_with_the_same_weights(walk: Walk) -> None:
+    output_of(walk, "smaller", 0)
 
     def command(name: str) -> list[str]:
         base = ["quantize", "classifier", str(walk.folder / "base"), "--levels", "TL"]
@@ -66,8 +66,8 @@ def test_killed_pruning_and_int8_training_go_on_and_end_with_the_same_weights(wa
         np.testing.assert_array_equal(cut[name], value, err_msg=name)
 
 
-def test_stopped_measurement_goes_on_with_the_models_that_are_missing(walk: Walk) -> None:
-    said(walk, "levels", 0)
+def test_stopped_measurement_resumes_with_the_missing_models(walk: Walk) -> None:
+    output_of(walk, "levels", 0)
     output = walk.folder / "measured-cut"
     levels = [str(walk.folder / "base" / "levels" / name) for name in ("TL", "F16", "DR", "IO")]
     command = ["evaluate", *levels, "--output", str(output)]
@@ -83,8 +83,8 @@ def test_stopped_measurement_goes_on_with_the_models_that_are_missing(walk: Walk
     assert not (output / ".unfinished").exists()
 
 
-def test_model_that_cannot_be_read_costs_no_figure_of_another(walk: Walk) -> None:
-    said(walk, "levels", 0)
+def test_unreadable_model_does_not_lose_figures_of_others(walk: Walk) -> None:
+    output_of(walk, "levels", 0)
     folder = walk.folder / "broken-level"
     shutil.copytree(walk.folder / "base" / "levels" / "IO", folder)
     (folder / "model.tflite").write_bytes(b"no model")
@@ -98,8 +98,8 @@ def test_model_that_cannot_be_read_costs_no_figure_of_another(walk: Walk) -> Non
     assert "levels/TL: measured before the run stopped" in answers["second"][2]
 
 
-def test_sweep_goes_on_and_begins_again_for_another_network(walk: Walk) -> None:
-    said(walk, "levels", 0)
+def test_sweep_resumes_but_restarts_for_another_network(walk: Walk) -> None:
+    output_of(walk, "levels", 0)
     levels = walk.folder / "swept"
     levels.mkdir()
     for name in ("representative.csv", "representative.json"):

@@ -31,7 +31,7 @@ from waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 60
-# What the TFLite runtime itself writes to standard error.
+# Output of the TFLite runtime itself on standard error.
 CHATTER = ("INFO: ", "WARNING: ")
 
 
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def complaint(self) -> str:
-        """The one line that says what is wrong."""
+        """The one error line."""
         lines = [
             line
             for line in self.err.splitlines()
@@ -117,21 +117,19 @@ def test_version_and_help():
     [(), ("dance",), ("infer",), ("run",), ("infer", "x.png", "--min-score", "2")],
     ids=" ".join,
 )
-def test_wrong_usage_exits_with_2(call: Callable[..., Outcome], words: tuple[str, ...]):
+def test_usage_error_exits_with_2(call: Callable[..., Outcome], words: tuple[str, ...]):
     outcome = call(*words)
     assert outcome.code == EXIT_USAGE
     assert "usage: edge" in outcome.err
 
 
-def test_usage_says_what_a_score_is():
+def test_invalid_score_is_a_usage_error():
     outcome = run("infer", "x.png", "--min-score", "high")
     assert outcome.code == EXIT_USAGE
-    assert "'high' is no score" in outcome.err
+    assert "'high' is not a score" in outcome.err
 
 
-def test_check_config_of_a_good_file_names_what_it_configures(
-    call: Callable[..., Outcome], config: Path
-):
+def test_check_config_of_a_valid_file_summarizes_it(call: Callable[..., Outcome], config: Path):
     (config.parent / "none.mp4").touch()
     outcome = call("check-config", config)
     assert outcome.code == EXIT_OK
@@ -139,9 +137,7 @@ def test_check_config_of_a_good_file_names_what_it_configures(
         assert part in outcome.out
 
 
-def test_check_config_leaves_no_log_that_the_daemon_could_not_write(
-    call: Callable[..., Outcome], config: Path
-):
+def test_check_config_creates_no_log_file(call: Callable[..., Outcome], config: Path):
     (config.parent / "none.mp4").touch()
     kept = config.parent / "kept.log"
     kept.write_text("a line\n")
@@ -169,7 +165,7 @@ def test_unknown_key_names_line_and_known_keys(config: Path):
     assert f"edge: {config}:6: unknown key 'mqtt.hots'; known here: host, port" in outcome.complaint
 
 
-# Words to replace in the config -> what both the check and the daemon must say.
+# Text to replace in the config -> error text of both the check and the daemon.
 WRONG = {
     ("model: tiny-detect", "model: nothing"): "'nothing' is not installed; installed: ",
     ("model: tiny-detect", "model: tiny-color"): "tiny-color",
@@ -186,7 +182,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("change", WRONG, ids=lambda change: change[1])
-def test_what_the_daemon_would_refuse_the_check_refuses_too(
+def test_check_config_refuses_what_the_daemon_refuses(
     call: Callable[..., Outcome], config: Path, change: tuple[str, str]
 ):
     replaced(config, *change)
@@ -254,7 +250,7 @@ def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path: Path, words: tu
     ],
     ids=["full", "no output", "no errors"],
 )
-def test_output_that_goes_nowhere_leaves_no_traceback(redirection: str, code: int, complaint: str):
+def test_output_to_a_full_device_leaves_no_traceback(redirection: str, code: int, complaint: str):
     done = subprocess.run(
         ["/bin/sh", "-c", f'"$0" -m edge config-schema {redirection}', sys.executable],
         capture_output=True,
@@ -304,9 +300,7 @@ def test_broken_models_are_listed_and_exit_with_78(call: Callable[..., Outcome],
     [("models", "--models-dir", "n" * 300), ("infer", "a.png", "--model", "./" + "n" * 300)],
     ids=["models-dir", "model"],
 )
-def test_models_that_cannot_be_looked_at_exit_with_78(
-    call: Callable[..., Outcome], words: tuple[str, ...]
-):
+def test_inaccessible_models_exit_with_78(call: Callable[..., Outcome], words: tuple[str, ...]):
     outcome = call(*words)
     assert outcome.code == EXIT_CONFIG
     assert "File name too long" in outcome.complaint
@@ -326,7 +320,7 @@ def test_infer_with_an_unknown_model_exits_with_78(call: Callable[..., Outcome],
 
 
 @pytest.mark.parametrize("command", ["config-schema", "models"], ids=["long", "short"])
-def test_a_reader_that_goes_away_is_no_failure(command: str):
+def test_closed_stdout_is_not_a_failure(command: str):
     words = [sys.executable, "-m", "edge", command]
     buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     with subprocess.Popen(
@@ -350,16 +344,18 @@ def test_tools_list_their_commands_and_refuse_others():
 
 
 @pytest.mark.parametrize("words", [("train",), ("train", "dog"), ()])
-def test_tools_explain_a_wrong_word(call: Callable[..., Outcome], words: tuple[str, ...]):
+def test_unknown_tools_command_is_a_usage_error(
+    call: Callable[..., Outcome], words: tuple[str, ...]
+):
     outcome = call(*words, main=tools.cli.main)
     assert outcome.code == EXIT_USAGE
     assert "edge-tools: error:" in outcome.err
 
 
 @pytest.mark.parametrize("words", tools.cli.COMMANDS, ids=" ".join)
-def test_every_tool_explains_itself(call: Callable[..., Outcome], words: tuple[str, ...]):
+def test_every_tool_has_a_help_text(call: Callable[..., Outcome], words: tuple[str, ...]):
     outcome = call(*words, "--help", main=tools.cli.main)
-    # On a board without the workstation's libraries the command says what to install.
+    # On a board without the workstation's libraries the error names what to install.
     if outcome.code == EXIT_CONFIG:
         assert "pip install 'edge-camera[tools]'" in outcome.complaint
         return
@@ -373,7 +369,7 @@ def test_model_actions_have_examples(call: Callable[..., Outcome], action: str):
     assert f"examples:\n  edge models {action} color-64" in call("models", action, "--help").out
 
 
-def test_a_tools_error_is_one_line():
+def test_error_of_a_tool_is_one_line():
     outcome = run("benchmark", "--models", "none", module="tools")
     assert outcome.code == EXIT_CONFIG
     assert outcome.complaint.startswith("edge-tools: model 'none' is not installed")
@@ -383,7 +379,7 @@ CHAIN = ("data", "train", "quantize", "evaluate", "validate", "explain", "regist
 
 
 @pytest.mark.parametrize("words", [w for w in tools.cli.COMMANDS if w[0] in CHAIN], ids=" ".join)
-def test_every_option_of_the_chain_says_what_it_is(words: tuple[str, ...]):
+def test_every_option_of_the_model_chain_has_a_help_text(words: tuple[str, ...]):
     try:
         module = importlib.import_module(tools.cli.COMMANDS[words][0])
     except ModuleNotFoundError as error:

@@ -17,7 +17,7 @@ from models import class_color_folder
 
 FOLDER = Path(__file__).parents[1] / "models" / "color-64"
 SIZE = (64, 64)
-# sRGB of clear examples, as people name them on a screen.
+# sRGB of clear examples with their common names.
 PROTOTYPES = {
     "black": (15, 15, 15),
     "white": (250, 250, 250),
@@ -32,7 +32,7 @@ PROTOTYPES = {
     "brown": (110, 65, 35),
 }
 
-# What is called otherwise where an object of scenes may be in shade.
+# Colors with another name where an object in a scene may be in shade.
 FURTHER = [
     ("gray", (105, 105, 105)),
     ("gray", (150, 150, 150)),
@@ -61,7 +61,7 @@ def test_flat_patch_of_a_clear_color_gets_its_name(model: ColorModel, term: str)
 
 
 @pytest.mark.parametrize("name", ["color-64", "color-96", "color-160"])
-def test_plain_pictures_get_the_names_that_people_give_them(name: str) -> None:
+def test_plain_pictures_get_their_common_color_name(name: str) -> None:
     plain = [*PROTOTYPES.items(), *FURTHER]
     shipped = ColorModel(Interpreter.load(FOLDER.with_name(name)))
     found = [(rgb, shipped.classify(flat(rgb))[0].name) for _, rgb in plain]
@@ -93,13 +93,13 @@ def test_view_into_a_frame_gives_what_its_copy_gives_and_is_not_changed(model: C
     assert np.array_equal(frame, before)
 
 
-def test_each_crop_is_judged_by_itself(model: ColorModel) -> None:
+def test_classification_does_not_depend_on_earlier_crops(model: ColorModel) -> None:
     first = model.classify(flat(PROTOTYPES["green"]))
     model.classify(flat(PROTOTYPES["pink"]))
     assert model.classify(flat(PROTOTYPES["green"])) == first
 
 
-def test_the_objects_class_reaches_the_network(tmp_path: Path) -> None:
+def test_class_of_the_object_reaches_the_network(tmp_path: Path) -> None:
     model = ColorModel(Interpreter.load(class_color_folder(tmp_path)))
     crop = flat(PROTOTYPES["red"])
     assert model.classify(crop)[0].name == "red"
@@ -136,7 +136,7 @@ def test_input_tensor_holds_the_rgb_levels_of_the_crop(model: ColorModel) -> Non
     model.preprocess(crop)
     levels = model.interpreter.input_view().astype(int) + 128
     assert np.array_equal(levels[..., :3], crop[..., ::-1])
-    assert (levels[..., 3:] == 128).all()  # nobody said what the object is
+    assert (levels[..., 3:] == 128).all()  # the class of the object is not given
 
 
 def test_dominant_is_unknown_below_the_threshold(model: ColorModel) -> None:
@@ -178,7 +178,7 @@ def test_model_of_another_task_is_refused(
 
 
 @pytest.mark.parametrize("change", [{"range": "0..255"}, {"resize": "letterbox"}])
-def test_model_whose_levels_mean_something_else_is_refused(
+def test_model_with_another_input_range_or_resize_is_refused(
     tmp_path: Path, change: dict[str, str]
 ) -> None:
     folder = tmp_path / "other"

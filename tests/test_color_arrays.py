@@ -16,7 +16,7 @@ from edge.color import TERMS
 from tools.color.data import arrays, dataset
 
 
-def test_products_keep_the_light_in_which_they_were_named(tmp_path: Path) -> None:
+def test_product_crops_are_exempt_from_light_augmentation(tmp_path: Path) -> None:
     colored_data(tmp_path)
     cv2.imwrite(str(tmp_path / "street.png"), np.full((60, 60, 3), 90, np.uint8))
     box = (10.0, 10.0, 40.0, 40.0)
@@ -25,7 +25,7 @@ def test_products_keep_the_light_in_which_they_were_named(tmp_path: Path) -> Non
     assert arrays.pack(items, 32, 0.1).steady.tolist() == [True] * (len(items) - 1) + [False]
 
 
-def test_packed_crops_keep_a_margin_and_say_where_the_box_is(tmp_path: Path) -> None:
+def test_packed_crops_keep_a_margin_and_the_place_of_the_box(tmp_path: Path) -> None:
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[10:30, 20:40] = (0, 0, 200)
     cv2.imwrite(str(tmp_path / "a.png"), picture)
@@ -40,7 +40,9 @@ def test_packed_crops_keep_a_margin_and_say_where_the_box_is(tmp_path: Path) -> 
     assert np.array_equal(again.rgb, first.rgb)
 
 
-def test_two_at_once_make_one_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_at_once_share_one_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = {"rgb": np.arange(9)}
     others = []
     real = np.savez

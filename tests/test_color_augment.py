@@ -15,7 +15,7 @@ from tools.train import color as training
 from tools.train.color_augment import Augmentation, augment, cut_and_mixed, plain
 
 
-def test_augmentation_gives_whole_levels_and_none_of_it_is_the_plain_crop() -> None:
+def test_augmentation_gives_whole_levels_and_switched_off_the_plain_crop() -> None:
     packed = patches(12)
     rgb, boxes = torch.from_numpy(packed.rgb), torch.from_numpy(packed.boxes)
     torch.manual_seed(1)
@@ -28,7 +28,7 @@ def test_augmentation_gives_whole_levels_and_none_of_it_is_the_plain_crop() -> N
     torch.testing.assert_close(augment(rgb, whole, 36, off), plain(rgb))  # flat: mirrored or not
 
 
-def test_training_hands_on_which_crops_keep_their_light() -> None:
+def test_training_passes_on_which_crops_are_exempt_from_light_augmentation() -> None:
     torch.manual_seed(1)
     packed = patches(30)
     pixels = [

@@ -80,7 +80,7 @@ def test_every_object_gets_mask_shares_and_label(tmp_path: Path) -> None:
     assert rows[1]["label_1"] == "blue"
 
 
-def test_second_run_labels_only_what_is_new(
+def test_second_run_labels_only_new_objects(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     boxes = data_set(tmp_path)
@@ -99,7 +99,7 @@ def test_second_run_labels_only_what_is_new(
     assert "2 labelled now, 4 in all" in capsys.readouterr().out
 
 
-def test_broken_picture_is_one_line_and_ends_nothing_else(
+def test_broken_picture_is_one_line_and_does_not_stop_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     boxes = data_set(tmp_path)
@@ -110,7 +110,7 @@ def test_broken_picture_is_one_line_and_ends_nothing_else(
     assert "3 labelled now" in out
 
 
-def test_killed_run_goes_on_where_it_was(
+def test_killed_run_resumes_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     boxes = data_set(tmp_path, ("red", "blue", "yellow", "white") * 12)
@@ -141,8 +141,8 @@ def test_agreement_with_people_is_reported(
     assert label(boxes, "--workers", 1, "--json", report, "--plot", plot) == 0
     assert "Agreement with people" in capsys.readouterr().out
     found = json.loads(report.read_text())
-    said = {row["image"]: row["label_1"] for row in automatic(boxes)}
-    same = sum(said[f"{n}-{c}.png"] == c for n, c in ((0, "red"), (2, "yellow"), (3, "white")))
+    labels = {row["image"]: row["label_1"] for row in automatic(boxes)}
+    same = sum(labels[f"{n}-{c}.png"] == c for n, c in ((0, "red"), (2, "yellow"), (3, "white")))
     assert found["all"]["objects"] == 4
     assert found["all"]["share"] == same / 4
     assert found["two people"]["share"] == 1
@@ -151,7 +151,7 @@ def test_agreement_with_people_is_reported(
     assert cv2.imread(str(plot)) is not None
 
 
-def test_people_who_do_not_say_how_sure_they_are_count_as_sure(tmp_path: Path) -> None:
+def test_annotators_without_certainty_count_as_sure(tmp_path: Path) -> None:
     (one,) = read_objects(data_set(tmp_path, ("red",)))
     people = LabelFile(tmp_path / "people.json")
     people.put(one.key, one.row() | {"label_1": "red", "label_2": "blue", "agreed": None})
@@ -166,25 +166,29 @@ def test_threads_share_no_interpreter(tmp_path: Path) -> None:
         assert list(pool.map(auto_label.label_one, tasks)) == alone
 
 
-def test_unwritable_output_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_output_is_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     boxes = data_set(tmp_path, ("red",))
     assert label(boxes, "--output", boxes / "labels.json") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "--output" in line
 
 
-def test_model_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_is_not_a_model_is_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     boxes = data_set(tmp_path, ("red",))
     model = tmp_path / "model"
     model.mkdir()
-    for make, told in (
+    for make, message in (
         (lambda: None, "no manifest.json"),
         (lambda: (model / "manifest.json").write_text("{}"), "manifest.json is not valid"),
     ):
         make()
         assert label(boxes, "--model", model) == 78
         (line,) = capsys.readouterr().err.splitlines()
-        assert told in line
+        assert message in line
 
 
 def test_kappa_of_known_answers() -> None:
@@ -217,7 +221,7 @@ def test_groups_split_by_who_is_sure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "answer"),
     [
         ({"label_1": "red", "sure_1": False}, ("red", False)),
         ({"label_2": "red", "sure_2": True}, ("red", True)),
@@ -226,11 +230,13 @@ def test_groups_split_by_who_is_sure() -> None:
         ({}, None),
     ],
 )
-def test_people_answer_where_they_agree(row: dict[str, Any], said: tuple[str, bool] | None) -> None:
-    assert agreement.human_answer(row) == said
+def test_people_answer_where_they_agree(
+    row: dict[str, Any], answer: tuple[str, bool] | None
+) -> None:
+    assert agreement.human_answer(row) == answer
 
 
-def test_lock_that_is_removed_while_it_is_taken_is_taken_anew(
+def test_lock_removed_while_being_acquired_is_acquired_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = tmp_path / "labels.json"
@@ -252,7 +258,7 @@ def test_lock_that_is_removed_while_it_is_taken_is_taken_anew(
     assert list(tmp_path.iterdir()) == [labels]
 
 
-def test_the_folder_of_the_output_is_made(tmp_path: Path) -> None:
+def test_folder_of_the_output_is_created(tmp_path: Path) -> None:
     labels = tmp_path / "runs" / "new" / "labels.json"
     with opened(labels, "--output") as file:
         assert file.rows == {}

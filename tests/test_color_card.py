@@ -29,16 +29,16 @@ ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "color-64"
 
 
-def test_a_card_tells_the_commands_of_each_step_once(
+def test_card_lists_the_commands_of_each_step_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     colored_data(tmp_path / "data")
     data, run, model = (str(tmp_path / name) for name in ("data", "run 1", "model"))
     train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--epochs", "2"]
     train += ["--data", data, "--out", run]
-    told = ["--tracking-uri", f"sqlite:///{tmp_path}/secret.db", "--log-level", "warning"]
-    assert main([*train, *told]) == 0
-    assert main([*train, "--threads", "1"]) == 0  # it is finished: nothing was run
+    options = ["--tracking-uri", f"sqlite:///{tmp_path}/secret.db", "--log-level", "warning"]
+    assert main([*train, *options]) == 0
+    assert main([*train, "--threads", "1"]) == 0  # already finished: nothing was run
     files = [f"{run}/epochs/{number:02}.pt" for number in (1, 2)]
     average = ["color", "average", *files, "--out", f"{run}/mean.pt"]
     assert main(average) == 0
@@ -50,13 +50,13 @@ def test_a_card_tells_the_commands_of_each_step_once(
 
 
 def unmade() -> manifest.Manifest:
-    """Return the shipped model's manifest as one whose commands nobody knows."""
+    """Return the shipped model's manifest without its commands."""
     shipped = manifest.read(MODEL)
-    told = {key: value for key, value in shipped.training.items() if key != card.COMMANDS}
-    return msgspec.structs.replace(shipped, training=told)
+    training = {key: value for key, value in shipped.training.items() if key != card.COMMANDS}
+    return msgspec.structs.replace(shipped, training=training)
 
 
-def test_checkpoint_that_knows_no_commands_gives_the_card_as_before(tmp_path: Path) -> None:
+def test_checkpoint_without_commands_gives_the_previous_card(tmp_path: Path) -> None:
     path = tmp_path / stored.CHECKPOINT
     stored.save(SMALL, stored.start(SMALL, CPU), path)
     content = torch.load(path)
@@ -84,7 +84,7 @@ def scenes_and_panels(folder: Path, times: int = 1) -> figures.Answers:
     return figures.Answers(shares, labels, sources, np.ones((len(items), 3)), tuple(items))
 
 
-def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
+def test_card_has_classes_calibration_and_failures(tmp_path: Path) -> None:
     answers = scenes_and_panels(tmp_path)
     cause = {"wrong": 1, "objects": 2, "wrong_with": 0.5, "wrong_without": None}
     causes = {"objects": 3, "causes": {"tiny": cause}}
@@ -99,20 +99,20 @@ def test_card_tells_classes_calibration_and_failures(tmp_path: Path) -> None:
     assert "../shared" not in text
 
 
-def test_card_gives_no_rate_of_named_crops_where_none_is_named(tmp_path: Path) -> None:
+def test_card_omits_the_accuracy_of_named_crops_where_none_is_named(tmp_path: Path) -> None:
     unsure = scenes_and_panels(tmp_path)
     unsure = replace(unsure, shares=np.full_like(unsure.shares, 1 / len(TERMS)))
     assert figures.figures(unsure, 0.4).named_top1 is None
     assert "| 0.000 | - |" in card.text(unmade(), unsure, tmp_path)
 
 
-def test_card_tells_the_best_and_the_worst_class_of_those_with_enough_crops(tmp_path: Path) -> None:
+def test_card_names_the_best_and_worst_class_with_enough_crops(tmp_path: Path) -> None:
     text = card.text(manifest.read(MODEL), scenes_and_panels(tmp_path, 5), tmp_path)
     assert "| color | white, 1.00 of 10 | red, 0.50 of 10 |" in text
     assert "| object | car, 0.67 of 15 | car, 0.67 of 15 |" in text
 
 
-def test_products_are_what_is_no_scene_whatever_their_source_is_called(tmp_path: Path) -> None:
+def test_every_source_other_than_scene_counts_as_products(tmp_path: Path) -> None:
     ours = scenes_and_panels(tmp_path)
     names = {"carpanel": "my shop", "scene": "scene"}
     own = replace(ours, sources=tuple(names[name] for name in ours.sources))
@@ -127,21 +127,23 @@ def test_products_are_what_is_no_scene_whatever_their_source_is_called(tmp_path:
     assert "### Products (my shop)" in text
 
 
-def test_limits_are_those_of_the_measured_crops(tmp_path: Path) -> None:
+def test_limits_section_describes_the_measured_crops(tmp_path: Path) -> None:
     own = scenes_and_panels(tmp_path)
     text = card.text(manifest.read(MODEL), own, tmp_path)
     limits = text.partition("## Limits")[2].partition("## Golden")[0]
-    assert "Objects of scenes: measured on car, on nothing else" in limits
-    assert "too few crops to say much of black 0, white 1, gray 0, red 1," in limits
-    assert not {"Shop", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
+    assert "Objects of scenes: measured only on car." in limits
+    assert "too few crops for reliable figures of black 0, white 1, gray 0, red 1," in limits
+    assert not {"Annotators", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
     assert "- Products (carpanel): too few crops" in limits
     ours = replace(own, sources=("storeitems",) * len(own.labels))
-    assert "- Shop labels of gray" in card.text(manifest.read(MODEL), ours, tmp_path)
+    assert "- Annotators disagree on shop labels of gray" in card.text(
+        manifest.read(MODEL), ours, tmp_path
+    )
     enough = scenes_and_panels(tmp_path, 10)
     assert "white 10" not in card.text(manifest.read(MODEL), enough, tmp_path)
 
 
-def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
+def test_evaluation_writes_the_card_only_for_all_kinds_of_crops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = shutil.copytree(MODEL, tmp_path / "color-64")
@@ -156,7 +158,7 @@ def test_evaluation_writes_the_card_of_all_kinds_of_crops_only(
     assert "the card has figures of scene_color; add it to --data" in capsys.readouterr().err
     assert (model / "CARD.md").read_text() == "old"
     assert main([*words, products, scenes]) == 0
-    assert "Of 3 agreed objects" in (model / "CARD.md").read_text()
+    assert "Failures of 3 agreed objects" in (model / "CARD.md").read_text()
 
 
 def test_card_is_written_without_pytorch() -> None:
@@ -164,7 +166,7 @@ def test_card_is_written_without_pytorch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_a_file_that_is_no_failures_json_is_named(tmp_path: Path) -> None:
+def test_file_that_is_not_a_failures_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[]")
     (tmp_path / "odd.json").write_text('{"objects": 2, "causes": {"tiny": {"wrong": 1}}}')
     (tmp_path / "number.json").write_text('{"objects": 2, "causes": {"tiny": 3}}')

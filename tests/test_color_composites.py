@@ -47,7 +47,7 @@ def test_a_composite_shows_the_color_that_its_target_names(tmp_path: Path) -> No
     assert (corners.argmax(1) == 1).all()  # grass is green in any of the lights
 
 
-def test_only_the_share_of_the_label_moves(tmp_path: Path) -> None:
+def test_only_the_share_of_the_label_changes(tmp_path: Path) -> None:
     mixed = {"red": 0.75, "black": 0.25}
     items = [scene(tmp_path, "red", mixed), scene(tmp_path, "blue")]
     packed = color_composites.pack(items, 20, 64, 0.15, 1, tmp_path / "cache")
@@ -56,7 +56,7 @@ def test_only_the_share_of_the_label_moves(tmp_path: Path) -> None:
     assert set(packed.shares[black > 0].max(1).tolist()) == {0.75}
 
 
-def test_the_same_seed_gives_the_same_crops_and_the_cache_them_again(tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_crops_with_and_without_cache(tmp_path: Path) -> None:
     items = [scene(tmp_path, term) for term in COLORS]
     first, other, third = (
         color_composites.pack(items, 9, 64, 0.15, seed, tmp_path / cache)
@@ -81,7 +81,7 @@ def test_other_labels_of_the_same_crops_make_other_composites(tmp_path: Path) ->
     assert len(packed.rgb) == len(TERMS)  # of blue alone
 
 
-def test_what_does_not_show_its_color_is_not_used(tmp_path: Path) -> None:
+def test_crops_that_do_not_show_their_color_are_not_used(tmp_path: Path) -> None:
     red, blue = scene(tmp_path, "red"), scene(tmp_path, "blue")
     wrong = ColorItem(
         red.file, red.box_px, "more", "white", red.shares, 1.0, "car", is_sure=True
@@ -91,7 +91,7 @@ def test_what_does_not_show_its_color_is_not_used(tmp_path: Path) -> None:
     assert len(packed.rgb) == 0
 
 
-def test_composites_are_further_crops(tmp_path: Path) -> None:
+def test_composites_are_appended_to_the_crops(tmp_path: Path) -> None:
     items = [scene(tmp_path, term) for term in COLORS]
     plain = arrays.pack(items, 64, 0.15)
     made = color_composites.pack(items, 5, 64, 0.15, 1, tmp_path / "cache")

@@ -36,7 +36,7 @@ def test_two_labellers_become_one_soft_target(tmp_path: Path) -> None:
     assert unclear.shares == pytest.approx([1 / len(TERMS)] * len(TERMS))
 
 
-def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"labels\.json is missing"):
         dataset.read_set(tmp_path, "val")
     write_scenes(tmp_path, [{"label_1": "red", "label_2": "red", "agreed": "red"}])
@@ -47,7 +47,7 @@ def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
         list(dataset.read_crops(dataset.read_set(tmp_path, "val")))
 
 
-def test_held_out_pictures_are_the_same_each_time_and_whole(tmp_path: Path) -> None:
+def test_held_out_split_is_reproducible_and_keeps_pictures_whole(tmp_path: Path) -> None:
     items = [
         dataset.ColorItem(
             tmp_path / f"{number // 2}.png", (0, 0, 9, 9), "more", "red", (1.0,) * 11, 1.0

@@ -79,7 +79,7 @@ def test_evaluation_measures_baselines_beside_the_model(
 
 
 @pytest.mark.parametrize("share", ["0", "1.2", "all"])
-def test_a_coverage_that_is_no_share_is_wrong_usage(share: str) -> None:
+def test_coverage_outside_0_to_1_is_a_usage_error(share: str) -> None:
     words = ["evaluate", "color", str(MODEL), "--data", "x", "--coverage", share]
     with pytest.raises(SystemExit, match="2"):
         main(words)

@@ -92,7 +92,7 @@ def test_each_cause_is_found_drawn_and_counted(tmp_path: Path) -> None:
     assert doubtful["wrong_without"] == pytest.approx(6 / 7)
 
 
-def test_without_pictures_and_boxes_only_the_crop_speaks(tmp_path: Path) -> None:
+def test_without_pictures_and_boxes_only_the_crop_is_measured(tmp_path: Path) -> None:
     folder = write_set(tmp_path, [{"label": "green", "picture": scene("red")[:, :150]}])
     out = tmp_path / "out"
     options = ["--data", str(folder / "set"), "--output", str(out)]
@@ -124,7 +124,7 @@ def test_a_broken_annotation_of_the_boxes_is_named(
     assert "boxes.json: a broken annotation" in capsys.readouterr().err
 
 
-def test_folder_without_agreed_objects_is_one_line(
+def test_folder_without_agreed_objects_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {"agreed": None, "label_2": "blue"}

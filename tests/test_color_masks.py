@@ -20,12 +20,12 @@ def test_box_gives_the_object_inside_it() -> None:
     assert overlap(cut.mask) > 0.95
 
 
-def test_one_click_gives_the_object_without_a_box() -> None:
+def test_one_click_without_a_box_gives_the_object() -> None:
     cut = masks.from_clicks(scene("blue"), [ON])
     assert overlap(cut.mask) > 0.95
 
 
-def test_click_beside_the_object_takes_that_part_away() -> None:
+def test_click_outside_the_object_removes_that_part() -> None:
     picture = scene("red")
     cv2.rectangle(picture, (20, 130), (130, 170), (40, 30, 200), cv2.FILLED)  # touches the object
     both = masks.from_clicks(picture, [ON])
@@ -44,7 +44,7 @@ def test_mask_is_the_same_every_time() -> None:
     assert np.array_equal(first, masks.from_clicks(scene("red"), [ON]).mask)
 
 
-def test_object_that_cannot_be_told_from_its_ground_is_a_guess_in_the_box() -> None:
+def test_object_indistinct_from_its_background_gets_a_guess_in_the_box() -> None:
     flat = np.full((120, 160, 3), 90, np.uint8)
     cut = masks.from_box(flat, Box(40, 30, 80, 60))
     assert cut.is_guess
@@ -53,7 +53,7 @@ def test_object_that_cannot_be_told_from_its_ground_is_a_guess_in_the_box() -> N
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 300), (5, 5), (40, 7)])
-def test_tiny_and_thin_pictures_are_answered(shape: tuple[int, int]) -> None:
+def test_tiny_and_thin_pictures_work(shape: tuple[int, int]) -> None:
     picture = np.random.default_rng(1).integers(0, 255, (*shape, 3)).astype(np.uint8)
     box_px = Box(0, 0, shape[1], shape[0])
     assert masks.from_box(picture, box_px).mask.shape == shape
@@ -61,7 +61,7 @@ def test_tiny_and_thin_pictures_are_answered(shape: tuple[int, int]) -> None:
     assert masks.from_clicks(picture, clicks).mask.shape == shape
 
 
-def test_growing_adds_shrinking_removes_and_never_all() -> None:
+def test_grow_adds_and_shrink_removes_but_never_everything() -> None:
     mask = truth()
     assert (mask <= masks.grown(mask, 2)).all()
     assert (masks.grown(mask, -2) <= mask).all()
@@ -77,7 +77,7 @@ def test_outlines_enclose_the_mask() -> None:
     assert overlap(drawn > 0) > 0.95
 
 
-def test_clusters_tell_the_surfaces_of_a_two_colored_object() -> None:
+def test_clusters_separate_the_surfaces_of_a_two_colored_object() -> None:
     picture = scene("red")
     picture[:, 165:] = np.where(truth()[:, 165:, None], 250, picture[:, 165:])
     found = naming.clusters(picture, truth())

@@ -1,4 +1,4 @@
-"""Colors of tracks: looked at in turn, and they do not flap."""
+"""Colors of tracks: classified in turn, and stable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def names(known: ColorMemory) -> list[str]:
     return [color.name for color in known.colors(1)]
 
 
-def test_nothing_is_known_of_a_track_never_looked_at():
+def test_unclassified_track_has_no_color():
     assert memory().colors(1) == ()
 
 
@@ -53,23 +53,23 @@ def test_dominant_color_comes_first_and_faint_ones_are_left_out():
     assert names(known) == ["red", "white", "blue"]
 
 
-def test_a_color_looks_as_it_did_when_it_was_last_large_enough():
+def test_rgb_of_a_color_is_from_its_last_large_enough_share():
     known = memory()
     for red, now_s in ((20, 0.0), (40, 2.0)):
         known.add(1, [ColorScore("red", 0.7, (red, 0, 0)), ColorScore("white", 0.3)], now_s)
     known.add(1, [ColorScore("white", 0.7, (250, 250, 250)), ColorScore("red", 0.3)], 4.0)
-    told = {color.name: color.rgb for color in known.colors(1)}
-    assert told == {"red": (40, 0, 0), "white": (250, 250, 250)}
+    colors = {color.name: color.rgb for color in known.colors(1)}
+    assert colors == {"red": (40, 0, 0), "white": (250, 250, 250)}
 
 
-def test_looks_are_averaged():
+def test_classifications_are_averaged():
     known = memory()
     known.add(1, scores(red=1.0, blue=0.0), 0.0)
     known.add(1, scores(red=0.5, blue=0.5), 2.0)
     assert known.colors(1)[0] == ColorScore("red", 0.8)
 
 
-def test_wavering_looks_do_not_change_the_dominant_color():
+def test_wavering_classifications_do_not_change_the_dominant_color():
     known = memory()
     known.add(1, scores(red=0.5, blue=0.5), 0.0)
     chance = random.Random(1)
@@ -82,15 +82,15 @@ def test_wavering_looks_do_not_change_the_dominant_color():
 def test_a_clear_change_of_color_is_followed_once():
     known = memory()
     known.add(1, scores(red=0.9, blue=0.1), 0.0)
-    told = []
+    dominant = []
     for look in range(10):
         known.add(1, scores(red=0.1, blue=0.9), float(look))
-        told.append(names(known)[0])
-    assert told == sorted(told, reverse=True)  # red …, then blue …
-    assert told[-1] == "blue"
+        dominant.append(names(known)[0])
+    assert dominant == sorted(dominant, reverse=True)  # red …, then blue …
+    assert dominant[-1] == "blue"
 
 
-def test_unclear_object_is_unknown_alone():
+def test_unclear_object_has_unknown_as_its_only_color():
     known = memory(unknown_below=0.4)
     known.add(1, scores(red=0.3, blue=0.3, gray=0.2, white=0.2), 0.0)
     assert known.colors(1) == (ColorScore("unknown", 0.3),)
@@ -111,7 +111,7 @@ def test_unknown_is_left_at_the_threshold_and_reached_below_it():
     known.add(1, scores(red=0.39, blue=0.31, gray=0.3), 0.0)
     assert names(known) == ["unknown"]
     known.add(1, scores(red=0.39, blue=0.31, gray=0.3), 1.0)
-    assert names(known) == ["unknown"]  # the lower threshold is for what had a name
+    assert names(known) == ["unknown"]  # the lower threshold applies to a color already named
     known.add(1, scores(red=0.6, blue=0.3, gray=0.1), 2.0)
     assert names(known)[0] == "red"
     for look in range(20):

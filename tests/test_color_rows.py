@@ -57,37 +57,37 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_row_that_says_no_color_or_place_is_named(case: str, tmp_path: Path) -> None:
-    name, row, told = WRONG[case]
+def test_row_without_color_or_place_is_named(case: str, tmp_path: Path) -> None:
+    name, row, message = WRONG[case]
     good = PRODUCT if name == "color" else SCENE
     with pytest.raises(InputError) as caught:
         dataset.training_items(write(tmp_path, name, [good, row]))
-    assert f"{name}/labels.json: {told}" in str(caught.value)
+    assert f"{name}/labels.json: {message}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "not JSON (Expecting value"),
         ('["a"]', "not a list of labelled objects"),
         ('{"images": []}', "not a list of labelled objects"),
     ],
 )
-def test_a_file_that_is_no_list_of_rows_is_one_line(
-    content: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_file_that_is_not_a_list_of_rows_is_a_one_line_error(
+    content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write(tmp_path, "color", content) / "color"
     assert main(["evaluate", "color", str(MODEL), "--data", str(folder)]) == 66
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"color/labels.json: {told}" in line
+    assert f"color/labels.json: {message}" in line
 
 
-def test_a_row_of_another_split_is_not_looked_at(tmp_path: Path) -> None:
+def test_row_of_another_split_is_not_validated(tmp_path: Path) -> None:
     other = PRODUCT | {"split": "later", "color": "teal"}
     assert len(dataset.training_items(write(tmp_path, "color", [PRODUCT, other]))) == 1
 
 
-def test_rows_in_which_nobody_sees_a_color_are_nothing_to_train_on(tmp_path: Path) -> None:
+def test_rows_without_any_color_are_refused_as_training_data(tmp_path: Path) -> None:
     dark = {"label_1": "unclear", "label_2": "unclear", "agreed": "unclear"}
     with pytest.raises(InputError, match="nobody names a color"):
         dataset.training_items(write(tmp_path, "scene_color", [SCENE | dark]))
@@ -108,9 +108,7 @@ def assert_outside(read: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("box", [[15.7, 11.8, 4, 4], [-3, -3, 3.2, 3.2], [15, 11, 0, 0]])
-def test_a_box_that_hardly_reaches_into_its_picture_has_a_pixel(
-    box: list[float], tmp_path: Path
-) -> None:
+def test_box_that_barely_overlaps_its_picture_has_a_pixel(box: list[float], tmp_path: Path) -> None:
     items = dataset.training_items(write(tmp_path, "scene_color", [SCENE | {"bbox": box}]))
     ((crop, _),) = dataset.read_crops(items)
     assert crop.size

@@ -1,4 +1,4 @@
-"""The further labels beside a detection data set."""
+"""The color labels beside a detection data set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_detection(folder: Path, annotation: int) -> None:
     (folder / "train.json").write_text(json.dumps(content))
 
 
-def test_every_answer_is_a_term_or_says_why_not() -> None:
+def test_every_answer_is_a_color_term_or_a_reason_for_none() -> None:
     answers = {row[f"label_{number}"] for row in LABELLED for number in (1, 2)}
     assert answers == {*TERMS, "mixed", "unclear"}
     assert all((row["agreed"] is None) == (row["label_1"] != row["label_2"]) for row in LABELLED)
@@ -42,13 +42,13 @@ def test_objects_get_the_pictures_and_boxes_of_the_detection_data(tmp_path: Path
     assert row["label_1"] == "red"
 
 
-def test_other_annotations_and_missing_data_give_nothing(tmp_path: Path) -> None:
+def test_missing_or_foreign_detection_data_gives_no_rows(tmp_path: Path) -> None:
     assert scene_colors.rows(tmp_path) == []
     write_detection(tmp_path, max(row["annotation"] for row in LABELLED) + 1)
     assert scene_colors.rows(tmp_path) == []
 
 
-def test_training_takes_them_beside_the_data_folders_own_but_never_measures_on_them(
+def test_scene_colors_are_used_for_training_and_never_for_validation(
     tmp_path: Path,
 ) -> None:
     named = next(row for row in LABELLED if row["agreed"] == "red")

@@ -20,7 +20,7 @@ from tools.train import color_state as stored
 from tools.train import commands
 
 
-def test_epochs_are_kept_and_their_mean_is_a_network(
+def test_epochs_are_kept_and_their_average_is_a_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = replace(SMALL, epochs=3)
@@ -41,7 +41,7 @@ def test_epochs_are_kept_and_their_mean_is_a_network(
         torch.testing.assert_close(value, expected)
 
 
-def test_a_run_goes_on_with_other_words_for_the_same_and_tells_both(tmp_path: Path) -> None:
+def test_resumed_run_records_both_command_lines(tmp_path: Path) -> None:
     first = replace(SMALL, epochs=1, commands=("edge-tools train color",))
     training.train(first, patches(), {}, tmp_path, CPU)
     path = tmp_path / stored.CHECKPOINT
@@ -51,7 +51,7 @@ def test_a_run_goes_on_with_other_words_for_the_same_and_tells_both(tmp_path: Pa
     assert stored.load_network(path)[0].epochs == SMALL.epochs
 
 
-def test_networks_that_have_no_mean_are_named(
+def test_networks_that_cannot_be_averaged_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide = replace(SMALL.architecture, widths=(8, 8, 24))
@@ -62,9 +62,12 @@ def test_networks_that_have_no_mean_are_named(
         stored.save(config, stored.start(config, CPU), Path(files[-1]))
     assert main(["color", "average", *files, "--out", str(tmp_path)]) == 1
     assert "is a folder; name a file with --out" in capsys.readouterr().err
-    for few, told in ((files[:1], "name two or more"), (files, "1.pt is of another architecture")):
+    for few, message in (
+        (files[:1], "name two or more"),
+        (files, "1.pt is of another architecture"),
+    ):
         assert main(["color", "average", *few, "--out", str(tmp_path / "mean.pt")]) == 66
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "mean.pt").exists()
 
 
@@ -73,14 +76,14 @@ def test_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     stored.save(SMALL, state, tmp_path / stored.CHECKPOINT)
     augmentation = replace(SMALL.augmentation, balance=0.5)
     other = replace(SMALL, seed=SMALL.seed + 1, augmentation=augmentation)
-    told = f"another config: --seed {SMALL.seed}, --white-balance {SMALL.augmentation.balance};"
-    with pytest.raises(InputError, match=told):
+    message = f"another config: --seed {SMALL.seed}, --white-balance {SMALL.augmentation.balance};"
+    with pytest.raises(InputError, match=message):
         stored.resume(other, tmp_path / stored.CHECKPOINT, CPU)
     with pytest.raises(InputError, match="another config: no --weights;"):
         stored.resume(replace(SMALL, weights_sha256="ab"), tmp_path / stored.CHECKPOINT, CPU)
 
 
-def test_a_run_begins_with_the_average_of_another(tmp_path: Path) -> None:
+def test_run_starts_from_the_average_of_another(tmp_path: Path) -> None:
     first = stored.start(SMALL, CPU)
     with torch.no_grad():
         first.average.head.bias += 1
@@ -111,7 +114,7 @@ def foreign_checkpoints(folder: Path) -> list[Path]:
     return found
 
 
-def test_files_that_look_like_a_checkpoint_are_named(
+def test_malformed_checkpoints_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in foreign_checkpoints(tmp_path):
@@ -127,7 +130,7 @@ def test_files_that_look_like_a_checkpoint_are_named(
             stored.resume(SMALL, path, CPU)
 
 
-def test_a_run_does_not_go_on_from_one_epochs_network(tmp_path: Path) -> None:
+def test_run_does_not_resume_from_the_network_of_an_epoch(tmp_path: Path) -> None:
     stored.save(SMALL, stored.start(SMALL, CPU), tmp_path / stored.CHECKPOINT)
     with pytest.raises(InputError, match="no run goes on from it"):
         stored.resume(SMALL, tmp_path / stored.EPOCHS / "00.pt", CPU)
@@ -138,7 +141,7 @@ def test_missing_checkpoint_names_the_command_that_makes_one(tmp_path: Path) -> 
         stored.load_network(tmp_path / "none.pt")
 
 
-def test_a_run_may_be_given_fewer_epochs_than_it_began_with(tmp_path: Path) -> None:
+def test_resumed_run_accepts_fewer_epochs(tmp_path: Path) -> None:
     state = stored.start(SMALL, CPU)
     stored.save(SMALL, replace(state, epoch=2), tmp_path / stored.CHECKPOINT)
     assert stored.resume(replace(SMALL, epochs=3), tmp_path / stored.CHECKPOINT, CPU).epoch == 2

@@ -51,20 +51,20 @@ def study(data: Path, *words: str) -> int:
 
 
 @pytest.mark.parametrize("name", [name for name, one in STUDY.items() if one.weights_m])
-def test_rebuilt_networks_have_the_studys_number_of_weights(name: str) -> None:
+def test_rebuilt_networks_have_the_published_number_of_weights(name: str) -> None:
     with torch.device("meta"):
         # A selection of planes is fixed: nothing of it is made on the meta device.
         weights = sum(weight.numel() for weight in STUDY[name].make().parameters())
     assert weights / 1e6 == pytest.approx(STUDY[name].weights_m, rel=0.01)
 
 
-def test_a_twins_paths_see_different_planes() -> None:
+def test_two_branch_network_feeds_each_branch_other_planes() -> None:
     planes = torch.rand(1, 6, 4, 4)
     assert torch.equal(_planes(0)(planes), planes[:, :3])
     assert torch.equal(_planes(3)(planes), planes[:, 3:])
 
 
-def test_the_idle_process_has_the_runtime_in_its_memory() -> None:
+def test_baseline_process_has_the_runtime_in_memory() -> None:
     script = (
         "import sys; from tools.color.study import peak; peak.main([])\nprint(sorted(sys.modules))"
     )
@@ -76,7 +76,7 @@ def test_the_idle_process_has_the_runtime_in_its_memory() -> None:
     assert "'ai_edge_litert.interpreter'" in modules or "'tflite_runtime.interpreter'" in modules
 
 
-def test_study_measures_networks_and_goes_on_where_it_stopped(
+def test_study_measures_networks_and_resumes_where_it_stopped(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("--epochs", "1", "--only")
@@ -101,7 +101,7 @@ def test_study_measures_networks_and_goes_on_where_it_stopped(
     assert "float ms (PyTorch)" in " ".join(table.replace("┃", " ").split())
 
 
-def test_a_row_that_found_no_room_is_measured_again(
+def test_row_lost_to_a_full_disk_is_measured_again(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = command.Row(1, 1, 1.0, 1.0, 1.0, None, None, None, None, 1.0)
@@ -132,12 +132,12 @@ def test_a_studied_network_learns() -> None:
     assert score(network, Crops(levels, shares))[1] == 1.0
 
 
-def test_without_its_weights_the_transfer_row_says_what_it_needs() -> None:
+def test_transfer_row_without_weights_names_the_missing_file() -> None:
     row = command.Row(1, 1, 1.0, 1.0, 1.0, None, None, None, None, 1.0)
     assert command.UNTRAINED in command._cells(row, None)
 
 
-def test_other_files_are_no_vgg16_weights(tmp_path: Path) -> None:
+def test_files_without_vgg16_weights_are_refused(tmp_path: Path) -> None:
     with torch.device("meta"):
         network = Vgg16()
     other = tmp_path / "other.pth"

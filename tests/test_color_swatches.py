@@ -16,7 +16,7 @@ from tools.train.color_augment import Augmentation, augment
 
 
 def shares(*rgb: int) -> dict[str, float]:
-    """Return what people call a plain color, the terms that have a share."""
+    """Return the color terms with a share in the common naming of a plain color."""
     levels = np.array([[rgb]], np.float32) / 255
     (row,) = plain_shares(cv2.cvtColor(levels, cv2.COLOR_RGB2LAB)[0])
     return {term: float(share) for term, share in zip(TERMS, row, strict=True) if share > 0}
@@ -32,9 +32,7 @@ def shares(*rgb: int) -> dict[str, float]:
         ((128, 0, 128), "purple"), ((139, 69, 19), "brown"), ((210, 180, 140), "brown"),
     ],
 )  # fmt: skip
-def test_a_plain_color_has_the_name_that_people_give_it(
-    rgb: tuple[int, int, int], name: str
-) -> None:
+def test_plain_color_has_its_common_name(rgb: tuple[int, int, int], name: str) -> None:
     found = shares(*rgb)
     assert sum(found.values()) == pytest.approx(1)
     assert max(found, key=lambda term: found[term]) == name
@@ -63,7 +61,7 @@ def test_swatches_depend_on_nothing_but_the_seed() -> None:
     assert color_swatches.pack(0, 16, 3).rgb.shape == (0, 16, 16, 3)
 
 
-def test_a_steady_crop_keeps_its_light() -> None:
+def test_steady_crop_is_exempt_from_light_augmentation() -> None:
     levels = torch.full((40, 20, 20, 3), 165, dtype=torch.uint8)
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(40, 1)
     steady = torch.arange(40) < 20

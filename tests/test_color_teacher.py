@@ -20,7 +20,7 @@ from tools.train import color_state as stored
 from tools.train import color_teacher
 
 
-def test_teachers_are_mixed_into_labels_and_speak_alone_of_other_boxes(tmp_path: Path) -> None:
+def test_teachers_are_mixed_into_labels_and_alone_label_other_boxes(tmp_path: Path) -> None:
     training.train(SMALL, patches(), {}, tmp_path / "teacher", CPU)
     folder = tmp_path / "detection"
     (folder / "train").mkdir(parents=True)
@@ -42,24 +42,24 @@ def test_teachers_are_mixed_into_labels_and_speak_alone_of_other_boxes(tmp_path:
         folder / "train" / "a.png", (0, 0, 60, 60), "more", "blue", shares, 1.0, "car"
     )
     teachers = [tmp_path / "teacher" / stored.CHECKPOINT]
-    told, other = color_teacher.taught([red], tmp_path, teachers, 0.5, tmp_path / "cache")
-    assert told.shares[TERMS.index("blue")] == pytest.approx(0.5, abs=0.1)
-    assert told.shares[TERMS.index("red")] == pytest.approx(0.5, abs=0.1)
+    labelled, other = color_teacher.taught([red], tmp_path, teachers, 0.5, tmp_path / "cache")
+    assert labelled.shares[TERMS.index("blue")] == pytest.approx(0.5, abs=0.1)
+    assert labelled.shares[TERMS.index("red")] == pytest.approx(0.5, abs=0.1)
     assert (other.box_px, other.object_class, other.label) == ((60, 0, 60, 60), "car", None)
     assert other.shares[TERMS.index("green")] > 0.8
     assert sum(other.shares) == pytest.approx(1)
 
 
-def test_of_a_labelled_crop_those_teachers_are_asked_that_did_not_learn_from_it(
+def test_labelled_crop_uses_only_teachers_not_trained_on_it(
     tmp_path: Path,
 ) -> None:
     halves = [replace(SMALL, hold_out=0.5, hold_from=start) for start in (0.0, 0.5)]
-    said = {}
+    checkpoints = {}
     for number, config in enumerate(halves):
         shown = patches()
         seen = replace(shown, shares=np.roll(shown.shares, number, 1))  # each learns other names
         training.train(config, seen, {}, tmp_path / str(number), CPU)
-        said[config.hold_from] = tmp_path / str(number) / stored.CHECKPOINT
+        checkpoints[config.hold_from] = tmp_path / str(number) / stored.CHECKPOINT
     items = []
     for number in range(8):
         file = tmp_path / f"{number}.png"
@@ -67,15 +67,15 @@ def test_of_a_labelled_crop_those_teachers_are_asked_that_did_not_learn_from_it(
         items.append(dataset.ColorItem(file, None, "more", "red", (1.0,) * 11, 1.0))
     first = [dataset.is_held(item, 0.5) for item in items]
     assert 0 < sum(first) < len(items)
-    both = color_teacher.mean_opinion(items, list(said.values()), tmp_path / "cache")
+    both = color_teacher.mean_opinion(items, list(checkpoints.values()), tmp_path / "cache")
     for start, is_asked in ((0.0, True), (0.5, False)):
-        alone = color_teacher.mean_opinion(items, [said[start]], tmp_path / "cache")
+        alone = color_teacher.mean_opinion(items, [checkpoints[start]], tmp_path / "cache")
         chosen = np.array(first) == is_asked
         assert both[chosen] == pytest.approx(alone[chosen])
         assert np.abs(both - alone)[~chosen].max() > 0.3
     unlabelled = [replace(items[0], weight=0.0)]
     one, other, mean = (
         color_teacher.mean_opinion(unlabelled, paths, tmp_path / "cache")
-        for paths in ([said[0.0]], [said[0.5]], list(said.values()))
+        for paths in ([checkpoints[0.0]], [checkpoints[0.5]], list(checkpoints.values()))
     )
     assert mean == pytest.approx((one + other) / 2)

@@ -1,4 +1,4 @@
-"""The config file: what is wrong is refused in one line that names key, line and fix."""
+"""The config file: errors are one line that names key, line and fix."""
 
 from __future__ import annotations
 
@@ -157,13 +157,13 @@ def test_line_is_that_of_the_key_at_fault():
     assert complaint(text + "        - [1, 1]\n").startswith("edge.yaml:7: cameras.a.zones.z.1.0:")
 
 
-def test_a_source_with_a_login_never_stands_in_the_message():
+def test_error_message_never_contains_the_login_of_a_source():
     message = complaint("cameras: {a: {source: [rtsp://user:secret@host/]}}")
     assert "secret" not in message
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "- a\n- b\n", "word", "null"])
-def test_a_file_that_is_no_map_says_what_to_give(text: str):
+def test_error_for_a_file_that_is_not_a_map_names_the_required_key(text: str):
     assert "give at least cameras.<name>.source" in complaint(text)
 
 
@@ -190,7 +190,7 @@ def test_unreadable_files_are_named(tmp_path: Path):
         assert caught.value.exit_code == EXIT_CONFIG
 
 
-def test_device_name_is_the_host_name_made_safe_for_topics(monkeypatch: pytest.MonkeyPatch):
+def test_device_name_is_the_host_name_sanitized_for_topics(monkeypatch: pytest.MonkeyPatch):
     loaded = parse(SMALLEST)
     monkeypatch.setattr(socket, "gethostname", lambda: "my board+#.local")
     assert config_file.device_name(loaded) == "my-board--"
@@ -218,13 +218,13 @@ def test_state_dir_is_the_configured_then_systemds_then_the_users(monkeypatch: p
         ("home/edge.yaml", "edge", None),
     ],
 )
-def test_state_of_a_service_is_found_beside_its_unit(
+def test_state_dir_of_a_service_is_found_from_its_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, name: str, found: str | None
 ):
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setattr(config_file, "SERVICE_CONFIGS", tmp_path / "etc")
     monkeypatch.setattr(config_file, "SERVICE_STATES", tmp_path)
-    (tmp_path / name).symlink_to(tmp_path / "private")  # which is nobody's to look at
+    (tmp_path / name).symlink_to(tmp_path / "private")  # which this user may not read
     path = tmp_path / config
     path.parent.mkdir()
     path.write_text("cameras: {front: {source: 0}}\n")
@@ -243,7 +243,7 @@ def test_json_schema_knows_every_key_and_refuses_others():
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
-# What YAML can hold in a double-quoted scalar and no pattern refuses.
+# Characters that YAML allows in a double-quoted scalar and no pattern refuses.
 TEXTS = st.text(
     st.characters(exclude_categories=("Cs", "Cc", "Cn"), exclude_characters="\ufeff"),
     min_size=1,
@@ -362,12 +362,12 @@ def test_any_text_is_read_or_refused_in_one_line(text: str):
     _is_read_or_refused_in_one_line(f"cameras: {{front: {{source: 0}}}}\ndetector: {text}")
 
 
-def test_unset_environment_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_unset_environment_is_not_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert config_file.state_dir(parse(SMALLEST)) == tmp_path / ".local" / "state" / "edge"
-    assert not list(tmp_path.iterdir())  # loading makes nothing
+    assert not list(tmp_path.iterdir())  # loading creates nothing
 
 
 @pytest.mark.parametrize(

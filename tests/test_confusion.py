@@ -1,4 +1,4 @@
-"""What is taken for what, on sets small enough to know the answer."""
+"""Confusion counts on sets small enough to know the answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def counted(data: Dataset, *found: dict[str, Any]) -> list[list[int]]:
     return counts.tolist()
 
 
-def test_hits_are_on_the_diagonal() -> None:
+def test_correct_detections_are_on_the_diagonal() -> None:
     data = a_set(box(1, HERE), box(3, THERE))
     found = [box(1, HERE, score=0.9), box(3, THERE, score=0.5)]
     assert counted(data, *found) == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
@@ -41,18 +41,18 @@ def test_a_wrong_label_is_a_confusion_not_a_miss() -> None:
     assert counted(data, box(3, HERE, score=0.9)) == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
 
 
-def test_missed_objects_and_false_alarms_stand_in_the_background() -> None:
+def test_missed_objects_and_false_positives_count_as_background() -> None:
     data = a_set(box(1, HERE))
     assert counted(data, box(3, THERE, score=0.9)) == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
-def test_an_object_goes_to_its_own_label_even_where_another_is_surer() -> None:
+def test_object_matches_its_own_label_before_a_higher_score() -> None:
     data = a_set(box(1, HERE))
     found = [box(3, HERE, score=0.9), box(1, HERE, score=0.5)]
     assert counted(data, *found) == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
 
 
-def test_weak_detections_are_not_looked_at() -> None:
+def test_detections_below_the_threshold_are_ignored() -> None:
     assert counted(a_set(box(1, HERE)), box(1, HERE, score=0.29))[0] == [0, 0, 1]
     assert counted(a_set(box(1, HERE)), box(1, HERE, score=0.3))[0] == [1, 0, 0]
 
@@ -63,7 +63,7 @@ def test_an_overlap_of_half_is_enough() -> None:
     assert counted(data, box(1, [10.0, 10.0, 20.0, 9.0], score=0.9))[0] == [0, 0, 1]
 
 
-def test_a_detection_takes_the_object_that_it_overlaps_most() -> None:
+def test_detection_matches_the_object_that_it_overlaps_most() -> None:
     beside = [14.0, 10.0, 20.0, 20.0]
     data = a_set(box(1, beside, id=1), box(1, HERE, id=2))
     first, second = confusion.matches(data, [box(1, HERE, score=0.9)])
@@ -71,7 +71,7 @@ def test_a_detection_takes_the_object_that_it_overlaps_most() -> None:
     assert (second.truth, second.found, second.iou) == (data.annotations[0], None, 0.0)
 
 
-def test_one_object_is_found_once_by_the_best() -> None:
+def test_object_is_matched_once_by_the_best_detection() -> None:
     data = a_set(box(1, HERE))
     found = [box(1, HERE, score=0.4), box(1, [11.0, 10.0, 20.0, 20.0], score=0.9)]
     first, second = confusion.matches(data, found)
@@ -89,7 +89,7 @@ def test_one_object_is_found_once_by_the_best() -> None:
     ],
     ids=["crowd", "unknown_class"],
 )
-def test_what_may_be_there_is_no_false_alarm(data: Dataset) -> None:
+def test_detection_of_a_non_exhaustive_class_is_not_a_false_positive(data: Dataset) -> None:
     assert np.sum(counted(data, box(1, THERE, score=0.9))) == 0
     assert counted(data, box(3, THERE, score=0.9))[2][1] == 1
 
@@ -105,6 +105,8 @@ def test_what_may_be_there_is_no_false_alarm(data: Dataset) -> None:
         ([80.0, 80.0, 0.0, 10.0], True),  # no area: all of it would lie anywhere
     ],
 )
-def test_half_of_a_detection_lies_in_the_crowd(bbox: list[float], *, is_false_alarm: bool) -> None:
+def test_detection_at_least_half_inside_a_crowd_is_not_a_false_positive(
+    bbox: list[float], *, is_false_alarm: bool
+) -> None:
     data = a_set(box(1, [40.0, 40.0, 20.0, 20.0], iscrowd=1))
     assert counted(data, box(1, bbox, score=0.9))[2][0] == is_false_alarm

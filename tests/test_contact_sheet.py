@@ -1,4 +1,4 @@
-"""Contact sheets hold every tile where reading order puts it."""
+"""Contact sheets show every tile in reading order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sheet_of(tiles: list[Tile], path: Path, columns: int = 6) -> np.ndarray:
     return bgr
 
 
-def test_tiles_stand_in_reading_order(tmp_path: Path) -> None:
+def test_tiles_are_in_reading_order(tmp_path: Path) -> None:
     tiles = [Tile(plain(level)) for level in (10, 90, 170, 250)]
     sheet = sheet_of(tiles, tmp_path / "new" / "sheet.jpg", columns=3)
     assert sheet.shape == (2 * (SIDE + CAPTION_PX), 3 * SIDE, 3)
@@ -35,7 +35,7 @@ def test_tiles_stand_in_reading_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.array(centers, int), (10, 90, 170, 250), atol=4)
 
 
-def test_aspect_is_kept_and_captions_stand_below() -> None:
+def test_aspect_is_kept_and_captions_are_below() -> None:
     cell = contact_sheet.draw(Tile(plain(200, (400, 100)), "a caption"), SIDE)
     assert cell.shape == (SIDE + CAPTION_PX, SIDE, 3)
     rows = np.flatnonzero((cell[:SIDE] == 200).all((1, 2)))
@@ -43,7 +43,7 @@ def test_aspect_is_kept_and_captions_stand_below() -> None:
     assert cell[SIDE:].max() > 200
 
 
-def test_boxes_are_drawn_in_the_pictures_pixels_and_leave_it_alone() -> None:
+def test_boxes_are_drawn_on_a_copy_in_the_pictures_pixels() -> None:
     bgr = plain(0, (200, 200))
     box = TileBox(100, 100, 50, 50, color=(0, 0, 255))
     cell = contact_sheet.draw(Tile(bgr, boxes=(box,)), SIDE)

@@ -1,4 +1,4 @@
-"""`edge-tools data`: four formats in, one form out; every fault named, nothing done lost."""
+"""`edge-tools data`: four formats in, one format out; every fault named, no finished work lost."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _difficult(root: Path) -> None:
     (root / "Annotations" / "0.xml").write_text(text)
 
 
-def test_difficult_objects_are_places_to_ignore(tmp_path: Path):
+def test_difficult_objects_become_ignored_places(tmp_path: Path):
     source = labelled.voc(tmp_path / "source", 2)
     _difficult(source)
     assert imported(source, "voc", tmp_path / "set") == EXIT_OK
@@ -128,7 +128,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "c">]><annotation><filename>&b;</filename></anno
 
 
 @pytest.mark.parametrize(
-    ("kind", "spoil", "told"),
+    ("kind", "spoil", "message"),
     [
         ("coco", _cut("images/000.jpg"), r"000\.jpg: the end of the JPEG is missing"),
         ("coco", _cut("images/000.jpg", 0), r"000\.jpg: cannot be read as a picture"),
@@ -152,35 +152,35 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "c">]><annotation><filename>&b;</filename></anno
         ("folders", _cut("cat/0.png"), r"0\.png: cannot be read as a picture"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_the_rest_is_imported(
+def test_faults_are_one_line_each_and_the_rest_is_imported(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     kind: str,
     spoil: Callable[[Path], None],
-    told: str,
+    message: str,
 ):
     source = MAKERS[kind](tmp_path / "source", 4)
     spoil(tmp_path / "source")
     assert imported(source, kind, tmp_path / "set") == EXIT_FAILURE
     lines = [line for line in capfd.readouterr().err.splitlines() if "source" in line]
-    assert len([line for line in lines if re.search(told, line)]) == 1, lines
+    assert len([line for line in lines if re.search(message, line)]) == 1, lines
     assert 3 <= len(document(tmp_path / "set")["images"]) <= 4
     assert not (tmp_path / "set" / "escaped.jpg").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("source/cat/0.png/x/y.jpg", "Not a directory"), ("sheet.xyz", "no format of pictures")],
+    ("name", "message"),
+    [("source/cat/0.png/x/y.jpg", "Not a directory"), ("sheet.xyz", "unknown format")],
 )
-def test_a_place_that_cannot_be_written_is_one_line(
-    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, told: str
+def test_unwritable_output_is_a_one_line_error(
+    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
 ):
     labelled.folders(tmp_path / "source", 1)
     words = ["data", "preview", str(ready), "--output", str(tmp_path / name)]
     assert main(words) == EXIT_FAILURE
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("edge-tools: ")
-    assert told in line
+    assert message in line
 
 
 def test_a_clean_set_passes_the_check(ready: Path):
@@ -230,15 +230,15 @@ def test_the_check_shows_twenty_faults_of_a_kind_and_counts_all(
     kinds = [line.partition(":")[0] for line in lines]
     assert kinds == ["box"] * 21 + ["empty-class", "22 pictures"]
     assert lines[20] == "box: 1 more; --report FILE has all"
-    told = "0 empty, 0 broken, 0 size, 21 box, 1 empty-class, 0 duplicate, 0 leak"
-    assert lines[-1] == f"22 pictures: {told}"
+    message = "0 empty, 0 broken, 0 size, 21 box, 1 empty-class, 0 duplicate, 0 leak"
+    assert lines[-1] == f"22 pictures: {message}"
     content["annotations"][20]["bbox"] = list(labelled.BOX)
     file.write_text(json.dumps(content))
     main(["data", "check", str(file), "--workers", "1"])
     assert "more; --report" not in capsys.readouterr().out
 
 
-def test_the_same_picture_on_both_sides_is_a_leak(ready: Path, capsys: pytest.CaptureFixture[str]):
+def test_same_picture_in_two_splits_is_a_leak(ready: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
     assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_OK
     train, val = document(ready, "train"), document(ready, "val")
@@ -283,7 +283,7 @@ def test_a_split_depends_on_content_not_on_names(ready: Path):
     assert sides_of(ready) == {f"renamed-{99 - int(n[:3])}.jpg": s for n, s in first.items()}
 
 
-def test_pictures_stay_on_their_side_when_the_set_grows(tmp_path: Path):
+def test_pictures_stay_in_their_split_when_the_set_grows(tmp_path: Path):
     output = tmp_path / "set"
     for count in (20, 40):
         imported(labelled.coco(tmp_path / "source", count), "coco", output)
@@ -295,7 +295,7 @@ def test_pictures_stay_on_their_side_when_the_set_grows(tmp_path: Path):
     assert {name: grown[name] for name in first} == first
 
 
-def test_pictures_that_show_the_same_stay_together(tmp_path: Path):
+def test_near_duplicates_stay_in_one_split(tmp_path: Path):
     source = tmp_path / "source"
     file = labelled.coco(source, 30)
     for number in range(15):  # each second half a recompressed copy of the first
@@ -355,7 +355,7 @@ def test_preview_draws_boxes_of_the_chosen_class(ready: Path, tmp_path: Path):
     assert main([*words, "--classes", "horse"]) == EXIT_NO_INPUT
 
 
-def test_recompressed_and_shrunk_pictures_are_alike_and_others_are_not(tmp_path: Path):
+def test_recompressed_and_shrunk_pictures_are_near_duplicates_and_others_not(tmp_path: Path):
     prints = [fingerprint.take(labelled.save(tmp_path / f"{n}.png", n)) for n in range(40)]
     assert fingerprint.groups(prints) == [[index] for index in range(40)]
     small = cv2.resize(labelled.picture(0), (72, 48), interpolation=cv2.INTER_AREA)
@@ -363,7 +363,7 @@ def test_recompressed_and_shrunk_pictures_are_alike_and_others_are_not(tmp_path:
     assert fingerprint.alike(prints[0], fingerprint.take(tmp_path / "small.jpg"))
 
 
-def test_hashes_alike_but_colors_not_are_no_twins(tmp_path: Path):
+def test_similar_hashes_with_other_colors_are_not_duplicates(tmp_path: Path):
     one = labelled.picture(1)
     gray = cv2.cvtColor(one, cv2.COLOR_BGR2GRAY)
     cv2.imwrite(str(tmp_path / "one.png"), cv2.merge([gray, gray // 2, gray // 2]))
@@ -373,12 +373,12 @@ def test_hashes_alike_but_colors_not_are_no_twins(tmp_path: Path):
     assert not fingerprint.alike(*prints)
 
 
-def test_the_check_runs_on_a_pool(ready: Path):
+def test_check_runs_on_a_pool(ready: Path):
     sets = folder.read_all([ready], None)
     assert check.find_faults(sets, workers=2, dask=None) == []
 
 
-def test_names_that_are_no_text_or_markup_go_through(
+def test_names_with_invalid_utf8_or_markup_work_in_every_command(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ):
     file = labelled.coco(tmp_path / "source", 2)
@@ -399,9 +399,9 @@ def test_names_that_are_no_text_or_markup_go_through(
     assert rb"\udcfe.jpg: cannot be read" in capsysbinary.readouterr().out
     plot = ["--plot", str(tmp_path / "stats.png")]
     assert main(["data", "stats", *place, *plot]) == EXIT_OK
-    said = capsysbinary.readouterr().out
-    assert b"[/red] :cat:" in said
-    assert "┃ source".encode() not in said  # none is named
+    shown = capsysbinary.readouterr().out
+    assert b"[/red] :cat:" in shown
+    assert "┃ source".encode() not in shown  # none is named
     sheet = ["--output", str(tmp_path / "sheet.jpg")]
     content["images"].pop()
     file.write_text(json.dumps(content))

@@ -60,21 +60,21 @@ def spoil(file: Path, broken: object, place: int = 2) -> Path:
     return change(file, edit)
 
 
-@pytest.mark.parametrize(("broken", "told"), BROKEN)
-def test_a_broken_annotation_is_refused_by_who_reads_the_set(
-    ready: Path, broken: object, told: str
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
+def test_broken_annotation_is_refused_by_readers_of_the_set(
+    ready: Path, broken: object, message: str
 ):
     file = spoil(ready / "annotations.json", broken)
     with pytest.raises(InputError) as raised:
         dataset.read(file, ready / "images")
     name = 3 if isinstance(broken, dict) else 2
-    assert f"annotations.json: a broken annotation ({name}: {told})" in str(raised.value)
+    assert f"annotations.json: a broken annotation ({name}: {message})" in str(raised.value)
     assert str(raised.value).endswith(f"; see edge-tools data check {file}")
 
 
-@pytest.mark.parametrize(("broken", "told"), BROKEN)
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_the_check_lists_a_broken_annotation_beside_other_faults(
-    ready: Path, capsys: pytest.CaptureFixture[str], broken: object, told: str
+    ready: Path, capsys: pytest.CaptureFixture[str], broken: object, message: str
 ):
     file = spoil(ready / "annotations.json", broken)
     spoil(file, {"bbox": [0, 0, 500, 5]}, place=4)
@@ -82,11 +82,11 @@ def test_the_check_lists_a_broken_annotation_beside_other_faults(
     assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_FAILURE
     found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("box: ")]
     assert len(found) == 2
-    assert found[0].endswith(f": {told}")
+    assert found[0].endswith(f": {message}")
     assert "sticks out" in found[1]
 
 
-def test_the_check_lists_an_annotation_of_no_picture(
+def test_check_lists_an_annotation_without_a_picture(
     ready: Path, capsys: pytest.CaptureFixture[str]
 ):
     spoil(ready / "annotations.json", {"image_id": 99})
@@ -105,19 +105,19 @@ def test_broken_pictures_are_listed_in_order(ready: Path, capsys: pytest.Capture
     assert [line.split(":")[1].strip() for line in lines] == list(map(str, pictures))
 
 
-@pytest.mark.parametrize(("broken", "told"), BROKEN)
-def test_an_import_leaves_out_a_broken_annotation(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: object, told: str
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
+def test_import_skips_a_broken_annotation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: object, message: str
 ):
     file = spoil(labelled.coco(tmp_path / "source", 6), broken)
     assert imported(file, "coco", tmp_path / "set") == EXIT_FAILURE
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"{file}: annotation 2: {told}"
+    assert line == f"{file}: annotation 2: {message}"
     assert len(document(tmp_path / "set")["annotations"]) == 5
 
 
 def words_of(command: str, file: Path, tmp_path: Path) -> list[str]:
-    """A command that learns, measures or shows, on a COCO file."""
+    """The arguments of a command that trains, measures or previews, on a COCO file."""
     images = ["--images", str(file.parent / "images")]
     if command == "train detect":
         pytest.importorskip("torch")
@@ -133,7 +133,7 @@ COMMANDS = ("data stats", "data split", "data preview", "train detect", "evaluat
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_broken_annotation_is_one_line_of_a_command(
+def test_broken_annotation_is_a_one_line_error_of_a_command(
     ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ):
     file = spoil(ready / "annotations.json", {"category_id": 9})
@@ -145,7 +145,7 @@ def test_a_broken_annotation_is_one_line_of_a_command(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_set_without_a_picture_is_one_line_of_a_command(
+def test_set_without_a_picture_is_a_one_line_error_of_a_command(
     ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ):
     file = change(
@@ -170,7 +170,7 @@ def test_the_check_reports_a_set_without_a_picture(ready: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("images", [["text"], [[]], [{"id": 1}], [{"id": float("inf")}], None])
-def test_a_list_of_images_that_is_none_is_one_line(
+def test_malformed_images_list_is_a_one_line_error(
     ready: Path, capsys: pytest.CaptureFixture[str], images: object
 ):
     change(ready / "annotations.json", lambda content: content.update(images=images))
@@ -197,7 +197,7 @@ def test_ids_as_text_keep_every_object(ready: Path):
     assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_OK
 
 
-def test_ids_as_text_of_one_list_alone_keep_every_object_in_a_split(ready: Path):
+def test_split_keeps_every_object_when_only_one_list_has_text_ids(ready: Path):
     def edit(content: dict[str, Any]) -> None:
         for item in content["annotations"]:
             item["image_id"] = str(item["image_id"])
@@ -210,7 +210,7 @@ def test_ids_as_text_of_one_list_alone_keep_every_object_in_a_split(ready: Path)
 @pytest.mark.parametrize(
     ("kind", "key"), [("images", "file_name"), ("categories", "name")], ids=["images", "categories"]
 )
-def test_two_of_one_id_are_refused(
+def test_duplicate_ids_are_refused(
     kind: str, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = labelled.coco(tmp_path, 2)

@@ -80,7 +80,7 @@ def lines(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_mid_run_loses_nothing_and_doubles_nothing(
+def test_killed_worker_loses_nothing_and_duplicates_nothing(
     tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
 ):
     address, workers = cluster

@@ -22,22 +22,22 @@ from tools.data.formats import yolo
 
 
 @pytest.mark.parametrize("name", ["", "/etc/a.jpg", "../a.jpg", "a/../../b.jpg", "..\\a.jpg"])
-def test_names_that_lead_out_of_the_folder_are_refused(name: str) -> None:
+def test_names_outside_of_the_folder_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="leads out of the picture folder"):
         safe_name(name)
 
 
-def test_names_of_windows_are_read() -> None:
+def test_windows_paths_are_read() -> None:
     assert safe_name("a\\b..c.jpg") == "a/b..c.jpg"
 
 
 @pytest.mark.parametrize(("value", "number"), [(7, 7), ("7", 7), (7.0, 7), (-1, -1)])
-def test_ids_are_whole_numbers_also_as_text(value: object, number: int) -> None:
+def test_ids_are_integers_also_as_text(value: object, number: int) -> None:
     assert whole_number(value) == number
 
 
 @pytest.mark.parametrize("value", [7.5, "7.5", "a", None, [7], float("inf")])
-def test_what_is_no_whole_number_is_no_id(value: object) -> None:
+def test_non_integer_ids_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is not a whole number"):
         whole_number(value)
 
@@ -49,7 +49,7 @@ def test_a_box_is_a_list_of_four_numbers(values: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bbox", "inside", "is_told"),
+    ("bbox", "inside", "is_reported"),
     [
         ((2, 3, 4, 5), (2, 3, 4, 5), False),
         ((-1, -1, 12, 12), (0, 0, 10, 8), True),  # 3 px below
@@ -61,21 +61,21 @@ def test_a_box_is_a_list_of_four_numbers(values: object) -> None:
         ((0, 5, 4, 4.5), (0, 5, 4, 3), True),
     ],
 )
-def test_a_box_is_cut_to_its_picture_and_told_where_it_sticks_out(
+def test_box_beyond_its_picture_is_clipped_and_reported(
     bbox: tuple[float, float, float, float],
     inside: tuple[float, float, float, float],
-    is_told: bool,
+    is_reported: bool,
 ) -> None:
-    found, told = clipped_to_picture(Labelled("cat", bbox), (10, 8))
+    found, message = clipped_to_picture(Labelled("cat", bbox), (10, 8))
     assert found == inside
-    assert (told is not None) is is_told
+    assert (message is not None) is is_reported
     shares = (bbox[0] / 10, bbox[1] / 8, bbox[2] / 10, bbox[3] / 8)
     relative, _told = clipped_to_picture(Labelled("cat", shares, is_relative=True), (10, 8))
     assert relative == pytest.approx(inside)
 
 
 @pytest.mark.parametrize(
-    ("bbox", "told"),
+    ("bbox", "message"),
     [
         ((2, 2, 0, 4), "is empty"),
         ((2, 2, 4, -1), "is empty"),
@@ -85,10 +85,10 @@ def test_a_box_is_cut_to_its_picture_and_told_where_it_sticks_out(
         ((2, -4, 4, 4), "is outside the picture of 10x8"),
     ],
 )
-def test_a_box_of_which_nothing_is_inside_is_refused(
-    bbox: tuple[float, float, float, float], told: str
+def test_box_outside_its_picture_is_refused(
+    bbox: tuple[float, float, float, float], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         clipped_to_picture(Labelled("cat", bbox), (10, 8))
 
 
@@ -100,13 +100,13 @@ def test_pictures_are_found_in_all_folders_by_their_suffix_in_order(tmp_path: Pa
     assert found == ["a.png", "b/1.jpeg", "b/2.JPG", "b/deep/0.webp"]
 
 
-def test_a_folder_of_pictures_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_folder_of_pictures_is_named(tmp_path: Path) -> None:
     source = labelled.yolo(tmp_path / "own", 1)
     with pytest.raises(InputError, match="nowhere: no such folder"):
         yolo.read(source, tmp_path / "nowhere")
 
 
-def test_exhaustive_classes_are_renamed_in_order(tmp_path: Path) -> None:
+def test_renaming_keeps_exhaustive_only_classes_whose_parts_all_were(tmp_path: Path) -> None:
     known = ("bus", "car", "dog", "van")
     picture = Entry(tmp_path / "a.png", "a.png", (), exhaustive_classes=known)
     listing = Listing([picture], ["bus", "car", "cat", "dog", "van"])

@@ -1,4 +1,4 @@
-"""What each format's reader takes, leaves out, and refuses."""
+"""What each format's reader reads, skips, and refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def names(listing: Listing) -> list[str]:
     return [entry.name for entry in listing.entries]
 
 
-def test_coco_classes_stand_in_the_order_of_their_ids(tmp_path: Path) -> None:
+def test_coco_classes_are_in_the_order_of_their_ids(tmp_path: Path) -> None:
     file = labelled.coco(tmp_path, 2)
     content = json.loads(file.read_text())
     content["categories"] = [
@@ -34,7 +34,7 @@ def test_coco_classes_stand_in_the_order_of_their_ids(tmp_path: Path) -> None:
     assert listing.entries[0].objects == (Labelled("cat", labelled.BOX, is_crowd=False),)
 
 
-def test_class_folders_are_sorted_and_what_is_no_class_is_left_out(tmp_path: Path) -> None:
+def test_class_folders_are_sorted_and_other_entries_skipped(tmp_path: Path) -> None:
     source = tmp_path / "birds"
     for place in ("wren/b.png", "wren/a.png", "owl/deep/a.png", ".trash/a.png", "loose.png"):
         labelled.save(source / place, 1)
@@ -50,14 +50,12 @@ def test_class_folders_are_sorted_and_what_is_no_class_is_left_out(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "message"),
     [("train/cat/a.png", "is divided already"), ("a.png", "no class folder in it")],
 )
-def test_a_folder_that_holds_no_class_folders_is_refused(
-    tmp_path: Path, place: str, told: str
-) -> None:
+def test_folder_without_class_folders_is_refused(tmp_path: Path, place: str, message: str) -> None:
     labelled.save(tmp_path / place, 1)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         folders.read(tmp_path, None)
 
 
@@ -68,7 +66,9 @@ def test_voc_without_an_xml_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["JPEGImages", "images", "Annotations", "elsewhere"])
-def test_voc_pictures_lie_in_their_folder_or_beside_the_labels(tmp_path: Path, place: str) -> None:
+def test_voc_pictures_are_found_in_their_folder_or_beside_the_labels(
+    tmp_path: Path, place: str
+) -> None:
     source = labelled.voc(tmp_path / "source", 2)
     if place == "elsewhere":
         shutil.move(source / "JPEGImages", tmp_path / place)
@@ -84,7 +84,7 @@ def test_voc_pictures_lie_in_their_folder_or_beside_the_labels(tmp_path: Path, p
     assert listing.problems == []
 
 
-def test_named_pictures_of_voc_go_before_those_in_its_folder(tmp_path: Path) -> None:
+def test_picture_named_by_a_voc_file_precedes_one_in_its_folder(tmp_path: Path) -> None:
     source = labelled.voc(tmp_path / "source", 1)
     labelled.save(tmp_path / "better" / "0.jpg", 0)
     (entry,) = voc.read(source, tmp_path / "better").entries
@@ -107,18 +107,18 @@ def test_voc_pictures_of_one_name_keep_their_own_labels(tmp_path: Path, labels: 
     assert listing.problems == []
 
 
-def test_voc_labels_that_may_be_of_two_pictures_are_left_out(tmp_path: Path) -> None:
+def test_ambiguous_voc_labels_are_skipped(tmp_path: Path) -> None:
     source = labelled.voc(tmp_path, 1)
     for day in ("monday", "tuesday"):
         labelled.save(source / "JPEGImages" / day / "0.jpg", 0)
     (source / "JPEGImages" / "0.jpg").unlink()
     listing = voc.read(source, None)
     assert listing.entries == []
-    told = "2 pictures are named 0.jpg, none in this folder; move it there"
-    assert listing.problems[0] == f"{source / 'Annotations' / '0.xml'}: {told}"
+    message = "2 pictures are named 0.jpg, none in this folder; move it there"
+    assert listing.problems[0] == f"{source / 'Annotations' / '0.xml'}: {message}"
 
 
-def test_voc_says_where_a_picture_is_from_and_classes_are_sorted(tmp_path: Path) -> None:
+def test_voc_source_is_read_and_classes_are_sorted(tmp_path: Path) -> None:
     source = labelled.voc(tmp_path / "source", 2)
     (source / "Annotations" / "0.xml").write_text(labelled.voc_xml("0.jpg", "zebra"))
     bare = labelled.voc_xml("1.jpg", "dog")
@@ -136,7 +136,7 @@ def test_voc_says_where_a_picture_is_from_and_classes_are_sorted(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("<name>cat</name>", "", "<object> has no <name>"),
         ("<filename>0.jpg</filename>", "<filename> </filename>", "<annotation> has no <filename>"),
@@ -144,8 +144,8 @@ def test_voc_says_where_a_picture_is_from_and_classes_are_sorted(tmp_path: Path)
         ("<width>96</width>", "<width>wide</width>", "'wide' is not a number"),
     ],
 )
-def test_a_voc_file_that_lacks_something_is_a_problem_that_names_it(
-    tmp_path: Path, old: str, new: str, told: str
+def test_incomplete_voc_file_is_reported_with_its_name(
+    tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     source = labelled.voc(tmp_path / "source", 2)
     file = source / "Annotations" / "0.xml"
@@ -153,10 +153,10 @@ def test_a_voc_file_that_lacks_something_is_a_problem_that_names_it(
     file.write_text(text.replace("</bndbox>", "</box>") if new == "<box>" else text)
     listing = voc.read(source, None)
     assert names(listing) == ["1.jpg"]
-    assert listing.problems[0] == f"{file}: {told}"
+    assert listing.problems[0] == f"{file}: {message}"
 
 
-def test_yolo_labels_lie_in_labels_or_beside_their_picture(tmp_path: Path) -> None:
+def test_yolo_labels_are_found_in_labels_or_beside_their_picture(tmp_path: Path) -> None:
     source = labelled.yolo(tmp_path / "images" / "own", 2)
     (source / "labels" / "train" / "1.txt").rename(source / "images" / "train" / "1.txt")
     (source / "labels" / "train" / "0.txt").write_text("\n  \n")
@@ -169,7 +169,7 @@ def test_yolo_labels_lie_in_labels_or_beside_their_picture(tmp_path: Path) -> No
     assert names(part) == ["0.jpg", "1.jpg"]
 
 
-def test_a_blank_line_of_classes_txt_is_no_class_and_none_at_all_is_refused(
+def test_blank_lines_of_classes_txt_are_skipped_and_an_empty_file_is_refused(
     tmp_path: Path,
 ) -> None:
     source = labelled.yolo(tmp_path, 2)
@@ -188,23 +188,25 @@ def test_of_two_yaml_files_the_first_by_name_that_names_classes_is_taken(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("0 .5 .5 .1 .1 .9", "6 fields; expected class x y width height"),
         ("cat .5 .5 .1 .1", "class 'cat'; there are 2 classes from 0 to 1"),
         ("-1 .5 .5 .1 .1", "class '-1'; there are 2 classes from 0 to 1"),
     ],
 )
-def test_a_line_that_is_no_yolo_object_is_a_problem(tmp_path: Path, line: str, told: str) -> None:
+def test_invalid_yolo_line_is_reported(tmp_path: Path, line: str, message: str) -> None:
     source = labelled.yolo(tmp_path, 1)
     file = source / "labels" / "train" / "0.txt"
     file.write_text(f"{line}\n1 .5 .5 .1 .1\n")
     listing = yolo.read(source, None)
-    assert listing.problems == [f"{file}:1: {told}"]
+    assert listing.problems == [f"{file}:1: {message}"]
     assert [item.label for item in listing.entries[0].objects] == ["dog"]
 
 
-def test_yolo_labels_win_over_a_text_beside_the_picture(tmp_path: Path) -> None:
+def test_yolo_labels_folder_takes_precedence_over_a_text_file_beside_the_picture(
+    tmp_path: Path,
+) -> None:
     source = labelled.yolo(tmp_path / "own", 1)
     (source / "images" / "train" / "0.txt").write_text("")
     (entry,) = yolo.read(source, None).entries

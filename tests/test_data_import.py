@@ -1,4 +1,4 @@
-"""`edge-tools data import` as a user sees it: one line a fault, progress, going on."""
+"""`edge-tools data import` as a user sees it: one line per fault, progress, resuming."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytest.importorskip("defusedxml")
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         ("coco", "edge-tools: annotations"),
         ("voc", "no such folder"),
@@ -35,13 +35,13 @@ pytest.importorskip("defusedxml")
     ],
 )
 def test_a_missing_source_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str
 ):
     assert imported(tmp_path / "nowhere", kind, tmp_path / "set") == EXIT_NO_INPUT
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_decoders_add_nothing_to_the_line_about_a_broken_picture(tmp_path: Path):
+def test_decoders_print_nothing_about_a_broken_picture(tmp_path: Path):
     source = labelled.folders(tmp_path / "source", 2)
     whole = source / "cat" / "0.png"
     whole.write_bytes(whole.read_bytes()[:300])
@@ -68,7 +68,7 @@ def test_a_link_to_itself_is_a_broken_picture(tmp_path: Path, capsys: pytest.Cap
     assert "broken: " in capsys.readouterr().out
 
 
-def test_more_problems_than_a_terminal_holds_are_in_a_file_until_all_are_mended(
+def test_long_list_of_problems_is_in_a_file_until_all_are_fixed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = labelled.coco(tmp_path / "source", 21)
@@ -77,10 +77,10 @@ def test_more_problems_than_a_terminal_holds_are_in_a_file_until_all_are_mended(
     file.write_text(json.dumps(broken))
     problems = tmp_path / "set" / "problems.txt"
     assert imported(file, "coco", tmp_path / "set") == EXIT_FAILURE
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     lines = [f"{file}: annotation {number}: has no 'bbox'" for number in range(21)]
-    assert said.err.splitlines() == [*lines[:20], f"… and 1 more, see {problems}"]
-    assert said.out == f"{tmp_path / 'set'}: 21 pictures, 0 objects, 2 classes; 21 problems\n"
+    assert captured.err.splitlines() == [*lines[:20], f"… and 1 more, see {problems}"]
+    assert captured.out == f"{tmp_path / 'set'}: 21 pictures, 0 objects, 2 classes; 21 problems\n"
     assert problems.read_text().splitlines() == lines
 
     file.write_text(json.dumps(broken | {"annotations": broken["annotations"][:20]}))
@@ -115,7 +115,7 @@ def test_an_import_of_nothing_writes_no_set(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "set" / "annotations.json").exists()
 
 
-def test_a_picture_in_place_of_coco_is_a_short_line(
+def test_picture_in_place_of_coco_is_a_short_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     picture = labelled.folders(tmp_path / "source", 1) / "cat" / "0.png"
@@ -125,7 +125,7 @@ def test_a_picture_in_place_of_coco_is_a_short_line(
     assert len(line) < len(str(picture)) + 200
 
 
-def test_classes_are_renamed_and_may_become_one(tmp_path: Path):
+def test_classes_are_renamed_and_may_be_merged(tmp_path: Path):
     source = labelled.voc(tmp_path / "source", 4)
     assert imported(source, "voc", tmp_path / "a", "--rename", "dog=wolf") == EXIT_OK
     assert [item["name"] for item in document(tmp_path / "a")["categories"]] == ["cat", "wolf"]
@@ -137,7 +137,7 @@ def test_classes_are_renamed_and_may_become_one(tmp_path: Path):
     assert [item["category_id"] for item in made["annotations"]] == [1, 1, 1, 1]
 
 
-def test_a_class_that_became_part_of_another_is_known_where_both_were(tmp_path: Path):
+def test_merged_class_is_exhaustive_only_where_all_its_parts_were(tmp_path: Path):
     file = labelled.coco(tmp_path / "source", 3)
     content = json.loads(file.read_text())
     content["categories"].append({"id": 3, "name": "puppy"})
@@ -149,7 +149,7 @@ def test_a_class_that_became_part_of_another_is_known_where_both_were(tmp_path: 
     assert made == [["cat"], ["dog"], None]
 
 
-def test_a_class_that_cannot_be_renamed_is_one_line(
+def test_class_that_cannot_be_renamed_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     source = labelled.voc(tmp_path / "source", 2)
@@ -160,7 +160,7 @@ def test_a_class_that_cannot_be_renamed_is_one_line(
     assert "give two names" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_an_import_goes_on_where_it_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_import_resumes_where_it_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     file = labelled.coco(tmp_path / "source", 6)
     assert imported(file, "coco", tmp_path / "set", "--max-side", "48") == EXIT_OK
     whole = document(tmp_path / "set")
@@ -182,7 +182,7 @@ def sizes_on_disk(output: Path) -> set[tuple[int, ...]]:
     return {cv2.imread(str(path)).shape[1::-1] for path in paths}
 
 
-def test_what_a_killed_worker_left_is_cleared_away(tmp_path: Path):
+def test_leftovers_of_a_killed_worker_are_removed(tmp_path: Path):
     source = labelled.coco(tmp_path / "source", 3)
     images = tmp_path / "set" / "images"
     images.mkdir(parents=True)
@@ -197,16 +197,16 @@ def test_what_a_killed_worker_left_is_cleared_away(tmp_path: Path):
     }
 
 
-def test_pictures_that_another_import_made_smaller_are_done_again(tmp_path: Path):
+def test_pictures_shrunk_by_another_import_are_converted_again(tmp_path: Path):
     source = labelled.yolo(tmp_path / "source", 3)
     output = tmp_path / "set"
     for more in ((), ("--max-side", "48"), ()):
         assert imported(source, "yolo", output, *more) == EXIT_OK
-        told = {(item["width"], item["height"]) for item in document(output)["images"]}
-        assert sizes_on_disk(output) == told == {(48, 32) if more else labelled.SIZE}
+        recorded = {(item["width"], item["height"]) for item in document(output)["images"]}
+        assert sizes_on_disk(output) == recorded == {(48, 32) if more else labelled.SIZE}
 
 
-def test_pictures_of_another_source_by_the_same_names_are_done_again(tmp_path: Path):
+def test_pictures_of_another_source_with_the_same_names_are_converted_again(tmp_path: Path):
     one = labelled.coco(tmp_path / "one", 2)
     other = labelled.coco(tmp_path / "other", 2)
     labelled.save(tmp_path / "other" / "images" / "000.jpg", 7)
@@ -217,7 +217,7 @@ def test_pictures_of_another_source_by_the_same_names_are_done_again(tmp_path: P
         assert made.read_bytes() == picture.read_bytes()
 
 
-def test_a_picture_overwritten_by_an_import_that_was_killed_is_done_again(
+def test_picture_overwritten_by_a_killed_import_is_converted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     source = labelled.yolo(tmp_path / "source", 1)
@@ -239,7 +239,7 @@ def test_a_picture_overwritten_by_an_import_that_was_killed_is_done_again(
     assert sizes_on_disk(output) == {labelled.SIZE}
 
 
-def test_a_line_that_was_torn_spoils_none_after_it(
+def test_torn_journal_line_does_not_spoil_later_lines(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     source = labelled.yolo(tmp_path / "source", 1)
@@ -251,7 +251,7 @@ def test_a_line_that_was_torn_spoils_none_after_it(
     assert "1 pictures are done, 0 to do" in capfd.readouterr().err
 
 
-def test_what_is_noted_is_on_disk_at_once_and_found(tmp_path: Path):
+def test_journal_entries_are_on_disk_at_once(tmp_path: Path):
     source = labelled.save(tmp_path / "0.png", 0)
     target = labelled.save(tmp_path / "set" / "images" / "0.png", 0)
     task, done = Task(source, target, None, is_copied=True), Converted((96, 64), (192, 128))
@@ -263,7 +263,7 @@ def test_what_is_noted_is_on_disk_at_once_and_found(tmp_path: Path):
         assert journal.find(task) is Journal(tmp_path / "set").find(task) is None
 
 
-def test_a_picture_that_was_taken_out_of_the_set_is_done_again(tmp_path: Path):
+def test_picture_removed_from_the_set_is_converted_again(tmp_path: Path):
     source = labelled.yolo(tmp_path / "source", 2)
     assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
     picture = tmp_path / "set" / "images" / "train" / "0.jpg"
@@ -272,7 +272,7 @@ def test_a_picture_that_was_taken_out_of_the_set_is_done_again(tmp_path: Path):
     assert picture.is_file()
 
 
-def test_an_import_says_that_the_splits_are_of_the_one_before(
+def test_import_warns_that_the_splits_are_outdated(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     file = labelled.coco(tmp_path / "source", 6)
@@ -284,20 +284,20 @@ def test_an_import_says_that_the_splits_are_of_the_one_before(
     capfd.readouterr()
     assert imported(file, "coco", output) == EXIT_OK
     assert main(check) == EXIT_OK
-    assert "data split" not in capfd.readouterr().err  # all is as it was
+    assert "data split" not in capfd.readouterr().err  # nothing has changed
     assert imported(file, "coco", output, "--max-side", "48") == EXIT_OK
-    told = f"are of the import before; run edge-tools data split {output}"
-    assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err
+    message = f"are of the import before; run edge-tools data split {output}"
+    assert f"{output}: train.json, val.json, test.json {message}" in capfd.readouterr().err
     main(check)
-    told = f"differ from annotations.json; run edge-tools data split {output}"
-    assert f"{output}: train.json, val.json, test.json {told}" in capfd.readouterr().err
+    message = f"differ from annotations.json; run edge-tools data split {output}"
+    assert f"{output}: train.json, val.json, test.json {message}" in capfd.readouterr().err
     main(split)
     assert main(check) == EXIT_OK
     assert "data split" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
-def test_the_check_sees_what_splits_lack(
+def test_check_finds_pictures_missing_in_the_splits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
 ):
     output = tmp_path / "set"
@@ -311,7 +311,7 @@ def test_the_check_sees_what_splits_lack(
     assert "differ from annotations.json" in capsys.readouterr().err
 
 
-def test_a_split_that_is_torn_does_not_stop_an_import(
+def test_truncated_split_file_does_not_stop_an_import(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = labelled.coco(tmp_path / "source", 2)
@@ -321,7 +321,7 @@ def test_a_split_that_is_torn_does_not_stop_an_import(
     assert "val.json are of the import before" in capsys.readouterr().err
 
 
-def test_a_terminal_sees_how_far_it_is_and_a_file_does_not(tmp_path: Path):
+def test_progress_is_shown_in_a_terminal_only(tmp_path: Path):
     pytest.importorskip("rich")
     source = labelled.folders(tmp_path / "source", 3)
     words = ["data", "import", str(source), "--format", "folders", "--workers", "1", "--output"]

@@ -38,14 +38,16 @@ def test_each_row_converts_every_picture_and_leaves_nothing(
     assert list(scratch.iterdir()) == []
 
 
-def test_nothing_to_convert_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_source_without_readable_pictures_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     source = labelled.coco(tmp_path / "source", 1)
     (tmp_path / "source" / "images" / "000.jpg").unlink()
     assert scaling(source, tmp_path, "--workers", "1") == EXIT_NO_INPUT
     assert "no picture could be converted" in capsys.readouterr().err
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(
+def test_unreachable_cluster_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("tools.parallel.CONNECT_S", 0.5)

@@ -1,4 +1,4 @@
-"""Which side of a split a picture gets: shares, rare classes, what was dealt before."""
+"""The split that a picture gets: shares, rare classes, earlier splits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def counted(sides: Mapping[str, str]) -> dict[str, int]:
     return dict(Counter(sides.values()))
 
 
-def test_a_picture_with_a_rare_and_a_common_object_is_dealt_with_the_rare_ones() -> None:
+def test_picture_with_a_rare_and_a_common_class_is_split_by_the_rare_one() -> None:
     common = singles(40, "car")
     both = singles(10, "car", "bus", begin=40)
     sides = split.assign_splits(common + both, SHARES, {})
@@ -45,7 +45,7 @@ def test_a_picture_with_a_rare_and_a_common_object_is_dealt_with_the_rare_ones()
     assert counted(rare) == {"train": 6, "val": 2, "test": 2}
 
 
-def test_what_is_dealt_depends_on_no_order_of_the_pictures() -> None:
+def test_split_does_not_depend_on_the_order_of_the_pictures() -> None:
     groups = singles(20, "cat")
     assert split.assign_splits(groups[::-1], SHARES, {}) == split.assign_splits(groups, SHARES, {})
 
@@ -54,15 +54,15 @@ def test_what_is_dealt_depends_on_no_order_of_the_pictures() -> None:
     ("pictures", "expected"),
     [
         (2, {"train": 2}),
-        (3, {"train": 1, "val": 1, "test": 1}),  # each side sees a class with three pictures
+        (3, {"train": 1, "val": 1, "test": 1}),  # each split has a class with three pictures
         (20, {"train": 12, "val": 4, "test": 4}),
     ],
 )
-def test_each_side_gets_its_share_of_a_class(pictures: int, expected: dict[str, int]) -> None:
+def test_each_split_gets_its_share_of_a_class(pictures: int, expected: dict[str, int]) -> None:
     assert counted(split.assign_splits(singles(pictures, "cat"), SHARES, {})) == expected
 
 
-def test_a_side_without_a_share_gets_nothing() -> None:
+def test_split_without_a_share_gets_nothing() -> None:
     sides = split.assign_splits(singles(20, "cat"), {"val": 0.2, "test": 0.0}, {})
     assert counted(sides) == {"train": 16, "val": 4}
 
@@ -74,13 +74,13 @@ def test_a_set_that_grows_keeps_its_shares() -> None:
     assert counted(grown) == {"train": 24, "val": 8, "test": 8}
 
 
-def test_a_side_that_has_more_than_its_share_gets_no_more() -> None:
+def test_split_with_more_than_its_share_gets_no_new_pictures() -> None:
     earlier = {f"{number:03}": "val" for number in range(8)}
     sides = split.assign_splits(singles(20, "cat"), SHARES, earlier)
     assert counted(sides) == {"val": 8, "test": 4, "train": 8}
 
 
-def test_a_group_that_was_learned_from_in_part_is_of_train() -> None:
+def test_group_partly_in_train_goes_to_train_as_a_whole() -> None:
     group = Group(("old", "copy", "new"), frozenset({"cat"}), "0")
     assert set(split.assign_splits([group], SHARES, {"copy": "val", "old": "train"}).values()) == {
         "train"
@@ -89,7 +89,7 @@ def test_a_group_that_was_learned_from_in_part_is_of_train() -> None:
 
 
 @pytest.mark.parametrize(("val", "test"), [("0.5", "0.5"), ("0.9", "0.3")])
-def test_shares_that_leave_nothing_to_train_on_are_refused(
+def test_shares_without_training_data_are_refused(
     ready: Path, capsys: pytest.CaptureFixture[str], val: str, test: str
 ) -> None:
     assert main(["data", "split", str(ready), "--val", val, "--test", test]) == EXIT_NO_INPUT
@@ -108,10 +108,10 @@ def test_a_set_with_a_broken_picture_is_not_split(
     assert folder.splits_in(ready) == []
 
 
-def test_a_side_that_is_empty_now_has_no_file(
+def test_file_of_a_now_empty_split_is_removed(
     ready: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where nothing is left for it: what was dealt before stays where it is."""
+    """Pictures of an earlier split stay where they are, so nothing is left for it."""
     assert main(["data", "split", str(ready), "--test", "0", "--workers", "1"]) == EXIT_OK
     assert [file.name for file in folder.splits_in(ready)] == ["train.json", "val.json"]
     assert f"{ready / 'val.json'}: 2 pictures, 2 objects" in capsys.readouterr().out
@@ -127,7 +127,7 @@ def test_a_side_that_is_empty_now_has_no_file(
     assert len(document(ready, "train")["images"]) == 18
 
 
-def test_class_folders_hold_nothing_of_a_split_before(
+def test_class_folders_keep_nothing_of_an_earlier_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "set"
@@ -139,15 +139,15 @@ def test_class_folders_hold_nothing_of_a_split_before(
     capsys.readouterr()
     assert main(words) == EXIT_OK
     assert sorted((data / "folders").rglob("*.png")) == before
-    told = f"{data / 'folders'}: test, train, val, each with one folder per class"
-    assert told in capsys.readouterr().out
+    message = f"{data / 'folders'}: test, train, val, each with one folder per class"
+    assert message in capsys.readouterr().out
 
 
-def test_a_split_is_stale_once_the_set_holds_other_things(ready: Path) -> None:
+def test_split_is_stale_once_the_set_has_changed(ready: Path) -> None:
     assert folder.stale_splits(ready) is None  # nothing was split
     content = document(ready)
     content["annotations"].append(content["annotations"][0] | {"id": 99, "image_id": 99})
-    folder.write(ready / "annotations.json", content)  # of no picture: no side has it
+    folder.write(ready / "annotations.json", content)  # without a picture: in no split
     assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
     assert folder.stale_splits(ready) is None
     content["categories"].reverse()
@@ -160,7 +160,7 @@ def test_a_split_is_stale_once_the_set_holds_other_things(ready: Path) -> None:
     assert folder.stale_splits(ready) is None
 
 
-def test_files_that_are_meant_are_the_splits_else_the_whole_set(ready: Path) -> None:
+def test_files_are_the_splits_or_else_the_whole_set(ready: Path) -> None:
     whole = ready / "annotations.json"
     assert folder.files([ready]) == [whole]
     for side in ("val", "train"):
@@ -172,7 +172,7 @@ def test_files_that_are_meant_are_the_splits_else_the_whole_set(ready: Path) -> 
         folder.files([ready / "empty"])
 
 
-def test_pictures_lie_where_they_are_named_else_in_images_else_beside_the_file(
+def test_pictures_are_searched_as_named_then_in_images_then_beside_the_file(
     ready: Path,
 ) -> None:
     file = ready / "annotations.json"

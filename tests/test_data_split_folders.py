@@ -32,7 +32,7 @@ def split(data: Path, *options: str) -> int:
     return main(["data", "split", str(data), "--workers", "1", *options])
 
 
-def test_folders_named_after_sides_are_kept_when_asked_for(ready: Path):
+def test_folders_named_after_splits_are_kept_with_the_option(ready: Path):
     split(ready)
     assert split(ready, "--keep-folders") == EXIT_OK
     for side, parent, count in (("train", "train", 12), ("val", "valid", 6)):
@@ -42,15 +42,17 @@ def test_folders_named_after_sides_are_kept_when_asked_for(ready: Path):
     assert not (ready / "test.json").exists()
 
 
-def test_mixing_folders_of_sides_is_told_once(ready: Path, capsys: pytest.CaptureFixture[str]):
+def test_mixing_folders_named_after_splits_is_reported_once(
+    ready: Path, capsys: pytest.CaptureFixture[str]
+):
     split(ready)
-    told = capsys.readouterr().err
-    assert f"{ready}: its folders train, val are mixed and split anew; --keep-folders" in told
+    message = capsys.readouterr().err
+    assert f"{ready}: its folders train, val are mixed and split anew; --keep-folders" in message
     split(ready)
     assert capsys.readouterr().err == ""
 
 
-def test_keeping_folders_where_none_is_named_after_a_side_is_refused(
+def test_keep_folders_is_refused_where_no_folder_is_named_after_a_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     imported(labelled.voc(tmp_path / "source", 4), "voc", tmp_path / "set")

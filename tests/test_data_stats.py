@@ -55,7 +55,7 @@ def test_objects_are_counted_by_class_and_size() -> None:
     assert found["classes"]["car"]["median_side_px"] == 0.0
 
 
-def test_a_box_has_the_side_of_a_square_of_its_area() -> None:
+def test_size_of_a_box_is_the_square_root_of_its_area() -> None:
     assert stats.side_px(box(0, 1, 64, 16)) == 32.0
     assert stats._aspects([box(0, 1, 64, 16), box(0, 1, 16, 64)]) == [4.0, 0.25]
 
@@ -80,11 +80,11 @@ def test_tables_show_every_class_and_source(capsys: pytest.CaptureFixture[str]) 
     assert ["street", "2", "1"] in cells
 
 
-def test_a_set_whose_pictures_name_no_source_has_no_table_of_them(
+def test_set_without_sources_has_no_source_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = stats.measure(a_set(box(0, 1, 40, 40)))
     stats._show("some", found | {"sources": {"": {"pictures": 4, "objects": 1}}})
-    said = capsys.readouterr().out
-    assert "class" in said
-    assert "source" not in said
+    shown = capsys.readouterr().out
+    assert "class" in shown
+    assert "source" not in shown

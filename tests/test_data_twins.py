@@ -1,4 +1,4 @@
-"""Groups of pictures that show the same: what is found, at which cost, and as which faults."""
+"""Groups of near-duplicate pictures: detection, cost, and the reported faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def near(centers: int, count: int, seed: int, levels: int) -> list[Fingerprint]:
     return made
 
 
-def test_a_few_bits_and_levels_apart_show_the_same():
+def test_small_differences_of_hash_and_level_are_near_duplicates():
     one = Fingerprint(labelled.SIZE, 0, bytes([100]) * 192, "a")
     for bits, level, is_alike in ((4, 108, True), (5, 108, False), (4, 109, False), (0, 92, True)):
         other = Fingerprint(labelled.SIZE, (1 << bits) - 1, bytes([level]) * 192, "b")
@@ -43,7 +43,7 @@ def test_a_few_bits_and_levels_apart_show_the_same():
         assert fingerprint.alike(other, one) is is_alike
 
 
-def test_a_fingerprint_has_the_bits_of_the_perceptual_hash(tmp_path: Path):
+def test_fingerprint_has_the_bits_of_the_perceptual_hash(tmp_path: Path):
     import imagehash
     from PIL import Image
 
@@ -71,14 +71,14 @@ def by_every_pair(prints: Sequence[Fingerprint]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_groups_are_those_of_all_pairs(seed: int):
+def test_groups_match_a_comparison_of_all_pairs(seed: int):
     prints = near(centers=12, count=120, seed=seed, levels=40)
     expected = by_every_pair(prints)
     assert 12 < len(expected) < 120
     assert fingerprint.groups(prints) == expected
 
 
-def test_alike_pictures_of_a_fixed_camera_take_few_comparisons(monkeypatch: pytest.MonkeyPatch):
+def test_similar_pictures_of_a_fixed_camera_take_few_comparisons(monkeypatch: pytest.MonkeyPatch):
     prints = near(centers=1, count=1000, seed=1, levels=3)
     calls = 0
     alike = fingerprint.alike
@@ -103,7 +103,7 @@ def checked(data: Path, report: Path) -> list[dict[str, object]]:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Path:
-    """An imported set of 8 pictures; the first four show the same, recompressed."""
+    """An imported set of 8 pictures; the first four are one picture, recompressed."""
     images = labelled.coco(tmp_path / "source", 8).parent / "images"
     bgr = cv2.imread(str(images / "000.jpg"))
     for number in range(1, 4):
@@ -113,17 +113,17 @@ def watched(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_a_group_that_shows_the_same_is_one_fault_with_all_its_pictures(
+def test_group_of_near_duplicates_is_one_fault_with_all_its_pictures(
     watched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (fault,) = checked(watched, tmp_path / "faults.json")
     paths = [str(watched / "images" / f"{number:03}.jpg") for number in range(4)]
     assert (fault["kind"], fault["paths"]) == ("duplicate", paths)
-    told = f"duplicate: {paths[0]} shows the same as {paths[1]} and 2 more (set/annotations)"
-    assert told in capsys.readouterr().out
+    message = f"duplicate: {paths[0]} shows the same as {paths[1]} and 2 more (set/annotations)"
+    assert message in capsys.readouterr().out
 
 
-def test_a_group_on_both_sides_is_a_leak_and_a_duplicate_where_one_has_two(
+def test_group_across_splits_is_a_leak_and_within_a_split_a_duplicate(
     watched: Path, tmp_path: Path
 ):
     content = document(watched)
@@ -133,5 +133,5 @@ def test_a_group_on_both_sides_is_a_leak_and_a_duplicate_where_one_has_two(
     paths = [str(watched / "images" / f"{number:03}.jpg") for number in range(4)]
     assert (duplicate["kind"], duplicate["paths"]) == ("duplicate", paths[:3])
     assert (leak["kind"], leak["paths"]) == ("leak", [paths[0], paths[3], *paths[1:3]])
-    told = f"{paths[0]} shows the same as {paths[3]} and 2 more (set/train and set/val)"
-    assert leak["text"] == told
+    message = f"{paths[0]} shows the same as {paths[3]} and 2 more (set/train and set/val)"
+    assert leak["text"] == message

@@ -26,7 +26,7 @@ def test_pictures_of_one_name_keep_their_own_labels(tmp_path: Path, xml: str):
     assert labels(tmp_path / "set") == {names["mon"]: ["cat"], names["tue"]: ["dog"]}
 
 
-def test_a_file_whose_picture_is_missing_takes_no_other_of_that_name(
+def test_voc_file_with_a_missing_picture_takes_no_other_of_that_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     source = tmp_path / "source"
@@ -39,7 +39,7 @@ def test_a_file_whose_picture_is_missing_takes_no_other_of_that_name(
     assert line == f"{source}/mon/1.xml: its picture is missing; {picture} has its own file"
 
 
-def test_a_file_in_none_of_the_folders_of_its_name_is_told(
+def test_voc_file_in_none_of_the_matching_folders_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     source = tmp_path / "source"
@@ -53,14 +53,14 @@ def test_a_file_in_none_of_the_folders_of_its_name_is_told(
     assert "1.xml: 2 pictures are named 1.jpg, none in this folder" in capsys.readouterr().err
 
 
-def test_a_name_without_suffix_is_the_picture_of_any_format(tmp_path: Path):
+def test_name_without_suffix_matches_a_picture_of_any_format(tmp_path: Path):
     labelled.save(tmp_path / "source" / "n0208_1.png", 1)
     write_xml(tmp_path / "source" / "n0208_1.xml", "dog", "n0208_1")
     assert imported(tmp_path / "source", "voc", tmp_path / "set") == EXIT_OK
     assert labels(tmp_path / "set") == {"n0208_1.png": ["dog"]}
 
 
-def test_hidden_files_of_macos_are_neither_pictures_nor_labels(tmp_path: Path):
+def test_hidden_macos_files_are_ignored(tmp_path: Path):
     source = labelled.voc(tmp_path / "source", 2)
     (source / "JPEGImages" / "._0.jpg").write_bytes(b"\0\5\x16\7")
     (source / "Annotations" / "._0.xml").write_bytes(b"\0\5\x16\7")

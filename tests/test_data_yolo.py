@@ -41,7 +41,7 @@ QUOTED = "{" + ", ".join(f"'{number}': name{number}" for number in range(12)) + 
         ("[pet, person, pet]", [0, 1, 2], ["pet", "person", "pet"]),
     ],
 )
-def test_yolo_classes_have_the_numbers_that_the_names_are_given_by(
+def test_yolo_classes_have_the_numbers_of_the_names_entry(
     tmp_path: Path, names: str, numbers: list[int], labels: list[str]
 ):
     source = yolo_of(tmp_path / "source", names, numbers)
@@ -49,9 +49,7 @@ def test_yolo_classes_have_the_numbers_that_the_names_are_given_by(
     assert labels_in(tmp_path / "set") == labels
 
 
-def test_a_yolo_class_between_two_that_has_no_name_is_a_problem(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_yolo_class_without_a_name_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = yolo_of(tmp_path / "source", "{0: person, 2: car}", [0, 1, 2])
     assert imported(source, "yolo", tmp_path / "set") == EXIT_FAILURE
     assert "0.txt:2: class '1'; there are 2 classes from 0 to 2" in capsys.readouterr().err
@@ -59,7 +57,7 @@ def test_a_yolo_class_between_two_that_has_no_name_is_a_problem(
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         ("{person: 0}", "'person' is not a whole number of at least 0"),
         ("{0: person, car: 1}", "'car' is not a whole number of at least 0"),
@@ -71,16 +69,16 @@ def test_a_yolo_class_between_two_that_has_no_name_is_a_problem(
         ("2026-99-99", "not YAML"),
     ],
 )
-def test_yolo_names_that_are_not_numbered_are_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: str, told: str
+def test_yolo_names_without_numbers_are_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: str, message: str
 ):
     source = yolo_of(tmp_path / "source", names, [0])
     assert imported(source, "yolo", tmp_path / "set") == EXIT_NO_INPUT
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert message in line
 
 
-def test_the_lines_of_classes_txt_are_numbered_without_a_byte_order_mark(tmp_path: Path):
+def test_byte_order_mark_of_classes_txt_is_ignored(tmp_path: Path):
     source = yolo_of(tmp_path / "source", "[other]", [0, 2])
     (source / "classes.txt").write_bytes("\ufeffcafé\r\n\r\ncar\r\n".encode())
     assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
@@ -88,7 +86,7 @@ def test_the_lines_of_classes_txt_are_numbered_without_a_byte_order_mark(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["classes.txt", "data.yaml"])
-def test_yolo_names_that_are_no_utf8_are_one_line(
+def test_yolo_names_that_are_not_utf8_are_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ):
     source = yolo_of(tmp_path / "source", "[other]", [0])
@@ -98,7 +96,7 @@ def test_yolo_names_that_are_no_utf8_are_one_line(
     assert f"{name}: not UTF-8; save it as UTF-8" in line
 
 
-def test_the_yaml_file_in_place_of_its_folder_is_told_of(
+def test_yaml_file_given_instead_of_its_folder_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = tmp_path / "data.yaml"

@@ -40,7 +40,7 @@ class Terminal:
         try:
             while chunk := os.read(self._terminal, 4096):
                 self.output += chunk.decode()
-        except OSError:  # how a terminal says that nobody writes any more
+        except OSError:  # a terminal's end of file
             pass
         os.close(self._terminal)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -81,15 +81,15 @@ def test_stopping_the_demo_stops_its_daemon_and_shows_the_summary(
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [
-        (["--seconds", "0"], EXIT_USAGE, "'0' is no number above 0"),
-        (["--seconds", "nan"], EXIT_USAGE, "'nan' is no number above 0"),
+        (["--seconds", "0"], EXIT_USAGE, "'0' is not a number above 0"),
+        (["--seconds", "nan"], EXIT_USAGE, "'nan' is not a number above 0"),
         (["--source", "none.mp4"], EXIT_NO_INPUT, "none.mp4: no such file"),
         (["--source", "rtsp://me:secret@localhost:1/", "--seconds", "3"], EXIT_FAILURE, "no frame"),
         (["--source", str(PICTURE)], EXIT_FAILURE, "edge infer looks at single pictures"),
     ],
     ids=["zero", "nan", "source", "camera", "picture"],
 )
-def test_what_the_demo_cannot_do_is_said(words: list[str], code: int, part: str):
+def test_impossible_demo_options_are_one_line_errors(words: list[str], code: int, part: str):
     done = subprocess.run(
         [sys.executable, "-m", "edge", "demo", *words],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The mean of detectors' float weights: `edge-tools detect average`."""
+"""The average of detectors' float weights: `edge-tools detect average`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def network(path: Path, seed: int, **choices: object) -> yolox.YoloxNano:
     return net
 
 
-def test_the_mean_is_weighted_and_tells_its_parts(
+def test_average_is_weighted_and_records_its_parts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other, out = tmp_path / "one.pt", tmp_path / "other:2.pt", tmp_path / "new" / "mean.pt"
@@ -33,7 +33,7 @@ def test_the_mean_is_weighted_and_tells_its_parts(
     assert "0.75 + 0.25" in capsys.readouterr().out
 
 
-def test_networks_of_another_kind_are_refused_in_one_line(
+def test_networks_of_another_kind_are_refused_with_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, whole, forklift = (tmp_path / name for name in ("one.pt", "whole.pt", "forklift.pt"))

@@ -161,7 +161,7 @@ def clipped(box: Box, picture: Image) -> Box:
 
 
 @pytest.mark.parametrize("min_score", [0.05, 0.3, 0.6])
-def test_quantized_threshold_keeps_what_plain_decoding_keeps(min_score: float) -> None:
+def test_quantized_threshold_keeps_the_same_boxes_as_float_decoding(min_score: float) -> None:
     folder = MODELS[0]
     picture = golden_picture(folder)
     interpreter = Interpreter.load(folder)
@@ -181,7 +181,7 @@ def test_quantized_threshold_keeps_what_plain_decoding_keeps(min_score: float) -
         assert item.box_px.iou(clipped(box, picture)) > 0.999
 
 
-def test_boxes_stay_in_the_frame_and_scores_fall() -> None:
+def test_boxes_stay_in_the_frame_and_are_sorted_by_score() -> None:
     found = Detector(Interpreter.load(MODELS[0]), min_score=0.01).detect(golden_picture(MODELS[0]))
     assert 10 < len(found) <= MAX_DETECTIONS
     scores = [item.score for item in found]
@@ -193,7 +193,7 @@ def test_boxes_stay_in_the_frame_and_scores_fall() -> None:
         assert item.box_px.y + item.box_px.height <= 576.01
 
 
-def test_nothing_is_found_on_a_gray_wall_and_the_frame_is_left_alone() -> None:
+def test_gray_frame_has_no_objects_and_is_not_modified() -> None:
     wall = np.full((480, 640, 3), 127, np.uint8)
     assert Detector(Interpreter.load(MODELS[0]), min_score=0.3).detect(wall) == []
     assert (wall == 127).all()
@@ -205,13 +205,13 @@ def test_any_size_of_frame_works(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 10, 3), (10, 0, 3), (10, 10), (10, 10, 4), (0, 0, 3)])
-def test_empty_or_odd_frame_is_refused_by_shape(shape: tuple[int, ...]) -> None:
+def test_frame_of_invalid_shape_is_refused(shape: tuple[int, ...]) -> None:
     detector = Detector(Interpreter.load(MODELS[0]), min_score=0.3)
     with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
         detector.detect(np.zeros(shape, np.uint8))
 
 
-def test_float_frame_is_refused_by_type() -> None:
+def test_frame_of_floats_is_refused() -> None:
     detector = Detector(Interpreter.load(MODELS[0]), min_score=0.3)
     with pytest.raises(ValueError, match=r"must be uint8 .* got float32"):
         detector.detect(np.zeros((9, 9, 3), np.float32))
@@ -265,7 +265,7 @@ def test_letterbox_swaps_colors_for_an_rgb_model() -> None:
         ("-1..1", 0.01, 10, -1.0, 1.0),
     ],
 )
-def test_letterbox_follows_the_models_scale(
+def test_letterbox_uses_the_input_scale_of_the_model(
     span: str, scale: float, zero_point: int, low: float, high: float
 ) -> None:
     bgr = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
@@ -282,7 +282,7 @@ def test_letterbox_follows_the_models_scale(
 @given(
     st.floats(0.001, 0.999), st.floats(0.01, 0.3), st.integers(-128, 127), st.integers(-128, 127)
 )
-def test_quantized_logit_never_drops_a_score_that_reaches(
+def test_quantized_threshold_never_drops_a_score_at_or_above_it(
     score: float, scale: float, zero_point: int, value: int
 ) -> None:
     tensor = TensorSpec(name="x", shape=(1,), dtype="int8", scale=scale, zero_point=zero_point)
@@ -292,7 +292,7 @@ def test_quantized_logit_never_drops_a_score_that_reaches(
     if reached >= score:
         assert value >= bound
     elif value > bound:
-        # The bound is tight: above it, only a value that reaches.
+        # The bound is tight: any value above it reaches the score.
         pytest.fail(f"{value} passes the bound {bound} but {reached} < {score}")
 
 
@@ -316,7 +316,7 @@ def candidates(drawn: Sequence[tuple[float, float, float, float, int, float]]) -
 
 @settings(deadline=None)
 @given(boxes, st.sampled_from([0.4, 0.6, 0.65, 0.8]))
-def test_objects_are_what_the_definition_says(
+def test_suppression_matches_its_definition(
     drawn: list[tuple[float, float, float, float, int, float]], max_iou: float
 ) -> None:
     plain = [(str(kind), score, Box(x, y, w, h)) for x, y, w, h, kind, score in drawn]
@@ -346,14 +346,14 @@ def test_a_person_behind_another_is_kept_with_a_lower_score_and_one_box_beside_i
     assert objects.corners[0] == pytest.approx([0.25, 0, 10.25, 10])
 
 
-def test_where_the_model_suppresses_itself_every_candidate_stays_as_it_is() -> None:
+def test_max_iou_of_one_keeps_every_candidate_unchanged() -> None:
     drawn = [(0, 0, 10, 10, 0, 0.5), (0, 0, 10, 10, 0, 0.9), (1, 0, 10, 10, 0, 0.7)]
     objects, leaders = suppress(candidates(drawn), 1.0, 0.05)
     assert leaders.tolist() == [1, 2, 0]
     assert objects.corners[1].tolist() == [1, 0, 11, 10]
 
 
-def test_boxes_far_outside_spoil_no_other() -> None:
+def test_boxes_far_outside_do_not_affect_others() -> None:
     drawn = [(0, 0, 10, 10, 0, 0.9), (-3e38, 0, 3e38, 1, 0, 0.8), (0, 0, 0, 0, 0, 0.7)]
     objects, leaders = suppress(candidates(drawn), 0.6, 0.05)
     assert leaders.tolist() == [0, 1, 2]

@@ -12,7 +12,7 @@ import msgspec
 from edge.discovery import components_of, discovery_message, discovery_topic
 from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
 
-# What Home Assistant's own schemas take, written down by tests/homeassistant.sh.
+# The keys that Home Assistant's schemas accept, recorded by tests/homeassistant.sh.
 REFERENCE = Path(__file__).parent / "reference" / "homeassistant.json"
 TOPICS = Topics("edge", "gate")
 CAMERAS, LABELS = ["front", "back"], ["person", "car"]
@@ -54,7 +54,7 @@ def test_unique_ids_are_unique_and_every_component_has_a_platform():
     assert all(entity["name"] for entity in COMPONENTS.values())
 
 
-def test_home_assistants_schemas_know_every_key_and_miss_none():
+def test_home_assistant_schemas_accept_every_key_and_miss_none():
     platforms = json.loads(REFERENCE.read_text())["platforms"]
     shared = {"availability", "qos", "device"}
     for name, entity in COMPONENTS.items():
@@ -70,7 +70,7 @@ def test_readings_have_names_and_units():
     assert shown == {"Frame rate": "fps", "Latency p95": "ms", "Temperature": "°C"}
 
 
-def test_snapshots_of_people_are_on_from_the_start():
+def test_only_snapshots_of_people_are_enabled_by_default():
     images = {key: one for key, one in COMPONENTS.items() if one["platform"] == "image"}
     switched_on = {key for key, one in images.items() if one["enabled_by_default"]}
     assert switched_on == {"front_person_snapshot", "back_person_snapshot"}
@@ -109,13 +109,13 @@ def test_buttons_press_commands_that_exist():
         assert decode_command(name, button["payload_press"].encode()) == COMMANDS[name]()
 
 
-def test_commands_that_are_not_obeyed_get_no_button():
+def test_commands_that_are_not_allowed_have_no_button():
     found = components_of(TOPICS, CAMERAS, LABELS, ["resume"])
     assert "resume" in found
     assert "pause" not in found
 
 
-def test_components_that_are_gone_have_nothing_but_their_platform():
+def test_removed_components_have_only_their_platform():
     components = components_of(TOPICS, ["front"], ["person"], COMMANDS)
     gone = {"old_objects": "event", "old_person_snapshot": "image"}
     message = discovery_message("homeassistant", TOPICS, "1", components, gone)

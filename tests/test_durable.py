@@ -1,4 +1,4 @@
-"""What must survive a power cut is asked of the disk."""
+"""Files that must survive a power cut are synced to the disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge import durable
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Names and sizes of what is brought to the disk, in order."""
+    """Names and sizes of synced files, in order."""
     order: list[tuple[str, int]] = []
 
     def fsync(descriptor: int) -> None:
@@ -55,14 +55,12 @@ def test_a_file_is_replaced_whole(tmp_path: Path, synced: list[tuple[str, int]])
     assert synced == []
 
 
-def test_content_is_synced_before_it_has_the_name(
-    tmp_path: Path, synced: list[tuple[str, int]]
-) -> None:
+def test_content_is_synced_before_the_rename(tmp_path: Path, synced: list[tuple[str, int]]) -> None:
     durable.replace(tmp_path / "state", b"content", is_synced=True)
     assert synced == [(".state.part", 7)]
 
 
-def test_the_mode_is_what_was_asked_for_or_the_umask_s(tmp_path: Path) -> None:
+def test_mode_is_the_requested_one_or_from_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         for name, mode in (("own", None), ("shared", 0o644)):
@@ -73,7 +71,7 @@ def test_the_mode_is_what_was_asked_for_or_the_umask_s(tmp_path: Path) -> None:
     assert modes == [0o600, 0o644]
 
 
-def test_a_full_disk_leaves_the_file_before_and_no_part(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "state"
     durable.replace(path, b"former")
     with full_disk(4096), pytest.raises(OSError, match="File too large"):
@@ -83,9 +81,7 @@ def test_a_full_disk_leaves_the_file_before_and_no_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_in_the_block_leaves_the_file_before(
-    tmp_path: Path, error: type[BaseException]
-) -> None:
+def test_error_in_the_block_keeps_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "state"
     durable.replace(path, b"former")
 
@@ -100,7 +96,7 @@ def test_an_error_in_the_block_leaves_the_file_before(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_part_that_a_kill_left_is_removed_and_no_link_is_followed(tmp_path: Path) -> None:
+def test_leftover_temporary_file_is_removed_and_no_link_is_followed(tmp_path: Path) -> None:
     path, other = tmp_path / "state", tmp_path / "other"
     other.write_bytes(b"of root")
     (tmp_path / ".state.part").symlink_to(other)
@@ -110,13 +106,13 @@ def test_a_part_that_a_kill_left_is_removed_and_no_link_is_followed(tmp_path: Pa
     assert sorted(tmp_path.iterdir()) == [other, path]
 
 
-def test_a_part_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
+def test_temporary_file_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".state.part").mkdir()
     with pytest.raises(IsADirectoryError):
         durable.replace(tmp_path / "state", b"content")
 
 
-def test_errors_name_the_file_and_not_its_part(tmp_path: Path) -> None:
+def test_errors_name_the_file_and_not_its_temporary_file(tmp_path: Path) -> None:
     (tmp_path / ".state.part").mkdir()
     with pytest.raises(OSError, match="state") as caught:
         durable.replace(tmp_path / "state", b"content")

@@ -39,13 +39,15 @@ def shown(tmp_path: Path, content: bytes) -> float | None:
 
 
 @pytest.mark.parametrize("is_long", [False, True], ids=["32 bits", "64 bits"])
-def test_edits_of_the_video_are_added_without_empty_ones(tmp_path: Path, is_long: bool) -> None:
+def test_duration_is_the_sum_of_the_videos_edits_without_empty_ones(
+    tmp_path: Path, is_long: bool
+) -> None:
     video = track("vide", [(SECOND, -1), (2 * SECOND, 40), (3 * SECOND, 9000)], is_long=is_long)
     sound = track("soun", [(9 * SECOND, 0)])
     assert shown(tmp_path, movie(sound, video, is_long=is_long)) == 5.0
 
 
-def test_index_behind_a_box_of_64_bits_is_found(tmp_path: Path) -> None:
+def test_index_after_a_64_bit_box_is_found(tmp_path: Path) -> None:
     data = struct.pack(">I4sQ", 1, b"mdat", 16 + 5) + b"video"
     assert shown(tmp_path, data + movie(track("vide", [(SECOND, 0)]))) == 1.0
 
@@ -66,7 +68,7 @@ def test_index_behind_a_box_of_64_bits_is_found(tmp_path: Path) -> None:
         struct.pack(">I4s", 2**32 - 1, b"moov") + struct.pack(">I4s", 0, b"mvhd") * 3,
     ],
 )
-def test_files_without_such_a_list_and_broken_ones_tell_nothing(
+def test_files_without_an_edit_list_and_broken_ones_give_none(
     tmp_path: Path, content: bytes
 ) -> None:
     assert shown(tmp_path, content) is None

@@ -67,7 +67,7 @@ def test_perfect_detections_score_one(tmp_path: Path) -> None:
     assert measured.classes["car"].objects == 1
 
 
-def test_a_part_of_the_classes_is_measured_alone(tmp_path: Path) -> None:
+def test_subset_of_classes_is_measured_alone(tmp_path: Path) -> None:
     data = write(tmp_path, [{}], [box(1, HERE), box(3, THERE)])
     found = [box(1, HERE, score=0.9)]
     assert evaluate.score(data, found).ap50 == 0.5
@@ -81,7 +81,7 @@ def test_no_detections_score_zero(tmp_path: Path) -> None:
     assert evaluate.score(data, []).ap50 == 0.0
 
 
-def test_a_box_half_right_counts_at_half_overlap_only(tmp_path: Path) -> None:
+def test_box_with_partial_overlap_counts_at_iou_half_only(tmp_path: Path) -> None:
     data = write(tmp_path, [{}], [box(1, HERE)])
     measured = evaluate.score(data, [box(1, [10.0, 10.0, 20.0, 12.0], score=0.9)])
     assert measured.ap50 == 1.0
@@ -99,7 +99,7 @@ def test_a_box_half_right_counts_at_half_overlap_only(tmp_path: Path) -> None:
     ],
     ids=["plain", "exhaustive", "unknown_class", "in_ignore_region", "beside_ignore_region"],
 )
-def test_false_alarm_counts_only_where_the_class_is_known(
+def test_false_positive_counts_only_where_the_class_is_exhaustive(
     tmp_path: Path, image: dict[str, Any], expected: float
 ) -> None:
     data = write(tmp_path, [image], [box(1, HERE)])
@@ -183,7 +183,7 @@ def test_sizes_and_sources_are_measured_apart(tmp_path: Path) -> None:
     }
 
 
-def test_a_false_alarm_in_one_source_is_none_of_another(tmp_path: Path) -> None:
+def test_false_positive_in_one_source_does_not_count_in_another(tmp_path: Path) -> None:
     images: list[dict[str, Any]] = [{"source": "street"}, {"source": "room"}]
     data = write(tmp_path, images, [box(1, HERE), box(1, HERE, image=2)])
     found = [box(1, THERE, image=2, score=0.9)]
@@ -199,14 +199,14 @@ def test_a_false_alarm_in_one_source_is_none_of_another(tmp_path: Path) -> None:
     assert [item["image_id"] for item in part.annotations] == [1]
 
 
-def test_a_hundred_objects_of_a_picture_count(tmp_path: Path) -> None:
+def test_hundred_objects_of_a_picture_count(tmp_path: Path) -> None:
     places = [[10.0 * (n % 10), 10.0 * (n // 10), 9.0, 9.0] for n in range(100)]
     data = write(tmp_path, [{}], [box(1, place) for place in places])
     found = [box(1, place, score=0.9) for place in places]
     assert evaluate.score(data, found).ap == 1.0
 
 
-def test_without_an_area_the_box_has_one(tmp_path: Path) -> None:
+def test_missing_area_is_that_of_the_box(tmp_path: Path) -> None:
     """A wide box is larger than the square of its height: as COCO's files have both."""
     data = write(tmp_path, [{}], [box(1, [0.0, 0.0, 64.0, 24.0])])
     bare = tuple({key: item[key] for key in ("image_id", "category_id", "bbox")}
@@ -231,7 +231,7 @@ def run(folder: Path, *words: str) -> int:
     return main(["evaluate", "detect", *words, *data, "--runs", "1"])
 
 
-def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
+def test_several_models_are_compared_with_plots_pictures_and_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     golden_set(tmp_path)
@@ -253,7 +253,7 @@ def test_several_models_stand_side_by_side_with_plots_pictures_and_tables(
     assert "time, relative" in capsys.readouterr().out
 
 
-def test_model_that_followed_the_pictures_is_timed_at_its_own_size(
+def test_resized_model_is_timed_at_its_own_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, [{}], [box(1, HERE)])
@@ -284,7 +284,7 @@ def test_model_that_followed_the_pictures_is_timed_at_its_own_size(
     assert sizes[-1] == own
 
 
-def test_classes_that_a_model_lacks_are_told_and_none_in_common_is_refused(
+def test_classes_that_a_model_lacks_are_reported_and_no_common_class_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     golden_set(tmp_path)
@@ -295,15 +295,15 @@ def test_classes_that_a_model_lacks_are_told_and_none_in_common_is_refused(
     other["name"] = "forklift"
     path.write_text(json.dumps(document))
     assert run(tmp_path, str(MODEL)) == EXIT_OK
-    told = "yolox-nano-352 does not know forklift: 0 in the means over all classes"
-    assert told in capsys.readouterr().err
+    message = "yolox-nano-352 does not know forklift: 0 in the means over all classes"
+    assert message in capsys.readouterr().err
     person["name"] = "pedestrian"
     path.write_text(json.dumps(document))
     assert run(tmp_path, str(MODEL)) == EXIT_NO_INPUT
     assert "does not know pedestrian, forklift: no class of " in capsys.readouterr().err
 
 
-def test_examples_keep_their_line_breaks() -> None:
+def test_examples_of_the_help_keep_their_line_breaks() -> None:
     assert "--kernels all \\\n    --tflite-runtime" in command.EXAMPLES
 
 
@@ -338,7 +338,7 @@ def test_kernels_are_compared_by_the_command(
         ),
     ],
 )
-def test_wrong_use_is_one_line(
+def test_usage_errors_are_one_line(
     tmp_path: Path,
     words: list[str],
     part: str,
@@ -366,7 +366,7 @@ def test_published_baselines_are_measured_from_their_folder(
     assert {one["arithmetic"] for one in models} == {"integer-only", "part float", "float"}
 
 
-def test_sample_keeps_each_sources_share_and_the_seed_decides(tmp_path: Path) -> None:
+def test_sample_keeps_the_share_of_each_source_and_depends_on_the_seed(tmp_path: Path) -> None:
     images: list[dict[str, Any]] = [{"source": "street" if n % 4 else "room"} for n in range(40)]
     data = write(tmp_path, images, [])
     chosen = dataset.stratified(data.pictures, 12, seed=1)
@@ -376,7 +376,7 @@ def test_sample_keeps_each_sources_share_and_the_seed_decides(tmp_path: Path) ->
     assert dataset.stratified(data.pictures, 12, seed=2) != chosen
 
 
-def test_a_set_in_the_working_folder_has_the_folders_name(
+def test_set_in_the_working_folder_is_named_after_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, [{}], [])
@@ -401,7 +401,7 @@ def test_missing_annotations_and_pictures_are_named(tmp_path: Path) -> None:
         dataset.load(data.pictures[0])
 
 
-def test_pictures_without_a_source_are_no_source(tmp_path: Path) -> None:
+def test_pictures_without_a_source_are_not_listed_as_a_source(tmp_path: Path) -> None:
     data = write(tmp_path, [{"source": "street"}, {}], [box(1, HERE), box(1, HERE, image=2)])
     measured = evaluate.accuracy.add_source_accuracy(evaluate.score(data, []), data, [])
     assert list(measured.sources) == ["street"]

@@ -1,4 +1,4 @@
-"""Hits and errors that are drawn: the right ones, in the right order, where they are."""
+"""Pictures of hits and errors: selection, order, and position of boxes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def a_set(picture: Picture) -> Dataset:
     return Dataset("some", (picture,), LABELS, ())
 
 
-def test_hits_take_turns_by_label_and_errors_by_kind(picture: Picture) -> None:
+def test_examples_alternate_hits_by_label_and_errors_by_kind(picture: Picture) -> None:
     small, large = [0.0, 0.0, 40.0, 10.0], [0.0, 0.0, 20.0, 50.0]
     person, car = item(1, small), item(2, small)
     found = [
@@ -66,7 +66,7 @@ def test_hits_take_turns_by_label_and_errors_by_kind(picture: Picture) -> None:
         (None, 2, "car 0.75, false alarm"),
     ],
 )
-def test_captions_say_what_is_seen(
+def test_captions_name_label_score_and_kind_of_error(
     picture: Picture, truth: int | None, found: int | None, caption: str
 ) -> None:
     box = [20.0, 20.0, 30.0, 30.0]
@@ -79,7 +79,7 @@ def test_captions_say_what_is_seen(
 
 
 @pytest.mark.parametrize("corner", [(0.0, 0.0), (270.0, 170.0), (140.0, 90.0)])
-def test_boxes_stay_on_their_object_in_the_cut(
+def test_boxes_stay_on_their_object_in_the_crop(
     picture: Picture, corner: tuple[float, float]
 ) -> None:
     bgr = np.full((200, 300, 3), 90, np.uint8)
@@ -93,12 +93,12 @@ def test_boxes_stay_on_their_object_in_the_cut(
     assert (made.bgr == 255).sum() == 30 * 30 * 3
 
 
-def test_nothing_to_show_writes_nothing(picture: Picture, tmp_path: Path) -> None:
+def test_no_examples_write_no_file(picture: Picture, tmp_path: Path) -> None:
     pictures.write([], a_set(picture), tmp_path / "sheet.jpg")
     assert not (tmp_path / "sheet.jpg").exists()
 
 
-def test_card_picture_is_drawn_from_what_may_be_shipped(tmp_path: Path) -> None:
+def test_card_picture_is_drawn_from_shipped_pictures(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(MODEL, folder)
     (folder / "seen.jpg").unlink(missing_ok=True)
@@ -108,7 +108,7 @@ def test_card_picture_is_drawn_from_what_may_be_shipped(tmp_path: Path) -> None:
     assert sheet.shape[1] > 1000
 
 
-def test_objects_that_a_model_does_not_know_are_no_misses_on_its_card(tmp_path: Path) -> None:
+def test_objects_of_classes_unknown_to_the_model_are_not_misses_on_its_card(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(MODEL, folder)
     (folder / "seen.jpg").unlink()
@@ -119,7 +119,7 @@ def test_objects_that_a_model_does_not_know_are_no_misses_on_its_card(tmp_path: 
     assert not (folder / "seen.jpg").exists()
 
 
-def test_pictures_that_may_be_shipped_are_annotated_within_their_edges() -> None:
+def test_annotations_of_shipped_pictures_are_inside_the_picture() -> None:
     from tools import dataset
 
     data = dataset.read(seen.PICTURES / "labels.json", seen.PICTURES)

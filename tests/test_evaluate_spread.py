@@ -1,4 +1,4 @@
-"""A set measured over processes gives what one process gives, in the same order."""
+"""Evaluation with several processes gives the results of one, in the same order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def street(tmp_path: Path) -> Dataset:
     return Dataset("street", tuple(pictures), LABELS, ())
 
 
-def test_processes_find_what_one_process_finds_in_the_sets_order(
+def test_several_processes_give_the_same_results_in_order_as_one(
     tmp_path: Path, street: Dataset
 ) -> None:
     with ExitStack() as stack:
@@ -45,9 +45,7 @@ def test_processes_find_what_one_process_finds_in_the_sets_order(
     assert len({item["image_id"] for item in alone}) == len(street.pictures)
 
 
-def test_a_picture_that_cannot_be_read_is_named_from_a_worker_too(
-    tmp_path: Path, street: Dataset
-) -> None:
+def test_unreadable_picture_is_named_from_a_worker_too(tmp_path: Path, street: Dataset) -> None:
     first = replace(street.pictures[0], path=tmp_path / "gone.png")
     broken = replace(street, pictures=(first, *street.pictures[1:]))
     with ExitStack() as stack:
@@ -56,7 +54,9 @@ def test_a_picture_that_cannot_be_read_is_named_from_a_worker_too(
             spread.collect(subject, Options(), broken, workers=2, dask=None)
 
 
-def test_notes_of_another_set_are_not_taken_for_ones_own(tmp_path: Path, street: Dataset) -> None:
+def test_intermediate_results_of_another_set_are_not_reused(
+    tmp_path: Path, street: Dataset
+) -> None:
     first, *rest = street.pictures
     others = [
         replace(street, pictures=(replace(first, image_id=99), *rest)),
@@ -69,7 +69,7 @@ def test_notes_of_another_set_are_not_taken_for_ones_own(tmp_path: Path, street:
     assert len(names) == 4
 
 
-def test_a_stopped_evaluation_goes_on_after_the_last_whole_picture(
+def test_stopped_evaluation_resumes_after_the_last_complete_picture(
     tmp_path: Path, street: Dataset
 ) -> None:
     keep = tmp_path / "kept"
@@ -77,25 +77,25 @@ def test_a_stopped_evaluation_goes_on_after_the_last_whole_picture(
     first.path.rename(tmp_path / "elsewhere.png")
     with ExitStack() as stack:
         subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
-        looked: list[int] = []
+        detected: list[int] = []
 
         def counted(bgr: np.ndarray) -> list[Detection]:
-            looked.append(1)
+            detected.append(1)
             return subject.detect(bgr)
 
         counting = replace(subject, detect=counted, folder=None)
         with pytest.raises(InputError, match=r"5\.png"):
             spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
-        assert len(looked) == 5
+        assert len(detected) == 5
         (tmp_path / "elsewhere.png").rename(first.path)
         (note,) = keep.iterdir()
         note.write_text(note.read_text()[:-9])  # a kill cut the last line off
         found = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
-        assert len(looked) == 5 + len(street.pictures) - 4
+        assert len(detected) == 5 + len(street.pictures) - 4
         assert found == accuracy.collect(subject.detect, street)
         again = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
         assert again == found
-        assert len(looked) == 5 + len(street.pictures) - 4
+        assert len(detected) == 5 + len(street.pictures) - 4
         other = replace(counting, digest="another model")
         spread.collect(other, Options(), street, workers=1, dask=None, keep=keep)
-        assert len(looked) == 5 + 2 * len(street.pictures) - 4
+        assert len(detected) == 5 + 2 * len(street.pictures) - 4

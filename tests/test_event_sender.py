@@ -1,4 +1,4 @@
-"""The stream of events alone: its window, its pauses and what is sent again, on a clock of ours."""
+"""The event sender alone: its window, pauses and retransmissions, on a fake clock."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return made
 
 
-def test_events_go_in_order_and_never_more_at_once_than_allowed(bench: Bench) -> None:
+def test_events_are_sent_in_order_within_the_inflight_limit(bench: Bench) -> None:
     assert not bench.feed()
     bench.put(5)
     assert bench.feed()
@@ -148,7 +148,7 @@ def test_events_go_in_order_and_never_more_at_once_than_allowed(bench: Bench) ->
     assert bench.sender.counts.acknowledged == bench.sender.counts.sent == 5
 
 
-def test_events_use_no_more_than_the_room_of_the_broker(bench: Bench) -> None:
+def test_events_do_not_exceed_the_receive_maximum_of_the_broker(bench: Bench) -> None:
     bench.put(3)
     assert bench.feed(room=0)
     assert bench.line.sent == []
@@ -161,7 +161,7 @@ def test_events_use_no_more_than_the_room_of_the_broker(bench: Bench) -> None:
     assert bench.line.seqs() == [1, 2, 3]
 
 
-def test_a_full_socket_is_waited_for(bench: Bench) -> None:
+def test_sending_pauses_while_the_socket_is_full(bench: Bench) -> None:
     bench.put(3)
     bench.line.takes = 1
     assert bench.feed()
@@ -186,7 +186,7 @@ def test_more_events_than_one_page_are_each_sent_once(
     assert len(bench.queue.settled) == 7
 
 
-def test_what_waited_for_the_connection_is_historical_and_has_no_latency(bench: Bench) -> None:
+def test_events_from_before_the_connection_are_historical_without_latency(bench: Bench) -> None:
     bench.put(2)
     bench.feed()
     bench.sender.begin()  # a new connection; none of the two was acknowledged
@@ -203,7 +203,7 @@ def test_what_waited_for_the_connection_is_historical_and_has_no_latency(bench: 
     assert bench.sender.latency_ms(0.5) == pytest.approx(250)
 
 
-def test_a_forbidden_event_is_tried_again_after_a_pause_and_all_from_the_oldest_on(
+def test_forbidden_event_is_retried_after_a_pause_from_the_oldest_on(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.put(4)
@@ -214,7 +214,7 @@ def test_a_forbidden_event_is_tried_again_after_a_pause_and_all_from_the_oldest_
     assert bench.line.seqs() == [1, 2, 3]
     bench.answer(3)
     assert bench.feed()
-    assert bench.queue.settled == [[3]]  # before the rest is read again
+    assert bench.queue.settled == [[3]]  # acknowledged before the rest is sent again
     assert bench.line.seqs() == [1, 2, 3, 1, 2, 4]
     assert bench.line.historical() == [False, False, False, True, True, False]
     bench.answer(4, reason=NOT_AUTHORIZED)
@@ -245,7 +245,7 @@ def test_reason_codes_from_128_on_are_rejections(
 
 
 @pytest.mark.parametrize("reason", [144, 149, 153])
-def test_an_event_that_no_retry_can_help_is_dropped_without_a_pause(
+def test_permanently_rejected_event_is_dropped_without_a_pause(
     bench: Bench, caplog: pytest.LogCaptureFixture, reason: int
 ) -> None:
     bench.put(4)
@@ -259,7 +259,7 @@ def test_an_event_that_no_retry_can_help_is_dropped_without_a_pause(
     assert f"mqtt.event_dropped boot_id=boot-1 seq=1 reason={reason}" in caplog.text
 
 
-def test_an_event_too_large_for_the_broker_takes_no_place(bench: Bench) -> None:
+def test_event_too_large_for_the_broker_is_dropped_and_not_counted_inflight(bench: Bench) -> None:
     bench.line.max_bytes = 2000
     bench.put(1, size=3000)
     bench.put(3)
@@ -269,7 +269,7 @@ def test_an_event_too_large_for_the_broker_takes_no_place(bench: Bench) -> None:
     assert bench.queue.settled == [[1]]
 
 
-def test_a_broker_that_acknowledges_nothing_is_left_after_a_minute(bench: Bench) -> None:
+def test_broker_without_acknowledgements_is_disconnected_after_a_minute(bench: Bench) -> None:
     bench.put(1)
     bench.feed()
     bench.clock.advance(1)
@@ -285,7 +285,7 @@ def test_a_broker_that_acknowledges_nothing_is_left_after_a_minute(bench: Bench)
         bench.feed()
 
 
-def test_a_lost_range_is_sent_once_until_it_is_answered(bench: Bench) -> None:
+def test_lost_range_is_sent_once_until_acknowledged(bench: Bench) -> None:
     bench.queue.losses = {7: LOST}
     bench.put(3)
     bench.feed()
@@ -316,15 +316,15 @@ def test_a_lost_range_is_sent_again_at_once_on_a_new_connection(bench: Bench) ->
     assert [message.topic for message in bench.line.sent] == [TOPICS.of("lost")] * 2
 
 
-def test_forbidden_lost_ranges_are_tried_again_after_a_pause(
+def test_forbidden_lost_ranges_are_retried_after_a_pause(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.queue.losses = {1: LOST, 2: LOST}
     bench.feed()
-    told = "mqtt.event_rejected topic=edge/gate/lost"
+    message = "mqtt.event_rejected topic=edge/gate/lost"
     for message_id in (1, 2):
         bench.answer(message_id, reason=NOT_AUTHORIZED)
-        assert caplog.text.count(told) == 1
+        assert caplog.text.count(message) == 1
     bench.put(1)
     bench.clock.advance(REJECTED_RETRY_S - 0.01)
     bench.feed()

@@ -16,7 +16,7 @@ LEFT, RIGHT = Box(10, 10, 20, 20), Box(70, 10, 20, 20)
 SEEN = Track(1, "car", 0.8, LEFT, TrackState.CONFIRMED, 0.0, 0.0, 3)
 
 
-class Told:
+class EventFeed:
     """Event logic fed one track at a time; `at` returns the event or None."""
 
     def __init__(self, config: EventsConfig = CONFIG) -> None:
@@ -41,32 +41,32 @@ def ended() -> Track:
 
 
 def test_new_comes_once_when_a_track_is_confirmed():
-    told = Told()
-    assert told.kind_at(0.0, replace(SEEN, state=TrackState.TENTATIVE)) is None
-    assert told.kind_at(0.1, SEEN) is EventKind.NEW
-    assert [told.kind_at(0.1 * n, SEEN) for n in range(2, 60)] == [None] * 58
+    feed = EventFeed()
+    assert feed.kind_at(0.0, replace(SEEN, state=TrackState.TENTATIVE)) is None
+    assert feed.kind_at(0.1, SEEN) is EventKind.NEW
+    assert [feed.kind_at(0.1 * n, SEEN) for n in range(2, 60)] == [None] * 58
 
 
 def test_end_comes_once_and_only_after_new():
-    told = Told()
-    assert told.kind_at(0.0, ended()) is None
-    told.at(0.1, SEEN)
-    assert told.kind_at(0.2, replace(SEEN, state=TrackState.LOST)) is None
-    assert told.kind_at(0.3, ended()) is EventKind.END
-    assert told.kind_at(0.4, ended()) is None
+    feed = EventFeed()
+    assert feed.kind_at(0.0, ended()) is None
+    feed.at(0.1, SEEN)
+    assert feed.kind_at(0.2, replace(SEEN, state=TrackState.LOST)) is None
+    assert feed.kind_at(0.3, ended()) is EventKind.END
+    assert feed.kind_at(0.4, ended()) is None
 
 
-def test_end_repeats_what_was_known():
-    told = Told()
-    told.at(0.0, SEEN, RED)
-    told.at(0.1, replace(SEEN, score=0.95), RED)
-    event = told.at(0.2, ended())
+def test_end_event_repeats_the_known_attributes():
+    feed = EventFeed()
+    feed.at(0.0, SEEN, RED)
+    feed.at(0.1, replace(SEEN, score=0.95), RED)
+    event = feed.at(0.2, ended())
     assert event is not None
     assert event.best_score == 0.95
     assert event.colors == RED
 
 
-def test_nothing_is_told_of_a_box_that_left_the_picture_by_prediction():
+def test_box_predicted_outside_the_picture_makes_no_event():
     logic = EventLogic(CONFIG, RIGHT_HALF)
     boxes = [LEFT, Box(-15, 10, 20, 20), Box(-30, 10, 20, 20)]
     for now_s, box in enumerate(boxes):
@@ -76,41 +76,41 @@ def test_nothing_is_told_of_a_box_that_left_the_picture_by_prediction():
     assert end.track.box_px == boxes[1]
 
 
-def test_an_update_needs_both_news_and_the_interval():
-    told = Told()
-    told.at(0.0, SEEN)
-    assert told.kind_at(0.9, is_at(RIGHT)) is None
-    assert told.kind_at(1.0, is_at(RIGHT)) is EventKind.UPDATE
-    assert told.kind_at(1.5, SEEN) is None
-    assert told.kind_at(2.0, SEEN) is EventKind.UPDATE
+def test_update_needs_a_change_and_the_interval():
+    feed = EventFeed()
+    feed.at(0.0, SEEN)
+    assert feed.kind_at(0.9, is_at(RIGHT)) is None
+    assert feed.kind_at(1.0, is_at(RIGHT)) is EventKind.UPDATE
+    assert feed.kind_at(1.5, SEEN) is None
+    assert feed.kind_at(2.0, SEEN) is EventKind.UPDATE
 
 
-def test_moves_are_measured_in_the_boxs_size_from_the_last_told_place():
-    told = Told()
-    told.at(0.0, SEEN)
-    steps = [told.kind_at(2.0 + n, is_at(Box(10 + 4 * n, 10, 20, 20))) for n in range(1, 6)]
+def test_movement_is_relative_to_box_size_since_the_last_event():
+    feed = EventFeed()
+    feed.at(0.0, SEEN)
+    steps = [feed.kind_at(2.0 + n, is_at(Box(10 + 4 * n, 10, 20, 20))) for n in range(1, 6)]
     assert steps == [None, None, EventKind.UPDATE, None, None]  # 12 px of a size of 20
 
 
-def test_a_trembling_box_is_no_news():
-    told = Told()
-    told.at(0.0, SEEN)
+def test_jittering_box_makes_no_update():
+    feed = EventFeed()
+    feed.at(0.0, SEEN)
     trembling = [Box(10 + n % 3, 10 - n % 2, 20 + n % 4, 20) for n in range(100)]
-    assert all(told.at(1.0 + n, is_at(box)) is None for n, box in enumerate(trembling))
+    assert all(feed.at(1.0 + n, is_at(box)) is None for n, box in enumerate(trembling))
 
 
-def test_another_label_or_dominant_color_is_news():
-    told = Told()
-    assert told.kind_at(0.0, SEEN) is EventKind.NEW
-    assert told.kind_at(2.0, SEEN, RED) is EventKind.UPDATE
-    assert told.kind_at(4.0, SEEN, (*RED, *BLUE)) is None
-    assert told.kind_at(6.0, SEEN, BLUE) is EventKind.UPDATE
-    assert told.kind_at(8.0, replace(SEEN, label="truck"), BLUE) is EventKind.UPDATE
+def test_change_of_label_or_dominant_color_makes_an_update():
+    feed = EventFeed()
+    assert feed.kind_at(0.0, SEEN) is EventKind.NEW
+    assert feed.kind_at(2.0, SEEN, RED) is EventKind.UPDATE
+    assert feed.kind_at(4.0, SEEN, (*RED, *BLUE)) is None
+    assert feed.kind_at(6.0, SEEN, BLUE) is EventKind.UPDATE
+    assert feed.kind_at(8.0, replace(SEEN, label="truck"), BLUE) is EventKind.UPDATE
 
 
 def test_new_names_the_zone_the_object_appears_in():
-    told = Told()
-    event = told.at(0.0, is_at(RIGHT))
+    feed = EventFeed()
+    event = feed.at(0.0, is_at(RIGHT))
     assert event is not None
     assert event.zones == ("door",)
 
@@ -122,43 +122,43 @@ def still(**changes: float) -> EventsConfig:
     )
 
 
-def test_a_zone_is_entered_after_the_object_stayed_in_it():
-    told = Told(still())
-    told.at(0.0, SEEN)
-    assert told.at(1.0, is_at(RIGHT)) is None
-    assert told.at(1.4, is_at(RIGHT)) is None
-    event = told.at(1.5, is_at(RIGHT))
+def test_zone_is_entered_after_the_hold_time():
+    feed = EventFeed(still())
+    feed.at(0.0, SEEN)
+    assert feed.at(1.0, is_at(RIGHT)) is None
+    assert feed.at(1.4, is_at(RIGHT)) is None
+    event = feed.at(1.5, is_at(RIGHT))
     assert event is not None
     assert event.zones == ("door",)
 
 
-def test_stepping_in_and_out_quickly_is_never_told():
-    told = Told(still())
-    told.at(0.0, SEEN)
+def test_brief_visit_of_a_zone_makes_no_event():
+    feed = EventFeed(still())
+    feed.at(0.0, SEEN)
     places = [RIGHT if n % 3 else LEFT for n in range(100)]
-    assert all(told.at(1 + 0.2 * n, is_at(box)) is None for n, box in enumerate(places))
+    assert all(feed.at(1 + 0.2 * n, is_at(box)) is None for n, box in enumerate(places))
 
 
-def test_leaving_a_zone_must_be_held_as_long_as_entering_it():
-    told = Told(still())
-    told.at(0.0, SEEN)
-    told.at(1.0, is_at(RIGHT))
-    assert told.kind_at(1.5, is_at(RIGHT)) is EventKind.UPDATE
-    assert told.kind_at(1.6, SEEN) is None  # not at once, though the entry began long ago
-    assert told.kind_at(2.0, SEEN) is None
-    event = told.at(2.1, SEEN)
+def test_leaving_a_zone_needs_the_same_hold_time_as_entering():
+    feed = EventFeed(still())
+    feed.at(0.0, SEEN)
+    feed.at(1.0, is_at(RIGHT))
+    assert feed.kind_at(1.5, is_at(RIGHT)) is EventKind.UPDATE
+    assert feed.kind_at(1.6, SEEN) is None  # not at once, though the entry began long ago
+    assert feed.kind_at(2.0, SEEN) is None
+    event = feed.at(2.1, SEEN)
     assert event is not None
     assert event.zones == ()
 
 
-def test_zone_of_an_object_at_the_frames_lower_edge_counts():
-    told = Told()
-    event = told.at(0.0, is_at(Box(70, 60, 20, 40)))
+def test_object_at_the_lower_edge_of_the_frame_is_in_its_zone():
+    feed = EventFeed()
+    event = feed.at(0.0, is_at(Box(70, 60, 20, 40)))
     assert event is not None
     assert event.zones == ("door",)
 
 
-def test_objects_are_told_of_independently():
+def test_events_of_objects_are_independent():
     logic = EventLogic(CONFIG, {})
     second = replace(SEEN, track_id=2, label="cat")
     events = logic.update([SEEN, second], lambda _: (), 0.0, FRAME_SIZE)
@@ -168,8 +168,8 @@ def test_objects_are_told_of_independently():
 
 
 def test_without_hold_a_zone_changes_at_once():
-    told = Told(still(zone_hold_s=0.0))
-    told.at(0.0, SEEN)
-    assert told.kind_at(1.0, is_at(RIGHT)) is EventKind.UPDATE
-    assert told.kind_at(1.1, SEEN) is EventKind.UPDATE
-    assert told.kind_at(1.2, SEEN) is None
+    feed = EventFeed(still(zone_hold_s=0.0))
+    feed.at(0.0, SEEN)
+    assert feed.kind_at(1.0, is_at(RIGHT)) is EventKind.UPDATE
+    assert feed.kind_at(1.1, SEEN) is EventKind.UPDATE
+    assert feed.kind_at(1.2, SEEN) is None

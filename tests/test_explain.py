@@ -26,9 +26,9 @@ WEIGHTS = ROOT.parent / "shared" / "weights" / "yolox_nano.onnx"
 
 def test_map_is_bright_where_the_weighted_channel_is() -> None:
     activations, gradients = np.zeros((2, 4, 4, 3), np.float32)
-    activations[1, 2, 0] = 5  # speaks for it
-    activations[3, 3, 1] = 9  # speaks against it
-    activations[0, 0, 2] = 9  # does not matter
+    activations[1, 2, 0] = 5  # positive evidence
+    activations[3, 3, 1] = 9  # negative evidence
+    activations[0, 0, 2] = 9  # no evidence
     gradients[..., 0], gradients[..., 1] = 0.5, -0.5
     heat = heatmap.grad_cam(activations, gradients)
     assert np.argwhere(heat > 0).tolist() == [[1, 2]]
@@ -40,7 +40,7 @@ def test_map_without_evidence_is_dark() -> None:
     assert not heat.any()
 
 
-def test_overlay_heats_the_bright_side_and_keeps_the_picture() -> None:
+def test_overlay_colors_the_high_side_and_keeps_the_picture() -> None:
     bgr = np.full((240, 320, 3), 100, np.uint8)
     heat = np.zeros((2, 2), np.float32)
     heat[:, 1] = 1
@@ -64,7 +64,7 @@ def test_folder_without_pictures_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="needs ../shared/weights")
-def test_each_person_of_the_demo_is_explained_near_itself() -> None:
+def test_heatmap_of_each_demo_person_is_near_the_person() -> None:
     bgr = np.asarray(cv2.imread(str(DEMO)), np.uint8)
     found = detect.Explainer(WEIGHTS, InputSize(416, 416), min_score=0.5).explain(bgr)
     assert len(found) >= 3
@@ -99,7 +99,7 @@ def test_command_writes_a_picture_for_each_detection(
 
 
 def eager() -> yolox.YoloxNano:
-    """A random network that sees something everywhere."""
+    """A random network that detects something everywhere."""
     net = yolox.YoloxNano().eval()
     with torch.no_grad():
         for head in net.heads:

@@ -1,4 +1,4 @@
-"""The broker's faults, on a real spool, publisher and mosquitto: what is lost, how long until well.
+"""The broker's faults, on a real spool, publisher and mosquitto: events lost and time to recover.
 
 Time to recover counts from the end of the fault to the last acknowledgement of all that waited.
 """
@@ -26,7 +26,7 @@ BURST = 40
 
 @dataclass
 class Rig:
-    """A broker, its subscriber and a publisher that goes through a relay."""
+    """A broker, its subscriber and a publisher that connects through a relay."""
 
     broker: Mosquitto
     subscriber: Subscriber
@@ -135,9 +135,7 @@ def test_broker_that_refuses_the_login_for_a_while(
 
 
 @pytest.mark.fault("half-open TCP")
-def test_connection_that_is_open_on_one_side_only(
-    tmp_path: Path, fault: Fault, mosquitto_program: str
-) -> None:
+def test_half_open_connection(tmp_path: Path, fault: Fault, mosquitto_program: str) -> None:
     for number in range(fault.tries):
         with rig(tmp_path / str(number)) as on, fault.trial() as strike:
             wait_until(lambda: on.publisher.state[0] is ConnectionState.CONNECTED)

@@ -1,4 +1,4 @@
-"""The camera's faults, over real HTTP; and clocks that jump. Recovered = the next good frame."""
+"""Camera faults, over real HTTP; and clock jumps. Recovered = the next good frame."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def is_like(wanted: np.ndarray) -> Callable[[Frame], object]:
 
 @pytest.mark.fault("camera emits garbage over HTTP")
 def test_camera_that_emits_garbage_over_http(fault: Fault) -> None:
-    """Random bytes for pictures, then halves of one; the stream may break off and is read anew."""
+    """Random bytes for pictures, then truncated pictures; the stream may break and is reopened."""
     chance = random.Random(3)
     wanted = cv2.resize(picture(8, 6), (64, 48))
     server = MotionJpegServer(wanted)

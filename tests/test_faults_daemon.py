@@ -116,7 +116,7 @@ def test_model_replaced_by_garbage(
                 )
                 file.write_bytes(good)
                 strike.strike()
-                wait_for_new_event(subscriber)  # the old model runs on
+                wait_for_new_event(subscriber)  # the old model stays in use
                 strike.recovered(lost=lost_of(events_of(subscriber.received)))
         assert daemon.stop() == 0
     assert lost_of(events_of(subscriber.received)) == 0

@@ -68,7 +68,7 @@ def test_full_disk(tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
 def test_disk_that_turns_read_only(
     small_disk: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Read-only as the kernel makes it: new writes fail with EROFS once the file is opened anew."""
+    """Read-only as after a kernel remount: new writes fail with EROFS once the file is reopened."""
     monkeypatch.setattr(spool_module, "RETRY_S", FAST_RETRY_S)
     remount = ["mount", "-o"]
     for number in range(3 * fault.tries):
@@ -136,9 +136,9 @@ def card(tmp_path: Path) -> Iterator[Card]:
 def test_power_cut_leaves_all_that_was_accepted_on_the_card(
     card: Card, tmp_path: Path, fault: Fault, kills: int
 ) -> None:
-    """What is in memory only, the kernel's included, is lost: the card's bytes are copied.
+    """Data in memory only, the page cache included, is lost: the card's bytes are copied.
 
-    The copy then goes through what a board does at boot: the file system's journal, the spool.
+    The copy then goes through a boot: replay of the journal, then the spool.
     """
     chance = random.Random(20261126)
     copy = tmp_path / "after.img"
@@ -146,12 +146,12 @@ def test_power_cut_leaves_all_that_was_accepted_on_the_card(
         boot_id = f"boot-{number}"
         child = spool_child(card.folder / f"{number}.sqlite", boot_id)
         assert child.stdout is not None
-        told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
+        lines = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
         child.send_signal(signal.SIGSTOP)
         shutil.copyfile(card.image, copy)
         child.kill()
         child.communicate()
-        accepted = range(1, int(told[-1]) + 1)
+        accepted = range(1, int(lines[-1]) + 1)
         with fault.trial() as strike, mounted(copy, tmp_path / "after") as after:
             path = after.folder / f"{number}.sqlite"
             with Spool(path, PROMPT, boot_id="later") as spool:
@@ -167,7 +167,7 @@ def test_power_cut_leaves_all_that_was_accepted_on_the_card(
 def test_disk_that_fails_under_the_spool(
     card: Card, fault: Fault, tmp_path: Path, mosquitto_program: str
 ) -> None:
-    """What is on it can still be read, what comes after lives in memory: all reaches the broker."""
+    """Stored events can still be read, later ones stay in memory: all reach the broker."""
     with (
         Mosquitto(tmp_path, settings=f"{PERSISTENT}{tmp_path}/") as mosquitto,
         Subscriber(mosquitto.port, EVENTS) as subscriber,
@@ -194,7 +194,7 @@ def test_disk_that_fails_under_the_spool(
 
 @pytest.mark.fault("spool file corrupted")
 def test_corrupted_file(tmp_path: Path, fault: Fault) -> None:
-    """What stood in the file is lost, and that is counted; what comes after is not."""
+    """Events in the file are lost and counted; later ones are not lost."""
     chance = random.Random(7)
     for number in range(5 * fault.tries):
         folder = tmp_path / str(number)
@@ -226,10 +226,10 @@ def test_power_cut_at_any_moment_loses_nothing_accepted(
     for boot in range(kills):
         child = spool_child(path, f"boot-{boot}")
         assert child.stdout is not None
-        told = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
+        lines = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
         child.send_signal(signal.SIGKILL)
-        told += child.stdout.readlines()
-        accepted |= {(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")}
+        lines += child.stdout.readlines()
+        accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
         child.wait()
         child.stdout.close()
     with fault.trial() as strike, Spool(path, PROMPT, boot_id="last") as spool:
@@ -255,10 +255,10 @@ def test_power_cut_gives_no_number_to_two_events(
             with fault.trial():
                 child = start_child(mosquitto.port, "auto", tmp_path, f"boot-{boot}")
                 assert child.stdout is not None
-                told = [child.stdout.readline() for _ in range(chance.randint(5, 60))]
+                lines = [child.stdout.readline() for _ in range(chance.randint(5, 60))]
                 child.send_signal(signal.SIGKILL)
-                told += child.stdout.readlines()
-                accepted |= {(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")}
+                lines += child.stdout.readlines()
+                accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
                 child.wait()
                 child.stdout.close()
         child = start_child(mosquitto.port, "auto", tmp_path, "last")  # delivers what was left
@@ -271,7 +271,7 @@ def test_power_cut_gives_no_number_to_two_events(
 
 
 def bodies_of(received: list) -> dict[tuple[str, int], set[bytes]]:
-    """What came under each number, without what sending adds."""
+    """The body received for each number, without the fields added at sending."""
     found: dict[tuple[str, int], set[bytes]] = {}
     for one in received:
         event = json.loads(one.payload)

@@ -1,4 +1,4 @@
-"""What a stage of training reports of its epochs."""
+"""What a training stage reports about its epochs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_loss_of_an_epoch_is_the_mean_over_its_pictures() -> None:
 
 
 class JudgedNetwork(ScriptedNetwork):
-    """Is as sure of the right class after each epoch as it is told; its weight is the epoch."""
+    """Gives the scripted score for the right class after each epoch; its weight is the epoch."""
 
     def __init__(self, sure: list[float]) -> None:
         super().__init__([1.0] * len(sure))
@@ -73,7 +73,7 @@ class JudgedNetwork(ScriptedNetwork):
         (1, [0.5, 0.7, 0.6, 0.8, 0.7, 0.9, 0.6, 0.7], 8, 6),
     ],
 )
-def test_training_stops_when_nothing_better_comes_and_goes_back_to_the_best(
+def test_training_stops_early_and_restores_the_best_weights(
     monkeypatch: pytest.MonkeyPatch,
     validate_every: int,
     sure: list[float],

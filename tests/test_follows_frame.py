@@ -53,7 +53,7 @@ def covered(size: tuple[int, int], frame: tuple[int, int]) -> float:
     return min(size[0] / frame[0], size[1] / frame[1])
 
 
-# --- which size suits a frame ---
+# --- the size that fits a frame ---
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def covered(size: tuple[int, int], frame: tuple[int, int]) -> float:
         ((64, 64), (1, 1), (64, 64)),
     ],
 )
-def test_frame_is_as_large_as_the_pixels_allow(
+def test_input_is_as_large_as_the_pixel_budget_allows(
     own: tuple[int, int], frame: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     assert fitting(own, 32, frame) == expected
@@ -81,7 +81,7 @@ def test_frame_is_as_large_as_the_pixels_allow(
     st.sampled_from([8, 16, 32]),
     st.tuples(SIDES, SIDES),
 )
-def test_no_size_costs_more_or_shows_less(
+def test_input_size_stays_within_the_pixel_budget_and_maximizes_the_frame(
     cells: tuple[int, int], stride: int, frame: tuple[int, int]
 ) -> None:
     own = (cells[0] * stride, cells[1] * stride)
@@ -109,7 +109,7 @@ def test_objects_are_found_where_they_are_at_any_shape(
     assert found.box_px == pytest.approx((left, top, 16, 16), abs=0.5)
 
 
-def test_a_square_input_misses_what_one_of_the_frames_shape_sees(tmp_path: Path) -> None:
+def test_input_in_the_shape_of_the_frame_finds_more_than_a_square_one(tmp_path: Path) -> None:
     frame = with_square((128, 32), 112, 16, RED)
     own = Detector(Interpreter.load(detect_folder(tmp_path / "own")), min_score=0.5)
     follows = Detector(Interpreter.load(following(tmp_path / "follows")), min_score=0.5)
@@ -119,14 +119,14 @@ def test_a_square_input_misses_what_one_of_the_frames_shape_sees(tmp_path: Path)
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
 def test_shipped_models_find_the_golden_objects_in_a_wide_frame(folder: Path) -> None:
-    said = wide_frame.answer(folder)
-    own, size = said.sizes
+    result = wide_frame.answer(folder)
+    own, size = result.sizes
     assert size == fitting(own, 32, (768, 432)) != own
-    assert len(said.expected) >= 3
-    assert not said.missing
+    assert len(result.expected) >= 3
+    assert not result.missing
 
 
-def test_detectors_that_share_an_interpreter_do_not_mislead_each_other(tmp_path: Path) -> None:
+def test_detectors_that_share_an_interpreter_do_not_interfere(tmp_path: Path) -> None:
     loaded = Interpreter.load(following(tmp_path))
     first, second = (Detector(loaded, min_score=0.5) for _ in range(2))
     wide, square = with_square((128, 32), 0, 0, RED), with_square((64, 64), 48, 48, RED)
@@ -136,7 +136,7 @@ def test_detectors_that_share_an_interpreter_do_not_mislead_each_other(tmp_path:
 
 
 @pytest.mark.parametrize("xnnpack", [True, False], ids=["xnnpack", "builtin"])
-def test_resizing_keeps_no_memory(tmp_path: Path, *, xnnpack: bool) -> None:
+def test_resizing_leaks_no_memory(tmp_path: Path, *, xnnpack: bool) -> None:
     detector = Detector(Interpreter.load(MODELS[0], xnnpack=xnnpack), min_score=0.5)
     frames = [np.zeros((*size, 3), np.uint8) for size in ((90, 160), (160, 90), (120, 160))]
 
@@ -151,7 +151,7 @@ def test_resizing_keeps_no_memory(tmp_path: Path, *, xnnpack: bool) -> None:
     assert turn_by_turn(200) - before < 4 << 20
 
 
-def test_pictures_of_a_folder_do_not_depend_on_their_order(
+def test_results_for_a_folder_do_not_depend_on_the_order(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = following(tmp_path / "models")
@@ -179,7 +179,7 @@ def test_pictures_of_a_folder_do_not_depend_on_their_order(
 # --- manifests that promise what the file does not keep ---
 
 
-def test_file_of_one_size_is_refused(tmp_path: Path) -> None:
+def test_fixed_size_model_that_promises_resizing_is_refused(tmp_path: Path) -> None:
     folder = following(tmp_path, file="detect_one_size.tflite")
     with pytest.raises(ModelError, match="takes one size only") as caught:
         Interpreter.load(folder)
@@ -189,7 +189,7 @@ def test_file_of_one_size_is_refused(tmp_path: Path) -> None:
     assert caught.value.exit_code == EXIT_CONFIG
 
 
-def test_file_of_one_size_loads_where_nothing_is_promised(tmp_path: Path) -> None:
+def test_fixed_size_model_without_that_promise_loads(tmp_path: Path) -> None:
     Interpreter.load(detect_folder(tmp_path, file="detect_one_size.tflite"))
 
 
@@ -202,7 +202,7 @@ def test_file_of_one_size_loads_where_nothing_is_promised(tmp_path: Path) -> Non
         ({}, ""),
     ],
 )
-def test_inputs_that_cannot_follow_are_told(
+def test_inputs_that_cannot_be_resized_are_reported(
     tmp_path: Path, changes: dict[str, Any], part: str
 ) -> None:
     model = manifest.read(following(tmp_path))
@@ -211,7 +211,7 @@ def test_inputs_that_cannot_follow_are_told(
     assert bool(fault) == bool(part)
 
 
-def test_a_decoder_without_cells_cannot_follow(tmp_path: Path) -> None:
+def test_decoder_without_strides_cannot_be_resized(tmp_path: Path) -> None:
     model = manifest.read(following(tmp_path))
     without = msgspec.structs.replace(model, decoder=Decoder(name="yolox"))
     assert "strides" in contradiction(without)

@@ -1,4 +1,4 @@
-"""The daemon with somebody else's detector: it works, and says that it is not integer-only."""
+"""The daemon with a third-party detector: it works, and reports that it is not integer-only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models import foreign_folder
 from mosquitto import Mosquitto, Subscriber
 
 
-def test_foreign_detector_makes_events_and_info_tells_its_arithmetic(
+def test_third_party_detector_makes_events_and_info_has_its_certificate(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     bgr = np.zeros((128, 128, 3), np.uint8)
@@ -29,11 +29,11 @@ def test_foreign_detector_makes_events_and_info_tells_its_arithmetic(
         motion={"enabled": False},
     ) as daemon:
         (first, *_) = subscriber.wait_for_topic("edge/gate/front/events", timeout_s=60)
-        (told, *_) = subscriber.wait_for_topic("edge/gate/info")
+        (received, *_) = subscriber.wait_for_topic("edge/gate/info")
         assert daemon.stop() == 0
     event = msgspec.json.decode(first.payload, type=Event)
     assert event.label == "person"
-    info = msgspec.json.decode(told.payload, type=Info)
+    info = msgspec.json.decode(received.payload, type=Info)
     assert not info.models["detector"].integer_only
     assert info.models["color"].integer_only
     warned = [line for line in daemon.log if "model.not_integer_only" in line]

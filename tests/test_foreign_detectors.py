@@ -1,4 +1,4 @@
-"""Decoders of other people's detectors, on tiny files that compute real outputs."""
+"""Decoders of third-party detectors, on tiny files that compute real outputs."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_boxes_are_scaled_from_the_letterbox_to_the_frame(tmp_path: Path, kind: 
 
 
 @every_kind
-def test_nothing_is_found_in_the_dark(tmp_path: Path, kind: str) -> None:
+def test_black_frame_has_no_objects(tmp_path: Path, kind: str) -> None:
     dark = np.zeros((50, 70, 3), np.uint8)
     assert detector(foreign_folder(tmp_path, kind), 0.1).detect(dark) == []
 
 
 @every_kind
-def test_only_listed_classes_are_looked_at(tmp_path: Path, kind: str) -> None:
+def test_only_listed_classes_are_detected(tmp_path: Path, kind: str) -> None:
     folder = foreign_folder(tmp_path, kind)
     chosen = msgspec.structs.replace(manifest.read(folder).decoder, class_ids=(1,))
     change_manifest(folder, decoder=chosen, labels=("truck",))
@@ -88,7 +88,7 @@ def test_only_listed_classes_are_looked_at(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["yolov5", "yolov8"])
-def test_boxes_are_as_wide_and_as_high_as_told(
+def test_boxes_have_the_width_and_height_of_the_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     loaded = Interpreter.load(foreign_folder(tmp_path, kind))
@@ -106,25 +106,25 @@ def test_boxes_are_as_wide_and_as_high_as_told(
     assert found["person"].iou(Box(72, 0, 16, 32)) > 0.9
 
 
-def test_classes_beyond_those_of_the_manifest_are_left_out(
+def test_classes_missing_in_the_manifest_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = Interpreter.load(foreign_folder(tmp_path, "ssd"))
-    said: dict[str, Any] = {
+    contents: dict[str, Any] = {
         "boxes": [[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]],
         "classes": [1.0, 89.0],
         "scores": [0.9, 0.9],
         "count": 2.0,
     }
     roles = loaded.manifest.decoder.roles
-    outputs = {roles[role]: np.array(values, np.float32) for role, values in said.items()}
+    outputs = {roles[role]: np.array(values, np.float32) for role, values in contents.items()}
     monkeypatch.setattr(loaded, "output", outputs.__getitem__)
     (found,) = Detector(loaded, min_score=0.5).detect(street())
     assert found.label == "car"
 
 
 @every_kind
-def test_kernels_find_the_same(tmp_path: Path, kind: str) -> None:
+def test_kernels_give_the_same_results(tmp_path: Path, kind: str) -> None:
     folder = foreign_folder(tmp_path, kind)
     plain = Detector(Interpreter.load(folder, xnnpack=False), min_score=0.5).detect(street())
     fast = detector(folder).detect(street())
@@ -134,7 +134,7 @@ def test_kernels_find_the_same(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["yolov5", "yolov8"])
-def test_boxes_in_pixels_are_taken_as_pixels(tmp_path: Path, kind: str) -> None:
+def test_boxes_in_pixels_are_not_rescaled(tmp_path: Path, kind: str) -> None:
     folder = foreign_folder(tmp_path, kind)
     pixels = msgspec.structs.replace(manifest.read(folder).decoder, box_unit="pixel")
     found = described(detector(change_manifest(folder, decoder=pixels)).detect(street()))
@@ -142,7 +142,7 @@ def test_boxes_in_pixels_are_taken_as_pixels(tmp_path: Path, kind: str) -> None:
     assert max(found["car"].x, found["car"].width) < 2
 
 
-def test_overlapping_candidates_of_one_class_become_one(tmp_path: Path) -> None:
+def test_overlapping_candidates_of_one_class_are_merged(tmp_path: Path) -> None:
     """All cells red: 16 boxes that touch stay; with suppression at IoU 0 only touching ones."""
     red = np.full((64, 64, 3), RED, np.uint8)
     folder = foreign_folder(tmp_path, "yolov8")
@@ -151,7 +151,7 @@ def test_overlapping_candidates_of_one_class_become_one(tmp_path: Path) -> None:
     assert 4 <= len(detector(change_manifest(folder, decoder=decoder)).detect(red)) < 16
 
 
-def test_float_outputs_that_are_no_numbers_make_no_box_without_numbers() -> None:
+def test_non_finite_float_outputs_are_replaced() -> None:
     from edge.detector.candidates import as_score, real_values
 
     spec = TensorSpec(name="x", shape=(3,), dtype="float32", scale=1.0, zero_point=0)
@@ -160,7 +160,7 @@ def test_float_outputs_that_are_no_numbers_make_no_box_without_numbers() -> None
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
-def test_quantized_level_never_drops_a_score_that_reaches(dtype: str) -> None:
+def test_quantized_threshold_never_drops_a_score_at_or_above_it(dtype: str) -> None:
     zero = -128 if dtype == "int8" else 0
     spec = TensorSpec(name="x", shape=(1,), dtype=dtype, scale=1 / 255, zero_point=zero)  # type: ignore[arg-type]
     values = np.arange(256) + zero
@@ -169,16 +169,16 @@ def test_quantized_level_never_drops_a_score_that_reaches(dtype: str) -> None:
         assert quantized_level(float(score), spec) == reached.min(initial=255 + zero)
 
 
-# --- float models: only where the manifest says so ---
+# --- float models: only where the manifest allows them ---
 
 
-def test_float_outputs_are_refused_without_the_manifests_word(tmp_path: Path) -> None:
+def test_float_outputs_are_refused_unless_the_manifest_allows_float(tmp_path: Path) -> None:
     folder = foreign_folder(tmp_path, "ssd", allow_float=False)
     with pytest.raises(ModelError, match=r"not integer-only.*import-model"):
         Interpreter.load(folder)
 
 
-def test_an_allowed_float_model_warns_once_a_load(
+def test_allowed_float_model_warns_once_per_load(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -196,20 +196,20 @@ def test_an_integer_only_foreign_model_does_not_warn(
     assert not caplog.records
 
 
-def test_the_manifests_word_does_not_bring_an_unknown_operator_to_run(tmp_path: Path) -> None:
+def test_allow_float_does_not_make_an_unknown_operator_run(tmp_path: Path) -> None:
     folder = change_manifest(refused_folder(tmp_path, "custom.tflite"), allow_float=True)
     with pytest.raises(ModelError, match="runtime refuses it"):
         Interpreter.load(folder)
 
 
-def test_a_float_file_must_still_be_what_its_manifest_certifies(tmp_path: Path) -> None:
+def test_allowed_float_file_must_still_match_its_certificate(tmp_path: Path) -> None:
     folder = foreign_folder(tmp_path, "ssd")
     claimed = msgspec.structs.replace(manifest.read(folder).certificate, integer_only=True)
     with pytest.raises(ModelError, match="certificate differs"):
         Interpreter.load(change_manifest(folder, certificate=claimed))
 
 
-def test_models_command_says_which_model_is_not_integer_only(
+def test_models_command_marks_models_that_are_not_integer_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     foreign_folder(tmp_path, "ssd")
@@ -222,7 +222,7 @@ def test_models_command_says_which_model_is_not_integer_only(
 
 
 @every_kind
-def test_infer_runs_a_foreign_model(
+def test_infer_runs_a_third_party_model(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "street.png"

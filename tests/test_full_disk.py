@@ -1,4 +1,4 @@
-"""The workstation's commands on a full disk: one line, nothing lost, then they go on."""
+"""The workstation's commands on a full disk: one line, nothing lost, then they resume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("cryptography")
 
 import labelled
-from classifying import Walk, run_all, said
+from classifying import Walk, output_of, run_all
 from edge import registry
 from edge.errors import EXIT_FAILURE, EXIT_OK, EXIT_UNAVAILABLE
 from edge.registry import open_store
@@ -38,7 +38,7 @@ class Disk:
         return self.folder / "ballast"
 
     def fill(self, *, but_bytes: int = 0) -> None:
-        """Leave so much room and no more."""
+        """Leave only this much room."""
         self.clear()
         state = os.statvfs(self.folder)
         with self.ballast.open("wb") as file:
@@ -69,7 +69,7 @@ def one_line(capfd: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_import_keeps_what_is_done_and_goes_on(
+def test_import_resumes_after_a_full_disk(
     disk: Disk, tmp_path: Path, capfd: pytest.CaptureFixture[str], workers: str
 ) -> None:
     source = labelled.folders(tmp_path / "source", PICTURES)
@@ -90,7 +90,7 @@ def test_import_keeps_what_is_done_and_goes_on(
     assert len(files) == PICTURES
 
 
-def test_registry_says_so_and_keeps_its_versions(
+def test_registry_reports_a_full_disk_and_keeps_its_versions(
     disk: Disk, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second = (str(golden_folder(tmp_path, version)) for version in ("1.0.0", "1.1.0"))
@@ -100,7 +100,7 @@ def test_registry_says_so_and_keeps_its_versions(
     assert main(["registry", "keygen", key]) == EXIT_FAILURE
     assert NO_ROOM in one_line(capfd)
     disk.clear()
-    assert main(["registry", "keygen", key]) == EXIT_OK  # no half key stands in its way
+    assert main(["registry", "keygen", key]) == EXIT_OK  # no partial key is left
     sign = ["--sign-key", key]
     assert main(["registry", "push", first, *place, *sign]) == EXIT_OK
     disk.fill(but_bytes=20_000)
@@ -121,8 +121,8 @@ def test_registry_says_so_and_keeps_its_versions(
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_training_and_measurement_go_on_once_there_is_room(disk: Disk, walk: Walk) -> None:
-    said(walk, "levels", 0)
+def test_training_and_measurement_resume_after_a_full_disk(disk: Disk, walk: Walk) -> None:
+    output_of(walk, "levels", 0)
     data = str(walk.folder / "set")
     tiny = ["--backbone", "TinyNet", "--side", "32", "--width", "8", "--weights", "none"]
     run = ["train", "classifier", data, *tiny, "--epochs", "3", "--output"]

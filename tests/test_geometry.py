@@ -1,4 +1,4 @@
-"""Where an object stands, and whether that is inside a polygon."""
+"""The foot point of an object, and whether it is inside a polygon."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def test_foot_point_is_the_middle_of_the_lower_edge():
 
 
 @given(st.floats(-1, 2), st.floats(-1, 2), st.floats(0, 2), st.floats(0, 2))
-def test_a_zone_drawn_to_the_frames_edges_holds_every_object(
+def test_zone_covering_the_frame_contains_every_object(
     x: float, y: float, width: float, height: float
 ):
     assert contains(WHOLE_FRAME, foot_point(Box(x, y, width, height)))
 
 
-def test_an_object_cut_by_the_lower_edge_is_in_the_zone_there():
+def test_object_clipped_by_the_lower_edge_is_in_the_zone_there():
     assert contains(LOWER_RIGHT, foot_point(Box(0.7, 0.4, 0.2, 0.6)))
     assert not contains(LOWER_RIGHT, foot_point(Box(0.1, 0.4, 0.2, 0.6)))
 
 
-def test_a_notch_is_outside():
+def test_notch_of_a_concave_zone_is_outside():
     assert contains(HORSESHOE, (0.2, 0.5))
     assert not contains(HORSESHOE, (0.5, 0.6))
     assert not contains(HORSESHOE, (0.95, 0.5))

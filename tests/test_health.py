@@ -67,7 +67,7 @@ def test_line_break_in_status_cannot_forge_another_variable(
     assert manager.received() == ["STATUS=camera lost READY=1"]
 
 
-def test_watchdog_is_fed_by_progress_once_in_half_its_period(tmp_path: Path) -> None:
+def test_watchdog_is_fed_on_progress_every_half_period(tmp_path: Path) -> None:
     manager = Manager(str(tmp_path / "notify"))
     now_s = [100.0]
     notifier = Notifier(
@@ -92,7 +92,7 @@ def test_watchdog_is_fed_by_progress_once_in_half_its_period(tmp_path: Path) -> 
         {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"},
     ],
 )
-def test_watchdog_is_off_unless_meant_for_this_process(environment: dict[str, str]) -> None:
+def test_watchdog_of_another_process_is_ignored(environment: dict[str, str]) -> None:
     assert Notifier(environment).watchdog_s is None
 
 
@@ -108,7 +108,7 @@ def test_without_a_service_manager_every_call_does_nothing() -> None:
     notifier.close()
 
 
-def test_vanished_service_manager_does_not_hurt(tmp_path: Path) -> None:
+def test_vanished_service_manager_is_not_an_error(tmp_path: Path) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     notifier.ready()
     notifier.close()
@@ -144,27 +144,27 @@ def test_condition_is_read_from_sys_and_proc(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_board_does_not_tell_is_none(tmp_path: Path) -> None:
+def test_missing_sensors_are_none(tmp_path: Path) -> None:
     assert read_condition(tmp_path, tmp_path) == Condition(None, None, None, None, None)
 
 
 @pytest.mark.parametrize(
     ("bits", "is_hot"), [("0", False), ("e0000", False), ("4", True), ("8", True), ("50005", False)]
 )
-def test_board_is_hot_while_its_firmware_slows_it_for_that_alone(
+def test_board_is_hot_only_while_firmware_throttles_for_heat(
     tmp_path: Path, bits: str, *, is_hot: bool
 ) -> None:
     write(tmp_path / "devices/platform/soc/soc:firmware/get_throttled", f"{bits}\n")
     assert read_condition(tmp_path, tmp_path).is_hot is is_hot
 
 
-def test_zone_of_unknown_kind_serves_when_there_is_no_other(tmp_path: Path) -> None:
+def test_thermal_zone_of_unknown_type_is_the_fallback(tmp_path: Path) -> None:
     write(tmp_path / "class/thermal/thermal_zone0/type", "acpitz\n")
     write(tmp_path / "class/thermal/thermal_zone0/temp", "40000\n")
     assert read_condition(tmp_path, tmp_path).temperature_c == 40.0
 
 
-def test_this_machine_tells_its_memory_and_load() -> None:
+def test_this_machine_reports_its_memory_and_load() -> None:
     condition = read_condition()
     assert condition.rss_bytes is not None
     assert condition.rss_bytes > 1_000_000

@@ -19,7 +19,7 @@ def web_camera() -> Iterator[MotionJpegServer]:
     server.leave()
 
 
-def test_http_stream_is_read_and_comes_back_after_the_server_did(web_camera: MotionJpegServer):
+def test_http_stream_is_read_and_recovers_with_the_server(web_camera: MotionJpegServer):
     port = web_camera.server_address[1]
     config = CameraConfig(source=web_camera.address, read_timeout_s=2, **FAST_RETRY)
     with Camera("a", config) as camera:

@@ -1,4 +1,4 @@
-"""`edge-tools import-model`: reads what a file says, asks for what it does not."""
+"""`edge-tools import-model`: reads what a file contains, asks for the rest."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_parameters_are_counted(tmp_path: Path, two: str) -> None:
     assert manifest.read(tmp_path / "m").parameters == 7 * 3 + 7
 
 
-def test_kept_and_unnamed_labels(tmp_path: Path) -> None:
+def test_unnamed_labels_are_dropped_and_keep_selects_labels(tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("???\ncar\n")
     assert imported("yolov5", "yolov5", tmp_path / "one", "--labels", str(labels)) == EXIT_OK
@@ -97,7 +97,7 @@ def test_kept_and_unnamed_labels(tmp_path: Path) -> None:
     assert found_in_red_and_blue(tmp_path / "two") == {"car"}
 
 
-def test_golden_picture_is_repeated_by_validation(tmp_path: Path, two: str) -> None:
+def test_validation_reproduces_the_golden_result(tmp_path: Path, two: str) -> None:
     more = ["--labels", two, "--golden", str(GOLDEN)]
     assert imported("yolov5", "yolov5", tmp_path / "m", *more) == EXIT_OK
     assert golden.differences(tmp_path / "m") == []
@@ -122,7 +122,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
+def test_failed_import_is_a_one_line_error_and_leaves_nothing(
     tmp_path: Path, case: str, two: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, part, code = WRONG[case]
@@ -141,7 +141,7 @@ def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
         (b"max_classes_per_detection", b"max_classes_per_detectioX", "does not run"),
     ],
 )
-def test_a_damaged_file_is_one_line(
+def test_damaged_file_is_a_one_line_error(
     tmp_path: Path, old: bytes, new: bytes, part: str, two: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = (DATA / "ssd.tflite").read_bytes()
@@ -153,7 +153,7 @@ def test_a_damaged_file_is_one_line(
     assert part in capsys.readouterr().err
 
 
-def test_a_golden_picture_that_cannot_be_stored_leaves_nothing(
+def test_golden_picture_that_cannot_be_saved_leaves_nothing(
     tmp_path: Path, two: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "golden.jpg")
@@ -169,14 +169,14 @@ def test_a_golden_picture_that_cannot_be_stored_leaves_nothing(
     assert imported("yolov5", "yolov5", tmp_path / "out" / "m", *more) == EXIT_OK
 
 
-def test_an_existing_folder_is_left_alone(
+def test_existing_folder_is_not_modified(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert imported("yolov5", "yolov5", tmp_path) == EXIT_FAILURE
     assert "exists" in capsys.readouterr().err
 
 
-def test_labels_named_twice_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_duplicate_labels_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("car\ncar\n")
     assert imported("yolov5", "yolov5", tmp_path / "m", "--labels", str(labels)) == EXIT_NO_INPUT
@@ -208,7 +208,7 @@ def test_range_is_that_of_the_quantized_input(
 
 
 @pytest.mark.parametrize(("dtype", "scale"), [("uint8", 0.02), ("float32", 1.0)])
-def test_range_that_cannot_be_told_is_asked_for(dtype: str, scale: float) -> None:
+def test_ambiguous_input_range_asks_for_the_option(dtype: str, scale: float) -> None:
     with pytest.raises(import_model.ModelError, match="--range"):
         foreign_file.pixel_range(file_with(dtype, scale, 0))
 

@@ -1,4 +1,4 @@
-"""`edge infer`: one JSON document; what cannot be read is told of and the rest is done."""
+"""`edge infer`: one JSON document; unreadable inputs are reported and the rest is processed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_document_has_the_promised_shape(tmp_path: Path, infer: Infer):
     assert all({*color} >= {"name", "score"} for color in car["colors"])
 
 
-def test_color_task_gives_all_terms_best_first(tmp_path: Path, infer: Infer):
+def test_color_task_gives_all_colors_best_first(tmp_path: Path, infer: Infer):
     crop = save(tmp_path / "crop.png", np.full((40, 20, 3), RED, np.uint8))
     code, document = infer(crop, task="color")
     assert code == EXIT_OK
@@ -66,7 +66,7 @@ def test_color_task_calls_what_is_below_the_threshold_unknown(tmp_path: Path, in
     assert entry["colors"][0]["name"] == "red"
 
 
-def test_a_video_has_an_entry_a_frame(tmp_path: Path, infer: Infer):
+def test_video_has_one_entry_per_frame(tmp_path: Path, infer: Infer):
     code, document = infer(video(tmp_path / "clip.avi", 5))
     assert code == EXIT_OK
     assert [entry["frame"] for entry in document] == [1, 2, 3, 4, 5]
@@ -80,7 +80,7 @@ def test_min_score_and_no_color(tmp_path: Path, infer: Infer):
     assert [one["colors"] for one in found] == [[], []]
 
 
-def test_a_folder_with_a_broken_image_is_done_but_for_that(tmp_path: Path, infer: Infer):
+def test_folder_with_a_broken_image_is_processed_without_it(tmp_path: Path, infer: Infer):
     for name in ("a.png", "c.jpg"):
         save(tmp_path / name, street())
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n not really")
@@ -113,7 +113,7 @@ def test_a_folder_with_a_broken_image_is_done_but_for_that(tmp_path: Path, infer
         "empty folder",
     ],
 )
-def test_unreadable_inputs_are_named_and_the_others_done(
+def test_unreadable_inputs_are_named_and_the_others_processed(
     tmp_path: Path, infer: Infer, make: Any, part: str
 ):
     good = save(tmp_path / "good.png", street())
@@ -125,7 +125,7 @@ def test_unreadable_inputs_are_named_and_the_others_done(
     assert part in complaint
 
 
-def test_a_video_that_is_none_is_named(tmp_path: Path, infer: Infer):
+def test_file_that_is_not_a_video_is_named(tmp_path: Path, infer: Infer):
     bad = tmp_path / "clip.mp4"
     bad.write_bytes(b"\0" * 10_000)
     code, document = infer(bad, "--no-color")
@@ -135,7 +135,7 @@ def test_a_video_that_is_none_is_named(tmp_path: Path, infer: Infer):
     assert f"{bad}: not a video" in complaint
 
 
-def test_a_truncated_video_gives_its_frames_and_a_complaint(tmp_path: Path, infer: Infer):
+def test_truncated_video_gives_its_frames_and_an_error(tmp_path: Path, infer: Infer):
     content = CLIP.read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(content[: len(content) // 5])
@@ -176,7 +176,7 @@ def test_annotating_overwrites_neither_inputs_nor_each_other(tmp_path: Path, inf
     assert new == {"a-2.jpg", "a-3.jpg", "a-4.jpg"}
 
 
-def test_many_pictures_of_one_name_are_named_in_linear_time(
+def test_output_names_for_many_equal_names_take_linear_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked: list[Path] = []
@@ -199,59 +199,59 @@ def test_color_task_writes_the_color_on_the_picture(tmp_path: Path, infer: Infer
     assert (drawn.min(axis=2) > 180).any()  # white letters
 
 
-def test_objects_tell_the_color_model_what_each_image_shows(tmp_path: Path, infer: Infer):
+def test_objects_option_passes_the_class_of_each_image_to_the_color_model(
+    tmp_path: Path, infer: Infer
+):
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / "crops" / name, np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
     objects.write_text(json.dumps({"a.png": "dog", "b.png": "car", "c.png": None}))
-    told = ("--objects", objects, "--color-model", CLASS_COLOR)
-    code, document = infer(tmp_path / "crops", *told, task="color")
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
+    code, document = infer(tmp_path / "crops", *options, task="color")
     assert code == EXIT_OK
     names = {Path(entry["file"]).name: entry["colors"][0]["name"] for entry in document}
     assert names == {"a.png": "brown", "b.png": "red", "c.png": "red"}
 
 
-def test_objects_that_name_no_picture_are_told_beside_those_that_do(
+def test_unmatched_objects_entries_are_reported_beside_matched_ones(
     tmp_path: Path, infer: Infer, caplog: pytest.LogCaptureFixture
 ):
     save(tmp_path / "crops" / "a.png", np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
     objects.write_text(json.dumps({"a.png": "dog", "A.png": "dog", "b.png": "car"}))
-    told = ("--objects", objects, "--color-model", CLASS_COLOR)
-    code, _ = infer(tmp_path / "crops", *told, task="color")
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
+    code, _ = infer(tmp_path / "crops", *options, task="color")
     assert code == EXIT_OK
     assert f"infer.unknown_files file={objects} entries=2 of 3 first=A.png" in caplog.text
 
 
-def test_objects_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, infer: Infer):
+def test_objects_entries_with_equal_names_are_distinguished_by_path(tmp_path: Path, infer: Infer):
     crops = [save(tmp_path / x / "1.png", np.full((40, 20, 3), RED, np.uint8)) for x in "ab"]
     objects = tmp_path / "objects.json"
     objects.write_text(json.dumps({str(crops[0]): "dog", "1.png": "car"}))
-    told = ("--objects", objects, "--color-model", CLASS_COLOR)
-    _, document = infer(*crops, *told, task="color")
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
+    _, document = infer(*crops, *options, task="color")
     assert [entry["colors"][0]["name"] for entry in document] == ["brown", "red"]
 
 
-def test_objects_that_name_no_picture_or_no_class_are_told_of(
+def test_objects_entries_without_picture_or_class_are_reported(
     tmp_path: Path, infer: Infer, caplog: pytest.LogCaptureFixture
 ):
     crop = save(tmp_path / "crops" / "a.png", np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
-    told = ("--objects", objects, "--color-model", CLASS_COLOR)
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
     objects.write_text(json.dumps({"crops/a.png": "dog"}))
-    code, document = infer(crop, *told, task="color")
+    code, document = infer(crop, *options, task="color")
     assert (code, document[0]["dominant"]) == (EXIT_OK, "red")  # as without a label
-    told_of = f"entries=1 of 1 first=crops/a.png; pictures are named a.png or {crop}"
-    assert told_of in caplog.text
+    expected = f"entries=1 of 1 first=crops/a.png; pictures are named a.png or {crop}"
+    assert expected in caplog.text
     objects.write_text(json.dumps({"a.png": "Dog"}))
-    assert infer(crop, *told, task="color")[0] == EXIT_OK
+    assert infer(crop, *options, task="color")[0] == EXIT_OK
     assert "labels=Dog; tiny-class-color knows" in caplog.text
 
 
 @pytest.mark.parametrize("content", [None, "", "[1]", '{"a.png": 3}', "\xff"])
-def test_objects_that_are_no_labels_by_file_name_are_named(
-    tmp_path: Path, infer: Infer, content: str | None
-):
+def test_malformed_objects_file_is_named(tmp_path: Path, infer: Infer, content: str | None):
     crop = save(tmp_path / "a.png", np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
     if content is not None:
@@ -262,14 +262,14 @@ def test_objects_that_are_no_labels_by_file_name_are_named(
     assert str(objects) in complaint
 
 
-def test_objects_without_the_color_task_are_wrong_usage(tmp_path: Path, infer: Infer):
+def test_objects_without_the_color_task_are_a_usage_error(tmp_path: Path, infer: Infer):
     crop = save(tmp_path / "a.png", np.full((40, 20, 3), RED, np.uint8))
     code, document = infer(crop, "--objects", tmp_path / "objects.json")
     assert (code, document) == (EXIT_USAGE, None)
     assert "--task color" in infer.complaints[0]
 
 
-def test_output_goes_to_a_file_when_asked(tmp_path: Path, infer: Infer):
+def test_output_option_writes_a_file(tmp_path: Path, infer: Infer):
     picture = save(tmp_path / "street.png", street())
     code, printed = infer(picture, "--output", tmp_path / "found.json")
     assert code == EXIT_OK
@@ -277,7 +277,7 @@ def test_output_goes_to_a_file_when_asked(tmp_path: Path, infer: Infer):
     assert len(json.loads((tmp_path / "found.json").read_text())[0]["detections"]) == 2
 
 
-def test_one_pixel_and_gray_pictures_are_looked_at(tmp_path: Path, infer: Infer):
+def test_one_pixel_and_gray_pictures_are_processed(tmp_path: Path, infer: Infer):
     save(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
     save(tmp_path / "gray.png", np.zeros((30, 500), np.uint8))
     save(tmp_path / "deep.png", np.zeros((30, 40, 3), np.uint16))

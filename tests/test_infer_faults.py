@@ -1,4 +1,4 @@
-"""`edge infer` where something is in the way: what was found is kept, and a line says what is."""
+"""`edge infer` with unreadable inputs and unwritable outputs: results kept, one line per fault."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fakes import FakeSource
 from inferring import CLIP, ROOT, Infer, save, street, video
 
 
-def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer: Infer):
+def test_link_to_itself_is_reported_and_the_rest_annotated(tmp_path: Path, infer: Infer):
     folder = save(tmp_path / "in" / "street.png", street()).parent
     (folder / "loop.png").symlink_to("loop.png")
     code, document = infer(folder, "--annotate", tmp_path / "out")
@@ -31,7 +31,7 @@ def test_a_link_to_itself_is_told_of_and_the_rest_is_drawn(tmp_path: Path, infer
 
 
 @pytest.mark.parametrize("name", ["pipe.png", "pipe.mp4"])
-def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, infer: Infer, name: str):
+def test_named_pipe_is_refused_without_blocking(tmp_path: Path, infer: Infer, name: str):
     save(tmp_path / "street.png", street())
     os.mkfifo(tmp_path / name)
     code, document = infer(tmp_path)
@@ -40,7 +40,7 @@ def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, infer: Infer, name: str):
     assert f"{name}: a pipe" in infer.complaints[-1]
 
 
-def test_document_is_whole_where_pictures_cannot_be_saved(tmp_path: Path, infer: Infer):
+def test_document_is_complete_when_pictures_cannot_be_saved(tmp_path: Path, infer: Infer):
     for name in ("a.png", "b.png"):
         save(tmp_path / "in" / name, street())
     with full_disk(1000):
@@ -53,7 +53,7 @@ def test_document_is_whole_where_pictures_cannot_be_saved(tmp_path: Path, infer:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_being_ended_keeps_what_was_found(
+def test_signal_keeps_the_results_so_far(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ):
     read = infer_pictures.read_image
@@ -77,7 +77,7 @@ def test_being_ended_keeps_what_was_found(
     assert [Path(entry["file"]).name for entry in document] == ["a.png"]
 
 
-def test_a_run_under_nohup_outlives_its_terminal(
+def test_run_under_nohup_survives_its_terminal(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
 ):
     save(tmp_path / "a.png", street())
@@ -93,7 +93,7 @@ def test_a_run_under_nohup_outlives_its_terminal(
     "arguments",
     [("--output", "/dev/full"), ("--output", "nowhere/x.json"), ("--annotate", "file/under")],
 )
-def test_an_output_that_cannot_be_written_is_named(
+def test_unwritable_output_is_named(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str]
 ):
     monkeypatch.chdir(tmp_path)
@@ -104,7 +104,7 @@ def test_an_output_that_cannot_be_written_is_named(
     assert arguments[1] in complaint
 
 
-def test_results_that_find_no_room_go_to_standard_output(tmp_path: Path, infer: Infer):
+def test_results_go_to_standard_output_when_the_disk_is_full(tmp_path: Path, infer: Infer):
     picture = save(tmp_path / "street.png", street())
     code, document = infer(picture, "--output", "/dev/full")
     assert code == EXIT_FAILURE
@@ -115,7 +115,7 @@ def test_results_that_find_no_room_go_to_standard_output(tmp_path: Path, infer: 
 
 
 @pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300, "street.png"])
-def test_an_output_that_cannot_be_written_is_told_before_the_work(
+def test_unwritable_output_is_reported_before_the_work(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, output: str
 ):
     monkeypatch.chdir(tmp_path)
@@ -128,9 +128,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
     assert cv2.imread(str(picture)) is not None
 
 
-def test_a_folder_for_pictures_that_takes_none_is_told_before_the_work(
-    tmp_path: Path, infer: Infer
-):
+def test_unwritable_annotate_folder_is_reported_before_the_work(tmp_path: Path, infer: Infer):
     code, _document = infer(tmp_path / "none.png", "--annotate", "/proc")
     assert code == EXIT_FAILURE
     (complaint,) = infer.complaints
@@ -138,7 +136,7 @@ def test_a_folder_for_pictures_that_takes_none_is_told_before_the_work(
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.mp4", b"v\xff.jpg", b"\xff"])
-def test_a_name_that_is_no_text_is_told_of_and_the_rest_is_done(
+def test_name_that_is_not_utf8_is_reported_and_the_rest_processed(
     tmp_path: Path, infer: Infer, name: bytes
 ):
     odd = tmp_path / os.fsdecode(name)
@@ -151,7 +149,7 @@ def test_a_name_that_is_no_text_is_told_of_and_the_rest_is_done(
     assert re.search("its name is not UTF-8; rename it|not an image", complaint)
 
 
-def test_pictures_with_names_that_are_no_text_are_annotated(tmp_path: Path, infer: Infer):
+def test_pictures_with_names_that_are_not_utf8_are_annotated(tmp_path: Path, infer: Infer):
     odd = save(tmp_path / "a.png", street()).rename(tmp_path / os.fsdecode(b"\xff.png"))
     code, document = infer(odd, "--annotate", tmp_path / os.fsdecode(b"an\xff"))
     assert code == EXIT_OK
@@ -163,7 +161,7 @@ def test_pictures_with_names_that_are_no_text_are_annotated(tmp_path: Path, infe
 @pytest.mark.parametrize(
     "name", ["wow !.avi", "a ! b/clip.avi", "12:30:00.avi", "clip.mpg", "no suffix"]
 )
-def test_videos_of_odd_names_are_read(
+def test_videos_with_unusual_names_are_read(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     monkeypatch.chdir(tmp_path)
@@ -174,7 +172,7 @@ def test_videos_of_odd_names_are_read(
     assert [entry["frame"] for entry in document] == [1, 2]
 
 
-def test_a_picture_whose_name_begins_like_a_home_is_read(
+def test_picture_whose_name_begins_with_a_tilde_is_read(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -185,7 +183,7 @@ def test_a_picture_whose_name_begins_like_a_home_is_read(
 
 
 @pytest.mark.parametrize("name", ["notes", "notes.txt", "list.m3u8", "0"])
-def test_what_is_neither_image_nor_video_is_told_of(
+def test_file_that_is_neither_image_nor_video_is_reported(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     monkeypatch.chdir(tmp_path)
@@ -197,7 +195,7 @@ def test_what_is_neither_image_nor_video_is_told_of(
     assert "live ! appsink: no such file" in infer.complaints[1]
 
 
-def test_folders_give_no_hidden_files_and_no_folders(tmp_path: Path, infer: Infer):
+def test_hidden_files_and_subfolders_of_a_folder_are_skipped(tmp_path: Path, infer: Infer):
     for name in ("a.png", "folder.png/b.png"):
         save(tmp_path / name, street())
     (tmp_path / "._a.png").write_bytes(b"what macOS writes beside a picture")
@@ -206,7 +204,7 @@ def test_folders_give_no_hidden_files_and_no_folders(tmp_path: Path, infer: Infe
     assert [entry["file"] for entry in document] == [str(tmp_path / "a.png")]
 
 
-def test_recursive_reads_the_folders_in_a_folder_but_no_links(tmp_path: Path, infer: Infer):
+def test_recursive_reads_subfolders_but_follows_no_links(tmp_path: Path, infer: Infer):
     for name in ("c.png", "day 1/a.png", "day 1/night/b.png", ".hidden/d.png"):
         save(tmp_path / name, street())
     (tmp_path / "day 1" / "again").symlink_to(tmp_path)
@@ -218,7 +216,7 @@ def test_recursive_reads_the_folders_in_a_folder_but_no_links(tmp_path: Path, in
     assert infer.complaints == []
 
 
-def test_recursive_reads_no_pictures_of_results(tmp_path: Path, infer: Infer):
+def test_recursive_skips_its_own_annotated_pictures(tmp_path: Path, infer: Infer):
     save(tmp_path / "a.png", street())
     for _ in range(2):
         _, document = infer(tmp_path, "--recursive", "--annotate", tmp_path / "drawn")
@@ -226,7 +224,7 @@ def test_recursive_reads_no_pictures_of_results(tmp_path: Path, infer: Infer):
     assert (tmp_path / "drawn" / "a.jpg").exists()
 
 
-def test_folders_that_are_left_out_are_told_of(tmp_path: Path, infer: Infer):
+def test_skipped_subfolders_are_reported(tmp_path: Path, infer: Infer):
     for name in ("a.png", "more/b.png"):
         save(tmp_path / name, street())
     code, document = infer(tmp_path)
@@ -248,7 +246,7 @@ def test_pictures_of_rare_formats_in_a_folder_are_read_or_named(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("seconds", "code"), [(19.0, EXIT_OK), (9.0, EXIT_NO_INPUT)])
-def test_a_video_of_uneven_frames_is_complete_when_it_is_as_long_as_stated(
+def test_video_with_variable_frame_rate_is_complete_at_its_stated_duration(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, seconds: float, code: int
 ):
     source = FakeSource([street()] * 3, is_live=False, fps=10.0)
@@ -288,16 +286,16 @@ def test_a_video_without_a_frame_that_can_be_decoded_is_named(
     assert "av1.mp4: no frame can be decoded" in infer.complaints[0]
 
 
-def test_what_cannot_be_read_is_told_also_when_nobody_reads_the_document(tmp_path: Path):
+def test_unreadable_input_is_reported_also_when_stdout_is_full(tmp_path: Path):
     picture = save(tmp_path / "cut.bmp", street())
-    picture.write_bytes(picture.read_bytes()[:1000])  # OpenCV has words of its own for it
+    picture.write_bytes(picture.read_bytes()[:1000])  # OpenCV prints its own message for it
     command = [sys.executable, "-m", "edge", "infer", str(picture)]
-    wishes = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    variables = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=wishes,
+            env=variables,
             check=False,
             stdout=full,
             stderr=subprocess.PIPE,

@@ -16,6 +16,6 @@ def test_one_side_is_a_square_and_two_are_width_and_height() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "100", "0", "-32", "320x", "320x320x3", "wide"])
-def test_what_no_network_takes_is_refused(text: str) -> None:
+def test_impossible_input_sizes_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="multiples of 32"):
         InputSize.parse(text)

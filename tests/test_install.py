@@ -43,7 +43,7 @@ def test_image_gets_units_a_valid_config_and_the_complete_example(tmp_path: Path
     assert config_file.load(tmp_path / "etc/edge/edge.yaml").cameras
 
 
-def test_second_install_changes_nothing_and_says_so(
+def test_second_install_reports_that_nothing_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(tmp_path)
@@ -63,7 +63,7 @@ def test_second_install_changes_nothing_and_says_so(
     ]
 
 
-def test_daemon_starts_with_an_image_unless_told_otherwise(tmp_path: Path) -> None:
+def test_daemon_is_enabled_in_an_image_unless_disabled_by_option(tmp_path: Path) -> None:
     link = Path("etc/systemd/system/multi-user.target.wants/edge.service")
     for name, more, is_enabled in (
         ("image", [], True),
@@ -76,7 +76,7 @@ def test_daemon_starts_with_an_image_unless_told_otherwise(tmp_path: Path) -> No
     assert (tmp_path / "image" / link).readlink() == Path("/etc/systemd/system/edge.service")
 
 
-def test_own_config_is_kept_and_an_old_unit_replaced(tmp_path: Path) -> None:
+def test_existing_config_is_kept_and_an_old_unit_replaced(tmp_path: Path) -> None:
     call(tmp_path)
     fresh = tree(tmp_path)
     config = tmp_path / "etc/edge/edge.yaml"
@@ -87,7 +87,7 @@ def test_own_config_is_kept_and_an_old_unit_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["install-service", "uninstall-service"])
-def test_dry_run_says_what_it_would_do_and_does_nothing(
+def test_dry_run_prints_the_actions_and_does_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     if command == "uninstall-service":
@@ -121,7 +121,7 @@ def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
 
 
 def instances(root: Path) -> dict[str, Path]:
-    """Folders of state below a root, by the name of their instance; `else` is a stranger's."""
+    """Folders of state below a root, by the name of their instance; `else` is not edge's."""
     etc = root / "etc"
     wants = etc / "systemd/system/multi-user.target.wants"
     for folder in (etc / "edge", wants, etc / "systemd/system/edge@attic.service.d"):
@@ -136,7 +136,7 @@ def instances(root: Path) -> dict[str, Path]:
     return folders
 
 
-def test_purge_takes_the_state_of_instances_and_leaves_strangers_folders(
+def test_purge_removes_the_state_of_instances_and_no_other_folders(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(tmp_path)
@@ -149,7 +149,7 @@ def test_purge_takes_the_state_of_instances_and_leaves_strangers_folders(
     assert f"keep {folders['else']}: of no known instance" in capsys.readouterr().out
 
 
-def test_purge_of_the_package_takes_the_state_of_instances_alone(tmp_path: Path) -> None:
+def test_purge_of_the_package_removes_only_the_state_of_instances(tmp_path: Path) -> None:
     folders = instances(tmp_path)
     script = (ROOT / "systemd/debian/postrm").read_text()
     for top in ("/etc/", "/var/lib/", "/run/"):
@@ -168,7 +168,7 @@ def test_purge_of_the_package_takes_the_state_of_instances_alone(tmp_path: Path)
     assert not list(tmp_path.rglob("edge@yard.service"))
 
 
-def test_uninstall_leaves_no_link_to_a_unit_that_is_gone(tmp_path: Path) -> None:
+def test_uninstall_leaves_no_dangling_unit_links(tmp_path: Path) -> None:
     call(tmp_path)
     wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
     assert [link.name for link in wants.iterdir()] == [install.UNIT]
@@ -209,8 +209,8 @@ def test_unit_starts_the_program_it_was_installed_with(tmp_path: Path) -> None:
         assert "ExecStart=/usr/local/bin/edge run" in unit
 
 
-def test_what_systemd_makes_for_the_service_is_valid(tmp_path: Path) -> None:
-    """The group of the cameras and the folder of the secrets, made by systemd's own programs."""
+def test_sysusers_and_tmpfiles_are_valid(tmp_path: Path) -> None:
+    """The group of the cameras and the folder of the secrets, created by systemd's own programs."""
     programs = [shutil.which(name) for name in ("systemd-sysusers", "systemd-tmpfiles")]
     if None in programs or os.geteuid() != 0:
         pytest.skip("needs root, systemd-sysusers and systemd-tmpfiles")
@@ -223,7 +223,7 @@ def test_what_systemd_makes_for_the_service_is_valid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["edge", "/opt/my edge/bin/edge", "/opt/%i/edge"])
-def test_program_that_a_unit_cannot_name_is_refused(
+def test_program_path_not_allowed_in_a_unit_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str
 ) -> None:
     code = main(["install-service", "--root", str(tmp_path), "--program", program])
@@ -232,7 +232,7 @@ def test_program_that_a_unit_cannot_name_is_refused(
     assert tree(tmp_path) == {}
 
 
-def test_program_that_the_sandbox_hides_is_refused(
+def test_program_hidden_by_the_sandbox_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Place, "is_running_system", property(lambda _self: True))
@@ -244,7 +244,7 @@ def test_program_that_the_sandbox_hides_is_refused(
         install.install_steps(Place(tmp_path), program)
 
 
-def test_without_systemd_the_way_out_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_systemd_is_an_error_that_suggests_root(capsys: pytest.CaptureFixture[str]) -> None:
     if Path("/run/systemd/system").is_dir() and shutil.which("systemctl"):
         pytest.skip("systemd runs here")
     assert main(["install-service", "--dry-run"]) == EXIT_UNAVAILABLE
@@ -260,7 +260,7 @@ def test_missing_root_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("place", ["loop", "etc/systemd/system/edge.service", "etc/edge"])
-def test_what_stands_in_the_way_is_named(
+def test_obstructing_path_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     path = tmp_path / place
@@ -271,7 +271,7 @@ def test_what_stands_in_the_way_is_named(
     assert str(path) in line
 
 
-def test_unit_that_is_no_text_is_replaced(tmp_path: Path) -> None:
+def test_unit_that_is_not_utf8_is_replaced(tmp_path: Path) -> None:
     unit = tmp_path / "etc/systemd/system/edge.service"
     unit.parent.mkdir(parents=True)
     unit.write_bytes(b"\xff")
@@ -280,13 +280,13 @@ def test_unit_that_is_no_text_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["units", "/", "/units", "/a/../b"])
-def test_units_dir_that_is_none_is_wrong_usage(
+def test_invalid_units_dir_is_a_usage_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         call(tmp_path, "install-service", "--units-dir", folder)
     assert ended.value.code == EXIT_USAGE
-    assert f"{folder!r} is no folder such as /etc/systemd/system" in capsys.readouterr().err
+    assert f"{folder!r} is not a folder such as /etc/systemd/system" in capsys.readouterr().err
 
 
 def test_service_of_the_debian_package_is_left_to_apt(
@@ -310,8 +310,8 @@ def test_folder_that_cannot_be_written_is_named_with_the_fix(
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What this machine's systemd, which these tests only play, is told."""
+def systemctl_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls to systemctl, which these tests replace by a fake."""
     commands: list[str] = []
 
     def take(command: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[str]:
@@ -326,12 +326,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return commands
 
 
-def test_systemd_is_told_what_changed_and_nothing_else(tmp_path: Path, told: list[str]) -> None:
+def test_systemctl_is_called_only_for_what_changed(
+    tmp_path: Path, systemctl_calls: list[str]
+) -> None:
     def placed(*, is_started: bool = True) -> list[str]:
-        told.clear()
+        systemctl_calls.clear()
         steps = install.install_steps(Place(tmp_path), Path("/bin/sh"), is_started=is_started)
         list(install.run(steps, is_dry=False))
-        return list(told)
+        return list(systemctl_calls)
 
     made = ["systemd-sysusers edge.conf", "systemd-tmpfiles --create edge.conf"]
     start = "systemctl enable --now edge.service"
@@ -344,12 +346,17 @@ def test_systemd_is_told_what_changed_and_nothing_else(tmp_path: Path, told: lis
     assert placed(is_started=False) == []
 
 
-def test_service_is_stopped_before_its_units_go(tmp_path: Path, told: list[str]) -> None:
+def test_service_is_stopped_before_its_units_are_removed(
+    tmp_path: Path, systemctl_calls: list[str]
+) -> None:
     unit = tmp_path / "etc/systemd/system/edge.service"
     unit.parent.mkdir(parents=True)
     unit.write_text("")
     steps = install.uninstall_steps(Place(tmp_path))
     with pytest.raises(install.InstallError, match=r"stop edge@\*\.service: Access denied$"):
         list(install.run(steps, is_dry=False))
-    assert told == ["systemctl disable --now edge.service", "systemctl stop edge@*.service"]
+    assert systemctl_calls == [
+        "systemctl disable --now edge.service",
+        "systemctl stop edge@*.service",
+    ]
     assert unit.exists()

@@ -1,4 +1,4 @@
-"""A model folder runs as its manifest says, or is refused in one line that says why."""
+"""A model folder runs as its manifest says, or is refused with a one-line reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_loaded_model_computes_on_views_of_its_own_memory(tmp_path: Path):
     np.testing.assert_allclose(objectness[1:], -60, atol=1)
 
 
-def test_outputs_are_copies_that_the_next_invoke_leaves_alone(tmp_path: Path):
+def test_outputs_are_copies_unaffected_by_the_next_invoke(tmp_path: Path):
     loaded = Interpreter.load(detect_folder(tmp_path))
     loaded.input_view()[...] = -128
     loaded.invoke()
@@ -98,7 +98,7 @@ def test_runtime_and_kernels_are_named(tmp_path: Path):
     assert "builtin kernels" in Interpreter.load(folder, xnnpack=False).runtime
 
 
-def test_named_kernels_are_those_that_run(tmp_path: Path):
+def test_reported_kernels_match_those_that_run(tmp_path: Path):
     loaded = Interpreter.load(detect_folder(tmp_path))
     loaded.invoke()
     operators = {detail["op_name"] for detail in loaded._engine._get_ops_details()}
@@ -135,7 +135,7 @@ def test_truncated_file_is_refused_even_with_its_own_hash(tmp_path: Path):
         ("custom.tflite", "operator CUSTOM:Mystery"),
     ],
 )
-def test_what_is_not_integer_only_is_refused(tmp_path: Path, file: str, part: str):
+def test_model_that_is_not_integer_only_is_refused(tmp_path: Path, file: str, part: str):
     message = refusal(refused_folder(tmp_path, file))
     assert part in message
     assert "quantize" in message
@@ -185,7 +185,7 @@ def test_scales_equal_but_for_float32_rounding_are_the_same(tmp_path: Path):
     assert Interpreter.load(change_manifest(folder, outputs=tuple(outputs)))
 
 
-def test_another_certificate_than_the_files_is_refused(tmp_path: Path):
+def test_certificate_that_does_not_match_the_file_is_refused(tmp_path: Path):
     folder = color_folder(tmp_path)
     claimed = changed(manifest.read(folder).certificate, tensors={"int8": 1})
     assert "certificate differs" in refusal(change_manifest(folder, certificate=claimed))
@@ -267,7 +267,9 @@ def test_missing_manifest_names_the_command_that_lists_models(tmp_path: Path):
     assert "edge models" in refusal(tmp_path / "empty")
 
 
-def test_missing_runtime_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_error_for_a_missing_runtime_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(interpreter, "RUNTIMES", (("none", "no_such_runtime.interpreter"),))
     with pytest.raises(ModelError, match="pip install ai-edge-litert"):
         Interpreter.load(color_folder(tmp_path))
@@ -281,7 +283,7 @@ def test_runtime_without_package_metadata_is_used(monkeypatch: pytest.MonkeyPatc
     assert loaded is importlib.import_module(module)
 
 
-def test_a_users_model_hides_a_shipped_one_of_the_same_name(tmp_path: Path):
+def test_own_model_takes_precedence_over_a_shipped_one_of_the_same_name(tmp_path: Path):
     shipped = model_store.installed()
     assert shipped, "no model ships with edge"
     own = color_folder(tmp_path, shipped[0].name)

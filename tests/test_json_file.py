@@ -1,4 +1,4 @@
-"""What commands write for other programs."""
+"""JSON output of commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+def test_non_finite_numbers_become_null(tmp_path: Path) -> None:
     file = tmp_path / "new" / "figures.json"
     json_file.write({"sizes": {"small": math.nan}, "rows": [(1.5, math.inf)]}, file)
     json_file.add_line({"ap": math.nan}, tmp_path / "metrics.jsonl")
@@ -29,21 +29,21 @@ def test_what_is_no_number_is_null(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_text() == '{"ap": null}\n'
 
 
-def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+def test_full_disk_is_reported_with_the_file(tmp_path: Path) -> None:
     figures, lines = tmp_path / "figures.json", tmp_path / "metrics.jsonl"
     with full_disk(0), pytest.raises(EdgeError, match=r"figures\.json"):
         json_file.write({"ap": 1}, figures)
     json_file.add_line({"ap": 1}, lines)
-    with full_disk(12), pytest.raises(OSError, match="File too large") as told:
+    with full_disk(12), pytest.raises(OSError, match="File too large") as raised:
         json_file.add_line({"ap": 2}, lines)
-    assert told.value.filename == str(lines)
-    assert lines.read_text() == '{"ap": 1}\n'  # no half a line, which the next would follow
+    assert raised.value.filename == str(lines)
+    assert lines.read_text() == '{"ap": 1}\n'  # no partial line before the next one
 
 
-def test_a_place_for_json_is_tried_before_the_work(
+def test_path_for_json_is_checked_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["validate", str(MODEL), "--json", str(tmp_path)]) == EXIT_FAILURE
-    told = capsys.readouterr()
-    assert told.err == f"edge-tools: {tmp_path}: Is a directory; name a file that can be written\n"
-    assert told.out == ""
+    shown = capsys.readouterr()
+    assert shown.err == f"edge-tools: {tmp_path}: Is a directory; name a file that can be written\n"
+    assert shown.out == ""

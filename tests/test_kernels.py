@@ -1,4 +1,4 @@
-"""Agreement of TFLite's kernels: what must be the same is, and what is not is told."""
+"""Agreement of TFLite's kernels: required equality, and reports of differences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = [10.0, 10.0, 20.0, 20.0]
 
 @pytest.fixture
 def street(tmp_path: Path) -> Dataset:
-    """One picture with a red cell: what the tiny detector calls a person."""
+    """One picture with a red cell: a person to the tiny detector."""
     bgr = np.zeros((64, 64, 3), np.uint8)
     bgr[16:32, 16:32] = (0, 0, 255)
     cv2.imwrite(str(tmp_path / "1.png"), bgr)
@@ -49,12 +49,12 @@ def test_kernels_and_another_process_agree_on_a_model(tmp_path: Path, street: Da
     assert found[2].kernels == found[0].kernels
 
 
-def test_environment_that_does_not_run_is_named(tmp_path: Path, street: Dataset) -> None:
+def test_environment_that_does_not_start_is_named(tmp_path: Path, street: Dataset) -> None:
     with pytest.raises(ModelError, match="--tflite-runtime /no/python"):
         kernels._in_other_environment(Path("/no/python"), detect_folder(tmp_path), street, 0)
 
 
-def test_environment_that_fails_is_told_with_its_last_words(
+def test_failing_environment_is_reported_with_its_last_line(
     tmp_path: Path, street: Dataset
 ) -> None:
     python = tmp_path / "python"
@@ -85,7 +85,7 @@ def test_equal_objects_agree() -> None:
     assert found.min_iou == pytest.approx(0.905, abs=0.001)
 
 
-def test_an_object_just_across_the_threshold_is_counted_but_no_fault() -> None:
+def test_object_that_crosses_the_threshold_is_counted_but_not_a_fault() -> None:
     found = compared(kernel_result(one(0.29)), kernel_result(one(0.31)))
     assert (found.faults, found.crossing, found.objects) == ((), 1, 0)
 
@@ -100,17 +100,17 @@ def test_an_object_just_across_the_threshold_is_counted_but_no_fault() -> None:
     ],
     ids=["missing", "too_weak", "other_label", "other_place"],
 )
-def test_what_differs_is_a_fault(other: KernelResult) -> None:
+def test_difference_is_a_fault(other: KernelResult) -> None:
     (fault, *_) = compared(other, kernel_result(one(0.5))).faults
     assert "in one only" in fault
 
 
-def test_what_stands_at_the_threshold_is_on_the_upper_side() -> None:
+def test_score_equal_to_the_threshold_counts_as_above() -> None:
     found = compared(kernel_result(one(0.3)), kernel_result(one(0.31)))
     assert (found.faults, found.crossing, found.objects) == ((), 0, 1)
 
 
-def test_the_counterpart_is_what_overlaps_most() -> None:
+def test_counterpart_is_the_object_with_most_overlap() -> None:
     weak = one(0.25, box_px=[13.0, 10.0, 20.0, 20.0])
     for first in (kernel_result(weak, one(0.5)), kernel_result(one(0.5), weak)):
         found = compared(kernel_result(one(0.5)), first)
@@ -120,28 +120,28 @@ def test_the_counterpart_is_what_overlaps_most() -> None:
 def test_the_table_names_kernels_and_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
     first, other = kernel_result(one(0.5)), kernel_result(one(0.5, "car"))
     kernels.show("street-net", [compared(first, first), compared(other, first, ap50=0.51)])
-    said = capsys.readouterr().out
+    shown = capsys.readouterr().out
     for text in (
         "street-net, against some",
         "  some: golden.jpg: car 0.50 in one only\n",
         "  some: AP50 0.5100 against 0.5000: more than 0.003 apart\n",
     ):
-        assert text in said
-    verdict = next(line for line in said.splitlines() if "verdict" in line)
+        assert text in shown
+    verdict = next(line for line in shown.splitlines() if "verdict" in line)
     assert verdict.index("agrees") < verdict.index("differs")
 
 
-def test_every_object_that_differs_is_told() -> None:
+def test_every_differing_object_is_reported() -> None:
     found = compared(
         kernel_result(one(0.5, "car")), kernel_result(one(0.6, "bus"), one(0.7, "dog"))
     )
     assert found.faults == tuple(
-        f"golden.jpg: {told} in one only" for told in ("car 0.50", "bus 0.60", "dog 0.70")
+        f"golden.jpg: {text} in one only" for text in ("car 0.50", "bus 0.60", "dog 0.70")
     )
     assert (found.max_score_difference, found.min_iou) == (0.0, 1.0)
 
 
-def test_accuracy_apart_by_more_than_allowed_is_a_fault() -> None:
+def test_accuracy_difference_above_the_limit_is_a_fault() -> None:
     assert compared(kernel_result(), kernel_result(), ap50=0.5029).faults == ()
     (fault,) = compared(kernel_result(), kernel_result(), ap50=0.504).faults
     assert "AP50 0.5040 against 0.5000" in fault

@@ -49,7 +49,7 @@ def errors(
     return {one.name: one for one in found}
 
 
-def test_every_layer_is_compared_with_its_float_self(
+def test_every_layer_is_compared_with_its_float_counterpart(
     tmp_path: Path, pictures: list[np.ndarray]
 ) -> None:
     found = errors(tmp_path, pictures, 1.0)
@@ -59,9 +59,7 @@ def test_every_layer_is_compared_with_its_float_self(
     assert all(one.snr_db > 25 for one in found.values())
 
 
-def test_range_that_is_too_small_is_found_where_it_is(
-    tmp_path: Path, pictures: list[np.ndarray]
-) -> None:
+def test_too_small_range_is_located(tmp_path: Path, pictures: list[np.ndarray]) -> None:
     found = errors(tmp_path, pictures, 0.1)
     (before, bad) = [one for name, one in found.items() if name.startswith("_")][::-1][:2]
     assert before.snr_db > 25
@@ -70,9 +68,7 @@ def test_range_that_is_too_small_is_found_where_it_is(
     assert before.clipped < 0.01
 
 
-def test_range_that_is_too_large_costs_six_db_a_bit(
-    tmp_path: Path, pictures: list[np.ndarray]
-) -> None:
+def test_too_large_range_costs_six_db_per_bit(tmp_path: Path, pictures: list[np.ndarray]) -> None:
     fine, coarse = (errors(tmp_path, pictures, factor) for factor in (2.0, 16.0))
     drop_db = fine["_2"].snr_db - coarse["_2"].snr_db
     assert 9 < drop_db < 24  # three bits are 18 dB; what comes from before adds to both
@@ -99,19 +95,19 @@ def detector_errors(weights: Path) -> dict[str, layer_error.LayerError]:
     return {one.name: one for one in found}
 
 
-def test_shipped_detector_is_near_its_float_weights_and_far_from_others(tmp_path: Path) -> None:
+def test_shipped_detector_matches_its_float_weights_and_no_others(tmp_path: Path) -> None:
     torch.manual_seed(1)
     yolox.save(yolox.YoloxNano(), tmp_path / "other.pt", "random")
     own, other = detector_errors(yolox.WEIGHTS), detector_errors(tmp_path / "other.pt")
     assert own.keys() == other.keys()
     assert len(own) > 300
-    # What only a SiLU reads is cut at its floor, which the SiLU hides.
+    # A tensor read only by SiLU is clipped at its floor, which the SiLU hides.
     assert min(one.snr_db for one in own.values() if one.clipped < 0.05) > 5
     assert np.median([one.snr_db for one in own.values()]) > 12
     assert np.median([one.snr_db for one in other.values()]) < 3
 
 
-def test_a_file_that_is_no_detector_of_ours_is_refused() -> None:
+def test_file_that_is_not_a_yolox_detector_is_refused() -> None:
     file = DATA.parents[1] / "models" / "color-64" / "model.tflite"
     with pytest.raises(ModelError, match="not of our YOLOX-Nano"):
         layer_error.compare_detector(file, yolox.WEIGHTS, [])

@@ -1,4 +1,4 @@
-"""Commands that need neither pictures nor broker do not wait for their libraries."""
+"""Commands that need neither pictures nor broker do not import their libraries."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_json_has_event_and_typed_fields(capsys: pytest.CaptureFixture[str]) -> 
     }
 
 
-def test_text_is_one_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_format_is_one_readable_line(capsys: pytest.CaptureFixture[str]) -> None:
     set_up()
     logger.info("service.started device=%s", "gate")
     assert capsys.readouterr().err == "INFO edge.test_logs service.started device=gate\n"
@@ -85,7 +85,7 @@ def test_template_that_does_not_fit_its_values_loses_no_message() -> None:
         ("said=%s", "the secret is s3cr3t-hunter22"),
     ],
 )
-def test_secrets_are_nowhere(template: str, value: str) -> None:
+def test_log_formats_contain_no_secrets(template: str, value: str) -> None:
     logs.hide("s3cr3t-hunter22")
     one = record(template, value)
     for formatter in (
@@ -97,7 +97,7 @@ def test_secrets_are_nowhere(template: str, value: str) -> None:
         assert facts.HIDDEN in formatter.format(one)
 
 
-def test_traceback_has_no_secret_either() -> None:
+def test_traceback_contains_no_secret() -> None:
     logs.hide("hunter22")
     try:
         int("hunter22")
@@ -124,7 +124,7 @@ def test_file_is_json_and_rotates(tmp_path: Path) -> None:
     assert numbers == list(range(numbers[0], 100))
 
 
-def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_unwritable_log_file_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"log\.file"):
         set_up(file=str(tmp_path / "file" / "edge.log"))
@@ -181,7 +181,7 @@ def test_syslog_gets_rfc5424_with_structured_data(kind: int, prefix: str) -> Non
     assert second.startswith("<30>1 ")
 
 
-def test_syslog_server_that_is_away_is_said_once_and_found_again(
+def test_unreachable_syslog_server_is_reported_once_and_reconnected(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with socket.socket() as free:
@@ -204,7 +204,7 @@ def test_syslog_server_that_is_away_is_said_once_and_found_again(
     assert "found" in receiver.lines[0]
 
 
-def test_sink_that_hangs_keeps_nobody_waiting() -> None:
+def test_hanging_log_handler_does_not_block() -> None:
     release = threading.Event()
 
     class Hanging(logging.Handler):
@@ -220,13 +220,13 @@ def test_sink_that_hangs_keeps_nobody_waiting() -> None:
 
 
 @pytest.mark.parametrize("address", ["ftp://x", "host:99999", ":1", "tcp://"])
-def test_wrong_syslog_address_is_one_line(address: str) -> None:
+def test_invalid_syslog_address_is_a_one_line_error(address: str) -> None:
     with pytest.raises(ConfigError, match=r"log\.syslog"):
         set_up(syslog=address)
 
 
 @pytest.mark.parametrize("address", ["host:4318", "http://", "http://[::1", "http://host:port"])
-def test_wrong_collector_address_is_one_line(address: str) -> None:
+def test_invalid_collector_address_is_a_one_line_error(address: str) -> None:
     with pytest.raises(ConfigError, match=r"log\.otlp"):
         set_up(otlp=address)
 
@@ -245,7 +245,7 @@ def test_collector_gets_severity_body_and_attributes() -> None:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Collector)
     thread = threading.Thread(target=server.serve_forever)
@@ -270,7 +270,7 @@ def test_collector_gets_severity_body_and_attributes() -> None:
     assert values["tries"].int_value == 3
 
 
-def test_mqtt_log_is_limited_and_tells_what_was_suppressed() -> None:
+def test_mqtt_log_is_rate_limited_and_reports_suppressed_records() -> None:
     clock, sent = FakeClock(), []
     handler = mqtt.MqttLog(lambda payload: sent.append(json.loads(payload)), "info", clock)
     for number in range(mqtt.BURST + 30):
@@ -282,7 +282,7 @@ def test_mqtt_log_is_limited_and_tells_what_was_suppressed() -> None:
     assert sent[-1]["suppressed"] == 30
 
 
-def test_mqtt_log_never_publishes_what_publishing_says() -> None:
+def test_mqtt_log_excludes_records_of_the_publisher() -> None:
     sent: list[bytes] = []
 
     def publish(payload: bytes) -> None:
@@ -297,7 +297,7 @@ def test_mqtt_log_never_publishes_what_publishing_says() -> None:
     assert len(sent) == 1
 
 
-def test_failing_publisher_only_loses_the_record() -> None:
+def test_failing_publisher_loses_only_the_record() -> None:
     def publish(payload: bytes) -> None:
         raise RuntimeError("the thread died")
 
@@ -307,7 +307,7 @@ def test_failing_publisher_only_loses_the_record() -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "\x1b"])
-def test_large_message_is_cut(text: str) -> None:
+def test_large_message_is_truncated(text: str) -> None:
     clock, sent = FakeClock(), []
     handler = mqtt.MqttLog(sent.append, "info", clock)
     for _ in range(mqtt.BURST + 2):
@@ -369,7 +369,7 @@ def test_environment_and_option_choose_the_format(
     assert set(events) == {"model.loaded"}
 
 
-def test_options_of_the_daemon_stand_above_its_config_after_a_reload_too(tmp_path: Path) -> None:
+def test_command_line_log_options_override_the_config_after_a_reload_too(tmp_path: Path) -> None:
     options = ("--log-format", "json", "--log-level", "info")
     with Daemon(tmp_path, 1, options=options, log={"level": "error"}) as daemon:
         daemon.wait_for_log("service.started")
@@ -381,7 +381,7 @@ def test_options_of_the_daemon_stand_above_its_config_after_a_reload_too(tmp_pat
     assert all(json.loads(line)["device"] == "gate" for line in daemon.log)
 
 
-def test_workstation_commands_log_by_the_same_setup(tmp_path: Path) -> None:
+def test_workstation_commands_use_the_same_log_setup(tmp_path: Path) -> None:
     path = tmp_path / "tools.log"
     arguments = ["validate", "color-64", "--log-file", str(path), "--log-level", "debug"]
     assert tools_cli.main(arguments) == EXIT_OK
@@ -389,7 +389,7 @@ def test_workstation_commands_log_by_the_same_setup(tmp_path: Path) -> None:
     assert '"event":"model.loaded"' in path.read_text()
 
 
-def test_what_was_logged_last_is_written_when_the_process_ends(tmp_path: Path) -> None:
+def test_last_records_are_written_at_exit(tmp_path: Path) -> None:
     path = tmp_path / "last.log"
     code = (
         "import logging; from edge import logs; from edge.config import LogConfig; "

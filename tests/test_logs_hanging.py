@@ -1,4 +1,4 @@
-"""A sink that hangs holds up neither a reload nor the process's end."""
+"""A hanging log handler blocks neither a reload nor the exit of the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge import logs
 from edge.logs import sinks
 
 
-def test_install_leaves_closing_to_its_caller() -> None:
+def test_install_does_not_close_handlers_itself() -> None:
     release = threading.Event()
 
     class Hanging(logging.Handler):
@@ -26,7 +26,7 @@ def test_install_leaves_closing_to_its_caller() -> None:
     release.set()
 
 
-def test_collector_that_never_answers_is_left_in_time() -> None:
+def test_unresponsive_collector_is_abandoned_in_time() -> None:
     pytest.importorskip("opentelemetry.sdk")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         sink = sinks.otlp_sink(f"http://127.0.0.1:{silent.getsockname()[1]}", "gate")

@@ -1,4 +1,4 @@
-"""Paths that a user wrote."""
+"""Expansion of paths given by the user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return err.splitlines()[-1]
 
 
-def test_home_folders_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folders_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/gate")
     assert lookup.expanded("~/x", InputError) == Path("/home/gate/x")
     assert lookup.expanded("/a/~/x", InputError) == Path("/a/~/x")
@@ -39,7 +39,7 @@ def test_home_folders_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["source", "models_dir", "model"],
 )
-def test_home_of_nobody_in_a_config_is_one_line(
+def test_home_of_an_unknown_user_in_a_config_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], code: int
 ) -> None:
     detect_folder(tmp_path / "models")
@@ -57,7 +57,7 @@ def test_home_of_nobody_in_a_config_is_one_line(
     assert f"{NOBODY}: no home folder of that user" in last_line(capsys)
 
 
-def test_every_place_in_a_config_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_path_in_a_config_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/gate")
     config = config_file.parse(
         "cameras: {front: {source: 0}}\nstate_dir: ~/state\nmodels_dir: ~/models\n"
@@ -82,7 +82,7 @@ def test_every_place_in_a_config_may_begin_at_home(monkeypatch: pytest.MonkeyPat
         ("commands:\n  key_file: {}", "edge.yaml:3: commands.key_file"),
     ],
 )
-def test_home_of_nobody_is_named_with_its_line(text: str, where: str) -> None:
+def test_home_of_an_unknown_user_is_named_with_its_line(text: str, where: str) -> None:
     cameras = "cameras: {front: {source: 0}}\n"
     with pytest.raises(ConfigError, match=f"^{where}: {NOBODY}: no home folder of that user"):
         config_file.parse(cameras + text.format(NOBODY), "edge.yaml")
@@ -97,7 +97,7 @@ def test_home_of_nobody_is_named_with_its_line(text: str, where: str) -> None:
     ],
     ids=["models_dir", "model", "input"],
 )
-def test_home_of_nobody_in_a_command_is_one_line(
+def test_home_of_an_unknown_user_in_a_command_is_a_one_line_error(
     capsys: pytest.CaptureFixture[str], words: list[str], code: int
 ) -> None:
     assert edge.cli.main(words) == code
@@ -109,14 +109,14 @@ def test_home_of_nobody_in_a_command_is_one_line(
     [["registry", "list", "--registry", NOBODY], ["benchmark", "--models", NOBODY]],
     ids=["registry", "model"],
 )
-def test_home_of_nobody_in_a_tool_is_one_line(
+def test_home_of_an_unknown_user_in_a_tool_is_a_one_line_error(
     capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert tools.cli.main(words) == EXIT_CONFIG
     assert last_line(capsys).startswith(f"edge-tools: {NOBODY}: no home folder of that user")
 
 
-def test_state_of_a_user_without_home_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_of_a_user_without_home_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_path: Path) -> Path:
         raise RuntimeError
 

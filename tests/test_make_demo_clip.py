@@ -1,4 +1,4 @@
-"""The shipped clip is what its script promises; the script refuses a missing source."""
+"""The shipped clip matches its script; the script refuses a missing source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_shipped_clip_is_small_and_has_the_chosen_frames():
     assert source.fps == 10
 
 
-def test_missing_source_is_one_line_and_an_exit_code(
+def test_missing_source_is_a_one_line_error_with_an_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     code = main(["--source", str(tmp_path / "none.avi"), "--output", str(tmp_path / "clip.mp4")])

@@ -1,4 +1,4 @@
-"""Payloads: strict both ways, commands refused in one short line, an event's body never changes."""
+"""Payloads: strict both ways, commands refused with one line, an event's body never changes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def encoded_body(event: ObjectEvent) -> bytes:
     return messages.encode(body)
 
 
-def test_event_says_what_the_design_promises():
+def test_event_has_all_documented_fields():
     body = json.loads(encoded_body(object_event()))
     assert body == {
         "id": "01234567-front-3",
@@ -98,7 +98,7 @@ def test_box_inside_the_frame_is_published_as_it_is():
     assert body["box_px"] == {"x": 600.5, "y": 0.0, "w": 39.5, "h": 480.0}
 
 
-def test_stamping_keeps_the_bodys_bytes_and_makes_a_strict_event():
+def test_stamping_keeps_the_encoded_body_and_makes_a_valid_event():
     body = encoded_body(object_event())
     sent = [
         messages.stamp_event(body, seq=9, boot_id=BOOT_ID, historical=late, published_s=at)
@@ -113,7 +113,7 @@ def test_stamping_keeps_the_bodys_bytes_and_makes_a_strict_event():
     )
 
 
-def test_unstamped_body_and_unknown_keys_are_no_event():
+def test_unstamped_body_and_unknown_keys_are_refused_as_event():
     body = encoded_body(object_event())
     with pytest.raises(msgspec.ValidationError, match="seq"):
         msgspec.json.decode(body, type=Event)
@@ -130,7 +130,7 @@ def test_detections_carry_normalized_boxes():
     ]
 
 
-def test_topics_follow_the_design():
+def test_topics_are_as_documented():
     topics = Topics("edge", "gate")
     assert topics.of("status") == "edge/gate/status"
     assert topics.camera("front", "events") == "edge/gate/front/events"
@@ -178,7 +178,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "payload", "part"), WRONG)
-def test_malformed_command_is_refused_in_one_short_line(name: str, payload: bytes, part: str):
+def test_malformed_command_is_refused_with_one_short_line(name: str, payload: bytes, part: str):
     with pytest.raises(ValueError, match=part) as caught:
         decode_command(name, payload)
     assert str(caught.value).isprintable()

@@ -69,7 +69,7 @@ EXPECTED = {
 }
 
 
-def told(info: Info | None, stats: Stats | None) -> dict[str, float]:
+def scraped(info: Info | None, stats: Stats | None) -> dict[str, float]:
     """What a scrape gives, by name and labels as they are written."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector(lambda: (info, stats)))
@@ -81,12 +81,12 @@ def told(info: Info | None, stats: Stats | None) -> dict[str, float]:
     return found
 
 
-def test_every_metric_is_the_field_it_names() -> None:
-    found = told(INFO, STATS)
+def test_every_metric_has_the_value_of_its_field() -> None:
+    found = scraped(INFO, STATS)
     assert found == {name: pytest.approx(value) for name, value in EXPECTED.items()}
 
 
-def test_what_is_wrong_is_0_and_what_is_not_known_is_left_out() -> None:
+def test_faults_are_0_and_unknown_values_are_omitted() -> None:
     camera = CameraStats(state="lost", frames=0, bad_frames=0, reconnects=0, hung=0)
     spool = SpoolStats(waiting=0, lost=0, used_bytes=0, written_bytes=0, failure="disk full")
     changes = {
@@ -94,12 +94,12 @@ def test_what_is_wrong_is_0_and_what_is_not_known_is_left_out() -> None:
         "mqtt": MQTT | {"state": "lost: no route"},
     }  # fmt: skip
     known = {name: getattr(STATS, name) for name in STATS.__struct_fields__}
-    found = told(None, Stats(**(known | changes)))
+    found = scraped(None, Stats(**(known | changes)))
     for name in ("camera_live", "camera_paused"):
         assert found[f'edge_{name}{{camera="front"}}'] == 0
     assert found["edge_broker_connected"] == found["edge_spool_writable"] == 0
     assert "edge_temperature_celsius" not in found
-    assert told(None, None) == {}
+    assert scraped(None, None) == {}
 
 
 @pytest.mark.parametrize(("age_s", "least_s", "most_s"), [(0, 0.9, 1), (4.5, 0.2, 0.5), (9, 0, 0)])

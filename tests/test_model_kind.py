@@ -1,4 +1,4 @@
-"""`edge-tools evaluate MODEL`: the model tells which command it takes."""
+"""`edge-tools evaluate MODEL`: the command is chosen by the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_folder_tells_its_kind(run: Path) -> None:
+def test_kind_is_detected_from_the_folder(run: Path) -> None:
     assert model_kind.of(str(run)) == "classifier"
     assert model_kind.of(str(run / "levels")) == "classifier"
     assert model_kind.of("color-64") == "color"
@@ -40,11 +40,11 @@ def test_a_model_is_found_by_path_or_by_the_name_of_an_installed_one(tmp_path: P
 @pytest.mark.parametrize(
     "text", ["--data", "nothing-here", "no/such/folder", "gone.tflite", "", "n" * 300]
 )
-def test_other_words_tell_nothing(text: str) -> None:
+def test_other_text_has_no_kind(text: str) -> None:
     assert model_kind.of(text) is None
 
 
-def test_second_word_may_be_left_out(
+def test_kind_may_be_omitted_on_the_command_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["quantize", str(run), "--levels", "all"]) == 78
@@ -54,7 +54,7 @@ def test_second_word_may_be_left_out(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["evaluate", "nothing-here"], "evaluate nothing-here: neither a model that is here"),
         (["quantize", "color-65"], "nor one of detect, color, classifier"),
@@ -62,16 +62,16 @@ def test_second_word_may_be_left_out(
         (["nonsense"], "unknown command 'nonsense'"),
     ],
 )
-def test_words_that_name_no_command_are_told(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_unknown_commands_are_reported(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(words)
     assert stopped.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_help_of_a_group_is_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_command_group_is_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["evaluate", "--help"])
     assert stopped.value.code == 0

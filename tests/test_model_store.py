@@ -1,4 +1,4 @@
-"""Where models are found: one's own before those that ship, and what is said where none is."""
+"""Lookup of models: own ones before shipped ones; errors where none is found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHIPPED = sorted(path.name for path in model_store.SHIPPED_DIRS[1].iterdir())
 
 
 def model(folder: Path) -> Path:
-    """A folder that has a manifest, if an empty one: it is not read here."""
+    """A folder with an empty manifest: it is not read here."""
     folder.mkdir(parents=True)
     (folder / MANIFEST_NAME).touch()
     return folder
@@ -26,7 +26,7 @@ def test_shipped_models_are_listed_by_name() -> None:
     assert all(model_store.is_shipped(folder) for folder in model_store.installed())
 
 
-def test_ones_own_models_hide_shipped_ones_of_their_name(tmp_path: Path) -> None:
+def test_own_models_take_precedence_over_shipped_ones_of_the_same_name(tmp_path: Path) -> None:
     own = [model(tmp_path / name) for name in ("zebra", SHIPPED[1], "aardvark")]
     (tmp_path / "no-model").mkdir()
     found = model_store.installed(str(tmp_path))
@@ -38,14 +38,14 @@ def test_ones_own_models_hide_shipped_ones_of_their_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file"])
-def test_a_folder_of_models_that_is_none_is_named(tmp_path: Path, name: str) -> None:
+def test_invalid_models_folder_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     place = tmp_path / name
     with pytest.raises(ModelError, match=f"^models_dir {re.escape(str(place))}: .*; make it"):
         model_store.search_dirs(str(place))
 
 
-def test_a_path_is_the_folder_that_it_names_and_no_other(tmp_path: Path) -> None:
+def test_path_selects_exactly_that_folder(tmp_path: Path) -> None:
     own = model(tmp_path / SHIPPED[0])
     assert model_store.find(str(own)) == own
     (tmp_path / "empty").mkdir()
@@ -53,18 +53,18 @@ def test_a_path_is_the_folder_that_it_names_and_no_other(tmp_path: Path) -> None
         model_store.find(f"{tmp_path}/empty")
 
 
-def test_a_model_that_is_not_there_is_told_with_those_that_are(
+def test_error_for_a_missing_model_lists_the_installed_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = f"model 'dog' is not installed; installed: {', '.join(SHIPPED)}"
+    message = f"model 'dog' is not installed; installed: {', '.join(SHIPPED)}"
     with pytest.raises(ModelError) as raised:
         model_store.find("dog")
-    assert str(raised.value) == told
+    assert str(raised.value) == message
     model(tmp_path / "dog")
     with pytest.raises(ModelError) as raised:
         model_store.find("dog")
-    assert str(raised.value) == f"{told}; for the folder here write ./dog"
+    assert str(raised.value) == f"{message}; for the folder here write ./dog"
     assert model_store.find("./dog") == Path("dog")
     monkeypatch.setattr(model_store, "SHIPPED_DIRS", ())
     with pytest.raises(ModelError, match="installed: none"):

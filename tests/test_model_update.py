@@ -1,4 +1,4 @@
-"""A board takes only what a trusted key signed, proves it, and goes back when it fails."""
+"""A board accepts only signed versions, tries them, and rolls back when they fail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_pulled_version_is_loaded(board: Board) -> None:
     assert board.shelf.state().trial == "1.0.0"
 
 
-def test_next_version_takes_the_place_and_the_one_before_is_kept(board: Board) -> None:
+def test_next_version_replaces_the_current_one_which_is_kept(board: Board) -> None:
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         board.registry.push(version)
         board.pull(version)
@@ -125,7 +125,7 @@ def test_failed_canary_leaves_the_old_version_and_is_remembered(board: Board) ->
         board.pull("1.1.0")
 
 
-def test_version_that_never_gets_to_a_frame_is_given_up(board: Board) -> None:
+def test_version_that_never_processes_a_frame_is_rolled_back(board: Board) -> None:
     for version in ("1.0.0", "1.1.0"):
         board.registry.push(version)
         board.pull(version)
@@ -149,7 +149,7 @@ def test_frame_ends_the_trial(board: Board) -> None:
     assert not model_update.give_up_trials([board.shelf], "an error of the config")
 
 
-def test_frame_with_an_older_version_ends_no_trial_of_what_was_pulled_meanwhile(
+def test_frame_with_an_older_version_does_not_end_the_trial_of_a_newer_one(
     board: Board,
 ) -> None:
     board.registry.push("1.0.0")
@@ -163,7 +163,7 @@ def test_frame_with_an_older_version_ends_no_trial_of_what_was_pulled_meanwhile(
     assert before.trial == "1.1.0"
 
 
-def test_daemon_and_pull_change_the_state_one_after_the_other(board: Board) -> None:
+def test_daemon_and_pull_change_the_state_under_a_lock(board: Board) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")
     changes = (
@@ -183,7 +183,7 @@ def test_daemon_and_pull_change_the_state_one_after_the_other(board: Board) -> N
     assert board.shelf.state().trial is None
 
 
-def test_first_pulled_version_goes_back_to_the_shipped_one(
+def test_first_pulled_version_rolls_back_to_the_shipped_one(
     board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     golden_folder(tmp_path, "0.9.0").rename(tmp_path / COLOR)
@@ -209,7 +209,7 @@ def test_only_version_of_an_own_model_stays(board: Board) -> None:
     assert board.shelf.state().trial is None
 
 
-def test_version_that_was_given_up_is_pulled_again_with_force(board: Board) -> None:
+def test_rolled_back_version_is_pulled_again_with_force(board: Board) -> None:
     for version in ("1.0.0", "1.1.0"):
         board.registry.push(version)
         board.pull(version)
@@ -222,7 +222,7 @@ def test_version_that_was_given_up_is_pulled_again_with_force(board: Board) -> N
     assert board.shelf.state().refused == ()
 
 
-def test_one_pull_at_a_time(board: Board) -> None:
+def test_concurrent_pull_is_refused(board: Board) -> None:
     board.registry.push("1.0.0")
     with board.shelf.pulling(), pytest.raises(ModelError, match="being pulled already"):
         board.pull("1.0.0")
@@ -239,7 +239,7 @@ def test_own_folder_is_not_overwritten(board: Board) -> None:
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", ""])
 def test_names_cannot_leave_the_folder(board: Board, name: str) -> None:
-    with pytest.raises(ModelError, match="no name"):
+    with pytest.raises(ModelError, match="not a name"):
         board.pull(name)
 
 
@@ -297,13 +297,13 @@ def test_shipped_models_need_no_signature_but_others_do(tmp_path: Path) -> None:
     trusted = (SecretKey.generate().public,)
     model_update.refuse_unsigned(model_store.find("color-64"), trusted)
     own = detect_folder(tmp_path)
-    model_update.refuse_unsigned(own, ())  # nobody asks for signatures
+    model_update.refuse_unsigned(own, ())  # signatures are not required
     with pytest.raises(SignatureError, match="edge models pull"):
         model_update.refuse_unsigned(own, trusted)
 
 
 @pytest.mark.parametrize("name", ["n" * 300, "file"])
-def test_state_that_cannot_be_looked_at_is_a_model_error(tmp_path: Path, name: str) -> None:
+def test_inaccessible_state_is_a_model_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="check models_dir"):
         model_update.count_starts([Shelf(tmp_path / name, COLOR)])

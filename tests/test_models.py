@@ -45,7 +45,7 @@ def test_no_tensor_is_float(folder: Path):
 
 
 @every_folder
-def test_the_engine_holds_no_float_either(folder: Path):
+def test_engine_has_no_float_tensor_either(folder: Path):
     loaded = Interpreter.load(folder, xnnpack=False)
     kinds = {np.dtype(detail["dtype"]).kind for detail in loaded._engine.get_tensor_details()}
     assert kinds <= {"i", "u", "b"}
@@ -63,7 +63,7 @@ def test_hash_and_certificate_are_those_of_the_file(folder: Path):
 
 
 @every_folder
-def test_manifest_says_where_the_model_comes_from_and_how_good_it_is(folder: Path):
+def test_manifest_has_provenance_and_accuracy(folder: Path):
     model = manifest.read(folder)
     assert model.licence
     assert model.training
@@ -110,7 +110,7 @@ def test_golden_picture_gives_the_expected_result(folder: Path, xnnpack: bool):
 
 
 @every_folder
-def test_golden_result_says_something(folder: Path):
+def test_golden_result_is_not_trivial(folder: Path):
     expected = manifest.read(folder).golden
     assert expected is not None
     assert len(expected.detections) >= 2 or len(expected.shares) == len(TERMS)

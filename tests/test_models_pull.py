@@ -1,4 +1,4 @@
-"""`edge models pull` and `rollback`, and the daemon that tries what was pulled."""
+"""`edge models pull` and `rollback`, and the daemon that tries a pulled version."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def config_of(board: Board, folder: Path) -> Path:
     return path
 
 
-def test_edge_models_pulls_what_is_in_production(
+def test_edge_models_pulls_the_production_version(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for version in ("1.0.0", "1.1.0"):
@@ -75,12 +75,12 @@ def test_edge_models_pulls_what_is_in_production(
     assert board.loaded() == "1.0.0"
 
 
-def test_rollback_of_a_path_or_in_a_blocked_folder_is_one_line(
+def test_rollback_of_a_path_or_in_a_blocked_folder_is_a_one_line_error(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (board.models_dir / ".versions").write_text("")
     config = str(config_of(board, tmp_path))
-    for name, part in (("../up", "no name"), (COLOR, "cannot go back: [Errno 20]")):
+    for name, part in (("../up", "not a name"), (COLOR, "cannot go back: [Errno 20]")):
         assert cli.main(["models", "rollback", name, "--config", config]) == EXIT_CONFIG
         (line,) = capsys.readouterr().err.splitlines()
         assert part in line
@@ -88,7 +88,7 @@ def test_rollback_of_a_path_or_in_a_blocked_folder_is_one_line(
 
 
 @pytest.fixture
-def nobodys() -> Iterator[Path]:
+def nobody_folder() -> Iterator[Path]:
     """A folder of another user in which root pulls."""
     if os.geteuid() != 0:
         pytest.skip("only root can pull for another user")
@@ -109,11 +109,11 @@ def as_nobody() -> Iterator[None]:
         os.setegid(0)
 
 
-@pytest.mark.parametrize("is_good", [True, False], ids=["confirmed", "given up"])
+@pytest.mark.parametrize("is_good", [True, False], ids=["confirmed", "rolled back"])
 def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
-    board: Board, tmp_path: Path, nobodys: Path, is_good: bool
+    board: Board, tmp_path: Path, nobody_folder: Path, is_good: bool
 ) -> None:
-    board.models_dir = nobodys / "state" / "models"
+    board.models_dir = nobody_folder / "state" / "models"
     board.shelf = Shelf(board.models_dir, COLOR)
     config = str(config_of(board, tmp_path))
     for version in ("1.0.0", "1.1.0"):
@@ -131,12 +131,12 @@ def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
     assert board.loaded() == ("1.1.0" if is_good else "1.0.0")
     rollback = cli.main(["models", "rollback", COLOR, "--config", config])
     assert rollback == (EXIT_OK if is_good else EXIT_CONFIG)  # no other version is left
-    owners = {path.lstat().st_uid for path in (board.models_dir, *nobodys.rglob("*"))}
+    owners = {path.lstat().st_uid for path in (board.models_dir, *nobody_folder.rglob("*"))}
     assert owners == {NOBODY}
 
 
 @pytest.mark.parametrize("action", ["pull", "rollback"])
-def test_models_dir_that_cannot_be_made_is_named(
+def test_models_dir_that_cannot_be_created_is_named(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -156,7 +156,7 @@ def test_unsigned_model_is_refused_by_check_config(
     assert "not signed" in line
 
 
-def test_daemon_proves_a_pulled_version_and_rolls_back_one_that_it_cannot_run(
+def test_daemon_confirms_a_pulled_version_and_rolls_back_one_that_it_cannot_run(
     board: Board, tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
     registry_, key = board.registry, board.registry.key
@@ -179,7 +179,7 @@ def test_daemon_proves_a_pulled_version_and_rolls_back_one_that_it_cannot_run(
         daemon.wait_for_log("service.started")
         assert daemon.stop() == EXIT_OK
     assert board.loaded() == "1.0.0"
-    # Proved once, then changed: nothing to roll back to, and it must not run.
+    # Confirmed once, then changed: no version to roll back to, and it must not run.
     (board.models_dir / COLOR / "CARD.md").write_text("changed")
     with daemon:
         assert daemon.wait() == EXIT_CONFIG

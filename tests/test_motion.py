@@ -68,7 +68,7 @@ def test_motion_in_a_mask_is_ignored_and_the_rest_still_counts():
     assert gate.update(with_person(500), 5.2).is_moving
 
 
-def test_picture_masked_entirely_never_moves():
+def test_fully_masked_picture_never_has_motion():
     everything = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     gate = MotionGate(CONFIG, [everything])
     assert not gate.update(QUIET, 0.0).is_moving
@@ -84,14 +84,14 @@ def test_mask_covers_its_own_pixels_only():
 
 
 @pytest.mark.parametrize("gain_per_frame", [1.01, 0.99])
-def test_slow_change_of_light_is_no_motion(gain_per_frame: float):
+def test_slow_change_of_light_is_not_motion(gain_per_frame: float):
     gate = settled_gate()
     gains = [gain_per_frame**index for index in range(40)]
     scene = [gate.update(lit(gain), 5.1 + index / 10) for index, gain in enumerate(gains)]
     assert not any(motion.is_moving for motion in scene)
 
 
-def test_sudden_change_of_light_is_no_motion():
+def test_sudden_change_of_light_is_not_motion():
     assert not settled_gate().update(lit(0.7), 5.1).is_moving
 
 
@@ -109,7 +109,7 @@ def test_new_scene_is_motion_once_and_then_the_background():
     assert (motion.is_moving, motion.area) == (False, 0.0)
 
 
-def test_sensor_noise_is_no_motion():
+def test_sensor_noise_is_not_motion():
     chance = np.random.default_rng(0)
     noisy = [np.clip(QUIET + chance.normal(0, 10, QUIET.shape), 0, 255) for _ in range(30)]
     gate = MotionGate(CONFIG)
@@ -117,14 +117,14 @@ def test_sensor_noise_is_no_motion():
     assert max(areas[1:]) == 0.0
 
 
-def test_object_that_stays_becomes_background_but_not_soon():
+def test_stationary_object_becomes_background_slowly():
     gate = settled_gate()
     assert last(gate, [with_person(320)] * 100, 5.1).is_moving
     assert not last(gate, [with_person(320)] * 900, 15.1).is_moving
 
 
 @pytest.mark.parametrize("rate_hz", [3, 10, 50])
-def test_background_follows_by_time_not_by_frames(rate_hz: int):
+def test_background_adapts_by_time_not_by_frame_count(rate_hz: int):
     gate = settled_gate()
     dawn_s = 8
     count = dawn_s * rate_hz
@@ -140,7 +140,7 @@ def test_after_a_long_gap_the_picture_is_the_background():
     assert not last(gate, scene, 15.0).is_moving
 
 
-def test_another_frame_size_starts_afresh_without_an_error():
+def test_change_of_frame_size_restarts_the_gate():
     gate = settled_gate()
     assert gate.update(np.zeros((90, 500, 3), dtype=np.uint8), 5.1).is_moving
     assert not gate.update(np.zeros((90, 500, 3), dtype=np.uint8), 8.1).is_moving
@@ -169,7 +169,7 @@ def test_gate_does_not_touch_the_frame_and_works_on_a_small_gray_image():
     assert (gray.shape, gray.dtype) == ((120, WIDTH_PX), np.uint8)
 
 
-def test_default_settings_see_people_walk_in_the_demos_clip():
+def test_default_settings_detect_walking_people_in_the_demo_clip():
     capture, gate, areas = cv2.VideoCapture(str(CLIP)), MotionGate(MotionConfig()), []
     while (bgr := capture.read()[1]) is not None:
         motion = gate.update(np.asarray(bgr, dtype=np.uint8), len(areas) / 10)

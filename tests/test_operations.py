@@ -1,4 +1,4 @@
-"""What an operator asks: status, doctor, metrics. One daemon answers most of it."""
+"""Operations: status, doctor, metrics. One daemon serves most of the tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def port() -> int:
 def watched(
     tmp_path_factory: pytest.TempPathFactory, mosquitto_program: str, port: int
 ) -> Iterator[Daemon]:
-    """A daemon that works, with metrics on a port and in a file."""
+    """A healthy daemon, with metrics on a port and in a file."""
     folder = tmp_path_factory.mktemp("watched")
     (folder / "broker").mkdir()
     wanted = {"port": port, "textfile": str(folder / "edge.prom")}
@@ -51,7 +51,7 @@ def watched(
         yield daemon
 
 
-def test_status_of_a_daemon_that_works(watched: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_a_healthy_daemon(watched: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(watched.config_path)]) == 0
     printed = capsys.readouterr().out
     assert "camera    live" in printed
@@ -63,7 +63,7 @@ def test_status_of_a_daemon_that_works(watched: Daemon, capsys: pytest.CaptureFi
     assert report.info.device == "gate"
 
 
-def test_metrics_say_over_http_and_in_the_file_what_stats_say(watched: Daemon, port: int) -> None:
+def test_metrics_over_http_and_in_the_file_match_the_stats(watched: Daemon, port: int) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         served = answer.read().decode()
     for text in (served, (watched.folder / "edge.prom").read_text()):
@@ -80,7 +80,7 @@ def test_metrics_say_over_http_and_in_the_file_what_stats_say(watched: Daemon, p
         assert {s.labels["quantile"] for s in latency.samples} == {"0.5", "0.95", "0.99"}
 
 
-def test_doctor_finds_nothing_wrong_beside_a_daemon_that_works(
+def test_doctor_finds_no_fault_beside_a_healthy_daemon(
     watched: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", "--json", str(watched.config_path)]) == 0
@@ -90,7 +90,7 @@ def test_doctor_finds_nothing_wrong_beside_a_daemon_that_works(
         assert found[name]["level"] == "ok", found[name]
 
 
-def test_socket_survives_those_who_connect_and_say_nothing(watched: Daemon) -> None:
+def test_socket_survives_clients_that_send_nothing(watched: Daemon) -> None:
     address = str(watched.folder / "state" / status_socket.NAME)
     idle = [socket.socket(socket.AF_UNIX) for _ in range(5)]
     for client in idle:
@@ -101,7 +101,7 @@ def test_socket_survives_those_who_connect_and_say_nothing(watched: Daemon) -> N
 
 
 def stats(**changes: object) -> Stats:
-    """Of a daemon that does nothing."""
+    """Stats of an idle daemon."""
     spool = SpoolStats(waiting=0, lost=0, used_bytes=0, written_bytes=0, failure="")
     known = {
         "boot_id": "b", "uptime_s": 1, "frames_per_s": 1, "detected": 1, "skipped": {}, "late": 0,
@@ -124,7 +124,7 @@ def stats(**changes: object) -> Stats:
                                             failure="disk full")}, "disk full"),
     ],
 )  # fmt: skip
-def test_status_names_what_is_wrong(
+def test_status_names_each_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], camera: str, alive: str, changes: dict,
     fault: str,
 ) -> None:  # fmt: skip
@@ -139,16 +139,16 @@ def test_status_names_what_is_wrong(
     )
 
 
-def test_status_tells_people_what_stats_say() -> None:
+def test_status_shows_the_stats_as_text() -> None:
     spool = SpoolStats(waiting=7, lost=3, used_bytes=0, written_bytes=0, failure="")
-    told = stats(
+    current = stats(
         frames_per_s=9.5, detected=120, skipped={"stale": 4, "motion": 0, "budget": 2},
         latency_ms={"p50": 21.5, "p95": 40}, degraded="thermal", spool=spool, temperature_c=61.6,
         rss_bytes=107_400_000, uptime_s=60,
         mqtt={"state": "lost: no route", "acknowledged": 11},
     )  # fmt: skip
     paused = status.Health(status="ok", camera="ended", frame_age_s=1.26, paused=True)
-    report = status.Report(health=paused, info=None, stats=told)
+    report = status.Report(health=paused, info=None, stats=current)
     assert [*status.lines_of(report), *status.faults_of(report)] == [
         "camera    ended, newest frame 1.3 s ago, paused: the command resume ends it",
         "frames    9.5 a second detected, 120 so far",
@@ -163,7 +163,7 @@ def test_status_tells_people_what_stats_say() -> None:
     ]
 
 
-def test_status_without_a_daemon_is_one_line_and_69(
+def test_status_without_a_daemon_is_one_line_and_exit_code_69(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "edge.yaml"
@@ -176,7 +176,7 @@ def test_status_without_a_daemon_is_one_line_and_69(
 def test_socket_of_a_killed_daemon_is_replaced_in_a_folder_of_any_length(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
-    with socket.socket(socket.AF_UNIX) as left:  # bound, and nobody listens
+    with socket.socket(socket.AF_UNIX) as left:  # bound, but not listening
         descriptor = os.open(folder, os.O_PATH)
         left.bind(f"/proc/self/fd/{descriptor}/{status_socket.NAME}")
         os.close(descriptor)
@@ -187,7 +187,7 @@ def test_socket_of_a_killed_daemon_is_replaced_in_a_folder_of_any_length(tmp_pat
     assert list(folder.iterdir()) == []
 
 
-def test_daemon_goes_on_where_no_socket_can_be_made(
+def test_daemon_runs_without_a_socket_where_none_can_be_created(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / status_socket.NAME).mkdir()
@@ -219,14 +219,14 @@ def test_doctor_names_each_fault_and_its_fix(
 
 
 @pytest.mark.parametrize("host", ["a..b", 64 * "x" + ".lan"])
-def test_doctor_says_of_a_host_that_cannot_be_one_what_is_wrong(host: str) -> None:
+def test_doctor_explains_an_invalid_host_name(host: str) -> None:
     config = Config(cameras={"front": CameraConfig(source=0)}, mqtt=MqttConfig(host=host))
     finding = doctor.check_broker(config)
     assert finding.level is doctor.Level.FAIL
     assert f"mqtt.host {host}" in finding.text
 
 
-def test_doctor_takes_a_broker_of_the_older_protocol_as_the_daemon_does(
+def test_doctor_accepts_an_mqtt_3_1_1_broker_like_the_daemon(
     mosquitto: Mosquitto,
 ) -> None:
     with Relay(mosquitto.port, refuses_mqtt5=True) as relay:
@@ -255,7 +255,7 @@ THROTTLED = health.Throttling(("throttled",), ("throttled",))
         ("clock", "is_clock_synchronized", True, "ok", ""),
     ],
 )
-def test_doctor_judges_the_board(
+def test_doctor_checks_the_board(
     monkeypatch: pytest.MonkeyPatch, check: str, name: str, value: object, level: str, fix: str
 ) -> None:
     monkeypatch.setattr(doctor, name, lambda: value)
@@ -269,7 +269,7 @@ def test_doctor_judges_the_board(
     ("free_bytes", "level"),
     [(1_000_000, "fail"), (40_000_000, "warn"), (GIGABYTE, "ok")],
 )
-def test_doctor_judges_the_disk(
+def test_doctor_checks_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, level: str
 ) -> None:
     usage = shutil._ntuple_diskusage(2 * GIGABYTE, 0, free_bytes)
@@ -280,7 +280,7 @@ def test_doctor_judges_the_disk(
     assert bool(finding.fix) == (level != "ok")
 
 
-def test_doctor_without_the_right_to_look_says_sudo() -> None:
+def test_doctor_without_permission_suggests_sudo() -> None:
     def check(_config: Config) -> doctor.Finding:
         raise PermissionError(13, "Permission denied", "/var/lib/edge")
 
@@ -301,7 +301,7 @@ def test_doctor_opens_the_camera_itself_when_no_daemon_runs(
     assert main(["doctor", str(config)]) == 3
     printed = capsys.readouterr().out
     assert "front: gives 640x480" in printed
-    assert "127.0.0.1:1" in printed  # nobody listens there
+    assert "127.0.0.1:1" in printed  # no listener there
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
         metrics.Metrics(config, lambda: (None, None), lambda: 1).__enter__()
 
 
-def test_metrics_clients_that_say_nothing_or_reset_hold_no_thread(
+def test_silent_or_reset_metrics_clients_occupy_no_thread(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(metrics, "REQUEST_S", 0.2)
@@ -352,7 +352,7 @@ def test_metrics_clients_that_say_nothing_or_reset_hold_no_thread(
     assert capsys.readouterr().err == ""
 
 
-def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
+def test_unwritable_textfile_is_reported_once_and_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "missing" / "edge.prom"
@@ -365,7 +365,7 @@ def test_textfile_that_cannot_be_written_is_told_once_and_stops_nothing(
     assert not path.exists()  # old numbers would pass for new ones
 
 
-def test_textfile_is_for_another_user_to_read_whatever_the_umask(tmp_path: Path) -> None:
+def test_textfile_is_readable_by_other_users_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "edge.prom"
     before = os.umask(0o077)  # as in the unit
     try:
@@ -379,7 +379,7 @@ def test_textfile_is_for_another_user_to_read_whatever_the_umask(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_textfile_of_too_long_a_name_does_not_break_the_end(
+def test_textfile_with_too_long_a_name_does_not_break_the_shutdown(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = MetricsConfig(textfile=str(tmp_path / ("n" * 300)))
@@ -387,7 +387,7 @@ def test_textfile_of_too_long_a_name_does_not_break_the_end(
         wait_until(lambda: "metrics.not_written" in caplog.text)
 
 
-def test_nothing_is_imported_or_started_for_metrics_nobody_wants() -> None:
+def test_disabled_metrics_import_and_start_nothing() -> None:
     code = (
         "import sys; from edge.metrics import Metrics; from edge.config import MetricsConfig\n"
         "with Metrics(MetricsConfig(), lambda: (None, None), lambda: 1): pass\n"

@@ -1,4 +1,4 @@
-"""What waits for the connection: the newest states, and messages of the moment within bounds."""
+"""Messages that wait for the connection: newest states, and a bounded queue of transient ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge.publisher.outbox import Outbox, Outgoing
 
 
 def moment(number: int, size: int = 10) -> Outgoing:
-    """A message of the moment; snapshots are retained, too, but not sent for certain."""
+    """A transient message; snapshots are retained but may be dropped, too."""
     return Outgoing(Message(f"edge/gate/stats/{number}", b"x" * size, qos=0, retain=True))
 
 
@@ -51,7 +51,7 @@ def test_states_are_sent_again_by_prefix(box: Outbox) -> None:
     assert [message.topic for message in taken(box)] == ["edge/gate/info"]
 
 
-def test_nobody_waits_for_the_moment_without_a_connection(box: Outbox) -> None:
+def test_transient_messages_are_dropped_without_a_connection(box: Outbox) -> None:
     box.put(moment(1))
     box.close()
     box.put(moment(2))
@@ -64,7 +64,7 @@ def test_nobody_waits_for_the_moment_without_a_connection(box: Outbox) -> None:
 
 
 @pytest.mark.parametrize(("bound", "value"), [("MAX_MESSAGES", 3), ("MAX_BYTES", 30)])
-def test_the_oldest_of_the_moment_make_room(
+def test_oldest_transient_messages_make_room(
     box: Outbox, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
     monkeypatch.setattr(outbox, bound, value)
@@ -74,7 +74,7 @@ def test_the_oldest_of_the_moment_make_room(
     assert taken(box) == [moment(number).message for number in (2, 3, 4)]
 
 
-def test_a_message_that_is_not_retained_is_no_state(box: Outbox) -> None:
+def test_message_that_is_not_retained_is_refused_as_state(box: Outbox) -> None:
     response = Outgoing(Message("edge/gate/response/pause", b"1", qos=1), b"correlation")
     for _ in range(2):
         box.put(response)
@@ -84,7 +84,7 @@ def test_a_message_that_is_not_retained_is_no_state(box: Outbox) -> None:
     assert box.take() is None
 
 
-def test_what_was_dropped_at_the_end_of_a_connection_leaves_its_room(
+def test_messages_dropped_at_disconnection_free_their_room(
     box: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_BYTES", 30)
@@ -97,7 +97,7 @@ def test_what_was_dropped_at_the_end_of_a_connection_leaves_its_room(
     assert (box.dropped, len(taken(box))) == (3, 3)
 
 
-def test_what_was_taken_leaves_its_room(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taken_messages_free_their_room(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "MAX_BYTES", 30)
     for number in range(9):
         box.put(moment(number))

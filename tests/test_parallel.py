@@ -38,7 +38,7 @@ def die_once(item: tuple[int, str]) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_item_is_answered_once_and_one_failure_ends_nothing(workers: int):
+def test_every_item_has_one_result_and_a_failure_stops_nothing(workers: int):
     done = sorted(
         run_tasks(square, range(20), workers=workers, title="squares"), key=lambda d: d.index
     )
@@ -50,7 +50,7 @@ def test_every_item_is_answered_once_and_one_failure_ends_nothing(workers: int):
     assert (failed.item, failed.reason) == (3, "three: is never squared")
 
 
-def test_the_item_that_kills_its_worker_is_named_and_the_rest_is_done():
+def test_item_that_kills_its_worker_is_named_and_the_rest_is_processed():
     done = list(run_tasks(die_at_seven, range(20), workers=2, title="deaths"))
     assert sorted(item.index for item in done) == list(range(20))
     (failed,) = [item for item in done if item.error]
@@ -58,14 +58,14 @@ def test_the_item_that_kills_its_worker_is_named_and_the_rest_is_done():
     assert isinstance(failed.error, WorkerError)
 
 
-def test_a_worker_that_dies_by_chance_costs_nothing(tmp_path: Path):
+def test_worker_that_dies_once_loses_nothing(tmp_path: Path):
     items = [(number, str(tmp_path / "died")) for number in range(20)]
     done = list(run_tasks(die_once, items, workers=2, title="deaths"))
     assert (tmp_path / "died").exists()
     assert sorted(item.result or 0 for item in done if not item.error) == list(range(20))
 
 
-def test_no_more_items_are_under_way_than_the_queue_holds():
+def test_items_in_flight_are_bounded_by_the_queue():
     class Watched(list[int]):
         taken = 0
 
@@ -80,12 +80,12 @@ def test_no_more_items_are_under_way_than_the_queue_holds():
     outcomes.close()
 
 
-def test_an_item_that_cannot_be_sent_fails_alone():
+def test_item_that_cannot_be_pickled_fails_alone():
     done = list(run_tasks(str, [1, lambda: None, 3], workers=2, title="texts"))  # type: ignore[arg-type, list-item]
     assert [item.index for item in done if item.error] == [1]
 
 
-def test_ctrl_c_ends_the_pool_without_a_traceback_from_workers():
+def test_ctrl_c_stops_the_pool_without_a_traceback_from_workers():
     script = (
         "import os, signal, sys\n"
         # A shell's background job, which pytest may be, starts with Ctrl-C ignored.
@@ -114,12 +114,12 @@ def test_ctrl_c_ends_the_pool_without_a_traceback_from_workers():
 
 
 def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.MonkeyPatch):
-    submit, begun = ProcessPoolExecutor.submit, []
+    submit, submitted = ProcessPoolExecutor.submit, []
 
     def struck(pool: ProcessPoolExecutor, *words: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
-        begun.append(submit(pool, *words))
-        return begun[-1]
+        submitted.append(submit(pool, *words))
+        return submitted[-1]
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", struck)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -128,10 +128,10 @@ def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.Mon
             list(run_tasks(square, [1, 2], workers=2, title="squares"))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert len(begun) == 1
+    assert len(submitted) == 1
 
 
-def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch):
+def test_unreachable_scheduler_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("tools.parallel.CONNECT_S", 0.5)
     with pytest.raises(WorkerError, match=r"^--dask tcp://127\.0\.0\.1:9: .*dask scheduler"):

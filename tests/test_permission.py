@@ -1,4 +1,4 @@
-"""Who may command: allowed names, signatures, recordings, clocks that jump."""
+"""Authorization of commands: allowed names, signatures, replays, clock jumps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW_MS = 1_800_000_000_000
 
 
 class Guarded:
-    """A desk whose handlers note what they were asked to do."""
+    """A command desk whose handlers record their calls."""
 
     def __init__(self, folder: Path, **config: object) -> None:
         self.folder = folder
@@ -67,7 +67,7 @@ def test_command_that_is_not_allowed_changes_nothing(tmp_path: Path) -> None:
     assert desk.done == ["Resume"]
 
 
-def test_signed_command_is_obeyed_once(keyed: Guarded) -> None:
+def test_signed_command_is_executed_once(keyed: Guarded) -> None:
     payload = sign(KEY, PAUSE, NOW_MS, '{"for_s":5,"transaction":"t1"}')
     assert keyed.ask(payload) == Response(status="ok", transaction="t1")
     again = keyed.ask(payload)
@@ -75,7 +75,7 @@ def test_signed_command_is_obeyed_once(keyed: Guarded) -> None:
     assert keyed.done == ["Pause"]
 
 
-def test_recording_is_refused_after_a_restart_and_a_clock_that_went_back(keyed: Guarded) -> None:
+def test_replayed_command_is_refused_after_a_restart_and_a_clock_set_back(keyed: Guarded) -> None:
     payload = sign(KEY, PAUSE, NOW_MS, "")
     keyed.ask(payload)
     for seconds in (0, -20, -86_400):
@@ -106,7 +106,9 @@ def test_command_signed_at_another_time_is_refused(keyed: Guarded, away_ms: int)
         b'{"body":"\\ud800","signed_ms":1,"mac":"' + b"0" * 64 + b'"}',
     ],
 )
-def test_what_is_not_signed_for_this_topic_changes_nothing(keyed: Guarded, payload: bytes) -> None:
+def test_command_signed_for_another_topic_or_unsigned_changes_nothing(
+    keyed: Guarded, payload: bytes
+) -> None:
     answer = keyed.ask(payload)
     assert answer.status == "error"
     assert KEY.decode() not in str(answer.error)
@@ -115,13 +117,13 @@ def test_what_is_not_signed_for_this_topic_changes_nothing(keyed: Guarded, paylo
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_pass_without_the_key(payload: bytes) -> None:
+def test_random_bytes_never_verify(payload: bytes) -> None:
     with pytest.raises(ValueError, match="sign"):
         verify(KEY, PAUSE, payload)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=50), st.integers(0, NOW_MS))
-def test_what_was_signed_comes_back(body: str, signed_ms: int) -> None:
+def test_signed_payload_round_trips(body: str, signed_ms: int) -> None:
     signed = verify(KEY, PAUSE, sign(KEY, PAUSE, signed_ms, body))
     assert (signed.body, signed.signed_ms) == (body, signed_ms)
 
@@ -133,10 +135,10 @@ def test_the_code_is_plain_hmac_sha256() -> None:
     )
 
 
-def test_command_is_on_the_disk_before_it_acts(
+def test_command_is_recorded_on_disk_before_it_is_executed(
     keyed: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """File, then its folder, then the act: a power cut in between obeys nothing twice."""
+    """File, then its folder, then the act: a power cut in between executes nothing twice."""
     order: list[str] = []
     real = os.fsync
 
@@ -150,14 +152,14 @@ def test_command_is_on_the_disk_before_it_acts(
     assert order == [".last-command.part", keyed.folder.name, "Pause"]
 
 
-def test_command_that_cannot_be_remembered_is_not_obeyed(keyed: Guarded) -> None:
+def test_command_that_cannot_be_recorded_is_not_executed(keyed: Guarded) -> None:
     (keyed.folder / ".last-command.part").mkdir()
     assert "make room" in str(keyed.ask(sign(KEY, PAUSE, NOW_MS, "")).error)
     assert keyed.done == []
 
 
 @pytest.mark.parametrize("content", ["", "x", "-5", "9" * 30])
-def test_damaged_memory_is_one_clear_error(keyed: Guarded, content: str) -> None:
+def test_damaged_record_is_one_clear_error(keyed: Guarded, content: str) -> None:
     (keyed.folder / "last-command").write_text(content)
     with pytest.raises(PublishError, match=r"last-command: damaged; remove it"):
         keyed.start()
@@ -172,17 +174,17 @@ def test_damaged_memory_is_one_clear_error(keyed: Guarded, content: str) -> None
         (b"\xff\xfe", "not text"),
     ],
 )
-def test_key_that_is_none_is_one_clear_error(tmp_path: Path, content: bytes | None, reason: str):
+def test_invalid_key_file_is_one_clear_error(tmp_path: Path, content: bytes | None, reason: str):
     path = tmp_path / "key"
     if content is not None:
         path.write_bytes(content)
-    told = rf"commands\.key_file .*{reason}.*openssl rand -hex 32"
-    with pytest.raises(ConfigError, match=told) as raised:
+    message = rf"commands\.key_file .*{reason}.*openssl rand -hex 32"
+    with pytest.raises(ConfigError, match=message) as raised:
         read_key(path)
     assert "short" not in str(raised.value)
 
 
-def test_key_is_the_first_line(tmp_path: Path) -> None:
+def test_key_is_the_first_line_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(" " + "k" * 16 + " \nof the garden gate\n")
     assert read_key(path) == b"k" * 16
@@ -202,7 +204,7 @@ def test_sign_command_prints_what_a_device_accepts(
 
 
 @pytest.mark.parametrize("words", [[PAUSE, os.fsdecode(b"\xff")], [os.fsdecode(b"edge/\xff")]])
-def test_bytes_that_are_no_text_are_not_signed(
+def test_payload_that_is_not_utf8_is_not_signed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     from edge.cli import main
@@ -210,10 +212,10 @@ def test_bytes_that_are_no_text_are_not_signed(
     with pytest.raises(SystemExit) as ended:
         main(["sign-command", "--key-file", str(tmp_path / "key"), *words])
     assert ended.value.code == EXIT_USAGE
-    assert "is no UTF-8" in capsys.readouterr().err
+    assert "is not UTF-8" in capsys.readouterr().err
 
 
-def test_daemon_with_a_key_obeys_signed_commands_and_offers_no_buttons(
+def test_daemon_with_a_key_executes_signed_commands_and_offers_no_buttons(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     key = tmp_path / "key"

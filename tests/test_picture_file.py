@@ -1,4 +1,4 @@
-"""Pictures are read as people see them, and written whole or not at all."""
+"""Pictures are read as displayed, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOISE = np.random.default_rng(1).integers(0, 255, (120, 160, 3)).astype(np.uint8
 
 
 @pytest.mark.parametrize("name", ["a.png", "new/b.jpg"])
-def test_a_picture_comes_back(tmp_path: Path, name: str) -> None:
+def test_picture_round_trips(tmp_path: Path, name: str) -> None:
     picture_file.write(tmp_path / name, NOISE)
     back = np.asarray(cv2.imread(str(tmp_path / name)))
     assert back.shape == NOISE.shape
@@ -24,7 +24,7 @@ def test_a_picture_comes_back(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(back, NOISE)
 
 
-def test_a_full_disk_keeps_the_picture_before_and_leaves_no_half(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_picture_and_leaves_no_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     picture_file.write(path, NOISE)
     before = path.read_bytes()
@@ -35,7 +35,7 @@ def test_a_full_disk_keeps_the_picture_before_and_leaves_no_half(tmp_path: Path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
-def test_transparent_pixels_show_white_behind_them(suffix: str) -> None:
+def test_transparent_pixels_are_blended_with_white(suffix: str) -> None:
     bgra = np.zeros((60, 80, 4), np.uint8)
     bgra[20:40, 20:40] = (0, 0, 255, 255)
     bgra[20:40, 50:70] = (0, 0, 255, 128)
@@ -45,7 +45,7 @@ def test_transparent_pixels_show_white_behind_them(suffix: str) -> None:
     np.testing.assert_allclose(bgr[30, 60], [127, 127, 255], atol=2)
 
 
-def test_transparent_pixels_of_16_bits_show_white_behind_them() -> None:
+def test_transparent_16_bit_pixels_are_blended_with_white() -> None:
     bgra = np.zeros((60, 80, 4), np.uint16)
     bgra[20:40, 20:40] = (0, 0, 65535, 65535)
     bgr = decoded(".png", bgra)
@@ -71,6 +71,6 @@ def decoded(suffix: str, pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a"])
-def test_what_is_no_format_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(EdgeError, match=f"{name}: no format of pictures"):
+def test_unknown_picture_format_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EdgeError, match=f"{name}: unknown format"):
         picture_file.write(tmp_path / name, NOISE)

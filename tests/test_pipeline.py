@@ -1,4 +1,4 @@
-"""One frame in, one result out: real tiny models, a real motion gate, a clock told by hand."""
+"""One frame in, one result out: real tiny models, a real motion gate, a fake clock."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LOWER_HALF = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
 
 
 class SlowDetector(Detector):
-    """A real detector that takes `ms` of the fake clock; `sees` is seen besides."""
+    """A real detector that takes `ms` of the fake clock; `sees` is detected in addition."""
 
     clock: FakeClock
     ms = 0.0
@@ -143,7 +143,7 @@ def scene(x: int = 64, y: int = 64, color: tuple[int, int, int] = RED) -> Image:
     return bgr
 
 
-def test_an_object_comes_changes_and_goes(watch: Callable[..., Watch]):
+def test_object_makes_new_update_and_end_events(watch: Callable[..., Watch]):
     seen = watch()
     seen.show_often(empty(), 3)
     seen.show_often(scene(color=RED), 25)
@@ -168,7 +168,7 @@ def test_detections_tracks_and_stage_times_are_in_the_result(watch: Callable[...
     assert {"detector", "motion", "tracker", "events"} <= result.stage_ms.keys()
 
 
-def test_without_motion_the_detector_rests_and_objects_stay(watch: Callable[..., Watch]):
+def test_without_motion_the_detector_is_skipped_and_objects_stay(watch: Callable[..., Watch]):
     seen = watch(motion=MotionConfig(threshold=50, hold_s=0.5, refresh_s=5.0))
     seen.show_often(empty(), 3)
     results = seen.show_often(scene(), 200)
@@ -176,13 +176,13 @@ def test_without_motion_the_detector_rests_and_objects_stay(watch: Callable[...,
     assert causes[:3] == [None] * 3
     resting = causes.index(SkipCause.MOTION)  # once the object belongs to the background
     assert resting < 100
-    # From then on the detector looks again every refresh_s.
+    # From then on the detector runs every refresh_s.
     assert causes[resting:].count(None) == (200 - resting) // 50
     assert seen.kinds().count(EventKind.END) == 0
     assert results[-1].tracks[0].state is TrackState.CONFIRMED
 
 
-def test_what_stands_still_after_all_objects_ended_is_told_at_once(watch: Callable[..., Watch]):
+def test_stationary_object_makes_a_new_event_right_after_finish(watch: Callable[..., Watch]):
     seen = watch(motion=MotionConfig(threshold=50, hold_s=0.5, refresh_s=60.0))
     seen.show_often(empty(), 3)
     last = seen.show_often(scene(), 100)[-1]
@@ -202,7 +202,7 @@ def test_paused_frames_are_counted_and_nothing_is_detected(watch: Callable[..., 
     assert seen.show(scene()).skipped is None
 
 
-def test_objects_stand_still_while_paused_and_move_on_over_a_skipped_frame(
+def test_objects_are_frozen_while_paused_and_predicted_over_a_skipped_frame(
     watch: Callable[..., Watch],
 ):
     def moved_by(**options: Any) -> float:
@@ -253,14 +253,14 @@ def test_color_is_shed_before_the_detector(watch: Callable[..., Watch]):
     assert results[-1].tracks
 
 
-def test_color_is_looked_at_now_and_then_not_on_every_frame(watch: Callable[..., Watch]):
+def test_color_is_classified_at_intervals_not_on_every_frame(watch: Callable[..., Watch]):
     seen = watch(color=ColorConfig(refresh_s=1.0))
     seen.show_often(scene(), 50)
     assert 4 <= seen.color.runs <= 6
     assert seen.events[-1].colors[0].name == "red"
 
 
-def test_color_model_is_told_what_the_object_is(watch: Callable[..., Watch]):
+def test_color_model_gets_the_class_of_the_object(watch: Callable[..., Watch]):
     seen = watch()
     seen.show_often(scene(color=BLUE), 4)
     assert seen.color.runs
@@ -274,7 +274,7 @@ def test_color_switched_off_leaves_colors_empty(watch: Callable[..., Watch]):
     assert [event.colors for event in seen.events] == [()]
 
 
-def test_objects_standing_in_a_mask_are_ignored(watch: Callable[..., Watch]):
+def test_objects_inside_a_mask_are_ignored(watch: Callable[..., Watch]):
     seen = watch({"masks": (LOWER_HALF,)})
     assert seen.show(scene(y=128)).detections == ()
     assert seen.show(scene(y=192)).detections == ()  # its foot is the frame's lower edge
@@ -310,7 +310,7 @@ def test_labels_have_their_own_threshold_and_sizes(
     assert [event.track.label for event in blue.events] == ["car"]
 
 
-def test_a_weak_detection_keeps_an_object_but_begins_none(watch: Callable[..., Watch]):
+def test_weak_detection_continues_an_object_but_starts_none(watch: Callable[..., Watch]):
     faint = scene(color=(0, 0, 160))  # scores between half the threshold and the threshold
     seen = watch(detector=DetectorConfig(min_score=0.8))
     seen.show_often(faint, 10)
@@ -322,7 +322,7 @@ def test_a_weak_detection_keeps_an_object_but_begins_none(watch: Callable[..., W
     assert results[-1].detections == ()
 
 
-def test_other_thresholds_count_from_the_next_frame_on(watch: Callable[..., Watch]):
+def test_changed_thresholds_apply_from_the_next_frame(watch: Callable[..., Watch]):
     seen = watch()
     assert len(seen.show(scene()).detections) == 1
     strict = Thresholds(0.99, {})
@@ -336,7 +336,7 @@ def test_other_thresholds_count_from_the_next_frame_on(watch: Callable[..., Watc
     assert len(seen.show(scene()).detections) == 1
 
 
-def test_warm_up_teaches_the_governor_both_stages(watch: Callable[..., Watch]):
+def test_warm_up_records_both_stage_times_in_the_governor(watch: Callable[..., Watch]):
     seen = watch(budget=BudgetConfig(frame_ms=100))
     seen.detector.ms, seen.color.ms = 150, 130
     seen.pipeline.warm_up(empty())
@@ -352,7 +352,7 @@ def test_single_frame_objects_make_no_events(watch: Callable[..., Watch]):
     assert seen.events == []
 
 
-def test_lowest_threshold_lets_every_class_be_followed():
+def test_detector_uses_the_lowest_threshold_of_all_labels():
     labels = {"car": LabelConfig(min_score=0.2), "cat": LabelConfig(min_score=0.9)}
     thresholds = Thresholds(0.5, labels)
     assert thresholds.lowest() == pytest.approx(0.1)

@@ -27,7 +27,7 @@ def blue_cells(bgr: np.ndarray) -> int:
     return int((np.abs(bgr.astype(int) - (107, 48, 8)).sum(2) < 12).sum())
 
 
-def test_confusion_matrix_darkens_what_a_row_has_most_of(tmp_path: Path) -> None:
+def test_confusion_matrix_is_darkest_at_the_largest_share_of_a_row(tmp_path: Path) -> None:
     right = np.diag([5, 9, 1])
     plots.confusion_matrix(right, ["a", "b", "c"], tmp_path / "new" / "right.png", title="all")
     even = np.ones((3, 3), int)
@@ -43,8 +43,8 @@ def test_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.foo", "a.jpg"])
-def test_a_name_of_another_format_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(EdgeError, match=r"name that ends in \.png"):
+def test_file_name_of_another_format_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match=r"use a name that ends in \.png"):
         plots.confusion_matrix(np.eye(2), ("a", "b"), tmp_path / name, title="t")
 
 
@@ -79,7 +79,7 @@ def test_calibration_error_is_the_weighted_distance() -> None:
     assert np.isnan(plots.expected_calibration_error([], []))
 
 
-def test_lists_of_other_lengths_are_refused() -> None:
+def test_lists_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="not the same list"):
         plots.reliability_bins([0.1, 0.2], [1])
 
@@ -91,7 +91,7 @@ def test_reliability_diagram_is_drawn_also_for_nothing(tmp_path: Path) -> None:
     pixels(tmp_path / "none.png")
 
 
-def test_dollar_signs_in_names_are_no_formula(tmp_path: Path) -> None:
+def test_dollar_signs_in_names_are_not_parsed_as_math(tmp_path: Path) -> None:
     names = ["$_$", "a $b$"]
     plots.confusion_matrix(np.eye(2, dtype=int), names, tmp_path / "c.png", title="$^$")
     plots.precision_recall({"$_$": ([0, 1], [1, 0])}, tmp_path / "p.png", title="$^$")
@@ -110,7 +110,7 @@ def test_a_legend_shows_names_that_begin_with_an_underscore(tmp_path: Path) -> N
     assert widths == sorted(set(widths))
 
 
-def test_letters_that_the_font_lacks_are_one_line(
+def test_letters_missing_in_the_font_give_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("one.png", "two.png"):

@@ -1,4 +1,4 @@
-"""The profile of a model's parts: nothing is left out, and what works more costs more."""
+"""The profile of a model's parts: every part is included, and a larger part takes longer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_parts_are_the_whole_model_and_the_larger_one_costs_more(model: Path) -> None:
+def test_parts_cover_the_model_and_the_larger_one_takes_longer(model: Path) -> None:
     small, large = profile_parts.measure(model, depth=1, turns=20)
     assert small.multiplications == 64 * 64 * 8 * 3
     assert large.multiplications == 64 * 64 * 64 * 8 * 25
@@ -47,7 +47,7 @@ def test_an_installed_model_is_found_by_its_name(capsys: pytest.CaptureFixture[s
     assert "color-64/model.tflite" in capsys.readouterr().out
 
 
-def test_a_file_that_is_no_model_is_named(model: Path, tmp_path: Path) -> None:
+def test_file_that_is_not_a_model_is_named(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "notes.tflite"
     for content in (b"these are notes, not a model", model.read_bytes()[:200]):
         path.write_bytes(content)

@@ -93,7 +93,9 @@ def test_event_is_sent_when_it_is_put(mosquitto: Mosquitto, start: Start) -> Non
     assert p50_ms < 500
 
 
-def test_event_that_waited_for_the_broker_says_so(tmp_path: Path, start: Start) -> None:
+def test_event_that_waited_for_the_broker_is_marked_historical(
+    tmp_path: Path, start: Start
+) -> None:
     broker = Mosquitto(tmp_path)
     publisher, _ = start(broker.port)
     publisher.publish_event(EVENTS, body(1))
@@ -132,7 +134,7 @@ def assert_same_content(received: list[Event]) -> None:
         assert known.setdefault((event.boot_id, event.seq), fixed) == fixed
 
 
-def test_three_broker_restarts_lose_nothing_and_number_nothing_anew(
+def test_three_broker_restarts_lose_nothing_and_keep_sequence_numbers(
     mosquitto_program: str, tmp_path: Path, start: Start
 ) -> None:
     broker = Mosquitto(tmp_path, settings=f"{PERSISTENT}{tmp_path}/")
@@ -183,21 +185,21 @@ def test_unacknowledged_event_is_sent_again_with_the_same_content(
 def test_lost_range_is_published_and_then_forgotten(tmp_path: Path, start: Start) -> None:
     broker = Mosquitto(tmp_path, settings=f"{PERSISTENT}{tmp_path}/")
     with broker, Subscriber(broker.port, TOPICS.of("lost")) as subscriber:
-        broker.stop()  # it keeps the subscriber's session: nothing told is missed
+        broker.stop()  # it keeps the subscriber's session: nothing published is missed
         publisher, spool = start(broker.port, spool=SpoolConfig(max_bytes=65_536))
         overfill(publisher, spool)
         lost = spool.counters().lost
         assert lost > 0
         broker.start()
-        told = subscriber.wait_for_topic(TOPICS.of("lost"))
-        assert msgspec.json.decode(told[0].payload, type=LostRange) == LostRange(
+        deliveries = subscriber.wait_for_topic(TOPICS.of("lost"))
+        assert msgspec.json.decode(deliveries[0].payload, type=LostRange) == LostRange(
             boot_id="boot-1", first_seq=1, last_seq=lost, count=lost
         )
         wait_until(lambda: not spool.lost())
         wait_acknowledged(spool)
 
 
-def test_kill_9_in_mid_run_loses_nothing_that_was_accepted(
+def test_kill_9_during_a_run_loses_no_accepted_event(
     mosquitto_program: str, tmp_path: Path
 ) -> None:
     """Three daemons are killed while the broker comes and goes; the fourth delivers the rest."""
@@ -207,13 +209,13 @@ def test_kill_9_in_mid_run_loses_nothing_that_was_accepted(
         for boot in range(4):
             child = start_child(broker.port, "auto", tmp_path, f"boot-{boot}")
             assert child.stdout is not None
-            told = [child.stdout.readline() for _ in range(30)]
+            lines = [child.stdout.readline() for _ in range(30)]
             broker.stop()
-            told += [child.stdout.readline() for _ in range(30)]
+            lines += [child.stdout.readline() for _ in range(30)]
             broker.start()
             child.send_signal(signal.SIGKILL)
-            told += child.stdout.readlines()
-            accepted |= {(f"boot-{boot}", int(line)) for line in told if line.endswith("\n")}
+            lines += child.stdout.readlines()
+            accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
             child.wait()
             child.stdout.close()
         subscriber.wait_subscribed()
@@ -238,7 +240,7 @@ def test_kill_9_in_mid_run_loses_nothing_that_was_accepted(
             assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_messages_of_the_moment_are_dropped_and_counted_without_a_connection(
+def test_transient_messages_are_dropped_and_counted_without_a_connection(
     tmp_path: Path, start: Start
 ) -> None:
     broker = Mosquitto(tmp_path)
@@ -310,7 +312,7 @@ def test_death_of_the_network_thread_is_an_error(
 
 
 @both_protocols
-def test_death_by_kill_9_is_told_by_the_will(
+def test_will_message_reports_a_kill_9(
     mosquitto: Mosquitto, subscriber: Subscriber, tmp_path: Path, protocol: str
 ) -> None:
     child = start_child(mosquitto.port, protocol, tmp_path, "boot-7")
@@ -332,7 +334,7 @@ def test_death_by_kill_9_is_told_by_the_will(
 
 
 @both_protocols
-def test_close_sends_what_is_left_and_says_offline_itself(
+def test_close_sends_the_remaining_events_and_offline(
     mosquitto: Mosquitto, subscriber: Subscriber, start: Start, protocol: str
 ) -> None:
     publisher, spool = start(mosquitto.port, protocol=protocol)

@@ -39,7 +39,7 @@ from relay import Relay, protocol_level
 from waiting import wait_until
 
 
-def test_broker_that_closes_on_mqtt5_gets_the_older_protocol_at_once(
+def test_broker_that_closes_on_mqtt5_gets_mqtt_3_1_1_at_once(
     mosquitto: Mosquitto, subscriber: Subscriber, start: Start
 ) -> None:
     with Relay(mosquitto.port, refuses_mqtt5=True) as relay:
@@ -52,7 +52,7 @@ def test_broker_that_closes_on_mqtt5_gets_the_older_protocol_at_once(
         wait_acknowledged(spool)
 
 
-def test_broker_that_returns_as_a_newer_one_gets_mqtt5_again(
+def test_broker_that_supports_mqtt5_after_a_restart_gets_mqtt5_again(
     mosquitto: Mosquitto, start: Start
 ) -> None:
     with Relay(mosquitto.port, refuses_mqtt5=True) as relay:
@@ -63,7 +63,7 @@ def test_broker_that_returns_as_a_newer_one_gets_mqtt5_again(
         wait_until(lambda: publisher.state == (ConnectionState.CONNECTED, "MQTT 5"))
 
 
-def test_broker_that_says_nothing_is_asked_in_both_protocols_and_told(
+def test_silent_broker_is_tried_with_both_protocols_and_reported(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CONNACK_TIMEOUT_S", 0.1)
@@ -75,24 +75,24 @@ def test_broker_that_says_nothing_is_asked_in_both_protocols_and_told(
             client, _ = silent.accept()
             with client:
                 levels.append(protocol_level(client.recv(4096)))
-                assert client.recv(4096) == b""  # given up without another word
+                assert client.recv(4096) == b""  # given up silently
         assert levels == [5, 4, 5, 4]
         wait_until(lambda: "no answer to CONNECT" in publisher.state[1])
         publisher.close()
 
 
 @pytest.mark.parametrize("reason", [136, 137])
-def test_busy_broker_is_asked_again_soon(start: Start, reason: int) -> None:
+def test_busy_broker_is_retried_soon(start: Start, reason: int) -> None:
     with socket.create_server((LOOPBACK, 0)) as broker:
         broker.settimeout(10)
         publisher, _ = start(broker.getsockname()[1], protocol="5", retry_max_s=60)
-        for _ in range(2):  # a refusal would be told, and asked again after a minute
+        for _ in range(2):  # a refusal would be reported, and retried after a minute
             with accepted(broker, reason):
                 wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
         assert publisher.counters()["refusals"] == 0
 
 
-def test_broker_gets_no_more_at_once_than_it_says(start: Start) -> None:
+def test_receive_maximum_of_the_broker_is_respected(start: Start) -> None:
     with socket.create_server((LOOPBACK, 0)) as broker:
         broker.settimeout(10)
         publisher, _ = start(broker.getsockname()[1], protocol="5", discovery=False)
@@ -125,7 +125,7 @@ def received_until(client: socket.socket, end: bytes) -> bytes:
     return received
 
 
-def test_broker_that_acknowledges_nothing_is_connected_to_anew(
+def test_broker_without_acknowledgements_is_reconnected(
     mosquitto: Mosquitto, subscriber: Subscriber, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_sender, "ACK_TIMEOUT_S", 0.3)
@@ -140,7 +140,7 @@ def test_broker_that_acknowledges_nothing_is_connected_to_anew(
     assert set(seqs(subscriber.received)) == {1}
 
 
-def test_close_does_not_wait_for_a_name_that_nobody_resolves(
+def test_close_does_not_wait_for_name_resolution(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, release = threading.Event(), threading.Event()
@@ -172,7 +172,7 @@ def test_fixed_protocol_is_not_changed(mosquitto: Mosquitto, start: Start) -> No
 
 
 @both_protocols
-def test_refused_login_is_a_state_of_its_own_and_mends_without_a_restart(
+def test_refused_login_is_a_separate_state_and_recovers_without_a_restart(
     mosquitto_program: str,
     tmp_path: Path,
     start: Start,
@@ -206,13 +206,13 @@ def test_refused_login_is_a_state_of_its_own_and_mends_without_a_restart(
     assert "right" not in caplog.text
 
 
-def test_refused_login_is_tried_again_slowly() -> None:
+def test_refused_login_is_retried_slowly() -> None:
     backoff = Backoff(1, 60)
     assert all(30 <= backoff.longest_s() <= 60 for _ in range(3))
     assert 4 <= backoff.next_s() <= 8
 
 
-def test_delays_double_with_jitter_and_begin_anew_after_a_stable_connection() -> None:
+def test_delays_double_with_jitter_and_reset_after_a_stable_connection() -> None:
     for expected_s in (1, 2, 4, 8, 8, 8):
         samples = []
         for _ in range(50):
@@ -230,12 +230,14 @@ def test_delays_double_with_jitter_and_begin_anew_after_a_stable_connection() ->
     assert worn.next_s() <= 1
 
 
-def test_tls_to_a_port_without_it_is_asked_about(mosquitto: Mosquitto, start: Start) -> None:
+def test_error_for_tls_on_a_plain_port_suggests_the_cause(
+    mosquitto: Mosquitto, start: Start
+) -> None:
     publisher, _ = start(mosquitto.port, tls=True)
     wait_until(lambda: "is it a port for TLS" in publisher.state[1])
 
 
-def test_boards_of_one_device_name_are_told_what_may_be_wrong(
+def test_two_boards_with_one_device_name_get_a_hint(
     mosquitto: Mosquitto, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with starting(tmp_path / "other board") as start_other:
@@ -245,7 +247,9 @@ def test_boards_of_one_device_name_are_told_what_may_be_wrong(
         wait_until(lambda: "does another board have this device name?" in caplog.text)
 
 
-def test_unreachable_broker_is_told_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreachable_broker_is_reported_once(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     port = free_port()
     publisher, _ = start(port)
     wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
@@ -291,7 +295,7 @@ def test_tls_with_a_client_certificate(
 
 
 @pytest.mark.parametrize("fault", ["other authority", "other name"])
-def test_certificate_that_does_not_fit_is_refused(
+def test_certificate_of_another_authority_is_refused(
     mosquitto_program: str, tmp_path: Path, start: Start, certificates: Certificates, fault: str
 ) -> None:
     other = make_certificates(tmp_path / "other", names="DNS:elsewhere.example")
@@ -314,7 +318,7 @@ def test_certificate_that_does_not_fit_is_refused(
         ({"password_file": "/dev/null"}, r"without mqtt\.username"),
     ],
 )
-def test_wrong_file_in_the_mqtt_section_is_one_clear_error(
+def test_invalid_file_in_the_mqtt_section_is_one_clear_error(
     start: Start, settings: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
@@ -336,7 +340,7 @@ def test_password_comes_from_file_then_variable_then_credential(tmp_path: Path) 
     assert options.read_password(with_file, environment) == "from file"
 
 
-def test_password_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_password_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(b"caf\xe9\n")
     config = MqttConfig(username="u", password_file=str(tmp_path / "p"))
     with pytest.raises(ConfigError, match=r"^mqtt\.password_file .*/p: not UTF-8; "):

@@ -1,4 +1,4 @@
-"""What the broker does not take, for want of a right or for its size, is told and stops nothing."""
+"""Messages refused by the broker for rights or size are reported and stop nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rights_in(folder: Path, text: str) -> Path:
     return path
 
 
-def test_event_the_broker_forbids_waits_until_it_is_allowed(
+def test_forbidden_event_waits_until_it_is_allowed(
     mosquitto_program: str,
     tmp_path: Path,
     start: Start,
@@ -59,7 +59,7 @@ def test_event_the_broker_forbids_waits_until_it_is_allowed(
     assert "mqtt.event_rejected topic=edge/gate/front/events reason=135" in caplog.text
 
 
-def test_event_larger_than_the_broker_takes_does_not_block_the_others(
+def test_event_larger_than_the_broker_accepts_does_not_block_the_others(
     mosquitto_program: str, tmp_path: Path, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = Mosquitto(tmp_path, settings="max_packet_size 2000")
@@ -72,7 +72,7 @@ def test_event_larger_than_the_broker_takes_does_not_block_the_others(
     assert "mqtt.event_dropped boot_id=boot-1 seq=2" in caplog.text
 
 
-def test_messages_larger_than_the_broker_takes_cost_no_connection(
+def test_message_larger_than_the_broker_accepts_does_not_end_the_connection(
     mosquitto_program: str, tmp_path: Path, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = Mosquitto(tmp_path, settings="max_packet_size 2000")
@@ -90,7 +90,7 @@ def test_messages_larger_than_the_broker_takes_cost_no_connection(
     assert f"mqtt.message_refused topic={INFO} reason=149; raise the broker's limit" in caplog.text
 
 
-def test_message_without_a_right_is_told_once(
+def test_forbidden_message_is_reported_once(
     mosquitto_program: str, tmp_path: Path, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     rights = rights_in(tmp_path, "topic read #\ntopic write edge/gate/status\n")
@@ -103,7 +103,7 @@ def test_message_without_a_right_is_told_once(
     assert caplog.text.count(f"mqtt.message_refused topic={INFO} reason=135; allow this user") == 1
 
 
-def test_lost_range_without_a_right_is_asked_about_later(
+def test_forbidden_lost_range_is_retried_later(
     mosquitto_program: str,
     tmp_path: Path,
     start: Start,
@@ -120,7 +120,7 @@ def test_lost_range_without_a_right_is_asked_about_later(
     with broker, Subscriber(broker.port, TOPICS.of("lost")) as subscriber:
         wait_until(lambda: int(publisher.counters()["rejected"]) >= 1)
         begin_s = time.monotonic()
-        wait_acknowledged(spool)  # events go on meanwhile
+        wait_acknowledged(spool)  # events continue meanwhile
         wait_until(lambda: int(publisher.counters()["rejected"]) >= 3)
         assert time.monotonic() - begin_s > 0.5
         assert spool.lost()
@@ -132,7 +132,7 @@ def test_lost_range_without_a_right_is_asked_about_later(
 
 
 @both_protocols
-def test_commands_that_this_user_may_not_read_are_told(
+def test_forbidden_command_subscription_is_reported(
     mosquitto_program: str,
     tmp_path: Path,
     start: Start,
@@ -147,7 +147,7 @@ def test_commands_that_this_user_may_not_read_are_told(
     with Mosquitto(tmp_path, settings=settings) as broker:
         publisher, spool = start(broker.port, protocol=protocol, discovery=False)
         wait_until(lambda: "mqtt.subscription_refused" in caplog.text)
-        publisher.publish_event(EVENTS, body(1))  # events go on
+        publisher.publish_event(EVENTS, body(1))  # events continue
         wait_acknowledged(spool)
     assert f"topic={TOPICS.command('+')} reason=" in caplog.text
     assert "allow this user to read it" in caplog.text

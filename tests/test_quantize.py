@@ -133,7 +133,7 @@ def real(image: np.ndarray) -> Tensor:
 
 
 def packed(folder: Path, model: Path) -> Interpreter:
-    """The file in a model folder, loaded by the daemon's own door."""
+    """The file in a model folder, loaded as by the daemon."""
     image = {"color_order": "bgr", "resize": "letterbox"}
     decoder = Decoder(name="yolox")
     facts = Facts("small", "1", "detect", image, decoder, ("a",), 1, {}, "Apache-2.0")
@@ -157,7 +157,9 @@ def steps(interpreter: Interpreter, name: str) -> float:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_written_net_agrees_with_its_simulation_within_a_step(name: str, tmp_path: Path) -> None:
+def test_written_network_agrees_with_its_simulation_within_one_level(
+    name: str, tmp_path: Path
+) -> None:
     torch.manual_seed(3)
     net = NETS[name]().eval()
     with torch.no_grad():  # pixels are 0..255: bring activations near one
@@ -209,7 +211,7 @@ def test_color_scale_of_minus_one_to_one_reaches_the_input(tmp_path: Path) -> No
     )
 
 
-def test_trace_is_the_same_function_in_float() -> None:
+def test_traced_graph_computes_the_same_function_in_float() -> None:
     torch.manual_seed(1)
     net = nn.Sequential(
         SpaceToDepth(2), nn.Conv2d(12, 8, 3, padding=1, bias=False), normed(8), nn.SiLU(), nn.ReLU()
@@ -243,7 +245,7 @@ def test_unknown_operator_is_refused(net: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    ("net", "told"),
+    ("net", "message"),
     [
         (nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(), nn.Linear(256, 5)), "reshape of a map"),
         (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(SIDE, 5)), "linear layer on a map"),
@@ -251,9 +253,9 @@ def test_unknown_operator_is_refused(net: nn.Module) -> None:
     ids=["flatten", "linear"],
 )
 def test_layer_that_reads_a_map_in_torchs_order_is_refused(
-    net: nn.Module, told: str, tmp_path: Path
+    net: nn.Module, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(NotImplementedError, match=told):
+    with pytest.raises(NotImplementedError, match=message):
         export(net, pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
 
 
@@ -263,7 +265,7 @@ def test_calibration_without_images_is_refused() -> None:
         calibrate(graph, [])
 
 
-def test_what_meets_in_a_concatenation_shares_one_range() -> None:
+def test_inputs_of_a_concatenation_share_one_range() -> None:
     graph = trace(Joined()).with_shapes((3, SIDE, SIDE))
     ranges = calibrate(graph, pictures())
     group = next(group for group in shared_scales(graph) if len(group) > 1)
@@ -289,7 +291,7 @@ def test_concatenation_of_a_fixed_scale_with_another_is_refused() -> None:
         calibrate(graph, pictures())
 
 
-def test_range_leaves_out_as_much_on_each_side() -> None:
+def test_percentile_range_clips_equally_on_each_side() -> None:
     statistics = Statistics({"x": (-1.0, 3.0)})
     statistics.activation("x", torch.linspace(-1, 3, 10_001))
     assert statistics.range("x", 0.9) == pytest.approx((-0.6, 2.6), abs=0.01)
@@ -323,7 +325,7 @@ class ReadTwice(nn.Module):
         return added
 
 
-def test_what_only_a_silu_reads_begins_at_its_floor() -> None:
+def test_range_of_a_tensor_read_only_by_silu_starts_at_the_silu_floor() -> None:
     torch.manual_seed(2)
     alone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
     for net, is_cut in ((alone, True), (ReadTwice().eval(), False)):
@@ -368,7 +370,7 @@ def test_training_through_quantization_lowers_its_loss() -> None:
     assert min(losses[-5:]) < 0.3 * losses[0]
 
 
-def test_constants_are_aligned_as_the_schema_demands(tmp_path: Path) -> None:
+def test_constants_are_aligned_as_the_schema_requires(tmp_path: Path) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     net = nn.Sequential(Joined(), nn.Conv2d(24, 8, 3, 2, 1))
@@ -386,7 +388,7 @@ def test_constants_are_aligned_as_the_schema_demands(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, 1e30])
-def test_a_network_that_diverged_is_refused_in_one_line(weight: float) -> None:
+def test_diverged_network_is_refused_with_one_line(weight: float) -> None:
     net = nn.Conv2d(3, 4, 3).eval()
     nn.init.constant_(net.weight, weight)
     graph = trace(net).with_shapes((3, SIDE, SIDE))
@@ -394,7 +396,7 @@ def test_a_network_that_diverged_is_refused_in_one_line(weight: float) -> None:
         calibrate(graph, [np.full((SIDE, SIDE, 3), 200, np.uint8)])
 
 
-def test_a_map_that_grows_more_one_way_is_named(tmp_path: Path) -> None:
+def test_unequal_upsampling_of_height_and_width_is_named(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Upsample(scale_factor=(1, 2)))
     with pytest.raises(NotImplementedError, match="another factor for rows"):
         export(net, pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))

@@ -1,4 +1,4 @@
-"""Nets that treat rows and columns differently: what is written agrees with what is simulated."""
+"""Nets that treat rows and columns differently: the written file agrees with the simulation."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_an_oblong_net_agrees_with_its_simulation(name: str, tmp_path: Path) -> 
     assert np.abs(value - exact).mean() <= 0.5 * steps(interpreter, "output")
 
 
-def test_a_pool_whose_padding_tflite_cannot_express_is_named(tmp_path: Path) -> None:
-    """Zeros around the map would be larger than what is negative in it."""
+def test_pool_with_padding_that_tflite_cannot_express_is_named(tmp_path: Path) -> None:
+    """Zero padding would be larger than the negative values of the map."""
     net = nn.Sequential(nn.Conv2d(*POINTWISE), nn.MaxPool2d(3, 2, 1)).eval()
     images = [np.zeros((*SHAPE, 3), np.uint8)]
     with pytest.raises(NotImplementedError, match=r"padding \(1, 1\) of max_pool"):
@@ -82,7 +82,7 @@ def test_a_pool_whose_padding_tflite_cannot_express_is_named(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("shape", "pads"), [((15, 15), 0), ((15, 16), 1), ((16, 15), 1), ((17, 23), 0)]
 )
-def test_a_map_is_padded_apart_only_where_tflite_pads_otherwise(
+def test_explicit_padding_is_added_only_where_tflite_pads_differently(
     shape: tuple[int, int], pads: int, tmp_path: Path
 ) -> None:
     """An operator for the padding costs time; TFLite's own pads an odd map on both sides alike."""

@@ -31,7 +31,7 @@ SHAPE = (3, 8, 12)
 @pytest.mark.parametrize(
     ("low", "high"), [(0.0, 6.0), (-3.0, 1.0), (2.0, 5.0), (-4.0, -1.0), (-900.0, 100.0)]
 )
-def test_a_range_is_as_wide_as_it_must_be(low: float, high: float) -> None:
+def test_range_is_no_wider_than_needed(low: float, high: float) -> None:
     found = from_range(low, high)
     half = found.scale / 2
     assert found.low == pytest.approx(min(low, 0), abs=1.001 * half)
@@ -54,7 +54,7 @@ def test_pictures_come_in_batches_of_real_values() -> None:
     np.testing.assert_allclose(centred[0].numpy(), wanted, rtol=1e-6)
 
 
-def test_statistics_are_of_all_pictures_whatever_the_batch() -> None:
+def test_statistics_do_not_depend_on_the_batch_size() -> None:
     torch.manual_seed(2)
     graph = trace(nn.Conv2d(3, 4, 1).eval()).with_shapes(SHAPE)
     images = pictures(5)
@@ -65,7 +65,7 @@ def test_statistics_are_of_all_pictures_whatever_the_batch() -> None:
     torch.testing.assert_close(one._counts[name], two._counts[name], atol=2, rtol=0)
 
 
-def test_a_range_holds_the_extremes_of_all_pictures_and_leaves_out_a_share() -> None:
+def test_range_covers_all_pictures_except_the_clipped_share() -> None:
     images = [np.full((8, 12, 3), level, np.uint8) for level in (100, 7, 250, 60)]
     net = nn.Conv2d(3, 1, 1, bias=False).eval()
     nn.init.constant_(net.weight, 1 / 3)
@@ -92,7 +92,7 @@ class Joined(nn.Module):
 
     def forward(self, value: Tensor) -> dict[str, Tensor]:
         made = self.one(value)
-        return {"map": made, "said": self.silu(torch.cat([made, self.other(value)], 1))}
+        return {"map": made, "silu": self.silu(torch.cat([made, self.other(value)], 1))}
 
 
 class Shown(nn.Module):
@@ -104,11 +104,11 @@ class Shown(nn.Module):
 
     def forward(self, value: Tensor) -> dict[str, Tensor]:
         made = self.conv(value)
-        return {"map": made, "said": self.silu(made)}
+        return {"map": made, "silu": self.silu(made)}
 
 
 @pytest.mark.parametrize("net", [Joined, Shown])
-def test_the_floor_of_a_silu_cuts_nothing_that_others_read(net: type[nn.Module]) -> None:
+def test_silu_floor_does_not_clip_tensors_with_other_readers(net: type[nn.Module]) -> None:
     torch.manual_seed(2)
     graph = trace(net().eval()).with_shapes(SHAPE)
     statistics = measure(graph, pictures(4))
@@ -119,7 +119,7 @@ def test_the_floor_of_a_silu_cuts_nothing_that_others_read(net: type[nn.Module])
     assert found.high >= high - found.scale
 
 
-def test_a_mean_of_pixels_has_the_pixels_scale() -> None:
+def test_mean_has_the_scale_of_its_input() -> None:
     graph = trace(nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 4, 1)).eval()).with_shapes(SHAPE)
     found = calibrate(graph, pictures(2))
     (pooled,) = (node.name for node in graph.nodes if node.kind == "average_pool")
@@ -130,7 +130,7 @@ def test_a_bias_far_above_its_input_keeps_every_channel_of_a_linear_layer(tmp_pa
     """One scale for all channels, raised where one of them has no room for its bias."""
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     for parameter in net[0].parameters():
-        nn.init.zeros_(parameter)  # a dead layer: the scale of what it says is next to nothing
+        nn.init.zeros_(parameter)  # a dead layer: the scale of its output is almost zero
     with torch.no_grad():
         net[3].bias.copy_(torch.tensor([1.0, 20.0, 5.0]))
     export(net.eval(), pictures(2), tmp_path / "net.tflite", SHAPE)
@@ -148,7 +148,7 @@ def test_a_convolution_has_a_scale_for_each_channel_and_a_linear_layer_one() -> 
     assert weight_scales(weight).tolist() == pytest.approx([0.01] * 3)
 
 
-def test_the_simulation_rounds_what_the_file_rounds_and_nothing_twice() -> None:
+def test_simulation_rounds_the_same_tensors_as_the_file_once() -> None:
     torch.manual_seed(2)
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2), nn.AvgPool2d(2)).eval()
     graph = trace(net).with_shapes(SHAPE)
@@ -161,7 +161,7 @@ def test_the_simulation_rounds_what_the_file_rounds_and_nothing_twice() -> None:
         if node.kind in ("conv", "average_pool"):
             wanted = torch.tensor([found.low, found.high, 0.0])
             torch.testing.assert_close(rounded, wanted, atol=1e-4, rtol=1e-6)
-        else:  # it hands on what is rounded already
+        else:  # it passes on values that are rounded already
             assert rounded is value
     weight = graph.weights[graph.nodes[1].name]
     scales = weight_scales(weight)

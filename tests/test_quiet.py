@@ -1,4 +1,4 @@
-"""What C++ writes to standard error is passed on, but for the runtime's greeting."""
+"""Standard error of C++ code is passed on, except for the runtime's banner."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from edge.quiet import GREETINGS, without_greeting
 
 
-def test_only_the_greeting_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_the_banner_of_the_runtime_is_suppressed(capfd: pytest.CaptureFixture[str]) -> None:
     with without_greeting():
         os.write(2, GREETINGS[0] + b"\nERROR: this matters\n")
     assert capfd.readouterr().err == "ERROR: this matters\n"
 
 
-def test_what_was_written_before_a_failure_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_before_a_failure_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         with without_greeting():
             os.write(2, b"why it failed\n")
@@ -29,7 +29,7 @@ def test_what_was_written_before_a_failure_is_not_lost(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == "why it failed\nafter\n"
 
 
-def test_commands_that_load_models_say_nothing_on_success() -> None:
+def test_commands_that_load_models_print_nothing_to_stderr_on_success() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "edge", "models"], capture_output=True, text=True, check=True
     )

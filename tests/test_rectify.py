@@ -1,4 +1,4 @@
-"""A stem with a ReLU in place of its first SiLU: fitted closely, one range, no operator more."""
+"""A stem with a ReLU in place of its first SiLU: close fit, one range, no further operator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.train import rectify  # noqa: E402
 
 
 def error(values: torch.Tensor) -> float:
-    """Return what the fit leaves of SiLU's variance on these values."""
+    """Return the share of SiLU's variance on these values that the fit does not explain."""
     gain, knee, offset = rectify.fit_relu(values)
     wanted = functional.silu(values)
     left = gain * (values - knee).clamp(min=0) + offset - wanted
@@ -27,7 +27,7 @@ def error(values: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("spread", [0.1, 30.0])
-def test_small_and_large_values_are_fitted_closely(spread: float) -> None:
+def test_small_and_large_values_are_approximated_closely(spread: float) -> None:
     torch.manual_seed(2)
     assert error(torch.randn(20_000) * spread) < 0.02
 
@@ -51,7 +51,7 @@ def made(original: yolox.YoloxNano, images: list[np.ndarray]) -> yolox.YoloxNano
 
 
 @torch.no_grad()
-def test_the_stem_gives_nearly_what_the_original_gives(
+def test_rectified_stem_approximates_the_original(
     original: yolox.YoloxNano, made: yolox.YoloxNano, images: list[np.ndarray]
 ) -> None:
     (batch,) = batches(images, PIXELS, 8)
@@ -69,7 +69,7 @@ def test_all_channels_have_one_range(made: yolox.YoloxNano, images: list[np.ndar
     assert largest.numpy() == pytest.approx(1.0, abs=1e-3)
 
 
-def test_the_first_convolution_needs_no_operator_more(
+def test_first_convolution_needs_no_additional_operator(
     original: yolox.YoloxNano, made: yolox.YoloxNano
 ) -> None:
     plain, rectified = (trace(net).nodes for net in (original, made))
@@ -78,7 +78,7 @@ def test_the_first_convolution_needs_no_operator_more(
     assert first.activation == "relu"
 
 
-def test_the_file_says_that_its_stem_is_rectified(made: yolox.YoloxNano, tmp_path: Path) -> None:
+def test_weights_file_records_the_rectified_stem(made: yolox.YoloxNano, tmp_path: Path) -> None:
     path = tmp_path / "made.pt"
     yolox.save(made, path, "rectified")
     assert yolox.is_rectified(path)

@@ -1,4 +1,4 @@
-"""Versions of models are kept unchanged, signed, and staged."""
+"""Versions of models are signed_registry unchanged, signed, and staged."""
 
 from __future__ import annotations
 
@@ -23,66 +23,70 @@ from tools.registry import versions
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Registry:
+def signed_registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path)
 
 
-def fetch(kept: Registry, version: str, folder: Path) -> Path:
+def fetch(signed_registry: Registry, version: str, folder: Path) -> Path:
     folder.mkdir()
-    registry.fetch(kept.store, COLOR, version, folder, kept.trusted)
+    registry.fetch(signed_registry.store, COLOR, version, folder, signed_registry.trusted)
     return folder
 
 
-def envelope(kept: Registry, version: str) -> Envelope:
-    return msgspec.json.decode(kept.file(version, VERSION_NAME).read_bytes(), type=Envelope)
+def envelope(signed_registry: Registry, version: str) -> Envelope:
+    return msgspec.json.decode(
+        signed_registry.file(version, VERSION_NAME).read_bytes(), type=Envelope
+    )
 
 
-def test_version_comes_back_as_it_was_pushed(kept: Registry, tmp_path: Path) -> None:
-    kept.push("1.0.0")
-    folder = fetch(kept, "1.0.0", tmp_path / "back")
+def test_pulled_version_equals_the_pushed_one(signed_registry: Registry, tmp_path: Path) -> None:
+    signed_registry.push("1.0.0")
+    folder = fetch(signed_registry, "1.0.0", tmp_path / "back")
     source = tmp_path / "sources" / "1.0.0" / COLOR
     for path in source.iterdir():
         assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
-def test_version_is_never_changed(kept: Registry, tmp_path: Path) -> None:
-    kept.push("1.0.0")
-    before = kept.file("1.0.0", VERSION_NAME).read_bytes()
+def test_pushed_version_is_never_overwritten(signed_registry: Registry, tmp_path: Path) -> None:
+    signed_registry.push("1.0.0")
+    before = signed_registry.file("1.0.0", VERSION_NAME).read_bytes()
     other = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(ModelError, match="cannot change"):
-        versions.push(kept.store, other, kept.key)
-    assert kept.file("1.0.0", VERSION_NAME).read_bytes() == before
+        versions.push(signed_registry.store, other, signed_registry.key)
+    assert signed_registry.file("1.0.0", VERSION_NAME).read_bytes() == before
 
 
-def test_of_two_pushes_at_once_one_wins(kept: Registry, tmp_path: Path) -> None:
-    store = kept.store
+def test_one_of_two_simultaneous_pushes_wins(signed_registry: Registry, tmp_path: Path) -> None:
+    store = signed_registry.store
     store.put("a/b/version.json", b"first", is_new=True)
     with pytest.raises(FileExistsError):
         store.put("a/b/version.json", b"second", is_new=True)
     assert store.get("a/b/version.json", 100) == b"first"
 
 
-def test_a_folder_is_listed_in_order_without_what_is_being_written(kept: Registry) -> None:
+def test_folder_is_listed_in_order_without_partial_files(signed_registry: Registry) -> None:
     for name in ("b", "c", "a", ".part"):
-        kept.store.put(f"dog/{name}", b"")
-    assert kept.store.names("dog") == ["a", "b", "c"]
-    assert kept.store.names("dog/a") == kept.store.names("cat") == []
+        signed_registry.store.put(f"dog/{name}", b"")
+    assert signed_registry.store.names("dog") == ["a", "b", "c"]
+    assert signed_registry.store.names("dog/a") == signed_registry.store.names("cat") == []
 
 
-def test_what_is_written_can_be_read_by_others(kept: Registry) -> None:
+def test_written_files_are_readable_by_others(signed_registry: Registry) -> None:
     """A registry on a share: boards read it as another user."""
-    kept.store.put("dog/a", b"")
-    assert (kept.folder / "registry" / "dog" / "a").stat().st_mode & 0o777 == 0o644
+    signed_registry.store.put("dog/a", b"")
+    assert (signed_registry.folder / "registry" / "dog" / "a").stat().st_mode & 0o777 == 0o644
 
 
-def test_what_is_deleted_already_is_no_error_and_an_empty_folder_goes(kept: Registry) -> None:
+def test_deleting_a_missing_file_is_not_an_error_and_an_empty_folder_is_removed(
+    signed_registry: Registry,
+) -> None:
     for name in ("a", "b"):
-        kept.store.put(f"dog/{name}", b"")
+        signed_registry.store.put(f"dog/{name}", b"")
     for _ in range(2):
-        kept.store.delete("dog/a")
-    assert kept.store.names("dog") == ["b"]
-    kept.store.delete("dog/b")
-    assert kept.store.names("") == []
+        signed_registry.store.delete("dog/a")
+    assert signed_registry.store.names("dog") == ["b"]
+    signed_registry.store.delete("dog/b")
+    assert signed_registry.store.names("") == []
 
 
 WRITES = 5  # of a push: the serial, three files, what makes it a version
@@ -91,8 +95,8 @@ WRITES = 5  # of a push: the serial, three files, what makes it a version
 class OvertakenStore:
     """A store before whose n-th write something else happens, by default a push of 1.0.0."""
 
-    def __init__(self, kept: Registry, write: int = 1, happens: Any = None) -> None:
-        self._kept = kept
+    def __init__(self, signed_registry: Registry, write: int = 1, happens: Any = None) -> None:
+        self._kept = signed_registry
         self._left = write
         self._happens = happens or (lambda: self._kept.push("1.0.0"))
 
@@ -111,150 +115,165 @@ def die() -> None:
 
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
-def test_push_that_comes_late_changes_nothing(kept: Registry, tmp_path: Path, write: int) -> None:
+def test_overtaken_push_changes_nothing(
+    signed_registry: Registry, tmp_path: Path, write: int
+) -> None:
     late = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(ModelError, match="use a new version number"):
-        versions.push(OvertakenStore(kept, write), late, kept.key)
-    folder = fetch(kept, "1.0.0", tmp_path / "back")
+        versions.push(OvertakenStore(signed_registry, write), late, signed_registry.key)
+    folder = fetch(signed_registry, "1.0.0", tmp_path / "back")
     assert manifest.read(folder).licence != "MIT"
 
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
-def test_number_that_was_given_and_removed_meanwhile_stays_so(
-    kept: Registry, tmp_path: Path, write: int
+def test_version_removed_during_a_push_stays_removed(
+    signed_registry: Registry, tmp_path: Path, write: int
 ) -> None:
     def given_and_removed() -> None:
-        kept.push("1.0.0")
-        versions.remove(kept.store, COLOR, "1.0.0", kept.key)
+        signed_registry.push("1.0.0")
+        versions.remove(signed_registry.store, COLOR, "1.0.0", signed_registry.key)
 
     late = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(ModelError, match="removed meanwhile"):
-        versions.push(OvertakenStore(kept, write, given_and_removed), late, kept.key)
-    assert registry.versions(kept.store, COLOR) == []
+        versions.push(
+            OvertakenStore(signed_registry, write, given_and_removed), late, signed_registry.key
+        )
+    assert registry.versions(signed_registry.store, COLOR) == []
 
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
-def test_number_of_a_push_that_died_is_free(kept: Registry, tmp_path: Path, write: int) -> None:
+def test_version_of_a_killed_push_is_free(
+    signed_registry: Registry, tmp_path: Path, write: int
+) -> None:
     dies = golden_folder(tmp_path / "other", "1.0.0", licence="MIT")
     with pytest.raises(KeyboardInterrupt):
-        versions.push(OvertakenStore(kept, write, die), dies, kept.key)
-    made = kept.push("1.0.0")
-    folder = fetch(kept, "1.0.0", tmp_path / "back")
+        versions.push(OvertakenStore(signed_registry, write, die), dies, signed_registry.key)
+    made = signed_registry.push("1.0.0")
+    folder = fetch(signed_registry, "1.0.0", tmp_path / "back")
     assert manifest.read(folder).licence != "MIT"
-    stored = kept.store.names(f"{COLOR}/1.0.0")
+    stored = signed_registry.store.names(f"{COLOR}/1.0.0")
     assert len(stored) == len(made.files) + 1  # nothing is left of the other
 
 
-def test_push_that_died_goes_on_with_another_key(kept: Registry, tmp_path: Path) -> None:
+def test_killed_push_can_be_repeated_with_another_key(
+    signed_registry: Registry, tmp_path: Path
+) -> None:
     folder = golden_folder(tmp_path / "same", "1.0.0")
     with pytest.raises(KeyboardInterrupt):
-        versions.push(OvertakenStore(kept, WRITES, die), folder, SecretKey.generate())
-    assert versions.push(kept.store, folder, kept.key).serial == 1
-    fetch(kept, "1.0.0", tmp_path / "back")
+        versions.push(OvertakenStore(signed_registry, WRITES, die), folder, SecretKey.generate())
+    assert versions.push(signed_registry.store, folder, signed_registry.key).serial == 1
+    fetch(signed_registry, "1.0.0", tmp_path / "back")
 
 
-def test_removed_version_leaves_nothing(kept: Registry) -> None:
-    kept.push("1.0.0")
-    kept.store.put(f"{COLOR}/1.0.0/of-a-late-push", b"")
-    versions.remove(kept.store, COLOR, "1.0.0", kept.key)
-    assert kept.store.names(f"{COLOR}/1.0.0") == []
+def test_removed_version_leaves_nothing(signed_registry: Registry) -> None:
+    signed_registry.push("1.0.0")
+    signed_registry.store.put(f"{COLOR}/1.0.0/of-a-late-push", b"")
+    versions.remove(signed_registry.store, COLOR, "1.0.0", signed_registry.key)
+    assert signed_registry.store.names(f"{COLOR}/1.0.0") == []
 
 
-def test_two_pushes_at_once_get_a_serial_each(kept: Registry, tmp_path: Path) -> None:
+def test_simultaneous_pushes_get_different_serials(
+    signed_registry: Registry, tmp_path: Path
+) -> None:
     late = golden_folder(tmp_path, "0.9.0")  # by name the first, by serial the second
-    assert versions.push(OvertakenStore(kept), late, kept.key).serial == 2
-    assert [one.serial for one in registry.versions(kept.store, COLOR)] == [1, 2]
+    assert versions.push(OvertakenStore(signed_registry), late, signed_registry.key).serial == 2
+    assert [one.serial for one in registry.versions(signed_registry.store, COLOR)] == [1, 2]
 
 
-def test_push_that_was_stopped_goes_on_with_its_serial(kept: Registry) -> None:
-    kept.push("1.0.0")
+def test_stopped_push_resumes_with_its_serial(signed_registry: Registry) -> None:
+    signed_registry.push("1.0.0")
     for name in (VERSION_NAME, "model.tflite"):
-        kept.file("1.0.0", name).unlink()
-    again = golden_folder(kept.folder / "again", "1.0.0")
-    assert versions.push(kept.store, again, kept.key).serial == 1
-    fetch(kept, "1.0.0", kept.folder / "back")
+        signed_registry.file("1.0.0", name).unlink()
+    again = golden_folder(signed_registry.folder / "again", "1.0.0")
+    assert versions.push(signed_registry.store, again, signed_registry.key).serial == 1
+    fetch(signed_registry, "1.0.0", signed_registry.folder / "back")
 
 
-def test_full_disk_leaves_no_part_of_a_file(
-    kept: Registry, monkeypatch: pytest.MonkeyPatch
+def test_full_disk_leaves_no_partial_file(
+    signed_registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        kept.store.put("a/b/version.json", b"content")
-    assert list((kept.folder / "registry" / "a" / "b").iterdir()) == []
+        signed_registry.store.put("a/b/version.json", b"content")
+    assert list((signed_registry.folder / "registry" / "a" / "b").iterdir()) == []
 
 
-def test_half_a_push_is_no_version(kept: Registry) -> None:
-    kept.push("1.0.0")
-    kept.file("1.0.0", VERSION_NAME).unlink()
-    assert registry.versions(kept.store, COLOR) == []
-    again = golden_folder(kept.folder / "again", "1.0.0")
-    assert versions.push(kept.store, again, kept.key).serial == 1
+def test_incomplete_push_is_not_a_version(signed_registry: Registry) -> None:
+    signed_registry.push("1.0.0")
+    signed_registry.file("1.0.0", VERSION_NAME).unlink()
+    assert registry.versions(signed_registry.store, COLOR) == []
+    again = golden_folder(signed_registry.folder / "again", "1.0.0")
+    assert versions.push(signed_registry.store, again, signed_registry.key).serial == 1
 
 
-def test_serials_grow_and_removed_ones_are_not_given_again(kept: Registry) -> None:
-    assert [kept.push("1.0.0").serial, kept.push("1.1.0").serial] == [1, 2]
-    versions.remove(kept.store, COLOR, "1.1.0", kept.key)
-    assert kept.push("1.2.0").serial == 3
-    assert [one.version for one in registry.versions(kept.store, COLOR)] == ["1.0.0", "1.2.0"]
-    again = golden_folder(kept.folder / "again", "1.1.0")
+def test_serials_grow_and_removed_ones_are_not_reused(signed_registry: Registry) -> None:
+    assert [signed_registry.push("1.0.0").serial, signed_registry.push("1.1.0").serial] == [1, 2]
+    versions.remove(signed_registry.store, COLOR, "1.1.0", signed_registry.key)
+    assert signed_registry.push("1.2.0").serial == 3
+    assert [one.version for one in registry.versions(signed_registry.store, COLOR)] == [
+        "1.0.0",
+        "1.2.0",
+    ]
+    again = golden_folder(signed_registry.folder / "again", "1.1.0")
     with pytest.raises(ModelError, match="was removed"):
-        versions.push(kept.store, again, kept.key)
+        versions.push(signed_registry.store, again, signed_registry.key)
 
 
-def test_promotion_archives_the_version_before(kept: Registry) -> None:
+def test_promotion_archives_the_previous_version(signed_registry: Registry) -> None:
     for version in ("1.0.0", "1.1.0"):
-        kept.push(version)
-        versions.promote(kept.store, COLOR, version, "production", kept.key)
-    stages = registry.read_stages(kept.store, COLOR, kept.trusted)
+        signed_registry.push(version)
+        versions.promote(signed_registry.store, COLOR, version, "production", signed_registry.key)
+    stages = registry.read_stages(signed_registry.store, COLOR, signed_registry.trusted)
     assert stages.stages == {"1.0.0": "archived", "1.1.0": "production"}
     assert registry.choose(stages, "production") == "1.1.0"
     with pytest.raises(ModelError, match="promote another"):
-        versions.remove(kept.store, COLOR, "1.1.0", kept.key)
+        versions.remove(signed_registry.store, COLOR, "1.1.0", signed_registry.key)
     with pytest.raises(ModelError, match="--sign-key"):
-        versions.promote(kept.store, COLOR, "1.0.0", "production", None)
+        versions.promote(signed_registry.store, COLOR, "1.0.0", "production", None)
 
 
-def test_promotion_moves_what_held_this_stage_alone(kept: Registry) -> None:
+def test_promotion_changes_only_this_stage(signed_registry: Registry) -> None:
     for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0"):
-        kept.push(version)
+        signed_registry.push(version)
     promotions = {"1.0.0": "production", "1.1.0": "staging", "1.2.0": "none", "1.3.0": "none"}
     for version, stage in promotions.items():
-        versions.promote(kept.store, COLOR, version, stage, kept.key)
-    stages = registry.read_stages(kept.store, COLOR, kept.trusted)
+        versions.promote(signed_registry.store, COLOR, version, stage, signed_registry.key)
+    stages = registry.read_stages(signed_registry.store, COLOR, signed_registry.trusted)
     assert (stages.stages, stages.revision) == (promotions, 4)
 
 
-def test_a_version_that_is_not_there_is_neither_promoted_nor_removed(kept: Registry) -> None:
-    kept.push("1.0.0")
+def test_missing_version_is_neither_promoted_nor_removed(signed_registry: Registry) -> None:
+    signed_registry.push("1.0.0")
     with pytest.raises(ModelError, match="not in the registry; push it first"):
-        versions.promote(kept.store, COLOR, "1.1.0", "staging", kept.key)
+        versions.promote(signed_registry.store, COLOR, "1.1.0", "staging", signed_registry.key)
     with pytest.raises(ModelError, match="not in the registry"):
-        versions.remove(kept.store, COLOR, "1.1.0", kept.key)
-    assert registry.read_stages(kept.store, COLOR, kept.trusted) == registry.Stages(name=COLOR)
+        versions.remove(signed_registry.store, COLOR, "1.1.0", signed_registry.key)
+    assert registry.read_stages(
+        signed_registry.store, COLOR, signed_registry.trusted
+    ) == registry.Stages(name=COLOR)
 
 
-def test_a_removed_version_holds_no_stage_and_its_serial_is_kept(kept: Registry) -> None:
+def test_a_removed_version_holds_no_stage_and_its_serial_is_kept(signed_registry: Registry) -> None:
     for version in ("1.0.0", "1.1.0"):
-        kept.push(version)
-        versions.promote(kept.store, COLOR, version, "archived", kept.key)
-    versions.remove(kept.store, COLOR, "1.1.0", kept.key)
-    stages = registry.read_stages(kept.store, COLOR, kept.trusted)
+        signed_registry.push(version)
+        versions.promote(signed_registry.store, COLOR, version, "archived", signed_registry.key)
+    versions.remove(signed_registry.store, COLOR, "1.1.0", signed_registry.key)
+    stages = registry.read_stages(signed_registry.store, COLOR, signed_registry.trusted)
     assert (stages.stages, stages.removed) == ({"1.0.0": "archived"}, {"1.1.0": 2})
     assert stages.revision == 3
 
 
 @pytest.mark.parametrize("stage", ["staging", "production"])
-def test_a_version_that_boards_would_refuse_as_unsigned_takes_no_stage_of_theirs(
-    kept: Registry, tmp_path: Path, stage: Any, capsys: pytest.CaptureFixture[str]
+def test_unsigned_version_gets_no_stage_in_a_signed_registry(
+    signed_registry: Registry, tmp_path: Path, stage: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept.push("1.0.0")
-    before = versions.promote(kept.store, COLOR, "1.0.0", stage, kept.key)
-    (tmp_path / "key.pem").write_bytes(kept.key.pem())
-    place = ["--registry", str(kept.folder / "registry")]
+    signed_registry.push("1.0.0")
+    before = versions.promote(signed_registry.store, COLOR, "1.0.0", stage, signed_registry.key)
+    (tmp_path / "key.pem").write_bytes(signed_registry.key.pem())
+    place = ["--registry", str(signed_registry.folder / "registry")]
     folder = str(golden_folder(tmp_path / "unsigned", "1.1.0"))
     assert main(["registry", "push", folder, *place]) == EXIT_OK
     assert "NOT signed: boards will refuse it; for them push a new" in capsys.readouterr().out
@@ -262,71 +281,73 @@ def test_a_version_that_boards_would_refuse_as_unsigned_takes_no_stage_of_theirs
     assert main([*words, "--sign-key", str(tmp_path / "key.pem")]) == EXIT_CONFIG
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("would refuse it; push a new version with --sign-key")
-    assert registry.read_stages(kept.store, COLOR, kept.trusted) == before
-    versions.promote(kept.store, COLOR, "1.1.0", "archived", kept.key)
+    assert registry.read_stages(signed_registry.store, COLOR, signed_registry.trusted) == before
+    versions.promote(signed_registry.store, COLOR, "1.1.0", "archived", signed_registry.key)
 
 
 def test_a_push_whose_stage_would_be_refused_registers_nothing(
-    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept.push("1.0.0")
-    versions.promote(kept.store, COLOR, "1.0.0", "production", kept.key)
+    signed_registry.push("1.0.0")
+    versions.promote(signed_registry.store, COLOR, "1.0.0", "production", signed_registry.key)
     folder = str(golden_folder(tmp_path / "new", "1.1.0"))
     place = ["--registry", str(tmp_path / "registry")]
     assert main(["registry", "push", folder, *place, "--stage", "staging"]) == EXIT_CONFIG
     assert "its stages are signed; give --sign-key" in capsys.readouterr().err
-    assert [one.version for one in registry.versions(kept.store, COLOR)] == ["1.0.0"]
+    assert [one.version for one in registry.versions(signed_registry.store, COLOR)] == ["1.0.0"]
 
 
 def test_a_registry_without_keys_has_stages(
-    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = ["--registry", str(kept.folder / "registry")]
+    place = ["--registry", str(signed_registry.folder / "registry")]
     for version in ("1.0.0", "1.1.0"):
         folder = str(golden_folder(tmp_path / "unsigned", version))
         assert main(["registry", "push", folder, *place, "--stage", "production"]) == EXIT_OK
-    stages = registry.read_stages(kept.store, COLOR).stages
+    stages = registry.read_stages(signed_registry.store, COLOR).stages
     assert stages == {"1.0.0": "archived", "1.1.0": "production"}
     pulled = str(tmp_path / "pulled")
     assert main(["registry", "pull", COLOR, "--output", pulled, *place]) == EXIT_OK
 
 
-def test_stages_of_an_unknown_key_are_refused(kept: Registry) -> None:
-    kept.push("1.0.0")
-    versions.promote(kept.store, COLOR, "1.0.0", "production", SecretKey.generate())
+def test_stages_of_an_unknown_key_are_refused(signed_registry: Registry) -> None:
+    signed_registry.push("1.0.0")
+    versions.promote(signed_registry.store, COLOR, "1.0.0", "production", SecretKey.generate())
     with pytest.raises(SignatureError, match="not trusted"):
-        registry.read_stages(kept.store, COLOR, kept.trusted)
+        registry.read_stages(signed_registry.store, COLOR, signed_registry.trusted)
 
 
-def test_stages_of_another_model_are_refused(kept: Registry) -> None:
+def test_stages_of_another_model_are_refused(signed_registry: Registry) -> None:
     """They are signed, too: whoever writes the registry could put its versions into service."""
-    kept.push("1.0.0")
-    versions.promote(kept.store, COLOR, "1.0.0", "production", kept.key)
-    moved = kept.store.get(f"{COLOR}/{registry.STAGES_NAME}", registry.MAX_STAGES_BYTES)
-    kept.store.put(f"other/{registry.STAGES_NAME}", moved)
+    signed_registry.push("1.0.0")
+    versions.promote(signed_registry.store, COLOR, "1.0.0", "production", signed_registry.key)
+    moved = signed_registry.store.get(f"{COLOR}/{registry.STAGES_NAME}", registry.MAX_STAGES_BYTES)
+    signed_registry.store.put(f"other/{registry.STAGES_NAME}", moved)
     with pytest.raises(SignatureError, match=f"it is of model {COLOR}; somebody moved it"):
-        registry.read_stages(kept.store, "other", kept.trusted)
+        registry.read_stages(signed_registry.store, "other", signed_registry.trusted)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"text": "{}"}', b"\xff"])
-def test_damaged_stages_are_mended_as_their_error_says(kept: Registry, content: bytes) -> None:
-    kept.push("1.0.0")
+def test_damaged_stages_are_repaired_as_the_error_suggests(
+    signed_registry: Registry, content: bytes
+) -> None:
+    signed_registry.push("1.0.0")
     key = f"{COLOR}/{registry.STAGES_NAME}"
-    kept.store.put(key, content)
+    signed_registry.store.put(key, content)
     with pytest.raises(ModelError, match=r"is damaged: .*; take it from a backup, or delete it"):
-        versions.promote(kept.store, COLOR, "1.0.0", "staging", kept.key)
-    kept.store.delete(key)
-    versions.promote(kept.store, COLOR, "1.0.0", "staging", kept.key)
+        versions.promote(signed_registry.store, COLOR, "1.0.0", "staging", signed_registry.key)
+    signed_registry.store.delete(key)
+    versions.promote(signed_registry.store, COLOR, "1.0.0", "staging", signed_registry.key)
 
 
-def test_a_version_that_is_not_there_cannot_be_fetched(kept: Registry, tmp_path: Path) -> None:
-    kept.push("1.0.0")
+def test_missing_version_cannot_be_fetched(signed_registry: Registry, tmp_path: Path) -> None:
+    signed_registry.push("1.0.0")
     with pytest.raises(ModelError, match=r"2\.0\.0: not in the registry; see"):
-        fetch(kept, "2.0.0", tmp_path / "back")
+        fetch(signed_registry, "2.0.0", tmp_path / "back")
 
 
-def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
-    kept: Registry, tmp_path: Path
+def test_model_that_does_not_reproduce_its_golden_result_is_not_registered(
+    signed_registry: Registry, tmp_path: Path
 ) -> None:
     folder = golden_folder(tmp_path, "1.0.0")
     wanted = manifest.read(folder).golden
@@ -334,62 +355,68 @@ def test_model_that_does_not_repeat_its_golden_picture_is_not_registered(
     wrong = dict.fromkeys(wanted.shares, 1 / 11)
     change_manifest(folder, golden=manifest.Golden(file=wanted.file, tolerance=0, shares=wrong))
     with pytest.raises(ModelError, match=r"expected 0\.091"):
-        versions.push(kept.store, folder, kept.key)
-    assert kept.store.names("") == []
+        versions.push(signed_registry.store, folder, signed_registry.key)
+    assert signed_registry.store.names("") == []
 
 
-def test_version_that_would_take_the_place_of_the_stages_is_refused(
-    kept: Registry, tmp_path: Path
+def test_version_named_like_the_stages_file_is_refused(
+    signed_registry: Registry, tmp_path: Path
 ) -> None:
     folder = golden_folder(tmp_path, "1.0.0")
     with pytest.raises(ModelError, match="taken by the stages"):
-        versions.push(kept.store, folder, kept.key, version=registry.STAGES_NAME)
-    assert kept.store.names("") == []
+        versions.push(
+            signed_registry.store, folder, signed_registry.key, version=registry.STAGES_NAME
+        )
+    assert signed_registry.store.names("") == []
 
 
-def test_model_without_a_golden_picture_is_not_registered(kept: Registry, tmp_path: Path) -> None:
+def test_model_without_a_golden_picture_is_not_registered(
+    signed_registry: Registry, tmp_path: Path
+) -> None:
     folder = change_manifest(golden_folder(tmp_path, "1.0.0"), golden=None)
     with pytest.raises(ModelError, match="no golden picture; boards could not prove it"):
-        versions.push(kept.store, folder, kept.key)
-    assert kept.store.names("") == []
+        versions.push(signed_registry.store, folder, signed_registry.key)
+    assert signed_registry.store.names("") == []
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "manifest.json", "golden.png", VERSION_NAME])
-def test_tampered_file_is_refused(kept: Registry, tmp_path: Path, name: str) -> None:
-    kept.push("1.0.0")
-    path = kept.file("1.0.0", name)
+def test_tampered_file_is_refused(signed_registry: Registry, tmp_path: Path, name: str) -> None:
+    signed_registry.push("1.0.0")
+    path = signed_registry.file("1.0.0", name)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(SignatureError):
-        fetch(kept, "1.0.0", tmp_path / "back")
+        fetch(signed_registry, "1.0.0", tmp_path / "back")
 
 
 @pytest.mark.parametrize("name", ["model.tflite", VERSION_NAME])
-def test_truncated_file_is_refused(kept: Registry, tmp_path: Path, name: str) -> None:
-    kept.push("1.0.0")
-    path = kept.file("1.0.0", name)
+def test_truncated_file_is_refused(signed_registry: Registry, tmp_path: Path, name: str) -> None:
+    signed_registry.push("1.0.0")
+    path = signed_registry.file("1.0.0", name)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SignatureError):
-        fetch(kept, "1.0.0", tmp_path / "back")
+        fetch(signed_registry, "1.0.0", tmp_path / "back")
 
 
-def test_unsigned_and_wrongly_signed_versions_are_refused(kept: Registry, tmp_path: Path) -> None:
-    kept.push("1.0.0")
-    mallory = Registry(kept.folder, SecretKey.generate())
+def test_unsigned_and_wrongly_signed_versions_are_refused(
+    signed_registry: Registry, tmp_path: Path
+) -> None:
+    signed_registry.push("1.0.0")
+    mallory = Registry(signed_registry.folder, SecretKey.generate())
     mallory.push("6.6.6")
     with pytest.raises(SignatureError, match="not trusted"):
-        fetch(kept, "6.6.6", tmp_path / "other key")
-    unsigned = msgspec.structs.replace(envelope(kept, "1.0.0"), signature="")
-    kept.file("1.0.0", VERSION_NAME).write_bytes(msgspec.json.encode(unsigned))
+        fetch(signed_registry, "6.6.6", tmp_path / "other key")
+    unsigned = msgspec.structs.replace(envelope(signed_registry, "1.0.0"), signature="")
+    signed_registry.file("1.0.0", VERSION_NAME).write_bytes(msgspec.json.encode(unsigned))
     with pytest.raises(SignatureError, match="not signed"):
-        fetch(kept, "1.0.0", tmp_path / "unsigned")
+        fetch(signed_registry, "1.0.0", tmp_path / "unsigned")
 
 
-def test_version_under_anothers_name_is_refused(kept: Registry, tmp_path: Path) -> None:
-    kept.push("1.0.0")
-    kept.push("1.1.0")
-    content = kept.file("1.0.0", VERSION_NAME).read_bytes()
-    kept.file("1.1.0", VERSION_NAME).write_bytes(content)
+def test_version_under_another_name_is_refused(signed_registry: Registry, tmp_path: Path) -> None:
+    signed_registry.push("1.0.0")
+    signed_registry.push("1.1.0")
+    content = signed_registry.file("1.0.0", VERSION_NAME).read_bytes()
+    signed_registry.file("1.1.0", VERSION_NAME).write_bytes(content)
     with pytest.raises(SignatureError, match="somebody moved it"):
-        fetch(kept, "1.1.0", tmp_path / "back")
+        fetch(signed_registry, "1.1.0", tmp_path / "back")

@@ -1,4 +1,4 @@
-"""What the registry's commands write and say."""
+"""Files and output of the registry commands."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tools.registry import options
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Registry:
+def signed_registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path)
 
 
-def place(kept: Registry) -> list[str]:
-    return ["--registry", str(kept.folder / "registry")]
+def place(signed_registry: Registry) -> list[str]:
+    return ["--registry", str(signed_registry.folder / "registry")]
 
 
-def test_keygen_writes_a_pair_that_belongs_together(tmp_path: Path) -> None:
+def test_keygen_writes_a_matching_key_pair(tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     assert main(["registry", "keygen", str(file)]) == EXIT_OK
     _comment, public = (tmp_path / "key.pem.pub").read_text().splitlines()
@@ -46,7 +46,7 @@ def test_a_password_encrypts_the_secret_key(
 
 
 @pytest.mark.parametrize("taken", ["key.pem", "key.pem.pub"])
-def test_keygen_replaces_no_key(
+def test_keygen_overwrites_no_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], taken: str
 ) -> None:
     (tmp_path / taken).write_text("of another pair")
@@ -68,125 +68,131 @@ def test_a_password_that_is_too_long_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_push_gives_a_version_that_the_manifest_has_not(
-    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_push_sets_the_version_of_the_command_line(
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(golden_folder(tmp_path / "new", "1.0.0"))
-    assert main(["registry", "push", folder, "--version", "2.0.0", *place(kept)]) == EXIT_OK
+    assert (
+        main(["registry", "push", folder, "--version", "2.0.0", *place(signed_registry)]) == EXIT_OK
+    )
     assert capsys.readouterr().out.startswith(f"{COLOR} 2.0.0: registered, serial 1, NOT signed")
-    assert [one.version for one in registry.versions(kept.store, COLOR)] == ["2.0.0"]
+    assert [one.version for one in registry.versions(signed_registry.store, COLOR)] == ["2.0.0"]
 
 
-def test_list_gives_each_version_its_size(
-    kept: Registry, capsys: pytest.CaptureFixture[str]
+def test_list_shows_the_size_of_each_version(
+    signed_registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = kept.push("1.0.0")
+    made = signed_registry.push("1.0.0")
     size_mb = sum(fact.bytes for fact in made.files.values()) / 1e6
-    assert main(["registry", "list", *place(kept)]) == EXIT_OK
-    said = capsys.readouterr()
-    assert said.out.split() == [COLOR, "1.0.0", "1", "none", f"{size_mb:.2f}", "MB"]
-    assert said.err == ""
+    assert main(["registry", "list", *place(signed_registry)]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out.split() == [COLOR, "1.0.0", "1", "none", f"{size_mb:.2f}", "MB"]
+    assert captured.err == ""
 
 
-def test_promote_says_that_boards_refuse_unsigned_stages(
-    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_promote_warns_that_boards_refuse_unsigned_stages(
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept.push("1.0.0")
-    words = ["registry", "promote", COLOR, "1.0.0", "staging", *place(kept)]
+    signed_registry.push("1.0.0")
+    words = ["registry", "promote", COLOR, "1.0.0", "staging", *place(signed_registry)]
     assert main(words) == EXIT_OK
     assert "NOT signed: boards" in capsys.readouterr().out
-    (tmp_path / "key.pem").write_bytes(kept.key.pem())
+    (tmp_path / "key.pem").write_bytes(signed_registry.key.pem())
     assert main([*words, "--sign-key", str(tmp_path / "key.pem")]) == EXIT_OK
     assert "NOT signed" not in capsys.readouterr().out
 
 
-def test_a_stage_that_does_not_exist_is_wrong_usage(kept: Registry) -> None:
-    kept.push("1.0.0")
+def test_unknown_stage_is_a_usage_error(signed_registry: Registry) -> None:
+    signed_registry.push("1.0.0")
     with pytest.raises(SystemExit, match="2"):
-        main(["registry", "promote", COLOR, "1.0.0", "live", *place(kept)])
-    assert registry.read_stages(kept.store, COLOR).stages == {}
+        main(["registry", "promote", COLOR, "1.0.0", "live", *place(signed_registry)])
+    assert registry.read_stages(signed_registry.store, COLOR).stages == {}
 
 
-def test_pull_makes_the_folders_above_and_leaves_nothing_beside(
-    kept: Registry, tmp_path: Path
+def test_pull_creates_parent_folders_and_leaves_no_other_files(
+    signed_registry: Registry, tmp_path: Path
 ) -> None:
-    kept.push("1.0.0")
+    signed_registry.push("1.0.0")
     output = tmp_path / "made" / "for" / "it"
-    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(kept)]
+    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(signed_registry)]
     assert main([*words, "--output", str(output)]) == EXIT_OK
     assert manifest.read(output).version == "1.0.0"
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_pull_says_whether_a_signature_was_checked(
-    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_pull_reports_whether_a_signature_was_checked(
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept.push("1.0.0")
-    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(kept)]
-    trusted = ["--trusted-key", kept.key.public.text()]
+    signed_registry.push("1.0.0")
+    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(signed_registry)]
+    trusted = ["--trusted-key", signed_registry.key.public.text()]
     assert main([*words, "--output", str(tmp_path / "any")]) == EXIT_OK
     assert "1.0.0, hashes, NOT its signature, checked" in capsys.readouterr().out
     assert main([*words, "--output", str(tmp_path / "trusted"), *trusted]) == EXIT_OK
     assert "1.0.0, signature and hashes checked" in capsys.readouterr().out
 
 
-def test_pull_replaces_no_folder(
-    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_pull_overwrites_no_folder(
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept.push("1.0.0")
+    signed_registry.push("1.0.0")
     output = tmp_path / "mine"
     output.mkdir()
-    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(kept)]
+    words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(signed_registry)]
     assert main([*words, "--output", str(output)]) == EXIT_NO_INPUT
     assert f"{output}: exists" in capsys.readouterr().err
     assert list(output.iterdir()) == []
 
 
-def test_show_says_who_signed_and_what_is_in_the_version(
-    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_show_prints_the_signer_and_the_files_of_the_version(
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unsigned = str(golden_folder(tmp_path / "unsigned", "1.0.0"))
-    assert main(["registry", "push", unsigned, *place(kept)]) == EXIT_OK
-    made = kept.push("1.1.0")
-    trusted = ["--trusted-key", kept.key.public.text()]
+    assert main(["registry", "push", unsigned, *place(signed_registry)]) == EXIT_OK
+    made = signed_registry.push("1.1.0")
+    trusted = ["--trusted-key", signed_registry.key.public.text()]
     for version, more, signature in (
         ("1.0.0", [], "none"),
         ("1.1.0", [], "there, not checked: give --trusted-key"),
-        ("1.1.0", trusted, f"by {kept.key.public.name}"),
+        ("1.1.0", trusted, f"by {signed_registry.key.public.name}"),
     ):
         capsys.readouterr()
-        assert main(["registry", "show", COLOR, version, *more, *place(kept)]) == EXIT_OK
+        assert main(["registry", "show", COLOR, version, *more, *place(signed_registry)]) == EXIT_OK
         lines = capsys.readouterr().out.splitlines()
         assert f"signature: {signature}" in lines
     assert lines[0] == f"{COLOR} 1.1.0, serial 2, stage none"
     for name, fact in made.files.items():
         assert f"  {fact.sha256}  {fact.bytes:>9}  {name}" in lines
     assert 'task: "color"' in lines
-    assert main(["registry", "show", COLOR, "1.0.0", *trusted, *place(kept)]) == EXIT_CONFIG
+    assert (
+        main(["registry", "show", COLOR, "1.0.0", *trusted, *place(signed_registry)]) == EXIT_CONFIG
+    )
     assert "not signed" in capsys.readouterr().err
 
 
-def test_show_prints_the_card_where_it_is_asked_for(
-    kept: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_show_prints_the_card_with_the_option(
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for version in ("1.0.0", "1.1.0"):
         folder = golden_folder(tmp_path / "new", version)
         (folder / "CARD.md").unlink(missing_ok=True)
         if version == "1.1.0":
             (folder / "CARD.md").write_text("# Reds and blues\n")
-        assert main(["registry", "push", str(folder), *place(kept)]) == EXIT_OK
+        assert main(["registry", "push", str(folder), *place(signed_registry)]) == EXIT_OK
     for version, more, has_card in (
         ("1.1.0", ["--card"], True),
         ("1.1.0", [], False),
         ("1.0.0", ["--card"], False),
     ):
         capsys.readouterr()
-        assert main(["registry", "show", COLOR, version, *more, *place(kept)]) == EXIT_OK
+        assert main(["registry", "show", COLOR, version, *more, *place(signed_registry)]) == EXIT_OK
         assert ("\n# Reds and blues\n" in capsys.readouterr().out) is has_card
 
 
-def test_remove_says_what_it_removed(kept: Registry, capsys: pytest.CaptureFixture[str]) -> None:
-    kept.push("1.0.0")
-    assert main(["registry", "remove", COLOR, "1.0.0", *place(kept)]) == EXIT_OK
+def test_remove_prints_what_it_removed(
+    signed_registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed_registry.push("1.0.0")
+    assert main(["registry", "remove", COLOR, "1.0.0", *place(signed_registry)]) == EXIT_OK
     assert capsys.readouterr().out == f"{COLOR} 1.0.0: removed\n"
-    assert registry.versions(kept.store, COLOR) == []
+    assert registry.versions(signed_registry.store, COLOR) == []

@@ -1,4 +1,4 @@
-"""Where a registry may lie: a folder, a bucket; and places that are none."""
+"""Locations of a registry: a folder, a bucket; and invalid ones."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_objects_of_a_bucket_are_listed_read_and_removed() -> None:
         store.get("dog/b/one", 99)
 
 
-def test_a_bucket_that_does_not_answer_is_not_waited_for_without_end() -> None:
+def test_unresponsive_bucket_times_out() -> None:
     s3fs = pytest.importorskip("s3fs")
     store = registry.open_store("s3://models/edge")
     assert isinstance(store, registry.BucketStore)
@@ -115,7 +115,7 @@ def test_a_bucket_that_does_not_answer_is_not_waited_for_without_end() -> None:
     assert store._files.config_kwargs == limits
 
 
-def test_registry_that_is_away_is_one_line(
+def test_unreachable_registry_is_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("s3fs")
@@ -129,7 +129,7 @@ def test_registry_that_is_away_is_one_line(
 
 
 @pytest.mark.parametrize("address", ["ftp://x", "dir://x", "nothing://x"])
-def test_address_of_no_known_kind_is_one_line(
+def test_address_of_unknown_kind_is_a_one_line_error(
     address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("fsspec")
@@ -138,7 +138,7 @@ def test_address_of_no_known_kind_is_one_line(
     assert line.startswith(f"edge-tools: registry {address}: ")
 
 
-def test_empty_registry_and_unknown_model_are_said(
+def test_empty_registry_and_unknown_model_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = ["--registry", str(tmp_path / "new")]
@@ -147,7 +147,7 @@ def test_empty_registry_and_unknown_model_are_said(
         assert missing in capsys.readouterr().err
 
 
-def test_without_a_registry_the_fix_is_named(
+def test_error_for_a_missing_registry_names_the_fix(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("EDGE_REGISTRY", raising=False)

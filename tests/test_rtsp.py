@@ -98,7 +98,7 @@ def test_camera_recovers_when_a_killed_server_returns(server: RtspServer):
         assert frames[-1].frame_id > seen
 
 
-def test_stalled_stream_is_lost_in_time_and_comes_back(server: RtspServer):
+def test_stalled_stream_is_lost_in_time_and_recovers(server: RtspServer):
     with camera_of(server) as camera:
         take_until(camera, is_live)
         server.freeze()

@@ -1,4 +1,4 @@
-"""Access rights at a real broker, secrets that show nowhere, payloads from strangers."""
+"""Access rights at a real broker, secrets in no output, untrusted payloads."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def password_file(folder: Path) -> str:
     return str(path)
 
 
-def test_board_speaks_for_itself_and_for_nobody_else(
+def test_board_may_publish_only_its_own_topics(
     guarded: Mosquitto, tmp_path: Path, start: Start
 ) -> None:
     account = {"username": "gate", "password_file": password_file(tmp_path)}
@@ -66,7 +66,7 @@ def test_board_speaks_for_itself_and_for_nobody_else(
         assert not [one for one in viewer.received if one.topic.startswith("edge/garden")]
 
 
-def test_viewer_may_not_command_and_operator_may(
+def test_viewer_may_not_send_commands_and_operator_may(
     guarded: Mosquitto, tmp_path: Path, start: Start
 ) -> None:
     account = {"username": "gate", "password_file": password_file(tmp_path)}
@@ -102,10 +102,10 @@ def test_secrets_show_in_no_log_topic_or_process_list(tmp_path: Path, guarded: M
         process = Path(f"/proc/{daemon.process.pid}")
         seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
         assert daemon.stop() == 0
-        told = b"".join(one.topic.encode() + one.payload for one in subscriber.received)
+        published = b"".join(one.topic.encode() + one.payload for one in subscriber.received)
     for secret in (SECRET.encode(), key.read_bytes().strip()):
         assert secret not in seen
-        assert secret not in told
+        assert secret not in published
         assert secret not in "\n".join(daemon.log).encode()
 
 
@@ -126,7 +126,7 @@ def billion_laughs(levels: int = 30) -> str:
     ],
 )
 @pytest.mark.timeout(30)
-def test_yaml_bomb_is_one_line_and_78(
+def test_yaml_bomb_is_a_one_line_error_with_exit_code_78(
     tmp_path: Path, bomb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "edge.yaml"
@@ -138,7 +138,7 @@ def test_yaml_bomb_is_one_line_and_78(
 
 @pytest.mark.parametrize("name", ["../front", "/etc/passwd", "front\0", "..", "a/b", "+", "#"])
 @pytest.mark.parametrize("command", ["pause", "resume", "snapshot"])
-def test_path_tricks_in_commands_are_refused(command: str, name: str) -> None:
+def test_path_traversal_in_commands_is_refused(command: str, name: str) -> None:
     payload = msgspec.json.encode({"camera": name})
     with pytest.raises(ValueError, match=command):
         decode_command(command, payload)
@@ -162,7 +162,7 @@ payloads = st.binary(max_size=200) | nearly_json | st.builds(
 )
 @given(name=st.sampled_from([*COMMANDS, "", "../reload", "dance"]), payload=payloads)
 @pytest.mark.timeout(3600)
-def test_any_command_is_answered_and_only_valid_ones_act(
+def test_any_command_is_answered_and_only_valid_ones_are_executed(
     tmp_path: Path, name: str, payload: bytes
 ) -> None:
     acted: list[object] = []

@@ -78,7 +78,7 @@ def test_nothing_is_lost_over_three_broker_restarts_and_a_kill(
             seen = len(events_of(subscriber.received))
             subscriber.wait_for(lambda all_, seen=seen: len(events_of(all_)) > seen + 3, 30)
             broker.stop()
-            time.sleep(1.5)  # events go on meanwhile: the outage is what is tested
+            time.sleep(1.5)  # events continue meanwhile: the outage is what is tested
             broker.start()
             subscriber.wait_subscribed()
         before_kill = stats_of(subscriber.wait_for_topic(STATS))[-1]
@@ -92,13 +92,13 @@ def test_nothing_is_lost_over_three_broker_restarts_and_a_kill(
             )
         )
     events = events_of(last)
-    told: dict[str, dict[int, bytes]] = defaultdict(dict)
+    bodies: dict[str, dict[int, bytes]] = defaultdict(dict)
     for event in events:
         body = msgspec.json.encode(
             msgspec.structs.replace(event, historical=False, published_utc="")
         )
-        assert told[event.boot_id].setdefault(event.seq, body) == body  # a duplicate is the same
-    first_boot, second_boot = told.values()
+        assert bodies[event.boot_id].setdefault(event.seq, body) == body  # a duplicate is the same
+    first_boot, second_boot = bodies.values()
     for seqs in (first_boot, second_boot):
         assert sorted(seqs) == list(range(1, max(seqs) + 1))  # no gap
     assert max(first_boot) >= before_kill.events
@@ -107,7 +107,7 @@ def test_nothing_is_lost_over_three_broker_restarts_and_a_kill(
     assert len({(boot, name) for boot, name, _ in news}) == len(set(news))  # no object begins twice
 
 
-def test_commands_are_answered_and_act(daemon: Daemon, subscriber: Subscriber) -> None:
+def test_commands_are_answered_and_executed(daemon: Daemon, subscriber: Subscriber) -> None:
     assert ask(subscriber, "pause", {"transaction": "a1"}) == Response(
         status="ok", transaction="a1", result={"paused": True, "for_s": None}
     )
@@ -123,7 +123,7 @@ def test_commands_are_answered_and_act(daemon: Daemon, subscriber: Subscriber) -
     assert frame.payload.startswith(b"\xff\xd8")
 
 
-def test_thresholds_hold_until_the_reload_and_detections_show_it(
+def test_thresholds_apply_until_the_reload_and_show_in_detections(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     wanted = {"stats_interval_s": 0.5, "detections": True}
@@ -157,7 +157,7 @@ def test_thresholds_hold_until_the_reload_and_detections_show_it(
         ("snapshot", b'"' + b"x" * 20_000 + b'"', "bytes"),
     ],
 )
-def test_a_bad_command_is_answered_with_its_fault(
+def test_invalid_command_is_answered_with_the_reason(
     daemon: Daemon, subscriber: Subscriber, name: str, payload: bytes, fault: str
 ) -> None:
     answer = ask(subscriber, name, payload)
@@ -169,7 +169,7 @@ def test_a_bad_command_is_answered_with_its_fault(
     subscriber.wait_for(lambda all_: stats_of(all_)[-1].detected > detected)
 
 
-def test_reload_swaps_what_it_can_and_refuses_the_rest(
+def test_reload_applies_what_it_can_and_refuses_the_rest(
     daemon: Daemon, subscriber: Subscriber
 ) -> None:
     daemon.config["budget"] = {"frame_ms": 777}
@@ -215,7 +215,7 @@ NAME_TOO_LONG = "/" + 300 * "x"
     ],
     ids=["models_dir", "model", "source"],
 )
-def test_reload_with_a_path_that_nobody_can_look_at_is_refused(
+def test_reload_with_an_inaccessible_path_is_refused(
     daemon: Daemon, subscriber: Subscriber, change: dict[str, Any]
 ) -> None:
     daemon.config |= change
@@ -228,7 +228,7 @@ def test_reload_with_a_path_that_nobody_can_look_at_is_refused(
     subscriber.wait_for(lambda all_: len(stats_of(all_)) > count)
 
 
-def test_reload_ends_what_was_followed_and_never_uses_an_id_again(
+def test_reload_ends_tracked_objects_and_never_reuses_an_id(
     daemon: Daemon, subscriber: Subscriber
 ) -> None:
     assert ask(subscriber, "reload", {}).status == "ok"
@@ -255,7 +255,7 @@ def test_reload_of_another_source_opens_it(daemon: Daemon, subscriber: Subscribe
     assert daemon.wait(60) == 0  # it ends with the file, which is no longer looped
 
 
-def test_stop_is_clean_and_says_offline(daemon: Daemon, subscriber: Subscriber) -> None:
+def test_stop_is_clean_and_publishes_offline(daemon: Daemon, subscriber: Subscriber) -> None:
     started_s = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - started_s < 5
@@ -326,7 +326,7 @@ def test_refused_login_keeps_the_daemon_and_its_events(
             assert daemon.stop() == 0
 
 
-def test_service_manager_is_told(
+def test_service_manager_is_notified(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     address = tmp_path / "notify"
@@ -335,14 +335,14 @@ def test_service_manager_is_told(
         manager.settimeout(20)
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "1000000"}
         with Daemon(tmp_path, mosquitto.port, environment=environment) as daemon:
-            told = [manager.recv(4096).decode()]
-            assert told[0].startswith("READY=1")
-            while told.count("WATCHDOG=1") < 3:
-                told.append(manager.recv(4096).decode())
-            assert any(text.startswith("STATUS=camera live") for text in told)
+            states = [manager.recv(4096).decode()]
+            assert states[0].startswith("READY=1")
+            while states.count("WATCHDOG=1") < 3:
+                states.append(manager.recv(4096).decode())
+            assert any(text.startswith("STATUS=camera live") for text in states)
             daemon.signal(signal.SIGTERM)
-            while told[-1] != "STOPPING=1":
-                told.append(manager.recv(4096).decode())
+            while states[-1] != "STOPPING=1":
+                states.append(manager.recv(4096).decode())
             assert daemon.wait() == 0
 
 
@@ -357,7 +357,7 @@ def test_service_manager_is_told(
         ({"cameras": {"a": {"source": 0}, "b": {"source": 1}}}, 78, "one camera"),
     ],
 )
-def test_bad_start_is_one_line_and_a_documented_exit_code(
+def test_failed_start_is_a_one_line_error_with_a_documented_exit_code(
     tmp_path: Path, change: dict[str, Any], code: int, fault: str
 ) -> None:
     with Daemon(tmp_path, 1, **change) as daemon:
@@ -370,4 +370,4 @@ def test_bad_start_is_one_line_and_a_documented_exit_code(
 
 def test_log_stays_short(daemon: Daemon, subscriber: Subscriber) -> None:
     subscriber.wait_for(lambda all_: len(stats_of(all_)) >= 10, 30)
-    assert len(daemon.log) < 15  # lines tell of changes, not of frames
+    assert len(daemon.log) < 15  # lines for changes, not for frames

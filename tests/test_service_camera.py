@@ -38,7 +38,7 @@ def scene():
     return bgr
 
 
-def test_the_end_of_a_file_is_told_however_fast_the_last_frame_was(
+def test_end_of_file_is_reported_even_right_after_the_last_frame(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     # Without motion and with no time for the detector, the last frame is done before the reader
@@ -51,7 +51,7 @@ def test_the_end_of_a_file_is_told_however_fast_the_last_frame_was(
     subscriber.wait_for(lambda all_: of_kind(all_, STATE, CameraState)[-1].state == "ended")
 
 
-def test_every_frame_is_counted_over_a_reload_and_a_stop_in_the_middle(
+def test_every_frame_is_counted_across_a_reload_and_a_stop(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     with Daemon(tmp_path, mosquitto.port, budget={"frame_ms": 5}) as daemon:
@@ -66,7 +66,7 @@ def test_every_frame_is_counted_over_a_reload_and_a_stop_in_the_middle(
     assert last.cameras["front"].frames == counted(last) >= counted(before)
 
 
-def test_governor_learns_that_the_board_is_hot(
+def test_governor_is_informed_that_the_board_is_hot(
     tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hot = Condition(None, None, None, None, None, is_hot=True)
@@ -80,7 +80,7 @@ def test_governor_learns_that_the_board_is_hot(
     assert service._parts.governor.is_hot
 
 
-def test_objects_end_when_the_camera_is_gone_and_get_new_ids_when_it_returns(
+def test_objects_end_when_the_camera_is_lost_and_get_new_ids_when_it_returns(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     server = MotionJpegServer(scene(), interval_s=0.1)
@@ -102,7 +102,7 @@ def test_objects_end_when_the_camera_is_gone_and_get_new_ids_when_it_returns(
     assert len(ids) == len(set(ids))
 
 
-def test_a_slow_source_is_no_hang_for_the_watchdog(tmp_path: Path) -> None:
+def test_slow_source_does_not_trigger_the_watchdog(tmp_path: Path) -> None:
     folder = tmp_path / "slides"
     folder.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -114,11 +114,11 @@ def test_a_slow_source_is_no_hang_for_the_watchdog(tmp_path: Path) -> None:
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "500000"}
         camera = {"source": str(folder), "fps": 0.2}  # one picture in 5 s
         with Daemon(tmp_path, 1, environment=environment, cameras={"front": camera}) as daemon:
-            told = [manager.recv(4096).decode()]
-            while told[-1] != "STOPPING=1":
-                told.append(manager.recv(4096).decode())
+            states = [manager.recv(4096).decode()]
+            while states[-1] != "STOPPING=1":
+                states.append(manager.recv(4096).decode())
             assert daemon.wait() == 0
-    assert told.count("WATCHDOG=1") > 5  # without it: one for each picture
+    assert states.count("WATCHDOG=1") > 5  # without it: one for each picture
 
 
 def open_ids(events: list[Event]) -> set[str]:
@@ -127,7 +127,7 @@ def open_ids(events: list[Event]) -> set[str]:
     return {event.id for event in events} - ended
 
 
-def test_objects_end_in_pixels_of_their_own_when_pictures_change_their_size(
+def test_objects_end_in_their_old_pixel_size_when_the_frame_size_changes(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     pictures = tmp_path / "pictures"
@@ -138,8 +138,8 @@ def test_objects_end_in_pixels_of_their_own_when_pictures_change_their_size(
     motion = {"enabled": False}
     with Daemon(tmp_path, mosquitto.port, cameras={"front": camera}, motion=motion) as daemon:
         assert daemon.wait(60) == EXIT_OK
-    told = subscriber.wait_for(lambda all_: b"offline" in all_[-1].payload)
-    events = of_kind(told, EVENTS, Event)
+    deliveries = subscriber.wait_for(lambda all_: b"offline" in all_[-1].payload)
+    events = of_kind(deliveries, EVENTS, Event)
     sizes = {id_: {e.frame_size for e in events if e.id == id_} for id_ in {e.id for e in events}}
     assert {size for own in sizes.values() for size in own} == {(640, 480), (320, 240)}
     assert all(len(own) == 1 for own in sizes.values())

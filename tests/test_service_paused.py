@@ -1,4 +1,4 @@
-"""A daemon that is told to look away says so everywhere, and follows nobody meanwhile."""
+"""A paused daemon publishes it everywhere, and tracks nothing meanwhile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_objects(received: list[Received]) -> set[str]:
     return found
 
 
-def test_pause_ends_the_objects_and_is_told_everywhere(
+def test_pause_ends_the_objects_and_is_published_everywhere(
     tmp_path: Path,
     mosquitto: Mosquitto,
     subscriber: Subscriber,
@@ -62,26 +62,26 @@ def test_pause_ends_the_objects_and_is_told_everywhere(
     assert not open_objects(received) & before
 
 
-def test_what_a_board_is_asked_for_is_seconds_old_whatever_the_interval(
+def test_requested_stats_are_recent_whatever_the_interval(
     tmp_path: Path, mosquitto_program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broker = Mosquitto(tmp_path)
 
-    def told() -> str:
+    def status_text() -> str:
         main(["status", str(daemon.config_path)])
         return capsys.readouterr().out
 
     with Daemon(tmp_path, broker.port, publish={"stats_interval_s": 3600}) as daemon:
         daemon.wait_for_log("service.started")
-        wait_until(lambda: "Connection refused" in told())
+        wait_until(lambda: "Connection refused" in status_text())
         with broker:
             daemon.wait_for_log("mqtt.connected")
-            wait_until(lambda: "broker    connected" in told(), 10)
+            wait_until(lambda: "broker    connected" in status_text(), 10)
         daemon.wait_for_log("mqtt.lost")
-        wait_until(lambda: "WRONG: broker lost" in told(), 10)
+        wait_until(lambda: "WRONG: broker lost" in status_text(), 10)
 
 
-def test_another_interval_counts_from_the_reload_on(
+def test_changed_interval_applies_from_the_reload(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     publish = {"stats_interval_s": 3600}
@@ -94,7 +94,7 @@ def test_another_interval_counts_from_the_reload_on(
         subscriber.wait_for(lambda all_: len(stats_of(all_)) >= before + 2)
 
 
-def test_snapshot_is_of_the_present_or_refused(
+def test_snapshot_is_current_or_refused(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     with Daemon(tmp_path, mosquitto.port) as daemon:

@@ -1,4 +1,4 @@
-"""What `stats` says: rates since the last ones, sums since the start, why work is left out."""
+"""The `stats` message: rates since the last one, totals since the start, causes of skips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge.values import Frame, FrameResult, SkipCause
 
 
 @pytest.mark.parametrize("cause", [SkipCause.BUDGET, SkipCause.THERMAL])
-def test_stats_say_why_work_is_left_out_while_it_is(cause: SkipCause) -> None:
+def test_stats_give_the_reason_while_work_is_skipped(cause: SkipCause) -> None:
     counters, maker = Counters(), StatsMaker("boot", 0.0)
     board = Condition(None, None, None, None, None, is_hot=cause is SkipCause.THERMAL)
     readings = Readings(
@@ -32,7 +32,7 @@ def test_stats_say_why_work_is_left_out_while_it_is(cause: SkipCause) -> None:
     assert (first.degraded, second.degraded) == (cause.value, "")
 
 
-def test_rates_are_since_the_last_stats_and_sums_since_the_start() -> None:
+def test_rates_are_since_the_last_stats_and_totals_since_the_start() -> None:
     counters, maker = Counters(detected=7, late=1, colors_shed=2, events=5), StatsMaker("b", 100.0)
     board = Condition(61.5, "ondemand", 1_500_000_000, 107, 0.75)
     spool = SpoolCounters(waiting=1, lost=2, used_bytes=3, written_bytes=4, failure="")
@@ -63,7 +63,7 @@ def test_rates_are_since_the_last_stats_and_sums_since_the_start() -> None:
     assert (second.load_1min, second.rss_bytes) == (0.75, 107)
 
 
-def test_a_skipped_frame_is_counted_by_its_cause_and_has_no_latency() -> None:
+def test_skipped_frame_is_counted_by_cause_and_has_no_latency() -> None:
     counters = Counters()
     counters.add(result(), 30.0, is_late=False)
     counters.add(result(colors_shed=2), 250.0, is_late=True)
@@ -75,7 +75,7 @@ def test_a_skipped_frame_is_counted_by_its_cause_and_has_no_latency() -> None:
     skips = counters.skips(CaptureStatus(dropped=4))
     expected = {"budget": 1, "thermal": 1, "stale": 5, "motion": 1, "paused": 0}
     assert skips == expected
-    assert counters.skipped_for_budget() == 5  # three frames and two crops; not what stood still
+    assert counters.skipped_for_budget() == 5  # three frames and two crops; not the unchanged ones
 
 
 def result(*, skipped: SkipCause | None = None, colors_shed: int = 0) -> FrameResult:

@@ -1,4 +1,4 @@
-"""Signatures hold for what was signed by whom, and for nothing else; minisign agrees."""
+"""Signatures are valid for their content and key only; minisign agrees."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_unknown_key_is_named() -> None:
         verify(CONTENT, SIGNED, [OTHER.public])
 
 
-def test_key_that_claims_anothers_identity_is_refused() -> None:
+def test_key_with_the_id_of_another_is_refused() -> None:
     forged = PublicKey(KEY.public.identity, OTHER.public.raw)
     with pytest.raises(SignatureError, match="not of this content"):
         verify(CONTENT, SIGNED, [forged])
@@ -52,7 +52,7 @@ def test_changed_comment_is_refused() -> None:
 def test_any_changed_signed_byte_is_refused(place: int, change: int) -> None:
     changed = SIGNED[:place] + bytes([SIGNED[place] ^ change]) + SIGNED[place + 1 :]
     if place < SIGNED.index(b"\n"):
-        return  # the untrusted comment is nobody's
+        return  # the untrusted comment is not signed
     with pytest.raises(SignatureError):
         verify(CONTENT, changed, [KEY.public])
 
@@ -64,7 +64,7 @@ def test_truncated_signature_is_refused(length: int) -> None:
         verify(CONTENT, SIGNED[:length], [KEY.public])
 
 
-def test_key_file_comes_back_with_its_password_only(tmp_path: Path) -> None:
+def test_key_file_opens_only_with_its_password(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(KEY.pem(b"secret"))
     assert SecretKey.read(path, b"secret").public == KEY.public
@@ -76,7 +76,7 @@ def test_key_file_comes_back_with_its_password_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "RWQ", "not base64!", pytest.param(KEY.public.text()[:-4], id="cut")]
 )
-def test_damaged_public_key_is_one_line(text: str) -> None:
+def test_damaged_public_key_is_a_one_line_error(text: str) -> None:
     with pytest.raises(ConfigError, match="minisign public key"):
         PublicKey.parse(text)
 

@@ -36,7 +36,7 @@ def test_waiting_consumer_gets_an_item_that_comes_later():
     producer.join()
 
 
-def test_producers_failure_surfaces_every_time():
+def test_failure_of_the_producer_is_raised_every_time():
     slot = LatestSlot[int]()
     slot.fail(CameraError("front: gone"))
     for _ in range(2):
@@ -62,7 +62,7 @@ def test_hand_over_loses_nothing_between_threads():
     assert slot.dropped == 0
 
 
-def test_hand_over_gives_up_when_nobody_takes():
+def test_hand_over_times_out_when_nobody_takes():
     slot = LatestSlot[int]()
     assert slot.hand_over(1, 0)
     assert not slot.hand_over(2, 0.01)
@@ -92,7 +92,7 @@ def test_closed_slot_gives_its_last_item_then_none_at_once():
     assert time.monotonic() - start_s < 5
 
 
-def test_what_a_leaving_consumer_did_not_take_is_counted():
+def test_items_not_taken_by_a_leaving_consumer_are_counted():
     slot = LatestSlot[int]()
     slot.put(1)
     slot.leave()

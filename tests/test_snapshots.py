@@ -28,14 +28,14 @@ def event(track_id: int, score: float, kind: EventKind = EventKind.UPDATE) -> Ob
 def test_each_better_view_of_an_object_is_published():
     snapshots = Snapshots(Topics("edge", "gate"))
     scores = [0.5, 0.7, 0.7, 0.6, 0.8]
-    told = [snapshots.messages(result(event(1, score))) for score in scores]
-    assert [len(messages) for messages in told] == [1, 1, 0, 0, 1]
-    assert told[0][0].topic == "edge/gate/front/snapshot/person"
-    assert told[0][0].payload.startswith(JPEG_START)
-    assert told[0][0].retain
+    published = [snapshots.messages(result(event(1, score))) for score in scores]
+    assert [len(messages) for messages in published] == [1, 1, 0, 0, 1]
+    assert published[0][0].topic == "edge/gate/front/snapshot/person"
+    assert published[0][0].payload.startswith(JPEG_START)
+    assert published[0][0].retain
 
 
-def test_an_older_object_never_takes_the_place_of_a_newer_one():
+def test_older_object_never_replaces_a_newer_one():
     snapshots = Snapshots(Topics("edge", "gate"))
     assert snapshots.messages(result(event(1, 0.9)))
     assert snapshots.messages(result(event(2, 0.4)))
@@ -45,7 +45,7 @@ def test_an_older_object_never_takes_the_place_of_a_newer_one():
     assert snapshots.messages(result(event(2, 0.5)))
 
 
-def test_a_predicted_box_is_no_snapshot():
+def test_predicted_box_makes_no_snapshot():
     snapshots = Snapshots(Topics("edge", "gate"))
     assert snapshots.messages(result(event(1, 0.5)))
     better = event(1, 0.9)
@@ -67,7 +67,7 @@ def test_a_snapshot_shows_the_object_with_a_margin_around_it():
     assert max(gray[0].max(), gray[-1].max(), gray[:, 0].max(), gray[:, -1].max()) < 100
 
 
-def test_a_whole_frame_is_kept_by_the_broker():
+def test_whole_frame_snapshot_is_retained():
     frame = np.zeros((48, 64, 3), np.uint8)
     message = Snapshots(Topics("edge", "gate")).frame_message("front", frame)
     assert (message.topic, message.retain) == ("edge/gate/front/snapshot/frame", True)

@@ -1,4 +1,4 @@
-"""The soak's figures: a leak is seen, and the broker's absence is told apart."""
+"""The soak's figures: leaks are found, and outages of the broker are separated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def broken(samples: list[Sample]) -> set[str]:
     return {name for name, limit in BUDGETS.items() if figures[name] > limit}
 
 
-def test_steady_run_breaks_no_budget() -> None:
+def test_steady_run_exceeds_no_limit() -> None:
     assert broken(steady()) == set()
     assert figures_of(steady())["spool_mb_per_day_broker_there"] == pytest.approx(86.4)
 
@@ -41,7 +41,7 @@ def test_steady_run_breaks_no_budget() -> None:
         ("lost", 1, "events_lost"),
     ],
 )
-def test_what_grows_is_noticed(field: str, per_sample: int, name: str) -> None:
+def test_growth_is_reported(field: str, per_sample: int, name: str) -> None:
     grown = [
         replace(one, **{field: getattr(one, field) + per_sample * n})
         for n, one in enumerate(steady())
@@ -49,13 +49,13 @@ def test_what_grows_is_noticed(field: str, per_sample: int, name: str) -> None:
     assert broken(grown) == {name}
 
 
-def test_warming_up_is_no_leak() -> None:
+def test_warm_up_is_not_reported_as_a_leak() -> None:
     samples = steady()
     warming = [replace(one, rss_bytes=n * 4_000_000) for n, one in enumerate(samples[:20])]
     assert broken(warming + samples[20:]) == set()
 
 
-def test_writes_are_told_apart_by_whether_the_broker_was_there() -> None:
+def test_writes_are_measured_separately_with_and_without_the_broker() -> None:
     samples = [replace(one, is_away=40 <= n < 80) for n, one in enumerate(steady())]
     for n in range(41, 80):  # ten times as much while it is away
         samples[n] = replace(

@@ -66,7 +66,7 @@ def test_acknowledged_events_do_not_come_back(tmp_path: Path) -> None:
         assert seqs(spool) == [1, 3, 4, 6]
 
 
-def test_acknowledged_events_leave_the_disk_although_no_other_comes(
+def test_acknowledged_events_are_deleted_without_a_further_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_module, "DELETE_AFTER_S", 0.02)
@@ -89,7 +89,7 @@ def test_event_acknowledged_before_its_commit_never_touches_the_disk(tmp_path: P
     assert counters.written_bytes == 0
 
 
-def test_flush_means_committed(tmp_path: Path) -> None:
+def test_flush_commits(tmp_path: Path) -> None:
     with open_spool(tmp_path, LAZY) as spool:
         spool.put(TOPIC, body(1))
         assert spool.counters().waiting_in_memory == 1
@@ -120,17 +120,17 @@ def test_full_spool_drops_the_oldest_and_names_the_range(tmp_path: Path) -> None
     assert (tmp_path / "spool.sqlite").stat().st_size <= SMALLEST + 4096 * 8
 
 
-def test_lost_range_is_told_again_after_a_restart_until_acknowledged(tmp_path: Path) -> None:
+def test_lost_range_is_repeated_after_a_restart_until_acknowledged(tmp_path: Path) -> None:
     config = SpoolConfig(max_bytes=SMALLEST, commit_interval_s=60)
     with open_spool(tmp_path, config) as spool:
         for n in range(300):
             spool.put(TOPIC, body(n))
         assert spool.flush(10)
-        told = spool.lost()
-        assert told
+        ranges = spool.lost()
+        assert ranges
     with open_spool(tmp_path, config, boot_id="boot-2") as spool:
-        assert spool.lost() == told
-        for loss_id in told:
+        assert spool.lost() == ranges
+        for loss_id in ranges:
             spool.acknowledge_lost(loss_id)
         assert spool.lost() == {}
     with open_spool(tmp_path, config, boot_id="boot-3") as spool:
@@ -156,7 +156,7 @@ def test_too_large_event_is_refused_by_name(tmp_path: Path) -> None:
         assert spool.put(TOPIC, b"{}") == 1
 
 
-def test_used_up_allowance_makes_batches_larger(tmp_path: Path) -> None:
+def test_exhausted_write_allowance_makes_batches_larger(tmp_path: Path) -> None:
     now_s = [1_000_000.0]
     config = SpoolConfig(max_write_bytes_per_day=1_048_576, commit_interval_s=0)
     with Spool(tmp_path / "s", config, boot_id="b", wall=lambda: now_s[0]) as spool:
@@ -177,7 +177,7 @@ def test_used_up_allowance_makes_batches_larger(tmp_path: Path) -> None:
         wait_until(lambda: spool.counters().waiting_in_memory == 0)
 
 
-def test_allowance_grows_evenly_and_is_remembered_over_restarts(tmp_path: Path) -> None:
+def test_write_allowance_grows_evenly_and_survives_restarts(tmp_path: Path) -> None:
     day = 86_400  # bytes as seconds: one for each
     wall = FakeClock(1_000_000.0)
     limits = Limits(max_bytes=10 * day, max_write_bytes_per_day=day)
@@ -193,7 +193,7 @@ def test_allowance_grows_evenly_and_is_remembered_over_restarts(tmp_path: Path) 
     assert file.allowance_bytes() == left
     wall.advance(100)
     assert file.allowance_bytes() == left + 100
-    wall.advance(-1000)  # a clock that is set back gives nothing and costs nothing
+    wall.advance(-1000)  # a clock that is set back changes nothing
     assert file.allowance_bytes() == left + 100
     wall.advance(2 * day)
     assert file.allowance_bytes() == day

@@ -1,4 +1,4 @@
-"""What can happen to the spool's disk and process: damage, no room, no right, kill -9."""
+"""Faults of the spool's disk and process: damage, full disk, permissions, kill -9."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_second_daemon_on_the_same_spool_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "middle", "other schema", "other file"])
-def test_damaged_file_is_moved_aside_and_work_goes_on(
+def test_damaged_file_is_moved_aside_and_work_continues(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "spool.sqlite"
@@ -89,7 +89,7 @@ def test_content_that_no_daemon_wrote_is_moved_aside(tmp_path: Path, spoiling: s
     assert len(list(tmp_path.glob("spool.sqlite.corrupt-*Z"))) == 1
 
 
-def test_torn_end_of_the_log_costs_only_what_was_not_synced(tmp_path: Path) -> None:
+def test_truncated_wal_loses_only_unsynced_events(tmp_path: Path) -> None:
     with open_spool(tmp_path, LAZY) as spool:
         for n in range(20):
             spool.put(TOPIC, body(n))
@@ -123,7 +123,7 @@ def kernel_written_bytes() -> int:
 
 
 def test_one_event_a_second_stays_within_the_daily_allowance(tmp_path: Path) -> None:
-    """The dearest case, broker away and a commit for each; the estimate is the kernel's count."""
+    """The worst case: broker away and a commit per event; the kernel counts the bytes written."""
     config, count = SpoolConfig(commit_interval_s=0), 300
     with open_spool(tmp_path, config) as spool:
         spool.put(TOPIC, body(0, 500))
@@ -188,7 +188,7 @@ def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
         assert spool.flush(10)
         assert seqs(spool) == list(range(1, 12))
         assert spool.counters().failure == ""
-    assert caplog.text.count("spool.write_failed") <= 2  # told once a cause, not once an attempt
+    assert caplog.text.count("spool.write_failed") <= 2  # reported once per cause, not per attempt
     assert "spool.writable_again" in caplog.text
     with open_spool(tmp_path, boot_id="boot-2") as spool:
         assert seqs(spool) == list(range(1, 12))
@@ -234,7 +234,7 @@ def test_really_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for n in range(2, 60):
             spool.put(TOPIC, body(n, 2000))
         wait_until(lambda: spool.counters().failure != "")
-        assert seqs(spool) == list(range(1, 60))  # what is on the full disk can still be read
+        assert seqs(spool) == list(range(1, 60))  # data on the full disk can still be read
         with pytest.raises(PublishError, match="free some space"):
             open_spool(small_disk / "second").__enter__()
         (small_disk / "filler").unlink()

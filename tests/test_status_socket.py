@@ -1,4 +1,4 @@
-"""What `edge status` and `edge doctor` make of the daemon's answer."""
+"""How `edge status` and `edge doctor` use the daemon's answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_daemon_of_another_version_is_named(
     assert capsys.readouterr() == ("", f"edge: {tmp_path}: the daemon is of another version\n")
 
 
-def test_user_who_may_not_ask_is_told_of_sudo(
+def test_user_without_permission_gets_a_hint_to_sudo(
     tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def closed(folder: Path) -> AbstractContextManager[str]:
@@ -50,12 +50,12 @@ def test_user_who_may_not_ask_is_told_of_sudo(
     ("camera", "is_well", "levels"),
     [("live", True, ("ok", "ok")), ("lost", True, ("ok", "fail")), ("live", False, ("fail", "ok"))],
 )
-def test_doctor_believes_the_daemon_about_itself_and_its_camera(
+def test_doctor_uses_the_state_reported_by_the_daemon(
     tmp_path: Path, camera: str, levels: tuple[str, str], *, is_well: bool
 ) -> None:
     health = Health(status="ok" if is_well else "failing", camera=camera, frame_age_s=1)
     report = msgspec.json.encode(status.Report(health=health, info=None, stats=None))
-    # This source does not exist: who asks it finds it missing.
+    # This source does not exist: opening it fails.
     source = CameraConfig(source=str(tmp_path / "none.mp4"))
     config = Config(state_dir=str(tmp_path), cameras={"front": source})
     with status_socket.StatusSocket(tmp_path, lambda: report):
@@ -63,7 +63,7 @@ def test_doctor_believes_the_daemon_about_itself_and_its_camera(
     assert tuple(one.level for one in found) == levels
     assert found[1].text == f"front: {camera}, says the daemon"
     assert [bool(one.fix) for one in found] == [level != "ok" for level in levels]
-    assert doctor.check_daemon(config).level is doctor.Level.WARN  # nobody answers any more
+    assert doctor.check_daemon(config).level is doctor.Level.WARN  # no daemon answers any more
 
 
 def test_status_starts_without_opencv(tmp_path: Path, config: str) -> None:

@@ -1,4 +1,4 @@
-"""What a named color looks like: the table of names, the median of pixels, CIELAB."""
+"""The displayed color of a name: the table of names, the median of pixels, CIELAB."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def halves() -> np.ndarray:
 
 
 @pytest.mark.parametrize(("rgb", "lab"), KNOWN_LAB.items(), ids=str)
-def test_cielab_is_that_of_the_standard(
+def test_cielab_matches_the_standard(
     rgb: tuple[int, int, int], lab: tuple[float, float, float]
 ) -> None:
     assert swatch.lab_of(rgb) == pytest.approx(lab, abs=0.11)
 
 
-def test_clear_colors_carry_their_names() -> None:
+def test_clear_colors_have_their_names() -> None:
     pixels = np.array(
         [(10, 10, 10), (250, 250, 250), (128, 128, 128), (200, 10, 20), (30, 60, 190)], np.uint8
     )
@@ -53,7 +53,7 @@ def test_swatch_is_the_median_of_the_pixels_with_the_name() -> None:
     assert swatch.swatch(rgb, terms, TERMS.index("yellow")) is None
 
 
-def test_pixels_count_where_the_cells_speak_for_the_term() -> None:
+def test_pixels_count_where_the_cells_support_the_color() -> None:
     rgb = halves()
     terms = swatch.terms_of(rgb)
     evidence = np.full((4, 8), -100, np.int8)
@@ -65,7 +65,7 @@ def test_pixels_count_where_the_cells_speak_for_the_term() -> None:
     assert swatch.swatch(rgb, terms, RED, flat) == (200, 20, 30)
 
 
-def test_the_table_goes_into_the_file_that_was_named(
+def test_table_is_written_to_the_given_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("rich")

@@ -1,4 +1,4 @@
-"""The units: what the daemon relies on, that systemd knows every key, how exposed it is."""
+"""The units: settings the daemon relies on, keys known to systemd, security exposure."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def values(key: str) -> list[str]:
         ("CPUQuota", "300%"),
     ],
 )
-def test_unit_says_what_the_daemon_relies_on(key: str, value: str) -> None:
+def test_unit_has_the_settings_the_daemon_relies_on(key: str, value: str) -> None:
     assert values(key) == [value]
 
 
-def test_only_cameras_are_allowed_of_the_devices() -> None:
+def test_only_camera_devices_are_allowed() -> None:
     assert values("DeviceAllow") == ["char-video4linux rw", "char-media rw"]
 
 
@@ -55,7 +55,7 @@ def test_password_credential_has_the_name_the_daemon_looks_for() -> None:
     assert CREDENTIAL_NAME in names
 
 
-def test_unit_can_be_read_as_sections_of_keys() -> None:
+def test_unit_parses_as_sections_of_keys() -> None:
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.read(SOURCE)
     assert parser.sections() == ["Unit", "Service", "Install"]
@@ -72,14 +72,14 @@ def installed_unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def test_systemd_knows_every_key(installed_unit: Path) -> None:
+def test_systemd_accepts_every_key(installed_unit: Path) -> None:
     done = subprocess.run(
         ["systemd-analyze", "verify", installed_unit], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")  # unknown keys only warn
 
 
-def test_exposure_stays_low(installed_unit: Path) -> None:
+def test_security_exposure_stays_low(installed_unit: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSURE}"]
     done = subprocess.run([*command, installed_unit], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

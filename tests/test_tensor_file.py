@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_written_tensors_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     tensor_file.write({"step": 3, "weight": torch.ones(2)}, path)
     stored = tensor_file.read(path, ("step", "weight"), "train color")
@@ -27,7 +27,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
 
 
-def test_files_that_are_none_are_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
+def test_error_for_an_invalid_file_names_the_command_that_makes_one(tmp_path: Path) -> None:
     text, cut, other, bare = (tmp_path / name for name in ("a.md", "b.pt", "c.pt", "d.pt"))
     text.write_text("# no tensors\n")
     tensor_file.write({"step": 3, "weight": torch.ones(999)}, other)
@@ -42,7 +42,7 @@ def test_files_that_are_none_are_named_with_the_command_that_makes_one(tmp_path:
         tensor_file.read(tmp_path / "none.pt", ("config",), "train color")
 
 
-def test_a_file_that_would_run_code_is_not_read(tmp_path: Path) -> None:
+def test_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "code.pt"
     torch.save({"config": Path.cwd}, path)
     with pytest.raises(InputError, match="is not a checkpoint"):
@@ -58,19 +58,19 @@ def test_a_file_that_would_run_code_is_not_read(tmp_path: Path) -> None:
         ("train", "color", "--data", "DATA", "--teacher", "FILE", "--out", "OUT"),
     ],
 )
-def test_no_traceback_for_a_file_that_is_no_checkpoint(
+def test_file_that_is_not_a_checkpoint_gives_no_traceback(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "DATA" in words and not SHARED.exists():
         pytest.skip("the data folder is not here")
     places = {"FILE": ROOT / "README.md", "DATA": SHARED, "OUT": tmp_path / "out"}
     assert main([str(places.get(word, word)) for word in words]) == EXIT_NO_INPUT
-    told = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     complaint = f"edge-tools: {ROOT / 'README.md'} is not a checkpoint of `edge-tools train color"
-    assert told[-1].startswith(complaint)
+    assert lines[-1].startswith(complaint)
 
 
-def test_a_full_disk_leaves_the_file_before(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     tensor_file.write({"step": 1}, path)
     with full_disk(4096), pytest.raises(OSError, match="File too large"):

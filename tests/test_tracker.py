@@ -64,7 +64,7 @@ def test_object_found_again_in_time_keeps_its_id_and_first_seen():
     assert (track.first_seen_s, track.last_seen_s, track.hits) == (9.8, 11.5, 4)
 
 
-def test_tentative_object_that_is_not_seen_again_vanishes_without_a_word():
+def test_tentative_object_that_is_not_seen_again_is_dropped():
     tracker = Tracker(CONFIG)
     tracker.update([person(100)], 0.0)
     reports = [tracker.update([], now_s) for now_s in (0.2, 0.6, 0.8)]
@@ -110,14 +110,14 @@ def test_irregular_frames_do_not_break_a_track():
     assert only(tracks).track_id == 1
 
 
-def test_weak_detection_keeps_a_track_but_begins_none():
+def test_weak_detection_continues_a_track_but_starts_none():
     tracker = confirmed_tracker()
     weak = person(101, score=0.3)
     assert only(tracker.update([weak], 0.1, lambda _: 0.5)).state is TrackState.CONFIRMED
     assert Tracker(CONFIG).update([weak], 0.1, lambda _: 0.5) == []
 
 
-def test_a_second_weaker_box_of_an_object_is_left_out():
+def test_second_weaker_box_of_an_object_starts_no_track():
     tracker = Tracker(CONFIG)
     for now_s in moments(5):
         found = [person(100), person(108, score=0.3)]
@@ -125,7 +125,7 @@ def test_a_second_weaker_box_of_an_object_is_left_out():
     assert (track.hits, track.score, track.box_px.x) == (5, 0.8, 100)
 
 
-def test_one_box_is_one_objects_even_where_two_stand_together():
+def test_one_box_updates_one_track_even_where_two_overlap():
     tracker = Tracker(CONFIG)
     for now_s in moments(5):
         tracker.update([person(100), person(120)], now_s)
@@ -133,12 +133,12 @@ def test_one_box_is_one_objects_even_where_two_stand_together():
     assert states == [TrackState.CONFIRMED, TrackState.LOST]
 
 
-def test_who_comes_beside_one_who_left_is_somebody_else():
+def test_object_appearing_beside_a_lost_one_gets_a_new_id():
     confirmed = confirmed_tracker()
     assert [track.track_id for track in confirmed.update([person(150)], 0.1)] == [1, 2]
 
 
-def test_strong_score_is_asked_per_label():
+def test_score_that_starts_a_track_is_per_label():
     tracker = Tracker(CONFIG)
     found = [person(0, score=0.5), person(300, score=0.5, label="car")]
     tracks = tracker.update(found, 0.0, {"person": 0.4, "car": 0.6}.__getitem__)
@@ -154,7 +154,7 @@ def test_label_does_not_flap_when_the_detector_wavers():
     assert set(labels) == {"car"}
 
 
-def test_label_follows_when_the_detector_has_changed_its_mind():
+def test_label_changes_when_the_detector_consistently_reports_another():
     tracker = Tracker(CONFIG)
     labels = []
     for index, now_s in enumerate(moments(80)):
@@ -164,7 +164,7 @@ def test_label_follows_when_the_detector_has_changed_its_mind():
     assert (labels[-1], changes) == ("truck", 1)
 
 
-def test_label_does_not_flip_on_the_first_look_after_a_long_hold():
+def test_label_does_not_flip_on_the_first_detection_after_a_long_hold():
     tracker = Tracker(CONFIG)
     for now_s in moments(20):
         tracker.update([person(100, label="car")], now_s)
@@ -205,7 +205,7 @@ def test_smoothed_box_does_not_lag_behind_a_moving_object():
     assert track.box_px.x == pytest.approx(100 + 200 * now_s, abs=2)
 
 
-def test_up_and_down_is_followed_as_left_and_right_is():
+def test_vertical_motion_is_tracked_like_horizontal():
     chance = random.Random(2)
     tracker, turned = Tracker(CONFIG), Tracker(CONFIG)
     for now_s in moments(50):
@@ -219,14 +219,14 @@ def test_up_and_down_is_followed_as_left_and_right_is():
         assert (top, left, high, wide) == pytest.approx(box_px)
 
 
-def test_two_looks_tell_the_speed():
+def test_two_detections_give_the_speed():
     tracker = Tracker(CONFIG)
     tracker.update([person(100)], 0.0)
     x = only(tracker.update([person(110)], 0.1)).box_px.x
     assert only(tracker.predict(0.2)).box_px.x == pytest.approx(x + 10)
 
 
-def test_box_out_of_sight_for_long_is_where_it_is_found_again():
+def test_box_lost_for_long_jumps_to_where_it_is_found_again():
     tracker = confirmed_tracker()
     tracker.update([], 0.1)
     assert only(tracker.update([person(108)], 1.5)).box_px.x == pytest.approx(108, abs=0.01)
@@ -252,13 +252,13 @@ def test_prediction_moves_on_and_stops_after_a_second():
     assert only(tracker.predict(now_s + 30)).box_px.x == pytest.approx(x + 100, abs=5)
 
 
-def test_unlooked_frames_alone_never_end_a_track():
+def test_predicted_frames_alone_never_end_a_track():
     tracker = confirmed_tracker()
     for now_s in moments(100, start_s=0.1):
         assert only(tracker.predict(now_s)).state is TrackState.CONFIRMED
 
 
-def test_hold_keeps_a_standing_object_in_place_for_as_long_as_nothing_moves():
+def test_hold_keeps_a_stationary_object_in_place():
     tracker = confirmed_tracker()
     for now_s in moments(600, start_s=0.1):
         track = only(tracker.hold(now_s))
@@ -267,7 +267,7 @@ def test_hold_keeps_a_standing_object_in_place_for_as_long_as_nothing_moves():
     assert only(tracker.update([person(100)], 60.2)).track_id == 1
 
 
-def test_hold_lets_a_lost_object_come_to_its_end():
+def test_hold_lets_a_lost_object_end():
     tracker = confirmed_tracker()
     tracker.update([], 0.1)
     states = [only(tracker.hold(now_s)).state for now_s in (1.0, 2.2)]
@@ -286,7 +286,7 @@ def test_ended_box_is_where_the_object_was_last_seen():
     assert only(tracks).box_px.x == pytest.approx(x, abs=1)
 
 
-def test_greedy_pairs_take_the_best_overlap_first():
+def test_greedy_matching_takes_the_best_overlap_first():
     tracks = [(Box(0, 0, 10, 10), "a"), (Box(4, 0, 10, 10), "a")]
     found = [(Box(3, 0, 10, 10), "a"), (Box(20, 0, 10, 10), "a")]
     assert best_pairs(tracks, found, 0.2, 0.0) == [(1, 0)]
@@ -296,7 +296,7 @@ SMALL = st.builds(Box, *[st.integers(0, 9)] * 2, *[st.integers(1, 9)] * 2)
 
 
 @given(SMALL, SMALL)
-def test_two_boxes_are_a_pair_from_min_iou_on(first: Box, second: Box):
+def test_boxes_are_matched_from_min_iou_on(first: Box, second: Box):
     pairs = best_pairs([(first, "a")], [(second, "a")], 0.25, 0.0)
     assert pairs == ([(0, 0)] if first.iou(second) >= 0.25 else [])
 
@@ -308,7 +308,7 @@ def test_boxes_are_enlarged_by_a_share_of_each_side(x: int, y: int, *, is_pair: 
     assert best_pairs(tracks, found, 0.1, 0.5) == ([(0, 0)] if is_pair else [])
 
 
-def test_touching_boxes_are_no_pair_even_at_min_iou_zero():
+def test_touching_boxes_are_not_matched_even_at_min_iou_zero():
     assert best_pairs([(Box(0, 0, 9, 9), "a")], [(Box(9, 0, 9, 9), "a")], 0.0, 0.0) == []
 
 

@@ -1,4 +1,4 @@
-"""Experiments are kept in a real store: curves, settings, artefacts, commit and data hash."""
+"""Experiments are recorded in a real store: curves, settings, artefacts, commit and data hash."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def test_run_keeps_curves_settings_artefacts_commit_and_data_hash(
+def test_run_records_curves_settings_artefacts_commit_and_data_hash(
     store: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("mlflow")
@@ -68,7 +68,7 @@ def test_failed_run_is_recorded_as_failed(store: Path) -> None:
     assert recorded(store, run.run_id).info.status == "FAILED"
 
 
-def test_resumed_training_goes_on_in_its_run(store: Path, tmp_path: Path) -> None:
+def test_resumed_training_continues_its_run(store: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     ids = []
     for step in (1, 2):
@@ -82,7 +82,7 @@ def test_resumed_training_goes_on_in_its_run(store: Path, tmp_path: Path) -> Non
     assert recorded(store, ids[0]).info.run_name == "run"
 
 
-def test_store_that_fails_later_is_said_once_and_ends_nothing(
+def test_store_that_fails_later_is_reported_once_and_stops_nothing(
     store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow")
@@ -95,7 +95,7 @@ def test_store_that_fails_later_is_said_once_and_ends_nothing(
     assert recorded(store, run.run_id).data.metrics == {"loss": 1.0}
 
 
-def test_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+def test_store_that_cannot_be_opened_is_a_one_line_error(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     (tmp_path / "file").write_text("")
     with (
@@ -149,7 +149,7 @@ def is_listening(port: int) -> bool:
 
 
 @pytest.mark.slow
-def test_a_server_keeps_runs_and_artefacts(server: str, tmp_path: Path) -> None:
+def test_server_stores_runs_and_artefacts(server: str, tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text("{}")
     (tmp_path / "curve.txt").write_text("falling")
     with tracking.start("remote", uri=server, data=[tmp_path / "labels.json"]) as run:
@@ -170,7 +170,7 @@ def test_a_server_keeps_runs_and_artefacts(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing folder", "no database", "away"])
-def test_store_that_is_named_wrongly_is_one_line_at_once(tmp_path: Path, kind: str) -> None:
+def test_invalid_store_address_is_a_one_line_error_at_once(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("mlflow")
     (tmp_path / "text").write_text("no database, but longer than its header")
     address = {
@@ -194,7 +194,7 @@ def test_store_that_is_named_wrongly_is_one_line_at_once(tmp_path: Path, kind: s
     assert line.startswith(f"experiment store {address}: ")
 
 
-def test_without_mlflow_it_says_so_once_and_goes_on(
+def test_missing_mlflow_is_reported_once_and_stops_nothing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "_said", set())
@@ -208,7 +208,7 @@ def test_without_mlflow_it_says_so_once_and_goes_on(
     assert caplog.text.count("pip install") == 1
 
 
-def test_data_hash_sees_content_and_names_but_not_the_place(tmp_path: Path) -> None:
+def test_data_hash_depends_on_content_and_names_but_not_on_the_path(tmp_path: Path) -> None:
     hashes = []
     for place, name, content in (
         ("a", "x", "1"),

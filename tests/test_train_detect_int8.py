@@ -1,4 +1,4 @@
-"""A training run of the detector, small enough for a test: it goes on where it stopped."""
+"""A training run of the detector, small enough for a test: it resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def train(pictures: Path, out: Path, steps: int, *more: str) -> None:
     assert detect_int8.run(parser.parse_args([*arguments, "--out", str(out), *more])) == 0
 
 
-def test_stopped_run_goes_on_and_ends_with_the_same_weights(
+def test_stopped_run_resumes_and_ends_with_the_same_weights(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(out: Path) -> None:
@@ -100,7 +100,7 @@ def test_run_and_conversion_are_recorded(pictures: Path, tmp_path: Path) -> None
     ]
 
 
-def test_checkpoint_becomes_a_model_at_another_size(pictures: Path, tmp_path: Path) -> None:
+def test_checkpoint_is_converted_at_another_size(pictures: Path, tmp_path: Path) -> None:
     train(pictures, tmp_path / "run", 1)
     parser = argparse.ArgumentParser()
     quantize_detect.add_arguments(parser)
@@ -128,7 +128,7 @@ def test_checkpoint_of_other_weights_is_refused(
     assert not (tmp_path / "own").exists()
 
 
-def test_a_new_models_card_takes_figures_and_a_card_that_is_there_keeps_its_words(
+def test_new_card_gets_figures_and_an_existing_card_keeps_its_text(
     pictures: Path, tmp_path: Path
 ) -> None:
     made = tmp_path / "own-64"
@@ -145,7 +145,7 @@ def test_a_new_models_card_takes_figures_and_a_card_that_is_there_keeps_its_word
     assert "| person | 20 |" in card
     assert "Not measured yet" not in card
     assert main([*words, "--count", "3"]) == 0
-    card = (made / "CARD.md").read_text()  # of the new model: nobody wrote words of their own
+    card = (made / "CARD.md").read_text()  # of the new model: no text of its own was written
     assert "3 pictures for the ranges" in card
     assert "Not measured yet" in card
     assert main(["evaluate", "detect", str(made), *coco, "--runs", "1", "--record"]) == 0
@@ -172,7 +172,7 @@ def test_checkpoint_of_another_config_is_refused(pictures: Path, tmp_path: Path)
         train(pictures, tmp_path / "run", 1)
 
 
-def test_a_run_that_gains_nothing_ends(
+def test_run_without_improvement_stops_early(
     pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "tools")
@@ -183,9 +183,7 @@ def test_a_run_that_gains_nothing_ends(
     assert manifest.read(tmp_path / "run" / "best").name == "run"
 
 
-def test_fewer_pictures_than_a_step_takes_are_shown_more_than_once(
-    pictures: Path, tmp_path: Path
-) -> None:
+def test_fewer_pictures_than_a_batch_are_repeated(pictures: Path, tmp_path: Path) -> None:
     coco = pictures / "set.json"
     content = json.loads(coco.read_text())
     coco.write_text(json.dumps(content | {"images": content["images"][:3], "annotations": []}))
@@ -221,7 +219,7 @@ def test_a_set_without_pictures_is_named(
 
 
 @pytest.mark.parametrize("name", ["none.jpg", "set.json"])
-def test_a_golden_picture_that_cannot_be_read_is_named_before_the_work(
+def test_unreadable_golden_picture_is_named_before_the_work(
     pictures: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     coco = ["--annotations", str(pictures / "set.json"), "--images", str(pictures)]
@@ -233,7 +231,7 @@ def test_a_golden_picture_that_cannot_be_read_is_named_before_the_work(
 
 
 @pytest.mark.parametrize("option", ["--count", "--groups", "--threads"])
-def test_quantizing_with_none_of_something_is_wrong_usage(
+def test_zero_count_groups_or_threads_is_a_usage_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     with pytest.raises(SystemExit):
@@ -246,7 +244,7 @@ def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
         detect_state.trained(tmp_path / "none.pt", WEIGHTS, InputSize(64, 64))
 
 
-def test_loss_is_least_for_the_teachers_own_outputs() -> None:
+def test_loss_is_lowest_for_the_outputs_of_the_teacher() -> None:
     torch.manual_seed(1)
     shapes = {"box": 4, "objectness": 1, "class": 9}
     teacher = {f"{kind}_8": torch.randn(2, count, 5, 5) for kind, count in shapes.items()}
@@ -256,7 +254,7 @@ def test_loss_is_least_for_the_teachers_own_outputs() -> None:
         assert distil.loss(other, teacher, (8,)) > same
 
 
-def test_a_mirrored_teacher_says_of_a_mirror_image_what_it_says_of_the_picture() -> None:
+def test_mirrored_teacher_outputs_match_those_of_the_mirrored_picture() -> None:
     net = yolox.load(WEIGHTS)
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3)) * 255
     with torch.no_grad():
@@ -286,7 +284,7 @@ def test_objectness_of_our_classes_keeps_the_scores() -> None:
     assert (ours["objectness_8"] <= outputs["objectness_8"]).all()
 
 
-def test_split_stem_is_the_same_function() -> None:
+def test_split_stem_computes_the_same_function() -> None:
     value = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 255
     groups = [[5, 3, 9], [0, 1, 2, 4, 6, 7, 8], list(range(10, 16))]
     with torch.no_grad():

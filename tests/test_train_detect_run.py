@@ -1,4 +1,4 @@
-"""Runs of the detector's training from labels: how they go on, what they keep and refuse."""
+"""Runs of the detector's training from labels: resuming, results, and refused options."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def coco(tmp_path: Path) -> Path:
     return set_of_persons(tmp_path)
 
 
-def test_stopped_run_goes_on_and_ends_with_the_same_weights(
+def test_stopped_run_resumes_and_ends_with_the_same_weights(
     coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(out: Path) -> None:
@@ -52,19 +52,19 @@ def test_stopped_run_goes_on_and_ends_with_the_same_weights(
         (["--labels", "car,person"], f"--labels {','.join(yolox.LABELS)}"),
     ],
 )
-def test_a_run_goes_on_with_its_own_options_only(
+def test_run_resumes_only_with_its_own_options(
     coco: Path, weights: Path, tmp_path: Path, words: list[str], named: str
 ) -> None:
     assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
     with pytest.raises(InputError) as refused:
         train(coco, weights, tmp_path / "run", "--steps", "1", *words)
-    told = f"was made with another config: {named}; name another --out"
-    assert str(refused.value) == f"{tmp_path / 'run' / 'checkpoint.pt'} {told}"
+    message = f"was made with another config: {named}; name another --out"
+    assert str(refused.value) == f"{tmp_path / 'run' / 'checkpoint.pt'} {message}"
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 
 
-def test_a_run_does_not_go_on_with_another_validation_set(
+def test_run_does_not_resume_with_another_validation_set(
     coco: Path, weights: Path, tmp_path: Path
 ) -> None:
     val = tmp_path / "val.json"
@@ -77,7 +77,7 @@ def test_a_run_does_not_go_on_with_another_validation_set(
         train(coco, weights, tmp_path / "run", *more)
 
 
-def test_a_checkpoint_that_does_not_say_what_it_was_measured_on_is_refused(
+def test_checkpoint_without_its_validation_set_is_refused(
     coco: Path, weights: Path, tmp_path: Path
 ) -> None:
     assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_does_not_say_what_it_was_measured_on_is_refused(
         train(coco, weights, tmp_path / "run", "--steps", "1")
 
 
-def test_a_run_does_not_go_on_with_other_weights_or_data(
+def test_run_does_not_resume_with_other_weights_or_data(
     coco: Path, weights: Path, tmp_path: Path
 ) -> None:
     assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
@@ -103,7 +103,7 @@ def test_a_run_does_not_go_on_with_other_weights_or_data(
     assert len(list((tmp_path / "run").glob("suspected-*.json"))) == 1
 
 
-def test_a_rectified_run_goes_on_with_its_own_stem(
+def test_rectified_run_resumes_with_its_own_stem(
     coco: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detect_label_state, "RECTIFIED_AT", InputSize(32, 32))
@@ -115,7 +115,7 @@ def test_a_rectified_run_goes_on_with_its_own_stem(
     assert not yolox.is_rectified(weights)
 
 
-def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
+def test_new_labels_start_from_scratch_and_are_saved_with_the_weights(
     coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = json.loads(coco.read_text())
@@ -123,7 +123,7 @@ def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
     coco.write_text(json.dumps(content))
     assert train(coco, weights, tmp_path / "run", "--labels", "person,forklift") == 0
     assert "does not know every label" in caplog.text
-    made = tmp_path / "run" / "best.pt"  # kept, though it finds nothing yet
+    made = tmp_path / "run" / "best.pt"  # saved, though it finds nothing yet
     assert yolox.stored_labels(made) == ("person", "forklift")
     assert yolox.origin(made).startswith("random; then labels of")
     fresh = yolox.load(weights, labels=("person", "forklift")).heads[0].class_logits
@@ -132,7 +132,7 @@ def test_new_labels_start_from_nothing_and_are_kept_with_the_weights(
     assert not fresh.weight[1].any()
 
 
-def test_without_an_object_to_find_the_last_weights_are_kept(
+def test_validation_set_without_objects_keeps_the_last_weights(
     coco: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     empty = tmp_path / "empty.json"
@@ -146,7 +146,7 @@ def test_without_an_object_to_find_the_last_weights_are_kept(
     assert "NaN" not in metrics
 
 
-def test_a_training_that_diverges_is_told_and_keeps_the_best_before(
+def test_diverging_training_is_reported_and_keeps_the_best_weights(
     coco: Path, weights: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(EdgeError, match=r"^by step 2 the loss became .*; give a lower --learning"):
@@ -154,7 +154,7 @@ def test_a_training_that_diverges_is_told_and_keeps_the_best_before(
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
-def test_labels_that_are_all_new_learn_as_known_ones_do(coco: Path, tmp_path: Path) -> None:
+def test_entirely_new_labels_are_learned(coco: Path, tmp_path: Path) -> None:
     data = dataset.read(coco, coco.parent)
 
     def rate(*names: str) -> float:
@@ -167,7 +167,7 @@ def test_labels_that_are_all_new_learn_as_known_ones_do(coco: Path, tmp_path: Pa
     assert rate("forklift", "pallet") == pytest.approx(rate("person", "car"), rel=0.5)
 
 
-def test_a_teacher_of_more_labels_teaches_those_that_are_wanted(
+def test_teacher_with_more_labels_teaches_only_the_requested_ones(
     coco: Path, weights: Path, tmp_path: Path
 ) -> None:
     assert train(coco, weights, tmp_path / "run", "--labels", "car,person") == 0
@@ -181,7 +181,7 @@ def test_a_teacher_of_more_labels_teaches_those_that_are_wanted(
         ["--label-weight", "0", "--labels", "person,forklift"],  # which the weights cannot teach
     ],
 )
-def test_a_run_that_learns_from_nothing_is_refused(
+def test_run_without_anything_to_learn_is_refused(
     coco: Path, weights: Path, tmp_path: Path, words: list[str]
 ) -> None:
     with pytest.raises(ConfigError, match="give --label-weight 1"):
@@ -202,7 +202,7 @@ def test_a_run_that_learns_from_nothing_is_refused(
         "none.json",
     ],
 )
-def test_weights_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
+def test_unreadable_weights_are_named(tmp_path: Path, name: str) -> None:
     if name.startswith("notes"):
         (tmp_path / name).write_text("these are notes, not weights")
     with pytest.raises(InputError, match=f"^weights {tmp_path / name}: "):
@@ -210,14 +210,16 @@ def test_weights_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("content", ["{}", '{"graph": {}}', '{"images": [], "annotations": []}'])
-def test_json_in_place_of_weights_is_one_line(coco: Path, tmp_path: Path, content: str) -> None:
+def test_json_in_place_of_weights_is_a_one_line_error(
+    coco: Path, tmp_path: Path, content: str
+) -> None:
     path = tmp_path / "weights.json"
     path.write_text(content)
     with pytest.raises(InputError, match=r"weights\.json: neither yolox_nano\.onnx nor"):
         train(coco, path, tmp_path / "run")
 
 
-def test_weights_whose_parts_lie_elsewhere_are_one_line(tmp_path: Path) -> None:
+def test_onnx_weights_with_external_data_are_a_one_line_error(tmp_path: Path) -> None:
     import onnx
 
     weight = onnx.numpy_helper.from_array(np.zeros((4, 4), np.float32), "w")
@@ -233,7 +235,7 @@ def test_weights_whose_parts_lie_elsewhere_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [["--every", "0"], ["--patience", "0"], ["--learning-rate", "-1"]]
 )
-def test_numbers_that_make_no_run_are_wrong_usage(
+def test_numbers_out_of_range_are_usage_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -241,6 +243,6 @@ def test_numbers_that_make_no_run_are_wrong_usage(
     assert f"argument {words[0]}: '{words[1]}' is no" in capsys.readouterr().err
 
 
-def test_sizes_that_the_network_cannot_take_are_refused() -> None:
+def test_unsupported_input_sizes_are_refused() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="multiples of 32"):
         detect._sizes("256,300")

@@ -24,7 +24,7 @@ def test_shipped_model_passes(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"{folder.name}: pass" in capsys.readouterr().out
 
 
-def test_folder_beside_the_user_needs_no_slash(
+def test_folder_in_the_working_directory_needs_no_slash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(model_store.find("color-64"), tmp_path / "own")
@@ -47,7 +47,7 @@ def test_another_golden_result_fails_and_is_named(
     assert "expected 0.091" in capsys.readouterr().out
 
 
-def test_a_model_without_a_golden_picture_fails_and_the_rest_is_done(
+def test_model_without_a_golden_picture_fails_and_the_rest_is_validated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "color-64"
@@ -66,7 +66,7 @@ def test_a_model_without_a_golden_picture_fails_and_the_rest_is_done(
     assert (first["passed"], second["passed"]) == (False, True)
 
 
-def test_a_golden_picture_that_is_gone_fails_and_is_named(
+def test_missing_golden_picture_fails_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "color-64"
@@ -83,7 +83,7 @@ def test_a_golden_picture_that_is_gone_fails_and_is_named(
 @pytest.mark.parametrize(
     ("file", "time"), [("float.tflite", "pass  --max-ms"), ("custom.tflite", "FAIL  --max-ms")]
 )
-def test_a_file_that_is_not_integer_only_is_held_to_the_limits(
+def test_limits_also_apply_to_a_file_that_is_not_integer_only(
     file: str, time: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limits = ["--max-params", "0", "--max-ms", "10000", "--min-accuracy", "0.5"]
@@ -102,7 +102,9 @@ def test_float_tensors_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "FAIL" in out
 
 
-def test_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_file_is_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["validate", str(tmp_path / "no.tflite")]) == EXIT_CONFIG
     assert "no.tflite" in capsys.readouterr().err
 
@@ -123,7 +125,9 @@ COLOR = "color-64"
         (["--max-drop", "0.01"], EXIT_CONFIG),
     ],
 )
-def test_limits_are_gates(limits: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exceeded_limit_fails_the_validation(
+    limits: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["validate", COLOR, *limits]) == code
     captured = capsys.readouterr()
     shown = captured.out + captured.err
@@ -143,7 +147,7 @@ def recorded(folder: Path, **figures: float) -> str:
 
 
 @pytest.mark.parametrize(("limit", "code"), [("0.01", EXIT_OK), ("0.009", EXIT_CONFIG)])
-def test_drop_is_against_the_float_figure_in_the_manifest(
+def test_accuracy_drop_is_measured_against_the_float_figure_of_the_manifest(
     limit: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = recorded(tmp_path / COLOR, **{"top-1": 0.89, "top-1 float": 0.9})
@@ -151,7 +155,7 @@ def test_drop_is_against_the_float_figure_in_the_manifest(
     assert f"float 0.9000: 0.0100 lower, at most {limit}" in capsys.readouterr().out
 
 
-def test_drop_without_a_float_figure_fails(
+def test_drop_limit_without_a_float_figure_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = recorded(tmp_path / COLOR, **{"top-1": 0.89})
@@ -187,7 +191,7 @@ def test_parameters_are_counted_in_the_file() -> None:
         assert count == pytest.approx(manifest.read(folder).parameters, rel=0.005)
 
 
-def test_proof_is_written_as_json(tmp_path: Path) -> None:
+def test_report_is_written_as_json(tmp_path: Path) -> None:
     path = tmp_path / "proof" / "color.json"
     assert main(["validate", COLOR, "--max-params", "1k", "--json", str(path)]) == EXIT_CONFIG
     (report,) = json.loads(path.read_text())
@@ -199,7 +203,7 @@ def test_proof_is_written_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["float.tflite", "float_inside.tflite", "custom.tflite"])
-def test_any_file_is_judged_and_what_breaks_it_named(
+def test_any_file_is_checked_and_its_violations_named(
     file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["validate", str(DATA / file)]) == EXIT_CONFIG

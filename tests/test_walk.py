@@ -28,7 +28,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[1]
 TITLE = "## One dataset through the whole chain"
-WALK_S = 240  # all of it; 57 s on two shared cores
+WALK_S = 240  # the whole chain; 57 s on two shared cores
 
 
 def commands() -> list[str]:
@@ -57,7 +57,7 @@ def accuracies(folder: Path) -> dict[str, float]:
 def test_pictures_become_a_signed_integer_only_model_in_production(tmp_path: Path):
     draw(tmp_path / "shapes", 40, 1)
     shell = environment(tmp_path)
-    said = {}
+    outputs = {}
     began_s = time.monotonic()
     for command in commands():
         done = subprocess.run(
@@ -70,7 +70,7 @@ def test_pictures_become_a_signed_integer_only_model_in_production(tmp_path: Pat
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
-        said[" ".join(command.split()[1:3])] = done.stdout
+        outputs[" ".join(command.split()[1:3])] = done.stdout
 
     assert time.monotonic() - began_s < WALK_S
     sides = [json.loads((tmp_path / "data" / f"{s}.json").read_text()) for s in ("train", "test")]
@@ -79,7 +79,7 @@ def test_pictures_become_a_signed_integer_only_model_in_production(tmp_path: Pat
     assert set(found) == {"NQ", "TL", "F16", "DR", "FF", "IO"}
     assert found["NQ"] > 0.75  # chance is .33
     assert found["IO"] > found["NQ"] - 0.15
-    assert "signature and hashes checked" in said["registry pull"]
+    assert "signature and hashes checked" in outputs["registry pull"]
     model = manifest.read(tmp_path / "pulled")
     assert (model.name, model.labels) == ("shapes", tuple(sorted(CLASSES)))
     assert model.certificate.integer_only

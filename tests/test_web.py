@@ -54,7 +54,7 @@ def track(track_id: int, box_px: Box, state: TrackState = TrackState.CONFIRMED) 
 
 
 def result(frame_id: int, *tracks: Track, color: str | None = None) -> FrameResult:
-    """A gray frame with tracks; with a color, each has an event that tells it."""
+    """A gray frame with tracks; with a color, each has an event that contains it."""
     bgr = np.full((240, 320, 3), 128, dtype=np.uint8)
     frame = Frame("front", frame_id, bgr, 0.0, 1000.0 + frame_id, 0.0)
     colors = (ColorScore(color, 0.9),) if color else ()
@@ -69,7 +69,7 @@ def decoded(jpeg: bytes) -> np.ndarray:
 
 
 class Site:
-    """A served view whose clock the test holds."""
+    """A served view with a clock that the test controls."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(1000.0)
@@ -87,7 +87,7 @@ def site() -> Iterator[Site]:
         yield site
 
 
-def test_before_the_first_frame_nothing_is_known_and_the_answer_says_so(site: Site) -> None:
+def test_answers_before_the_first_frame_say_that_nothing_is_known(site: Site) -> None:
     for path in ("/api/info", "/api/stats", "/api/frame.jpg"):
         answer = site.get(path)
         assert answer.status_code == 503
@@ -97,7 +97,7 @@ def test_before_the_first_frame_nothing_is_known_and_the_answer_says_so(site: Si
     assert site.get("/healthz").status_code == 503
 
 
-def test_health_is_good_while_frames_come_or_the_camera_is_retried(site: Site) -> None:
+def test_health_is_ok_while_frames_arrive_or_the_camera_is_retried(site: Site) -> None:
     site.view.tell_camera("live", is_alive=True, is_paused=False)
     site.clock.advance(HEALTHY_S - 1)
     assert site.get("/healthz").status_code == 200
@@ -112,7 +112,7 @@ def test_health_is_good_while_frames_come_or_the_camera_is_retried(site: Site) -
     assert msgspec.json.decode(answer.content, type=Health).camera == "lost"
 
 
-def test_health_tells_the_newest_frames_age_and_the_pause() -> None:
+def test_health_has_the_age_of_the_newest_frame_and_the_pause() -> None:
     view = View(FakeClock(5.0))
     assert view.health() == Health(status="failing", camera="", frame_age_s=None)
     view.tell_frame(result(1))
@@ -120,13 +120,13 @@ def test_health_tells_the_newest_frames_age_and_the_pause() -> None:
     assert view.health() == Health(status="ok", camera="live", frame_age_s=5.0, paused=True)
 
 
-def test_head_is_answered_as_get_without_a_body(site: Site) -> None:
+def test_head_is_like_get_without_a_body(site: Site) -> None:
     site.view.tell_camera("live", is_alive=True, is_paused=False)
     answer = httpx.head(f"http://127.0.0.1:{site.config.port}/healthz", **QUICK)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_picture_is_sent_once_and_told_unchanged_after_that(site: Site) -> None:
+def test_picture_is_sent_once_and_then_answered_not_modified(site: Site) -> None:
     site.view.tell_frame(result(1))
     first = site.get("/api/frame.jpg")
     assert first.headers["content-type"] == "image/jpeg"
@@ -148,13 +148,13 @@ def test_picture_is_sent_once_and_told_unchanged_after_that(site: Site) -> None:
         ("/api/frame.jpg?boxes=perhaps", "boxes"),
     ],
 )
-def test_wrong_query_is_a_400_that_names_it(site: Site, path: str, fault: str) -> None:
+def test_invalid_query_is_a_400_that_names_it(site: Site, path: str, fault: str) -> None:
     answer = site.get(path)
     assert answer.status_code == 400
     assert fault in answer.text
 
 
-def test_every_answer_keeps_other_sites_out(site: Site) -> None:
+def test_every_response_denies_other_origins(site: Site) -> None:
     for path in (*ROUTES, "/nowhere", "/api/events?limit=0"):
         headers = site.get(path, Origin="http://elsewhere.example").headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -164,7 +164,7 @@ def test_every_answer_keeps_other_sites_out(site: Site) -> None:
         assert "server" not in headers
 
 
-def test_policy_lets_the_pages_own_style_and_script_act(site: Site) -> None:
+def test_content_security_policy_allows_the_pages_own_style_and_script(site: Site) -> None:
     answer = site.get("/")
     for tag, name in (("style", "style.css"), ("script", "script.js")):
         inside = answer.text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
@@ -173,7 +173,7 @@ def test_policy_lets_the_pages_own_style_and_script_act(site: Site) -> None:
         assert f"{tag}-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
 
 
-def test_failure_of_our_own_is_logged_and_not_told(
+def test_internal_error_is_logged_and_not_sent_to_the_client(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(limit: int) -> list[bytes]:
@@ -215,7 +215,7 @@ def raw(site: Site, request: bytes) -> bytes:
         return client.recv(4096).partition(b"\r\n")[0]
 
 
-def test_host_is_free_where_the_server_is_open_to_the_network_which_is_told(
+def test_any_host_is_accepted_on_an_open_server_which_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     site = Site()
@@ -224,7 +224,7 @@ def test_host_is_free_where_the_server_is_open_to_the_network_which_is_told(
     site.config = msgspec.structs.replace(site.config, host="0.0.0.0")
     with WebServer(site.config, site.view):
         assert site.get("/schema", Host="gate.lan:8080").status_code == 200
-    assert "web.open host=0.0.0.0 anybody there may look" in caplog.text
+    assert "web.open host=0.0.0.0 anyone on that network can see the page" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_host_name_leaves_the_port_out(header: str, name: str) -> None:
     assert host_name(header) == name
 
 
-def test_connections_are_bounded_and_served_again_when_some_end(site: Site) -> None:
+def test_connections_are_limited_and_accepted_again_when_some_close(site: Site) -> None:
     site.view.tell_camera("live", is_alive=True, is_paused=False)
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     held: list[socket.socket] = []
@@ -258,7 +258,7 @@ def test_connections_are_bounded_and_served_again_when_some_end(site: Site) -> N
     wait_until(lambda: b" 200 " in raw(site, request))
 
 
-def test_silent_connections_end_and_keep_nobody_away(
+def test_silent_connections_time_out_and_block_nobody(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.web.connection.ANSWERED_S", 0.5)
@@ -277,7 +277,7 @@ def test_silent_connections_end_and_keep_nobody_away(
                 pass
 
 
-def test_stop_joins_frees_the_port_and_may_come_twice() -> None:
+def test_stop_joins_frees_the_port_and_is_idempotent() -> None:
     site = Site()
     server = WebServer(site.config, site.view)
     before = set(threading.enumerate())
@@ -289,7 +289,7 @@ def test_stop_joins_frees_the_port_and_may_come_twice() -> None:
         assert site.get("/schema").status_code == 200
 
 
-def test_address_that_cannot_be_had_is_one_line() -> None:
+def test_unavailable_address_is_a_one_line_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(WebError, match=f"127.0.0.1:{port}: Address already in use; choose"):
@@ -331,7 +331,7 @@ def test_view_remembers_an_objects_color_until_it_is_gone() -> None:
     assert view.scene.colors == {}
 
 
-def test_frame_is_encoded_at_most_some_times_a_second() -> None:
+def test_frame_encoding_is_rate_limited() -> None:
     clock, view = FakeClock(), View()
     pictures = Pictures(view, clock)
     assert pictures.newest(boxes=True) is None
@@ -359,7 +359,7 @@ def test_boxes_captions_and_colors_are_drawn_into_a_copy() -> None:
     changed = (picture != before).any(axis=2)
     assert changed[120, 100]
     assert changed[120, 220]
-    assert not changed[:, :90].any()  # not yet believed
+    assert not changed[:, :90].any()  # not yet confirmed
     assert changed[45:58, 102:120].all()  # the plate over the box
     assert not changed[40:58, 225:].any()  # none over a lost one
     red = picture[45:58, 100:120].reshape(-1, 3).astype(int)
@@ -378,7 +378,7 @@ def test_captions_cover_the_boxes_of_others() -> None:
 
 
 @pytest.mark.parametrize("box_px", [Box(-50, -40, 60, 60), Box(300, 230, 500, 500)])
-def test_box_beyond_the_edge_is_drawn_as_far_as_it_goes(box_px: Box) -> None:
+def test_box_beyond_the_edge_is_drawn_clipped(box_px: Box) -> None:
     view = View()
     view.tell_frame(result(1, track(1, box_px), color="unknown"))
     assert view.scene is not None

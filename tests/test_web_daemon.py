@@ -64,7 +64,7 @@ def ask(port: int, path: str) -> Any:
     return httpx.get(f"http://localhost:{port}{path}", **QUICK)
 
 
-def test_daemon_tells_what_it_is_and_does_in_its_own_types(port: int) -> None:
+def test_api_answers_decode_into_the_daemon_types(port: int) -> None:
     info = msgspec.json.decode(ask(port, "/api/info").content, type=Info)
     stats = msgspec.json.decode(ask(port, "/api/stats").content, type=Stats)
     events = msgspec.json.decode(ask(port, "/api/events").content, type=list[EventBody])
@@ -82,7 +82,7 @@ def test_daemon_tells_what_it_is_and_does_in_its_own_types(port: int) -> None:
     assert bgr.shape == (480, 640, 3)
 
 
-def test_daemon_with_its_page_stays_small(port: int) -> None:
+def test_daemon_with_status_page_stays_within_its_memory_limit(port: int) -> None:
     for path in ROUTES:
         assert ask(port, path).status_code == 200
     stats = msgspec.json.decode(ask(port, "/api/stats").content, type=Stats)
@@ -90,7 +90,7 @@ def test_daemon_with_its_page_stays_small(port: int) -> None:
     assert stats.rss_bytes < MAX_RSS_BYTES
 
 
-def test_only_get_and_only_what_is_there(port: int) -> None:
+def test_other_methods_and_unknown_paths_are_refused(port: int) -> None:
     assert ask(port, "/nowhere").status_code == 404
     assert ask(port, "/api/../edge.yaml").status_code == 404
     for method in ("POST", "PUT", "PATCH", "DELETE"):
@@ -108,7 +108,7 @@ def test_schema_describes_every_route_with_the_payloads_types(port: int) -> None
     assert "image/jpeg" in json.dumps(schema["paths"]["/api/frame.jpg"])
 
 
-def test_page_needs_nothing_from_elsewhere(port: int) -> None:
+def test_page_loads_nothing_from_other_hosts(port: int) -> None:
     text = ask(port, "/").text
     assert not re.findall(r'(?:src|href)="(?!/|data:)[^"]*"', text)
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
@@ -206,7 +206,7 @@ def test_change_of_the_page_needs_a_restart(tmp_path: Path) -> None:
         assert ask(port, "/schema").status_code == 200
 
 
-def test_taken_port_ends_the_start_with_one_line(tmp_path: Path) -> None:
+def test_taken_port_aborts_the_start_with_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with Daemon(tmp_path, 1, web={"enabled": True, "port": port}) as daemon:
@@ -218,7 +218,7 @@ def test_taken_port_ends_the_start_with_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["run", "--config"], ["check-config"]])
-def test_missing_extra_is_a_config_error_that_says_what_to_install(
+def test_missing_extra_is_a_config_error_that_names_the_package(
     tmp_path: Path, command: list[str]
 ) -> None:
     package = tmp_path / "without" / "litestar"

@@ -1,4 +1,4 @@
-"""The float network in ONNX Runtime does the whole work of the daemon's detector."""
+"""The float network in ONNX Runtime gives the results of the daemon's detector."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the tests that touch the interpreter on the other runtime: tflite-runtime 2.14, numpy 1.26
-# and OpenCV 4.11 on Python 3.11, in a virtual environment of its own (default .venv-tflite-runtime).
+# Runs the tests that use the interpreter on the other runtime: tflite-runtime 2.14, numpy 1.26
+# and OpenCV 4.11 on Python 3.11, in a separate virtual environment (default .venv-tflite-runtime).
 set -eu
 venv="${1:-.venv-tflite-runtime}"
 python="${PYTHON311:-python3.11}"

@@ -1,4 +1,4 @@
-"""Waiting for a state that no event announces."""
+"""Polling for a state that no event announces."""
 
 from __future__ import annotations
 

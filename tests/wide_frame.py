@@ -1,7 +1,7 @@
 """Whether detectors take a wide frame: `python wide_frame.py MODELS_DIR`, on ARM, too.
 
 The upper part of each golden picture, as wide as 16:9, gives the objects that the whole one gives
-there, through an input of another shape. Tells each model; ends with 1 where it is not so.
+there, through an input of another shape. Prints a line per model; exits with 1 if one fails.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SURE, SHOWN = 0.6, 0.3  # scores of an object that has to be found again, and of
 
 
 class Answer(NamedTuple):
-    """What one model says; sizes are (width, height) of its input, for the whole and the part."""
+    """Results of one model; sizes are (width, height) of its input, for the whole and the part."""
 
     expected: list[Detection]
     missing: list[Detection]

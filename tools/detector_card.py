@@ -15,7 +15,7 @@ SEEN_FILE = "seen.jpg"
 def measured_part(measured: Accuracy, command: str, *, has_seen: bool) -> str:
     """Return Markdown; has_seen: whether the folder holds `seen.jpg`."""
     lines = [
-        f"{measured.dataset}, {measured.images} images, through the daemon's own code:",
+        f"{measured.dataset}, {measured.images} images, with the daemon's own code:",
         f"`{command}`",
         "",
         *_table("class", measured.classes),
@@ -58,18 +58,18 @@ def _judgement(measured: Accuracy) -> Iterator[str]:
 
 
 def _listed(names: list[str], groups: Mapping[str, GroupAccuracy]) -> str:
-    return ", ".join(f"{name} {_with_few_note(groups[name])}" for name in names) or "nothing apart"
+    return ", ".join(f"{name} {_with_few_note(groups[name])}" for name in names) or "no group"
 
 
 def _with_few_note(group: GroupAccuracy) -> str:
     few = group.objects < FEW_OBJECTS
-    return f"{group.ap50:.2f}" + (f" (only {group.objects} objects: says little)" if few else "")
+    return f"{group.ap50:.2f}" + (f" (only {group.objects} objects: unreliable)" if few else "")
 
 
 def _sample_picture() -> Iterator[str]:
     yield f"![Hits, then misses, in nine pictures]({SEEN_FILE})"
     yield ""
     yield (
-        "Hits (blue) and errors (red) beside what is annotated (green), in the nine pictures of "
-        "`tools/assets/seen`, chosen to be hard; none of them was trained on or measured on."
+        "Hits (blue), errors (red) and annotated objects (green) in the nine pictures of "
+        "`tools/assets/seen`, chosen to be hard; none of them was used for training or evaluation."
     )

@@ -263,7 +263,7 @@ def _card(file: ForeignFile, written: Manifest, options: ImportOptions) -> str:
     tensors = ", ".join(f"{count} {dtype}" for dtype, count in written.certificate.tensors.items())
     return f"""# {written.name}
 
-Imported from `{file.path.name}`, made by others; the file is unchanged. {verdict}
+Imported from `{file.path.name}`, a third-party model; the file is unchanged. {verdict}
 
 | | |
 |---|---|

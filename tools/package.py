@@ -191,4 +191,4 @@ def _write_part(card: Path, part: str) -> None:
     if begin and end:
         replace_card(card.parent, f"{before}{begin}\n{part}\n{end}{after}")
     else:
-        logger.warning("card.unmarked path=%s has no place for figures", card)
+        logger.warning("card.unmarked path=%s has no marks for figures", card)

@@ -102,7 +102,7 @@ def read_image(path: Path) -> Image:
     _silence_opencv()
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size} bytes; this is no camera's picture")
+            raise InputError(f"{path}: {path.stat().st_size} bytes; too large for a picture")
         encoded = np.fromfile(path, dtype=np.uint8)
         bgr = picture_file.decode(encoded)
     except (OSError, cv2.error) as error:

@@ -205,7 +205,7 @@ def check_clock(_config: Config) -> Finding:
     is_synced = is_clock_synchronized()
     if is_synced is None:
         fix = "let systemd-timesyncd or chrony run"
-        return Finding(Level.WARN, "nobody tells whether it is synchronized", fix)
+        return Finding(Level.WARN, "synchronization unknown", fix)
     if not is_synced:
         fix = "check the network; events carry clock_synced false"
         return Finding(Level.WARN, "not synchronized since boot", fix)
@@ -216,7 +216,7 @@ def check_temperature(_config: Config) -> Finding:
     """Return how warm the processor is."""
     warmth_c = read_condition().temperature_c
     if warmth_c is None:
-        return Finding(Level.OK, "this board does not tell")
+        return Finding(Level.OK, "not reported by this board")
     level = Level.FAIL if warmth_c >= HOT_C else Level.WARN if warmth_c >= WARM_C else Level.OK
     return Finding(level, f"{warmth_c:.0f} °C", "" if level is Level.OK else "cool the board")
 
@@ -225,7 +225,7 @@ def check_throttling(_config: Config) -> Finding:
     """Return whether the board's firmware throttles the processor."""
     throttling = read_throttling()
     if throttling is None:
-        return Finding(Level.OK, "this board does not tell")
+        return Finding(Level.OK, "not reported by this board")
     fix = "use a better power supply and cable, and cool the board"
     if throttling.now:
         return Finding(Level.FAIL, f"now: {', '.join(throttling.now)}", fix)

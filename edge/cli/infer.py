@@ -139,7 +139,7 @@ def _score(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no score; give one above 0, at most 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a score; give one above 0, at most 1")
     return value
 
 

@@ -39,5 +39,5 @@ def _utf8_text(word: str) -> str:
     try:
         word.encode()
     except UnicodeEncodeError:  # Python decodes invalid UTF-8 arguments to surrogates
-        raise argparse.ArgumentTypeError(f"{word!r} is no UTF-8") from None
+        raise argparse.ArgumentTypeError(f"{word!r} is not UTF-8") from None
     return word

@@ -1,8 +1,8 @@
-"""Remembers over restarts what Home Assistant was told of, so that it forgets what is gone.
+"""Remembers announced components across restarts, so that Home Assistant removes obsolete ones.
 
-A component that a discovery message just leaves out stays in Home Assistant; it goes when the
-message still lists it with nothing but its platform. What is gone is listed from then on, not once:
-nobody tells whether Home Assistant was there to read it.
+A component that a discovery message omits stays in Home Assistant; it is removed when the message
+lists it with its platform only. Removed components are listed from then on, not once: there is no
+confirmation that Home Assistant has read the message.
 """
 
 from __future__ import annotations

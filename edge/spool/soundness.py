@@ -39,7 +39,7 @@ def event_of(fields: tuple[Any, ...]) -> SpooledEvent:
     event = SpooledEvent(*fields)
     is_event = isinstance(event.body, bytes) and event.body[:1] + event.body[-1:] == b"{}"
     if not (is_event and isinstance(event.seq, int) and isinstance(event.put_mono_s, float)):
-        raise DamagedError(f"row {event.row!r} holds no event")
+        raise DamagedError(f"row {event.row!r} is not an event")
     for name in (event.topic, event.boot_id):
         if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
             raise DamagedError(f"row {event.row!r} has no topic or boot_id")

@@ -52,7 +52,9 @@ class WebServer:
         self._thread.start()
         logger.info("web.started url=http://%s:%d", _in_url(self._config.host), self._config.port)
         if not _is_loopback(listener):
-            logger.warning("web.open host=%s anybody there may look", self._config.host)
+            logger.warning(
+                "web.open host=%s anyone on that network can see the page", self._config.host
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,7 +98,7 @@ def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
         try:
             server.run(sockets=[listener])
         except Exception:
-            logger.exception("web.died the daemon goes on without its page")
+            logger.exception("web.died the daemon continues without its page")
 
 
 def check_installed(config: WebConfig) -> None:

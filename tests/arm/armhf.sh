@@ -4,8 +4,8 @@
 #   sh tests/arm/armhf.sh
 # Method: as run.sh; but numpy, OpenCV and PyYAML are Debian 12's own for armhf, as README says for
 # ARMv7, tflite-runtime and paho come as wheels, and msgspec, which has no wheel, is compiled here.
-# Checked are every model's golden picture against the results its manifest has from x86-64, within
-# the manifest's tolerance, wide frames for each detector, and the daemon: events of the demo clip
+# Checks every model's golden picture against the manifest's results from x86-64 within the
+# manifest's tolerance, wide frames for each detector, and the daemon: events of the demo clip
 # reach a mosquitto.
 # Needs debootstrap, qemu-user-static, gcc-arm-linux-gnueabihf, mosquitto and mosquitto-clients.
 set -eu
@@ -28,7 +28,7 @@ if [ ! -e "$root/.complete" ]; then
         --include=python3,libstdc++6,python3-numpy,python3-opencv,python3-yaml,libpython3.11-dev \
         bookworm "$archives" >"$root.log" 2>&1 || { tail "$root.log"; exit 1; }
     for package in "$archives"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
-    # What the packages' scripts would have linked.
+    # Links that the packages' scripts would have created.
     for library in blas lapack; do
         ln -sf "$library/lib$library.so.3" "$root/usr/lib/arm-linux-gnueabihf/lib$library.so.3"
     done

@@ -2,10 +2,10 @@
 # Runs the ARM64 Debian package on an emulated Cortex-A72, without a board, a container or root:
 #   sh tests/arm/run.sh dist/edge-camera_VERSION_arm64.deb
 # Method: Debian 12's ARM64 packages and ours are unpacked into one folder, and qemu's user mode runs
-# its Python. Checked are every model's golden picture, on both kernel families, against the results
-# its manifest has from x86-64, within the manifest's tolerance, wide frames for each detector, and
-# `edge demo` to its end.
-# Needs debootstrap and qemu-user-static. Its speed says nothing about a board.
+# its Python. Checks every model's golden picture, on both kernel families, against the manifest's
+# results from x86-64 within the manifest's tolerance, wide frames for each detector, and
+# a complete `edge demo`.
+# Needs debootstrap and qemu-user-static. Its speed is not that of a board.
 set -eu
 here=$(realpath "$(dirname "$0")/../..")
 deb=$(realpath "$1")
@@ -40,7 +40,7 @@ CPU part	: 0xd08
 CPU revision	: 3
 END
 # Cortex-A72, the one of a Raspberry Pi 4: with qemu's default, `max`, XNNPACK's results are wrong.
-# The script is what Python knows as its own name, so that the demo starts its daemon through it.
+# Python takes the script for its own executable, so that the demo starts its daemon through it.
 python=$root/python
 cat >"$python" <<END
 #!/bin/sh
@@ -57,6 +57,6 @@ timeout 300 "$python" -m edge models
 # shellcheck disable=SC2086 # one word a model
 timeout 900 "$python" -m tools validate $models
 timeout 600 "$python" "$here/tests/wide_frame.py" "$PYTHONPATH/edge/models"
-# The promise is one that emulation can keep; else every detection would be skipped.
+# A budget that emulation can meet; otherwise every detection would be skipped.
 timeout 600 "$python" -m edge demo --budget-ms 20000
 echo "ARM64: all passed ($(basename "$deb"), $(qemu-aarch64-static --version | head -1))"

@@ -1,14 +1,14 @@
 """Makes the tiny .tflite files in this folder: `python tests/data/make_models.py`.
 
 They are committed because tflite-runtime has no schema module to make them with. All weights are
-written down here, none is learned:
+written down here, none is trained:
 - detect: the mean color of each 16x16 cell of a 64x64 picture; red cells are `person`, blue `car`.
 - color: the mean color of an 8x8 picture against one prototype per color term; the logit is
   minus the squared distance without the part that is the same for all terms.
-- yolov5, yolov8, ssd: the same cells as `detect` in the outputs of other people's detectors;
-  yolov8_float begins and ends in float, ssd ends in float.
+- yolov5, yolov8, ssd: the same cells as `detect` in the output layouts of third-party detectors;
+yolov8_float has float input and outputs, ssd float outputs.
 - class_color: red by the mean of the red plane, brown where the plane of `dog` is full.
-- float, float_inside, custom: what the interpreter must refuse.
+- float, float_inside, custom: models that the interpreter must refuse.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def all_float() -> bytes:
 
 
 def float_inside() -> bytes:
-    """int8 in and out, float32 between: what looks integer from outside."""
+    """int8 in and out, float32 in between: integer-only from outside."""
     model = Model()
     image = model.tensor("image", (1, 8, 8, 3), "INT8", UNIT_PIXELS)
     real = [model.tensor(name, (1, 8, 8, 3), "FLOAT32") for name in ("real", "positive")]
@@ -201,7 +201,7 @@ def float_inside() -> bytes:
 
 
 def custom() -> bytes:
-    """int8 all through, by an operator of our own."""
+    """int8 throughout, with a custom operator."""
     model = Model()
     tensors = [model.tensor(name, (1, 8, 8, 3), "INT8", UNIT_PIXELS) for name in ("image", "terms")]
     model.operator("CUSTOM", tensors[:1], tensors[1], custom="Mystery")

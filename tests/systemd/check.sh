@@ -1,4 +1,4 @@
-# Sourced by the checks that run inside the booted machine: one line a check, `failed` counts.
+# Sourced by the checks that run inside the booted machine: one line per check; `failed` counts failures.
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 failed=0

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs as root inside a booted machine where the Debian package is installed: checks the service under
-# the real systemd. Ends with the number of checks that failed.
+# the real systemd. The exit code is the number of failed checks.
 . "${0%/*}/check.sh"
 clip=$(ls /usr/lib/edge-camera/lib/python3*/site-packages/edge/assets/demo.mp4)
 in_sandbox() { nsenter -t "$pid" -m sh -c "$1"; }
@@ -25,7 +25,7 @@ healthy() {
     return 1
 }
 
-# A broker that wants a login and gives the rights of the example; the password is a credential.
+# A broker that requires a login, with the example's access rights; the password is a credential.
 check "the folder of the secrets is root's alone" test "$(stat -c %a:%U /etc/credstore)" = 700:root
 echo the-password >/etc/credstore/edge.mqtt-password
 cp /root/mosquitto-acl.example /etc/mosquitto/edge.acl
@@ -56,7 +56,7 @@ check "has no capability" grep -q 'CapEff:.0000000000000000' "/proc/$pid/status"
 check "has a system-call filter" grep -q 'Seccomp:.2' "/proc/$pid/status"
 for folder in /etc /usr /var /opt; do check "cannot write $folder" cannot_write "$folder"; done
 check "can write its state" in_sandbox "touch /var/lib/private/edge/probe"
-# The group of the video devices must count although its users are private.
+# The group of the video devices must work in spite of PrivateUsers.
 touch /srv/camera && chgrp video /srv/camera && chmod 0040 /srv/camera
 check "reads what the group video may" timeout 30 systemd-run --quiet --wait --pipe -p DynamicUser=yes \
     -p SupplementaryGroups=video -p PrivateUsers=yes -p CapabilityBoundingSet= cat /srv/camera

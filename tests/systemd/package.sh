@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs as root inside the booted machine: `package.sh install DEB`, `upgrade DEB` (a later version) or
-# `purge`, each with apt, which has no network there: all that the package needs is in the machine.
+# `purge`, each with apt without network: all dependencies are installed in the machine.
 . "${0%/*}/check.sh"
 apt() { DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" </dev/null >/root/apt.log 2>&1; }
 cannot_find() { [ -z "$(find "$@" 2>/dev/null)" ]; }

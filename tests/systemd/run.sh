@@ -1,7 +1,7 @@
 #!/bin/sh
 # Boots a Debian 12 with its real systemd and checks the Debian package and its service in it:
 #   sudo sh tests/systemd/run.sh dist/edge-camera_VERSION_amd64.deb
-# Needs root, debootstrap and systemd-container. All that it makes it takes away again.
+# Needs root, debootstrap and systemd-container. Removes everything that it creates.
 set -eu
 here=$(realpath "$(dirname "$0")")
 deb=$(realpath "$1")
@@ -24,14 +24,14 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 
-# init-system-helpers and the libraries are what the package depends on; apt has no network inside.
+# init-system-helpers and the libraries are the package's dependencies; apt has no network inside.
 debootstrap --variant=minbase \
     --include=systemd,systemd-sysv,dbus,python3,libstdc++6,procps,init-system-helpers,util-linux,mosquitto \
     bookworm "$root" >"$work/debootstrap.log" 2>&1 || { tail "$work/debootstrap.log"; exit 1; }
 umount "$root/proc" 2>/dev/null || true
 cp "$deb" "$root/root/first.deb"
 cp "$here"/*.sh "$here/../../systemd/mosquitto-acl.example" "$root/root/"
-# The same package as a later version, for the upgrade.
+# The same package with a later version, for the upgrade.
 dpkg-deb -R "$deb" "$work/later"
 sed -i 's/^Version: .*/&+later/' "$work/later/DEBIAN/control"
 dpkg-deb -Zzstd -z1 --root-owner-group --build "$work/later" "$root/root/later.deb" >/dev/null

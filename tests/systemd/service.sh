@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs as root inside the booted machine, where edge lies in /opt/edge and no package is installed:
+# Runs as root inside the booted machine, where edge is in /opt/edge and no package is installed:
 # `edge install-service` and `edge uninstall-service` with the real systemd.
 . "${0%/*}/check.sh"
 edge=/opt/edge/bin/edge

@@ -19,19 +19,19 @@ GOLDEN_TOLERANCE = 0.05  # kernels round differently; see tools/README.md
 
 _CARD = """\
 # {name}
-Names what a picture shows: {labels}.
+Classifies a picture: {labels}.
 {parameters:,} parameters, {side}x{side} RGB int8 input (the picture stretched), probabilities as
-int8; every tensor an integer.
+int8; all tensors are integers.
 
 ## Training
 {training}
 ## Figures
 {begin}
-Nobody has measured this file yet: `edge-tools evaluate LEVELS --record` does.
+Not measured yet: `edge-tools evaluate LEVELS --record` fills this part.
 {end}
 
 ## Licence
-That of the training pictures and of the backbone's weights; both are yours to name.
+Depends on the training pictures and the backbone's weights; state it here.
 """
 
 

@@ -28,26 +28,27 @@ FAIR_CROPS = 10  # of a color or class, the fewest for a meaningful rate
 
 _LIMITS = """\
 ## Limits
-- It answers for the object that fills the crop; a crop with two objects gets the colors of both.
-- At night, under sodium lamps or in infrared the color in the picture is not the object's, and
-  nothing here knows.
-- Objects without one agreed term (mixed, unclear) are in none of these figures; it names them, too.
+- It classifies the object that fills the crop; a crop with two objects gets the colors of both.
+- At night, under sodium lamps or in infrared the color in the picture is not the object's; the
+  model does not detect this.
+- Objects without one agreed term (mixed, unclear) are not in these figures; the model still names
+  a color.
 {measured}"""
 
 _SHOP_LIMITS = """\
-- Shop labels of gray, pink and orange disagree between annotators, so nothing gets all of them
-  right; see the confusion above.
-- Silver counts as gray, beige and khaki as brown, navy as blue, as the labellers were told.
+- Annotators disagree on shop labels of gray, pink and orange, so no model gets all of them right;
+  see the confusion above.
+- Silver counts as gray, beige and khaki as brown, navy as blue, as the labelling rules say.
 """
 
 _FIGURES = """\
 ## Validation figures of this file
-Measured through `edge.color`, the objects' classes given as the daemon gives them. Models were
-chosen and the temperature was fitted on these crops, so expect a little less on new ones. One
-standard error of a rate p of n crops is the square root of p (1 - p) / n.
+Measured with `edge.color`, with the objects' classes as input, as in the daemon. Models were
+chosen and the temperature was fitted on these crops, so expect slightly lower figures on new ones.
+The standard error of a rate p of n crops is the square root of p (1 - p) / n.
 
 {table}
-`at 80 %`: top-1 of the most certain four fifths. `named`: crops whose best term reaches
+`at 80 %`: top-1 of the most certain 80 %. `named`: crops whose best term reaches
 {threshold}; the others are reported as `unknown`. `sure`: objects that both labellers were sure of.
 """
 
@@ -68,25 +69,25 @@ color's crops, `object` top-1 of a class's.
 
 _CALIBRATION = """\
 ## Calibration
-What the best term's share says, and how often it is right, over all validation crops.
+The share of the best term and how often it is correct, over all validation crops.
 
 {table}
 """
 
 _FAILURES = """\
 ## Failures by cause
-Of {objects} agreed objects of `scene_color` val, by what can be measured; `edge-tools color
+Failures of {objects} agreed objects of `scene_color` val, by measurable cause; `edge-tools color
 failures models/{name} --data {data}/scene_color --images {data}/detection/val
---boxes {data}/detection/val.json --output DIR` draws them. A cause explains only where
-`wrong with` is the larger.
+--boxes {data}/detection/val.json --output DIR` draws them. A cause explains failures only where
+`wrong with` is the larger rate.
 
 {table}
 """
 
 _GOLDEN = """\
 ## Golden picture
-`golden.png` is drawn by `tools/color/quantize.py` (a truck, red and white); the manifest holds the
-shares it must get.
+`golden.png` is drawn by `tools/color/quantize.py` (a truck, red and white); the manifest has the
+expected shares.
 """
 
 
@@ -121,14 +122,14 @@ def training(config: ColorTraining) -> dict[str, str]:
             f"seed {config.seed}, averaged weights; {config.hold_out:.0%} of the pictures "
             "held out"
         ),
-        "begins_with": (
+        "initial_weights": (
             f"ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its stages 1-{size.stages}"
             if size.trunk == "efficientnet-lite0"
             else "random weights"
         ),
         "teachers": (
-            f"{config.teachers} network(s) of this chain: {config.teacher_share:g} of a labelled "
-            "target, all of that of an unlabelled box of detection/train"
+            f"{config.teachers} network(s) of earlier runs: {config.teacher_share:g} of the target "
+            "of a labelled crop, the whole target of an unlabelled box of detection/train"
             if config.teachers
             else "none"
         ),
@@ -143,7 +144,9 @@ def read_causes(path: Path) -> Causes:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         is_whole = False
     if not is_whole or "objects" not in found:
-        raise InputError(f"{path}: no failures.json of `edge-tools color failures`; run that first")
+        raise InputError(
+            f"{path}: not a failures.json of `edge-tools color failures`; run that first"
+        )
     return found
 
 
@@ -214,9 +217,9 @@ def _limits(sets: dict[str, Answers]) -> str:
         crops = np.bincount(some.labels, minlength=len(TERMS))
         few = [f"{term} {n}" for term, n in zip(TERMS, crops, strict=True) if n < FAIR_CROPS]
         if few:
-            lines.append(f"- {name}: too few crops to say much of {', '.join(few)}.\n")
+            lines.append(f"- {name}: too few crops for reliable figures of {', '.join(few)}.\n")
         if classes := sorted(by_class(some)):
-            lines.append(f"- {name}: measured on {', '.join(classes)}, on nothing else.\n")
+            lines.append(f"- {name}: measured only on {', '.join(classes)}.\n")
         lines += [_SHOP_LIMITS] if SHOP_SOURCE in some.sources else []
     return _LIMITS.format(measured="".join(lines))
 
@@ -246,7 +249,7 @@ def _fairness(report: ColorFigures, classes: dict[str, ColorFigures]) -> str:
 def _calibration(answers: Answers) -> str:
     tops = answers.shares.max(1)
     hits = answers.shares.argmax(1) == answers.labels
-    lines = ["| share | crops | mean share | right |", "|---|---|---|---|"]
+    lines = ["| share | crops | mean share | correct |", "|---|---|---|---|"]
     tenths = np.minimum((tops * 10 + 1e-9).astype(int), 9)
     for tenth in np.unique(tenths):
         here = tenths == tenth
@@ -277,14 +280,14 @@ def _header(model: Manifest) -> str:
         f"Names the color of an object's crop: shares over the 11 basic color terms "
         f"({', '.join(model.labels)}).\n"
         f"{model.parameters:,} weights, {width}x{height} RGB int8 input (the crop stretched), "
-        f"every tensor an integer. {_classes(model)} Licence {model.licence}.\n"
+        f"all tensors are integers. {_classes(model)} Licence {model.licence}.\n"
     )
 
 
 def _classes(model: Manifest) -> str:
     if not model.input.classes:
-        return "It is not told the object's class."
-    return f"It is told the object's class: {', '.join(model.input.classes)}."
+        return "The class of the object is not an input."
+    return f"The class of the object is a further input: {', '.join(model.input.classes)}."
 
 
 def _training(model: Manifest, data: Path) -> str:
@@ -304,7 +307,7 @@ def _training(model: Manifest, data: Path) -> str:
 
 def _table(reports: dict[str, ColorFigures]) -> str:
     lines = [
-        "| crops | number | top-1 | at 80 % | ECE | named | right of named |",
+        "| crops | number | top-1 | at 80 % | ECE | named | accuracy of named |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, report in reports.items():

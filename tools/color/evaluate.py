@@ -230,7 +230,7 @@ def _baseline_figures(others: dict[str, Answers]) -> dict[str, object]:
 
 
 def _table(reports: dict[str, ColorFigures], coverage: float) -> Table:
-    heads = ("crops", "number", "top-1", f"top-1 at {coverage:.0%}", "ECE", "named", "right")
+    heads = ("crops", "number", "top-1", f"top-1 at {coverage:.0%}", "ECE", "named", "correct")
     table = Table(*heads, title="Color")
     for name, report in reports.items():
         table.add_row(name, str(report.crops), *report.cells())

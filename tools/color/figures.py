@@ -60,7 +60,7 @@ class ColorFigures:
     confusion: dict[str, dict[str, int]]
 
     def cells(self) -> list[str]:
-        """Return top-1, the same at a coverage, ECE, named and right of named, for a table."""
+        """Return top-1, the same at a coverage, ECE, named and accuracy of named, for a table."""
         rates = (self.top1, self.selective_top1, self.ece, self.coverage, self.named_top1)
         return ["-" if rate is None else f"{rate:.3f}" for rate in rates]
 

@@ -27,7 +27,7 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 def _units_dir(text: str) -> Path:
     path = Path(text)
     if not path.is_absolute() or ".." in path.parts or len(path.parents) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no folder such as {install.ADMIN_UNITS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder such as {install.ADMIN_UNITS}")
     return path
 
 
