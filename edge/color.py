@@ -94,6 +94,7 @@ class ColorModel:
         self._has_cells = outputs.pop(CELLS, None) is not None
         (self._output,) = outputs.values()
         self._pixels: Image = np.zeros((*self.input_size[::-1], 3), np.uint8)
+        self._has_class = False
 
     def classify(self, bgr_crop: Image, label: str | None = None) -> list[ColorScore]:
         """Return the share of every term, largest first, summing to 1; larger shares have `rgb`.
@@ -117,7 +118,8 @@ class ColorModel:
         levels = view.view(np.uint8)
         for channel in range(3):  # one by one: numpy is slow at runs of only three values
             np.bitwise_xor(pixels[..., channel], _FLIP_SIGN, out=levels[..., channel])
-        if label in self._planes:
+        self._has_class = label in self._planes
+        if label is not None and self._has_class:
             view[..., self._planes[label]] = np.iinfo(view.dtype).max
 
     def invoke(self) -> None:
@@ -128,10 +130,17 @@ class ColorModel:
         """Return the shares of the last `invoke`, largest first."""
         spec = self._output
         levels = self.interpreter.output(spec.name).reshape(-1).tolist()
-        shares = softmax(levels, spec.scale / self.manifest.decoder.temperature)
+        shares = softmax(levels, spec.scale / self._temperature())
         swatches = self._swatches(shares)
         scores = map(ColorScore, self.manifest.labels, shares, swatches)
         return sorted(scores, key=lambda score: -score.score)
+
+    def _temperature(self) -> float:
+        """Return the softmax's temperature for the last crop."""
+        decoder = self.manifest.decoder
+        if self._has_class or decoder.temperature_without_class is None:
+            return decoder.temperature
+        return decoder.temperature_without_class
 
     def _swatches(self, shares: Sequence[float]) -> list[swatch.Rgb | None]:
         """Return the swatch of each label's color in the last crop; None for small shares."""

@@ -94,6 +94,8 @@ class Decoder(Struct, frozen=True, kw_only=True):
     box_unit: `yolov5`, `yolov8`: boxes in input `pixel`s or as `share` of the input's sides.
     roles: `ssd_postprocess`: the tensor that is `boxes`, `classes`, `scores`, `count`.
     temperature: logits are divided by this before the softmax (calibration on validation data).
+    temperature_without_class: the same for crops whose object class is not given, which are mostly
+        products; None: `temperature`.
     unknown_below: top share under which the color is reported as `unknown`, 0..1.
     """
 
@@ -105,6 +107,7 @@ class Decoder(Struct, frozen=True, kw_only=True):
     box_unit: Literal["pixel", "share"] = "share"
     roles: dict[Role, str] = {}
     temperature: Positive = 1.0
+    temperature_without_class: Positive | None = None
     unknown_below: Share = 0.0
 
 

@@ -108,6 +108,18 @@ def test_class_of_the_object_reaches_the_network(tmp_path: Path) -> None:
     assert model.classify(crop, "cat") == model.classify(crop)
 
 
+def test_crops_without_a_class_have_a_temperature_of_their_own(tmp_path: Path) -> None:
+    folder, crop = class_color_folder(tmp_path), flat(PROTOTYPES["red"])
+    before = ColorModel(Interpreter.load(folder))
+    made = manifest.read(folder)
+    decoder = msgspec.structs.replace(made.decoder, temperature_without_class=3.0)
+    manifest.write(folder, msgspec.structs.replace(made, decoder=decoder))
+    after = ColorModel(Interpreter.load(folder))
+    assert after.classify(crop, "car") == before.classify(crop, "car")
+    assert after.classify(crop)[0].score < before.classify(crop)[0].score - 0.1
+    assert after.classify(crop, "no such class") == after.classify(crop)
+
+
 def test_class_planes_are_full_only_for_the_objects_class(tmp_path: Path) -> None:
     model = ColorModel(Interpreter.load(class_color_folder(tmp_path)))
     crop = flat((10, 128, 255))

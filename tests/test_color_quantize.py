@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,12 +14,15 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 import torch
 
 from color_crops import CPU, SMALL, patches
+from edge import manifest
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
+from models import class_color_folder
 from tools import package
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.color import figures, quantize
+from tools.color.data.dataset import ColorItem
 from tools.quantize import Calibration
 from tools.train import color as training
 from tools.train.color_augment import plain, with_classes
@@ -60,13 +64,32 @@ def test_diverged_network_creates_no_folder(tmp_path: Path) -> None:
     assert not path.parent.exists()
 
 
-@pytest.mark.parametrize("sources", [("scene", "carpanel"), ("scene",), ("carpanel",)])
-def test_temperature_of_an_overconfident_model_is_above_one(sources: tuple[str, ...]) -> None:
+def test_temperature_of_an_overconfident_model_is_above_one() -> None:
     shares = np.full((100, len(TERMS)), 0.001)
     shares[:, 0] = 0.99
     labels = np.array([0] * 70 + [1] * 30)
-    answers = figures.Answers(shares, labels, sources * (100 // len(sources)), np.ones((100, 3)))
+    answers = figures.Answers(shares, labels, ("scene",) * 100, np.ones((100, 3)))
     assert quantize.best_temperature(answers) > 1.5
+
+
+def test_crops_with_and_without_a_class_get_their_own_temperatures(tmp_path: Path) -> None:
+    crop = tmp_path / "red.png"
+    cv2.imwrite(str(crop), np.full((40, 40, 3), (20, 20, 210), np.uint8))
+    certain = tuple(np.eye(len(TERMS))[TERMS.index("red")])
+    right = ColorItem(crop, None, "scene", "red", certain, 1.0, object_class="car")
+    wrong = replace(right, label="brown", object_class=None)
+    found = []
+    for items in (
+        [right] * 4 + [wrong] * 3,
+        [right],
+        [wrong],
+    ):
+        folder = class_color_folder(tmp_path / str(len(found)))
+        quantize.fit(folder, items)
+        decoder = manifest.read(folder).decoder
+        found.append((decoder.temperature, decoder.temperature_without_class))
+    low, high = quantize.TEMPERATURES[[0, -1]].round(3)
+    assert found == [(low, high), (low, None), (high, None)]
 
 
 def test_unwritable_golden_picture_aborts_the_quantization(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ _SHOP_LIMITS = """\
 
 _FIGURES = """\
 ## Validation figures of this file
-Measured with `edge.color`, with the objects' classes as input, as in the daemon. Models were
-chosen and the temperature was fitted on these crops, so expect slightly lower figures on new ones.
+Measured with `edge.color`, with the objects' classes as input, as in the daemon. Models were chosen
+and the temperatures fitted on these crops, so expect slightly lower figures on new ones.
 The standard error of a rate p of n crops is the square root of p (1 - p) / n.
 
 {table}

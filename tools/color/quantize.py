@@ -27,7 +27,7 @@ from tools.arguments import count, percentile
 from tools.color import card
 from tools.color.data import arrays, dataset
 from tools.color.evaluate import ask
-from tools.color.figures import Answers, figures, only
+from tools.color.figures import Answers, figures, only, select
 from tools.quantize import Calibration, Quantization
 from tools.train import color_int8_state, commands
 from tools.train.color_answers import top1
@@ -97,7 +97,11 @@ def run(args: argparse.Namespace) -> int:
         package.replace_card(args.out, text)
         compare(network, config, answers, items)
         record.artifact(args.out)
-    print(f"{args.out}: {final.certificate.tensors}, temperature {final.decoder.temperature:.3f}")
+    decoder = final.decoder
+    print(
+        f"{args.out}: {final.certificate.tensors}, temperature {decoder.temperature:.3f}, "
+        f"without a class {decoder.temperature_without_class or decoder.temperature:.3f}"
+    )
     return 0
 
 
@@ -176,31 +180,38 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
 
 
 def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
-    """Write the temperature with the least cross entropy into the manifest.
+    """Write the temperatures with the least cross entropy into the manifest.
 
-    Products and scenes have equal weight, however many crops each has; one may have none.
+    One is for crops whose object class is given, one for the others, mostly products: their labels
+    are noisier, so the model should be less sure of them. Where all crops are of one kind, a single
+    temperature serves.
+    items: of a model whose temperatures are 1.
     """
     answers = ask(ColorModel(Interpreter.load(folder)), items)
-    temperature = round(best_temperature(answers), 3)
-    decoder = Decoder(name="color_shares", temperature=temperature, unknown_below=UNKNOWN_BELOW)
+    has_class = np.array([item.object_class is not None for item in items])
+    kinds = [kind for kind in (has_class, ~has_class) if kind.any()]
+    best = [round(best_temperature(select(answers, kind)), 3) for kind in kinds]
+    decoder = Decoder(
+        name="color_shares",
+        temperature=best[0],
+        temperature_without_class=best[1] if len(best) > 1 else None,
+        unknown_below=UNKNOWN_BELOW,
+    )
     manifest.write(folder, msgspec.structs.replace(manifest.read(folder), decoder=decoder))
 
 
 def best_temperature(answers: Answers) -> float:
-    """Return the divisor of the logits with the least cross entropy, products and scenes averaged.
+    """Return the divisor of the logits with the least cross entropy.
 
     answers: of a model whose temperature is 1; the logarithms of its shares serve as logits.
     """
     logits = np.log(answers.shares.clip(1e-12))
-    scenes = np.array([source == "scene" for source in answers.sources])
-    halves = [half for half in (scenes, ~scenes) if half.any()]
     rows = np.arange(len(logits))
     losses = []
     for temperature in TEMPERATURES:
         scaled = logits / temperature
         norm = np.log(np.exp(scaled - scaled.max(1, keepdims=True)).sum(1)) + scaled.max(1)
-        loss = norm - scaled[rows, answers.labels]
-        losses.append(sum(loss[half].mean() for half in halves))
+        losses.append((norm - scaled[rows, answers.labels]).mean())
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
