@@ -7,14 +7,19 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError
+from edge.messages import Message
 from edge.publisher import ConnectionState, connection, event_sender, options
+from edge.publisher.connection import Handlers
 from edge.publisher.publisher import STABLE_S
 from mosquitto import (
     LOOPBACK,
@@ -27,6 +32,7 @@ from mosquitto import (
 )
 from publishing import (
     EVENTS,
+    STATUS,
     Start,
     body,
     both_protocols,
@@ -106,6 +112,28 @@ def test_broker_gets_no_more_at_once_than_it_says(start: Start) -> None:
             assert EVENTS.encode() not in sent
             client.sendall(b"\x40\x02\x00\x01")
             received_until(client, EVENTS.encode())
+
+
+def test_what_the_socket_does_not_take_at_once_is_sent_when_there_is_room() -> None:
+    with socket.create_server((LOOPBACK, 0)) as broker, ThreadPoolExecutor() as pool:
+        config = MqttConfig(host=LOOPBACK, port=broker.getsockname()[1])
+        identity = options.Identity("edge-gate", Message(STATUS, b"offline"))
+        handlers = Handlers(lambda *_: None, lambda _: None, lambda *_: None)
+        line = connection.Connection(config, identity, MQTTProtocolVersion.MQTTv5, handlers)
+        with closing(connection.Waker()) as waker, closing(line):
+            answer = pool.submit(accepted, broker)
+            line.open(waker, lambda: False)
+            line._client.socket().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            with answer.result() as client:
+                while not line.is_congested:  # the broker reads nothing yet
+                    line.publish(Message(EVENTS, bytes(10_000)))
+                line.publish(Message(EVENTS, b"the end"))
+                received = pool.submit(received_until, client, b"the end")
+                give_up_s = time.monotonic() + 5
+                while line.is_congested and time.monotonic() < give_up_s:
+                    line.pump(waker, 0.1)
+                assert not line.is_congested
+                assert received.result().count(EVENTS.encode()) > 1
 
 
 def accepted(broker: socket.socket, reason: int = 0, properties: bytes = b"") -> socket.socket:
