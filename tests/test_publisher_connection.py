@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError
-from edge.messages import Message
 from edge.publisher import ConnectionState, connection, event_sender, options
-from edge.publisher.connection import Handlers
 from edge.publisher.publisher import STABLE_S
 from mosquitto import (
     LOOPBACK,
@@ -32,7 +26,6 @@ from mosquitto import (
 )
 from publishing import (
     EVENTS,
-    STATUS,
     Start,
     body,
     both_protocols,
@@ -85,72 +78,6 @@ def test_broker_that_says_nothing_is_asked_in_both_protocols_and_told(
         assert levels == [5, 4, 5, 4]
         wait_until(lambda: "no answer to CONNECT" in publisher.state[1])
         publisher.close()
-
-
-@pytest.mark.parametrize("reason", [136, 137])
-def test_busy_broker_is_asked_again_soon(start: Start, reason: int) -> None:
-    with socket.create_server((LOOPBACK, 0)) as broker:
-        broker.settimeout(10)
-        publisher, _ = start(broker.getsockname()[1], protocol="5", retry_max_s=60)
-        for _ in range(2):  # a refusal would be told, and asked again after a minute
-            with accepted(broker, reason):
-                wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
-        assert publisher.counters()["refusals"] == 0
-
-
-def test_broker_gets_no_more_at_once_than_it_says(start: Start) -> None:
-    with socket.create_server((LOOPBACK, 0)) as broker:
-        broker.settimeout(10)
-        publisher, _ = start(broker.getsockname()[1], protocol="5", discovery=False)
-        publisher.publish_event(EVENTS, body(1))
-        receive_maximum = b"\x21\x00\x01"
-        with accepted(broker, properties=receive_maximum) as client:
-            # A message with QoS 1, whose acknowledgement follows all that could be sent before.
-            client.sendall(b"\x32\x07\x00\x01x\x00\x09\x00y")
-            sent = received_until(client, b"\x40\x02\x00\x09")
-            assert b"online" in sent  # `status` has QoS 1, too
-            assert EVENTS.encode() not in sent
-            client.sendall(b"\x40\x02\x00\x01")
-            received_until(client, EVENTS.encode())
-
-
-def test_what_the_socket_does_not_take_at_once_is_sent_when_there_is_room() -> None:
-    with socket.create_server((LOOPBACK, 0)) as broker, ThreadPoolExecutor() as pool:
-        config = MqttConfig(host=LOOPBACK, port=broker.getsockname()[1])
-        identity = options.Identity("edge-gate", Message(STATUS, b"offline"))
-        handlers = Handlers(lambda *_: None, lambda _: None, lambda *_: None)
-        line = connection.Connection(config, identity, MQTTProtocolVersion.MQTTv5, handlers)
-        with closing(connection.Waker()) as waker, closing(line):
-            answer = pool.submit(accepted, broker)
-            line.open(waker, lambda: False)
-            line._client.socket().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            with answer.result() as client:
-                while not line.is_congested:  # the broker reads nothing yet
-                    line.publish(Message(EVENTS, bytes(10_000)))
-                line.publish(Message(EVENTS, b"the end"))
-                received = pool.submit(received_until, client, b"the end")
-                give_up_s = time.monotonic() + 5
-                while line.is_congested and time.monotonic() < give_up_s:
-                    line.pump(waker, 0.1)
-                assert not line.is_congested
-                assert received.result().count(EVENTS.encode()) > 1
-
-
-def accepted(broker: socket.socket, reason: int = 0, properties: bytes = b"") -> socket.socket:
-    """A client whose CONNECT was answered with CONNACK (MQTT 5.0 section 3.2)."""
-    client, _ = broker.accept()
-    client.settimeout(10)
-    client.recv(4096)
-    rest = bytes([0, reason, len(properties)]) + properties
-    client.sendall(bytes([0x20, len(rest)]) + rest)
-    return client
-
-
-def received_until(client: socket.socket, end: bytes) -> bytes:
-    received = b""
-    while end not in received:
-        received += client.recv(4096)
-    return received
 
 
 def test_broker_that_acknowledges_nothing_is_connected_to_anew(
@@ -291,13 +218,6 @@ def test_impossible_host_name_is_refused(start: Start, host: str) -> None:
     publisher, _ = start(1883, host=host)
     wait_until(lambda: publisher.state[0] is ConnectionState.REFUSED)
     assert publisher.state[1].startswith(f"mqtt.host {host}:1883: ")
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def test_tls_with_a_client_certificate(
