@@ -226,6 +226,7 @@ def test_reload_with_a_path_that_nobody_can_look_at_is_refused(
     assert ask(subscriber, "reload", {}).status == "error"
     count = len(stats_of(subscriber.received))
     subscriber.wait_for(lambda all_: len(stats_of(all_)) > count)
+    assert sum("service.reload_refused" in line for line in daemon.log) == 1  # once a signal
 
 
 def test_reload_ends_what_was_followed_and_never_uses_an_id_again(

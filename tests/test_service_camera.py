@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,12 @@ import pytest
 
 from daemon import CLIP, Daemon
 from edge import config_file
+from edge.config import CameraConfig, Config
 from edge.errors import EXIT_OK
 from edge.health import Condition
 from edge.messages import CameraState, Event, Stats
 from edge.service import Service
+from edge.values import Frame
 from http_camera import MotionJpegServer
 from mosquitto import Mosquitto, Received, Subscriber
 
@@ -114,6 +117,21 @@ def test_objects_end_when_the_camera_is_gone_and_get_new_ids_when_it_returns(
         server.leave()
     ids = [event.id for event in of_kind(received, EVENTS, Event) if event.kind == "new"]
     assert len(ids) == len(set(ids))
+
+
+def test_objects_outlive_a_short_absence_of_their_camera(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(cameras={"front": CameraConfig(source=str(CLIP))})
+    service = Service(tmp_path / "edge.yaml", config, lambda: config)
+    ends = []
+    monkeypatch.setattr(service, "_end_objects", lambda: ends.append(True))
+    service._end_unseen()  # before the first frame
+    for share, is_end in ((0.5, False), (1.1, True)):
+        seen_s = time.monotonic() - share * config.tracker.max_lost_s
+        service._newest = Frame("front", 1, scene(), seen_s, 0.0, 0.0)
+        service._end_unseen()
+        assert bool(ends) == is_end
 
 
 def test_a_slow_source_is_no_hang_for_the_watchdog(tmp_path: Path) -> None:

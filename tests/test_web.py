@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import socket
@@ -32,7 +33,7 @@ from edge.values import (
     TrackState,
 )
 from edge.web import Health, View, WebServer
-from edge.web.guard import host_name
+from edge.web.guard import Guard, host_name
 from edge.web.picture import MAX_JPEGS_PER_S, Pictures, drawn
 from edge.web.server import MAX_CONNECTIONS
 from edge.web.view import HEALTHY_S, MAX_EVENTS
@@ -209,6 +210,23 @@ def test_a_request_without_a_host_is_refused_on_the_loopback(site: Site) -> None
     assert b" 400 " in raw(site, b"GET /healthz HTTP/1.0\r\n\r\n")
 
 
+def test_refused_request_never_reaches_the_pages() -> None:
+    reached, sent = [], []
+
+    async def pages(scope: Any, _receive: Any, _send: Any) -> None:
+        reached.append(scope["headers"])
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    guard = Guard(pages, "", frozenset({"gate"}))
+    for host in (b"elsewhere.example", b"gate"):
+        scope = {"method": "GET", "headers": [(b"host", host)]}
+        asyncio.run(guard(scope, None, send))
+    assert reached == [[(b"host", b"gate")]]
+    assert [message.get("status") for message in sent] == [400, None]
+
+
 def raw(site: Site, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", site.config.port), timeout=20) as client:
         client.sendall(request)
@@ -332,7 +350,7 @@ def test_view_remembers_an_objects_color_until_it_is_gone() -> None:
 
 
 def test_frame_is_encoded_at_most_some_times_a_second() -> None:
-    clock, view = FakeClock(), View()
+    clock, view = FakeClock(1000.0), View()
     pictures = Pictures(view, clock)
     assert pictures.newest(boxes=True) is None
     view.tell_frame(result(1))
