@@ -82,9 +82,18 @@ def test_pull_between_look_and_lock_keeps_its_trial(
 
 
 def test_rollback_goes_past_what_a_power_cut_left(board: Board) -> None:
-    (board.shelf.folder / f"{PARTIAL}link").symlink_to("1.1.0")
+    (board.shelf.folder / f"{PARTIAL}link").symlink_to(board.shelf.link.readlink())
     assert model_update.roll_back(board.shelf, "test") == "1.0.0"
     assert board.loaded() == "1.0.0"
+
+
+def test_next_pull_clears_what_a_power_cut_left(board: Board) -> None:
+    folder = board.shelf.folder / f"{PARTIAL}download"
+    folder.mkdir()
+    (folder / "model.tflite").write_bytes(b"half")
+    (board.shelf.folder / f"{PARTIAL}link").symlink_to(board.shelf.link.readlink())
+    board.pull("1.1.0")
+    assert not list(board.shelf.folder.glob(f"{PARTIAL}*"))
 
 
 def test_way_back_that_cannot_be_written_is_told_with_the_fault_before(

@@ -21,6 +21,7 @@ from edge.service import Service
 from edge.values import Frame
 from http_camera import MotionJpegServer
 from mosquitto import Mosquitto, Received, Subscriber
+from waiting import wait_until
 
 EVENTS, STATS, STATE = "edge/gate/front/events", "edge/gate/stats", "edge/gate/front/state"
 
@@ -67,6 +68,23 @@ def test_every_frame_is_counted_over_a_reload_and_a_stop_in_the_middle(
         assert daemon.stop() == 0
     last = of_kind(subscriber.received, STATS, Stats)[-1]
     assert last.cameras["front"].frames == counted(last) >= counted(before)
+
+
+def test_camera_that_a_reload_replaces_is_closed(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    server = MotionJpegServer(scene(), interval_s=0.1)
+    try:
+        camera = {"source": server.address}
+        with Daemon(tmp_path, mosquitto.port, cameras={"front": camera}) as daemon:
+            wait_until(lambda: server.viewers == 1, 20)
+            daemon.config["cameras"]["front"] = {"source": str(CLIP), "loop": True}
+            daemon.write_config()
+            subscriber.publish("edge/gate/command/reload", b"{}")
+            subscriber.wait_for_topic("edge/gate/response/reload")
+            wait_until(lambda: server.viewers == 0)
+    finally:
+        server.leave()
 
 
 def test_no_object_is_kept_once_all_have_ended(tmp_path: Path, mosquitto: Mosquitto) -> None:
