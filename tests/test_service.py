@@ -252,7 +252,7 @@ def test_reload_ends_what_was_followed_and_never_uses_an_id_again(
 def test_reload_of_another_source_opens_it(daemon: Daemon, subscriber: Subscriber) -> None:
     daemon.config["cameras"]["front"] = {"source": str(CLIP)}
     daemon.write_config()
-    assert ask(subscriber, "reload", {}).status == "ok"
+    assert ask(subscriber, "reload", {}).result == {"reloaded": True}
     assert daemon.wait(60) == 0  # it ends with the file, which is no longer looped
 
 

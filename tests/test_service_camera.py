@@ -11,6 +11,7 @@ import cv2
 import msgspec
 import pytest
 
+from asking import ask
 from daemon import CLIP, Daemon
 from edge import config_file
 from edge.config import CameraConfig, Config
@@ -126,6 +127,8 @@ def test_objects_end_when_the_camera_is_gone_and_get_new_ids_when_it_returns(
             subscriber.wait_for_topic(EVENTS)
             server.leave()
             subscriber.wait_for(lambda all_: open_ids(of_kind(all_, EVENTS, Event)) == set())
+            answer = ask(subscriber, "snapshot", {})
+            assert answer.error == "camera front is lost; try later"
             gone = {event.id for event in of_kind(subscriber.received, EVENTS, Event)}
             server = MotionJpegServer(scene(), server.server_address[1], interval_s=0.1)
             received = subscriber.wait_for(
