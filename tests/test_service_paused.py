@@ -94,6 +94,17 @@ def test_another_interval_counts_from_the_reload_on(
         subscriber.wait_for(lambda all_: len(stats_of(all_)) >= before + 2)
 
 
+def test_snapshots_of_objects_can_be_switched_off(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    publish = {"stats_interval_s": 0.2, "snapshots": False}
+    with Daemon(tmp_path, mosquitto.port, publish=publish):
+        subscriber.wait_for_topic(EVENTS)
+        before = len(stats_of(subscriber.received))
+        received = subscriber.wait_for(lambda all_: len(stats_of(all_)) >= before + 3)
+    assert not [one.topic for one in received if "/snapshot/" in one.topic]
+
+
 def test_snapshot_is_of_the_present_or_refused(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
