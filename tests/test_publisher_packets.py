@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -84,6 +86,23 @@ def received_until(client: socket.socket, end: bytes) -> bytes:
     while end not in received:
         received += client.recv(4096)
     return received
+
+
+def test_wakes_that_nobody_hears_hold_nobody_up() -> None:
+    waker = connection.Waker()
+    poll = select.poll()
+    poll.register(waker.fileno(), select.POLLIN)
+    with closing(waker):
+        # The main loop publishes while the network thread waits for a name to be resolved.
+        thread = threading.Thread(target=lambda: [waker.wake() for _ in range(10_000)], daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+        waker.clear()
+        assert not poll.poll(0)
+        waker.wake()
+        assert poll.poll(0)
+    waker.wake()  # nor does one that is closed
 
 
 def command(topic: bytes) -> bytes:
