@@ -341,6 +341,14 @@ def test_service_manager_is_told(
             while told.count("WATCHDOG=1") < 3:
                 told.append(manager.recv(4096).decode())
             assert any(text.startswith("STATUS=camera live") for text in told)
+            for text, end in ((None, "service.reloaded"), ("no config", "service.reload_refused")):
+                daemon.write_config(text)
+                daemon.signal(signal.SIGHUP)
+                daemon.wait_for_log(end)
+                told = [""]
+                while not told[-1].startswith("READY=1"):  # without it, the unit stays in reload
+                    told.append(manager.recv(4096).decode())
+                assert any(one.startswith("RELOADING=1") for one in told)
             daemon.signal(signal.SIGTERM)
             while told[-1] != "STOPPING=1":
                 told.append(manager.recv(4096).decode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import socket
@@ -33,7 +32,6 @@ from edge.values import (
     TrackState,
 )
 from edge.web import Health, View, WebServer
-from edge.web.guard import Guard, host_name
 from edge.web.picture import MAX_JPEGS_PER_S, Pictures, drawn
 from edge.web.server import MAX_CONNECTIONS
 from edge.web.view import HEALTHY_S, MAX_EVENTS
@@ -43,6 +41,7 @@ from waiting import wait_until
 
 pytest.importorskip("litestar", reason="the extra `web` is not installed")
 httpx = pytest.importorskip("httpx", reason="the extra `web` is not installed")
+connection = pytest.importorskip("edge.web.connection", reason="the extra `web` is not installed")
 
 # No TLS here, and loading the authorities takes longer than a request.
 QUICK: dict[str, Any] = {"timeout": 20, "verify": False}
@@ -210,23 +209,6 @@ def test_a_request_without_a_host_is_refused_on_the_loopback(site: Site) -> None
     assert b" 400 " in raw(site, b"GET /healthz HTTP/1.0\r\n\r\n")
 
 
-def test_refused_request_never_reaches_the_pages() -> None:
-    reached, sent = [], []
-
-    async def pages(scope: Any, _receive: Any, _send: Any) -> None:
-        reached.append(scope["headers"])
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    guard = Guard(pages, "", frozenset({"gate"}))
-    for host in (b"elsewhere.example", b"gate"):
-        scope = {"method": "GET", "headers": [(b"host", host)]}
-        asyncio.run(guard(scope, None, send))
-    assert reached == [[(b"host", b"gate")]]
-    assert [message.get("status") for message in sent] == [400, None]
-
-
 def raw(site: Site, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", site.config.port), timeout=20) as client:
         client.sendall(request)
@@ -243,21 +225,6 @@ def test_host_is_free_where_the_server_is_open_to_the_network_which_is_told(
     with WebServer(site.config, site.view):
         assert site.get("/schema", Host="gate.lan:8080").status_code == 200
     assert "web.open host=0.0.0.0 anybody there may look" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("header", "name"),
-    [
-        ("Gate:8080", "gate"),
-        ("[::1]", "[::1]"),
-        ("[::1]:80", "[::1]"),
-        ("::1", ":"),
-        ("a:b", "a:b"),
-        ("", ""),
-    ],
-)
-def test_host_name_leaves_the_port_out(header: str, name: str) -> None:
-    assert host_name(header) == name
 
 
 def test_connections_are_bounded_and_served_again_when_some_end(site: Site) -> None:
@@ -293,6 +260,23 @@ def test_silent_connections_end_and_keep_nobody_away(
         with one, suppress(ConnectionResetError):
             while one.recv(4096):  # a time-out would raise
                 pass
+
+
+def test_each_answer_gives_a_connection_its_time_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, start = [], connection.BoundedConnection._restart_timer
+
+    def counted(one: Any) -> None:
+        started.append(one)
+        start(one)
+
+    monkeypatch.setattr(connection.BoundedConnection, "_restart_timer", counted)
+    with httpx.Client(timeout=20) as browser:
+        for _ in range(3):
+            assert browser.get(f"http://127.0.0.1:{site.config.port}/schema").status_code == 200
+        wait_until(lambda: len(started) == 1 + 3)
+    assert len(set(started)) == 1
 
 
 def test_stop_joins_frees_the_port_and_may_come_twice() -> None:
