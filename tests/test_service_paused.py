@@ -55,7 +55,7 @@ def test_pause_ends_the_objects_and_is_told_everywhere(
         assert main(["status", str(daemon.config_path)]) == 0
         assert "live, newest frame" in (shown := capsys.readouterr().out)
         assert "paused: the command resume ends it" in shown
-        assert ask(subscriber, "resume", {}).status == "ok"
+        assert ask(subscriber, "resume", {}).result == {"paused": False}
         received = subscriber.wait_for(
             lambda all_: not state_of(all_).paused and open_objects(all_)
         )
