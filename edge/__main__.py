@@ -1,12 +1,12 @@
 """`python -m edge` and the `edge` command."""
 
 import signal
+import sys
 
 # Imports take seconds on a slow board; Ctrl-C during them should end the process silently.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from edge import cli  # noqa: E402
-from edge.capture import end_process_if_hanging  # noqa: E402
 
 
 def main() -> int:
@@ -14,7 +14,10 @@ def main() -> int:
     args = cli.parse()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = cli.execute(args)
-    end_process_if_hanging(code)
+    if "edge.capture" in sys.modules:  # `status` and others do without OpenCV, slow to import
+        from edge.capture import end_process_if_hanging
+
+        end_process_if_hanging(code)
     return code
 
 

@@ -108,14 +108,15 @@ class ColorModel:
 
     def preprocess(self, bgr_crop: Image, label: str | None = None) -> None:
         """Write the crop, and the class of its object, into the network's input tensor."""
-        pixels = shrink(bgr_crop, self.input_size)
-        self._pixels = np.ascontiguousarray(pixels[::SWATCH_STEP, ::SWATCH_STEP, ::-1])
-        if self.manifest.input.color_order == "rgb":
-            pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        bgr = shrink(bgr_crop, self.input_size)
+        rgb = bgr[..., ::-1]
+        self._pixels = np.ascontiguousarray(rgb[::SWATCH_STEP, ::SWATCH_STEP])
+        pixels = rgb if self.manifest.input.color_order == "rgb" else bgr
         view = self.interpreter.input_view()
-        np.bitwise_xor(pixels, _FLIP_SIGN, out=view.view(np.uint8)[..., :3])
-        if self._planes:
-            view[..., 3:] = self.manifest.input.zero_point
+        view[...] = self.manifest.input.zero_point
+        levels = view.view(np.uint8)
+        for channel in range(3):  # one by one: numpy is slow at runs of only three values
+            np.bitwise_xor(pixels[..., channel], _FLIP_SIGN, out=levels[..., channel])
         if label in self._planes:
             view[..., self._planes[label]] = np.iinfo(view.dtype).max
 

@@ -47,10 +47,10 @@ def iou_matrix(first: NDArray[Float], second: NDArray[Float]) -> NDArray[Float]:
     first, second: (n, 4), left, top, right, bottom, in one unit; the result has their dtype.
     A box without area overlaps nothing, not even itself. For one pair: `Box.iou`.
     """
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    sides = np.maximum(high - low, 0)
-    overlap = sides[..., 0] * sides[..., 1]
+    # One coordinate at a time: numpy is slow along an axis of length two.
+    left, top = (np.maximum(first[:, None, side], second[None, :, side]) for side in (0, 1))
+    right, bottom = (np.minimum(first[:, None, side], second[None, :, side]) for side in (2, 3))
+    overlap = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
     union = _areas(first)[:, None] + _areas(second)[None, :] - overlap
     iou: NDArray[Float] = overlap / np.maximum(union, np.finfo(first.dtype).tiny)
     return iou

@@ -132,12 +132,17 @@ class _Background:
 
     def _gain(self, gray: Image) -> int:
         """Return the ratio of brightness to the background's over the still part, in 1/256."""
-        before = int(self._level.sum(where=self._still, dtype=np.int64)) >> _FRACTION_BITS
-        now = int(gray.sum(where=self._still, dtype=np.int64))
+        before = _sum(self._level * self._still) >> _FRACTION_BITS
+        now = _sum(gray * self._still)
         if before == 0:
             return _UNIT
         low, high = GAIN_LIMITS
         return min(max(now * _UNIT // before, low), high)
+
+
+def _sum(values: NDArray[np.int32] | Image) -> int:
+    """Return the sum, exact below 2^53; in less than half the time of numpy's `sum(where=…)`."""
+    return int(cv2.sumElems(values)[0])
 
 
 def small_gray(bgr: Image) -> Image:

@@ -93,6 +93,36 @@ def test_answer_of_a_tab_that_shows_an_older_state_is_refused_and_told(tmp_path:
         assert [row["label_1"] for row in rows(folder)] == ["blue"]
 
 
+def test_enter_on_a_button_reached_with_tab_presses_that_button(tmp_path: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    folder = write_scenes(tmp_path / "pictures")
+    with browser(tmp_path / "profile") as chrome, Annotate(folder) as command:
+        chrome.get(command.url)
+        wait_until(lambda: state(chrome).get("index") == "0", WAIT_S)
+        keys = ActionChains(chrome)
+        keys.send_keys(Keys.TAB, Keys.TAB, Keys.TAB).perform()  # canvas, previous, next
+        assert chrome.switch_to.active_element.get_attribute("id") == "next"
+        for pressed, place in ((Keys.ENTER, "1"), (Keys.SPACE, "2")):
+            ActionChains(chrome).send_keys(pressed).perform()
+            wait_until(lambda here=place: state(chrome).get("index") == here, WAIT_S)  # type: ignore[misc]
+        assert state(chrome)["labelled"] == "0"
+        chrome.find_element("css selector", "#terms button").click()  # the mouse leaves no focus
+        ActionChains(chrome).send_keys(Keys.ENTER).perform()
+        wait_until(lambda: state(chrome)["labelled"] == "1", WAIT_S)
+
+
+def test_page_fits_a_phone(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "a-folder-with-a-name-that-is-longer-than-a-phone-is-wide")
+    with browser(tmp_path / "profile") as chrome, Annotate(folder) as command:
+        size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        chrome.get(command.url)
+        wait_until(lambda: state(chrome).get("index") == "0", WAIT_S)
+        assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
 def state(chrome: Chrome) -> dict[str, str]:
     found: dict[str, str] = chrome.execute_script("return {...document.body.dataset}")
     return found

@@ -93,7 +93,7 @@ def test_shipped_model_names_seven_of_ten_validation_crops(
     evaluate.add_arguments(parser)
     folders = [str(SHARED / "color"), str(SHARED / "scene_color")]
     report = tmp_path / "report.json"
-    args = parser.parse_args([str(MODEL), "--data", *folders, "--json", str(report)])
+    args = parser.parse_args([MODEL.name, "--data", *folders, "--json", str(report)])
     assert evaluate.run(args) == 0
     assert "Answers by label" in capsys.readouterr().out
     document = json.loads(report.read_text())

@@ -16,7 +16,7 @@ from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools import dataset
 from tools.cli import main
-from tools.data import check, fingerprint, folder
+from tools.data import check, fingerprint, folder, stats
 
 pytest.importorskip("imagehash")
 pytest.importorskip("defusedxml")
@@ -333,6 +333,18 @@ def test_stats_count_and_draw(ready: Path, tmp_path: Path, capsys: pytest.Captur
     assert cat["median_aspect"] == 0.75
     assert "cat" in capsys.readouterr().out
     assert cv2.imread(str(tmp_path / "s.png")).std() > 10
+
+
+def test_bars_of_sets_with_other_classes_stand_beside_their_own_names():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    plot = figure.subplots()
+    sets = [{"a": {"objects": 1}, "c": {"objects": 3}}, {"b": {"objects": 2}, "c": {"pictures": 1}}]
+    drawn = stats.draw_bars(plot, sets)
+    names = [text.get_text() for text in plot.get_yticklabels()]
+    counts = [dict(zip(names, (bar.get_width() for bar in bars), strict=True)) for bars in drawn]
+    assert counts == [{"a": 1, "c": 3, "b": 0}, {"a": 0, "c": 0, "b": 2}]
+    tops = [[bar.get_y() for bar in bars] for bars in drawn]
+    assert all(low < high for one in zip(*tops, strict=True) for low, high in [one])
 
 
 def test_preview_draws_boxes_of_the_chosen_class(ready: Path, tmp_path: Path):

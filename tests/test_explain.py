@@ -46,8 +46,7 @@ def test_overlay_heats_the_bright_side_and_keeps_the_picture() -> None:
     heat[:, 1] = 1
     drawn = heatmap.overlay(bgr, heat, "cat 0.90", Box(10, 10, 50, 50))
     assert drawn.shape == (240 + heatmap.BAR_PX, 320, 3)
-    assert drawn[120, 310, 2] > drawn[120, 5, 2]  # red
-    assert drawn[120, 5, 0] > drawn[120, 310, 0]  # blue
+    assert (drawn[120, 310] > drawn[120, 5]).all()  # brighter, whatever colors one can tell apart
     assert drawn[10, 30].tolist() == [255, 255, 255]
     assert (bgr == 100).all()
 

@@ -19,8 +19,9 @@ from edge.cli.infer import Album
 from edge.cli.pictures import Picture
 from edge.color import TERMS
 from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from edge.manifest import Decoder
 from inferring import BLUE, CLIP, RED, ROOT, Infer, save, street, video
-from models import CLASS_COLOR, COLOR, DETECT
+from models import CLASS_COLOR, COLOR, DETECT, color_folder
 
 
 def test_document_has_the_promised_shape(tmp_path: Path, infer: Infer):
@@ -47,11 +48,21 @@ def test_color_task_gives_all_terms_best_first(tmp_path: Path, infer: Infer):
     code, document = infer(crop, task="color")
     assert code == EXIT_OK
     (entry,) = document
-    assert list(entry) == ["file", "width", "height", "colors"]
+    assert list(entry) == ["file", "width", "height", "dominant", "colors"]
     scores = [color["score"] for color in entry["colors"]]
     assert {color["name"] for color in entry["colors"]} == set(TERMS)
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) == pytest.approx(1, abs=1e-3)
+    assert entry["dominant"] == entry["colors"][0]["name"] == "red"
+
+
+def test_color_task_calls_what_is_below_the_threshold_unknown(tmp_path: Path, infer: Infer):
+    color_folder(tmp_path, "wary", decoder=Decoder(name="color_shares", unknown_below=1.0))
+    crop = save(tmp_path / "crop.png", np.full((40, 20, 3), RED, np.uint8))
+    code, document = infer(crop, "--color-model", tmp_path / "wary", task="color")
+    assert code == EXIT_OK
+    (entry,) = document
+    assert entry["dominant"] == "unknown"
     assert entry["colors"][0]["name"] == "red"
 
 
@@ -192,7 +203,7 @@ def test_objects_tell_the_color_model_what_each_image_shows(tmp_path: Path, infe
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / "crops" / name, np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
-    objects.write_text(json.dumps({"a.png": "dog", "b.png": "car", "no such file.png": "dog"}))
+    objects.write_text(json.dumps({"a.png": "dog", "b.png": "car", "c.png": None}))
     told = ("--objects", objects, "--color-model", CLASS_COLOR)
     code, document = infer(tmp_path / "crops", *told, task="color")
     assert code == EXIT_OK
@@ -209,7 +220,7 @@ def test_objects_that_name_no_picture_are_told_beside_those_that_do(
     told = ("--objects", objects, "--color-model", CLASS_COLOR)
     code, _ = infer(tmp_path / "crops", *told, task="color")
     assert code == EXIT_OK
-    assert f"infer.unknown_files file={objects} entries=2 first=A.png" in caplog.text
+    assert f"infer.unknown_files file={objects} entries=2 of 3 first=A.png" in caplog.text
 
 
 def test_objects_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, infer: Infer):
@@ -228,8 +239,10 @@ def test_objects_that_name_no_picture_or_no_class_are_told_of(
     objects = tmp_path / "objects.json"
     told = ("--objects", objects, "--color-model", CLASS_COLOR)
     objects.write_text(json.dumps({"crops/a.png": "dog"}))
-    assert infer(crop, *told, task="color") == (EXIT_NO_INPUT, None)
-    assert f"names none of the pictures; write them as a.png or {crop}" in infer.complaints[0]
+    code, document = infer(crop, *told, task="color")
+    assert (code, document[0]["dominant"]) == (EXIT_OK, "red")  # as without a label
+    told_of = f"entries=1 of 1 first=crops/a.png; pictures are named a.png or {crop}"
+    assert told_of in caplog.text
     objects.write_text(json.dumps({"a.png": "Dog"}))
     assert infer(crop, *told, task="color")[0] == EXIT_OK
     assert "labels=Dog; tiny-class-color knows" in caplog.text

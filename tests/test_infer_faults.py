@@ -66,7 +66,8 @@ def test_being_ended_keeps_what_was_found(
     for name in ("a.png", "b.png"):
         save(tmp_path / name, street())
     monkeypatch.setattr(infer_pictures, "read_image", interrupted)
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(number, signal.default_int_handler)  # a job in the background ignores it
     try:
         code, document = infer(tmp_path)
     finally:

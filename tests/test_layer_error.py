@@ -14,7 +14,7 @@ pytest.importorskip("flatbuffers")
 
 from torch import nn  # noqa: E402
 
-from edge.errors import ModelError  # noqa: E402
+from edge.errors import EdgeError, ModelError  # noqa: E402
 from models import DATA  # noqa: E402
 from tools import layer_error  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
@@ -83,6 +83,8 @@ def test_plot_is_a_picture(tmp_path: Path, pictures: list[np.ndarray]) -> None:
     found = sorted(errors(tmp_path, pictures, 1.0).values(), key=lambda one: one.snr_db)
     layer_error.plot(found, tmp_path / "plots" / "layers.png", title="test")
     assert (tmp_path / "plots" / "layers.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(EdgeError, match=r"layers\.foo: .* ends in \.png"):
+        layer_error.plot(found, tmp_path / "layers.foo", title="test")
 
 
 def test_files_of_different_networks_are_refused(pictures: list[np.ndarray]) -> None:

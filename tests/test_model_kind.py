@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models import DATA
+from edge.errors import ModelError
+from models import DATA, color_folder
 from tools import cli, model_kind
 
 
@@ -25,6 +26,15 @@ def test_folder_tells_its_kind(run: Path) -> None:
     assert model_kind.of("color-64") == "color"
     assert model_kind.of("models/yolox-nano-352") == "detect"
     assert model_kind.of(str(DATA / "yolov5.tflite")) == "detect"
+
+
+def test_a_model_is_found_by_path_or_by_the_name_of_an_installed_one(tmp_path: Path) -> None:
+    shipped = model_kind.folder_of("color-64")
+    assert (shipped / "manifest.json").is_file()
+    own = color_folder(tmp_path)
+    assert model_kind.folder_of(str(own)) == own
+    with pytest.raises(ModelError, match=r"'color-65' is not installed; installed: .*color-64"):
+        model_kind.folder_of("color-65")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from edge.errors import InputError, ModelError  # noqa: E402
 from tools import profile_parts, quantize  # noqa: E402
+from tools.cli import main  # noqa: E402
 
 
 class Uneven(torch.nn.Module):  # type: ignore[misc]
@@ -39,6 +40,11 @@ def test_parts_are_the_whole_model_and_the_larger_one_costs_more(model: Path) ->
     assert small.multiplications == 64 * 64 * 8 * 3
     assert large.multiplications == 64 * 64 * 64 * 8 * 25
     assert large.ms > small.ms > 0
+
+
+def test_an_installed_model_is_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", "color-64", "--turns", "1"]) == 0
+    assert "color-64/model.tflite" in capsys.readouterr().out
 
 
 def test_a_file_that_is_no_model_is_named(model: Path, tmp_path: Path) -> None:

@@ -88,20 +88,6 @@ def test_camera_that_a_reload_replaces_is_closed(
         server.leave()
 
 
-def test_no_object_is_kept_once_all_have_ended(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for number in range(5):
-        cv2.imwrite(str(pictures / f"{number}.png"), scene())
-    camera = {"source": str(pictures), "realtime": False}
-    daemon = Daemon(tmp_path, mosquitto.port, cameras={"front": camera}, motion={"enabled": False})
-    config = config_file.load(daemon.config_path)
-    service = Service(daemon.config_path, config, lambda: config)
-    assert service.run() == EXIT_OK
-    assert service._counters.events > 0
-    assert not service._snapshots._best
-
-
 def test_governor_learns_that_the_board_is_hot(
     tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:

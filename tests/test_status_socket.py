@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,6 +19,8 @@ from edge.cli import doctor, main, status
 from edge.config import CameraConfig, Config
 from edge.errors import EXIT_UNAVAILABLE
 from edge.web import Health
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -109,3 +114,15 @@ def test_daemon_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
 def test_daemon_that_ends_without_a_word_has_not_answered(tmp_path: Path) -> None:
     with answering(tmp_path, b""):
         assert status_socket.ask(tmp_path) is None
+
+
+def test_status_starts_without_opencv(tmp_path: Path, config: str) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError")
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "status", config],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (EXIT_UNAVAILABLE, "")

@@ -105,6 +105,16 @@ def test_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
         pass
 
 
+def test_two_processes_may_make_a_store_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    code = "import sys; from tools.tracking import start; start('b', uri=sys.argv[1]).__enter__()"
+    command = [sys.executable, "-c", code, str(tmp_path / "store")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=240)[1] for process in both] == ["", ""]
+    (experiment,) = client(tmp_path / "store").search_experiments(filter_string="name = 'b'")
+    assert len(client(tmp_path / "store").search_runs([experiment.experiment_id])) == 2
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """The address of MLflow's own server, a process of its own."""

@@ -368,6 +368,17 @@ def test_boxes_captions_and_colors_are_drawn_into_a_copy() -> None:
     assert ((red[:, 2] > 180) & (red[:, 0] < 80)).any()
 
 
+def test_captions_cover_the_boxes_of_others() -> None:
+    alone, beside = View(), View()
+    front, behind = track(1, Box(100, 60, 60, 120)), track(2, Box(110, 20, 20, 200))
+    alone.tell_frame(result(1, front))
+    beside.tell_frame(result(1, front, behind))
+    assert alone.scene is not None
+    assert beside.scene is not None
+    plates = [drawn(view.scene)[46:56, 100:170] for view in (alone, beside) if view.scene]
+    assert np.array_equal(*plates)
+
+
 @pytest.mark.parametrize("box_px", [Box(-50, -40, 60, 60), Box(300, 230, 500, 500)])
 def test_box_beyond_the_edge_is_drawn_as_far_as_it_goes(box_px: Box) -> None:
     view = View()

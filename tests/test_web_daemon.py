@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from browser import browser
 from daemon import Daemon
 from edge.messages import EventBody, Info, Stats
 from edge.web import Health
@@ -115,13 +116,13 @@ def test_page_needs_nothing_from_elsewhere(port: int) -> None:
 
 
 def test_browser_shows_the_picture_and_events(port: int, tmp_path: Path) -> None:
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
+    program = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if program is None:
         pytest.skip("no browser is installed: apt install chromium")
     picture = tmp_path / "page.png"
     run = subprocess.run(
         [
-            *(browser, *FLAGS, f"--user-data-dir={tmp_path}/profile"),
+            *(program, *FLAGS, f"--user-data-dir={tmp_path}/profile"),
             *("--dump-dom", f"--screenshot={picture}", f"http://localhost:{port}/"),
         ],
         capture_output=True,
@@ -139,6 +140,34 @@ def test_browser_shows_the_picture_and_events(port: int, tmp_path: Path) -> None
     shot = cv2.imread(str(picture))
     assert shot is not None
     assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 10_000  # a photograph, not only a page
+
+
+def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(tmp_path: Path) -> None:
+    port = free_port()
+    web = {"enabled": True, "port": port}
+    no_camera = {"front": {"source": "rtsp://127.0.0.1:1/stream"}}
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with browser(tmp_path / "profile") as chrome:
+
+        def text(name: str) -> str:
+            return str(chrome.find_element("id", name).get_property("textContent"))
+
+        with Daemon(first, 1, web=web) as daemon:
+            daemon.wait_for_log("service.started")
+            chrome.get(f"http://localhost:{port}/")
+            wait_until(lambda: text("events") and text("camera-state") == "live", 60)
+            wait_until(chrome.find_element("id", "picture").is_displayed, 30)
+        wait_until(lambda: text("daemon-state").startswith("not reachable since "), 30)
+        assert (text("camera-state"), text("broker-state")) == ("not known", "not known")
+        assert text("picture-text").startswith("front, as of ")
+        with Daemon(second, 1, cameras=no_camera, web=web) as daemon:
+            daemon.wait_for_log("web.started")
+            wait_until(lambda: text("daemon-state") == "working", 30)
+            wait_until(lambda: not text("events"), 30)  # those of the daemon before are gone
+            assert chrome.find_element("id", "no-events").is_displayed()
+            assert not chrome.find_element("id", "picture").is_displayed()
 
 
 def test_daemon_stops_with_a_browser_connected(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edge.errors import ModelError
 from edge.interpreter import load_engine
+from tools import plots
 
 Values = dict[str, NDArray[np.float64]]
 SILENT_DB = 200.0  # reported for equal tensors
@@ -241,11 +242,13 @@ def plot(errors: Sequence[LayerError], path: Path, *, title: str) -> None:
     figure = Figure(figsize=(9, 1.5 + 0.25 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.barh([one.name[-60:] for one in shown], [one.snr_db for one in shown])
-    axes.set(title=title, xlabel="signal to quantization noise, dB (worst layers first)")
-    axes.tick_params(axis="y", labelsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    axes.barh(range(len(shown)), [one.snr_db for one in shown], color=plots.COLORS[0])
+    names = [plots.literal(one.name[-60:]) for one in shown]
+    axes.set_yticks(range(len(shown)), names, fontsize=7)
+    axes.margins(y=0.01)
+    worst = f"signal to quantization noise, dB (the worst {len(shown)} of {len(errors)} tensors)"
+    axes.set(title=plots.literal(title), xlabel=worst)
+    plots.save(figure, path, dpi=100)
 
 
 def _quantized_input(picture: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Determines the kind of a model, so that `edge-tools evaluate MODEL` needs no second word."""
+"""Finds a model and its kind, so that `edge-tools evaluate MODEL` needs no second word."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ def first(arguments: Sequence[str]) -> Kind | None:
     return next((kind for text in arguments if (kind := of(text)) is not None), None)
 
 
+def folder_of(text: str, models_dir: str | None = None) -> Path:
+    """Return the model folder with that path, else the installed one with that name.
+
+    Raises ModelError when there is neither.
+    """
+    path = Path(text)
+    if lookup.is_file(path / manifest.MANIFEST_NAME):
+        return path
+    return model_store.find(text, models_dir)
+
+
 def of(text: str) -> Kind | None:
     """Return the kind of the model that an argument names, None if it names none.
 
@@ -38,8 +49,7 @@ def of(text: str) -> Kind | None:
     if path.suffix in DETECTOR_FILES and lookup.is_file(path):
         return "detect"
     try:
-        folder = path if lookup.is_file(path / manifest.MANIFEST_NAME) else model_store.find(text)
-        return _TASKS[manifest.read(folder).task]
+        return _TASKS[manifest.read(folder_of(text)).task]
     except EdgeError:
         return None
 

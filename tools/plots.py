@@ -24,6 +24,15 @@ logger = logging.getLogger(__name__)
 DPI = 100
 CELL_IN = 0.55  # side of a matrix cell in inches
 MAX_WRITTEN_LABELS = 40  # with more labels, numbers in the cells would be unreadable
+MAX_MATRIX_IN = 24.0
+MAX_TICKS = 120  # with more labels, only every second, third, … name fits beside the matrix
+# Told apart by color-blind people. Source: Petroff 2021, Accessible Color Sequences.
+COLORS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+DASHES = ("-", "--", ":", "-.")
+LEGEND_ROWS = 25
 HALF = 0.5
 FORMATS = ("", ".png", ".pdf", ".eps")  # matplotlib adds .png to a name without a suffix
 
@@ -36,7 +45,7 @@ def confusion_matrix(
     title: str,
     axes: tuple[str, str] = ("true", "predicted"),
 ) -> None:
-    """Write a confusion matrix: counts in the cells, colored by each row's share.
+    """Write a confusion matrix: counts in the cells (up to 40 labels), colored by each row's share.
 
     counts: (n, n), row = truth, column = prediction, not negative; labels: n names in that order.
     axes: what rows and columns are. Raises ValueError when the sizes differ.
@@ -44,13 +53,15 @@ def confusion_matrix(
     if counts.shape != (len(labels), len(labels)):
         raise ValueError(f"{len(labels)} labels, but a matrix of {counts.shape}")
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = max(4.0, CELL_IN * len(labels) + 2)
+    side = min(max(4.0, CELL_IN * len(labels) + 2), MAX_MATRIX_IN)
     figure, plot = _new(side, side)
     plot.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [literal(label) for label in labels]
-    plot.set(title=literal(title), ylabel=axes[0], xlabel=axes[1])
-    plot.set_xticks(range(len(labels)), names, rotation=90)
-    plot.set_yticks(range(len(labels)), names)
+    plot.set_title(f"{literal(title)}\ncolor: share of the row, 0 white, 1 dark", fontsize=10)
+    plot.set(ylabel=axes[0], xlabel=axes[1])
+    every = -(-len(labels) // MAX_TICKS)
+    plot.set_xticks(range(0, len(labels), every), names[::every], rotation=90)
+    plot.set_yticks(range(0, len(labels), every), names[::every])
     if len(labels) <= MAX_WRITTEN_LABELS:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > HALF else "black"
@@ -60,19 +71,36 @@ def confusion_matrix(
 
 
 def precision_recall(
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Path, *, title: str
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    path: Path,
+    *,
+    title: str,
+    legend_title: str = "",
 ) -> None:
-    """Write a plot of precision over recall, one line per name.
+    """Write a plot of precision over recall, one line per name; 40 lines look different.
 
     curves: (recall, precision) by name, each (n,), 0..1; the legend shows the names as given.
     """
     figure, plot = _new(8.0, 5.5)
-    lines = [plot.plot(*curve, linewidth=1.5)[0] for curve in curves.values()]
+    lines = [
+        plot.plot(*curve, linewidth=1.5, **line_style(place))[0]
+        for place, curve in enumerate(curves.values())
+    ]
     plot.set(title=literal(title), xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     plot.grid(alpha=0.3)
     if curves:
-        legend(plot, lines, list(curves), loc="center left", bbox_to_anchor=(1.0, 0.5))
+        columns = -(-len(curves) // LEGEND_ROWS)
+        places = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "ncols": columns}
+        legend(plot, lines, list(curves), title=legend_title, title_fontsize=8, **places)
     _save(figure, path)
+
+
+def line_style(place: int) -> dict[str, str]:
+    """Return color and dashes: neighbors differ in both, and no two of 40 lines are alike."""
+    return {
+        "color": COLORS[place % len(COLORS)],
+        "linestyle": DASHES[(place + place // 20) % len(DASHES)],
+    }
 
 
 def reliability_bins(
@@ -113,11 +141,12 @@ def reliability(confidence: ArrayLike, is_right: ArrayLike, path: Path, *, title
     figure, plot = _new(6.0, 5.5)
     bins = len(count)
     middles = (np.arange(bins) + HALF) / bins
-    plot.bar(middles, count / max(count.max(), 1), 1 / bins, color="0.88", label="how many")
-    plot.plot([0, 1], [0, 1], "k--", linewidth=1, label="ideal")
+    share = count / max(count.max(), 1)
+    plot.bar(middles, share, 1 / bins, color="0.88", label="samples (most = 1)")
+    plot.plot([0, 1], [0, 1], "k--", linewidth=1, label="perfect calibration")
     known = count > 0
-    plot.plot(means[known], shares[known], "o-", label="measured")
-    plot.set(title=f"{literal(title)}, ECE {error:.3f}", xlabel="confidence", ylabel="share right")
+    plot.plot(means[known], shares[known], "o-", color=COLORS[0], label="measured")
+    plot.set(title=f"{literal(title)}, ECE {error:.3f}", xlabel="confidence", ylabel="accuracy")
     plot.set(xlim=(0, 1), ylim=(0, 1))
     plot.legend(fontsize=8, loc="upper left")
     _save(figure, path)
@@ -139,12 +168,15 @@ def save(figure: Any, path: Path, **settings: Any) -> None:
     """Write a figure and create its folder.
 
     settings: of `Figure.savefig`. Characters that the font lacks are drawn as boxes, and logged
-    once per folder. Raises OSError, or ValueError for a format that matplotlib does not know.
+    once per folder. Raises OSError, or EdgeError for a format that matplotlib does not know.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        figure.savefig(path, **settings)
+        try:
+            figure.savefig(path, **settings)
+        except ValueError as error:
+            raise EdgeError(f"{path}: {error}; use a name that ends in .png") from None
     others = [one for one in caught if "missing from font" not in str(one.message)]
     for one in others:
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

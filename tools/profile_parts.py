@@ -22,7 +22,7 @@ import numpy as np
 from edge import manifest
 from edge.errors import InputError
 from edge.interpreter import load_engine
-from tools import json_file
+from tools import json_file, model_kind
 from tools.arguments import count
 
 EXAMPLES = """\
@@ -49,7 +49,7 @@ class Part:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", type=Path, help="model folder or .tflite file")
+    parser.add_argument("model", help="name, model folder or .tflite file")
     parser.add_argument("--depth", type=count, default=3, help="words of the name prefix")
     parser.add_argument("--turns", type=count, default=60, help="timed invokes per part")
     parser.add_argument("--json", type=Path, help="write the table to this file")
@@ -57,9 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print the table, most expensive first."""
-    path = args.model
-    if path.is_dir():
-        path /= manifest.read(path).file
+    path = _file_of(args.model)
     parts = measure(path, args.depth, args.turns)
     total = sum(part.ms for part in parts)
     print(f"{path}: {total:.2f} ms, 1 thread, load {os.getloadavg()[0]:.1f}\n")
@@ -71,6 +69,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         json_file.write([asdict(part) for part in parts], args.json)
     return 0
+
+
+def _file_of(model: str) -> Path:
+    path = Path(model)
+    if path.is_file() or path.suffix == ".tflite":
+        return path
+    folder = model_kind.folder_of(model)
+    return folder / manifest.read(folder).file
 
 
 def measure(path: Path, depth: int, turns: int) -> list[Part]:

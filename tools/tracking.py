@@ -13,6 +13,7 @@ in the run's folder. MLflow's telemetry is switched off, so data goes only to th
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib
 import importlib.util
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_FOLDER = Path("runs/mlflow")
 RUN_FILE = "mlflow-run.txt"  # in a run's folder: id of the MLflow run that a resumed one continues
+LOCK_FILE = "open.lock"  # in the store's folder
 MAX_VALUE_CHARS = 500  # the smallest limit of any store
 _CHUNK_BYTES = 1 << 20
 SQLITE = "sqlite:///"
@@ -145,10 +147,23 @@ def _open(experiment: str, uri: str | None, folder: Path | None) -> Run:
     try:
         with _quiet():
             importlib.import_module("mlflow.tracking")  # sets its loggers' levels itself
-        with _quiet():
+        with _quiet(), _alone(chosen):
             return _run(experiment, chosen, folder)
     except Exception as error:  # every store raises its own
         raise UnavailableError(f"experiment store {chosen}: {brief(error, 300)}") from error
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Hold the lock of a store in a folder: MLflow fails where two processes make one at once."""
+    if "://" in uri:
+        yield
+        return
+    folder = Path(uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _run(experiment: str, uri: str, folder: Path | None) -> Run:

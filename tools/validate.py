@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge import certificate, manifest, model_store
+from edge import certificate, manifest
 from edge.capture import read_image
 from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, InputError, ModelError, one_line
 from edge.interpreter import Interpreter, installed_runtime, load_engine
 from edge.manifest import Accuracy, Manifest
-from tools import golden, json_file, layer_error
+from tools import golden, json_file, layer_error, model_kind
 
 EXAMPLES = """examples:
   edge-tools validate yolox-nano-352 color-64     # installed models
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _validate(model: str, args: argparse.Namespace) -> Report:
     report = Report(model)
-    folder = None if model.endswith(".tflite") else _folder(model, args.models_dir)
+    folder = None if model.endswith(".tflite") else model_kind.folder_of(model, args.models_dir)
     described = manifest.read(folder) if folder else None
     path = folder / described.file if folder and described else Path(model)
     content = _certify(path, report)
@@ -134,13 +134,6 @@ def _validate(model: str, args: argparse.Namespace) -> Report:
     _check_limits(content, path, described, args, report)
     _print(report, is_listed=args.list)
     return report
-
-
-def _folder(model: str, models_dir: str | None) -> Path:
-    """Return the model folder with that path, else the installed one with that name."""
-    if (Path(model) / manifest.MANIFEST_NAME).is_file():
-        return Path(model)
-    return model_store.find(model, models_dir)
 
 
 def _certify(path: Path, report: Report) -> bytes:

@@ -243,7 +243,7 @@ class _FrozenCheck:
         if self._limit_s == 0 or now_s < self._next_check_s:
             return False
         self._next_check_s = now_s + min(self.CHECK_S, self._limit_s / 2)
-        checksum = zlib.crc32(bgr.tobytes())
+        checksum = zlib.crc32(bgr.data)
         if checksum != self._checksum:
             self._checksum, self._changed_s = checksum, now_s
         return now_s - self._changed_s >= self._limit_s

@@ -53,11 +53,13 @@ EXAMPLES = """examples:
 
 output: [{"file", "width", "height", "detections": [{"label", "score", "box_px": [x, y, w, h],
 "colors": [{"name", "score", "rgb", "lab"}]}]}]; a video has one entry a frame, with its number as
-"frame". With --task color an entry has "colors" instead, all 11 terms, best first. rgb and lab are
-what the larger shares look like. A folder gives its own images and videos; those of folders in it
-with --recursive; never hidden ones. An animated picture counts as its first one."""
+"frame". With --task color an entry has instead "colors", all 11 terms, best first, and "dominant",
+the best one's name or, where its score is too low, "unknown". rgb and lab are what the larger
+shares look like. A folder gives its own images and videos; those of folders in it with --recursive;
+never hidden ones. An animated picture counts as its first one."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
+BOX_BGR = (0, 200, 255)
 
 EntryMaker = Callable[[Picture], dict[str, Any]]  # returns a picture's entry in the document
 
@@ -167,7 +169,7 @@ def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
     labels = _object_labels(args.objects, paths) if args.objects else {}
     color = _color_model(args, args.model or args.color_model)
     known = color.manifest.input.classes
-    if unknown := sorted({*labels.values()} - {*known}):
+    if unknown := sorted({label for label in labels.values() if label} - {*known}):
         logger.warning(
             "infer.unknown_labels file=%s labels=%s; %s knows %s",
             args.objects,
@@ -178,18 +180,20 @@ def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
 
     def make_entry(picture: Picture) -> dict[str, Any]:
         label = labels.get(str(picture.path), labels.get(picture.path.name))
-        return {**picture.head(), "colors": _scores(color.classify(picture.bgr, label))}
+        scores = color.classify(picture.bgr, label)
+        dominant = color.dominant(scores)
+        return {**picture.head(), "dominant": dominant, "colors": _scores(scores)}
 
     return make_entry
 
 
-def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str]:
-    """Return the labels by file name or path, read from a JSON file.
+def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str | None]:
+    """Return the labels by file name or path, read from a JSON file; null: not known.
 
-    Raises InputError when the file is not such a JSON object, or names none of `paths`.
+    Entries that name none of `paths` are logged. Raises InputError for another JSON file.
     """
     try:
-        labels = msgspec.json.decode(objects.read_bytes(), type=dict[str, str])
+        labels = msgspec.json.decode(objects.read_bytes(), type=dict[str, str | None])
     except OSError as error:
         raise InputError(
             f"{objects}: {error.strerror}; name a readable file with --objects"
@@ -201,16 +205,15 @@ def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str]:
         ) from None
     names = {name for path in paths for name in (str(path), path.name)}
     strangers = labels.keys() - names
-    if paths and strangers and len(strangers) == len(labels):
-        raise InputError(
-            f"{objects}: names none of the pictures; write them as {paths[0].name} or {paths[0]}"
-        )
-    if strangers:
+    if paths and strangers:
         logger.warning(
-            "infer.unknown_files file=%s entries=%d first=%s; no picture has this name or path",
+            "infer.unknown_files file=%s entries=%d of %d first=%s; pictures are named %s or %s",
             objects,
             len(strangers),
+            len(labels),
             min(strangers),
+            paths[0].name,
+            paths[0],
         )
     return labels
 
@@ -288,26 +291,37 @@ class Album:
 
 
 def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
-    """Return a copy with boxes, labels and colors drawn into it."""
+    """Return a copy with boxes, labels and colors drawn into it.
+
+    Captions are written over all boxes, the surest last. Lines and letters grow with the picture.
+    """
     drawn = bgr.copy()
-    for detection in entry.get("detections", ()):
+    detections = sorted(entry.get("detections", ()), key=lambda detection: detection["score"])
+    line_px = max(2, round(bgr.shape[0] / 400))
+    for detection in detections:
         x, y, width, height = (round(value) for value in detection["box_px"])
+        cv2.rectangle(drawn, (x, y), (x + width, y + height), BOX_BGR, line_px)
+    for detection in detections:
+        x, y = (round(value) for value in detection["box_px"][:2])
         color = f" {detection['colors'][0]['name']}" if detection["colors"] else ""
         text = f"{detection['label']}{color} {detection['score']:.2f}"
-        cv2.rectangle(drawn, (x, y), (x + width, y + height), (0, 200, 255), 2)
-        _caption(drawn, text, (x + 2, max(y - 4, 10)))
+        _caption(drawn, text, (x + 2, y - 2 - line_px))
     if "colors" in entry:
-        _caption(drawn, f"{entry['colors'][0]['name']} {entry['colors'][0]['score']:.2f}", (2, 12))
+        _caption(drawn, f"{entry['dominant']} {entry['colors'][0]['score']:.2f}", (2, 0))
     return drawn
 
 
 def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
     """Write text on a dark plate, inside the picture; `at` is its lower left corner."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-    (width, height), below = cv2.getTextSize(text, font, scale, 1)
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, bgr.shape[0] / 1100)
+    thick = max(1, round(1.4 * scale))
+    (width, height), below = cv2.getTextSize(text, font, scale, thick)
     left = max(0, min(at[0], bgr.shape[1] - width - 2))
-    cv2.rectangle(bgr, (left - 2, at[1] - height - 2), (left + width + 2, at[1] + below), 0, -1)
-    cv2.putText(bgr, text, (left, at[1]), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    base = max(at[1], height + 2)
+    plate = (left - 2, base - height - 2), (left + width + 2, base + below)
+    cv2.rectangle(bgr, *plate, 0, cv2.FILLED)
+    cv2.rectangle(bgr, *plate, BOX_BGR, thick)  # an edge: plates may overlap
+    cv2.putText(bgr, text, (left, base), font, scale, (255, 255, 255), thick, cv2.LINE_AA)
 
 
 def _check_writable(output: Path) -> None:

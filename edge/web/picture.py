@@ -79,24 +79,27 @@ class Pictures:
 def drawn(scene: Scene) -> Image:
     """Return a copy of the frame with a box and caption on each object in sight.
 
-    A lost object has a thin box where it was last seen, without caption.
+    A lost object has a thin box where it was last seen, without caption. Captions cover boxes.
     """
     bgr = scene.frame.bgr.copy()
     for track in scene.tracks:
         if track.state in {TrackState.CONFIRMED, TrackState.LOST}:
-            _draw(bgr, track, scene.colors.get(track.track_id, ()))
+            _outline(bgr, track)
+    for track in scene.tracks:
+        if track.state is TrackState.CONFIRMED:
+            colors = scene.colors.get(track.track_id, ())
+            corner = (round(track.box_px.x), round(track.box_px.y))
+            _caption(bgr, f"{track.label} {track.score:.2f}", colors[:1], corner)
     return bgr
 
 
-def _draw(bgr: Image, track: Track, colors: tuple[ColorScore, ...]) -> None:
+def _outline(bgr: Image, track: Track) -> None:
     x, y, width, height = track.box_px
     left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
     line_px = max(1, round(bgr.shape[0] / LINE_PX_HEIGHT))
     is_seen = track.state is TrackState.CONFIRMED
     box_bgr = BOX_BGR[zlib.crc32(track.label.encode()) % len(BOX_BGR)]
     cv2.rectangle(bgr, (left, top), (right, bottom), box_bgr, line_px + is_seen, cv2.LINE_AA)
-    if is_seen:
-        _caption(bgr, f"{track.label} {track.score:.2f}", colors[:1], (left, top))
 
 
 def _caption(

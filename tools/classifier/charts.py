@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.plots import save
+from tools.plots import COLORS, save
 
 DPI = 100
 
@@ -25,14 +25,15 @@ def trials(done: Sequence[Any], settings: Sequence[str], path: Path) -> None:
     order = np.argsort(numbers)
     best = np.minimum.accumulate(np.where(pruned, np.inf, losses)[order])
     plots[0].plot(numbers[order], best, drawstyle="steps-post", label="best so far")
-    plots[0].legend(fontsize=8)
     for plot, name in zip(plots, ("trial", *settings), strict=True):
         places = numbers if name == "trial" else np.array([t.params[name] for t in done])
-        plot.scatter(places[~pruned], losses[~pruned], s=18)
-        plot.scatter(places[pruned], losses[pruned], s=18, facecolors="none", edgecolors="gray")
+        plot.scatter(places[~pruned], losses[~pruned], s=18, label="finished")
+        hollow = {"facecolors": "none", "edgecolors": "gray", "label": "pruned"}
+        plot.scatter(places[pruned], losses[pruned], s=18, **hollow)
         plot.set(xlabel=name, ylabel="validation loss")
         if name in {"learning_rate", "batch", "width"}:
             plot.set_xscale("log")
+    plots[0].legend(fontsize=8)
     _save(figure, path)
 
 
@@ -41,7 +42,7 @@ def bars(columns: Mapping[str, Mapping[str, float]], path: Path, *, title: str) 
     figure, plots = _new(len(columns))
     figure.suptitle(title)
     for plot, (heading, values) in zip(plots, columns.items(), strict=True):
-        drawn = plot.bar(range(len(values)), list(values.values()), color="tab:blue")
+        drawn = plot.bar(range(len(values)), list(values.values()), color=COLORS[0])
         plot.bar_label(drawn, fmt="%.3g", fontsize=8)
         plot.set_xticks(range(len(values)), list(values), rotation=45, ha="right", fontsize=8)
         plot.set_title(heading, fontsize=10)
@@ -53,7 +54,8 @@ def line(points: Mapping[int, float], path: Path, *, title: str, axes: tuple[str
     figure, (plot,) = _new(1)
     plot.plot(list(points), list(points.values()), "o-")
     plot.set(title=title, xlabel=axes[0], ylabel=axes[1], xscale="log")
-    plot.set_xticks(list(points), [str(number) for number in points])
+    plot.minorticks_off()
+    plot.set_xticks(list(points), [str(number) for number in points], rotation=90)
     plot.grid(alpha=0.3)
     _save(figure, path)
 

@@ -219,11 +219,12 @@ def _write(
         writer.writeheader()
         writer.writerows(rows)
     names = _names(found)
+    by_name = dict(zip(names, found, strict=True))
     columns = {
-        "accuracy": {name: one.accuracy for name, one in zip(names, found, strict=True)},
-        "p50 ms": {name: one.p50_ms for name, one in zip(names, found, strict=True)},
-        "file MB": {name: one.file_bytes / MB for name, one in zip(names, found, strict=True)},
-        "memory MB": {name: one.peak_bytes / MB for name, one in zip(names, found, strict=True)},
+        "accuracy": {name: one.accuracy for name, one in by_name.items()},
+        "time a picture, p50, ms": {name: one.p50_ms for name, one in by_name.items()},
+        "file, MB": {name: one.file_bytes / MB for name, one in by_name.items()},
+        "peak memory, MB": {name: one.peak_bytes / MB for name, one in by_name.items()},
     }
     charts.bars(columns, output / "levels.png", title="Levels of conversion")
     for name, one in zip(names, answered, strict=True):

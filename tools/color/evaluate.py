@@ -22,7 +22,7 @@ from rich.table import Table
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
-from tools import json_file
+from tools import json_file, model_kind
 from tools.color import card
 from tools.color.baselines import Baseline, KMeans, Trees
 from tools.color.data import dataset
@@ -55,7 +55,7 @@ CURVE = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # coverages of the JSON document's curve
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", type=Path, help="model folder")
+    parser.add_argument("model", type=model_kind.folder_of, help="name or model folder")
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders with a labels.json"
     )

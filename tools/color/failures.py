@@ -34,7 +34,7 @@ from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
 from edge.values import Box, Image
-from tools import contact_sheet, dataset, json_file
+from tools import contact_sheet, dataset, json_file, model_kind
 from tools.annotate.view import view_of
 from tools.color.data.dataset import ColorItem, read_crops, read_set
 from tools.color.data.label_file import LabelObject, read_box, read_objects
@@ -130,7 +130,7 @@ class CauseCount:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", type=Path, help="model folder")
+    parser.add_argument("model", type=model_kind.folder_of, help="name or model folder")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="with a labels.json")
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=Path, help="folder of the pictures the crops are from")

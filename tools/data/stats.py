@@ -6,15 +6,18 @@ import argparse
 import math
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edge.errors import EXIT_OK, EdgeError
 from tools import json_file
 from tools.console import plain_console
 from tools.data import folder
 from tools.dataset import Dataset
-from tools.plots import legend, literal, save
+from tools.plots import COLORS, legend, literal, save
 
 EXAMPLES = """\
 examples:
@@ -23,6 +26,9 @@ examples:
   edge-tools data stats train.json val.json --images pictures
 """
 SMALL_PX, MEDIUM_PX = 32, 96  # COCO's limits on the square root of a box's area
+BAR_IN = 0.16
+MAX_HEIGHT_IN = 400.0  # of the bars: matplotlib draws 655 inches at most
+BIN_DOUBLINGS = 0.25  # width of a histogram's bin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +90,7 @@ def _of_class(items: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _aspects(items: list[dict[str, Any]]) -> list[float]:
+def _aspects(items: Sequence[dict[str, Any]]) -> list[float]:
     """Return width over height of each box."""
     return [item["bbox"][2] / max(item["bbox"][3], 1e-6) for item in items]
 
@@ -113,32 +119,64 @@ def _plot(sets: list[Dataset], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 9), layout="constrained")
+    found = [measure(data) for data in sets]
+    rows = max(len({name for one in found for name in one[key]}) for key in ("classes", "sources"))
+    bars_in = min(max(4.5, BAR_IN * rows * (len(sets) + 1)), MAX_HEIGHT_IN)
+    figure = Figure(figsize=(12, bars_in + 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    (classes, sources), (sizes, aspects) = figure.subplots(2, 2)
-    bars = []
-    for place, data in enumerate(sets):
-        found = measure(data)
-        items = list(data.annotations)
-        bars.append(_bars(classes, found["classes"], place))
-        _bars(sources, found["sources"], place)
-        style = {"bins": 40, "histtype": "step", "density": True}
-        sizes.hist([math.log2(max(side_px(item), 1)) for item in items], **style)
-        aspects.hist([math.log2(max(a, 1e-3)) for a in _aspects(items)], **style)
-    classes.set(title="objects by class", xscale="symlog")
-    sources.set(title="objects by source", xscale="symlog")
-    sizes.set(title="box side, log2 px")
-    aspects.set(title="box width / height, log2")
-    legend(classes, bars, [data.name for data in sets])
+    (classes, sources), (sizes, aspects) = figure.subplots(2, 2, height_ratios=(bars_in, 4.5))
+    drawn = draw_bars(classes, [one["classes"] for one in found])
+    draw_bars(sources, [one["sources"] for one in found])
+    _histogram(sizes, [[max(side_px(item), 1) for item in data.annotations] for data in sets])
+    _histogram(aspects, [[max(a, 1e-3) for a in _aspects(data.annotations)] for data in sets])
+    for plot in (classes, sources):  # bars of equal height, the first name on top
+        plot.set_ylim(rows - 0.05, -0.55)
+    classes.set(title="objects by class", xlabel="objects")
+    sources.set(title="objects by source", xlabel="objects")
+    sizes.set(title="box size", xlabel="square root of the area, px")
+    aspects.set(title="box shape", xlabel="width / height")
+    legend(sizes, drawn, [data.name for data in sets])
     try:
         save(figure, path, dpi=100)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise EdgeError(f"{path}: {error}; name a .png file that can be written") from None
 
 
-def _bars(plot: Any, rows: dict[str, dict[str, Any]], place: int) -> Any:
-    """Draw a set's objects by name; return the bars."""
-    height = 0.25
-    positions = [index + place * height for index in range(len(rows))]
-    plot.set_yticks(positions, [literal(name) for name in rows])
-    return plot.barh(positions, [row["objects"] for row in rows.values()], height)
+def draw_bars(plot: Any, sets: list[dict[str, dict[str, Any]]]) -> list[Any]:
+    """Draw the objects of each set by name; return the bars by set."""
+    names = list(dict.fromkeys(name for rows in sets for name in rows))
+    height = 1 / (len(sets) + 1)
+    drawn = []
+    for place, rows in enumerate(sets):
+        positions = [index + place * height for index in range(len(names))]
+        counts = [rows[name].get("objects", 0) if name in rows else 0 for name in names]
+        bars = plot.barh(positions, counts, height, color=COLORS[place % len(COLORS)])
+        plot.bar_label(bars, fontsize=7, padding=2)
+        drawn.append(bars)
+    middle = height * (len(sets) - 1) / 2
+    shown = [literal(name) or "not named" for name in names]
+    plot.set_yticks([index + middle for index in range(len(names))], shown)
+    plot.set_xscale("symlog")
+    plot.margins(x=0.1)
+    return drawn
+
+
+def _histogram(plot: Any, sets: list[list[float]]) -> None:
+    """Draw the shares of each set's values, which are positive, over a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    logs = [np.log2(values) for values in sets]
+    every = np.concatenate(logs) if any(map(len, logs)) else np.zeros(1)
+    first, last = math.floor(every.min()), math.floor(every.max()) + 1
+    bins = np.arange(first, last + BIN_DOUBLINGS, BIN_DOUBLINGS)
+    for place, values in enumerate(logs):
+        weights = np.full(len(values), 1 / max(len(values), 1))
+        color = COLORS[place % len(COLORS)]
+        plot.hist(values, bins, weights=weights, histtype="step", linewidth=1.5, color=color)
+    plot.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    plot.xaxis.set_major_formatter(FuncFormatter(lambda log, _: _power_of_two(log)))
+    plot.set_ylabel("share of the set's objects")
+
+
+def _power_of_two(log: float) -> str:
+    return f"{2**log:.0f}" if log >= 0 else f"1/{2**-log:.0f}"

@@ -224,13 +224,14 @@ def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, fold
         f"{label} {classes[label].ap50:.2f}": curve
         for label, curve in accuracy.curves(data, accuracy.accumulated(data, results)).items()
     }
-    plots.precision_recall(lines, folder / f"{name}-precision-recall.png", title=title)
+    curves = folder / f"{name}-precision-recall.png"
+    plots.precision_recall(lines, curves, title=f"{title}, IoU 0.5", legend_title="class, AP50")
     counts, labels = confusion.matrix(data, list(confusion.matches(data, results)))
     plots.confusion_matrix(
         counts,
         labels,
         folder / f"{name}-confusion.png",
-        title=f"{title}, score from {confusion.SHOWN_SCORE}",
+        title=f"{title}, score {confusion.SHOWN_SCORE} or more",
         axes=("annotated", "detected"),
     )
 

@@ -45,7 +45,7 @@ def overlay(bgr: Image, heat: Floats, caption: str, box_px: Box | None = None) -
     height, width = bgr.shape[:2]
     grown = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
     levels = np.rint(np.clip(grown, 0, 1) * 255).astype(np.uint8)
-    colored = cv2.applyColorMap(levels, cv2.COLORMAP_JET)
+    colored = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
     mixed = np.asarray(cv2.addWeighted(colored, OPACITY, bgr, 1 - OPACITY, 0), np.uint8)
     if box_px is not None:
         left, top, right, bottom = (

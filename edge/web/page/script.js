@@ -57,6 +57,12 @@ function span(seconds) {
 }
 
 let tag = "", shown = "";
+function showNoPicture() {
+  tag = "";
+  $("picture").hidden = true;
+  $("no-picture").hidden = false;
+}
+
 async function showPicture() {
   const response = await ask(`/api/frame.jpg?boxes=${$("boxes").checked}`, tag ? { "If-None-Match": tag } : {});
   if (response.status !== 200) return;
@@ -71,23 +77,41 @@ async function showPicture() {
   $("figure").dataset.frame = tag;
 }
 
+function cameraName() {
+  return info ? info.cameras.join(", ") : "camera";
+}
+
+let seen = null; // when the daemon last answered
 async function showHealth() {
   const response = await ask("/healthz");
   const health = await response.json();
-  const camera_state = (health.camera || "starting") + (health.paused ? ", paused" : "");
-  tellState("camera-state", camera_state, health.camera === "live" && !health.paused ? "good" : "bad");
+  seen = new Date();
+  document.body.classList.remove("away");
+  const level = health.paused ? "" : { live: "good", lost: "bad", ended: "bad" }[health.camera];
+  tellState("camera-state", (health.camera || "starting") + (health.paused ? ", paused" : ""), level || "");
   tellState("daemon-state", response.ok ? "working" : "not working", response.ok ? "good" : "bad");
   const age = health.frame_age_s;
-  const camera = info ? info.cameras.join(", ") : "camera";
-  $("picture").alt = `Newest frame of ${camera}`;
-  tell("picture-text", age === null ? camera : `${camera}, ${age < 2 ? "now" : span(age) + " ago"}`);
+  if (age === null) showNoPicture();
+  $("picture").alt = `Newest frame of ${cameraName()}`;
+  tell("picture-text", age === null ? cameraName() : `${cameraName()}, ${age < 2 ? "now" : span(age) + " ago"}`);
+}
+
+// What the page still shows is from before; it must not look as if it were true now.
+function showAway() {
+  const since = seen ? ` since ${seen.toLocaleTimeString()}` : "";
+  tellState("daemon-state", `not reachable${since}`, "bad");
+  tellState("camera-state", "not known", "");
+  tellState("broker-state", "not known", "");
+  tell("picture-text", seen ? `${cameraName()}, as of ${seen.toLocaleTimeString()}` : "");
+  document.body.classList.add("away");
 }
 
 function eventLine(event) {
   const line = document.createElement("li");
-  const patch = make("span", "", "patch");
   const [color] = event.colors;
-  if (color && COLORS[color.name]) patch.style.background = COLORS[color.name];
+  const paint = color ? COLORS[color.name] : undefined;
+  const patch = make("span", "", paint ? "patch" : "patch none");
+  if (paint) patch.style.background = paint;
   const name = make("span", event.label);
   name.append(make("span", event.kind, `kind ${event.kind}`));
   const time = make("time", new Date(event.captured_utc).toLocaleTimeString());
@@ -103,11 +127,11 @@ function eventLine(event) {
 let newest = "";
 async function showEvents() {
   const events = await read("/api/events?limit=50");
-  if (!events || !events.length) return;
-  const key = `${events[0].id} ${events[0].frame_id} ${events[0].kind}`;
+  if (!events) return;
+  const key = events.length ? `${events[0].id} ${events[0].frame_id} ${events[0].kind}` : "";
   if (key === newest) return;
   newest = key;
-  $("no-events").hidden = true;
+  $("no-events").hidden = events.length > 0;
   $("events").replaceChildren(...events.map(eventLine));
 }
 
@@ -116,7 +140,7 @@ function showBudget(stats) {
   const { p50, p95 } = stats.latency_ms;
   const promise = info ? info.budget_ms : 0;
   tell("age", p95 === undefined ? "–" : `${p95.toFixed(0)} ms`);
-  tell("promise", promise ? `of ${promise} ms promised (95th percentile)` : "");
+  tell("promise", promise ? `of ${promise} ms promised (95th percentile)${p50 === undefined ? "" : `; median ${p50.toFixed(0)} ms`}` : "");
   if (promise && p95 !== undefined) {
     const share = (100 * p95) / promise;
     $("gauge").className = `gauge ${share > 100 ? "bad" : share > 80 ? "warn" : ""}`;
@@ -124,10 +148,9 @@ function showBudget(stats) {
     $("gauge").setAttribute("aria-valuetext", `${p95.toFixed(0)} of ${promise} ms`);
     $("gauge-fill").style.width = `${Math.min(100, share)}%`;
     $("gauge-mark").style.left = `${Math.min(100, (100 * p50) / promise)}%`;
-    $("gauge-mark").title = `half of all: ${p50.toFixed(0)} ms`;
   }
-  const why = stats.degraded ? `Work is being left out: ${stats.degraded}. ` : "";
-  tell("budget-note", `${why}Late ${stats.late}, color crops shed ${stats.colors_shed}.`);
+  const why = stats.degraded ? `Work is being skipped: ${stats.degraded}. ` : "";
+  tell("budget-note", `${why}Late results ${stats.late}, color crops shed ${stats.colors_shed}.`);
   const stages = Object.entries(stats.stages_ms).filter(([, row]) => row.p50 !== undefined);
   $("stages").replaceChildren(
     ...stages.map(([name, one]) => row("th", name, ms(one.p50), ms(one.p95), ms(one.p99))),
@@ -159,7 +182,7 @@ function showBoard(stats) {
     ["Events", stats.events.toLocaleString()],
     ["Waiting for the broker", stats.spool.waiting.toLocaleString()],
     ["Lost to a full spool", stats.spool.lost.toLocaleString()],
-    ["Acknowledged within (p95)", `${stats.mqtt.ack_ms_p95} ms`],
+    ["Acknowledged within (p95)", stats.mqtt.ack_ms_p95 ? `${stats.mqtt.ack_ms_p95} ms` : "–"],
     ["Spool", stats.spool.failure || size(stats.spool.used_bytes)],
   ];
   $("board").replaceChildren(
@@ -191,12 +214,12 @@ async function showStats() {
   showBoard(stats);
 }
 
-function every(ms, work) {
+function every(ms, work, failed = () => {}) {
   const turn = async () => {
     try {
       if (!document.hidden) await work();
     } catch {
-      tellState("daemon-state", "not reachable", "bad");
+      failed();
     }
     setTimeout(turn, ms);
   };
@@ -205,6 +228,6 @@ function every(ms, work) {
 
 $("boxes").addEventListener("change", () => { tag = ""; showPicture().catch(() => {}); });
 every(PICTURE_MS, showPicture);
-every(LIST_MS, showHealth);
+every(LIST_MS, showHealth, showAway);
 every(LIST_MS, showEvents);
 every(STATS_MS, showStats);

@@ -117,7 +117,7 @@ async function propose() {
 function showShares({ shares, surfaces }) {
   const parts = Object.entries(shares);
   $("shares").replaceChildren(...parts.map(([name, share]) => {
-    const part = make("span", share >= 0.14 ? `${name} ${Math.round(100 * share)} %` : "");
+    const part = make("span", share >= 0.25 ? `${name} ${Math.round(100 * share)} %` : "");
     Object.assign(part.style, { flexGrow: share, flexBasis: 0, background: PAINT[name], color: DARK_INK.has(name) ? "#000" : "#fff" });
     part.title = `${name} ${(100 * share).toFixed(1)} %`;
     return part;
@@ -213,6 +213,11 @@ function showProgress() {
   }
 }
 
+// After a click with the mouse the keys belong to the page again, not to the button.
+function leave(event) {
+  if (event.detail) event.currentTarget.blur();
+}
+
 function makeTerms() {
   $("terms").replaceChildren(...page.progress.answers.map(({ name, letter, digit }) => {
     const button = make("button"), patch = make("i");
@@ -220,7 +225,11 @@ function makeTerms() {
     button.dataset.name = name;
     button.setAttribute("role", "radio");
     button.append(patch, make("span", name), make("em"), make("kbd", digit ? `${letter.toUpperCase()} ${digit}` : letter.toUpperCase()));
-    button.addEventListener("click", (event) => (event.shiftKey ? toggle(name) : pick(name)));
+    button.addEventListener("click", (event) => {
+      leave(event);
+      if (event.shiftKey) toggle(name);
+      else pick(name);
+    });
     return button;
   }));
 }
@@ -333,6 +342,9 @@ const KEYS = {
 
 function key(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !page.progress) return;
+  // The focus is on a button only after Tab: there Enter and space press the button.
+  const pressing = { Enter: "button", " ": "button, input" }[event.key];
+  if (pressing && event.target.closest(pressing)) return;
   const pressed = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const answer = page.progress.answers.find(({ letter, digit }) => pressed === letter || (digit && pressed === digit));
   if (pressed === " ") peek(true);
@@ -355,7 +367,7 @@ canvas.addEventListener("contextmenu", click);
 window.addEventListener("resize", draw);
 $("sure").addEventListener("change", () => { page.sureTouched = true; $("sure").blur(); });
 for (const [id, work] of Object.entries({ accept, undo, clear, previous: () => move(-1), next: () => move(1), grow: () => grow(1), shrink: () => grow(-1) })) {
-  $(id).addEventListener("click", () => { $(id).blur(); attempt(async () => work()); });
+  $(id).addEventListener("click", (event) => { leave(event); attempt(async () => work()); });
 }
 attempt(async () => {
   page.progress = await ask("/api/progress");
