@@ -113,7 +113,6 @@ class Metrics:
         )
         thread.start()
         self._stack.callback(thread.join)
-        self._stack.callback(self._stop.set)
 
     def _pause_s(self, written_s: float) -> float:
         """Return how long to wait before looking whether the next write is due, 1 s at most."""

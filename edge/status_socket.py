@@ -82,20 +82,20 @@ class StatusSocket:
 def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
     """Return the report of the daemon of a state directory, None when none answers.
 
-    Raises PermissionError when this user may not connect.
+    Cut off after about MAX_BYTES. Raises PermissionError when this user may not connect.
     """
-    parts: list[bytes] = []
+    report = bytearray()
     try:
         with _short_name(state_dir) as folder, socket.socket(socket.AF_UNIX) as client:
             client.settimeout(timeout_s)
             client.connect(f"{folder}/{NAME}")
-            while (part := client.recv(65_536)) and len(parts) < MAX_BYTES // 65_536:
-                parts.append(part)
+            while len(report) < MAX_BYTES and (part := client.recv(65_536)):
+                report += part
     except PermissionError:
         raise
     except OSError:
         return None
-    return b"".join(parts) or None
+    return bytes(report) or None
 
 
 @contextmanager

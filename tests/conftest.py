@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from _pytest.logging import LogCaptureHandler
 from classifying import Walk, taken_through
 from fault_table import Fault, FaultTable
 from inferring import Infer, tiny_models
-from mosquitto import Mosquitto, Subscriber, find_mosquitto
+from mosquitto import Certificates, Mosquitto, Subscriber, find_mosquitto, make_certificates
 from publishing import Start, starting
 
 
@@ -104,6 +105,14 @@ def subscriber(mosquitto: Mosquitto) -> Iterator[Subscriber]:
     """A client that records all that the broker delivers."""
     with Subscriber(mosquitto.port) as subscriber:
         yield subscriber
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """PEM files of an authority, a broker and a client."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ class MotionJpeg(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
         self.end_headers()
+        self.server.viewers += 1
         try:
             while not self.server.stop.wait(self.server.interval_s):
                 jpeg = self.server.jpeg
@@ -25,6 +26,8 @@ class MotionJpeg(BaseHTTPRequestHandler):
                 self.wfile.write(head % len(jpeg) + jpeg + b"\r\n")
         except OSError:
             return
+        finally:
+            self.server.viewers -= 1
 
     def log_message(self, *_: object) -> None:
         pass
@@ -39,7 +42,7 @@ class MotionJpegServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), MotionJpeg)
         self.jpeg = cv2.imencode(".jpg", bgr)[1].tobytes()
         self.interval_s = interval_s
-        self.sent = 0
+        self.sent = self.viewers = 0
         self.stop = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
         self._thread.start()

@@ -126,7 +126,7 @@ def test_folder_gives_its_images_by_name_and_counts_the_broken_one(folder: Path)
 def test_folder_in_realtime_plays_at_the_configured_rate(folder: Path):
     with Camera("a", CameraConfig(source=str(folder), fps=20)) as camera:
         stamps = [frame.captured_mono_s for frame in take_all(camera)]
-    assert stamps[-1] - stamps[0] >= 0.9 * 2 / 20
+    assert 0.9 * 2 / 20 <= stamps[-1] - stamps[0] < 1.5  # one a second would take 2 s
 
 
 def test_single_image_is_one_frame(folder: Path):

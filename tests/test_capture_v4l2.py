@@ -14,17 +14,24 @@ from edge.errors import CameraError
 from edge.values import Image
 
 IMAGE = np.full((48, 64, 3), 7, np.uint8)
+SIZE_KEYS = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
 
 
 class Device:
-    """A `cv2.VideoCapture` of /dev/video3. script: what each read gives, None for nothing."""
+    """A `cv2.VideoCapture` of /dev/video3.
 
-    def __init__(self, script: list[Image | None], *, is_free: bool = True) -> None:
+    script: what each read gives, None for nothing. size: what it says of its pictures.
+    """
+
+    def __init__(
+        self, script: list[Image | None], *, is_free: bool = True, size: tuple[int, int] = (64, 48)
+    ) -> None:
         self.opened_as: tuple[int, ...] = ()
         self.properties: dict[int, float] = {}
         self.is_released = False
         self._script = script
         self._is_free = is_free
+        self._told = dict(zip(SIZE_KEYS, map(float, size), strict=True))
 
     def __call__(self, *words: int) -> Device:
         self.opened_as = words
@@ -37,7 +44,7 @@ class Device:
         self.properties[key] = value
 
     def get(self, key: int) -> float:
-        return 0.0
+        return self._told.get(key, 0.0)
 
     def read(self) -> tuple[bool, Image | None]:
         image = self._script.pop(0)
@@ -100,6 +107,16 @@ def test_error_for_a_busy_camera_suggests_another_program(monkeypatch: pytest.Mo
         opened(monkeypatch, device)
     assert device.is_released
     assert device.properties == {}
+
+
+@pytest.mark.usefixtures("board")
+def test_camera_of_huge_pictures_is_given_back_before_one_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = Device([IMAGE], size=(40_000, 10_000))
+    with pytest.raises(CameraError, match=r"/dev/video3: 40000x10000 is over \d+ pixels"):
+        opened(monkeypatch, device)
+    assert device.is_released
 
 
 @pytest.mark.usefixtures("board")

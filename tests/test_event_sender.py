@@ -296,15 +296,33 @@ def test_lost_range_is_sent_once_until_acknowledged(bench: Bench) -> None:
     assert len(bench.line.sent) == 3
     bench.answer(1)
     assert bench.queue.losses == {}
-    bench.queue.losses = {8: LOST}
     bench.feed()
     assert bench.line.seqs() == [1, 2, 3]
+    bench.queue.losses = {8: LOST}
     bench.answer(2, 3, 4)
     bench.clock.advance(LOST_CHECK_S - 0.01)
     assert not bench.feed()
     bench.clock.advance(0.01)
     assert bench.feed()
     assert [message.topic for message in bench.line.sent[4:]] == [TOPICS.of("lost")]
+
+
+def test_lost_ranges_use_no_more_than_the_room_of_the_broker(bench: Bench) -> None:
+    bench.queue.losses = dict.fromkeys(range(1, 6), LOST)
+    bench.put(1)
+    bench.feed(room=2)
+    assert bench.sender.in_flight == 2
+    bench.clock.advance(LOST_CHECK_S)
+    bench.feed(room=2)
+    assert bench.sender.in_flight == 2
+    bench.answer(1)
+    bench.feed(room=2)  # what had no room goes before events
+    bench.answer(2, 3)
+    bench.clock.advance(LOST_CHECK_S)
+    bench.feed()  # the daemon's own limit is 3
+    assert [message.topic for message in bench.line.sent] == [TOPICS.of("lost")] * 5 + [EVENTS]
+    bench.answer(4, 5)
+    assert bench.queue.losses == {}
 
 
 def test_a_lost_range_is_sent_again_at_once_on_a_new_connection(bench: Bench) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
@@ -10,8 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from edge.config import MetricsConfig
+from edge.errors import ConfigError
 from edge.messages import CameraStats, Info, SpoolStats, Stats
 from edge.metrics import Collector, Metrics
+from mosquitto import LOOPBACK, free_port
+from waiting import wait_until
 
 INFO = Info(
     device="gate", version="1.2", boot_id="b", models={}, cameras=("front",), labels=(),
@@ -106,3 +112,43 @@ def test_faults_are_0_and_unknown_values_are_omitted() -> None:
 def test_writer_sleeps_until_it_is_due(age_s: float, least_s: float, most_s: float) -> None:
     writer = Metrics(MetricsConfig(), lambda: (None, None), lambda: 5)
     assert least_s <= writer._pause_s(time.monotonic() - age_s) <= most_s
+
+
+def test_port_is_free_again_once_metrics_are_left() -> None:
+    config = MetricsConfig(port=free_port())
+    for _ in range(2):
+        with Metrics(config, lambda: (INFO, None), lambda: 5):
+            url = f"http://{LOOPBACK}:{config.port}/metrics"
+            assert b"edge_info" in urllib.request.urlopen(url, timeout=10).read()
+
+
+@pytest.mark.parametrize("wish", [{"port": 1}, {"textfile": "/tmp/edge.prom"}])
+def test_library_is_asked_for_only_where_metrics_are(
+    monkeypatch: pytest.MonkeyPatch, wish: dict[str, int | str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with Metrics(MetricsConfig(), lambda: (None, None), float):
+        pass
+    metrics = Metrics(MetricsConfig(**wish), lambda: (None, None), float)
+    with pytest.raises(ConfigError, match=r"run: pip install 'edge-camera\[metrics\]'"), metrics:
+        pass
+
+
+def test_file_is_written_only_when_it_is_due_and_goes_with_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def look_at_once(_metrics: Metrics, written_s: float) -> float:
+        looked.append(written_s)
+        return 0.001
+
+    monkeypatch.setattr(Metrics, "_pause_s", look_at_once)
+    path, interval_s = tmp_path / "edge.prom", [3600.0]
+    with Metrics(MetricsConfig(textfile=str(path)), lambda: (INFO, None), lambda: interval_s[0]):
+        wait_until(lambda: len(looked) > 20)
+        assert not path.exists()
+        interval_s[0] = 0.05
+        wait_until(path.exists)
+        assert "edge_info" in path.read_text()
+    assert not path.exists()

@@ -230,6 +230,27 @@ def test_concurrent_pull_is_refused(board: Board) -> None:
     assert board.loaded() == "1.0.0"
 
 
+def test_damaged_version_is_downloaded_again_unless_it_is_in_use(board: Board) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        board.registry.push(version)
+        board.pull(version)
+        model_update.confirm({board.shelf: version})
+    pictures = [board.shelf.folder / version / "golden.png" for version in ("1.0.0", "1.1.0")]
+    for picture in pictures:
+        picture.write_bytes(b"")
+    with pytest.raises(SignatureError, match=r"golden\.png"):
+        board.pull("1.1.0")
+    assert pictures[1].read_bytes() == b""  # the daemon may be reading this folder
+    board.pull("1.0.0", is_forced=True)
+    assert board.loaded() == "1.0.0"
+
+
+def test_every_user_may_read_a_pulled_version(board: Board) -> None:
+    board.registry.push("1.0.0")
+    board.pull("1.0.0")
+    assert (board.shelf.folder / "1.0.0").stat().st_mode & 0o777 == 0o755
+
+
 def test_own_folder_is_not_overwritten(board: Board) -> None:
     board.registry.push("1.0.0")
     board.shelf.link.mkdir()

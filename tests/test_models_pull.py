@@ -72,6 +72,7 @@ def test_edge_models_pulls_the_production_version(
     assert cli.main(pull) == EXIT_OK
     assert "active already" in capsys.readouterr().out
     assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK
+    assert f"{COLOR}: 1.0.0 is linked" in capsys.readouterr().out
     assert board.loaded() == "1.0.0"
 
 

@@ -325,7 +325,9 @@ def test_throttling_is_read_as_the_firmware_writes_it(
 def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = MetricsConfig(port=taken.getsockname()[1])
-        with pytest.raises(WebError, match=r"metrics: 127\.0\.0\.1:\d+: .*metrics\.port"):
+        with pytest.raises(
+            WebError, match=r"0\.1:\d+: Address already in use; choose .*metrics\.port"
+        ):
             metrics.Metrics(config, lambda: (None, None), lambda: 1).__enter__()
     config = MetricsConfig(port=9, host="no..host")
     with pytest.raises(WebError, match="no such host"):

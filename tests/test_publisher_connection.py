@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 import threading
@@ -267,13 +266,6 @@ def test_impossible_host_name_is_refused(start: Start, host: str) -> None:
     publisher, _ = start(1883, host=host)
     wait_until(lambda: publisher.state[0] is ConnectionState.REFUSED)
     assert publisher.state[1].startswith(f"mqtt.host {host}:1883: ")
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def test_tls_with_a_client_certificate(

@@ -226,6 +226,7 @@ def test_reload_with_an_inaccessible_path_is_refused(
     assert ask(subscriber, "reload", {}).status == "error"
     count = len(stats_of(subscriber.received))
     subscriber.wait_for(lambda all_: len(stats_of(all_)) > count)
+    assert sum("service.reload_refused" in line for line in daemon.log) == 1  # once a signal
 
 
 def test_reload_ends_tracked_objects_and_never_reuses_an_id(
@@ -251,7 +252,7 @@ def test_reload_ends_tracked_objects_and_never_reuses_an_id(
 def test_reload_of_another_source_opens_it(daemon: Daemon, subscriber: Subscriber) -> None:
     daemon.config["cameras"]["front"] = {"source": str(CLIP)}
     daemon.write_config()
-    assert ask(subscriber, "reload", {}).status == "ok"
+    assert ask(subscriber, "reload", {}).result == {"reloaded": True}
     assert daemon.wait(60) == 0  # it ends with the file, which is no longer looped
 
 
@@ -340,6 +341,14 @@ def test_service_manager_is_notified(
             while states.count("WATCHDOG=1") < 3:
                 states.append(manager.recv(4096).decode())
             assert any(text.startswith("STATUS=camera live") for text in states)
+            for text, end in ((None, "service.reloaded"), ("no config", "service.reload_refused")):
+                daemon.write_config(text)
+                daemon.signal(signal.SIGHUP)
+                daemon.wait_for_log(end)
+                states = [""]
+                while not states[-1].startswith("READY=1"):  # without it, the unit stays in reload
+                    states.append(manager.recv(4096).decode())
+                assert any(one.startswith("RELOADING=1") for one in states)
             daemon.signal(signal.SIGTERM)
             while states[-1] != "STOPPING=1":
                 states.append(manager.recv(4096).decode())

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import cv2
 import msgspec
 import pytest
 
+from asking import ask
 from daemon import CLIP, Daemon
 from edge import config_file
+from edge.config import CameraConfig, Config
 from edge.errors import EXIT_OK
 from edge.health import Condition
 from edge.messages import CameraState, Event, Stats
 from edge.service import Service
+from edge.values import Frame
 from http_camera import MotionJpegServer
 from mosquitto import Mosquitto, Received, Subscriber
+from waiting import wait_until
 
 EVENTS, STATS, STATE = "edge/gate/front/events", "edge/gate/stats", "edge/gate/front/state"
 
@@ -66,6 +71,23 @@ def test_every_frame_is_counted_across_a_reload_and_a_stop(
     assert last.cameras["front"].frames == counted(last) >= counted(before)
 
 
+def test_camera_that_a_reload_replaces_is_closed(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    server = MotionJpegServer(scene(), interval_s=0.1)
+    try:
+        camera = {"source": server.address}
+        with Daemon(tmp_path, mosquitto.port, cameras={"front": camera}) as daemon:
+            wait_until(lambda: server.viewers == 1, 20)
+            daemon.config["cameras"]["front"] = {"source": str(CLIP), "loop": True}
+            daemon.write_config()
+            subscriber.publish("edge/gate/command/reload", b"{}")
+            subscriber.wait_for_topic("edge/gate/response/reload")
+            wait_until(lambda: server.viewers == 0)
+    finally:
+        server.leave()
+
+
 def test_governor_is_informed_that_the_board_is_hot(
     tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +113,8 @@ def test_objects_end_when_the_camera_is_lost_and_get_new_ids_when_it_returns(
             subscriber.wait_for_topic(EVENTS)
             server.leave()
             subscriber.wait_for(lambda all_: open_ids(of_kind(all_, EVENTS, Event)) == set())
+            answer = ask(subscriber, "snapshot", {})
+            assert answer.error == "camera front is lost; try later"
             gone = {event.id for event in of_kind(subscriber.received, EVENTS, Event)}
             server = MotionJpegServer(scene(), server.server_address[1], interval_s=0.1)
             received = subscriber.wait_for(
@@ -100,6 +124,21 @@ def test_objects_end_when_the_camera_is_lost_and_get_new_ids_when_it_returns(
         server.leave()
     ids = [event.id for event in of_kind(received, EVENTS, Event) if event.kind == "new"]
     assert len(ids) == len(set(ids))
+
+
+def test_objects_outlive_a_short_absence_of_their_camera(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(cameras={"front": CameraConfig(source=str(CLIP))})
+    service = Service(tmp_path / "edge.yaml", config, lambda: config)
+    ends = []
+    monkeypatch.setattr(service, "_end_objects", lambda: ends.append(True))
+    service._end_unseen()  # before the first frame
+    for share, is_end in ((0.5, False), (1.1, True)):
+        seen_s = time.monotonic() - share * config.tracker.max_lost_s
+        service._newest = Frame("front", 1, scene(), seen_s, 0.0, 0.0)
+        service._end_unseen()
+        assert bool(ends) == is_end
 
 
 def test_slow_source_does_not_trigger_the_watchdog(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_pause_ends_the_objects_and_is_published_everywhere(
         assert main(["status", str(daemon.config_path)]) == 0
         assert "live, newest frame" in (shown := capsys.readouterr().out)
         assert "paused: the command resume ends it" in shown
-        assert ask(subscriber, "resume", {}).status == "ok"
+        assert ask(subscriber, "resume", {}).result == {"paused": False}
         received = subscriber.wait_for(
             lambda all_: not state_of(all_).paused and open_objects(all_)
         )
@@ -92,6 +92,17 @@ def test_changed_interval_applies_from_the_reload(
         daemon.write_config()
         assert ask(subscriber, "reload", {}).status == "ok"
         subscriber.wait_for(lambda all_: len(stats_of(all_)) >= before + 2)
+
+
+def test_snapshots_of_objects_can_be_switched_off(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    publish = {"stats_interval_s": 0.2, "snapshots": False}
+    with Daemon(tmp_path, mosquitto.port, publish=publish):
+        subscriber.wait_for_topic(EVENTS)
+        before = len(stats_of(subscriber.received))
+        received = subscriber.wait_for(lambda all_: len(stats_of(all_)) >= before + 3)
+    assert not [one.topic for one in received if "/snapshot/" in one.topic]
 
 
 def test_snapshot_is_current_or_refused(

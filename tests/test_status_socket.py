@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -64,6 +67,53 @@ def test_doctor_uses_the_state_reported_by_the_daemon(
     assert found[1].text == f"front: {camera}, says the daemon"
     assert [bool(one.fix) for one in found] == [level != "ok" for level in levels]
     assert doctor.check_daemon(config).level is doctor.Level.WARN  # no daemon answers any more
+
+
+@contextmanager
+def answering(state_dir: Path, report: bytes) -> Iterator[None]:
+    """A daemon that sends its report to one client, a few kilobytes at a time."""
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, suppress(BrokenPipeError):  # the client may have enough
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel's least
+            client.sendall(report)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        with status_socket._short_name(state_dir) as folder:
+            listener.bind(f"{folder}/{status_socket.NAME}")
+        listener.listen(1)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_report_arrives_whole_in_however_many_parts(tmp_path: Path) -> None:
+    report = bytes(range(256)) * 2000
+    with answering(tmp_path, report):
+        assert status_socket.ask(tmp_path) == report
+
+
+def test_report_without_an_end_is_cut_off(tmp_path: Path) -> None:
+    with answering(tmp_path, bytes(4 * status_socket.MAX_BYTES)):
+        answer = status_socket.ask(tmp_path)
+    assert answer is not None
+    assert status_socket.MAX_BYTES <= len(answer) < 2 * status_socket.MAX_BYTES
+
+
+def test_daemon_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        with status_socket._short_name(tmp_path) as folder:
+            listener.bind(f"{folder}/{status_socket.NAME}")
+        listener.listen(1)
+        assert status_socket.ask(tmp_path, timeout_s=0.05) is None
+
+
+def test_daemon_that_ends_without_a_word_has_not_answered(tmp_path: Path) -> None:
+    with answering(tmp_path, b""):
+        assert status_socket.ask(tmp_path) is None
 
 
 def test_status_starts_without_opencv(tmp_path: Path, config: str) -> None:

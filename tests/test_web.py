@@ -32,7 +32,6 @@ from edge.values import (
     TrackState,
 )
 from edge.web import Health, View, WebServer
-from edge.web.guard import host_name
 from edge.web.picture import MAX_JPEGS_PER_S, Pictures, drawn
 from edge.web.server import MAX_CONNECTIONS
 from edge.web.view import HEALTHY_S, MAX_EVENTS
@@ -42,6 +41,7 @@ from waiting import wait_until
 
 pytest.importorskip("litestar", reason="the extra `web` is not installed")
 httpx = pytest.importorskip("httpx", reason="the extra `web` is not installed")
+connection = pytest.importorskip("edge.web.connection", reason="the extra `web` is not installed")
 
 # No TLS here, and loading the authorities takes longer than a request.
 QUICK: dict[str, Any] = {"timeout": 20, "verify": False}
@@ -277,6 +277,23 @@ def test_silent_connections_time_out_and_block_nobody(
                 pass
 
 
+def test_each_answer_gives_a_connection_its_time_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, start = [], connection.BoundedConnection._restart_timer
+
+    def counted(one: Any) -> None:
+        started.append(one)
+        start(one)
+
+    monkeypatch.setattr(connection.BoundedConnection, "_restart_timer", counted)
+    with httpx.Client(timeout=20) as browser:
+        for _ in range(3):
+            assert browser.get(f"http://127.0.0.1:{site.config.port}/schema").status_code == 200
+        wait_until(lambda: len(started) == 1 + 3)
+    assert len(set(started)) == 1
+
+
 def test_stop_joins_frees_the_port_and_is_idempotent() -> None:
     site = Site()
     server = WebServer(site.config, site.view)
@@ -332,7 +349,7 @@ def test_view_remembers_an_objects_color_until_it_is_gone() -> None:
 
 
 def test_frame_encoding_is_rate_limited() -> None:
-    clock, view = FakeClock(), View()
+    clock, view = FakeClock(1000.0), View()
     pictures = Pictures(view, clock)
     assert pictures.newest(boxes=True) is None
     view.tell_frame(result(1))

@@ -127,10 +127,10 @@ class EventSender:
             raise ConnectionEndedError(EndKind.LOST, f"no acknowledgement in {ACK_TIMEOUT_S:.0f} s")
         if not self._unblock(now_s):
             return True
-        if now_s >= self._lost_check_s:
-            self._lost_check_s = now_s + LOST_CHECK_S
-            self._send_lost(connection)
         room = min(room, self._max_in_flight) - self.in_flight
+        if room > 0 and now_s >= self._lost_check_s:
+            self._lost_check_s = now_s + LOST_CHECK_S
+            room -= self._send_lost(connection, room)
         while room > 0 and not connection.is_congested:
             event = self._take()
             if event is None:
@@ -200,11 +200,14 @@ class EventSender:
         self.counts.sent_again += historical
         return 1
 
-    def _send_lost(self, connection: Connection) -> None:
-        for loss_id, lost in self._queue.lost().items():
-            if loss_id not in self._losses_in_flight.values():
-                message_id = connection.publish(Message(self._lost_topic, encode(lost), qos=1))
-                self._losses_in_flight[message_id] = loss_id
+    def _send_lost(self, connection: Connection, room: int) -> int:
+        """Publish lost ranges that are not in flight, at most `room`; return how many."""
+        in_flight = set(self._losses_in_flight.values())
+        waiting = [(key, lost) for key, lost in self._queue.lost().items() if key not in in_flight]
+        for loss_id, lost in waiting[:room]:
+            message_id = connection.publish(Message(self._lost_topic, encode(lost), qos=1))
+            self._losses_in_flight[message_id] = loss_id
+        return min(len(waiting), room)
 
     def _settle_lost(self, loss_id: int, reason: int) -> None:
         """Remove a delivered lost range; send a rejected one again later."""
