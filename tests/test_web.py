@@ -227,21 +227,6 @@ def test_any_host_is_accepted_on_an_open_server_which_is_logged(
     assert "web.open host=0.0.0.0 anyone on that network can see the page" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("header", "name"),
-    [
-        ("Gate:8080", "gate"),
-        ("[::1]", "[::1]"),
-        ("[::1]:80", "[::1]"),
-        ("::1", ":"),
-        ("a:b", "a:b"),
-        ("", ""),
-    ],
-)
-def test_host_name_leaves_the_port_out(header: str, name: str) -> None:
-    assert host_name(header) == name
-
-
 def test_connections_are_limited_and_accepted_again_when_some_close(site: Site) -> None:
     site.view.tell_camera("live", is_alive=True, is_paused=False)
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
