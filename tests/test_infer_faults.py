@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -214,6 +215,19 @@ def test_recursive_reads_subfolders_but_follows_no_links(tmp_path: Path, infer: 
     names = [str(Path(entry["file"]).relative_to(tmp_path)) for entry in document]
     assert names == ["c.png", "day 1/a.png", "day 1/night/b.png"]
     assert infer.complaints == []
+
+
+def test_recursive_finds_pictures_however_deep_their_folder_is(tmp_path: Path):
+    deepest = tmp_path.joinpath(*["d"] * 200)
+    deepest.mkdir(parents=True)
+    path = save(deepest / "a.png", street())
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        found = infer_pictures.expand([tmp_path], is_recursive=True)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == ([path], [])
 
 
 def test_recursive_skips_its_own_annotated_pictures(tmp_path: Path, infer: Infer):

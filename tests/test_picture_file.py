@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,15 @@ def test_opaque_pixels_stay_as_they_are(suffix: str) -> None:
         _, content = cv2.imencode(suffix, pixels)
         expected = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))
         np.testing.assert_array_equal(decoded(suffix, pixels), expected)
+
+
+def test_blending_needs_little_memory_beside_the_picture() -> None:
+    bgra = np.full((1000, 1500, 4), 128, np.uint8)
+    tracemalloc.start()
+    decoded(".png", bgra)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 10 * 1000 * 1500  # of a pixel: 7 for both pictures, the rest for one band
 
 
 def decoded(suffix: str, pixels: np.ndarray) -> np.ndarray:

@@ -154,11 +154,15 @@ def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(tmp_path: Path) 
         def text(name: str) -> str:
             return str(chrome.find_element("id", name).get_property("textContent"))
 
+        def latency() -> str:
+            return str(chrome.find_element("id", "gauge").get_attribute("aria-valuetext"))
+
         with Daemon(first, 1, web=web) as daemon:
             daemon.wait_for_log("service.started")
             chrome.get(f"http://localhost:{port}/")
             wait_until(lambda: text("events") and text("camera-state") == "live", 60)
             wait_until(chrome.find_element("id", "picture").is_displayed, 30)
+            wait_until(lambda: latency().endswith(" of 200 ms"), 30)
         wait_until(lambda: text("daemon-state").startswith("not reachable since "), 30)
         assert (text("camera-state"), text("broker-state")) == ("not known", "not known")
         assert text("picture-text").startswith("front, as of ")
@@ -166,6 +170,7 @@ def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(tmp_path: Path) 
             daemon.wait_for_log("web.started")
             wait_until(lambda: text("daemon-state") == "working", 30)
             wait_until(lambda: not text("events"), 30)  # those of the daemon before are gone
+            wait_until(lambda: latency() == "not known yet", 30)
             assert chrome.find_element("id", "no-events").is_displayed()
             assert not chrome.find_element("id", "picture").is_displayed()
 

@@ -93,13 +93,26 @@ def _files_of_folder(
 
 
 def _folders_below(folder: Path, drawn: Path | None) -> Iterator[Path]:
-    with contextlib.suppress(OSError):  # told of when its files are listed
-        for entry in sorted(folder.iterdir()):
-            if entry.name.startswith(".") or entry.is_symlink() or not lookup.is_folder(entry):
-                continue
-            if lookup.real(entry) != drawn:
-                yield entry
-                yield from _folders_below(entry, drawn)
+    """Yield the visible folders below a folder, at any depth, each before those in it."""
+    waiting = _folders_in(folder, drawn)
+    while waiting:
+        below = waiting.pop()
+        yield below
+        waiting += _folders_in(below, drawn)
+
+
+def _folders_in(folder: Path, drawn: Path | None) -> list[Path]:
+    """Return the visible folders directly in a folder, the last name first."""
+    with contextlib.suppress(OSError):  # reported when its files are listed
+        return [
+            entry
+            for entry in sorted(folder.iterdir(), reverse=True)
+            if not entry.name.startswith(".")
+            and not entry.is_symlink()
+            and lookup.is_folder(entry)
+            and (drawn is None or lookup.real(entry) != drawn)
+        ]
+    return []
 
 
 def pictures(path: Path) -> Iterator[Picture]:

@@ -141,14 +141,13 @@ function showBudget(stats) {
   const promise = info ? info.budget_ms : 0;
   tell("age", p95 === undefined ? "–" : `${p95.toFixed(0)} ms`);
   tell("promise", promise ? `of ${promise} ms promised (95th percentile)${p50 === undefined ? "" : `; median ${p50.toFixed(0)} ms`}` : "");
-  if (promise && p95 !== undefined) {
-    const share = (100 * p95) / promise;
-    $("gauge").className = `gauge ${share > 100 ? "bad" : share > 80 ? "warn" : ""}`;
-    $("gauge").setAttribute("aria-valuenow", Math.min(100, share).toFixed(0));
-    $("gauge").setAttribute("aria-valuetext", `${p95.toFixed(0)} of ${promise} ms`);
-    $("gauge-fill").style.width = `${Math.min(100, share)}%`;
-    $("gauge-mark").style.left = `${Math.min(100, (100 * p50) / promise)}%`;
-  }
+  const isKnown = promise && p95 !== undefined;
+  const share = isKnown ? (100 * p95) / promise : 0;
+  $("gauge").className = `gauge ${share > 100 ? "bad" : share > 80 ? "warn" : ""}`;
+  $("gauge").setAttribute("aria-valuenow", Math.min(100, share).toFixed(0));
+  $("gauge").setAttribute("aria-valuetext", isKnown ? `${p95.toFixed(0)} of ${promise} ms` : "not known yet");
+  $("gauge-fill").style.width = `${Math.min(100, share)}%`;
+  $("gauge-mark").style.left = isKnown ? `${Math.min(100, (100 * p50) / promise)}%` : "";
   const why = stats.degraded ? `Work is being skipped: ${stats.degraded}. ` : "";
   tell("budget-note", `${why}Late results ${stats.late}, color crops shed ${stats.colors_shed}.`);
   const stages = Object.entries(stats.stages_ms).filter(([, row]) => row.p50 !== undefined);
