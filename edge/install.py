@@ -264,12 +264,15 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _local_paths(place: Place) -> Iterator[Path]:
-    """Yield the paths made by the administrator and the daemon: drop-ins, config, state."""
+    """Yield the paths made by the administrator and the daemon: state, drop-ins, config.
+
+    In this order: when the removal of state fails, the next purge still knows the instances.
+    """
     units = place.path(place.units)
+    yield from _state(place, ("edge", *(f"edge-{name}" for name in _instances(place))))
     yield from sorted(units.glob("edge.service.d"))
     yield from sorted(units.glob("edge@*.service.d"))
     yield place.path(CONFIG_DIR)
-    yield from _state(place, ("edge", *(f"edge-{name}" for name in _instances(place))))
 
 
 def _state(place: Place, names: Iterable[str]) -> Iterator[Path]:

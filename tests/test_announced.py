@@ -38,7 +38,7 @@ def test_unchanged_components_are_not_written_again(tmp_path: Path) -> None:
     assert (tmp_path / MEMORY_NAME).stat().st_ino == before.st_ino
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"topic": 1}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"topic": 1}', b'{"x":' * 9999])
 def test_damaged_file_is_reported_and_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:

@@ -285,6 +285,18 @@ def test_broker_without_acknowledgements_is_disconnected_after_a_minute(bench: B
         bench.feed()
 
 
+def test_lost_ranges_without_acknowledgements_end_the_connection_too(bench: Bench) -> None:
+    bench.queue.losses = dict.fromkeys(range(MAX_IN_FLIGHT), LOST)
+    bench.put(1)
+    bench.feed()
+    bench.clock.advance(ACK_TIMEOUT_S)
+    bench.feed()
+    assert bench.line.seqs() == []  # no room
+    bench.clock.advance(0.01)
+    with pytest.raises(ConnectionEndedError, match="no acknowledgement in 60 s"):
+        bench.feed()
+
+
 def test_lost_range_is_sent_once_until_acknowledged(bench: Bench) -> None:
     bench.queue.losses = {7: LOST}
     bench.put(3)

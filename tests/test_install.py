@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -147,6 +148,25 @@ def test_purge_removes_the_state_of_instances_and_no_other_folders(
         "edge-else"
     ]
     assert f"keep {folders['else']}: of no known instance" in capsys.readouterr().out
+
+
+def test_purge_that_failed_at_a_state_folder_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(tmp_path)
+    folders = instances(tmp_path)
+    remove = shutil.rmtree
+
+    def busy(path: Path) -> None:
+        if path == folders["door-2"]:  # a mount point
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        remove(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(install.shutil, "rmtree", busy)
+        assert call(tmp_path, "uninstall-service", "--purge") != EXIT_OK
+    assert call(tmp_path, "uninstall-service", "--purge") == EXIT_OK
+    assert not folders["door-2"].exists()
 
 
 def test_purge_of_the_package_removes_only_the_state_of_instances(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from edge.budget import nearest_rank
@@ -79,6 +80,12 @@ class _InFlight:
     sent_mono_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _LossInFlight:
+    loss_id: int
+    sent_mono_s: float
+
+
 class EventSender:
     """The stream of events to the broker.
 
@@ -93,7 +100,7 @@ class EventSender:
         self._next: deque[SpooledEvent] = deque()
         self._last_row = self._historical_row = 0
         self._events_in_flight: dict[int, _InFlight] = {}
-        self._losses_in_flight: dict[int, int] = {}
+        self._losses_in_flight: dict[int, _LossInFlight] = {}
         self._delivered: list[int] = []
         self._blocked_until_s: float | None = None
         self._lost_check_s = 0.0
@@ -119,11 +126,12 @@ class EventSender:
         """Send what fits; return whether anything is left to send or in flight.
 
         room: QoS 1 publications the broker still accepts.
-        Raises ConnectionEndedError when the oldest event in flight is not acknowledged in time.
+        Raises ConnectionEndedError when a publication in flight is not acknowledged in time.
         """
         now_s = time.monotonic()
-        oldest = next(iter(self._events_in_flight.values()), None)
-        if oldest is not None and now_s - oldest.sent_mono_s > ACK_TIMEOUT_S:
+        oldest_s = [event.sent_mono_s for event in islice(self._events_in_flight.values(), 1)]
+        oldest_s += [loss.sent_mono_s for loss in islice(self._losses_in_flight.values(), 1)]
+        if oldest_s and now_s - min(oldest_s) > ACK_TIMEOUT_S:
             raise ConnectionEndedError(EndKind.LOST, f"no acknowledgement in {ACK_TIMEOUT_S:.0f} s")
         if not self._unblock(now_s):
             return True
@@ -140,9 +148,9 @@ class EventSender:
 
     def acknowledged(self, message_id: int, reason: int) -> bool:
         """Process an acknowledgement; return whether this sender sent the message."""
-        loss_id = self._losses_in_flight.pop(message_id, None)
-        if loss_id is not None:
-            self._settle_lost(loss_id, reason)
+        loss = self._losses_in_flight.pop(message_id, None)
+        if loss is not None:
+            self._settle_lost(loss.loss_id, reason)
             return True
         sent = self._events_in_flight.pop(message_id, None)
         if sent is None:
@@ -202,11 +210,11 @@ class EventSender:
 
     def _send_lost(self, connection: Connection, room: int) -> int:
         """Publish lost ranges that are not in flight, at most `room`; return how many."""
-        in_flight = set(self._losses_in_flight.values())
+        in_flight = {loss.loss_id for loss in self._losses_in_flight.values()}
         waiting = [(key, lost) for key, lost in self._queue.lost().items() if key not in in_flight]
         for loss_id, lost in waiting[:room]:
             message_id = connection.publish(Message(self._lost_topic, encode(lost), qos=1))
-            self._losses_in_flight[message_id] = loss_id
+            self._losses_in_flight[message_id] = _LossInFlight(loss_id, time.monotonic())
         return min(len(waiting), room)
 
     def _settle_lost(self, loss_id: int, reason: int) -> None:

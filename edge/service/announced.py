@@ -50,6 +50,6 @@ def _read(path: Path) -> Memory:
         return msgspec.json.decode(path.read_bytes(), type=Memory)
     except FileNotFoundError:
         return Memory("", {})
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         logger.warning("announced.forgotten path=%s reason=%s", path, error)
         return Memory("", {})
