@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from disk import full_disk
+from edge.cli import infer as infer_command
 from edge.cli import pictures as infer_pictures
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from edge.values import Image
@@ -76,6 +79,42 @@ def test_signal_keeps_the_results_so_far(
             signal.signal(one, handler)
     assert code == EXIT_FAILURE
     assert [Path(entry["file"]).name for entry in document] == ["a.png"]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+def test_second_signal_does_not_disturb_the_writing_of_results(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, second: signal.Signals
+):
+    write = infer_command._write
+
+    def interrupted(*args: Any) -> None:
+        signal.raise_signal(second)
+        write(*args)
+
+    def ended(_: Path) -> Image:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("still running")
+
+    save(tmp_path / "a.png", street())
+    monkeypatch.setattr(infer_pictures, "read_image", ended)
+    monkeypatch.setattr(infer_command, "_write", interrupted)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    for one in before:
+        signal.signal(one, signal.SIG_DFL)
+    try:
+        assert infer(tmp_path) == (EXIT_FAILURE, [])
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def test_results_are_kept_when_errors_cannot_be_printed(tmp_path: Path):
+    save(tmp_path / "a.png", street())
+    output = tmp_path / "found.json"
+    command = [sys.executable, "-m", "edge", "infer", tmp_path / "missing.png", tmp_path / "a.png"]
+    with Path("/dev/full").open("w") as full:
+        subprocess.run([*command, "--output", output], cwd=ROOT, stderr=full, check=False)
+    assert len(json.loads(output.read_text())) == 1
 
 
 def test_run_under_nohup_survives_its_terminal(

@@ -118,19 +118,35 @@ def run(args: argparse.Namespace) -> int:
                 errors.append(error)
     finally:
         fault = album.fault if album else None
-        for failure in (*errors, fault) if fault else errors:
-            print(f"edge: {one_line(failure)}", file=sys.stderr)
-        _write(entries, args.output)
+        try:
+            _write(entries, args.output)
+        finally:  # last: a closed terminal takes no more lines
+            for failure in (*errors, fault) if fault else errors:
+                print(f"edge: {one_line(failure)}", file=sys.stderr)
     if fault:
         return EXIT_FAILURE
     return EXIT_NO_INPUT if errors else EXIT_OK
 
 
 def _end_like_ctrl_c() -> None:
-    """Let a time limit, `kill` and a closed terminal act like Ctrl-C, which keeps the results."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
-            signal.signal(number, signal.default_int_handler)
+    """Let a time limit, `kill` and a closed terminal act like Ctrl-C, which keeps the results.
+
+    Only the first signal counts: `timeout` and shells send two, and the second would come while the
+    results are written.
+    """
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup leaves it
+    ]
+
+    def interrupt(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)
 
 
 def _score(text: str) -> float:
