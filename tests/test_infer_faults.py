@@ -245,14 +245,14 @@ def test_hidden_files_and_subfolders_of_a_folder_are_skipped(tmp_path: Path, inf
 
 
 def test_recursive_reads_subfolders_but_follows_no_links(tmp_path: Path, infer: Infer):
-    for name in ("c.png", "day 1/a.png", "day 1/night/b.png", ".hidden/d.png"):
+    for name in ("c.png", "day 1/a.png", "day 1/night/b.png", "day 2/e.png", ".hidden/d.png"):
         save(tmp_path / name, street())
     (tmp_path / "day 1" / "again").symlink_to(tmp_path)
     (tmp_path / "empty").mkdir()
     code, document = infer(tmp_path, "--recursive")
     assert code == EXIT_OK
     names = [str(Path(entry["file"]).relative_to(tmp_path)) for entry in document]
-    assert names == ["c.png", "day 1/a.png", "day 1/night/b.png"]
+    assert names == ["c.png", "day 1/a.png", "day 1/night/b.png", "day 2/e.png"]
     assert infer.complaints == []
 
 

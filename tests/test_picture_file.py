@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import cv2
@@ -61,6 +63,31 @@ def test_opaque_pixels_stay_as_they_are(suffix: str) -> None:
         _, content = cv2.imencode(suffix, pixels)
         expected = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))
         np.testing.assert_array_equal(decoded(suffix, pixels), expected)
+
+
+def test_transparent_palette_colors_are_blended_with_white() -> None:
+    colors = b"\x00\x00\x00" + b"\xff\x00\x00"  # black, red
+    content = png(3, np.array([[0, 1]]), PLTE=colors, tRNS=b"\x00\xff")
+    bgr = picture_file.decode(content)
+    assert np.asarray(bgr).tolist() == [[[255, 255, 255], [0, 0, 255]]]
+
+
+def test_turned_transparent_picture_is_turned_and_keeps_its_colors() -> None:
+    red_green = np.array([[255, 0, 0, 0, 0, 255, 0, 0]])
+    upside_down = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"
+    bgr = picture_file.decode(png(6, red_green, eXIf=upside_down))
+    assert np.asarray(bgr).tolist() == [[[0, 255, 0], [0, 0, 255]]]
+
+
+def png(color_type: int, rows: np.ndarray, **chunks: bytes) -> np.ndarray:
+    """Return an 8-bit PNG, of two pixels in each row of samples, with further chunks."""
+    size = struct.pack(">IIBBBBB", 2, len(rows), 8, color_type, 0, 0, 0)
+    samples = b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in rows)
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in {"IHDR": size, **chunks, "IDAT": zlib.compress(samples), "IEND": b""}.items():
+        body = name.encode() + data
+        content += struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    return np.frombuffer(content, np.uint8)
 
 
 def test_blending_needs_little_memory_beside_the_picture() -> None:
