@@ -100,6 +100,7 @@ def large_file(path: Path) -> Path:
         (bomb, "bomb.png", "pixels; make it smaller"),
         (huge_video, "huge.avi", f"is over {MAX_PIXELS} pixels"),
         (large_file, "large.jpg", "too large for a picture"),
+        (large_file, "large.heic", "too large for a picture"),
     ],
 )
 def test_decompression_bomb_is_refused_before_it_fills_the_memory(

@@ -10,6 +10,7 @@ from edge import lookup
 from edge.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+HEIC_SUFFIXES = frozenset({".heic", ".heif"})  # which OpenCV cannot decode
 
 # Matches up to the last @ of a pipeline's element: a password may itself contain /, @ or a space.
 _LOGIN = re.compile(r"(?s)(\w+://)(?:(?!\s!\s).)*@")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge import MAX_PIXELS, lookup, picture_file
 from edge.capture import edit_list
-from edge.capture.address import IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
+from edge.capture.address import HEIC_SUFFIXES, IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from edge.values import Image
@@ -110,6 +110,8 @@ def read_image(path: Path) -> Image:
             raise InputError(f"{path}: over {MAX_PIXELS} pixels; make it smaller") from None
         reason = str(error).strip().splitlines()[0]  # OpenCV's have more
         raise InputError(f"{path}: cannot be read: {reason}") from None
+    if bgr is None and path.suffix.lower() in HEIC_SUFFIXES:
+        raise InputError(f"{path}: HEIC cannot be decoded; convert it to JPEG")
     if bgr is None:
         raise InputError(f"{path}: not an image that can be decoded; is it complete?")
     return checked(bgr)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge import lookup
-from edge.capture.address import IMAGE_SUFFIXES
+from edge.capture.address import HEIC_SUFFIXES, IMAGE_SUFFIXES
 from edge.capture.source import Source, files_in, open_source, read_image, refuse_pipe
 from edge.cli.progress import bar
 from edge.config import CameraConfig
@@ -21,7 +21,6 @@ from edge.values import Image
 
 # OpenCV decodes some of these; the others are named rather than left out.
 RARE_SUFFIXES = frozenset({".avif", ".gif", ".jfif", ".jp2", ".jpe", ".jxl", ".pgm", ".ppm"})
-HEIC_SUFFIXES = frozenset({".heic", ".heif"})
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | RARE_SUFFIXES | HEIC_SUFFIXES
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
@@ -159,8 +158,6 @@ def _open(path: Path) -> Image | Source:
     try:
         return read_image(path)
     except InputError as fault:
-        if suffix in HEIC_SUFFIXES and lookup.is_file(path):
-            raise InputError(f"{path}: HEIC cannot be decoded; convert it to JPEG") from None
         if suffix in PICTURE_SUFFIXES or not lookup.is_file(path) or _is_text(path):
             raise
         try:
