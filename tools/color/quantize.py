@@ -189,13 +189,15 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
 def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
     """Write the temperatures with the least cross entropy into the manifest.
 
-    One is for crops whose object class is given, one for the others, mostly products: their labels
-    are noisier, so the model should be less sure of them. Where all crops are of one kind, a single
-    temperature serves.
-    items: of a model whose temperatures are 1.
+    One is for crops of an object class that the model knows, one for the others, mostly products:
+    their labels are noisier, so the model should be less sure of them. Where all crops are of one
+    kind, a single temperature serves.
+    folder: of a model whose temperatures are 1.
     """
-    answers = ask(ColorModel(Interpreter.load(folder)), items)
-    has_class = np.array([item.object_class is not None for item in items])
+    model = ColorModel(Interpreter.load(folder))
+    answers = ask(model, items)
+    known = model.interpreter.manifest.input.classes
+    has_class = np.array([item.object_class in known for item in items])
     kinds = [kind for kind in (has_class, ~has_class) if kind.any()]
     best = [round(best_temperature(select(answers, kind)), 3) for kind in kinds]
     decoder = Decoder(
