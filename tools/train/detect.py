@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher-weight",
         type=positive_or_zero,
         default=LabelTraining.teacher_weight,
-        help="of the loss against the published network; default %(default)s, 0: labels alone",
+        help="of the loss against the starting network; default %(default)s, 0: labels alone",
     )
     parser.add_argument(
         "--balance",
