@@ -28,8 +28,10 @@ WRONG_VALUES = {
     "annotate color x": ("--val-share 1.5",),
     "train detect --train x --val x --images x": (
         "--label-weight -1", "--teacher-weight nan", "--balance 2", "--seed -1", "--device gpu",
-        "--steps 0",
+        "--steps 0", "--sizes ,", "--sizes 288,x", "--sizes 100",
     ),
+    "evaluate color color-64 --data x": ("--coverage 0", "--coverage x"),
+    "validate m": ("--max-params inf", "--max-params 1.5.0"),
     "train detect-int8 --train x --val x --images x": ("--seed 1.5", "--steps 0", "--groups 17"),
     "quantize detect --output m": (
         "--percentile 101", "--percentile nan", "--groups 17", "--silu-floor 5",
