@@ -31,6 +31,7 @@ WRONG_VALUES = {
         "--steps 0", "--sizes ,", "--sizes 288,x", "--sizes 100",
     ),
     "evaluate color color-64 --data x": ("--coverage 0", "--coverage x"),
+    "explain detect x": ("--min-score nan", "--min-score 2"),
     "validate m": ("--max-params inf", "--max-params 1.5.0"),
     "train detect-int8 --train x --val x --images x": ("--seed 1.5", "--steps 0", "--groups 17"),
     "quantize detect --output m": (
