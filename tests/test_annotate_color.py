@@ -310,7 +310,8 @@ def test_unwritable_crop_aborts_the_export(
         (lambda path: None, "No such file"),
         (lambda path: path.write_text("{"), "not JSON"),
         (lambda path: path.write_text("{}"), "not COCO JSON"),
-        (lambda path: path.write_text("[{}]"), "not a list of labelled objects"),
+        (lambda path: path.write_text("[{}]"), "row 1 has no 'file_name'; add it"),
+        (lambda path: path.write_text("[1]"), "row 1 is not a labelled object"),
         (lambda path: path.mkdir(), "no object to label"),
     ],
 )

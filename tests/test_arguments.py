@@ -10,7 +10,7 @@ pytest.importorskip("rich", reason="trainings need rich: pip install 'edge-camer
 from tools import arguments
 from tools.cli import main
 
-WRONG_NUMBERS = {
+WRONG_VALUES = {
     "train color --data x": (
         "--epochs 0", "--threads -1", "--hold-out 1", "--hold-from x", "--learning-rate nan",
         "--learning-rate 0", "--trunk-rate -1", "--emphasis 1.1", "--cutmix nan", "--seed -1",
@@ -20,21 +20,27 @@ WRONG_NUMBERS = {
     "train color-int8 c.pt --data x": (
         "--steps 0", "--every 0", "--threads 0", "--percentile nan", "--percentile 0", "--seed -1",
     ),
-    "quantize color c.pt --data x --out m": ("--images 0", "--percentile 101", "--percentile 50"),
+    "quantize color c.pt --data x --out m": (
+        "--images 0", "--percentile 101", "--percentile 50", "--version ../1",
+    ),
     "color study --data x": ("--epochs 0", "--limit -1", "--threads 0"),
     "label color x": ("--limit 0",),
     "annotate color x": ("--val-share 1.5",),
     "train detect --train x --val x --images x": (
         "--label-weight -1", "--teacher-weight nan", "--balance 2", "--seed -1", "--device gpu",
-        "--steps 0",
+        "--steps 0", "--sizes ,", "--sizes 288,x", "--sizes 100",
     ),
+    "evaluate color color-64 --data x": ("--coverage 0", "--coverage x"),
+    "explain detect x": ("--min-score nan", "--min-score 2"),
+    "validate m": ("--max-params inf", "--max-params 1.5.0"),
     "train detect-int8 --train x --val x --images x": ("--seed 1.5", "--steps 0", "--groups 17"),
     "quantize detect --output m": (
         "--percentile 101", "--percentile nan", "--groups 17", "--silu-floor 5",
         "--silu-floor nan", "--version ../1", "--version .1",
     ),
     "import-model x.tflite --decoder yolov5 --output m": ("--version ../1", "--version 1/2"),
-    "train classifier x": ("--seed -1", "--threads 0"),
+    "train classifier x": ("--seed -1", "--threads 0", "--output my*birds"),
+    "quantize classifier x": ("--output my*birds",),
     "benchmark": ("--threads 0", "--runs 0", "--frames -1"),
     "benchmark-infer": ("--counts 0", "--runs 0"),
     "benchmark-mqtt": ("--events 0", "--rate 0", "--seconds nan", "--rounds 0"),
@@ -43,9 +49,9 @@ WRONG_NUMBERS = {
 
 
 @pytest.mark.parametrize(
-    ("command", "words"), [(one, words) for one, found in WRONG_NUMBERS.items() for words in found]
+    ("command", "words"), [(one, words) for one, found in WRONG_VALUES.items() for words in found]
 )
-def test_number_out_of_range_is_a_usage_error(
+def test_invalid_number_or_name_is_a_usage_error(
     command: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     option, number, *more = words.split()
@@ -55,7 +61,12 @@ def test_number_out_of_range_is_a_usage_error(
 
 
 @pytest.mark.parametrize(
-    "words", [["quantize", "detect"], ["import-model", "x", "--decoder", "yolov5"]]
+    "words",
+    [
+        ["quantize", "detect"],
+        ["quantize", "color", "c.pt", "--data", "x"],
+        ["import-model", "x", "--decoder", "yolov5"],
+    ],
 )
 @pytest.mark.parametrize(
     ("option", "text", "message"),
@@ -69,8 +80,10 @@ def test_number_out_of_range_is_a_usage_error(
 def test_invalid_registry_name_is_a_usage_error(
     words: list[str], option: str, text: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    output = "--out" if "color" in words else "--output"
+    option = output if option == "--output" else option
     with pytest.raises(SystemExit, match="2"):
-        main([*words, "--output", "m", option, text])
+        main([*words, output, "m", option, text])
     assert f"argument {option}: " in (err := capsys.readouterr().err)
     assert message in err
 

@@ -81,6 +81,7 @@ def test_crops_with_and_without_a_class_get_their_own_temperatures(tmp_path: Pat
     found = []
     for items in (
         [right] * 4 + [wrong] * 3,
+        [right] * 4 + [replace(wrong, object_class="forklift")] * 3,  # unknown to the model
         [right],
         [wrong],
     ):
@@ -89,7 +90,7 @@ def test_crops_with_and_without_a_class_get_their_own_temperatures(tmp_path: Pat
         decoder = manifest.read(folder).decoder
         found.append((decoder.temperature, decoder.temperature_without_class))
     low, high = quantize.TEMPERATURES[[0, -1]].round(3)
-    assert found == [(low, high), (low, None), (high, None)]
+    assert found == [(low, high), (low, high), (low, None), (high, None)]
 
 
 def test_unwritable_golden_picture_aborts_the_quantization(tmp_path: Path) -> None:

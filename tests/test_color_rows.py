@@ -89,7 +89,7 @@ def test_row_of_another_split_is_not_validated(tmp_path: Path) -> None:
 
 def test_rows_without_any_color_are_refused_as_training_data(tmp_path: Path) -> None:
     dark = {"label_1": "unclear", "label_2": "unclear", "agreed": "unclear"}
-    with pytest.raises(InputError, match="nobody names a color"):
+    with pytest.raises(InputError, match="no training row names a color"):
         dataset.training_items(write(tmp_path, "scene_color", [SCENE | dark]))
 
 
@@ -124,3 +124,10 @@ def test_a_broken_detection_set_is_named(content: str, tmp_path: Path) -> None:
     (data / "scene_color" / "more.json").write_text("[]")
     with pytest.raises(InputError, match=r"train\.json: not COCO JSON"):
         dataset.training_items(data)
+
+
+def test_parent_of_a_labelled_folder_is_refused_with_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "scene_color").mkdir()
+    (tmp_path / "scene_color" / "labels.json").write_text("[]")
+    with pytest.raises(InputError, match=r"--data, such as .*/scene_color$"):
+        dataset.read_set(tmp_path, "val")

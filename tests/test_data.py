@@ -16,7 +16,7 @@ from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools import dataset
 from tools.cli import main
-from tools.data import check, fingerprint, folder, stats
+from tools.data import folder, stats
 
 pytest.importorskip("imagehash")
 pytest.importorskip("defusedxml")
@@ -183,146 +183,6 @@ def test_unwritable_output_is_a_one_line_error(
     assert message in line
 
 
-def test_a_clean_set_passes_the_check(ready: Path):
-    assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_OK
-
-
-def test_the_check_names_every_kind_of_fault(
-    ready: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-):
-    content = document(ready)
-    content["categories"].append({"id": 3, "name": "bird"})
-    content["images"][1]["width"] = 5
-    content["annotations"][2]["bbox"] = [90, 0, 30, 10]
-    (ready / "images" / "003.jpg").unlink()
-    again = cv2.imread(str(ready / "images" / "004.jpg"))
-    (ready / "images" / "005.jpg").unlink()
-    cv2.imwrite(str(ready / "images" / "005.jpg"), again, [cv2.IMWRITE_JPEG_QUALITY, 60])
-    folder.write(ready / "annotations.json", content)
-    report = tmp_path / "faults.json"
-    words = ["data", "check", str(ready), "--workers", "1", "--report", str(report)]
-    assert main(words) == EXIT_FAILURE
-    printed = capsys.readouterr().out
-    for text in (
-        "broken: ",
-        "size: ",
-        "box: set/annotations: annotation 3: 002.jpg: cat box",
-        "empty-class: set/annotations: class 'bird'",
-        "004.jpg shows the same as ",
-    ):
-        assert text in printed
-    kinds = {fault["kind"] for fault in json.loads(report.read_text())}
-    assert kinds == {"broken", "size", "box", "empty-class", "duplicate"}
-    assert main([*words, "--allow", *kinds]) == EXIT_OK
-
-
-def test_the_check_shows_twenty_faults_of_a_kind_and_counts_all(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    file = labelled.coco(tmp_path, 22)
-    content = json.loads(file.read_text())
-    for item in content["annotations"][:21]:
-        item["bbox"] = None
-    content["categories"].append({"id": 3, "name": "bird"})
-    file.write_text(json.dumps(content))
-    assert main(["data", "check", str(file), "--workers", "1"]) == EXIT_FAILURE
-    lines = capsys.readouterr().out.splitlines()
-    kinds = [line.partition(":")[0] for line in lines]
-    assert kinds == ["box"] * 21 + ["empty-class", "22 pictures"]
-    assert lines[20] == "box: 1 more; --report FILE has all"
-    message = "0 empty, 0 broken, 0 size, 21 box, 1 empty-class, 0 duplicate, 0 leak"
-    assert lines[-1] == f"22 pictures: {message}"
-    content["annotations"][20]["bbox"] = list(labelled.BOX)
-    file.write_text(json.dumps(content))
-    main(["data", "check", str(file), "--workers", "1"])
-    assert "more; --report" not in capsys.readouterr().out
-
-
-def test_same_picture_in_two_splits_is_a_leak(ready: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
-    assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_OK
-    train, val = document(ready, "train"), document(ready, "val")
-    val["images"].append(train["images"][0] | {"id": 999})
-    folder.write(ready / "val.json", val)
-    capsys.readouterr()
-    assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_FAILURE
-    assert "(set/train and set/val)" in capsys.readouterr().out
-
-
-def sides_of(data: Path) -> dict[str, str]:
-    return {
-        image["file_name"]: side
-        for side in ("train", "val", "test")
-        if (data / f"{side}.json").exists()
-        for image in document(data, side)["images"]
-    }
-
-
-def test_a_split_holds_every_picture_once_and_classes_by_their_share(ready: Path):
-    main(["data", "split", str(ready), "--val", "0.2", "--test", "0.2", "--workers", "1"])
-    sides = sides_of(ready)
-    assert len(sides) == 20
-    assert sum(len(document(ready, side)["images"]) for side in ("train", "val", "test")) == 20
-    for side, count in (("train", 6), ("val", 2), ("test", 2)):
-        labels = [item["category_id"] for item in document(ready, side)["annotations"]]
-        assert [labels.count(1), labels.count(2)] == [count, count]
-
-
-def test_a_split_depends_on_content_not_on_names(ready: Path):
-    main(["data", "split", str(ready), "--workers", "1"])
-    first = sides_of(ready)
-    content = document(ready)
-    for image in content["images"]:
-        old = image["file_name"]
-        image["file_name"] = f"renamed-{99 - int(old[:3])}.jpg"
-        (ready / "images" / old).rename(ready / "images" / image["file_name"])
-    folder.write(ready / "annotations.json", content)
-    for side in ("train", "val", "test"):
-        (ready / f"{side}.json").unlink()
-    main(["data", "split", str(ready), "--workers", "1"])
-    assert sides_of(ready) == {f"renamed-{99 - int(n[:3])}.jpg": s for n, s in first.items()}
-
-
-def test_pictures_stay_in_their_split_when_the_set_grows(tmp_path: Path):
-    output = tmp_path / "set"
-    for count in (20, 40):
-        imported(labelled.coco(tmp_path / "source", count), "coco", output)
-        main(["data", "split", str(output), "--workers", "1"])
-        if count == 20:
-            first = sides_of(output)
-    grown = sides_of(output)
-    assert len(grown) == 40
-    assert {name: grown[name] for name in first} == first
-
-
-def test_near_duplicates_stay_in_one_split(tmp_path: Path):
-    source = tmp_path / "source"
-    file = labelled.coco(source, 30)
-    for number in range(15):  # each second half a recompressed copy of the first
-        bgr = cv2.imread(str(source / "images" / f"{number:03}.jpg"))
-        cv2.imwrite(
-            str(source / "images" / f"{number + 15:03}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, 70]
-        )
-    imported(file, "coco", tmp_path / "set")
-    main(["data", "split", str(tmp_path / "set"), "--val", "0.3", "--workers", "1"])
-    sides = sides_of(tmp_path / "set")
-    assert set(sides.values()) == {"train", "val", "test"}
-    assert all(sides[f"{n:03}.jpg"] == sides[f"{n + 15:03}.jpg"] for n in range(15))
-
-
-def test_class_folders_come_out_as_class_folders(tmp_path: Path):
-    imported(labelled.folders(tmp_path / "source", 20), "folders", tmp_path / "set")
-    assert main(["data", "split", str(tmp_path / "set"), "--workers", "1"]) == EXIT_OK
-    found = {
-        p.relative_to(tmp_path / "set" / "folders").parts
-        for p in (tmp_path / "set" / "folders").rglob("*.png")
-    }
-    assert len(found) == 20
-    assert {parts[:2] for parts in found} == {
-        (s, c) for s in ("train", "val", "test") for c in ("cat", "dog")
-    }
-
-
 def test_stats_count_and_draw(ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pytest.importorskip("matplotlib")
     words = ["--plot", str(tmp_path / "s.png"), "--json", str(tmp_path / "s.json")]
@@ -353,29 +213,6 @@ def test_preview_draws_boxes_of_the_chosen_class(ready: Path, tmp_path: Path):
     assert main([*words, "--classes", "dog"]) == EXIT_OK
     assert cv2.imread(str(sheet)).shape[1] == 4 * 240
     assert main([*words, "--classes", "horse"]) == EXIT_NO_INPUT
-
-
-def test_recompressed_and_shrunk_pictures_are_near_duplicates_and_others_not(tmp_path: Path):
-    prints = [fingerprint.take(labelled.save(tmp_path / f"{n}.png", n)) for n in range(40)]
-    assert fingerprint.groups(prints) == [[index] for index in range(40)]
-    small = cv2.resize(labelled.picture(0), (72, 48), interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(tmp_path / "small.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, 60])
-    assert fingerprint.alike(prints[0], fingerprint.take(tmp_path / "small.jpg"))
-
-
-def test_similar_hashes_with_other_colors_are_not_duplicates(tmp_path: Path):
-    one = labelled.picture(1)
-    gray = cv2.cvtColor(one, cv2.COLOR_BGR2GRAY)
-    cv2.imwrite(str(tmp_path / "one.png"), cv2.merge([gray, gray // 2, gray // 2]))
-    cv2.imwrite(str(tmp_path / "other.png"), cv2.merge([gray // 2, gray // 2, gray]))
-    prints = [fingerprint.take(tmp_path / name) for name in ("one.png", "other.png")]
-    assert (prints[0].phash ^ prints[1].phash).bit_count() <= fingerprint.MAX_BITS
-    assert not fingerprint.alike(*prints)
-
-
-def test_check_runs_on_a_pool(ready: Path):
-    sets = folder.read_all([ready], None)
-    assert check.find_faults(sets, workers=2, dask=None) == []
 
 
 def test_names_with_invalid_utf8_or_markup_work_in_every_command(

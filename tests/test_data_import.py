@@ -17,7 +17,6 @@ import labelled
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools.cli import main
-from tools.data import folder
 from tools.data.convert import Converted, Task
 from tools.data.journal import Journal
 
@@ -294,21 +293,6 @@ def test_import_warns_that_the_splits_are_outdated(
     main(split)
     assert main(check) == EXIT_OK
     assert "data split" not in capfd.readouterr().err
-
-
-@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
-def test_check_finds_pictures_missing_in_the_splits(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
-):
-    output = tmp_path / "set"
-    imported(labelled.coco(tmp_path / "source", 6), "coco", output)
-    main(["data", "split", str(output), "--workers", "1"])
-    content = document(output, "train")
-    content[key].pop()
-    folder.write(output / "train.json", content)
-    capsys.readouterr()
-    main(["data", "check", str(output), "--workers", "1"])
-    assert "differ from annotations.json" in capsys.readouterr().err
 
 
 def test_truncated_split_file_does_not_stop_an_import(

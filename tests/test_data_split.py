@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import pytest
 
 pytest.importorskip("imagehash")
@@ -179,3 +180,77 @@ def test_pictures_are_searched_as_named_then_in_images_then_beside_the_file(
     assert folder.root_of(file, ready / "other") == ready / "other"
     assert folder.root_of(file, None) == ready / "images"
     assert folder.root_of(ready / "images" / "set.json", None) == ready / "images"
+
+
+def sides_of(data: Path) -> dict[str, str]:
+    return {
+        image["file_name"]: side
+        for side in ("train", "val", "test")
+        if (data / f"{side}.json").exists()
+        for image in document(data, side)["images"]
+    }
+
+
+def test_a_split_holds_every_picture_once_and_classes_by_their_share(ready: Path):
+    main(["data", "split", str(ready), "--val", "0.2", "--test", "0.2", "--workers", "1"])
+    sides = sides_of(ready)
+    assert len(sides) == 20
+    assert sum(len(document(ready, side)["images"]) for side in ("train", "val", "test")) == 20
+    for side, count in (("train", 6), ("val", 2), ("test", 2)):
+        labels = [item["category_id"] for item in document(ready, side)["annotations"]]
+        assert [labels.count(1), labels.count(2)] == [count, count]
+
+
+def test_a_split_depends_on_content_not_on_names(ready: Path):
+    main(["data", "split", str(ready), "--workers", "1"])
+    first = sides_of(ready)
+    content = document(ready)
+    for image in content["images"]:
+        old = image["file_name"]
+        image["file_name"] = f"renamed-{99 - int(old[:3])}.jpg"
+        (ready / "images" / old).rename(ready / "images" / image["file_name"])
+    folder.write(ready / "annotations.json", content)
+    for side in ("train", "val", "test"):
+        (ready / f"{side}.json").unlink()
+    main(["data", "split", str(ready), "--workers", "1"])
+    assert sides_of(ready) == {f"renamed-{99 - int(n[:3])}.jpg": s for n, s in first.items()}
+
+
+def test_pictures_stay_in_their_split_when_the_set_grows(tmp_path: Path):
+    output = tmp_path / "set"
+    for count in (20, 40):
+        imported(labelled.coco(tmp_path / "source", count), "coco", output)
+        main(["data", "split", str(output), "--workers", "1"])
+        if count == 20:
+            first = sides_of(output)
+    grown = sides_of(output)
+    assert len(grown) == 40
+    assert {name: grown[name] for name in first} == first
+
+
+def test_near_duplicates_stay_in_one_split(tmp_path: Path):
+    source = tmp_path / "source"
+    file = labelled.coco(source, 30)
+    for number in range(15):  # each second half a recompressed copy of the first
+        bgr = cv2.imread(str(source / "images" / f"{number:03}.jpg"))
+        cv2.imwrite(
+            str(source / "images" / f"{number + 15:03}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, 70]
+        )
+    imported(file, "coco", tmp_path / "set")
+    main(["data", "split", str(tmp_path / "set"), "--val", "0.3", "--workers", "1"])
+    sides = sides_of(tmp_path / "set")
+    assert set(sides.values()) == {"train", "val", "test"}
+    assert all(sides[f"{n:03}.jpg"] == sides[f"{n + 15:03}.jpg"] for n in range(15))
+
+
+def test_class_folders_come_out_as_class_folders(tmp_path: Path):
+    imported(labelled.folders(tmp_path / "source", 20), "folders", tmp_path / "set")
+    assert main(["data", "split", str(tmp_path / "set"), "--workers", "1"]) == EXIT_OK
+    found = {
+        p.relative_to(tmp_path / "set" / "folders").parts
+        for p in (tmp_path / "set" / "folders").rglob("*.png")
+    }
+    assert len(found) == 20
+    assert {parts[:2] for parts in found} == {
+        (s, c) for s in ("train", "val", "test") for c in ("cat", "dog")
+    }

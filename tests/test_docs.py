@@ -164,3 +164,11 @@ def test_named_source_files_exist(document: Path) -> None:
 def test_guide_and_readme_link_every_record_of_experiments(record: Path) -> None:
     assert f"(tools/{record.name})" in README
     assert f"({record.name})" in GUIDE
+
+
+@pytest.mark.parametrize("package", ["edge", "tools"])
+def test_architecture_names_every_module(package: str) -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    names = {file.stem for file in (ROOT / package).glob("[!_]*.py")}
+    names |= {file.parent.name for file in (ROOT / package).glob("*/__init__.py")}
+    assert {name for name in names if f"`{name}`" not in text} == set()

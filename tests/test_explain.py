@@ -15,7 +15,7 @@ from edge.errors import InputError
 from edge.values import Box
 from tools import cli
 from tools.architectures import yolox
-from tools.explain import detect, heatmap
+from tools.explain import classifier, detect, heatmap
 from tools.input_size import InputSize
 
 torch.set_num_threads(1)
@@ -106,3 +106,11 @@ def eager() -> yolox.YoloxNano:
             head.objectness.bias.fill_(3.0)  # type: ignore[union-attr,operator]
             head.class_logits.bias.fill_(0.0)  # type: ignore[union-attr,operator]
     return net
+
+
+def test_explained_picture_is_named_after_its_folder_also_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert classifier.file_name(Path("red/1.png"), "red") == "red-1-red.jpg"
+    assert classifier.file_name(Path("1.png"), "red") == f"{tmp_path.name}-1-red.jpg"

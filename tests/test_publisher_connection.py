@@ -80,50 +80,6 @@ def test_silent_broker_is_tried_with_both_protocols_and_reported(
         publisher.close()
 
 
-@pytest.mark.parametrize("reason", [136, 137])
-def test_busy_broker_is_retried_soon(start: Start, reason: int) -> None:
-    with socket.create_server((LOOPBACK, 0)) as broker:
-        broker.settimeout(10)
-        publisher, _ = start(broker.getsockname()[1], protocol="5", retry_max_s=60)
-        for _ in range(2):  # a refusal would be reported, and retried after a minute
-            with accepted(broker, reason):
-                wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
-        assert publisher.counters()["refusals"] == 0
-
-
-def test_receive_maximum_of_the_broker_is_respected(start: Start) -> None:
-    with socket.create_server((LOOPBACK, 0)) as broker:
-        broker.settimeout(10)
-        publisher, _ = start(broker.getsockname()[1], protocol="5", discovery=False)
-        publisher.publish_event(EVENTS, body(1))
-        receive_maximum = b"\x21\x00\x01"
-        with accepted(broker, properties=receive_maximum) as client:
-            # A message with QoS 1, whose acknowledgement follows all that could be sent before.
-            client.sendall(b"\x32\x07\x00\x01x\x00\x09\x00y")
-            sent = received_until(client, b"\x40\x02\x00\x09")
-            assert b"online" in sent  # `status` has QoS 1, too
-            assert EVENTS.encode() not in sent
-            client.sendall(b"\x40\x02\x00\x01")
-            received_until(client, EVENTS.encode())
-
-
-def accepted(broker: socket.socket, reason: int = 0, properties: bytes = b"") -> socket.socket:
-    """A client whose CONNECT was answered with CONNACK (MQTT 5.0 section 3.2)."""
-    client, _ = broker.accept()
-    client.settimeout(10)
-    client.recv(4096)
-    rest = bytes([0, reason, len(properties)]) + properties
-    client.sendall(bytes([0x20, len(rest)]) + rest)
-    return client
-
-
-def received_until(client: socket.socket, end: bytes) -> bytes:
-    received = b""
-    while end not in received:
-        received += client.recv(4096)
-    return received
-
-
 def test_broker_without_acknowledgements_is_reconnected(
     mosquitto: Mosquitto, subscriber: Subscriber, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,17 +23,17 @@ from waiting import wait_until
 
 
 @pytest.mark.parametrize("reason", [136, 137])
-def test_busy_broker_is_asked_again_soon(start: Start, reason: int) -> None:
+def test_busy_broker_is_retried_soon(start: Start, reason: int) -> None:
     with socket.create_server((LOOPBACK, 0)) as broker:
         broker.settimeout(10)
         publisher, _ = start(broker.getsockname()[1], protocol="5", retry_max_s=60)
-        for _ in range(2):  # a refusal would be told, and asked again after a minute
+        for _ in range(2):  # a refusal would be counted and retried after a minute
             with accepted(broker, reason):
                 wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
         assert publisher.counters()["refusals"] == 0
 
 
-def test_broker_gets_no_more_at_once_than_it_says(start: Start) -> None:
+def test_receive_maximum_of_the_broker_is_respected(start: Start) -> None:
     with socket.create_server((LOOPBACK, 0)) as broker:
         broker.settimeout(10)
         publisher, _ = start(broker.getsockname()[1], protocol="5", discovery=False)
@@ -49,7 +49,7 @@ def test_broker_gets_no_more_at_once_than_it_says(start: Start) -> None:
             received_until(client, EVENTS.encode())
 
 
-def test_what_the_socket_does_not_take_at_once_is_sent_when_there_is_room() -> None:
+def test_output_beyond_the_socket_buffer_is_sent_later() -> None:
     with socket.create_server((LOOPBACK, 0)) as broker, ThreadPoolExecutor() as pool:
         config = MqttConfig(host=LOOPBACK, port=broker.getsockname()[1])
         identity = options.Identity("edge-gate", Message(STATUS, b"offline"))
@@ -88,7 +88,7 @@ def received_until(client: socket.socket, end: bytes) -> bytes:
     return received
 
 
-def test_wakes_that_nobody_hears_hold_nobody_up() -> None:
+def test_unread_wakes_never_block() -> None:
     waker = connection.Waker()
     poll = select.poll()
     poll.register(waker.fileno(), select.POLLIN)
@@ -102,7 +102,7 @@ def test_wakes_that_nobody_hears_hold_nobody_up() -> None:
         assert not poll.poll(0)
         waker.wake()
         assert poll.poll(0)
-    waker.wake()  # nor does one that is closed
+    waker.wake()  # nor does a closed one
 
 
 def command(topic: bytes) -> bytes:
@@ -126,7 +126,7 @@ def test_commands_that_tls_delivers_together_are_all_taken_at_once(
             wait_until(lambda: publisher.counters()["commands"] == 20, timeout_s=3)
 
 
-def test_topic_that_is_no_text_is_passed_over(start: Start) -> None:
+def test_topic_that_is_not_utf8_is_ignored(start: Start) -> None:
     with socket.create_server((LOOPBACK, 0)) as broker:
         broker.settimeout(10)
         publisher, _ = start(broker.getsockname()[1], protocol="5")

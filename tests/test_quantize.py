@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from edge.errors import InputError  # noqa: E402
-from edge.interpreter import Interpreter  # noqa: E402
-from edge.manifest import Decoder  # noqa: E402
-from tools.package import Facts, write_folder  # noqa: E402
 from tools.quantize import (  # noqa: E402
-    Calibration,
     FakeQuantizer,
     Quantization,
     SpaceToDepth,
@@ -28,16 +22,10 @@ from tools.quantize import (  # noqa: E402
 )
 from tools.quantize.graph import Graph  # noqa: E402
 from tools.quantize.ranges import (  # noqa: E402
-    LOGISTIC,
-    PIXELS,
-    SILU_FLOOR,
-    Statistics,
-    from_range,
     shared_scales,
 )
 from tools.train.steps import relative_adam  # noqa: E402
-
-SIDE = 16
+from written_networks import SIDE, infer, packed, pictures, scale_of, tensor_of  # noqa: E402
 
 
 class Residual(nn.Module):
@@ -123,39 +111,6 @@ def normed(channels: int) -> nn.BatchNorm2d:
     return norm
 
 
-def pictures(count: int = 8) -> list[np.ndarray]:
-    chance = np.random.default_rng(5)
-    return [chance.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(count)]
-
-
-def real(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
-
-
-def packed(folder: Path, model: Path) -> Interpreter:
-    """The file in a model folder, loaded as by the daemon."""
-    image = {"color_order": "bgr", "resize": "letterbox"}
-    decoder = Decoder(name="yolox")
-    facts = Facts("small", "1", "detect", image, decoder, ("a",), 1, {}, "Apache-2.0")
-    write_folder(folder, model, facts)
-    return Interpreter.load(folder)
-
-
-def infer(interpreter: Interpreter, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Outputs in real values, channels first."""
-    interpreter.input_view()[:] = (image.astype(np.int16) - 128).astype(np.int8)
-    interpreter.invoke()
-    found = {}
-    for item in interpreter.manifest.outputs:
-        value = (interpreter.output(item.name).astype(np.float32) - item.zero_point) * item.scale
-        found[item.name] = value.transpose(2, 0, 1) if value.ndim == 3 else value
-    return found
-
-
-def steps(interpreter: Interpreter, name: str) -> float:
-    return next(item.scale for item in interpreter.manifest.outputs if item.name == name)
-
-
 @pytest.mark.parametrize("name", NETS)
 def test_written_network_agrees_with_its_simulation_within_one_level(
     name: str, tmp_path: Path
@@ -172,11 +127,11 @@ def test_written_network_agrees_with_its_simulation_within_one_level(
     graph = trace(net)
     for image in images[:2]:
         with torch.no_grad():
-            simulated = graph(real(image), FakeQuantizer(graph, ranges))
-            result = net(real(image))
+            simulated = graph(tensor_of(image), FakeQuantizer(graph, ranges))
+            result = net(tensor_of(image))
         exact = result if isinstance(result, dict) else {"output": result}
         for output, value in infer(interpreter, image).items():
-            step = steps(interpreter, output)
+            step = scale_of(interpreter, output)
             assert np.abs(value - simulated[output][0].numpy()).max() <= 2.01 * step
             assert np.abs(value - exact[output][0].numpy()).mean() <= 2 * step
 
@@ -205,8 +160,8 @@ def test_color_scale_of_minus_one_to_one_reaches_the_input(tmp_path: Path) -> No
     assert interpreter.manifest.input.zero_point == 0
     image = pictures(1)[0]
     with torch.no_grad():
-        wanted = net((real(image) - 128) / 128)[0].numpy()
-    assert np.abs(infer(interpreter, image)["output"] - wanted).max() <= 2 * steps(
+        wanted = net((tensor_of(image) - 128) / 128)[0].numpy()
+    assert np.abs(infer(interpreter, image)["output"] - wanted).max() <= 2 * scale_of(
         interpreter, "output"
     )
 
@@ -259,91 +214,12 @@ def test_layer_that_reads_a_map_in_torchs_order_is_refused(
         export(net, pictures(), tmp_path / "net.tflite", (3, SIDE, SIDE))
 
 
-def test_calibration_without_images_is_refused() -> None:
-    graph = trace(nn.Conv2d(3, 4, 1)).with_shapes((3, SIDE, SIDE))
-    with pytest.raises(ValueError, match="at least one image"):
-        calibrate(graph, [])
-
-
 def test_inputs_of_a_concatenation_share_one_range() -> None:
     graph = trace(Joined()).with_shapes((3, SIDE, SIDE))
     ranges = calibrate(graph, pictures())
     group = next(group for group in shared_scales(graph) if len(group) > 1)
     assert len(group) == 5
     assert len({ranges[name] for name in group}) == 1
-
-
-class GateBeside(nn.Module):
-    """Sigmoids, whose scale the operator fixes, beside a map that needs more."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1)
-
-    def forward(self, value: Tensor) -> Tensor:
-        made = self.conv(value)
-        return torch.cat([torch.sigmoid(made), made], 1)
-
-
-def test_concatenation_of_a_fixed_scale_with_another_is_refused() -> None:
-    graph = trace(GateBeside().eval()).with_shapes((3, SIDE, SIDE))
-    with pytest.raises(NotImplementedError, match="concatenation with a fixed scale"):
-        calibrate(graph, pictures())
-
-
-def test_percentile_range_clips_equally_on_each_side() -> None:
-    statistics = Statistics({"x": (-1.0, 3.0)})
-    statistics.activation("x", torch.linspace(-1, 3, 10_001))
-    assert statistics.range("x", 0.9) == pytest.approx((-0.6, 2.6), abs=0.01)
-    assert statistics.range("x", 1.0) == (-1.0, 3.0)
-
-
-def test_percentile_cuts_activations_but_not_outputs() -> None:
-    torch.manual_seed(2)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
-    graph = trace(net).with_shapes((3, SIDE, SIDE))
-    wide = calibrate(graph, pictures(), options=Calibration(percentile=100))
-    tight = calibrate(graph, pictures(), options=Calibration(percentile=95))
-    inner, last = graph.nodes[1].name, graph.outputs["output"]
-    assert tight[inner].scale < 0.9 * wide[inner].scale
-    assert tight[last] == wide[last]
-    assert wide["input"] == PIXELS
-    assert next(q for name, q in wide.items() if name.endswith("_gate")) == LOGISTIC
-
-
-class ReadTwice(nn.Module):
-    """A map that a SiLU reads and an addition, too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.silu = nn.SiLU()
-
-    def forward(self, value: Tensor) -> Tensor:
-        made = self.conv(value)
-        added: Tensor = self.silu(made) + made
-        return added
-
-
-def test_range_of_a_tensor_read_only_by_silu_starts_at_the_silu_floor() -> None:
-    torch.manual_seed(2)
-    alone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
-    for net, is_cut in ((alone, True), (ReadTwice().eval(), False)):
-        graph = trace(net).with_shapes((3, SIDE, SIDE))
-        found = calibrate(graph, pictures())[graph.nodes[1].name]
-        assert graph.nodes[1].kind == "conv"
-        assert (found.low > SILU_FLOOR - found.scale) is is_cut
-        assert found.high > 50
-        whole = Calibration(silu_floor=-math.inf)
-        assert calibrate(graph, pictures(), options=whole)[graph.nodes[1].name].low < -20
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.0, 6.0), (-3.0, 1.0), (2.0, 5.0), (-4.0, -1.0)])
-def test_zero_is_exact_in_every_range(low: float, high: float) -> None:
-    found = from_range(low, high)
-    assert -128 <= found.zero_point <= 127
-    assert found.low <= min(low, 0) + found.scale
-    assert found.high >= max(high, 0) - found.scale
 
 
 def test_training_through_quantization_lowers_its_loss() -> None:
@@ -353,7 +229,7 @@ def test_training_through_quantization_lowers_its_loss() -> None:
         net[0].weight /= 100
     graph: Graph = trace(net).with_shapes((3, SIDE, SIDE))
     images = pictures()
-    batch = torch.cat([real(image) for image in images])
+    batch = torch.cat([tensor_of(image) for image in images])
     quantizer = FakeQuantizer(graph, calibrate(graph, images))
     with torch.no_grad():
         wanted = net(batch)
@@ -385,15 +261,6 @@ def test_constants_are_aligned_as_the_schema_requires(tmp_path: Path) -> None:
     ]
     assert len(starts) >= 3
     assert all(start % 16 == 0 for start in starts)
-
-
-@pytest.mark.parametrize("weight", [math.nan, math.inf, 1e30])
-def test_diverged_network_is_refused_with_one_line(weight: float) -> None:
-    net = nn.Conv2d(3, 4, 3).eval()
-    nn.init.constant_(net.weight, weight)
-    graph = trace(net).with_shapes((3, SIDE, SIDE))
-    with pytest.raises(InputError, match="train it again with a lower --learning-rate"):
-        calibrate(graph, [np.full((SIDE, SIDE, 3), 200, np.uint8)])
 
 
 def test_unequal_upsampling_of_height_and_width_is_named(tmp_path: Path) -> None:

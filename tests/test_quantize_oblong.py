@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from edge.interpreter import Interpreter  # noqa: E402
-from test_quantize import infer, packed, real, steps  # noqa: E402
 from tools.quantize import FakeQuantizer, SpaceToDepth, export, trace  # noqa: E402
+from written_networks import infer, packed, scale_of, tensor_of  # noqa: E402
 
 SHAPE = (16, 24)
 POINTWISE = (3, 8, 1)
@@ -56,8 +56,8 @@ def test_an_oblong_net_agrees_with_its_simulation(name: str, tmp_path: Path) -> 
     interpreter = packed(tmp_path / "folder", tmp_path / "net.tflite")
     graph = trace(net)
     with torch.no_grad():
-        simulated = graph(real(images[0]), FakeQuantizer(graph, ranges))["output"][0].numpy()
-        exact = net(real(images[0]))[0].numpy()
+        simulated = graph(tensor_of(images[0]), FakeQuantizer(graph, ranges))["output"][0].numpy()
+        exact = net(tensor_of(images[0]))[0].numpy()
     plain = Interpreter.load(tmp_path / "folder", xnnpack=False)  # works out every shape itself
     worked_out = {
         item["name"]: item["shape"].tolist() for item in plain._engine.get_tensor_details()
@@ -66,8 +66,8 @@ def test_an_oblong_net_agrees_with_its_simulation(name: str, tmp_path: Path) -> 
     assert written == {name: worked_out[name] for name in written}  # it has scratch, too
     value = infer(interpreter, images[0])["output"]
     assert value.shape == exact.shape
-    assert np.abs(value - simulated).max() <= 1.01 * steps(interpreter, "output")
-    assert np.abs(value - exact).mean() <= 0.5 * steps(interpreter, "output")
+    assert np.abs(value - simulated).max() <= 1.01 * scale_of(interpreter, "output")
+    assert np.abs(value - exact).mean() <= 0.5 * scale_of(interpreter, "output")
 
 
 def test_pool_with_padding_that_tflite_cannot_express_is_named(tmp_path: Path) -> None:

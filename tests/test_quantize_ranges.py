@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,19 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from test_quantize import infer, packed, steps  # noqa: E402
-from tools.quantize import FakeQuantizer, Quantization, calibrate, export, trace  # noqa: E402
+from edge.errors import InputError  # noqa: E402
+from tools.quantize import (  # noqa: E402
+    Calibration,
+    FakeQuantizer,
+    Quantization,
+    calibrate,
+    export,
+    trace,
+)
 from tools.quantize.integers import weight_scales  # noqa: E402
 from tools.quantize.ranges import (  # noqa: E402
     BINS,
+    LOGISTIC,
     PIXELS,
     SILU_FLOOR,
     Statistics,
@@ -24,6 +33,7 @@ from tools.quantize.ranges import (  # noqa: E402
     from_range,
     measure,
 )
+from written_networks import infer, packed, scale_of  # noqa: E402
 
 SHAPE = (3, 8, 12)
 
@@ -31,9 +41,10 @@ SHAPE = (3, 8, 12)
 @pytest.mark.parametrize(
     ("low", "high"), [(0.0, 6.0), (-3.0, 1.0), (2.0, 5.0), (-4.0, -1.0), (-900.0, 100.0)]
 )
-def test_range_is_no_wider_than_needed(low: float, high: float) -> None:
+def test_range_is_no_wider_than_needed_and_zero_is_exact(low: float, high: float) -> None:
     found = from_range(low, high)
     half = found.scale / 2
+    assert -128 <= found.zero_point <= 127
     assert found.low == pytest.approx(min(low, 0), abs=1.001 * half)
     assert found.high == pytest.approx(max(high, 0), abs=1.001 * half)
     assert found.high - found.low == pytest.approx(max(high, 0) - min(low, 0))
@@ -136,7 +147,7 @@ def test_a_bias_far_above_its_input_keeps_every_channel_of_a_linear_layer(tmp_pa
     export(net.eval(), pictures(2), tmp_path / "net.tflite", SHAPE)
     interpreter = packed(tmp_path / "folder", tmp_path / "net.tflite")
     found = infer(interpreter, pictures(1)[0])["output"]
-    assert np.ravel(found) == pytest.approx([1, 20, 5], abs=steps(interpreter, "output"))
+    assert np.ravel(found) == pytest.approx([1, 20, 5], abs=scale_of(interpreter, "output"))
 
 
 def test_a_convolution_has_a_scale_for_each_channel_and_a_linear_layer_one() -> None:
@@ -168,3 +179,83 @@ def test_simulation_rounds_the_same_tensors_as_the_file_once() -> None:
     steps_ = (quantizer.weight("", weight).detach() / scales[:, None, None, None]).numpy()
     np.testing.assert_allclose(steps_, np.round(steps_), atol=1e-4)
     assert np.abs(steps_).max() == pytest.approx(127)
+
+
+def test_calibration_without_images_is_refused() -> None:
+    graph = trace(nn.Conv2d(3, 4, 1)).with_shapes(SHAPE)
+    with pytest.raises(ValueError, match="at least one image"):
+        calibrate(graph, [])
+
+
+class GateBeside(nn.Module):
+    """Sigmoids, whose scale the operator fixes, beside a map that needs more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, value: Tensor) -> Tensor:
+        made = self.conv(value)
+        return torch.cat([torch.sigmoid(made), made], 1)
+
+
+def test_concatenation_of_a_fixed_scale_with_another_is_refused() -> None:
+    graph = trace(GateBeside().eval()).with_shapes(SHAPE)
+    with pytest.raises(NotImplementedError, match="concatenation with a fixed scale"):
+        calibrate(graph, pictures(8))
+
+
+def test_percentile_range_clips_equally_on_each_side() -> None:
+    statistics = Statistics({"x": (-1.0, 3.0)})
+    statistics.activation("x", torch.linspace(-1, 3, 10_001))
+    assert statistics.range("x", 0.9) == pytest.approx((-0.6, 2.6), abs=0.01)
+    assert statistics.range("x", 1.0) == (-1.0, 3.0)
+
+
+def test_percentile_cuts_activations_but_not_outputs() -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
+    graph = trace(net).with_shapes(SHAPE)
+    wide = calibrate(graph, pictures(8), options=Calibration(percentile=100))
+    tight = calibrate(graph, pictures(8), options=Calibration(percentile=95))
+    inner, last = graph.nodes[1].name, graph.outputs["output"]
+    assert tight[inner].scale < 0.9 * wide[inner].scale
+    assert tight[last] == wide[last]
+    assert wide["input"] == PIXELS
+    assert next(q for name, q in wide.items() if name.endswith("_gate")) == LOGISTIC
+
+
+class ReadTwice(nn.Module):
+    """A map that a SiLU reads and an addition, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.silu = nn.SiLU()
+
+    def forward(self, value: Tensor) -> Tensor:
+        made = self.conv(value)
+        added: Tensor = self.silu(made) + made
+        return added
+
+
+def test_range_of_a_tensor_read_only_by_silu_starts_at_the_silu_floor() -> None:
+    torch.manual_seed(2)
+    alone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
+    for net, is_cut in ((alone, True), (ReadTwice().eval(), False)):
+        graph = trace(net).with_shapes(SHAPE)
+        found = calibrate(graph, pictures(8))[graph.nodes[1].name]
+        assert graph.nodes[1].kind == "conv"
+        assert (found.low > SILU_FLOOR - found.scale) is is_cut
+        assert found.high > 50
+        whole = Calibration(silu_floor=-math.inf)
+        assert calibrate(graph, pictures(8), options=whole)[graph.nodes[1].name].low < -20
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf, 1e30])
+def test_diverged_network_is_refused_with_one_line(weight: float) -> None:
+    net = nn.Conv2d(3, 4, 3).eval()
+    nn.init.constant_(net.weight, weight)
+    graph = trace(net).with_shapes(SHAPE)
+    with pytest.raises(InputError, match="train it again with a lower --learning-rate"):
+        calibrate(graph, [np.full((8, 12, 3), 200, np.uint8)])

@@ -98,7 +98,7 @@ def read_unchecked(annotations: Path, images: Path) -> Dataset:
     categories have one id.
     """
     try:
-        document = json.loads(annotations.read_text())
+        document = _object(json.loads(annotations.read_text()))
         named = [(whole_number(item["id"]), str(item["name"])) for item in document["categories"]]
         labels = _by_id("category", named)
         every = frozenset(labels.values())
@@ -150,6 +150,12 @@ def checked(item: Any, labels: dict[int, str]) -> dict[str, Any]:
 def id_of(item: Any, place: int) -> object:
     """Return how messages name an annotation: by its id, else by its index from 0."""
     return item.get("id", place) if isinstance(item, dict) else place
+
+
+def _object(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise TypeError("it is not a JSON object")
+    return document
 
 
 def _reason(error: Exception) -> str:

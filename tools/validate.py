@@ -360,5 +360,7 @@ def _count(text: str) -> int:
     factor = SUFFIXES.get(text[-1:], 1)
     try:
         return int(float(text.rstrip("kM")) * factor)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: a number such as 97000, 97k or 1M") from None
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number such as 97000, 97k or 1M"
+        ) from None

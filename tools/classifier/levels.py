@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="default: the data set it was trained on")
     levels = ("all", *convert.LEVELS)
     parser.add_argument("--levels", nargs="+", choices=levels, default=["all"], help="default: all")
-    parser.add_argument("--output", type=Path, help="default: MODEL/levels")
+    parser.add_argument("--output", type=arguments.model_folder, help="default: MODEL/levels")
     parser.add_argument(
         "--representative",
         type=arguments.count,

@@ -76,7 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     default = Training()
     parser.add_argument("dataset", type=Path, help="class folders, or train/, val/, test/ of them")
-    parser.add_argument("--output", type=Path, default=Path("runs/classifier"), help="run folder")
+    parser.add_argument(
+        "--output",
+        type=arguments.model_folder,
+        default=Path("runs/classifier"),
+        help="run folder; the model has its name",
+    )
     parser.add_argument("--backbone", default=default.backbone, help="name in keras.applications")
     parser.add_argument(
         "--alpha", type=arguments.positive, default=default.alpha, help="MobileNet's width"

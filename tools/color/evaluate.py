@@ -23,6 +23,7 @@ from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import json_file, model_kind
+from tools.arguments import share_or_all
 from tools.color import card
 from tools.color.baselines import Baseline, KMeans, Trees
 from tools.color.data import dataset
@@ -85,9 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _coverage(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share; give one above 0, at most 1")
+    value = share_or_all(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share above 0")
     return value
 
 

@@ -23,7 +23,7 @@ from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
 from tools import package, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
-from tools.arguments import count, percentile
+from tools.arguments import count, model_folder, model_version, percentile
 from tools.color import card
 from tools.color.data import arrays, dataset
 from tools.color.evaluate import ask
@@ -50,9 +50,16 @@ example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("checkpoint", type=Path, help="checkpoint.pt of `edge-tools train color`")
-    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument(
+        "--out",
+        type=model_folder,
+        required=True,
+        help="model folder to write; the model has its name",
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument("--version", default="0.1.0", help="written into the manifest")
+    parser.add_argument(
+        "--version", type=model_version, default="0.1.0", help="of the model; default %(default)s"
+    )
     parser.add_argument("--images", type=count, default=512, help="training crops for the ranges")
     parser.add_argument(
         "--failures",
@@ -182,13 +189,15 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
 def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
     """Write the temperatures with the least cross entropy into the manifest.
 
-    One is for crops whose object class is given, one for the others, mostly products: their labels
-    are noisier, so the model should be less sure of them. Where all crops are of one kind, a single
-    temperature serves.
-    items: of a model whose temperatures are 1.
+    One is for crops of an object class that the model knows, one for the others, mostly products:
+    their labels are noisier, so the model should be less sure of them. Where all crops are of one
+    kind, a single temperature serves.
+    folder: of a model whose temperatures are 1.
     """
-    answers = ask(ColorModel(Interpreter.load(folder)), items)
-    has_class = np.array([item.object_class is not None for item in items])
+    model = ColorModel(Interpreter.load(folder))
+    answers = ask(model, items)
+    known = model.interpreter.manifest.input.classes
+    has_class = np.array([item.object_class in known for item in items])
     kinds = [kind for kind in (has_class, ~has_class) if kind.any()]
     best = [round(best_temperature(select(answers, kind)), 3) for kind in kinds]
     decoder = Decoder(

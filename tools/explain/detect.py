@@ -166,7 +166,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-score",
-        type=float,
+        type=arguments.share_or_all,
         default=0.5,
         help="of the detections that are explained; default: %(default)s",
     )

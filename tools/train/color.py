@@ -47,7 +47,7 @@ from tools.train.color_state import (
 from tools.train.steps import refuse_divergence
 
 EXAMPLES = """\
-examples (started again, each goes on where it stopped):
+examples (started again, each resumes where it stopped):
   edge-tools train color --data ../shared/data --out runs/accurate --trunk efficientnet-lite0 \\
       --colors 64 --input 128 --widths 0 0 128 --epochs 12
   edge-tools train color --data ../shared/data --out runs/fast --trunk efficientnet-lite0 \\

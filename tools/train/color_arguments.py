@@ -37,28 +37,31 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--seed", type=seed, default=ColorTraining.seed, help="of weights, order and augmentation"
     )
     parser.add_argument(
-        "--learning-rate", type=positive, default=ColorTraining.learning_rate, help="peak"
+        "--learning-rate",
+        type=positive,
+        default=ColorTraining.learning_rate,
+        help="at its peak; default %(default)s",
     )
     parser.add_argument(
         "--trunk-rate",
         type=positive_or_zero,
         default=ColorTraining.trunk_rate,
         metavar="FACTOR",
-        help="of the learning rate, for a pretrained trunk",
+        help="factor of the learning rate for a pretrained trunk; default %(default)s",
     )
     parser.add_argument(
         "--emphasis",
         type=share_or_all,
         default=ColorTraining.emphasis,
         metavar="SHARE",
-        help="of a soft target that goes to its leading term; default 0",
+        help="share of a soft target that is moved to its leading term; default 0",
     )
     parser.add_argument(
         "--hold-out",
         type=share,
         default=ColorTraining.hold_out,
         metavar="SHARE",
-        help="of the pictures, to compare runs on; default 0: train on all",
+        help="share of the pictures to measure on, not to train on; default 0: train on all",
     )
     parser.add_argument(
         "--hold-from",
@@ -72,40 +75,39 @@ def declare(parser: argparse.ArgumentParser) -> None:
         type=count_or_zero,
         default=ColorTraining.composites,
         metavar="COUNT",
-        help="further crops: cut-out objects in other colors, light and places; default 0",
+        help="additional crops: cut-out objects with other colors, light and background; default 0",
     )
     parser.add_argument(
         "--swatches",
         type=count_or_zero,
         default=ColorTraining.swatches,
         metavar="COUNT",
-        help="further crops of one plain color each; default %(default)s",
+        help="additional rendered crops of one plain color each; default %(default)s",
     )
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="CHECKPOINT",
-        help="begin with this network in place of a new one, and be of its architecture; "
-        "--input may differ",
+        help="start from this network, with its architecture; only --input may differ",
     )
     parser.add_argument(
         "--white-balance",
         type=positive_or_zero,
         default=Augmentation.balance,
         metavar="DEVIATION",
-        help="of the log gain of each channel, in augmentation; default %(default)s",
+        help="standard deviation of each channel's log gain in augmentation; default %(default)s",
     )
     parser.add_argument(
         "--cutmix",
         type=share_or_all,
         default=Augmentation.cutmix,
         metavar="SHARE",
-        help="of the crops, whose piece comes from another with its share of the target; default 0",
+        help="share of the crops that get a piece of another crop and its target; default 0",
     )
     parser.add_argument(
         "--trunk",
         choices=get_args(Trunk),
-        help=f"what makes the features; default {ColorArchitecture.trunk}",
+        help=f"feature extractor; default {ColorArchitecture.trunk}",
     )
     parser.add_argument(
         "--stages",
@@ -126,7 +128,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="CHECKPOINT",
-        help="learn from what these say, also of the unlabelled boxes of detection/train",
+        help="networks to distil from, also on the unlabelled boxes of detection/train",
     )
     parser.add_argument(
         "--widths",

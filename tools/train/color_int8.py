@@ -50,7 +50,7 @@ from tools.train.color_state import ColorTraining, load_network
 from tools.train.steps import rate_factor, set_rates, update_average
 
 EXAMPLES = """\
-example (started again, it goes on where it stopped):
+example (started again, it resumes where it stopped):
   edge-tools train color-int8 runs/color/checkpoint.pt --data ../shared/data --out runs/color-int8
 """
 SAVE_EVERY = 10  # steps

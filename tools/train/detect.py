@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher-weight",
         type=positive_or_zero,
         default=LabelTraining.teacher_weight,
-        help="of the loss against the published network; default %(default)s, 0: labels alone",
+        help="of the loss against the starting network; default %(default)s, 0: labels alone",
     )
     parser.add_argument(
         "--balance",
@@ -322,7 +322,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) for part in text.split(","))
-    if not sizes or any(size <= 0 or size % 32 for size in sizes):
-        raise argparse.ArgumentTypeError(f"{text!r}: multiples of 32, separated by commas")
-    return sizes
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 and int(part) % 32 == 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not multiples of 32, such as 288,352")
+    return tuple(map(int, parts))

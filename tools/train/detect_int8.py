@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
             lambda: save(config, state, path),
         )
         train_and_measure(args, config, state, callbacks, record)
-    print(f"{args.out / BEST}: AP50 {state.best:.4f} after at most {state.step} steps")
+    print(f"{args.out / BEST}.pt: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
 
 

@@ -100,7 +100,7 @@ def training_items(data: Path) -> list[ColorItem]:
         raise _nothing(data, "train")
     colored = [item for item in items if item.weight > 0]
     if not colored:
-        raise InputError(f"{data}: nobody names a color in its training rows; label more")
+        raise InputError(f"{data}: no training row names a color; label more")
     return colored
 
 

@@ -153,11 +153,20 @@ def _coco(file: Path, images: Path) -> list[LabelObject]:
 def _listed(
     file: Path, rows: list[Row], images: Path | None, split: str | None
 ) -> list[LabelObject]:
-    try:
-        kept = [row for row in rows if split in (None, row.get("split"))]
-        return [_listed_object(row, file.parent, images) for row in kept]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{file}: not a list of labelled objects ({error!r})") from None
+    objects = []
+    for number, row in enumerate(rows, 1):
+        try:
+            if split in (None, row.get("split")):
+                objects.append(_listed_object(row, file.parent, images))
+        except KeyError as error:
+            raise InputError(f"{file}: row {number} has no {error}; add it") from None
+        except ValueError as error:
+            raise InputError(f"{file}: row {number}: {error}; correct it") from None
+        except (TypeError, AttributeError):
+            raise InputError(
+                f"{file}: row {number} is not a labelled object; name COCO JSON or labelled rows"
+            ) from None
+    return objects
 
 
 def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:

@@ -59,7 +59,7 @@ def read(path: Path, make: Callable[[Row], T], split: str | None = None) -> list
         except KeyError as error:
             raise InputError(f"{path}: row {number} has no {error}; add it") from None
         except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: row {number}: {error}; mend it") from None
+            raise InputError(f"{path}: row {number}: {error}; correct it") from None
     return found
 
 
@@ -67,11 +67,13 @@ def _rows(path: Path) -> list[Row]:
     try:
         rows = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"{path} is missing; name the data folder with --data") from None
+        inside = [one.parent.name for one in sorted(path.parent.glob(f"*/{path.name}"))]
+        found = f", such as {path.parent / inside[0]}" if inside else ""
+        raise InputError(f"{path} is missing; name its folder with --data{found}") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; name the data folder with --data") from None
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); write it anew") from None
+        raise InputError(f"{path}: not JSON ({error}); write it again") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(
             f"{path}: not a list of labelled objects; name the data folder with --data"

@@ -41,9 +41,11 @@ UNTRAINED = "needs --vgg16 FILE"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="rows and files")
-    parser.add_argument("--epochs", type=count, default=5)
-    parser.add_argument("--limit", type=count, default=4000, help="training crops")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of results")
+    parser.add_argument("--epochs", type=count, default=5, help="default %(default)s")
+    parser.add_argument(
+        "--limit", type=count, default=4000, help="training crops; default %(default)s"
+    )
     parser.add_argument("--only", nargs="+", choices=list(STUDY), default=list(STUDY))
     parser.add_argument("--vgg16", type=Path, metavar="FILE", help="torchvision's VGG16 weights")
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")

@@ -135,3 +135,21 @@ def test_group_across_splits_is_a_leak_and_within_a_split_a_duplicate(
     assert (leak["kind"], leak["paths"]) == ("leak", [paths[0], paths[3], *paths[1:3]])
     message = f"{paths[0]} shows the same as {paths[3]} and 2 more (set/train and set/val)"
     assert leak["text"] == message
+
+
+def test_recompressed_and_shrunk_pictures_are_near_duplicates_and_others_not(tmp_path: Path):
+    prints = [fingerprint.take(labelled.save(tmp_path / f"{n}.png", n)) for n in range(40)]
+    assert fingerprint.groups(prints) == [[index] for index in range(40)]
+    small = cv2.resize(labelled.picture(0), (72, 48), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(tmp_path / "small.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    assert fingerprint.alike(prints[0], fingerprint.take(tmp_path / "small.jpg"))
+
+
+def test_similar_hashes_with_other_colors_are_not_duplicates(tmp_path: Path):
+    one = labelled.picture(1)
+    gray = cv2.cvtColor(one, cv2.COLOR_BGR2GRAY)
+    cv2.imwrite(str(tmp_path / "one.png"), cv2.merge([gray, gray // 2, gray // 2]))
+    cv2.imwrite(str(tmp_path / "other.png"), cv2.merge([gray // 2, gray // 2, gray]))
+    prints = [fingerprint.take(tmp_path / name) for name in ("one.png", "other.png")]
+    assert (prints[0].phash ^ prints[1].phash).bit_count() <= fingerprint.MAX_BITS
+    assert not fingerprint.alike(*prints)
