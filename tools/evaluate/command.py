@@ -12,6 +12,7 @@ from typing import Any
 from edge import model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE, EdgeError, InputError
 from tools import dataset, json_file, parallel, tracking
+from tools.arguments import count_or_zero
 from tools.dataset import Dataset
 from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
 from tools.evaluate.report import Measured
@@ -71,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PYTHON",
         help="with --kernels all: the interpreter of an environment with tflite-runtime",
     )
-    parser.add_argument("--runs", type=int, default=50, help="timed invokes; 0: none; default 50")
+    parser.add_argument(
+        "--runs", type=count_or_zero, default=50, help="timed invokes; 0: none; default 50"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write them as a table")
     parser.add_argument(
@@ -97,8 +100,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print a table, write the requested files; return the exit code."""
     data = dataset.read(args.annotations, args.images)
     names = [*args.models, *(subjects.baselines(args.baselines) if args.baselines else ())]
-    if not names or args.runs < 0:
-        raise EdgeError("name a MODEL or --baselines; --runs needs a number of at least 0")
+    if not names:
+        raise EdgeError("nothing to evaluate; name a MODEL or --baselines")
     if args.kernels == "all":
         return _compare_kernels(args, data)
     options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
