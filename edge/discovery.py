@@ -14,6 +14,7 @@ import msgspec
 
 from edge.messages import Message, Topics
 
+Component = dict[str, Any]  # of a discovery message
 _EVENT_TEMPLATE = "{{ dict(value_json, event_type=value_json.kind) | tojson }}"
 # Snapshots of other labels are disabled until the user enables them.
 SNAPSHOT_DEFAULT_LABELS = frozenset({"person"})
@@ -23,9 +24,6 @@ BUTTON_ICONS = {"pause": "mdi:pause", "resume": "mdi:play"}
 def discovery_topic(prefix: str, device: str) -> str:
     """Return the topic of a device's discovery message."""
     return f"{prefix}/device/{device}/config"
-
-
-Component = dict[str, Any]
 
 
 def discovery_message(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -41,3 +43,21 @@ def write_scenes(folder: Path, colors: tuple[str, ...] = ("red", "blue", "yellow
     for number, color in enumerate(colors):
         cv2.imwrite(str(folder / f"{number}-{color}.png"), scene(color, number))
     return folder
+
+
+def write_boxes(folder: Path, names: Sequence[str]) -> Path:
+    """Write a COCO file for the pictures of scenes, with the object's box in each; return it."""
+    document = {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": [
+            {"id": number, "file_name": name, "width": SIZE[0], "height": SIZE[1]}
+            for number, name in enumerate(names)
+        ],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "bbox": list(BOX_PX)}
+            for number in range(len(names))
+        ],
+    }
+    path = folder / "boxes.json"
+    path.write_text(json.dumps(document))
+    return path

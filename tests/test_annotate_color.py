@@ -21,7 +21,7 @@ pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 from annotating import Annotate, filled, rows
 from edge.errors import EXIT_FAILURE, InputError
 from edge.values import Box
-from scenes import BOX_PX, overlap, write_scenes
+from scenes import BOX_PX, overlap, write_boxes, write_scenes
 from tools.cli import main
 from tools.color.data import dataset
 from tools.color.data.label_file import LABELS_NAME, read_objects
@@ -44,25 +44,6 @@ def served(folder: Path) -> Iterator[Annotate]:
     """The command on three scenes and a broken file; tests leave no label behind."""
     with Annotate(folder) as command:
         yield command
-
-
-def coco(folder: Path) -> Path:
-    """Write a COCO file for the scenes, one box in each."""
-    names = sorted(file.name for file in folder.glob("*.png"))
-    document = {
-        "categories": [{"id": 1, "name": "car"}],
-        "images": [
-            {"id": number, "file_name": name, "width": 240, "height": 180}
-            for number, name in enumerate(names)
-        ],
-        "annotations": [
-            {"id": number, "image_id": number, "category_id": 1, "bbox": list(BOX_PX)}
-            for number in range(len(names))
-        ],
-    }
-    path = folder / "boxes.json"
-    path.write_text(json.dumps(document))
-    return path
 
 
 def test_click_gives_mask_and_colors(served: Annotate) -> None:
@@ -253,7 +234,7 @@ def test_training_and_evaluation_read_the_export(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_scenes(tmp_path / "pictures", ("red", "blue", "yellow", "white") * 2)
-    boxes = coco(folder)
+    boxes = write_boxes(folder, sorted(file.name for file in folder.glob("*.png")))
     with Annotate(boxes) as command:
         assert command.ask("/api/objects/0").json()["cls"] == "car"
         for number in range(7):

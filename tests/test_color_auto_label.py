@@ -18,7 +18,7 @@ pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("sklearn", reason="pip install 'edge-camera[tools]'")
 
 from edge.errors import EdgeError
-from scenes import BOX_PX, overlap, truth, write_scenes
+from scenes import overlap, truth, write_boxes, write_scenes
 from tools.cli import main
 from tools.color import agreement, auto_label
 from tools.color.agreement import Pair
@@ -35,20 +35,7 @@ def data_set(folder: Path, colors: tuple[str, ...] = ("red", "blue", "yellow", "
     """Write scenes and a COCO file with the box of each object; return the file."""
     write_scenes(folder, colors)
     names = [f"{number}-{color}.png" for number, color in enumerate(colors)]
-    document = {
-        "categories": [{"id": 1, "name": "car"}],
-        "images": [
-            {"id": number, "file_name": name, "width": 240, "height": 180}
-            for number, name in enumerate(names)
-        ],
-        "annotations": [
-            {"id": number, "image_id": number, "category_id": 1, "bbox": list(BOX_PX)}
-            for number in range(len(names))
-        ],
-    }
-    path = folder / "boxes.json"
-    path.write_text(json.dumps(document))
-    return path
+    return write_boxes(folder, names)
 
 
 def label(*arguments: object) -> int:

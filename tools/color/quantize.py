@@ -196,7 +196,7 @@ def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
     """
     model = ColorModel(Interpreter.load(folder))
     answers = ask(model, items)
-    known = model.interpreter.manifest.input.classes
+    known = model.manifest.input.classes
     has_class = np.array([item.object_class in known for item in items])
     kinds = [kind for kind in (has_class, ~has_class) if kind.any()]
     best = [round(best_temperature(select(answers, kind)), 3) for kind in kinds]

@@ -41,11 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a table of classes and one of sources for each set."""
     sets = folder.read_all(args.data, args.images)
-    figures = {data.name: measure(data) for data in sets}
+    measured = [measure(data) for data in sets]
+    figures = {data.name: found for data, found in zip(sets, measured, strict=True)}
     for name, found in figures.items():
         _show(name, found)
     if args.plot:
-        _plot(sets, args.plot)
+        _plot(sets, measured, args.plot)
     if args.json:
         json_file.write(figures, args.json, indent=1)
     return EXIT_OK
@@ -114,19 +115,23 @@ def _show(name: str, found: dict[str, Any]) -> None:
         title = ""
 
 
-def _plot(sets: list[Dataset], path: Path) -> None:
-    """Draw objects by class and source, box sizes and aspect ratios; one color per set."""
+def _plot(sets: list[Dataset], measured: list[dict[str, Any]], path: Path) -> None:
+    """Draw objects by class and source, box sizes and aspect ratios; one color per set.
+
+    measured: figures of the sets, from `measure`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = [measure(data) for data in sets]
-    rows = max(len({name for one in found for name in one[key]}) for key in ("classes", "sources"))
+    rows = max(
+        len({name for one in measured for name in one[key]}) for key in ("classes", "sources")
+    )
     bars_in = min(max(4.5, BAR_IN * rows * (len(sets) + 1)), MAX_HEIGHT_IN)
     figure = Figure(figsize=(12, bars_in + 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     (classes, sources), (sizes, aspects) = figure.subplots(2, 2, height_ratios=(bars_in, 4.5))
-    drawn = draw_bars(classes, [one["classes"] for one in found])
-    draw_bars(sources, [one["sources"] for one in found])
+    drawn = draw_bars(classes, [one["classes"] for one in measured])
+    draw_bars(sources, [one["sources"] for one in measured])
     _histogram(sizes, [[max(side_px(item), 1) for item in data.annotations] for data in sets])
     _histogram(aspects, [[max(a, 1e-3) for a in _aspects(data.annotations)] for data in sets])
     for plot in (classes, sources):  # bars of equal height, the first name on top

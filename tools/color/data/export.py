@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 
-from edge import picture_file
+from edge import durable, picture_file
 from edge.errors import InputError
 from edge.values import Box
 from tools.color.data.label_file import LabelFile, LabelObject, Row
@@ -44,7 +44,7 @@ def export(
         _exported(one, row, number, folder, split_of(one.image, val_share))
         for number, (one, row) in enumerate(labelled)
     ]
-    (scenes / "labels.json").write_text(json.dumps(rows, indent=0) + "\n")
+    durable.replace(scenes / "labels.json", f"{json.dumps(rows, indent=0)}\n".encode())
     return dict(Counter(str(row["split"]) for row in rows))
 
 
