@@ -151,13 +151,18 @@ def compare_detector(
     if not names:
         raise ModelError(f"{int8}: not of our YOLOX-Nano, whose float weights {weights} are")
     kernels = [quantized.constant(name) for name in names]
-    order = iter(_match_kernels(np.concatenate(kernels), yolox.stem_kernels(weights)))
+    rank = kernels[0].shape[-1]
+    together = np.concatenate(kernels)
+    if rank < yolox.BLOCK_CHANNELS:
+        together = together @ quantized.constant(_PROJECTION)[:, 0, 0]
+    order = iter(_match_kernels(together, yolox.stem_kernels(weights)))
     groups = [list(itertools.islice(order, len(part))) for part in kernels]
     _, height, width, _ = quantized.input["shape"]
-    graph = detect_state.build(weights, groups, InputSize(int(width), int(height)))
+    graph = detect_state.build(weights, groups, rank, InputSize(int(width), int(height)))
     return compare_graph(int8, graph, pictures)
 
 
+_PROJECTION = "backbone_stem_project_weight"
 _STEM_KERNELS = re.compile(r"backbone_stem_branches_\d+_0_0_weight")
 
 

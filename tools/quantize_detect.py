@@ -155,6 +155,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="channel groups of the stem, 1 to 16; default: 3, or 1 if it is rectified",
     )
     parser.add_argument(
+        "--stem-rank",
+        type=count_to(yolox.BLOCK_CHANNELS),
+        default=DetectTraining.rank,
+        help="channels that the stem's input, 2x2 pixels, is projected to; 12: none; default "
+        "%(default)s",
+    )
+    parser.add_argument(
         "--percentile", type=percentile, default=99.99, help="of the activation ranges"
     )
     parser.add_argument(
@@ -210,12 +217,12 @@ def _from_float(args: argparse.Namespace) -> Made:
     images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
     parts = args.groups or (1 if yolox.is_rectified(args.weights) else PTQ_GROUPS)
     groups = stem_groups(args.weights, images, parts)
-    graph = detect_state.build(args.weights, groups, args.size)
+    graph = detect_state.build(args.weights, groups, args.stem_rank, args.size)
     options = Calibration(percentile=args.percentile, silu_floor=args.silu_floor)
     ranges = calibrate(graph, images, options=options)
+    stem = detect_state.stem_text(len(groups), args.stem_rank)
     training = {
-        "method": f"post-training quantization, stem in {len(groups)} groups, ranges of "
-        f"percentile {args.percentile:g}",
+        "method": f"post-training quantization, {stem}, ranges of percentile {args.percentile:g}",
         "data": f"{data.name}, {len(images)} pictures for the ranges, no labels",
     }
     return graph, ranges, training

@@ -93,6 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="channel groups of the stem, 1 to 16; default: 2, or 1 if it is rectified",
     )
     parser.add_argument(
+        "--stem-rank",
+        type=count_to(yolox.BLOCK_CHANNELS),
+        default=DetectTraining.rank,
+        help="channels that the stem's input, 2x2 pixels, is projected to; 12: none; default "
+        "%(default)s",
+    )
+    parser.add_argument(
         "--seed", type=seed, default=DetectTraining.seed, help="of picture order and augmentation"
     )
     parser.add_argument(
@@ -144,6 +151,7 @@ def _config(args: argparse.Namespace) -> DetectTraining:
     return DetectTraining(
         size=args.size,
         groups=groups,
+        rank=args.stem_rank,
         steps=args.steps,
         seed=args.seed,
         is_mirrored=args.mirrored,
@@ -158,9 +166,9 @@ def start(config: DetectTraining, args: argparse.Namespace, training: Dataset) -
     chosen = dataset.stratified(training.pictures, config.calibration)
     images = [letterboxed(dataset.load(picture), config.size) for picture in chosen]
     groups = stem_groups(args.weights, images, config.groups)
-    graph = build(args.weights, groups, config.size)
+    graph = build(args.weights, groups, config.rank, config.size)
     ranges = calibrate(graph, images, options=Calibration(percentile=config.percentile))
-    average = build(args.weights, groups, config.size)
+    average = build(args.weights, groups, config.rank, config.size)
     labels = yolox.stored_labels(args.weights)
     origin = yolox.origin(args.weights)
     return State(

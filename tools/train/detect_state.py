@@ -23,8 +23,9 @@ class DetectTraining:
     """Settings of one training run.
 
     size: of the network input. groups: number of channel groups of the stem, each with its own
-        scale. percentile: of the activation ranges, which stay fixed. calibration: pictures that
-        the ranges are measured on. batch: pictures per step.
+        scale. rank: channels that the stem's input is projected to, see `yolox.Stem`.
+    percentile: of the activation ranges, which stay fixed. calibration: pictures that the ranges
+        are measured on. batch: pictures per step.
     learning_rate: relative to each tensor's root mean square; one rate for all diverges.
     ema: decay of the moving average of the weights. seed: of picture order and augmentation.
     is_mirrored: whether the teacher's outputs are averaged with those of the mirrored pictures.
@@ -34,6 +35,7 @@ class DetectTraining:
 
     size: InputSize = InputSize(352, 288)  # noqa: RUF009 - immutable
     groups: int = 2
+    rank: int = 8
     percentile: float = 99.99
     calibration: int = 256
     steps: int = 600
@@ -83,9 +85,13 @@ class Trained:
     step: int
 
 
-def build(weights: Path, groups: list[list[int]], size: InputSize) -> Graph:
-    """Return YOLOX-Nano with its float weights as a trainable graph. groups: see `yolox.Stem`."""
-    return trace(yolox.load(weights, groups)).with_shapes((3, size.height, size.width))
+def build(weights: Path, groups: list[list[int]], rank: int, size: InputSize) -> Graph:
+    """Return YOLOX-Nano with its float weights as a trainable graph.
+
+    groups, rank: see `yolox.Stem`.
+    """
+    net = yolox.load(weights, groups, rank=rank)
+    return trace(net).with_shapes((3, size.height, size.width))
 
 
 def save(config: DetectTraining, state: State, path: Path) -> None:
@@ -112,8 +118,8 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     """
     stored = _read(path)
     refuse_other_config(path, as_params(_config(stored)), as_params(config))
-    graph = build(weights, stored["groups"], config.size)
-    average = build(weights, stored["groups"], config.size)
+    graph = build(weights, stored["groups"], config.rank, config.size)
+    average = build(weights, stored["groups"], config.rank, config.size)
     adam = relative_adam(graph, config.learning_rate)
     graph.load_state_dict(stored["graph"])
     average.load_state_dict(stored["average"])
@@ -132,7 +138,7 @@ def trained(path: Path, weights: Path, size: InputSize) -> Trained:
     """
     stored = _read(path)
     config = _config(stored)
-    graph = build(weights, stored["groups"], size)
+    graph = build(weights, stored["groups"], config.rank, size)
     if config.weights_sha256 not in {"", tracking.hash_of([weights])}:  # empty in old checkpoints
         raise InputError(f"{path} was made from other weights than {weights}, or from renamed ones")
     graph.load_state_dict(stored["average"])
@@ -146,18 +152,24 @@ def as_params(config: DetectTraining) -> dict[str, Any]:
 
 def described(config: DetectTraining, step: int) -> dict[str, str]:
     """Return the training entries of a model's manifest after `step` steps."""
-    stem = "in one" if config.groups == 1 else f"in {config.groups} groups"
     return {
         "method": f"quantization-aware training, {step} steps of {config.batch} pictures at "
-        f"{config.size}, distilled from the float original, weights averaged; stem {stem}, "
-        f"ranges of percentile {config.percentile:g}",
+        f"{config.size}, distilled from the float original, weights averaged; "
+        f"{stem_text(config.groups, config.rank)}, ranges of percentile {config.percentile:g}",
         "data": f"training pictures, for int8 without labels; at most {config.calibration} of "
         "them for the ranges",
     }
 
 
+def stem_text(groups: int, rank: int) -> str:
+    """Return how a quantized network's stem differs from the float one, for people."""
+    parts = "in one" if groups == 1 else f"in {groups} groups"
+    read = "" if rank == yolox.BLOCK_CHANNELS else f", its input projected to {rank} channels"
+    return f"stem {parts}{read}"
+
+
 def _config(stored: dict[str, Any]) -> DetectTraining:
-    plain = dict(stored["config"])
+    plain = {"rank": yolox.BLOCK_CHANNELS} | stored["config"]  # not in older checkpoints
     return DetectTraining(**plain | {"size": InputSize(*plain["size"])})
 
 

@@ -23,6 +23,7 @@ METRICS_FILE = "metrics.jsonl"
 # Config fields whose command-line option has a different name.
 OPTIONS = {
     "is_rectified": "--rectify",
+    "rank": "--stem-rank",
     "is_mirrored": "--mirrored",
     "input_px": "--input",
     "teachers": "--teacher",
