@@ -92,20 +92,23 @@ class CrossStage(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Spatial pyramid pooling: max pooling over 5, 9 and 13 pixels, concatenated with the map."""
+    """Spatial pyramid pooling: max pooling over 5, 9 and 13 pixels, concatenated with the map.
+
+    Pooling over 5 pixels twice equals pooling over 9 once, at a third of the work.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.reduce = Conv(channels, channels // 2)
-        self.pools = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in (5, 9, 13))
+        self.pools = nn.ModuleList(nn.MaxPool2d(5, 1, 2) for _ in range(3))
         self.merge = Conv(2 * channels, channels)
 
     def forward(self, value: Tensor) -> Tensor:
         """(n, channels, h, w) -> the same shape."""
-        reduced = self.reduce(value)
-        merged: Tensor = self.merge(
-            torch.cat([reduced, *(pool(reduced) for pool in self.pools)], 1)
-        )
+        parts: list[Tensor] = [self.reduce(value)]
+        for pool in self.pools:
+            parts.append(pool(parts[-1]))
+        merged: Tensor = self.merge(torch.cat(parts, 1))
         return merged
 
 
