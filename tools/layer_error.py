@@ -68,6 +68,11 @@ class TensorReader:
         """Return every tensor's shape by its name."""
         return {one["name"]: tuple(int(side) for side in one["shape"]) for one in self._details}
 
+    def quantizations(self) -> dict[str, tuple[float, int]]:
+        """Return the scale and zero point of every tensor that has one of each, by its name."""
+        found = ((one["name"], one["quantization"]) for one in self._details)
+        return {name: (float(scale), int(zero)) for name, (scale, zero) in found if scale > 0}
+
     def constant(self, name: str) -> NDArray[np.float64]:
         """Return a symmetrically quantized constant as real numbers, in its stored shape."""
         detail = next(one for one in self._details if one["name"] == name)

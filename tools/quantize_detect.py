@@ -1,6 +1,7 @@
 """`edge-tools quantize detect`: makes the model folder of an int8 detector.
 
-Quantizes float weights or, with `--checkpoint`, those trained by `edge-tools train detect-int8`.
+Quantizes float weights or, with `--checkpoint`, those trained by `edge-tools train detect-int8`;
+with `--model`, writes an int8 model of this command anew.
 The stem's channels are sorted by their range on the calibration pictures and split into groups,
 each with its own scale; all other ranges are percentiles. Figures:
 tools/experiments-detector.md.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from edge.detector import Letterbox
 from edge.errors import InputError, ModelError
 from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
-from tools import dataset, package, tracking
+from tools import dataset, int8_detector, package, tracking
 from tools.architectures import yolox
 from tools.arguments import (
     count,
@@ -52,10 +54,11 @@ PTQ_GROUPS = 3  # channel groups of the stem for post-training quantization
 GOLDEN_TOLERANCE = 0.12  # of scores, because the runtimes' kernels round differently
 
 EXAMPLES = """\
-example:
+examples:
   edge-tools quantize detect --weights ../shared/weights/yolox_nano.onnx \\
     --annotations ../shared/data/detection/train.json --images ../shared/data/detection \\
     --golden street.jpg --output models/yolox-nano-352
+  edge-tools quantize detect --model models/yolox-nano-352 --size 288x224 --output models/small
 """
 
 
@@ -129,8 +132,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=yolox.WEIGHTS,
         help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
     )
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--checkpoint", type=Path, help="checkpoint of `edge-tools train detect-int8`"
+    )
+    source.add_argument(
+        "--model",
+        type=Path,
+        help="an int8 model folder of this command, to write anew: for another --size, or to "
+        "project its stem",
     )
     parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
     parser.add_argument("--images", type=Path, help="folder of its pictures")
@@ -146,8 +156,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=InputSize.parse,
-        default=DetectTraining.size,
-        help="input size: 352x288, 416",
+        help=f"input size: 352x288, 416; default {DetectTraining.size}, with --model the model's",
     )
     parser.add_argument(
         "--groups",
@@ -181,16 +190,13 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     if args.golden:
         read_image(args.golden)  # used last, but an unreadable file must be refused first
-    make = _from_float if args.checkpoint is None else _from_checkpoint
-    graph, ranges, training = make(args)
+    graph, ranges, training, labels = _make(args)
     with tracking.start(
         "quantize-detect",
         params={"size": str(args.size), "checkpoint": str(args.checkpoint)},
         uri=args.tracking_uri,
-        data=[file for file in (args.weights, args.checkpoint, args.annotations) if file],
+        data=_sources(args),
     ) as record:
-        training = {"weights": yolox.origin(args.weights)} | training
-        labels = yolox.stored_labels(args.weights)
         name = args.output.resolve().name
         facts = facts_of(graph, name, training, labels, args.version)
         earlier = _earlier_card(args.output)
@@ -205,33 +211,66 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-Made = tuple[Graph, dict[str, Quantization], dict[str, str]]
+def _sources(args: argparse.Namespace) -> list[Path]:
+    """Return the files that the model is made from."""
+    if args.model:
+        return [args.model / package.MODEL_FILE]
+    return [file for file in (args.weights, args.checkpoint, args.annotations) if file]
+
+
+class Made(NamedTuple):
+    """A graph to write, its ranges, how it was made (for the manifest) and its labels."""
+
+    graph: Graph
+    ranges: dict[str, Quantization]
+    training: dict[str, str]
+    labels: tuple[str, ...]
+
+
+def _make(args: argparse.Namespace) -> Made:
+    if args.model:
+        return _from_model(args)
+    return _from_checkpoint(args) if args.checkpoint else _from_float(args)
 
 
 def _from_float(args: argparse.Namespace) -> Made:
-    """Return a float network's graph, ranges measured on pictures, and how it was made."""
+    """Return a float network's graph with ranges measured on pictures."""
     if args.annotations is None or args.images is None:
         raise InputError("float weights need --annotations and --images to measure ranges on")
     data = dataset.read(args.annotations, args.images)
     chosen = dataset.stratified(data.pictures, args.count)
-    images = [letterboxed(dataset.load(picture), args.size) for picture in chosen]
+    size = args.size or DetectTraining.size
+    images = [letterboxed(dataset.load(picture), size) for picture in chosen]
     parts = args.groups or (1 if yolox.is_rectified(args.weights) else PTQ_GROUPS)
     groups = stem_groups(args.weights, images, parts)
-    graph = detect_state.build(args.weights, groups, args.stem_rank, args.size)
+    graph = detect_state.build(args.weights, groups, args.stem_rank, size)
     options = Calibration(percentile=args.percentile, silu_floor=args.silu_floor)
     ranges = calibrate(graph, images, options=options)
     stem = detect_state.stem_text(len(groups), args.stem_rank)
     training = {
+        "weights": yolox.origin(args.weights),
         "method": f"post-training quantization, {stem}, ranges of percentile {args.percentile:g}",
         "data": f"{data.name}, {len(images)} pictures for the ranges, no labels",
     }
-    return graph, ranges, training
+    return Made(graph, ranges, training, yolox.stored_labels(args.weights))
 
 
 def _from_checkpoint(args: argparse.Namespace) -> Made:
-    """Return a trained graph, the ranges it was trained with, and how it was made."""
-    made = detect_state.trained(args.checkpoint, args.weights, args.size)
-    return made.graph, made.ranges, detect_state.described(made.config, made.step)
+    """Return a trained graph with the ranges it was trained with."""
+    size = args.size or DetectTraining.size
+    made = detect_state.trained(args.checkpoint, args.weights, size)
+    training = {"weights": yolox.origin(args.weights)}
+    training |= detect_state.described(made.config, made.step)
+    return Made(made.graph, made.ranges, training, yolox.stored_labels(args.weights))
+
+
+def _from_model(args: argparse.Namespace) -> Made:
+    """Return the graph and ranges of an int8 model, its stem projected if it was not."""
+    read = int8_detector.read(args.model, args.size, args.stem_rank)
+    training = dict(read.manifest.training)
+    if read.is_newly_projected:
+        training["method"] += f"; its stem's input projected to {args.stem_rank} channels later"
+    return Made(read.graph, read.ranges, training, read.manifest.labels)
 
 
 def _earlier_card(folder: Path) -> str | None:
