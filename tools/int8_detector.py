@@ -7,7 +7,6 @@ training and without pictures.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,6 @@ from tools.quantize import Graph, Quantization, trace
 from tools.quantize.graph import Node
 from tools.quantize.ranges import PIXELS, from_range
 
-_PROJECTION = "backbone_stem_project"
-_STEM = re.compile(r"backbone_stem_branches_\d+_0_0")
-_STEM_WEIGHT = re.compile(rf"{_STEM.pattern}_weight")
 _GATE = "backbone_stem_branches_0_0_1_gate"  # of the first SiLU; a rectified stem has none
 _WHITE = 255 * PIXELS.scale
 
@@ -54,7 +50,8 @@ def read(folder: Path, size: InputSize | None, rank: int) -> Int8Detector:
     size = size or InputSize(*described.input.size)
     file = folder / described.file
     reader = TensorReader(file)
-    stems = [shape for name, shape in reader.shapes().items() if _STEM_WEIGHT.fullmatch(name)]
+    shapes = reader.shapes().items()
+    stems = [shape for name, shape in shapes if yolox.STEM_KERNELS.fullmatch(name)]
     if described.decoder.name != "yolox" or not stems:
         raise InputError(f"{folder}: not a YOLOX-Nano of `edge-tools quantize detect`")
     sizes, present = [shape[0] for shape in stems], stems[0][3]
@@ -69,7 +66,7 @@ def read(folder: Path, size: InputSize | None, rank: int) -> Int8Detector:
         )
     made = _graph(reader, described, sizes, rank, size)
     with torch.no_grad():
-        ranges[_PROJECTION] = _project(graph, made, rank)
+        ranges[yolox.PROJECTION] = _project(graph, made, rank)
     return Int8Detector(made, ranges, described, is_newly_projected=True)
 
 
@@ -115,16 +112,16 @@ def _project(graph: Graph, made: Graph, rank: int) -> Quantization:
 
     The range is that of all possible pixels, so that no picture is needed.
     """
-    stems = [name for name in graph.weights if _STEM.fullmatch(name)]
+    stems = [name for name in graph.weights if yolox.STEM_KERNELS.fullmatch(f"{name}_weight")]
     projection, kernels = yolox.project_kernels(
         torch.cat([graph.weights[name] for name in stems]), rank
     )
     counts = [len(graph.weights[name]) for name in stems]
     parts = dict(zip(stems, torch.split(kernels, counts), strict=True))
     for name, weight in made.weights.items():
-        kept = projection if name == _PROJECTION else parts.get(name, graph.weights.get(name))
+        kept = projection if name == yolox.PROJECTION else parts.get(name, graph.weights.get(name))
         weight.copy_(kept)
-        if name != _PROJECTION:
+        if name != yolox.PROJECTION:
             made.biases[name].copy_(graph.biases[name])
     rows = projection[:, :, 0, 0] * _WHITE
     return from_range(float(rows.clamp(max=0).sum(1).min()), float(rows.clamp(min=0).sum(1).max()))

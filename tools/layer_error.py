@@ -14,7 +14,6 @@ equals 6 dB, and below 10 dB little of the signal is left.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,23 +151,19 @@ def compare_detector(
     from tools.train import detect_state
 
     quantized = TensorReader(int8)
-    names = [name for name in quantized.shapes() if _STEM_KERNELS.fullmatch(name)]
+    names = [name for name in quantized.shapes() if yolox.STEM_KERNELS.fullmatch(name)]
     if not names:
         raise ModelError(f"{int8}: not of our YOLOX-Nano, whose float weights {weights} are")
     kernels = [quantized.constant(name) for name in names]
     rank = kernels[0].shape[-1]
     together = np.concatenate(kernels)
     if rank < yolox.BLOCK_CHANNELS:
-        together = together @ quantized.constant(_PROJECTION)[:, 0, 0]
+        together = together @ quantized.constant(f"{yolox.PROJECTION}_weight")[:, 0, 0]
     order = iter(_match_kernels(together, yolox.stem_kernels(weights)))
     groups = [list(itertools.islice(order, len(part))) for part in kernels]
     _, height, width, _ = quantized.input["shape"]
     graph = detect_state.build(weights, groups, rank, InputSize(int(width), int(height)))
     return compare_graph(int8, graph, pictures)
-
-
-_PROJECTION = "backbone_stem_project_weight"
-_STEM_KERNELS = re.compile(r"backbone_stem_branches_\d+_0_0_weight")
 
 
 def _match_kernels(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> list[int]:

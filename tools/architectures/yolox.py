@@ -17,6 +17,7 @@ third of their work, quantized networks project each block to 8 channels first (
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,9 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "yolox-nano.pt"
 STEM_CHANNELS = 16
 BLOCK_CHANNELS = 12  # values of a block of 2x2 pixels, which the stem reads
 _HEAD_CHANNELS = 64
+# Names in int8 files: the stem's projection, and the kernels of each branch's first convolution.
+PROJECTION = "backbone_stem_project"
+STEM_KERNELS = re.compile(r"backbone_stem_branches_\d+_0_0_weight")
 
 
 class Conv(nn.Sequential):
