@@ -163,13 +163,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count_to(yolox.STEM_CHANNELS),
         help="channel groups of the stem, 1 to 16; default: 3, or 1 if it is rectified",
     )
-    parser.add_argument(
-        "--stem-rank",
-        type=count_to(yolox.BLOCK_CHANNELS),
-        default=DetectTraining.rank,
-        help="channels that the stem's input, 2x2 pixels, is projected to; 12: none; default "
-        "%(default)s",
-    )
+    detect_state.add_stem_rank(parser)
     parser.add_argument(
         "--percentile", type=percentile, default=99.99, help="of the activation ranges"
     )

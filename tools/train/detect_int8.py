@@ -37,6 +37,7 @@ from tools.train.detect_state import (
     CHECKPOINT,
     DetectTraining,
     State,
+    add_stem_rank,
     as_params,
     build,
     described,
@@ -92,13 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count_to(yolox.STEM_CHANNELS),
         help="channel groups of the stem, 1 to 16; default: 2, or 1 if it is rectified",
     )
-    parser.add_argument(
-        "--stem-rank",
-        type=count_to(yolox.BLOCK_CHANNELS),
-        default=DetectTraining.rank,
-        help="channels that the stem's input, 2x2 pixels, is projected to; 12: none; default "
-        "%(default)s",
-    )
+    add_stem_rank(parser)
     parser.add_argument(
         "--seed", type=seed, default=DetectTraining.seed, help="of picture order and augmentation"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from edge.errors import InputError
 from tools import tensor_file, tracking
 from tools.architectures import yolox
+from tools.arguments import count_to
 from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization, trace
 from tools.train.steps import refuse_other_config, relative_adam
@@ -48,6 +50,17 @@ class DetectTraining:
     weights_sha256: str = ""
     data_sha256: str = ""
     val_sha256: str = ""
+
+
+def add_stem_rank(parser: argparse.ArgumentParser) -> None:
+    """Declare `--stem-rank`, which every command that makes an int8 graph takes."""
+    parser.add_argument(
+        "--stem-rank",
+        type=count_to(yolox.BLOCK_CHANNELS),
+        default=DetectTraining.rank,
+        help="channels that the stem's input, 2x2 pixels, is projected to; 12: none; default "
+        "%(default)s",
+    )
 
 
 @dataclass
