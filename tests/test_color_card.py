@@ -35,14 +35,14 @@ def test_card_lists_the_commands_of_each_step_once(
     colored_data(tmp_path / "data")
     data, run, model = (str(tmp_path / name) for name in ("data", "run 1", "model"))
     train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--epochs", "2"]
-    train += ["--data", data, "--out", run]
+    train += ["--data", data, "--output", run]
     options = ["--tracking-uri", f"sqlite:///{tmp_path}/secret.db", "--log-level", "warning"]
     assert main([*train, *options]) == 0
     assert main([*train, "--threads", "1"]) == 0  # already finished: nothing was run
     files = [f"{run}/epochs/{number:02}.pt" for number in (1, 2)]
-    average = ["color", "average", *files, "--out", f"{run}/mean.pt"]
+    average = ["color", "average", *files, "--output", f"{run}/mean.pt"]
     assert main(average) == 0
-    quantize = ["quantize", "color", f"{run}/mean.pt", "--data", data, "--out", model]
+    quantize = ["quantize", "color", f"{run}/mean.pt", "--data", data, "--output", model]
     assert main(quantize) == 0
     expected = "\n".join(shlex.join(["edge-tools", *words]) for words in (train, average, quantize))
     assert manifest.read(Path(model)).training[card.COMMANDS] == expected
@@ -65,7 +65,7 @@ def test_checkpoint_without_commands_gives_the_previous_card(tmp_path: Path) -> 
     assert stored.load_network(path)[0] == SMALL
     assert commands.of_file(path, "train color") == ()
     text = card.text(unmade(), scenes_and_panels(tmp_path), Path("mine"))
-    assert "edge-tools train color --data mine --out runs/color" in text
+    assert "edge-tools train color --data mine --output runs/color" in text
 
 
 def scenes_and_panels(folder: Path, times: int = 1) -> figures.Answers:

@@ -28,7 +28,7 @@ def test_epochs_are_kept_and_their_average_is_a_network(
     kept = sorted((tmp_path / stored.EPOCHS).iterdir())
     assert [file.name for file in kept] == ["01.pt", "02.pt", "03.pt"]
     mean = tmp_path / "mean.pt"
-    words = ["color", "average", str(kept[0]), str(kept[2]), "--out", str(mean)]
+    words = ["color", "average", str(kept[0]), str(kept[2]), "--output", str(mean)]
     assert main(words) == 0
     assert "after epochs 1 and 3" in capsys.readouterr().out
     assert (stored.mean_of(mean), stored.mean_of(kept[0])) == ((1, 3), ())
@@ -60,13 +60,13 @@ def test_networks_that_cannot_be_averaged_are_named(
         config = replace(SMALL, architecture=size)
         files.append(str(tmp_path / f"{number}.pt"))
         stored.save(config, stored.start(config, CPU), Path(files[-1]))
-    assert main(["color", "average", *files, "--out", str(tmp_path)]) == 1
-    assert "is a folder; name a file with --out" in capsys.readouterr().err
+    assert main(["color", "average", *files, "--output", str(tmp_path)]) == 1
+    assert "is a folder; name a file with --output" in capsys.readouterr().err
     for few, message in (
         (files[:1], "name two or more"),
         (files, "1.pt is of another architecture"),
     ):
-        assert main(["color", "average", *few, "--out", str(tmp_path / "mean.pt")]) == 66
+        assert main(["color", "average", *few, "--output", str(tmp_path / "mean.pt")]) == 66
         assert message in capsys.readouterr().err
     assert not (tmp_path / "mean.pt").exists()
 
@@ -119,8 +119,8 @@ def test_malformed_checkpoints_are_named(
 ) -> None:
     for path in foreign_checkpoints(tmp_path):
         for words in (
-            ["quantize", "color", str(path), "--data", "x", "--out", str(tmp_path / "m")],
-            ["color", "average", str(path), str(path), "--out", str(tmp_path / "mean.pt")],
+            ["quantize", "color", str(path), "--data", "x", "--output", str(tmp_path / "m")],
+            ["color", "average", str(path), str(path), "--output", str(tmp_path / "mean.pt")],
         ):
             assert main(words) == 66
             assert f"{path.name} is not a checkpoint of `edge-tools train color`" in (

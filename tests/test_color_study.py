@@ -47,7 +47,7 @@ def data(tmp_path: Path) -> Path:
 
 def study(data: Path, *words: str) -> int:
     out = data.parent / "out"
-    return main(["color", "study", "--data", str(data), "--out", str(out), *words])
+    return main(["color", "study", "--data", str(data), "--output", str(out), *words])
 
 
 @pytest.mark.parametrize("name", [name for name, one in STUDY.items() if one.weights_m])

@@ -121,7 +121,7 @@ def words_of(command: str, file: Path, tmp_path: Path) -> list[str]:
     images = ["--images", str(file.parent / "images")]
     if command == "train detect":
         pytest.importorskip("torch")
-        sets = ["--train", str(file), "--val", str(file), "--out", str(tmp_path / "run")]
+        sets = ["--train", str(file), "--val", str(file), "--output", str(tmp_path / "run")]
         return [*command.split(), *sets, *images]
     if command == "evaluate detect":
         pytest.importorskip("pycocotools")

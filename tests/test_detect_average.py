@@ -25,7 +25,7 @@ def test_average_is_weighted_and_records_its_parts(
 ) -> None:
     one, other, out = tmp_path / "one.pt", tmp_path / "other:2.pt", tmp_path / "new" / "mean.pt"
     first, second = network(one, 1), network(other, 2)
-    assert main(["detect", "average", f"{one}:3", str(other), "--out", str(out)]) == 0
+    assert main(["detect", "average", f"{one}:3", str(other), "--output", str(out)]) == 0
     mean = yolox.load(out)
     for made, a, b in zip(mean.parameters(), first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(made, 0.75 * a + 0.25 * b)
@@ -42,11 +42,11 @@ def test_networks_of_another_kind_are_refused_with_one_line(
     network(forklift, 3, labels=("forklift",))
     out = tmp_path / "mean.pt"
     for files in ([one], [one, whole], [one, forklift], [one, tmp_path / "none.pt"]):
-        assert main(["detect", "average", *map(str, files), "--out", str(out)]) > 0
+        assert main(["detect", "average", *map(str, files), "--output", str(out)]) > 0
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert files[-1].name in error or "two or more" in error
     with pytest.raises(SystemExit) as ended:
-        main(["detect", "average", f"{one}:0", str(one), "--out", str(out)])
+        main(["detect", "average", f"{one}:0", str(one), "--output", str(out)])
     assert ended.value.code == EXIT_USAGE
     assert not out.exists()

@@ -34,9 +34,9 @@ def test_labelled_pictures_become_a_model_that_edge_runs(
         assert main(list(words)) == EXIT_OK
 
     run("train", "detect", *trained, "--labels", "dog,forklift", "--sizes", "64",
-        "--out", str(runs / "own"))  # fmt: skip
+        "--output", str(runs / "own"))  # fmt: skip
     weights = ["--weights", str(runs / "own" / "best.pt")]
-    run("train", "detect-int8", *weights, *trained, "--out", str(runs / "own-96"))
+    run("train", "detect-int8", *weights, *trained, "--output", str(runs / "own-96"))
     run("quantize", "detect", *weights, "--checkpoint", str(runs / "own-96" / "checkpoint.pt"),
         "--size", "96x64", "--golden", picture, "--output", str(model))  # fmt: skip
     run("evaluate", "detect", str(model), *measured, "--runs", "1", "--record")

@@ -52,10 +52,10 @@ def test_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("quantize", "color", "FILE", "--data", "DATA", "--out", "OUT"),
-        ("color", "average", "FILE", "FILE", "--out", "OUT"),
-        ("train", "color-int8", "FILE", "--data", "DATA", "--out", "OUT"),
-        ("train", "color", "--data", "DATA", "--teacher", "FILE", "--out", "OUT"),
+        ("quantize", "color", "FILE", "--data", "DATA", "--output", "OUT"),
+        ("color", "average", "FILE", "FILE", "--output", "OUT"),
+        ("train", "color-int8", "FILE", "--data", "DATA", "--output", "OUT"),
+        ("train", "color", "--data", "DATA", "--teacher", "FILE", "--output", "OUT"),
     ],
 )
 def test_file_that_is_not_a_checkpoint_gives_no_traceback(

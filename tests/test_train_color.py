@@ -65,7 +65,7 @@ def test_output_that_is_a_file_is_named_before_the_work(
     colored_data(tmp_path)
     out = tmp_path / "out"
     out.write_text("")
-    assert main(["train", "color", "--data", str(tmp_path), "--out", str(out)]) == 1
+    assert main(["train", "color", "--data", str(tmp_path), "--output", str(out)]) == 1
     assert f"{out}: File exists; name another place" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
 
@@ -118,8 +118,8 @@ def test_weights_option_initializes_a_run_once(tmp_path: Path) -> None:
     data, first, second = (tmp_path / name for name in ("data", "first", "second"))
     colored_data(data)
     train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--data", str(data)]
-    assert main([*train, "--epochs", "2", "--out", str(first)]) == 0
-    further = ["train", "color", "--data", str(data), "--out", str(second), "--swatches", "22"]
+    assert main([*train, "--epochs", "2", "--output", str(first)]) == 0
+    further = ["train", "color", "--data", str(data), "--output", str(second), "--swatches", "22"]
     further += ["--weights", str(first / stored.CHECKPOINT), "--learning-rate", "1e-9"]
     assert main([*further, "--epochs", "1"]) == 0
     before, after = (stored.load_network(run / stored.CHECKPOINT)[1] for run in (first, second))
@@ -127,7 +127,7 @@ def test_weights_option_initializes_a_run_once(tmp_path: Path) -> None:
     assert main([*further, "--epochs", "2"]) == 0  # resumes and does not start again
     lines = (second / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
-    other = ["--widths", "8", "8", "24", "--epochs", "1", "--out", str(tmp_path / "other")]
+    other = ["--widths", "8", "8", "24", "--epochs", "1", "--output", str(tmp_path / "other")]
     assert main([*further, *other]) == EXIT_NO_INPUT
 
 

@@ -74,7 +74,7 @@ def weights(data: Path, tmp_path: Path) -> Path:
 
 
 def train(weights: Path, data: Path, out: Path, *words: str) -> int:
-    every = ["--every", "2", "--data", str(data), "--out", str(out)]
+    every = ["--every", "2", "--data", str(data), "--output", str(out)]
     return main(["train", "color-int8", str(weights), *every, *words])
 
 
@@ -98,7 +98,7 @@ def test_quantized_model_folder_agrees_with_the_float_network(
     assert train(weights, data, tmp_path / "int8", "--steps", "6") == EXIT_OK
     assert train(weights, data, tmp_path / "int8", "--steps", "6", "--threads", "1") == EXIT_OK
     options = ["--data", str(data), "--int8", str(tmp_path / "int8" / "checkpoint.pt")]
-    options += ["--out", str(tmp_path / "model")]
+    options += ["--output", str(tmp_path / "model")]
     assert main(["quantize", "color", str(weights), *options]) == EXIT_OK
     assert "scene: float top-1 1.000, int8 1.000" in capsys.readouterr().out
     made = manifest.read(tmp_path / "model")
@@ -128,7 +128,7 @@ def test_scene_objects_alone_make_a_folder_that_loads(weights: Path, data: Path)
     rows[-1] = rows[0] | {"split": "train", "image": "red0.png"}
     (scenes / "labels.json").write_text(json.dumps(rows))
     out = data / "model"
-    assert main(["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]) == 0
+    assert main(["quantize", "color", str(weights), "--data", str(data), "--output", str(out)]) == 0
     made = ColorModel(Interpreter.load(out)).manifest
     assert {figure.dataset for figure in made.accuracy} == {"scene_color val, 3 crops"}
     assert made.training["data"] == "scene_color/train (1 crops)"
@@ -144,7 +144,7 @@ def test_data_without_validation_crops_is_named(
     rows = [row | {"agreed": "mixed"} for row in json.loads(path.read_text())]
     path.write_text(json.dumps(rows))
     out = data / "model"
-    words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]
+    words = ["quantize", "color", str(weights), "--data", str(data), "--output", str(out)]
     assert main(words) == EXIT_NO_INPUT
     assert "no crop of split val" in capsys.readouterr().err
     assert not out.exists()
@@ -157,7 +157,7 @@ def test_error_for_data_without_a_split_names_the_fix(
     for path in data.glob("*/labels.json"):
         rows = [row for row in json.loads(path.read_text()) if row["split"] != split]
         path.write_text(json.dumps(rows))
-    given = ["--data", str(data), "--out", str(tmp_path / "out")]
+    given = ["--data", str(data), "--output", str(tmp_path / "out")]
     for words in (
         ["quantize", "color", str(weights)],
         ["train", "color-int8", str(weights)],
@@ -174,7 +174,7 @@ def test_model_written_to_the_working_folder_is_named_after_it(
 ) -> None:
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")
-    words = ["quantize", "color", str(weights), "--data", str(data), "--out"]
+    words = ["quantize", "color", str(weights), "--data", str(data), "--output"]
     assert main([*words, "."]) == EXIT_OK
     made = manifest.read(tmp_path / "mine")
     assert made.name == "mine"
@@ -186,7 +186,7 @@ def test_one_of_the_two_sets_may_lack_a_split(weights: Path, data: Path) -> None
     rows = [row for row in json.loads(path.read_text()) if row["split"] != "val"]
     path.write_text(json.dumps(rows))
     out = data / "model"
-    assert main(["quantize", "color", str(weights), "--data", str(data), "--out", str(out)]) == 0
+    assert main(["quantize", "color", str(weights), "--data", str(data), "--output", str(out)]) == 0
 
 
 def test_incompatible_checkpoints_are_named(
@@ -195,8 +195,9 @@ def test_incompatible_checkpoints_are_named(
     seed = ["--seed", str(LARGEST_SEED)]
     assert train(weights, data, tmp_path / "int8", "--steps", "2", *seed) == EXIT_OK
     assert train(weights, data, tmp_path / "int8", "--steps", "3", *seed) == EXIT_NO_INPUT
-    assert "made with another config: --steps 2; name another --out" in capsys.readouterr().err
-    words = ["quantize", "color", str(weights), "--data", str(data), "--out", str(tmp_path / "m")]
+    assert "made with another config: --steps 2; name another --output" in capsys.readouterr().err
+    words = ["quantize", "color", str(weights), "--data", str(data)]
+    words += ["--output", str(tmp_path / "m")]
     detectors = torch.load(tmp_path / "int8" / "checkpoint.pt")
     detectors["config"]["groups"] = 2
     torch.save(detectors, tmp_path / "detect.pt")

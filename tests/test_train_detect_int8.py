@@ -61,7 +61,7 @@ def train(pictures: Path, out: Path, steps: int, *more: str) -> None:
     coco = str(pictures / "set.json")
     arguments = ["--weights", str(WEIGHTS), "--train", coco, "--val", coco, "--every", "1"]
     arguments += ["--images", str(pictures), "--size", "64", "--steps", str(steps)]
-    assert detect_int8.run(parser.parse_args([*arguments, "--out", str(out), *more])) == 0
+    assert detect_int8.run(parser.parse_args([*arguments, "--output", str(out), *more])) == 0
 
 
 def test_stopped_run_resumes_and_ends_with_the_same_weights(
@@ -209,7 +209,7 @@ def test_a_set_without_pictures_is_named(
     path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
     sets = {"train": str(pictures / "set.json"), "val": str(pictures / "set.json")}
     sets[empty] = str(path)
-    more = ["--train", sets["train"], "--val", sets["val"], "--out", str(pictures / "run")]
+    more = ["--train", sets["train"], "--val", sets["val"], "--output", str(pictures / "run")]
     if words[0] == "quantize":
         more = ["--annotations", str(path), "--output", str(pictures / "run")]
     assert main([*words, *more, "--images", str(pictures)]) == EXIT_NO_INPUT

@@ -59,7 +59,7 @@ def test_run_resumes_only_with_its_own_options(
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
     with pytest.raises(InputError) as refused:
         train(coco, weights, tmp_path / "run", "--steps", "1", *words)
-    message = f"was made with another config: {named}; name another --out"
+    message = f"was made with another config: {named}; name another --output"
     assert str(refused.value) == f"{tmp_path / 'run' / 'checkpoint.pt'} {message}"
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 

@@ -43,5 +43,6 @@ def train(coco: Path, weights: Path, out: Path, *more: str) -> int:
     parser = argparse.ArgumentParser()
     detect.add_arguments(parser)
     arguments = ["--weights", str(weights), "--train", str(coco), "--val", str(coco)]
-    arguments += ["--images", str(coco.parent), "--out", str(out), "--sizes", "64", "--size", "64"]
+    arguments += ["--images", str(coco.parent), "--output", str(out)]
+    arguments += ["--sizes", "64", "--size", "64"]
     return detect.run(parser.parse_args([*arguments, "--steps", "4", "--every", "2", *more]))

@@ -21,7 +21,8 @@ from tools.architectures import yolox
 
 EXAMPLES = """\
 example (7 parts of the trained weights, 3 parts of the initial ones):
-  edge-tools detect average runs/detect/best.pt:0.7 runs/detect/rectified.pt:0.3 --out runs/mean.pt
+  edge-tools detect average runs/detect/best.pt:0.7 runs/detect/rectified.pt:0.3 \\
+    --output runs/mean.pt
   edge-tools train detect-int8 --weights runs/mean.pt …
 """
 
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:WEIGHT]",
         help="best.pt or rectified.pt of `train detect`, and its weight; default 1",
     )
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if len(args.parts) < 2:
         raise InputError("one network has no mean; name two or more")
     net, origin = averaged(args.parts)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    yolox.save(net, args.out, origin)
-    print(f"{args.out}: {origin}")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    yolox.save(net, args.output, origin)
+    print(f"{args.output}: {origin}")
     return 0
 
 

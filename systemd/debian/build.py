@@ -164,7 +164,7 @@ def _run(*command: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--arch", action="append", choices=sorted(PLATFORMS), required=True)
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR")
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", metavar="DIR")
     args = parser.parse_args()
     for one in args.arch:
-        print(build(one, args.out))  # noqa: T201 - a command
+        print(build(one, args.output))  # noqa: T201 - a command

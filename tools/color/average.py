@@ -16,8 +16,9 @@ from tools.train import color_state, commands
 
 EXAMPLES = """\
 example:
-  edge-tools color average runs/color/epochs/05.pt runs/color/epochs/10.pt --out runs/color/mean.pt
-  edge-tools quantize color runs/color/mean.pt --data ../shared/data --out models/own
+  edge-tools color average runs/color/epochs/05.pt runs/color/epochs/10.pt \\
+    --output runs/color/mean.pt
+  edge-tools quantize color runs/color/mean.pt --data ../shared/data --output models/own
 """
 
 
@@ -30,21 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="epochs/NN.pt of `edge-tools train color`, or its checkpoint.pt",
     )
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the mean; `quantize color` and `train color --teacher` read it as a checkpoint."""
     if len(args.checkpoints) < 2:
         raise InputError("one network has no mean; name two or more")
-    if args.out.is_dir():
-        raise EdgeError(f"{args.out} is a folder; name a file with --out")
+    if args.output.is_dir():
+        raise EdgeError(f"{args.output} is a folder; name a file with --output")
     content = color_state.averaged(args.checkpoints)
     made = [commands.of_file(path, "train color") for path in args.checkpoints]
     known = commands.in_order(*made, (args.command,)) if all(made) else ()
     content["config"] |= {"commands": known}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    tensor_file.write(content, args.out)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    tensor_file.write(content, args.output)
     epochs = " and ".join(str(epoch) for epoch in content["of_epochs"])
-    print(f"{args.out}: the mean after epochs {epochs}")
+    print(f"{args.output}: the mean after epochs {epochs}")
     return 0

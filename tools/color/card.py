@@ -298,9 +298,9 @@ def _training(model: Manifest, data: Path) -> str:
         return f"## Training\n{facts}\n```\n{model.training[COMMANDS]}\n```\n"
     return (
         f"## Training\n{facts}\n```\n"
-        f"edge-tools train color --data {data} --out runs/color\n"
+        f"edge-tools train color --data {data} --output runs/color\n"
         f"edge-tools quantize color runs/color/checkpoint.pt --data {data} "
-        f"--out models/{model.name}\n```\n"
+        f"--output models/{model.name}\n```\n"
         "The options of each run, and what else was tried: tools/README.md, Color.\n"
     )
 

@@ -1,4 +1,4 @@
-"""Make an int8 model folder: `edge-tools quantize color CHECKPOINT --out FOLDER`.
+"""Make an int8 model folder: `edge-tools quantize color CHECKPOINT --output FOLDER`.
 
 Steps: measure ranges on training crops, write the .tflite, fit the temperature on validation crops
 with the integer model itself, then add the golden picture, figures, manifest and card. Top-1 of the
@@ -43,7 +43,7 @@ TEMPERATURES = np.geomspace(0.3, 3.0, 231)
 
 EXAMPLES = """\
 example:
-  edge-tools quantize color runs/color/checkpoint.pt --data ../shared/data --out models/color-64
+  edge-tools quantize color runs/color/checkpoint.pt --data ../shared/data --output models/color-64
 """
 
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("checkpoint", type=Path, help="checkpoint.pt of `edge-tools train color`")
     parser.add_argument(
-        "--out",
+        "--output",
         type=model_folder,
         required=True,
         help="model folder to write; the model has its name",
@@ -89,24 +89,24 @@ def run(args: argparse.Namespace) -> int:
         uri=args.tracking_uri,
         data=[args.checkpoint, *sorted(args.data.glob("*color/*.json"))],
     ) as record:
-        path = args.out / package.MODEL_FILE
+        path = args.output / package.MODEL_FILE
         made = _write(args, config, network, path)
-        facts = describe(path, config, args.out.resolve().name, args.version)
+        facts = describe(path, config, args.output.resolve().name, args.version)
         facts.training.update(card.trained_on(args.data) | made)
         if epochs := mean_of(args.checkpoint):
             after = ", ".join(map(str, epochs))
             facts.training["weights"] = f"mean of {len(epochs)} networks, after epochs {after}"
-        package.write_folder(args.out, path, facts)
-        fit(args.out, items)
-        answers = ask(ColorModel(Interpreter.load(args.out)), items)
-        final = finish(args.out, answers, args.data)
+        package.write_folder(args.output, path, facts)
+        fit(args.output, items)
+        answers = ask(ColorModel(Interpreter.load(args.output)), items)
+        final = finish(args.output, answers, args.data)
         text = card.text(final, answers, args.data, causes)
-        package.replace_card(args.out, text)
+        package.replace_card(args.output, text)
         compare(network, config, answers, items)
-        record.artifact(args.out)
+        record.artifact(args.output)
     decoder = final.decoder
     print(
-        f"{args.out}: {final.certificate.tensors}, temperature {decoder.temperature:.3f}, "
+        f"{args.output}: {final.certificate.tensors}, temperature {decoder.temperature:.3f}, "
         f"without a class {decoder.temperature_without_class or decoder.temperature:.3f}"
     )
     return 0

@@ -1,4 +1,4 @@
-"""Train the color network: `edge-tools train color --data ../shared/data --out runs/color`.
+"""Train the color network: `edge-tools train color --data ../shared/data --output runs/color`.
 
 A checkpoint is written after each epoch. Started again with the same config and folder, a run
 continues after the last one and ends with the same weights as an uninterrupted run, because every
@@ -48,9 +48,9 @@ from tools.train.steps import refuse_divergence
 
 EXAMPLES = """\
 examples (started again, each resumes where it stopped):
-  edge-tools train color --data ../shared/data --out runs/accurate --trunk efficientnet-lite0 \\
+  edge-tools train color --data ../shared/data --output runs/accurate --trunk efficientnet-lite0 \\
       --colors 64 --input 128 --widths 0 0 128 --epochs 12
-  edge-tools train color --data ../shared/data --out runs/fast --trunk efficientnet-lite0 \\
+  edge-tools train color --data ../shared/data --output runs/fast --trunk efficientnet-lite0 \\
       --colors 64 --stages 3 --input 96 --widths 0 0 96 --learning-rate 6e-3 --epochs 12 \\
       --teacher runs/accurate/checkpoint.pt
 """
@@ -77,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    cache = args.out.parent / "cache"
+    cache = args.output.parent / "cache"
     known, agreed = dataset.training_items(args.data), dataset.validation_items(args.data)
     items, held = dataset.hold_out(known, args.hold_out, args.hold_from)
-    args.out.mkdir(parents=True, exist_ok=True)
+    args.output.mkdir(parents=True, exist_ok=True)
     stored_px = round(STORED * size.input_px)
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
     plain = color_swatches.pack(args.swatches, stored_px, args.seed)
@@ -90,19 +90,18 @@ def run(args: argparse.Namespace) -> int:
         items, _ = dataset.by_picture(items, args.hold_out, args.hold_from)
     packed = arrays.joined(arrays.pack_cached(items, stored_px, MARGIN, cache), painted, plain)
     checks = validation_sets(agreed, held, size.input_px, cache)
-    if args.weights and not (args.out / CHECKPOINT).exists():
-        save(config, start(config, args.device, args.weights), args.out / CHECKPOINT)
+    if args.weights and not (args.output / CHECKPOINT).exists():
+        save(config, start(config, args.device, args.weights), args.output / CHECKPOINT)
     with tracking.start(
         "color",
         params=asdict(config),
         uri=args.tracking_uri,
         data=sorted(args.data.glob("*color/*.json")),
-        folder=args.out,
+        folder=args.output,
     ) as record:
-        state = train(config, packed, checks, args.out, args.device, record)
-    print(
-        f"{args.out / CHECKPOINT}: {state.epoch} epochs, {parameter_count(state.average)} weights"
-    )
+        state = train(config, packed, checks, args.output, args.device, record)
+    weights = parameter_count(state.average)
+    print(f"{args.output / CHECKPOINT}: {state.epoch} epochs, {weights} weights")
     return 0
 
 

@@ -29,7 +29,7 @@ SIDE_STEP = 16  # of the input's side
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument("--out", type=Path, default=Path("runs/color"), help="checkpoint folder")
+    parser.add_argument("--output", type=Path, default=Path("runs/color"), help="checkpoint folder")
     parser.add_argument(
         "--epochs", type=count, default=ColorTraining.epochs, help="default %(default)s"
     )
@@ -181,7 +181,7 @@ def config_of(args: argparse.Namespace) -> ColorTraining:
         weights_sha256=tracking.hash_of([args.weights]) if args.weights else "",
         commands=commands.in_order(
             *(commands.of_file(path, "train color") for path in (*_weights(args), *args.teacher)),
-            commands.of_file(args.out / CHECKPOINT, "train color"),
+            commands.of_file(args.output / CHECKPOINT, "train color"),
             (args.command,),
         ),
     )

@@ -51,7 +51,8 @@ from tools.train.steps import rate_factor, set_rates, update_average
 
 EXAMPLES = """\
 example (started again, it resumes where it stopped):
-  edge-tools train color-int8 runs/color/checkpoint.pt --data ../shared/data --out runs/color-int8
+  edge-tools train color-int8 runs/color/checkpoint.pt --data ../shared/data \\
+    --output runs/color-int8
 """
 SAVE_EVERY = 10  # steps
 CPU = torch.device("cpu")
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("weights", type=Path, help="checkpoint.pt of `edge-tools train color`")
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument("--out", type=Path, default=Path("runs/color-int8"), help="run's folder")
+    parser.add_argument("--output", type=Path, default=Path("runs/color-int8"), help="run's folder")
     parser.add_argument(
         "--steps",
         type=count,
@@ -101,9 +102,9 @@ def run(args: argparse.Namespace) -> int:
     """Train to the last step; write `checkpoint.pt`, `metrics.jsonl` and the folder `latest`."""
     torch.set_num_threads(args.threads)
     checks = dataset.validation_items(args.data)
-    original = read_original(args.weights, args.data, args.out.parent / "cache")
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / CHECKPOINT
+    original = read_original(args.weights, args.data, args.output.parent / "cache")
+    args.output.mkdir(parents=True, exist_ok=True)
+    path = args.output / CHECKPOINT
     config = ColorInt8Training(
         percentile=args.percentile,
         steps=args.steps,
@@ -123,12 +124,12 @@ def run(args: argparse.Namespace) -> int:
         params=asdict(config),
         uri=args.tracking_uri,
         data=[args.weights, *sorted(args.data.glob("*color/*.json"))],
-        folder=args.out,
+        folder=args.output,
     ) as record:
         while state.step < config.steps:
             steps = min(args.every - state.step % args.every, config.steps - state.step)
             mean_loss = train(config, original, state, steps, path)
-            top1 = measure(original.config, state, checks, args.out, mean_loss)
+            top1 = measure(original.config, state, checks, args.output, mean_loss)
             named = {f"top1 {name}": value for name, value in top1.items()}
             record.metrics(state.step, loss=mean_loss, **named)
             save(config, state, path)

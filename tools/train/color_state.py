@@ -134,7 +134,7 @@ def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
     refuse_other_config(path, _options(before), _options(config))
     if "optimizer" not in stored:
         raise InputError(
-            f"{path} is one epoch's network: no run goes on from it; name another folder with --out"
+            f"{path} is one epoch's network: no run goes on from it; name another --output folder"
         )
     _fill(state.network, stored["network"], path)
     _fill(state.average, stored["average"], path)

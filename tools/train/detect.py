@@ -53,7 +53,7 @@ EXAMPLES = """\
 example (started again, it resumes where it stopped):
   edge-tools train detect --weights ../shared/weights/yolox_nano.onnx \\
     --train ../shared/data/detection/train.json --val ../shared/data/detection/val.json \\
-    --images ../shared/data/detection --out runs/detect
+    --images ../shared/data/detection --output runs/detect
 """
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--out", type=Path, default=Path("runs/detect"), help="run's folder")
+    parser.add_argument("--output", type=Path, default=Path("runs/detect"), help="run's folder")
     parser.add_argument(
         "--steps",
         type=count,
@@ -155,10 +155,10 @@ def run(args: argparse.Namespace) -> int:
     labels.refuse_unknown(training, config.labels, args.weights)
     validation = restrict_to_labels(validation, config.labels)
     warn_without_objects(validation)
-    args.out.mkdir(parents=True, exist_ok=True)
-    state = start(config, args.weights, args.out / CHECKPOINT, args.device, training)
+    args.output.mkdir(parents=True, exist_ok=True)
+    state = start(config, args.weights, args.output / CHECKPOINT, args.device, training)
     state.origin = f"{yolox.origin(args.weights)}; then labels of {training.name}"
-    kept = args.out / _detections_file(config)
+    kept = args.output / _detections_file(config)
     detections = labels.teacher_detections(
         args.weights, training, TEACHER_SIZE, config.labels, kept
     )
@@ -169,16 +169,16 @@ def run(args: argparse.Namespace) -> int:
         params=as_params(config),
         uri=args.tracking_uri,
         data=[args.train],
-        folder=args.out,
+        folder=args.output,
     ) as record:
         callbacks = Callbacks(
-            lambda steps: train(config, state, teacher, pictures, steps, args.out / CHECKPOINT),
-            lambda: measure(state, validation, args.size, args.out / LATEST),
-            lambda: _keep_latest(args.out),
-            lambda: save(config, state, args.out / CHECKPOINT),
+            lambda steps: train(config, state, teacher, pictures, steps, args.output / CHECKPOINT),
+            lambda: measure(state, validation, args.size, args.output / LATEST),
+            lambda: _keep_latest(args.output),
+            lambda: save(config, state, args.output / CHECKPOINT),
         )
         train_and_measure(args, config, state, callbacks, record)
-    print(f"{args.out / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
+    print(f"{args.output / BEST}: AP50 {state.best:.4f} at {args.size} after {state.step} steps")
     return 0
 
 

@@ -59,7 +59,7 @@ EXAMPLES = """\
 example (started again, it resumes where it stopped):
   edge-tools train detect-int8 --weights ../shared/weights/yolox_nano.onnx \\
     --train ../shared/data/detection/train.json --val ../shared/data/detection/val.json \\
-    --images ../shared/data/detection --out runs/detect-int8
+    --images ../shared/data/detection --output runs/detect-int8
 """
 BEST = "best"
 SAVE_EVERY = 10  # steps
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/detect-int8"), help="checkpoint folder"
+        "--output", type=Path, default=Path("runs/detect-int8"), help="checkpoint folder"
     )
     parser.add_argument(
         "--steps",
@@ -118,8 +118,8 @@ def run(args: argparse.Namespace) -> int:
     validation = dataset.read(args.val, args.images)
     warn_without_objects(validation)
     config = _config(args)
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / CHECKPOINT
+    args.output.mkdir(parents=True, exist_ok=True)
+    path = args.output / CHECKPOINT
     state = resume(config, args.weights, path) if path.exists() else start(config, args, training)
     teacher = yolox.load(args.weights)
     with tracking.start(
@@ -127,16 +127,16 @@ def run(args: argparse.Namespace) -> int:
         params=as_params(config),
         uri=args.tracking_uri,
         data=[args.train],
-        folder=args.out,
+        folder=args.output,
     ) as record:
         callbacks = Callbacks(
             lambda steps: train(config, state, teacher, training.pictures, steps, path),
-            lambda: measure(config, state, validation, args.out / "latest"),
-            lambda: keep(config, state, args.out),
+            lambda: measure(config, state, validation, args.output / "latest"),
+            lambda: keep(config, state, args.output),
             lambda: save(config, state, path),
         )
         train_and_measure(args, config, state, callbacks, record)
-    print(f"{args.out / BEST}.pt: AP50 {state.best:.4f} after at most {state.step} steps")
+    print(f"{args.output / BEST}.pt: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
 
 

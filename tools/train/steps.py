@@ -106,21 +106,21 @@ def train_and_measure(
         images_per_s = steps * schedule.batch / (time.monotonic() - began_s)
         beside = _figures(schedule, state.step, loss, images_per_s)
         measured = callbacks.measure()
-        _log_measurement(args.out, state.step, beside, measured)
+        _log_measurement(args.output, state.step, beside, measured)
         state.bad += 1
         if measured.ap50 > state.best or math.isnan(measured.ap50):
             state.best, state.bad = measured.ap50, 0
             callbacks.keep()
         record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
         callbacks.save()
-    record.artifact(args.out / METRICS_FILE)
+    record.artifact(args.output / METRICS_FILE)
 
 
 def refuse_divergence(loss: float, when: str) -> None:
     """Raise EdgeError when the mean loss is not finite. when: text for the message."""
     if not math.isfinite(loss):
         raise EdgeError(
-            f"{when} the loss became {loss}; give a lower --learning-rate and another --out"
+            f"{when} the loss became {loss}; give a lower --learning-rate and another --output"
         )
 
 
@@ -135,7 +135,7 @@ def refuse_other_config(
     if names:
         options = ", ".join(_option_text(name, before.get(name)) for name in names)
         raise InputError(
-            f"{checkpoint} was made with another config: {options}; name another --out"
+            f"{checkpoint} was made with another config: {options}; name another --output"
         )
 
 

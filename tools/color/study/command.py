@@ -28,9 +28,9 @@ from tools.color.study.networks import STUDY, Ours, Studied, Vgg16
 
 EXAMPLES = """\
 examples (started again, measures only what is missing; VGG16's weights are torchvision's):
-  edge-tools color study --data ../shared/data --out runs/study
-  edge-tools color study --data ../shared/data --out runs/study --vgg16 vgg16-397923af.pth
-  edge-tools color study --data ../shared/data --out runs/quick --epochs 1 --limit 600 \\
+  edge-tools color study --data ../shared/data --output runs/study
+  edge-tools color study --data ../shared/data --output runs/study --vgg16 vgg16-397923af.pth
+  edge-tools color study --data ../shared/data --output runs/quick --epochs 1 --limit 600 \\
       --only single "ours, fast"
 """
 VALIDATION_SHARE = 0.1
@@ -41,7 +41,7 @@ UNTRAINED = "needs --vgg16 FILE"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of results")
+    parser.add_argument("--output", type=Path, default=Path("runs/study"), help="folder of results")
     parser.add_argument("--epochs", type=count, default=5, help="default %(default)s")
     parser.add_argument(
         "--limit", type=count, default=4000, help="training crops; default %(default)s"
@@ -77,7 +77,7 @@ def _row(name: str, args: argparse.Namespace, parts: tuple[list[ColorItem], ...]
     studied = STUDY[name]
     is_trained = not studied.is_pretrained or args.vgg16 is not None
     epochs = args.epochs if is_trained else 0
-    folder = args.out / "".join(char if char.isalnum() else "-" for char in name)
+    folder = args.output / "".join(char if char.isalnum() else "-" for char in name)
     budget = {"epochs": epochs, "limit": args.limit, "crops": [len(part) for part in parts]}
     stored = folder / "row.json"
     if stored.exists() and (known := json.loads(stored.read_text()))["budget"] == budget:
@@ -85,7 +85,7 @@ def _row(name: str, args: argparse.Namespace, parts: tuple[list[ColorItem], ...]
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
     sized = parts if is_trained else tuple(part[:8] for part in parts)
-    inputs = Parts(*(crops(part, studied, args.out / "cache") for part in sized))
+    inputs = Parts(*(crops(part, studied, args.output / "cache") for part in sized))
     row = measure(studied, _network(studied, args.vgg16), inputs, epochs, folder)
     text = json.dumps({"budget": budget, "row": asdict(row)}, indent=2)
     durable.replace(stored, f"{text}\n".encode())
