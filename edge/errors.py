@@ -38,6 +38,12 @@ class EdgeError(Exception):
     exit_code = EXIT_FAILURE
 
 
+class UsageError(EdgeError):
+    """Options of a command contradict each other."""
+
+    exit_code = EXIT_USAGE
+
+
 class ConfigError(EdgeError):
     """The config file is wrong; restarting cannot help."""
 

@@ -29,10 +29,10 @@ from edge.errors import (
     EXIT_FAILURE,
     EXIT_NO_INPUT,
     EXIT_OK,
-    EXIT_USAGE,
     CameraError,
     EdgeError,
     InputError,
+    UsageError,
     brief,
     one_line,
 )
@@ -96,8 +96,7 @@ def run(args: argparse.Namespace) -> int:
     picture could not be saved: no further picture is saved, but the document is complete.
     """
     if args.objects and args.task != "color":
-        print("edge infer: --objects needs --task color", file=sys.stderr)
-        return EXIT_USAGE
+        raise UsageError("--objects needs --task color")
     _end_like_ctrl_c()
     if args.output:
         _check_writable(args.output)
