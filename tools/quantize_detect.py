@@ -216,10 +216,10 @@ def _refuse_unused(args: argparse.Namespace) -> None:
     if not (args.model or args.checkpoint):
         return
     unused = [name for name, default in MEASURING.items() if getattr(args, name) != default]
-    if args.model:
-        unused += ["weights"] if args.weights != yolox.WEIGHTS else []
-    else:
-        unused += ["stem_rank"] if args.stem_rank != DetectTraining.rank else []
+    if args.model and args.weights != yolox.WEIGHTS:
+        unused.append("weights")
+    if args.checkpoint and args.stem_rank != DetectTraining.rank:
+        unused.append("stem_rank")
     refuse_options(unused, "--model" if args.model else "--checkpoint")
 
 
