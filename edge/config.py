@@ -21,6 +21,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Score = Annotated[float, Meta(ge=0.01, le=1)]  # below this, a detector finds objects everywhere
 NotNegative = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Rate = Annotated[float, Meta(ge=0, le=1000)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Pixels = Annotated[int, Meta(ge=0, le=100_000)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -111,7 +112,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
         0 = never.
     retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
     width, height, fps: requested from a V4L2 camera; 0 = its default. fps is also the rate of a
-        folder of images; 0 = one a second.
+        folder of images; 0 = one a second; at least one a day.
     zones: named polygons; events list those that contain the object's foot point.
     masks: polygons without motion or detections.
     """
@@ -126,7 +127,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     retry_max_s: Seconds = 30
     width: Pixels = 0
     height: Pixels = 0
-    fps: NotNegative = 0
+    fps: Rate = 0
     zones: dict[Name, PolygonConfig] = {}
     masks: tuple[PolygonConfig, ...] = ()
 

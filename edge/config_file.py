@@ -33,6 +33,7 @@ PLACES = (
 
 EVERY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 MAX_DEPTH = 20
+DAY_S = 86_400
 MAX_FAULT_CHARS = 300
 PATTERNS = {
     NAME_PATTERN: "of 1 to 64 letters, digits, _ and -",
@@ -353,6 +354,8 @@ def _check_names(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: cameras.{name}: the name is taken by a topic; rename it")
         if camera.retry_min_s > camera.retry_max_s:
             raise ConfigError(f"{source}: cameras.{name}: retry_min_s is larger than retry_max_s")
+        if 0 < camera.fps < 1 / DAY_S:
+            raise ConfigError(f"{source}: cameras.{name}: fps is less than one a day; raise it")
     if config.mqtt.retry_min_s > config.mqtt.retry_max_s:
         raise ConfigError(f"{source}: mqtt: retry_min_s is larger than retry_max_s")
     hosts = {config.web.host, config.metrics.host}

@@ -131,6 +131,8 @@ WRONG_CAMERAS = {
     "{stats: {source: 0}}": ("cameras.stats", "rename"),
     "{command: {source: 0}}": ("cameras.command", "rename"),
     "{a: {source: 0, retry_min_s: 9, retry_max_s: 1}}": ("cameras.a", "retry_min_s is larger"),
+    "{a: {source: 0, fps: 1.0e-300}}": ("cameras.a", "fps is less than one a day; raise it"),
+    "{a: {source: 0, fps: 1.0e+300}}": ("cameras.a.fps", "<= 1000"),
     "{a: {source: 0, zones: {z: [[0, 0], [1, 1]]}}}": ("cameras.a.zones.z", "length >= 3"),
     "{a: {source: 0, zones: {z: [[0, 0], [1, 1.5], [0, 1]]}}}": (
         "cameras.a.zones.z.1.1",
@@ -145,7 +147,8 @@ WRONG_CAMERAS = {
 @pytest.mark.parametrize("text", WRONG_CAMERAS, ids=lambda text: text[:40])
 def test_wrong_camera_is_refused_with_its_path(text: str):
     message = complaint(f"cameras: {text}")
-    assert message.startswith("edge.yaml:1:") or "rename" in message or "larger" in message
+    is_of_several = any(word in message for word in ("rename", "larger", "raise"))
+    assert message.startswith("edge.yaml:1:") or is_of_several
     for part in WRONG_CAMERAS[text]:
         assert part in message
 
@@ -311,6 +314,7 @@ def _is_consistent(made: Config) -> bool:
     return (
         all(pair.retry_min_s <= pair.retry_max_s for pair in pairs)
         and (made.mqtt.key_file is None or made.mqtt.cert_file is not None)
+        and all(camera.fps == 0 or camera.fps > 0.001 for camera in made.cameras.values())
         and not config_file.RESERVED_NAMES & made.cameras.keys()
         and not _has_homes(made)
     )
