@@ -14,7 +14,10 @@ from msgspec import Meta
 
 # They end with `$(?!\n)` because Python's `$` alone accepts a trailing newline.
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
-PREFIX_PATTERN = r"^[A-Za-z0-9_/-]{1,128}$(?!\n)"
+# May begin with a slash; an empty level elsewhere is a slip that nobody subscribes to.
+PREFIX_PATTERN = r"^(?=.{1,128}$)/?[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*$(?!\n)"
+# A name, an IPv4 or an IPv6 address.
+HOST_PATTERN = r"^(?:[^\s/@:\[]+|[^\s/@:\[]*:[^\s/@:\[]*:[^\s/@\[]*)$(?!\n)"
 TEXT_PATTERN = r"^[^\x00]+$"  # no system call takes a NUL
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -31,6 +34,7 @@ Name = Annotated[
 ]
 Prefix = Annotated[str, Meta(pattern=PREFIX_PATTERN)]
 Text = Annotated[str, Meta(pattern=TEXT_PATTERN)]
+Host = Annotated[str, Meta(pattern=HOST_PATTERN)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 PointConfig = tuple[Share, Share]
 PolygonConfig = Annotated[tuple[PointConfig, ...], Meta(min_length=3)]
@@ -56,7 +60,7 @@ class MqttConfig(Section, frozen=True, kw_only=True):
     discovery: publish Home Assistant discovery under `discovery_prefix`.
     """
 
-    host: Text = "localhost"
+    host: Host = "localhost"
     port: Port = 1883
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     username: Text | None = None
@@ -247,7 +251,7 @@ class WebConfig(Section, frozen=True, kw_only=True):
     """
 
     enabled: bool = False
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8080
 
 
@@ -272,7 +276,7 @@ class MetricsConfig(Section, frozen=True, kw_only=True):
     """
 
     port: Port | None = None
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     textfile: Text | None = None
 
 
