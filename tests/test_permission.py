@@ -67,6 +67,11 @@ def test_command_that_is_not_allowed_changes_nothing(tmp_path: Path) -> None:
     assert desk.done == ["Resume"]
 
 
+def test_unknown_command_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    answer = Guarded(tmp_path, allow=("resume",)).ask(b"", "rezume")
+    assert "unknown command 'rezume'; known: pause, resume" in str(answer.error)
+
+
 def test_signed_command_is_executed_once(keyed: Guarded) -> None:
     payload = sign(KEY, PAUSE, NOW_MS, '{"for_s":5,"transaction":"t1"}')
     assert keyed.ask(payload) == Response(status="ok", transaction="t1")
