@@ -77,6 +77,7 @@ def test_signed_command_is_executed_once(keyed: Guarded) -> None:
     assert keyed.ask(payload) == Response(status="ok", transaction="t1")
     again = keyed.ask(payload)
     assert "obeyed before" in str(again.error)
+    assert again.transaction == "t1"
     assert keyed.done == ["Pause"]
 
 
