@@ -221,6 +221,18 @@ def test_payload_that_is_not_utf8_is_not_signed(
     assert "is not UTF-8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("topic", ["edge/gate/pause", "edge/gate/command/+", "gate/command/pause"])
+def test_topic_on_which_no_device_listens_is_not_signed(
+    keyed: Guarded, capsys: pytest.CaptureFixture[str], topic: str
+) -> None:
+    from edge.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["sign-command", "--key-file", str(keyed.folder / "key"), topic])
+    assert ended.value.code == EXIT_USAGE
+    assert "is not <prefix>/<device>/command/<name>" in capsys.readouterr().err
+
+
 def test_daemon_with_a_key_executes_signed_commands_and_offers_no_buttons(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
