@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from edge import lookup
-from edge.config import NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
+from edge.config import HOST_PATTERN, NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
 from edge.errors import ConfigError, brief
 
 MAX_BYTES = 250_000  # takes seconds to read on a slow board
@@ -33,10 +33,12 @@ PLACES = (
 
 EVERY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 MAX_DEPTH = 20
+DAY_S = 86_400
 MAX_FAULT_CHARS = 300
 PATTERNS = {
     NAME_PATTERN: "of 1 to 64 letters, digits, _ and -",
-    PREFIX_PATTERN: "of 1 to 128 letters, digits, _, - and /",
+    PREFIX_PATTERN: "of 1 to 128 letters, digits, _, - and /, without / at its end and without //",
+    HOST_PATTERN: "that is a name or address alone; scheme, port and login have keys of their own",
     TEXT_PATTERN: "that is not empty",
 }
 
@@ -265,8 +267,9 @@ def _in_words(fault: str) -> str:
 def _wrong_value(data: Any, steps: list[str]) -> str:
     """Return the wrong value as text; empty for lists, maps and values that may hold a login."""
     value = _value_at(data, steps)
-    is_plain = isinstance(value, (bool, int, float, str)) and steps[-1:] != ["source"]
-    return f"; found {value!r:.60}" if is_plain else ""
+    is_plain = isinstance(value, (bool, int, float, str))
+    is_open = steps[-1:] not in (["source"], ["host"])
+    return f"; found {value!r:.60}" if is_plain and is_open else ""
 
 
 def _name_keys(data: Any, steps: list[str], message: str) -> list[str]:
@@ -353,6 +356,8 @@ def _check_names(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: cameras.{name}: the name is taken by a topic; rename it")
         if camera.retry_min_s > camera.retry_max_s:
             raise ConfigError(f"{source}: cameras.{name}: retry_min_s is larger than retry_max_s")
+        if 0 < camera.fps < 1 / DAY_S:
+            raise ConfigError(f"{source}: cameras.{name}: fps is less than one a day; raise it")
     if config.mqtt.retry_min_s > config.mqtt.retry_max_s:
         raise ConfigError(f"{source}: mqtt: retry_min_s is larger than retry_max_s")
     hosts = {config.web.host, config.metrics.host}

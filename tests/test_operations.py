@@ -86,7 +86,7 @@ def test_doctor_finds_no_fault_beside_a_healthy_daemon(
     assert main(["doctor", "--json", str(watched.config_path)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == set(doctor.CHECKS)
-    for name in ("daemon", "camera", "models", "broker", "permissions"):
+    for name in ("config", "daemon", "camera", "models", "broker", "permissions"):
         assert found[name]["level"] == "ok", found[name]
 
 
@@ -216,6 +216,41 @@ def test_doctor_names_each_fault_and_its_fix(
     assert "wrong" not in lines["broker"]
     assert lines["permissions"].startswith("fail")
     assert all(len(line.splitlines()) == 1 for line in lines.values())
+
+
+@pytest.mark.parametrize(
+    ("section", "fault"),
+    [
+        ("mqtt: {password_file: /dev/null}", "mqtt.password_file is given without mqtt.username"),
+        ("commands: {key_file: /nowhere/key}", "commands.key_file /nowhere/key: No such file"),
+        ("log: {syslog: 'host:99999'}", "log.syslog"),
+    ],
+)
+def test_doctor_finds_what_keeps_the_daemon_from_starting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], section: str, fault: str
+) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(f"state_dir: {tmp_path}\ncameras: {{front: {{source: {CLIP}}}}}\n{section}\n")
+    assert main(["doctor", str(config)]) == 3
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if " config " in line]
+    assert line.startswith("fail")
+    assert fault in line
+
+
+def test_doctor_believes_a_connected_daemon_whose_password_it_has_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mosquitto_program: str
+) -> None:
+    environment = {**os.environ, "EDGE_MQTT_PASSWORD": "right"}
+    with Mosquitto(tmp_path, login=Login("gate", "right")) as broker:
+        mqtt = {"host": "127.0.0.1", "port": broker.port, "username": "gate"}
+        with Daemon(tmp_path, broker.port, environment=environment, mqtt=mqtt) as daemon:
+            daemon.wait_for_log("camera.state")
+            wait_until(lambda: main(["status", str(daemon.config_path)]) == 0, 20)
+            assert main(["doctor", str(daemon.config_path)]) == 0
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("warn  bro")
+    ]
+    assert "not authorized, but the daemon is connected; is the password only in" in line
 
 
 @pytest.mark.parametrize("host", ["a..b", 64 * "x" + ".lan"])

@@ -20,6 +20,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge import config_file, status_socket
 from edge.capture import Camera
+from edge.cli.check.config import check_settings
 from edge.cli.status import DEFAULT_CONFIG, Report
 from edge.config import Config
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
@@ -30,7 +31,7 @@ from edge.publisher.connection import Connection, ConnectionEndedError, EndKind,
 from edge.service.clock import is_clock_synchronized
 from edge.service.parts import build_models, load_interpreters, only_camera
 
-HELP = "Check camera, models, broker, permissions, clock, temperature and disk."
+HELP = "Check config, camera, models, broker, permissions, disk, clock, temperature and throttling."
 EXAMPLES = """examples:
   edge doctor                       # of /etc/edge/edge.yaml
   edge doctor gate.yaml --json
@@ -104,6 +105,12 @@ def _ask_daemon(config: Config) -> Report | None:
         return None
 
 
+def check_config(config: Config) -> Finding:
+    """Return whether the daemon would start with the files and extras that the config needs."""
+    check_settings(config)
+    return Finding(Level.OK, "its files and extras are there")
+
+
 def check_daemon(config: Config) -> Finding:
     """Return whether a daemon runs on this config."""
     report = _ask_daemon(config)
@@ -150,8 +157,17 @@ def check_broker(config: Config) -> Finding:
             break
     if end is None:
         return Finding(Level.OK, f"{where} takes the login")
-    reason = end.reason if where in end.reason else f"{where}: {end.reason}"
-    return Finding(Level.FAIL, one_line(reason), BROKER_FIXES[end.kind])
+    reason = one_line(end.reason if where in end.reason else f"{where}: {end.reason}")
+    if end.kind is EndKind.REFUSED and _is_connected(_ask_daemon(config)):
+        fix = "is the password only in the service's environment or credentials?"
+        return Finding(Level.WARN, f"{reason}, but the daemon is connected", fix)
+    return Finding(Level.FAIL, reason, BROKER_FIXES[end.kind])
+
+
+def _is_connected(report: Report | None) -> bool:
+    """Return whether a daemon says that the broker accepted it."""
+    stats = report.stats if report else None
+    return stats is not None and str(stats.mqtt["state"]).startswith("connected")
 
 
 def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedError | None:
@@ -235,6 +251,7 @@ def check_throttling(_config: Config) -> Finding:
 
 
 CHECKS: dict[str, Callable[[Config], Finding]] = {
+    "config": check_config,
     "daemon": check_daemon,
     "camera": check_camera,
     "models": check_models,

@@ -304,10 +304,15 @@ class Connection:
         if self._is_open:
             self._end = ConnectionEndedError(EndKind.LOST, stated or f"connection lost ({reason})")
         else:
-            # A broker older than MQTT 5 may close without giving a reason.
+            # A broker older than MQTT 5 may close without giving a reason. With TLS 1.3, a client
+            # certificate is looked at only after the handshake.
+            question = (
+                "does it ask for another client certificate (mqtt.cert_file)?"
+                if options.is_tls(self._config)
+                else "is it an MQTT port, and is TLS set as there?"
+            )
             self._end = ConnectionEndedError(
-                EndKind.UNSUPPORTED,
-                "closed before its answer; is it an MQTT port, and is TLS set as there?",
+                EndKind.UNSUPPORTED, f"closed before its answer; {question}"
             )
 
     def _on_publish(
