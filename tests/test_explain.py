@@ -59,6 +59,7 @@ def test_unreadable_picture_is_named(tmp_path: Path) -> None:
 
 
 def test_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    (tmp_path / "._a.png").write_bytes(b"of macOS")
     with pytest.raises(InputError, match=f"no picture in {tmp_path}"):
         list(heatmap.pictures([tmp_path]))
 
