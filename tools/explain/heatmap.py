@@ -68,6 +68,11 @@ def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
         yield path, dataset.load_file(path)
 
 
+def file_name(path: Path, label: str) -> str:
+    """Name an explained picture: its folder comes first, as folders repeat file names."""
+    return f"{path.absolute().parent.name}-{path.stem}-{label}.jpg"
+
+
 def _enlarged(bgr: Image) -> Image:
     factor = int(np.ceil(MIN_HEIGHT_PX / bgr.shape[0]))
     if factor <= 1:
