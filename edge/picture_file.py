@@ -17,6 +17,7 @@ from edge import durable
 from edge.errors import EdgeError
 from edge.values import Image
 
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 PNG_ALPHA = frozenset({4, 6})  # color types: gray with alpha, RGB with alpha
 WHITE = 255
 BAND_ROWS = 64  # blended at once: 16 bytes a pixel in each

@@ -6,10 +6,9 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-from edge import lookup
+from edge import lookup, picture_file
 from edge.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 HEIC_SUFFIXES = frozenset({".heic", ".heif"})  # which OpenCV cannot decode
 
 _BETWEEN_ELEMENTS = re.compile(r"(\s!\s)")  # of a pipeline
@@ -52,7 +51,7 @@ def kind_of(source: int | str) -> SourceKind:
     if "://" in text and not text.startswith("file://"):
         return SourceKind.STREAM
     path = path_of(text)
-    if lookup.is_folder(path) or path.suffix.lower() in IMAGE_SUFFIXES:
+    if lookup.is_folder(path) or path.suffix.lower() in picture_file.SUFFIXES:
         return SourceKind.IMAGES
     return SourceKind.VIDEO
 

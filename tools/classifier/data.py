@@ -19,8 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import durable, picture_file
-from edge.capture.source import files_in
+from edge import durable, lookup, picture_file
 from edge.errors import InputError
 from tools.classifier import runtime
 from tools.data.entry import SUFFIXES, is_utf8
@@ -159,7 +158,7 @@ def _scan(folder: Path, labels: Sequence[str]) -> list[Item]:
         )
     found = []
     for label, name in enumerate(labels):
-        paths = files_in(folder / name, SUFFIXES) if (folder / name).is_dir() else []
+        paths = lookup.files_in(folder / name, SUFFIXES) if (folder / name).is_dir() else []
         if not paths:
             raise InputError(
                 f"class {name!r}: no picture in {folder / name} "

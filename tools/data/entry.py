@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from edge import lookup
-from edge.capture.address import IMAGE_SUFFIXES
+from edge import lookup, picture_file
 from edge.errors import InputError
 
-SUFFIXES = IMAGE_SUFFIXES | {".ppm"}  # of the pictures that every command takes from a folder
+SUFFIXES = picture_file.SUFFIXES | {".ppm"}  # of pictures that commands take from a folder
 Region = tuple[float, float, float, float]  # x, y, width, height
 MARGIN_PX = 1.0  # a box may exceed the picture by this much: formats count from 0 or from 1
 
