@@ -262,6 +262,23 @@ def test_output_to_a_full_device_leaves_no_traceback(redirection: str, code: int
     assert (done.returncode, done.stderr) == (code, complaint)
 
 
+@pytest.mark.parametrize("redirection", ["| true", ">/dev/full"])
+def test_error_of_a_tool_keeps_its_code_when_nobody_takes_the_output(redirection: str):
+    command = '("$0" -m tools validate color-64 nosuch; echo "code $?" >&2)'
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {redirection}", sys.executable],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=ROOT,
+        check=False,
+    )
+    complaint, code = done.stderr.splitlines()
+    assert complaint.startswith("edge-tools: model 'nosuch' is not installed")
+    assert code == f"code {EXIT_CONFIG}"
+
+
 def test_missing_config_is_named(tmp_path: Path):
     outcome = run("run", "--config", tmp_path / "none.yaml")
     assert outcome.code == EXIT_CONFIG

@@ -339,6 +339,7 @@ def test_doctor_opens_the_camera_itself_when_no_daemon_runs(
     assert "127.0.0.1:1" in printed  # no listener there
 
 
+@pytest.mark.parametrize("place", ["soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware"])
 @pytest.mark.parametrize(
     ("bits", "now", "before"),
     [
@@ -348,9 +349,9 @@ def test_doctor_opens_the_camera_itself_when_no_daemon_runs(
     ],
 )
 def test_throttling_is_read_as_the_firmware_writes_it(
-    tmp_path: Path, bits: str, now: tuple[str, ...], before: tuple[str, ...]
+    tmp_path: Path, place: str, bits: str, now: tuple[str, ...], before: tuple[str, ...]
 ) -> None:
-    folder = tmp_path / "devices/platform/soc/soc:firmware"
+    folder = tmp_path / "devices/platform" / place
     folder.mkdir(parents=True)
     (folder / "get_throttled").write_text(f"{bits}\n")
     assert health.read_throttling(tmp_path) == health.Throttling(now, before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge import MAX_PIXELS, lookup, picture_file
 from edge.capture import edit_list
-from edge.capture.address import HEIC_SUFFIXES, IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
+from edge.capture.address import HEIC_SUFFIXES, SourceKind, kind_of, path_of, redact
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from edge.values import Image
@@ -131,25 +131,11 @@ def image_paths(path: Path) -> list[Path]:
     _check_exists(path)
     if not path.is_dir():
         return [path]
-    images = files_in(path, IMAGE_SUFFIXES)
+    images = lookup.files_in(path, picture_file.SUFFIXES)
     if not images:
-        raise InputError(f"{path}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        kinds = ", ".join(sorted(picture_file.SUFFIXES))
+        raise InputError(f"{path}: no images in this folder ({kinds})")
     return images
-
-
-def files_in(folder: Path, suffixes: Container[str]) -> list[Path]:
-    """Return the visible files of these suffixes directly in a folder, sorted by name.
-
-    Skipped hidden files are those macOS writes beside each picture (`._a.jpg`) and unfinished ones.
-    Raises OSError when the folder cannot be listed.
-    """
-    return sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in suffixes
-        and not entry.name.startswith(".")
-        and not lookup.is_folder(entry)
-    )
 
 
 def checked(pixels: NDArray[np.generic] | None) -> Image:

@@ -48,25 +48,30 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the parsed command and return its exit code; an EdgeError becomes a line on stderr."""
+    code = EXIT_OK
     try:
-        logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
-        code = int(importlib.import_module(COMMANDS[args.command]).run(args))
+        code = _run(args)
         sys.stdout.flush()  # here, where a closed pipe is not yet a failure
-    except EdgeError as error:
-        print(f"edge: {one_line(error)}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has ended
         _drop_output()
-        return EXIT_OK
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         _drop_output()
         print(f"edge: output: {error.strerror}; make room", file=sys.stderr)
-        return EXIT_FAILURE
+        return code or EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_FAILURE
     return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
+        return int(importlib.import_module(COMMANDS[args.command]).run(args))
+    except EdgeError as error:
+        print(f"edge: {one_line(error)}", file=sys.stderr)
+        return error.exit_code
 
 
 def _drop_output() -> None:

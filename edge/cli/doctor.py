@@ -193,8 +193,7 @@ def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedErro
 def check_permissions(config: Config) -> Finding:
     """Return whether this user may write the state directory and open the video devices."""
     state_dir = config_file.state_dir(config)
-    nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not os.access(_nearest(state_dir), os.W_OK | os.X_OK):
         return Finding(Level.FAIL, f"may not write {state_dir}", "set state_dir, or its owner")
     closed = [str(p) for p in Path("/dev").glob("video*") if not os.access(p, os.R_OK | os.W_OK)]
     if closed:
@@ -206,14 +205,18 @@ def check_permissions(config: Config) -> Finding:
 def check_disk(config: Config) -> Finding:
     """Return whether the disk has room for the spool's configured size."""
     state_dir = config_file.state_dir(config)
-    nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    free_bytes = shutil.disk_usage(nearest).free
+    free_bytes = shutil.disk_usage(_nearest(state_dir)).free
     text = f"{free_bytes / 1e6:,.0f} MB free for {state_dir}"
     if free_bytes < config.spool.max_bytes / 8:
         return Finding(Level.FAIL, text, "make room, or events are lost while the broker is away")
     if free_bytes < 2 * config.spool.max_bytes:
         return Finding(Level.WARN, text, "make room, or set a smaller spool.max_bytes")
     return Finding(Level.OK, text)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the first one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def check_clock(_config: Config) -> Finding:

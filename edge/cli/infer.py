@@ -364,9 +364,13 @@ def _write(entries: list[str], output: Path | None) -> None:
             for number, entry in enumerate(entries):
                 file.write(f", {entry}" if number else entry)
             file.write("]\n")
+            file.flush()
     except OSError as error:
         if output is None:
             raise
-        _write(entries, None)  # hours of work may be in it
-        text = f"{output}: {error.strerror}; the results went to standard output"
-        raise EdgeError(text) from None
+        where = "the results went to standard output"
+        try:
+            _write(entries, None)  # hours of work may be in it
+        except OSError:
+            where = "standard output does not take the results either, they are lost"
+        raise EdgeError(f"{output}: {error.strerror}; {where}") from None

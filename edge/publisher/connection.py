@@ -97,20 +97,14 @@ class Waker:
 
     def wake(self) -> None:
         """End the current `pump`, or the next one at once."""
-        try:
+        with contextlib.suppress(OSError):  # closed, or many calls are waiting already
             self._sender.send(b"\0")
-        except BlockingIOError:
-            pass  # many calls are waiting already
-        except OSError:
-            pass  # closed
 
     def clear(self) -> None:
         """Discard all calls of `wake` so far."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             while self._receiver.recv(4096):
                 pass
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Release both ends."""

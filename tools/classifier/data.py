@@ -19,12 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import durable, picture_file
+from edge import durable, lookup, picture_file
 from edge.errors import InputError
 from tools.classifier import runtime
-from tools.data.entry import is_utf8
+from tools.data.entry import SUFFIXES, is_utf8
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 TENTHS = 10  # content hashes modulo 10: 0 is val, 1 is test, the others are train
 READERS = 4  # threads; the decoders release the GIL
@@ -159,7 +158,7 @@ def _scan(folder: Path, labels: Sequence[str]) -> list[Item]:
         )
     found = []
     for label, name in enumerate(labels):
-        paths = sorted(p for p in (folder / name).glob("*") if p.suffix.lower() in SUFFIXES)
+        paths = lookup.files_in(folder / name, SUFFIXES) if (folder / name).is_dir() else []
         if not paths:
             raise InputError(
                 f"class {name!r}: no picture in {folder / name} "

@@ -183,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
         if not found:
             print(f"{path}: nothing above {args.min_score:g}")
         for number, one in enumerate(found, 1):
-            target = args.output / f"{path.stem}-{number}-{one.label}.jpg"
+            target = args.output / heatmap.file_name(path, f"{number}-{one.label}")
             caption = f"{one.label} {one.score:.2f}"
             picture_file.write(target, heatmap.overlay(bgr, one.heat, caption, one.box_px))
             print(f"{target}: {caption}")
