@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from edge import picture_file
 from edge.errors import InputError
 from edge.values import Box, Image
+from tools.data.entry import pictures_below
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 OPACITY = 0.45  # of the heat map over the picture
 BAR_PX = 22  # height of the caption
 MIN_HEIGHT_PX = 224  # smaller pictures are enlarged: a caption must be readable
@@ -61,7 +61,7 @@ def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
 
     Raises InputError for a file that cannot be read, or when there is no picture.
     """
-    found = [one for path in paths for one in (_inside(path) if path.is_dir() else [path])]
+    found = [one for path in paths for one in (pictures_below(path) if path.is_dir() else [path])]
     if not found:
         raise InputError(f"no picture in {', '.join(map(str, paths))}; name PNG or JPEG files")
     for path in found:
@@ -72,10 +72,6 @@ def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
         if bgr is None:
             raise InputError(f"{path}: cannot be read as a picture")
         yield path, bgr
-
-
-def _inside(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def _enlarged(bgr: Image) -> Image:
