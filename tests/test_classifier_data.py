@@ -41,6 +41,18 @@ def test_splits_by_content_share_no_picture_and_lose_none(tmp_path: Path) -> Non
     assert len(found[0]) > len(found[1]) + len(found[2])
 
 
+def test_pictures_are_those_that_data_import_reads(tmp_path: Path) -> None:
+    draw_splits(tmp_path, 3)
+    red = tmp_path / "train" / "red"
+    (red / "sub").mkdir()
+    (red / "000.png").rename(red / "sub" / "000.png")
+    cv2.imwrite(str(red / "scan.TIF"), np.zeros((20, 20, 3), np.uint8))
+    (red / "._001.png").write_bytes(b"of macOS")
+    found = [item.path for item in data.items(tmp_path, "train", NAMES)]
+    names = ["001.png", "002.png", "scan.TIF", "sub/000.png"]
+    assert [path for path in found if red in path.parents] == [red / name for name in names]
+
+
 def test_split_of_a_picture_survives_renaming(tmp_path: Path) -> None:
     draw(tmp_path, 60, seed=1)
     before = data.items(tmp_path, "val", NAMES)[0]

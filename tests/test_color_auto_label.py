@@ -90,6 +90,20 @@ def test_second_run_labels_only_new_objects(
     assert "2 labelled now, 4 in all" in capsys.readouterr().out
 
 
+def test_boxes_with_fractions_find_their_labels_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = data_set(tmp_path)
+    content = json.loads(boxes.read_text())
+    for item in content["annotations"]:
+        item["bbox"] = [12.52, 13.48, 40.46, 50.54]
+    boxes.write_text(json.dumps(content))
+    assert label(boxes, "--workers", 1) == 0
+    capsys.readouterr()
+    assert label(boxes, "--workers", 1) == 0
+    assert "0 labelled now, 4 in all" in capsys.readouterr().out
+
+
 def test_broken_picture_is_one_line_and_does_not_stop_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coco_sets import write_set
+from coco_sets import HERE, annotation, write_set
 from edge.errors import InputError
 from tools import dataset
 
@@ -37,6 +37,14 @@ def test_file_that_is_not_coco_is_refused_by_name(tmp_path: Path, text: str) -> 
     path.write_text(text)
     with pytest.raises(InputError, match=r"odd\.json"):
         dataset.read(path, tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_file_as_windows_programs_save_it_is_read(tmp_path: Path, encoding: str) -> None:
+    data = write_set(tmp_path, [{}], [annotation(1, HERE)])
+    path = tmp_path / "some.json"
+    path.write_text(path.read_text(), encoding=encoding)
+    assert dataset.read(path, tmp_path) == data
 
 
 def test_missing_annotations_and_pictures_are_named(tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def test_unreadable_picture_is_named(tmp_path: Path) -> None:
         list(heatmap.pictures([tmp_path]))
 
 
+def test_folder_gives_its_pictures_without_hidden_files(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "scan.tif"), np.zeros((20, 20, 3), np.uint8))
+    (tmp_path / "._scan.tif").write_bytes(b"of macOS")
+    assert [path for path, _ in heatmap.pictures([tmp_path])] == [tmp_path / "scan.tif"]
+
+
 def test_folder_without_pictures_is_named(tmp_path: Path) -> None:
     (tmp_path / "._a.png").write_bytes(b"of macOS")
     with pytest.raises(InputError, match=f"no picture in {tmp_path}"):

@@ -98,7 +98,7 @@ def read_unchecked(annotations: Path, images: Path) -> Dataset:
     categories have one id.
     """
     try:
-        document = _object(json.loads(annotations.read_text()))
+        document = _object(json.loads(annotations.read_bytes()))
         named = [(whole_number(item["id"]), str(item["name"])) for item in document["categories"]]
         labels = _by_id("category", named)
         every = frozenset(labels.values())

@@ -1,4 +1,4 @@
-"""Reads class folders: `DATASET/<class>/*.png`, or the same under `train`, `val` and `test`.
+"""Reads class folders: `DATASET/<class>/**/*.png`, or the same under `train`, `val` and `test`.
 
 Without folders for the splits, pictures are split 8 : 1 : 1 by the hash of their content, so that a
 picture keeps its split when others are added or files are renamed. Pictures are stretched to the
@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import durable, lookup, picture_file
+from edge import durable, picture_file
 from edge.errors import InputError
 from tools.classifier import runtime
-from tools.data.entry import SUFFIXES, is_utf8
+from tools.data.entry import SUFFIXES, is_utf8, pictures_below
 
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 TENTHS = 10  # content hashes modulo 10: 0 is val, 1 is test, the others are train
@@ -158,7 +158,7 @@ def _scan(folder: Path, labels: Sequence[str]) -> list[Item]:
         )
     found = []
     for label, name in enumerate(labels):
-        paths = lookup.files_in(folder / name, SUFFIXES) if (folder / name).is_dir() else []
+        paths = pictures_below(folder / name) if (folder / name).is_dir() else []
         if not paths:
             raise InputError(
                 f"class {name!r}: no picture in {folder / name} "

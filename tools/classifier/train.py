@@ -44,7 +44,7 @@ examples:
       --pooling positions --width 8 --weights mobilenet_v2_..._0.35_96_no_top.h5
   edge-tools train classifier DATASET --search 40        # then trains with the best it found
   edge-tools train classifier DATASET --weights none --epochs 60    # from random weights
-DATASET holds a folder of PNG or JPEG pictures for each class, or folders train, val, test of such.
+DATASET holds a folder of pictures for each class, or folders train, val, test of such.
 Started again with the same output folder, it resumes where it stopped.
 """
 logger = logging.getLogger(__name__)

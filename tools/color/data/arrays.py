@@ -101,8 +101,18 @@ def joined(first: Packed, *others: Packed) -> Packed:
 
 
 def fingerprint(items: Sequence[ColorItem]) -> str:
-    """Return a text that differs for different lists of crops."""
-    return " ".join(f"{item.file} {item.box_px}" for item in items)
+    """Return a text that differs for different lists of crops, and for changed pictures."""
+    stamps = {file: _stamp(file) for file in {item.file for item in items}}
+    return " ".join(f"{item.file} {stamps[item.file]} {item.box_px}" for item in items)
+
+
+def _stamp(file: Path) -> str:
+    """Return a file's size and time; empty when it is missing, which reading it reports."""
+    try:
+        status = file.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def class_index(name: str | None) -> int:
@@ -113,7 +123,7 @@ def class_index(name: str | None) -> int:
 def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Path) -> Packed:
     """Return what `pack` returns, from the cache folder when it was made before.
 
-    The file's name is a hash of the items and the size, so other items get another file.
+    The file's name is a hash of items, pictures' files and size, so others get another file.
     """
     mark = f"{side} {margin} " + fingerprint(items)
 

@@ -60,7 +60,8 @@ class LabelObject:
 
 
 def _key(image: str, box_px: Iterable[float] | None) -> Key:
-    return image, () if box_px is None else tuple(round(side) for side in box_px)
+    """Return an object's key, the same for its box and for the rounded one in its row."""
+    return image, () if box_px is None else tuple(round(round(side, 1)) for side in box_px)
 
 
 def read_objects(
