@@ -75,6 +75,33 @@ class Flattened(nn.Module):
         return torch.flatten(value)
 
 
+class Beside(nn.Module):
+    """Reads a convolution's output also without its batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, value: Tensor) -> Tensor:
+        made = self.conv(value)
+        return self.norm(made) + made
+
+
+class Scaled(nn.Module):
+    """Adds the doubled second operand."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        return torch.add(value, value, alpha=2)
+
+
+class Named(nn.Module):
+    """Gives the operand by keyword."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        return torch.sigmoid(input=value)
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "conv": lambda: nn.Conv2d(3, 8, 3, padding=1),
     "conv_valid": lambda: nn.Conv2d(3, 8, 3),
@@ -191,6 +218,9 @@ def test_traced_graph_computes_the_same_function_in_float() -> None:
         nn.Upsample(scale_factor=1.5),
         nn.Flatten(2),
         Flattened(),
+        Beside(),
+        Scaled(),
+        Named(),
     ],
     ids=str,
 )
