@@ -164,6 +164,21 @@ def test_hung_reader_is_abandoned_and_replaced_and_ends_later(tmp_path: Path):
     wait_until(lambda: free_readers(pipe) or threading.active_count() == before)
 
 
+def test_reader_that_hangs_while_it_closes_its_source_is_abandoned():
+    release = threading.Event()
+
+    class Stuck(FakeSource):
+        def close(self) -> None:
+            release.wait()
+
+    config = CameraConfig(source=63, read_timeout_s=0.05, **FAST_RETRY)
+    with Camera("a", config, open_source=lambda _: Stuck([gray_level(20)])) as camera:
+        try:
+            wait_until(lambda: camera.status.hung >= 1)
+        finally:
+            release.set()
+
+
 def test_no_more_readers_are_started_while_too_many_hang():
     release = threading.Event()
     opened: list[FakeSource] = []
