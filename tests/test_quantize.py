@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 from tools.quantize import (  # noqa: E402
     FakeQuantizer,
@@ -68,11 +69,15 @@ class TwoOutputs(nn.Module):
         return {"map": made, "logits": self.head(made)}
 
 
-class Flattened(nn.Module):
-    """Flattens the batch, too, which is torch's default."""
+class Applied(nn.Module):
+    """A function as a network."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
 
     def forward(self, value: Tensor) -> Tensor:
-        return torch.flatten(value)
+        return self.function(value)
 
 
 class Beside(nn.Module):
@@ -86,20 +91,6 @@ class Beside(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         made = self.conv(value)
         return self.norm(made) + made
-
-
-class Scaled(nn.Module):
-    """Adds the doubled second operand."""
-
-    def forward(self, value: Tensor) -> Tensor:
-        return torch.add(value, value, alpha=2)
-
-
-class Named(nn.Module):
-    """Gives the operand by keyword."""
-
-    def forward(self, value: Tensor) -> Tensor:
-        return torch.sigmoid(input=value)
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
@@ -217,16 +208,47 @@ def test_traced_graph_computes_the_same_function_in_float() -> None:
         nn.MaxPool2d(3, dilation=2),
         nn.Upsample(scale_factor=1.5),
         nn.Flatten(2),
-        Flattened(),
         Beside(),
-        Scaled(),
-        Named(),
     ],
     ids=str,
 )
 def test_unknown_operator_is_refused(net: nn.Module) -> None:
     with pytest.raises(NotImplementedError):
         trace(net)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.flatten,  # the batch, too
+        lambda value: torch.flatten(value, 2),
+        lambda value: torch.cat([value, value]),  # along the batch
+        lambda value: torch.cat([value, value], 2),
+        lambda value: torch.cat([value, value], dim=3),
+        lambda value: value + 1,
+        lambda value: 2 * value,
+        lambda value: torch.add(value, value, alpha=2),
+        lambda value: torch.sigmoid(input=value),
+        torch.tanh,
+    ],
+)
+def test_unknown_use_of_a_function_is_refused(function: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(NotImplementedError):
+        trace(Applied(function))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda value: torch.flatten(value, 1),
+        lambda value: torch.flatten(value, start_dim=1),
+        lambda value: torch.cat([value, torch.relu(value)], dim=1),
+        lambda value: torch.sigmoid(value) * functional.relu6(value),
+    ],
+)
+def test_traced_function_computes_the_same(function: Callable[[Tensor], Tensor]) -> None:
+    value = torch.linspace(-9, 9, 24).reshape(2, 3, 2, 2)
+    assert torch.equal(trace(Applied(function))(value)["output"], function(value))
 
 
 @pytest.mark.parametrize(
