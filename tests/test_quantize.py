@@ -202,11 +202,19 @@ def test_traced_graph_computes_the_same_function_in_float() -> None:
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)),
         nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(3, 6, 3, padding="same"),
+        nn.Conv2d(4, 4, 3, groups=2),
         nn.AvgPool2d(2, padding=1),
         nn.AvgPool2d(3, ceil_mode=True),
+        nn.AvgPool2d(2, divisor_override=3),
         nn.MaxPool2d(3, ceil_mode=True),
         nn.MaxPool2d(3, dilation=2),
+        nn.MaxPool2d(3, return_indices=True),
+        nn.AdaptiveAvgPool2d(2),
         nn.Upsample(scale_factor=1.5),
+        nn.Upsample(size=(8, 8)),
+        nn.ZeroPad2d((1, 2, 1, 1)),
+        nn.ZeroPad2d((1, 1, 1, 2)),
         nn.Flatten(2),
         Beside(),
     ],
@@ -244,11 +252,19 @@ def test_unknown_use_of_a_function_is_refused(function: Callable[[Tensor], Tenso
         lambda value: torch.flatten(value, start_dim=1),
         lambda value: torch.cat([value, torch.relu(value)], dim=1),
         lambda value: torch.sigmoid(value) * functional.relu6(value),
+        nn.Conv2d(3, 6, (1, 3), (2, 1), (0, 1)),
+        nn.Conv2d(3, 6, 3, groups=3),
+        nn.MaxPool2d((3, 2), (1, 2), (1, 0)),
+        nn.AvgPool2d((3, 2), (1, 2)),
+        nn.AdaptiveAvgPool2d((1, 1)),
+        nn.Upsample(scale_factor=(2, 3)),
+        nn.ZeroPad2d((1, 1, 2, 2)),
     ],
 )
 def test_traced_function_computes_the_same(function: Callable[[Tensor], Tensor]) -> None:
-    value = torch.linspace(-9, 9, 24).reshape(2, 3, 2, 2)
-    assert torch.equal(trace(Applied(function))(value)["output"], function(value))
+    value = torch.linspace(-9, 9, 96).reshape(2, 3, 4, 4)
+    with torch.no_grad():
+        assert torch.equal(trace(Applied(function))(value)["output"], function(value))
 
 
 @pytest.mark.parametrize(
