@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,11 +73,11 @@ class TwoOutputs(nn.Module):
 class Applied(nn.Module):
     """A function as a network."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, value: Tensor) -> Tensor:
+    def forward(self, value: Tensor) -> Any:
         return self.function(value)
 
 
@@ -91,6 +92,12 @@ class Beside(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         made = self.conv(value)
         return self.norm(made) + made
+
+
+def read_twice(value: Tensor) -> Tensor:
+    """A sum with and without its ReLU."""
+    total = value + value
+    return torch.relu(total) * total
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
@@ -212,6 +219,8 @@ def test_traced_graph_computes_the_same_function_in_float() -> None:
         nn.MaxPool2d(3, return_indices=True),
         nn.AdaptiveAvgPool2d(2),
         nn.Upsample(scale_factor=1.5),
+        nn.Upsample(scale_factor=(1.5, 2)),
+        nn.Upsample(scale_factor=(2, 1.5)),
         nn.Upsample(size=(8, 8)),
         nn.ZeroPad2d((1, 2, 1, 1)),
         nn.ZeroPad2d((1, 1, 1, 2)),
@@ -252,6 +261,8 @@ def test_unknown_use_of_a_function_is_refused(function: Callable[[Tensor], Tenso
         lambda value: torch.flatten(value, start_dim=1),
         lambda value: torch.cat([value, torch.relu(value)], dim=1),
         lambda value: torch.sigmoid(value) * functional.relu6(value),
+        lambda value: torch.relu(functional.relu6(value + value)),
+        read_twice,
         nn.Conv2d(3, 6, (1, 3), (2, 1), (0, 1)),
         nn.Conv2d(3, 6, 3, groups=3),
         nn.MaxPool2d((3, 2), (1, 2), (1, 0)),
@@ -265,6 +276,31 @@ def test_traced_function_computes_the_same(function: Callable[[Tensor], Tensor])
     value = torch.linspace(-9, 9, 96).reshape(2, 3, 4, 4)
     with torch.no_grad():
         assert torch.equal(trace(Applied(function))(value)["output"], function(value))
+
+
+def test_activation_is_not_fused_into_an_output() -> None:
+    def both(value: Tensor) -> dict[str, Tensor]:
+        total = value + value
+        return {"sum": total, "relu": torch.relu(total)}
+
+    value = torch.linspace(-9, 9, 12).reshape(1, 3, 2, 2)
+    made = trace(Applied(both))(value)
+    assert all(torch.equal(made[name], wanted) for name, wanted in both(value).items())
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        nn.Conv2d(3, 8, 1),
+        nn.Conv2d(3, 3, 3, groups=3),
+        nn.Linear(3, 5),
+        Applied(lambda value: value + value),
+    ],
+    ids=str,
+)
+def test_activation_is_fused_into_the_operator_before_it(operator: nn.Module) -> None:
+    graph = trace(nn.Sequential(operator, nn.ReLU6()))
+    assert [node.activation for node in graph.nodes] == ["", "relu6"]
 
 
 @pytest.mark.parametrize(
