@@ -49,7 +49,7 @@ def _names(source: Path) -> dict[int, str]:
         if not named:
             raise InputError(f"{listed}: no class in it; write one per line")
         return named
-    for path in sorted([*source.glob("*.yaml"), *source.glob("*.yml")]):
+    for path in sorted([*source.glob("[!.]*.yaml"), *source.glob("[!.]*.yml")]):
         try:
             document = yaml.safe_load(_text(path))
         except (yaml.YAMLError, ValueError):
