@@ -9,8 +9,9 @@ Guarantees:
   first. `flush` returns True when all events put so far are accepted. Neither kill -9 nor a power
   cut loses an accepted event, because the log is synced at each commit. They lose at most the batch
   in memory, which is `commit_interval_s` of events.
-- Events are returned in the order of `put`, also after restarts. An acknowledged event is deleted
-  after DELETE_AFTER_S; when the daemon is killed before that, it is sent again with the same body.
+- Events are returned in the order of `put`, also after restarts; those that could not be read for a
+  while come as soon as they can. An acknowledged event is deleted after DELETE_AFTER_S; when the
+  daemon is killed before that, it is sent again with the same body.
 - When the file is full, the oldest events are dropped and `lost` lists them exactly, also after a
   restart. An event in flight to the broker at that moment may be listed although it was delivered.
 - While the disk cannot be written, events wait in memory up to MEMORY_EVENTS and MEMORY_BYTES;
