@@ -101,10 +101,12 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
 
     program: absolute path of the `edge` command on the board.
     is_started: enable it, and on a running system start it.
-    Raises InstallError when there is no systemd, or the service could not run the program.
+    Raises InstallError when there is no systemd, the service could not run the program, or a link
+    leads out of the image.
     """
     _check_systemd(place)
     _check_package(place)
+    _check_links(place)
     unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _program_path(program, place))
     units = place.path(place.units)
     config = place.path(CONFIG_DIR)
@@ -132,10 +134,12 @@ def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     """Return the steps that remove the service, in order.
 
     is_purged: also remove config, own drop-ins and state, which are kept otherwise.
-    Raises InstallError when there is no systemd, or a Debian package owns the service.
+    Raises InstallError when there is no systemd, a Debian package owns the service, or a link leads
+    out of the image.
     """
     _check_systemd(place)
     _check_package(place)
+    _check_links(place)
     units = place.path(place.units)
     steps = [_remove(units / name) for name in (UNIT, TEMPLATE)]
     steps += [_remove(link) for link in _enabled(units)]
@@ -232,6 +236,19 @@ def _check_package(place: Place) -> None:
             f"{packaged}: the Debian package edge-camera has placed the service; "
             "use systemctl, or apt to remove it"
         )
+
+
+def _check_links(place: Place) -> None:
+    """Refuse an image whose links lead to folders of this machine: /etc/edge -> /data/edge."""
+    root = lookup.real(place.root)
+    made = [path.parent for path in place.made_by().values()]
+    state = [place.root / folder for folder in STATE_DIRS]
+    for folder in (place.path(place.units), place.path(CONFIG_DIR), *made, *state):
+        target = lookup.real(folder)
+        if not target.is_relative_to(root):
+            raise InstallError(
+                f"{folder}: a link leads to {target}, out of {place.root}; make that link relative"
+            )
 
 
 def _write(path: Path, text: str, *, is_kept: bool = False) -> Step:

@@ -291,6 +291,34 @@ def test_obstructing_path_is_named(
     assert str(path) in line
 
 
+@pytest.mark.parametrize("command", ["install-service", "uninstall-service"])
+@pytest.mark.parametrize("folder", ["etc", "etc/edge", "etc/systemd/system", "var/lib"])
+def test_link_out_of_an_image_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, folder: str
+) -> None:
+    """As in images with a data partition, /etc/edge -> /data/edge: on this machine another one."""
+    image, host = tmp_path / "image", tmp_path / "host"
+    (host / "edge").mkdir(parents=True)
+    (host / "edge/spool").write_text("of this machine")
+    link = image / folder
+    link.parent.mkdir(parents=True)
+    link.symlink_to(host)
+    more = ["--purge"] if command == "uninstall-service" else []
+    assert call(image, command, *more) == EXIT_UNAVAILABLE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f": a link leads to {host}" in line
+    assert line.endswith(f", out of {image}; make that link relative")
+    assert tree(host) == {"edge/spool": "of this machine"}
+
+
+def test_link_within_an_image_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "etc/edge").symlink_to("../data")
+    assert call(tmp_path) == EXIT_OK
+    assert (tmp_path / "data/edge.yaml").exists()
+
+
 def test_masked_unit_is_replaced_and_what_it_is_linked_to_stays(tmp_path: Path) -> None:
     null = tmp_path / "null"
     null.touch(mode=0o600)
