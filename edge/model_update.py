@@ -296,7 +296,7 @@ def confirm(loaded: Mapping[Shelf, str | None]) -> None:
 
 
 def _refuse_odd_name(word: str) -> None:
-    if not is_file_name(word):
+    if not is_file_name(word) or word == STATE_NAME:
         raise ModelError(f"{word!r}: not a name of a model or version; see edge models")
 
 

@@ -209,7 +209,7 @@ def read_stages(store: Store, name: str, trusted: Sequence[PublicKey] | None = N
     key = f"{name}/{STAGES_NAME}"
     try:
         content = store.get(key, MAX_STAGES_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # also where `name` is some other file
         return Stages(name=name)
     try:
         envelope = msgspec.json.decode(content, type=Envelope)
@@ -274,7 +274,8 @@ def _read_version(store: Store, name: str, version: str) -> Envelope:
     try:
         return msgspec.json.decode(content, type=Envelope)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise SignatureError(f"{key} is damaged: {error}; it was changed or cut short") from None
+        fix = "take it from a backup, or delete it and push the same folder again"
+        raise SignatureError(f"{key} is damaged: {error}; {fix}") from None
 
 
 def _checked(store: Store, key: str, fact: bundle.FileFact) -> bytes:

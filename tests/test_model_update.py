@@ -17,7 +17,7 @@ pytest.importorskip("cryptography")
 from boards import Board
 from edge import model_store, model_update
 from edge.errors import ConfigError, ModelError
-from edge.model_update import MAX_STARTS, Shelf
+from edge.model_update import MAX_STARTS, STATE_NAME, Shelf
 from edge.registry import VERSION_NAME
 from edge.signature import SecretKey, SignatureError
 from models import COLOR, detect_folder
@@ -258,7 +258,7 @@ def test_own_folder_is_not_overwritten(board: Board) -> None:
         board.pull("1.0.0")
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", ""])
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", STATE_NAME])
 def test_names_cannot_leave_the_folder(board: Board, name: str) -> None:
     with pytest.raises(ModelError, match="not a name"):
         board.pull(name)

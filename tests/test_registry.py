@@ -14,6 +14,7 @@ pytest.importorskip("cryptography")
 
 from edge import manifest, registry
 from edge.errors import ModelError
+from edge.model_update import STATE_NAME
 from edge.registry import VERSION_NAME, Envelope
 from edge.signature import SecretKey, SignatureError
 from models import COLOR, change_manifest
@@ -240,15 +241,30 @@ def test_model_that_does_not_reproduce_its_golden_result_is_not_registered(
     assert signed_registry.store.names("") == []
 
 
-def test_version_named_like_the_stages_file_is_refused(
-    signed_registry: Registry, tmp_path: Path
+@pytest.mark.parametrize("name", [registry.STAGES_NAME, STATE_NAME])
+def test_version_named_like_a_file_of_registry_or_board_is_refused(
+    signed_registry: Registry, tmp_path: Path, name: str
 ) -> None:
     folder = golden_folder(tmp_path, "1.0.0")
-    with pytest.raises(ModelError, match="taken by the stages"):
-        versions.push(
-            signed_registry.store, folder, signed_registry.key, version=registry.STAGES_NAME
-        )
+    with pytest.raises(ModelError, match="have a file of that name; take another"):
+        versions.push(signed_registry.store, folder, signed_registry.key, version=name)
     assert signed_registry.store.names("") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff"])
+def test_damaged_version_is_repaired_as_the_error_suggests(
+    signed_registry: Registry, tmp_path: Path, content: bytes
+) -> None:
+    source = golden_folder(tmp_path, "1.0.0")
+    made = versions.push(signed_registry.store, source, signed_registry.key)
+    key = f"{COLOR}/1.0.0/{VERSION_NAME}"
+    signed_registry.store.put(key, content)
+    with pytest.raises(
+        SignatureError, match=r"is damaged: .*; take it from a backup, or delete it and push the"
+    ):
+        registry.versions(signed_registry.store, COLOR)
+    signed_registry.store.delete(key)
+    assert versions.push(signed_registry.store, source, signed_registry.key) == made
 
 
 def test_model_without_a_golden_picture_is_not_registered(

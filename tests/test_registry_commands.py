@@ -90,6 +90,17 @@ def test_list_shows_the_size_of_each_version(
     assert captured.err == ""
 
 
+def test_list_passes_over_a_file_that_is_no_model(
+    signed_registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed_registry.push("1.0.0")
+    (signed_registry.folder / "registry/README.txt").write_text("models of the fleet")
+    assert main(["registry", "list", *place(signed_registry)]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out.split()[:2] == [COLOR, "1.0.0"]
+    assert captured.err == ""
+
+
 def test_promote_warns_that_boards_refuse_unsigned_stages(
     signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

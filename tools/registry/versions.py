@@ -12,6 +12,7 @@ from edge import bundle, manifest, registry
 from edge.bundle import Bundle
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
+from edge.model_update import STATE_NAME
 from edge.registry import (
     MAX_STAGES_BYTES,
     MAX_VERSION_BYTES,
@@ -51,8 +52,10 @@ def push(
     described = manifest.read(folder)
     name = described.name
     new = bundle.describe(folder, name, version or described.version, 1)
-    if new.version == STAGES_NAME:
-        raise ModelError(f"{name} {new.version}: this name is taken by the stages; name another")
+    if new.version in (STAGES_NAME, STATE_NAME):
+        raise ModelError(
+            f"{name} {new.version}: registries or boards have a file of that name; take another"
+        )
     if is_to_be_staged:
         _refuse_unsigned_stages(store, name, key)
     stages = registry.read_stages(store, name)
