@@ -157,6 +157,8 @@ def open_store(address: str) -> Store:
     scheme, mark, root = address.partition("://")
     if not mark:
         return FolderStore(lookup.expanded(address, ModelError))
+    if scheme in ("http", "https"):  # lists nothing and keeps no limit of size
+        raise ModelError(f"registry {address}: not over HTTP; name a folder or s3://bucket/models")
     limits = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
     options: dict[str, Any] = {"config_kwargs": limits} if scheme == "s3" else {}
     try:
@@ -231,6 +233,11 @@ def choose(stages: Stages, stage: Stage) -> str:
     for version, held in stages.stages.items():
         if held == stage:
             return version
+    if not stages.stages:
+        raise ModelError(
+            f"model {stages.name}: the registry has no version of it in a stage; "
+            "check name and address, or promote one"
+        )
     raise ModelError(f"model {stages.name}: no version in {stage}; promote one, or name a version")
 
 

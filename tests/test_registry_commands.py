@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from models import COLOR
 from registered import Registry, golden_folder
 from tools.cli import main
 from tools.registry import options
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -99,6 +104,22 @@ def test_list_passes_over_a_file_that_is_no_model(
     captured = capsys.readouterr()
     assert captured.out.split()[:2] == [COLOR, "1.0.0"]
     assert captured.err == ""
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", COLOR, "1.0.0", "--card"]])
+def test_reader_that_ends_early_is_no_fault_of_the_registry(
+    signed_registry: Registry, words: list[str]
+) -> None:
+    """As `edge-tools registry show … | head -1`, with lines written one by one."""
+    signed_registry.push("1.0.0")
+    command = [sys.executable, "-um", "tools", "registry", *words, *place(signed_registry)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (EXIT_OK, "")
 
 
 def test_promote_warns_that_boards_refuse_unsigned_stages(

@@ -128,7 +128,7 @@ def test_unreachable_registry_is_a_one_line_error(
     assert "registry s3://away/models" in line
 
 
-@pytest.mark.parametrize("address", ["ftp://x", "dir://x", "nothing://x"])
+@pytest.mark.parametrize("address", ["ftp://x", "dir://x", "nothing://x", "https://x/models"])
 def test_address_of_unknown_kind_is_a_one_line_error(
     address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
     """Download the version, which checks all hashes, and print files, manifest and signer."""
     store = options.open_registry(args)
     trusted = options.trusted(args)
-    with tempfile.TemporaryDirectory() as temporary, registry.reaching(args.registry):
+    with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        found = registry.fetch(store, args.name, args.version, folder, trusted)
-        stage = registry.read_stages(store, args.name).stages.get(args.version, "none")
+        with registry.reaching(args.registry):
+            found = registry.fetch(store, args.name, args.version, folder, trusted)
+            stage = registry.read_stages(store, args.name).stages.get(args.version, "none")
         print(f"{found.name} {found.version}, serial {found.serial}, stage {stage}")
         print(f"signature: {_signer(folder, trusted)}")
         for name, fact in sorted(found.files.items()):
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{key}: {msgspec.json.encode(shown[key]).decode()}")
         if args.card:
             with contextlib.suppress(FileNotFoundError):
-                print((folder / "CARD.md").read_text())
+                print((folder / "CARD.md").read_text("utf-8", "replace"))
     return EXIT_OK
 
 
