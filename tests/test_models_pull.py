@@ -148,6 +148,38 @@ def test_models_dir_that_cannot_be_created_is_named(
     assert f"models_dir {board.models_dir}: Not a directory" in line
 
 
+def test_shipped_models_serve_until_the_first_pull_makes_models_dir(
+    board: Board, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    """As on a board that starts from an image: its timer pulls later."""
+    models = {"registry": str(board.registry.folder / "registry")}
+    missing = tmp_path / "state/models"
+    daemon = Daemon(tmp_path, mosquitto.port, models_dir=str(missing), models=models)
+    with daemon:
+        daemon.wait_for_log(f"model.none_pulled models_dir={missing}")
+        daemon.wait_for_log("service.started")
+        assert daemon.stop() == EXIT_OK
+
+
+def test_mistyped_models_dir_without_a_registry_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(f"models_dir: {tmp_path}/none\ncameras: {{front: {{source: 0}}}}\n")
+    assert cli.main(["check-config", str(config)]) == EXIT_CONFIG
+    assert f"models_dir {tmp_path}/none: no folder" in capsys.readouterr().err
+
+
+def test_pull_asks_about_the_address_of_a_registry_without_the_model(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with a network share that is not mounted."""
+    config = config_of(board, tmp_path)
+    assert cli.main(["models", "pull", COLOR, "--config", str(config)]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("in a stage; check name and address, or promote one")
+
+
 def test_unsigned_model_is_refused_by_check_config(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,8 +33,8 @@ PULL_EXAMPLES = """examples:
   edge models pull color-64 --config /etc/edge/edge.yaml                # what is in production
   edge models pull color-64 --stage staging --config /etc/edge/edge.yaml
   edge models pull color-64 --version 1.3.0 --config /etc/edge/edge.yaml && systemctl reload edge
-  edge models pull color-64 --exit-code --config /etc/edge/edge.yaml && systemctl reload edge
-                                               # in a timer: reloads only what is new"""
+  edge models pull color-64 --exit-code --config /etc/edge/edge.yaml &&
+    systemctl reload-or-restart edge           # in a timer: only for what is new"""
 ROLLBACK_EXAMPLES = """examples:
   edge models rollback color-64 --config /etc/edge/edge.yaml && systemctl reload edge"""
 

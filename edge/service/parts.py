@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edge import model_store, model_update, signature
+from edge import lookup, model_store, model_update, signature
 from edge.budget import Governor
 from edge.color import ColorModel
 from edge.config import Config
@@ -18,6 +20,8 @@ from edge.interpreter import Interpreter
 from edge.messages import ModelInfo
 from edge.model_update import Shelf
 from edge.pipeline import Models, Pipeline, Thresholds, check_labels
+
+logger = logging.getLogger(__name__)
 
 WARM_UP_SIZE = (640, 480)
 
@@ -99,12 +103,24 @@ def load_interpreters(config: Config) -> dict[str, Interpreter]:
     roles = {"detector": (config.detector.model, config.detector.threads)}
     if config.color.enabled:
         roles["color"] = (config.color.model, config.color.threads)
+    models_dir = _models_dir(config)
     interpreters = {}
     for role, (model, threads) in roles.items():
-        folder = model_store.find(model, config.models_dir)
+        folder = model_store.find(model, models_dir)
         model_update.refuse_unsigned(folder, trusted)
         interpreters[role] = Interpreter.load(folder, threads=threads)
     return interpreters
+
+
+def _models_dir(config: Config) -> str | None:
+    """Return the board's own folder of models, None before the first pull has made it."""
+    path = config.models_dir
+    if path is None or config.models.registry is None or os.path.lexists(path):
+        return path
+    if lookup.why_hidden(Path(path)):  # it may be there
+        return path
+    logger.warning("model.none_pulled models_dir=%s", path)
+    return None
 
 
 def build_models(interpreters: dict[str, Interpreter], config: Config) -> Models:
