@@ -70,11 +70,16 @@ def _part(path: Path) -> Path:
 def write(path: Path, content: bytes) -> None:
     """Write a file in place; its content is on the disk when this returns.
 
-    A new file's name is there only after `sync_folder` of its folder. Raises OSError.
+    A new file's name is there only after `sync_folder` of its folder. Raises OSError, which names
+    `path`.
     """
-    with path.open("wb") as file:
-        file.write(content)
-        _sync(file)
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            _sync(file)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

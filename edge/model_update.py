@@ -70,10 +70,11 @@ class Shelf:
 
     @property
     def active(self) -> str | None:
-        """Return the version that is linked, None when the link is not ours."""
-        if not self.link.is_symlink():
+        """Return the version that is linked, None when the link is not ours, or out of reach."""
+        try:
+            target = self.link.readlink()
+        except OSError:  # no link, too
             return None
-        target = self.link.readlink()
         is_ours = target.parent == Path(VERSIONS_DIR) / self.name
         return target.name if is_ours else None
 
@@ -166,9 +167,8 @@ def make_models_dir(folder: Path) -> None:
         for one in missing if os.geteuid() == 0 else ():
             _chown_like(one, missing[-1].parent.stat())
     except OSError as error:
-        raise ConfigError(
-            f"models_dir {folder}: {error.strerror}; name a folder that can be made"
-        ) from None
+        text = f"models_dir {folder}: {error.strerror}; name a folder that can be made"
+        raise ConfigError(text) from None
 
 
 def refuse_unsigned(folder: Path, trusted: Sequence[PublicKey]) -> None:
@@ -217,8 +217,9 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
     """Return to the version before and refuse the active one from now on.
 
     Returns the version that serves now, None for the shipped model.
-    Raises ModelError when nothing was pulled or there is nothing to return to, OSError when
-    models_dir cannot be written.
+    Where that cannot be remembered, the next pull may take the active one again.
+    Raises ModelError when nothing was pulled or there is nothing to return to, OSError when the
+    link cannot be changed.
     """
     _refuse_odd_name(shelf.name)
     with shelf.changing(), shelf.keeping_owner():
@@ -226,21 +227,18 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
         if failed is None:
             raise ModelError(f"model {shelf.name}: no pulled version is active")
         if not shelf.has_way_back:
-            raise ModelError(
-                f"model {shelf.name}: {failed} stays, without it there is none; pull another one"
-            )
+            text = f"{failed} stays, without it there is none; pull another one"
+            raise ModelError(f"model {shelf.name}: {text}")
         calm = msgspec.structs.replace(
             _refusing(state, failed), previous=None, trial=None, starts=0
         )
         shelf.switch(state.previous)  # first: a power cut in between leaves nothing on trial
-        shelf.remember(calm)
-    logger.warning(
-        "model.rolled_back name=%s from=%s to=%s reason=%s",
-        shelf.name,
-        failed,
-        state.previous or "the shipped one",
-        reason,
-    )
+        try:
+            shelf.remember(calm)
+        except OSError as error:  # a full disk: it is back all the same
+            logger.warning("model.refusal_not_kept name=%s reason=%s", shelf.name, error)
+    words = (shelf.name, failed, state.previous or "the shipped one", reason)
+    logger.warning("model.rolled_back name=%s from=%s to=%s reason=%s", *words)
     return state.previous
 
 
@@ -281,12 +279,13 @@ def _count_start(shelf: Shelf) -> int:
 def confirm(loaded: Mapping[Shelf, str | None]) -> None:
     """End the trials of the versions that the daemon loaded: a frame was processed with them."""
     for shelf, version in loaded.items():
-        if version is None or shelf.state().trial != version:
+        state = _trial(shelf)
+        if state is None or state.trial != version:
             continue
         try:
             with shelf.changing():
-                state = shelf.state()
-                if state.trial != version:  # a pull came first
+                state = _trial(shelf)
+                if state is None or state.trial != version:  # a pull came first
                     continue
                 shelf.remember(msgspec.structs.replace(state, trial=None, starts=0))
         except OSError as error:
@@ -301,13 +300,17 @@ def _refuse_odd_name(word: str) -> None:
 
 
 def _trial(shelf: Shelf) -> State | None:
-    """Return the state when what is active is on trial, else None."""
-    state = shelf.state()
+    """Return the state when what is active is on trial, else None; a damaged one is only logged."""
+    try:
+        state = shelf.state()
+    except ModelError as error:
+        logger.warning("model.trial_unknown name=%s reason=%s", shelf.name, error)
+        return None
     return state if state.trial is not None and state.trial == shelf.active else None
 
 
 def _refusing(state: State, version: str) -> State:
-    others = tuple(one for one in state.refused if one != version)
+    others = (one for one in state.refused if one != version)
     return msgspec.structs.replace(state, refused=(*others, version))
 
 

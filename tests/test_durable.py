@@ -78,6 +78,12 @@ def test_mode_is_the_requested_one_or_from_the_umask(tmp_path: Path) -> None:
     assert modes == [0o600, 0o644]
 
 
+def test_full_disk_under_a_write_names_the_file(tmp_path: Path) -> None:
+    with full_disk(4096), pytest.raises(OSError, match="File too large") as caught:
+        durable.write(tmp_path / "model.tflite", bytes(8192))
+    assert caught.value.filename == str(tmp_path / "model.tflite")
+
+
 def test_full_disk_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "state"
     durable.replace(path, b"former")

@@ -107,11 +107,30 @@ def test_way_back_that_cannot_be_written_is_told_with_the_fault_before(
         model_update.give_up_trials([board.shelf], "damaged")
 
 
-def test_damaged_state_is_named_and_can_be_pulled_over(board: Board) -> None:
+def test_way_back_is_taken_on_a_full_disk(
+    board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Shelf, "remember", full)
+    assert model_update.give_up_trials([board.shelf], "damaged")
+    assert board.loaded() == "1.0.0"
+    assert "model.refusal_not_kept name=tiny-color reason=[Errno 28]" in caplog.text
+    assert not model_update.give_up_trials([board.shelf], "damaged")
+
+
+def test_damaged_state_stops_pulls_but_no_daemon(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
     path = board.shelf.folder / STATE_NAME
     path.write_bytes(path.read_bytes()[:-5])
+    model_update.count_starts([board.shelf])
+    model_update.confirm({board.shelf: board.shelf.active})
+    assert not model_update.give_up_trials([board.shelf], "damaged")
+    assert "model.trial_unknown name=tiny-color reason=" in caplog.text
     with pytest.raises(ModelError, match=r"state\.json is damaged: .*; remove it and pull again"):
-        model_update.count_starts([board.shelf])
+        board.pull("1.1.0")
     path.unlink()
     board.pull("1.1.0")
     assert board.loaded() == "1.1.0"

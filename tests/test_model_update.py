@@ -327,4 +327,4 @@ def test_shipped_models_need_no_signature_but_others_do(tmp_path: Path) -> None:
 def test_inaccessible_state_is_a_model_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="check models_dir"):
-        model_update.count_starts([Shelf(tmp_path / name, COLOR)])
+        Shelf(tmp_path / name, COLOR).state()
