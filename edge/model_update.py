@@ -21,12 +21,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated
 
 import msgspec
-from msgspec import Meta
 
 from edge import bundle, durable, golden, model_store, registry
 from edge.bundle import Bundle
@@ -51,11 +49,11 @@ class State(Struct, frozen=True, kw_only=True):
     processed yet. starts: of the daemon, on trial. refused: versions that failed here.
     """
 
-    serial: Annotated[int, Meta(ge=0)] = 0
+    serial: Annotated[int, msgspec.Meta(ge=0)] = 0
     bundle_sha256: str = ""
     previous: FileName | None = None
     trial: FileName | None = None
-    starts: Annotated[int, Meta(ge=0)] = 0
+    starts: Annotated[int, msgspec.Meta(ge=0)] = 0
     refused: tuple[FileName, ...] = ()
 
 
@@ -111,7 +109,7 @@ class Shelf:
             part.replace(self.link)
         durable.sync_folder(self.link.parent)
 
-    @contextmanager
+    @contextlib.contextmanager
     def pulling(self) -> Iterator[None]:
         """Keep other pulls away; raises ModelError while there is one, or where it cannot write."""
         try:
@@ -126,14 +124,14 @@ class Shelf:
                 raise ModelError(f"model {self.name}: being pulled already; try later") from None
             yield
 
-    @contextmanager
+    @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Wait for other changes of link and state, which take milliseconds."""
         with self._lock("state") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    @contextmanager
+    @contextlib.contextmanager
     def keeping_owner(self) -> Iterator[None]:
         """Give what root makes inside the block to the owner of the board's folder of models."""
         try:

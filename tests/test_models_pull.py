@@ -136,6 +136,21 @@ def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
     assert owners == {NOBODY}
 
 
+def test_root_of_any_umask_pulls_what_every_daemon_may_read(board: Board, tmp_path: Path) -> None:
+    board.models_dir = tmp_path / "new/models"
+    config = str(config_of(board, tmp_path))
+    board.registry.push("1.0.0")
+    before = os.umask(0o077)
+    try:
+        pull = ["models", "pull", COLOR, "--version", "1.0.0", "--config", config]
+        assert cli.main(pull) == EXIT_OK
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "new", *(tmp_path / "new").rglob("*")):
+        assert path.stat().st_mode & 0o044 == 0o044, path
+
+
 @pytest.mark.parametrize("action", ["pull", "rollback"])
 def test_models_dir_that_cannot_be_created_is_named(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str

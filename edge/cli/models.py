@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +90,21 @@ def _action(actions: Any, name: str, text: str, examples: str) -> argparse.Argum
 def run(args: argparse.Namespace) -> int:
     """List the models, or run the action."""
     if args.action == "pull":
-        return _pull(args)
+        with _read_by_all():
+            return _pull(args)
     if args.action == "rollback":
         return _rollback(args)
     return _list(args.models_dir, signature.parse_all(args.trusted_key))
+
+
+@contextmanager
+def _read_by_all() -> Iterator[None]:
+    """Let every user read what is made inside the block: the daemon is another one than root."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _list(models_dir: str | None, trusted: tuple[PublicKey, ...]) -> int:
