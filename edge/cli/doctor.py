@@ -129,6 +129,8 @@ def check_camera(config: Config) -> Finding:
         state = f"{name}: {report.health.camera}, says the daemon"
         if report.health.camera == "live":
             return Finding(Level.OK, state)
+        if report.health.camera == "opening":
+            return Finding(Level.WARN, state, "ask again in a few seconds")
         return Finding(Level.FAIL, state, "check cable, address, power; see journalctl -u edge")
     camera_config = config.cameras[name]
     with Camera(name, camera_config) as camera:
