@@ -201,6 +201,7 @@ def test_events_that_could_not_be_read_for_a_while_come_once_they_can(
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(spool_module, "RETRY_S", 60)  # the fourth event stays in memory
+    monkeypatch.setattr(spool_module, "READ_RETRY_S", 0)
     with open_spool(tmp_path, LAZY) as spool:
         for n in range(1, 4):
             spool.put(TOPIC, body(n))
@@ -215,6 +216,29 @@ def test_events_that_could_not_be_read_for_a_while_come_once_they_can(
             assert spool.pending(newest[-1].row) == []
         assert [event.seq for event in spool.pending(newest[-1].row)] == [2, 3]
         assert spool.pending(newest[-1].row) == []
+
+
+def test_file_that_cannot_be_read_is_not_tried_at_every_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def broken(after_row: int, _limit: int) -> None:
+        tries.append(after_row)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(spool_module, "READ_RETRY_S", 60)
+    with open_spool(tmp_path) as spool:
+        spool.put(TOPIC, body(1))
+        assert spool.flush(10)
+        with monkeypatch.context() as fault:
+            fault.setattr(spool._file, "read", broken)
+            for _ in range(20):
+                assert spool.pending() == []
+        assert tries == [0]
+        assert spool.pending() == []  # not yet
+        spool._read_retry_s = 0.0
+        assert seqs(spool) == [1]
 
 
 NEWEST_BYTES = sum(len(body(n)) for n in range(70, 120))

@@ -47,6 +47,7 @@ HOLD_EVENTS = 500
 HOLD_BYTES = 1024 * 1024
 DELETE_AFTER_S = 2.0
 RETRY_S = 5.0
+READ_RETRY_S = 1.0  # each failed read also probes the disk
 _BATCH_EVENTS = 256
 _NEVER_S = float("inf")
 _ALL_READ = sys.maxsize  # no row is larger
@@ -111,6 +112,7 @@ class Spool:
         self._counters = SpoolCounters()
         self._stored = 0
         self._unread_from = _ALL_READ
+        self._read_retry_s = 0.0
 
     def __enter__(self) -> Self:
         """Open the file and start the writer."""
@@ -349,10 +351,13 @@ class Spool:
 
     def _read(self, after_row: int, limit: int) -> list[SpooledEvent]:
         """Return stored events, none when the file cannot be read; the file lock is held."""
+        if time.monotonic() < self._read_retry_s:
+            return []
         try:
             events = self._file.read(after_row, limit)
         except sqlite3.Error as error:
             self._unread_from = after_row
+            self._read_retry_s = time.monotonic() + READ_RETRY_S
             self._note_failure(error)
             return []
         self._unread_from = _ALL_READ
