@@ -22,6 +22,12 @@ EXIT_CONFIG = 78  # EX_CONFIG
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def why_not_written(error: OSError) -> str:
+    """Return why something could not be written, and the fix."""
+    fix = "make room and start again" if error.errno in NO_ROOM else "check the place and the name"
+    return f"{error.strerror}; {fix}"
+
+
 def one_line(text: object) -> str:
     """Return a message as one line, with unprintable characters replaced by blanks."""
     return "".join(char if char.isprintable() else " " for char in str(text)).strip()

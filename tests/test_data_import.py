@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 import labelled
-from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from disk import full_disk
+from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EdgeError
 from labelled import document, imported
 from tools.cli import main
-from tools.data.convert import Converted, Task
+from tools.data.convert import Converted, NoRoomError, Task, convert
 from tools.data.journal import Journal
 
 pytest.importorskip("imagehash")
@@ -323,3 +325,14 @@ def test_progress_is_shown_in_a_terminal_only(tmp_path: Path):
     unseen = [*command, str(tmp_path / "b")]
     hidden = subprocess.run(unseen, capture_output=True, env=environment, check=True, timeout=60)
     assert hidden.stderr == b""
+
+
+def test_only_a_full_disk_is_blamed_on_the_disk(tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    cv2.imwrite(str(source), np.zeros((200, 200, 3), np.uint8))
+    long = Task(source, tmp_path / "out" / ("n" * 251 + ".jpg"), None, is_copied=True)
+    with pytest.raises(EdgeError, match=r"File name too long; check the place and the name$"):
+        convert(long)
+    copied = Task(source, tmp_path / "out/b.jpg", None, is_copied=True)
+    with full_disk(64), pytest.raises(NoRoomError, match=r"too large; make room and start again$"):
+        convert(copied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Collection
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 
 from edge import picture_file
-from edge.errors import NO_ROOM, EdgeError, InputError
+from edge.errors import NO_ROOM, EdgeError, InputError, why_not_written
 from edge.values import Image
 
 JPEG_QUALITY = 95
@@ -63,9 +64,10 @@ def convert(task: Task) -> Converted:
         part.replace(task.target)
         part.unlink(missing_ok=True)  # replacing a link by another of the same file leaves both
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         kind = NoRoomError if error.errno in NO_ROOM else EdgeError
-        raise kind(f"{task.target}: {error.strerror}; is the disk full?") from None
+        raise kind(f"{task.target}: {why_not_written(error)}") from None
     return Converted(size, (width, height))
 
 

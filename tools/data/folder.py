@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import durable
-from edge.errors import EdgeError, InputError
+from edge.errors import EdgeError, InputError, why_not_written
 from tools import dataset
 from tools.dataset import Dataset, Picture
 
@@ -122,4 +122,4 @@ def write(file: Path, content: dict[str, Any]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         durable.replace(file, f"{json.dumps(content)}\n".encode())
     except OSError as error:
-        raise EdgeError(f"{file}: {error.strerror}; is the disk full?") from None
+        raise EdgeError(f"{file}: {why_not_written(error)}") from None

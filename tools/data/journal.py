@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edge import lookup
-from edge.errors import EdgeError
+from edge.errors import EdgeError, why_not_written
 from tools.data.convert import Converted, Task
 
 FILE = "import.jsonl"
@@ -74,7 +74,7 @@ class Journal:
             self._file.write(f"{begin}{json.dumps(line)}\n")
             self._file.flush()
         except OSError as error:
-            raise EdgeError(f"{self._path}: {error.strerror}; is the disk full?") from None
+            raise EdgeError(f"{self._path}: {why_not_written(error)}") from None
         self._is_torn = False
 
     def _name(self, task: Task) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge import lookup
-from edge.errors import EXIT_OK, EdgeError, InputError
+from edge.errors import EXIT_OK, EdgeError, InputError, why_not_written
 from tools import parallel
 from tools.arguments import share
 from tools.data import check, fingerprint, folder
@@ -209,5 +209,5 @@ def _class_folders(data: Path, splits: dict[str, str]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(data / "images" / name, target)
     except OSError as error:
-        raise EdgeError(f"{root}: {error.strerror}; is the disk full?") from None
+        raise EdgeError(f"{root}: {why_not_written(error)}") from None
     print(f"{root}: {', '.join(sorted(set(splits.values())))}, each with one folder per class")
