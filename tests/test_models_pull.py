@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,11 @@ import yaml
 
 from boards import Board
 from daemon import Daemon
-from edge import cli, model_update
+from edge import cli, config_file, model_store, model_update
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNCHANGED
 from edge.model_update import Shelf
+from edge.service.parts import load_interpreters
+from edge.signature import PublicKey
 from models import COLOR
 from mosquitto import Mosquitto
 from registered import golden_folder
@@ -174,6 +176,29 @@ def test_shipped_models_serve_until_the_first_pull_makes_models_dir(
         daemon.wait_for_log(f"model.none_pulled models_dir={missing}")
         daemon.wait_for_log("service.started")
         assert daemon.stop() == EXIT_OK
+
+
+def test_pull_while_the_daemon_loads_mixes_no_versions(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at boot, when timer and daemon start together; the mixture would be rolled back."""
+    for version in ("1.0.0", "1.1.0"):
+        board.registry.push(version)
+    board.pull("1.0.0")
+    model_update.confirm({board.shelf: board.shelf.active})
+    check = model_update.refuse_unsigned
+
+    def pull_after_the_check(folder: Path, trusted: Sequence[PublicKey]) -> None:
+        check(folder, trusted)
+        if not model_store.is_shipped(folder):
+            board.pull("1.1.0")
+
+    config = config_file.load(config_of(board, tmp_path))
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(model_update, "refuse_unsigned", pull_after_the_check)
+        interpreters = load_interpreters(config)
+    assert interpreters["color"].manifest.version == "1.0.0"
+    assert board.loaded() == "1.1.0"
 
 
 def test_mistyped_models_dir_without_a_registry_is_refused(

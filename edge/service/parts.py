@@ -106,7 +106,8 @@ def load_interpreters(config: Config) -> dict[str, Interpreter]:
     models_dir = _models_dir(config)
     interpreters = {}
     for role, (model, threads) in roles.items():
-        folder = model_store.find(model, models_dir)
+        # One version throughout, even if a pull changes the link meanwhile.
+        folder = lookup.real(model_store.find(model, models_dir))
         model_update.refuse_unsigned(folder, trusted)
         interpreters[role] = Interpreter.load(folder, threads=threads)
     return interpreters
