@@ -82,7 +82,8 @@ class StatusSocket:
 def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
     """Return the report of the daemon of a state directory, None when none answers.
 
-    Cut off after about MAX_BYTES. Raises PermissionError when this user may not connect.
+    Cut off after about MAX_BYTES. Raises PermissionError when this user may not connect,
+    TimeoutError when the daemon is there and silent.
     """
     report = bytearray()
     try:
@@ -91,7 +92,7 @@ def ask(state_dir: Path, timeout_s: float = 5.0) -> bytes | None:
             client.connect(f"{folder}/{NAME}")
             while len(report) < MAX_BYTES and (part := client.recv(65_536)):
                 report += part
-    except PermissionError:
+    except (PermissionError, TimeoutError):
         raise
     except OSError:
         return None

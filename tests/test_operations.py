@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemon import CLIP, Daemon
-from edge import config_file, health, metrics, status_socket
+from edge import health, metrics, status_socket
 from edge.cli import doctor, main, status
 from edge.config import CameraConfig, Config, MetricsConfig, MqttConfig
 from edge.errors import WebError
@@ -251,22 +251,6 @@ def test_doctor_believes_a_connected_daemon_whose_password_it_has_not(
         line for line in capsys.readouterr().out.splitlines() if line.startswith("warn  bro")
     ]
     assert "not authorized, but the daemon is connected; is the password only in" in line
-
-
-@pytest.mark.parametrize(
-    ("state", "level"), [("opening", doctor.Level.WARN), ("lost", doctor.Level.FAIL)]
-)
-def test_doctor_only_warns_of_a_camera_that_is_being_opened(
-    tmp_path: Path, state: str, level: doctor.Level
-) -> None:
-    path = tmp_path / "edge.yaml"
-    path.write_text(f"state_dir: {tmp_path}\ncameras: {{front: {{source: 0}}}}\n")
-    being = status.Health(status="ok", camera=state, frame_age_s=None)
-    report = status.Report(health=being, info=None, stats=None)
-    with status_socket.StatusSocket(tmp_path, lambda: msgspec.json.encode(report)):
-        found = doctor.check_camera(config_file.load(path))
-    assert (found.level, found.text) == (level, f"front: {state}, says the daemon")
-    assert found.fix
 
 
 @pytest.mark.parametrize("host", ["a..b", 64 * "x" + ".lan"])

@@ -9,12 +9,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from edge import status_socket
+from edge import config_file, status_socket
 from edge.cli import doctor, main, status
 from edge.config import CameraConfig, Config
 from edge.errors import EXIT_UNAVAILABLE
@@ -51,7 +52,12 @@ def test_user_without_permission_gets_a_hint_to_sudo(
 
 @pytest.mark.parametrize(
     ("camera", "is_well", "levels"),
-    [("live", True, ("ok", "ok")), ("lost", True, ("ok", "fail")), ("live", False, ("fail", "ok"))],
+    [
+        ("live", True, ("ok", "ok")),
+        ("opening", True, ("ok", "warn")),
+        ("lost", True, ("ok", "fail")),
+        ("live", False, ("fail", "ok")),
+    ],
 )
 def test_doctor_uses_the_state_reported_by_the_daemon(
     tmp_path: Path, camera: str, levels: tuple[str, str], *, is_well: bool
@@ -103,12 +109,19 @@ def test_report_without_an_end_is_cut_off(tmp_path: Path) -> None:
     assert status_socket.MAX_BYTES <= len(answer) < 2 * status_socket.MAX_BYTES
 
 
-def test_daemon_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
+def test_hanging_daemon_is_not_waited_for_but_told_of(
+    tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_socket, "ask", partial(status_socket.ask, timeout_s=0.05))
     with socket.socket(socket.AF_UNIX) as listener:
         with status_socket._short_name(tmp_path) as folder:
             listener.bind(f"{folder}/{status_socket.NAME}")
         listener.listen(1)
-        assert status_socket.ask(tmp_path, timeout_s=0.05) is None
+        assert main(["status", config]) == EXIT_UNAVAILABLE
+        found = doctor.check_daemon(config_file.load(Path(config)))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"edge: the daemon in {tmp_path} hangs; restart it: systemctl restart edge"
+    assert (found.level, found.fix) == (doctor.Level.FAIL, "systemctl restart edge")
 
 
 def test_daemon_that_ends_without_a_word_has_not_answered(tmp_path: Path) -> None:

@@ -99,6 +99,14 @@ def _run_check(check: Callable[[Config], Finding], config: Config) -> Finding:
 def _ask_daemon(config: Config) -> Report | None:
     """Return a running daemon's report, None when none answers."""
     try:
+        return _report(config)
+    except TimeoutError:
+        return None
+
+
+def _report(config: Config) -> Report | None:
+    """Return a running daemon's report, None when there is none; TimeoutError when it hangs."""
+    try:
         answer = status_socket.ask(config_file.state_dir(config))
         return msgspec.json.decode(answer, type=Report) if answer else None
     except (PermissionError, msgspec.MsgspecError):
@@ -113,7 +121,10 @@ def check_config(config: Config) -> Finding:
 
 def check_daemon(config: Config) -> Finding:
     """Return whether a daemon runs on this config."""
-    report = _ask_daemon(config)
+    try:
+        report = _report(config)
+    except TimeoutError:
+        return Finding(Level.FAIL, "runs, but does not answer", "systemctl restart edge")
     if report is None:
         return Finding(Level.WARN, "not running, or not yours to ask", "systemctl start edge")
     if report.health.status != "ok":

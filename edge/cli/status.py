@@ -44,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
         answer = status_socket.ask(state_dir)
     except PermissionError:
         raise UnavailableError(f"{state_dir}: no permission to ask; use sudo") from None
+    except TimeoutError:
+        text = f"the daemon in {state_dir} hangs; restart it: systemctl restart edge"
+        raise UnavailableError(text) from None
     if answer is None:
         raise UnavailableError(f"no daemon answers in {state_dir}; start it: systemctl start edge")
     try:
