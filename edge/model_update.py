@@ -154,21 +154,6 @@ class Shelf:
         return (self.folder / f".{name}.lock").open("w")
 
 
-def make_models_dir(folder: Path) -> None:
-    """Make the board's folder of models, owned like the folder it is made in.
-
-    Raises ConfigError when it cannot be made.
-    """
-    try:
-        missing = [one for one in (folder, *folder.parents) if not one.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        for one in missing if os.geteuid() == 0 else ():
-            _chown_like(one, missing[-1].parent.stat())
-    except OSError as error:
-        text = f"models_dir {folder}: {error.strerror}; name a folder that can be made"
-        raise ConfigError(text) from None
-
-
 def refuse_unsigned(folder: Path, trusted: Sequence[PublicKey]) -> None:
     """Raise SignatureError for a folder that no trusted key signed, or that was changed since.
 
@@ -252,15 +237,31 @@ def count_starts(shelves: Sequence[Shelf]) -> None:
             logger.warning("model.trial_not_counted name=%s reason=%s", shelf.name, error)
 
 
-def give_up_trials(shelves: Sequence[Shelf], reason: str) -> bool:
-    """Roll back all that is on trial and has a way back; return whether there was any."""
-    tried = [shelf for shelf in shelves if _trial(shelf) is not None and shelf.has_way_back]
-    for shelf in tried:
+def give_up_trials(shelves: Sequence[Shelf], reason: str) -> dict[Shelf, State]:
+    """Roll back all that is on trial and has a way back; return what was remembered of it."""
+    tried = {}
+    for shelf in shelves:
+        state = _trial(shelf)
+        if state is None or not shelf.has_way_back:
+            continue
         try:
             roll_back(shelf, reason)
         except OSError as error:
             raise ModelError(f"model {shelf.name}: cannot go back: {error}; {reason}") from error
-    return bool(tried)
+        tried[shelf] = state
+    return tried
+
+
+def try_again(tried: Mapping[Shelf, State]) -> None:
+    """Put back on trial what was given up for a fault that was not its own."""
+    for shelf, state in tried.items():
+        try:
+            with shelf.changing(), shelf.keeping_owner():
+                shelf.remember(msgspec.structs.replace(state, starts=0))
+                shelf.switch(state.trial)
+            logger.warning("model.trial_resumed name=%s version=%s", shelf.name, state.trial)
+        except OSError as error:
+            logger.warning("model.trial_not_resumed name=%s reason=%s", shelf.name, error)
 
 
 def _count_start(shelf: Shelf) -> int:

@@ -17,9 +17,9 @@ import yaml
 from boards import Board
 from daemon import Daemon
 from edge import cli, config_file, model_store, model_update
-from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNCHANGED
-from edge.model_update import Shelf
-from edge.service.parts import load_interpreters
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNCHANGED, ConfigError
+from edge.model_update import MAX_STARTS, Shelf, State
+from edge.service.parts import build_parts, load_interpreters
 from edge.signature import PublicKey
 from models import COLOR
 from mosquitto import Mosquitto
@@ -199,6 +199,29 @@ def test_pull_while_the_daemon_loads_mixes_no_versions(
         interpreters = load_interpreters(config)
     assert interpreters["color"].manifest.version == "1.0.0"
     assert board.loaded() == "1.1.0"
+
+
+def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
+    board: Board, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        board.registry.push(version)
+        board.pull(version)
+        if version == "1.0.0":
+            model_update.confirm({board.shelf: board.shelf.active})
+    path = config_of(board, tmp_path)
+    good = path.read_text()
+    path.write_text(f"{good}detector: {{labels: {{persn: {{enabled: false}}}}}}\n")
+    for _ in range(MAX_STARTS + 1):
+        with pytest.raises(ConfigError, match="persn"):
+            build_parts(config_file.load(path), "front")
+    assert board.loaded() == board.shelf.state().trial == "1.1.0"
+    assert "model.trial_resumed name=tiny-color version=1.1.0" in caplog.text
+    path.write_text(good)
+    build_parts(config_file.load(path), "front").confirm_models()
+    assert board.shelf.state() == State(
+        serial=2, bundle_sha256=board.shelf.state().bundle_sha256, previous="1.0.0"
+    )
 
 
 def test_mistyped_models_dir_without_a_registry_is_refused(

@@ -179,6 +179,20 @@ def _board(config: Config) -> Board:
             "models_dir is empty; pulled versions need one, e.g. /var/lib/edge/models"
         )
     folder = Path(config.models_dir)
-    model_update.make_models_dir(folder)
+    _make_models_dir(folder)
     trusted = signature.parse_all(config.models.trusted_keys)
     return Board(folder, config.models.registry, trusted)
+
+
+def _make_models_dir(folder: Path) -> None:
+    """Make the board's folder of models, owned like the folder it is made in."""
+    try:
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for one in missing if os.geteuid() == 0 else ():
+            like = missing[-1].parent.stat()
+            os.chown(one, like.st_uid, like.st_gid)
+    except OSError as error:
+        raise ConfigError(
+            f"models_dir {folder}: {error.strerror}; name a folder that can be made"
+        ) from None

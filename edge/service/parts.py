@@ -70,9 +70,14 @@ def build_parts(config: Config, camera: str) -> Parts:
     try:
         return _build(config, camera)
     except (ModelError, ConfigError) as error:
-        if not model_update.give_up_trials(shelves, str(error)):
+        tried = model_update.give_up_trials(shelves, str(error))
+        if not tried:
             raise
-    return _build(config, camera)
+    try:
+        return _build(config, camera)
+    except (ModelError, ConfigError):
+        model_update.try_again(tried)
+        raise
 
 
 def shelves_of(config: Config) -> list[Shelf]:
