@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -222,6 +223,28 @@ def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
     assert board.shelf.state() == State(
         serial=2, bundle_sha256=board.shelf.state().bundle_sha256, previous="1.0.0"
     )
+
+
+def test_reloads_without_a_camera_end_no_trial(
+    board: Board, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    board.registry.push("1.0.0")
+    board.pull("1.0.0")
+    model_update.confirm({board.shelf: board.shelf.active})
+    daemon = Daemon(
+        tmp_path, mosquitto.port, models_dir=str(board.models_dir), color={"model": COLOR},
+        cameras={"front": {"source": "/dev/video77"}},
+    )  # fmt: skip
+    with daemon:
+        daemon.wait_for_log("state=lost")
+        board.registry.push("1.1.0")
+        board.pull("1.1.0")
+        for count in range(1, MAX_STARTS + 2):
+            daemon.signal(signal.SIGHUP)
+            wait_until(lambda: sum("service.reloaded" in one for one in daemon.log) >= count, 20)  # noqa: B023
+        assert daemon.stop() == EXIT_OK
+    assert board.shelf.state().trial == board.loaded() == "1.1.0"
+    assert board.shelf.state().starts == 0
 
 
 def test_mistyped_models_dir_without_a_registry_is_refused(

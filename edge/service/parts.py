@@ -66,7 +66,6 @@ def build_parts(config: Config, camera: str) -> Parts:
     config names classes that the detector does not have.
     """
     shelves = shelves_of(config)
-    model_update.count_starts(shelves)
     try:
         return _build(config, camera)
     except (ModelError, ConfigError) as error:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from edge import __version__, config_file, logs, messages
+from edge import __version__, config_file, logs, messages, model_update
 from edge.budget import timed
 from edge.capture import (
     Camera,
@@ -51,7 +51,7 @@ from edge.service.clock import is_clock_synchronized
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
 from edge.service.fixed import refuse_fixed_changes
-from edge.service.parts import Parts, build_parts, only_camera
+from edge.service.parts import Parts, build_parts, only_camera, shelves_of
 from edge.service.permission import Permission
 from edge.service.reporter import Reporter
 from edge.service.signals import signals
@@ -113,6 +113,7 @@ class Service:
 
     def _start(self, stack: ExitStack) -> None:
         config = self._config
+        model_update.count_starts(shelves_of(config))  # a reload is none: this daemon runs
         self._parts = build_parts(config, self._camera_name)
         stack.enter_context(WebServer(config.web, self._view))
         state_dir = config_file.state_dir(config)
