@@ -27,6 +27,7 @@ _KEY_ALGORITHM = b"Ed"
 _PREHASHED = b"ED"
 _ID_BYTES = 8
 _KEY_BYTES = 32
+_PEM_MARK = b"-----BEGIN "
 _SIGNATURE_BYTES = 64
 
 
@@ -83,7 +84,10 @@ class SecretKey:
 
         ed25519 = _ed25519()
         try:
-            key = load_pem_private_key(path.read_bytes(), password)
+            content = path.read_bytes()
+            if _PEM_MARK not in content:
+                raise ConfigError(f"secret key {path}: not a PEM file; name keygen's, not its .pub")
+            key = load_pem_private_key(content, password)
         except OSError as error:
             raise ConfigError(f"secret key {path}: {error.strerror}; make one: keygen") from None
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:

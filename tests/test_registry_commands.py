@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("cryptography")
 
 from edge import manifest, registry
-from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK
+from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.signature import PublicKey, SecretKey
 from models import COLOR
 from registered import Registry, golden_folder
@@ -82,6 +82,15 @@ def test_push_sets_the_version_of_the_command_line(
     )
     assert capsys.readouterr().out.startswith(f"{COLOR} 2.0.0: registered, serial 1, NOT signed")
     assert [one.version for one in registry.versions(signed_registry.store, COLOR)] == ["2.0.0"]
+
+
+def test_odd_version_is_a_usage_error(
+    signed_registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["registry", "push", COLOR, "--version", "1 0", *place(signed_registry)])
+    assert stop.value.code == EXIT_USAGE
+    assert "'1 0' is not a version" in capsys.readouterr().err
 
 
 def test_list_shows_the_size_of_each_version(

@@ -81,6 +81,13 @@ def test_damaged_public_key_is_a_one_line_error(text: str) -> None:
         PublicKey.parse(text)
 
 
+def test_public_key_in_place_of_the_secret_one_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem.pub"
+    file.write_text(f"untrusted comment: x\n{SecretKey.generate().public.text()}\n")
+    with pytest.raises(ConfigError, match=r"not a PEM file; name keygen's, not its \.pub$"):
+        SecretKey.read(file)
+
+
 @pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed")
 def test_minisign_accepts_our_signature_and_we_accept_its(tmp_path: Path) -> None:
     def minisign(*words: str) -> int:

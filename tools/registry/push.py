@@ -6,6 +6,7 @@ import argparse
 
 from edge import model_store, registry
 from edge.errors import EXIT_OK
+from tools.arguments import model_version
 from tools.registry import options, versions
 
 EXAMPLES = """examples:
@@ -18,7 +19,9 @@ NOT_SIGNED = "NOT signed: boards will refuse it; for them push a new version wit
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", metavar="MODEL", help="name or folder")
-    parser.add_argument("--version", metavar="V", help="default: the manifest's")
+    parser.add_argument(
+        "--version", type=model_version, metavar="V", help="default: the manifest's"
+    )
     parser.add_argument("--stage", choices=("staging", "production"), help="promote it at once")
     options.add_registry(parser)
     options.add_sign_key(parser)
