@@ -349,6 +349,22 @@ def test_invalid_units_dir_is_a_usage_error(
     assert f"{folder!r} is not a folder such as /etc/systemd/system" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["install-service", "uninstall-service"])
+def test_empty_root_is_a_usage_error(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    """As from a script whose variable is empty."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--root", ""])
+    assert ended.value.code == EXIT_USAGE
+    assert "--root: empty; name the image's folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_service_of_the_debian_package_is_left_to_apt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

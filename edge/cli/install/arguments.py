@@ -13,7 +13,7 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments for the place and the dry run."""
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
     parser.add_argument(
-        "--root", type=Path, default=Path("/"), metavar="DIR", help="folder of an image"
+        "--root", type=_root, default=Path("/"), metavar="DIR", help="folder of an image"
     )
     parser.add_argument(
         "--units-dir",
@@ -22,6 +22,12 @@ def add_place(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"where units go below the root (default {install.ADMIN_UNITS})",
     )
+
+
+def _root(text: str) -> Path:
+    if not text:  # of Path it would be the working folder
+        raise argparse.ArgumentTypeError("empty; name the image's folder, or leave --root out")
+    return Path(text)
 
 
 def _units_dir(text: str) -> Path:
