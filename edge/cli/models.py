@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--version", metavar="V", help="this one")
     which.add_argument("--stage", choices=("production", "staging"), default="production")
     pull.add_argument(
-        "--exit-code", action="store_true", help="exit with 4 when the daemon uses it already"
+        "--exit-code", action="store_true", help="exit with 4 when the version is active already"
     )
     pull.add_argument(
         "--force",
@@ -136,7 +136,7 @@ def _line(folder: Path) -> str:
 
 
 def _pull(args: argparse.Namespace) -> int:
-    """Pull a version; with `--exit-code` return 4 when it is active, and the daemon has used it."""
+    """Pull a version; with `--exit-code` return 4 when it is active already."""
     board = _board(config_file.load(args.config))
     if board.registry is None:
         raise ConfigError(f"{args.config}: models.registry is empty; name a folder or s3://…")
@@ -148,9 +148,6 @@ def _pull(args: argparse.Namespace) -> int:
             registry.read_stages(store, args.name, board.trusted), args.stage
         )
         bundle = model_update.pull(store, shelf, version, board.trusted, is_forced=args.force)
-    if before == version and shelf.state().trial == version:  # a reload may have failed
-        print(f"{args.name} {version}: linked already, on trial until the daemon uses it")
-        return EXIT_OK
     if before == version:
         print(f"{args.name} {version}: active already")
         return EXIT_UNCHANGED if args.exit_code else EXIT_OK
