@@ -166,9 +166,10 @@ def refuse_unsigned(folder: Path, trusted: Sequence[PublicKey]) -> None:
 
 def pull(
     store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey], *, is_forced: bool
-) -> Bundle:
-    """Bring a version from the registry into service and return its bundle.
+) -> Bundle | None:
+    """Bring a version from the registry into service, also the active one if it is damaged here.
 
+    Returns its bundle, None when it is active already.
     is_forced: also an older one, and one that failed here before.
     Raises ModelError, with the active version untouched, when it is not what was signed, older than
     what was active before, or fails its canary run.
@@ -184,10 +185,9 @@ def pull(
             raise ModelError(
                 f"{shelf.name} {version}: it failed or was rolled back here; --force tries again"
             )
-        found = _download(store, shelf, version, trusted)
+        found, is_new = _download(store, shelf, version, trusted)
         if shelf.active == version:  # also after a rollback, when a later one was active before
-            logger.info("model.unchanged name=%s version=%s", shelf.name, version)
-            return found
+            return found if is_new else None
         _refuse_replay(found, shelf.state(), is_forced=is_forced)
         _canary(shelf, version)
         with shelf.changing():
@@ -313,29 +313,29 @@ def _refusing(state: State, version: str) -> State:
     return msgspec.structs.replace(state, refused=(*others, version))
 
 
-def _download(store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey]) -> Bundle:
-    """Put a version onto the shelf; what is there already is only checked."""
+def _download(
+    store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey]
+) -> tuple[Bundle, bool]:
+    """Put a version onto the shelf unless it is there, whole; also return whether it was not."""
     with shelf.changing():  # or what the daemon writes in this moment would go, too
         for rest in shelf.folder.glob(f"{PARTIAL}*"):  # of a power cut
             shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     folder = shelf.folder / version
     if folder.is_dir():
-        try:
-            return bundle.check_folder(folder, trusted)
-        except SignatureError:
-            if shelf.active == version:
-                raise
-            shutil.rmtree(folder)  # damaged on the card
+        with contextlib.suppress(ModelError, OSError):  # damaged on the card
+            return bundle.check_folder(folder, trusted), False
     part = Path(tempfile.mkdtemp(dir=shelf.folder, prefix=PARTIAL))
     try:
         found = registry.fetch(store, shelf.name, version, part, trusted)
         part.chmod(0o755)
         durable.sync_folder(part)
+        if folder.is_dir():
+            folder.rename(shelf.folder / f"{PARTIAL}damaged")  # the next pull removes it
         part.rename(folder)
         durable.sync_folder(shelf.folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return found
+    return found, True
 
 
 def _refuse_replay(found: Bundle, state: State, *, is_forced: bool) -> None:

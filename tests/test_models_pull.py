@@ -74,6 +74,9 @@ def test_edge_models_pulls_the_production_version(
     assert cli.main([*pull, "--exit-code"]) == EXIT_UNCHANGED
     assert cli.main(pull) == EXIT_OK
     assert "active already" in capsys.readouterr().out
+    (board.models_dir / COLOR / "model.tflite").write_bytes(b"")
+    assert cli.main([*pull, "--exit-code"]) == EXIT_OK  # so that a timer starts the daemon again
+    assert "was damaged here, pulled again" in capsys.readouterr().out
     assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK
     assert f"{COLOR}: 1.0.0 is linked" in capsys.readouterr().out
     assert board.loaded() == "1.0.0"

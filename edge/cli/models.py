@@ -136,7 +136,7 @@ def _line(folder: Path) -> str:
 
 
 def _pull(args: argparse.Namespace) -> int:
-    """Pull a version; with `--exit-code` return 4 when it is active already."""
+    """Pull a version; with `--exit-code` return 4 when it is active already, and whole."""
     board = _board(config_file.load(args.config))
     if board.registry is None:
         raise ConfigError(f"{args.config}: models.registry is empty; name a folder or s3://…")
@@ -148,9 +148,12 @@ def _pull(args: argparse.Namespace) -> int:
             registry.read_stages(store, args.name, board.trusted), args.stage
         )
         bundle = model_update.pull(store, shelf, version, board.trusted, is_forced=args.force)
-    if before == version:
+    if bundle is None:
         print(f"{args.name} {version}: active already")
         return EXIT_UNCHANGED if args.exit_code else EXIT_OK
+    if before == version:
+        print(f"{args.name} {version}: was damaged here, pulled again; reload the daemon")
+        return EXIT_OK
     print(
         f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
         f"linked; before: {before or _shipped(args.name)}. The daemon takes it at its next "
