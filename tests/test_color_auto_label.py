@@ -152,6 +152,16 @@ def test_agreement_with_people_is_reported(
     assert cv2.imread(str(plot)) is not None
 
 
+def test_agreement_without_labels_of_people_is_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes, file = data_set(tmp_path), tmp_path / "agreement.json"
+    assert label(boxes, "--workers", 1, "--json", file) == 66
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no label of a person to compare with; name a file with --human" in line
+    assert len(automatic(boxes)) == 4
+
+
 def test_annotators_without_certainty_count_as_sure(tmp_path: Path) -> None:
     (one,) = read_objects(data_set(tmp_path, ("red",)))
     people = LabelFile(tmp_path / "people.json")

@@ -86,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: LabelFile) -> int:
-    """Label what is left and print the agreement; return the exit code."""
+    """Label what is left and print the agreement; return the exit code.
+
+    Raises InputError when the agreement is to be written and nobody's labels are known.
+    """
     model = find(args.model).resolve()
     author = author_of(model)
     known = [labels.get(one.key) for one in objects]
@@ -101,6 +104,9 @@ def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: Lab
     pairs = compared(objects, labels, human)
     if pairs:
         _report(pairs, people(objects, human), args)
+    elif args.json or args.plot:
+        fix = "name a file with --human, or leave out --json and --plot"
+        raise InputError(f"{human.path}: no label of a person to compare with; {fix}")
     return InputError.exit_code if failures else 0
 
 
