@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def read(annotations: Path, images: Path) -> Dataset:
     """Return the set in a COCO JSON file; its file names are relative to `images`.
 
     Categories of one name are merged under the first one's id. Raises InputError when the file is
-    missing or not COCO JSON, has no picture or one twice, or an annotation that `checked` refuses.
+    missing or not COCO JSON, has no picture or one twice, or an annotation that `checked` refuses
+    or of a picture that is not listed.
     """
     data = read_unchecked(annotations, images)
     if not data.pictures:
@@ -76,10 +77,11 @@ def read(annotations: Path, images: Path) -> Dataset:
         raise InputError(
             f"annotations {annotations}: {message}; see edge-tools data check {annotations}"
         )
+    known = {picture.image_id for picture in data.pictures}
     found = []
     for place, item in enumerate(data.annotations):
         try:
-            found.append(checked(item, data.labels))
+            found.append(_of_picture(checked(item, data.labels), known))
         except ValueError as error:
             message = f"a broken annotation ({id_of(item, place)}: {_reason(error)})"
             fix = f"see edge-tools data check {annotations}"
@@ -145,6 +147,13 @@ def checked(item: Any, labels: dict[int, str]) -> dict[str, Any]:
         raise ValueError(f"category id {found['category_id']} is not among the categories")
     found["bbox"] = list(region(found["bbox"]))
     return found
+
+
+def _of_picture(item: dict[str, Any], known: Collection[int]) -> dict[str, Any]:
+    """Return a checked annotation; ValueError when its picture is not among the `known` ids."""
+    if item["image_id"] not in known:
+        raise ValueError(f"no image with id {item['image_id']}")
+    return item
 
 
 def id_of(item: Any, place: int) -> object:
