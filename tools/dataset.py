@@ -175,16 +175,25 @@ def _reason(error: Exception) -> str:
 def _picture(item: Any, images: Path, every: frozenset[str]) -> Picture:
     if not isinstance(item, dict):
         raise TypeError("one of its images is not a JSON object")
-    regions = (tuple(float(value) for value in region) for region in item.get("ignore_regions", ()))
+    regions = (tuple(float(value) for value in one) for one in item.get("ignore_regions") or ())
     return Picture(
         image_id=whole_number(item["id"]),
         path=images / item["file_name"],
         width=int(item["width"]),
         height=int(item["height"]),
         source=str(item.get("source", "")),
-        exhaustive_classes=frozenset(item.get("exhaustive_classes", every)),
+        exhaustive_classes=_exhaustive(item.get("exhaustive_classes"), every),
         ignore_regions=tuple((x, y, width, height) for x, y, width, height in regions),
     )
+
+
+def _exhaustive(names: Any, every: frozenset[str]) -> frozenset[str]:
+    """Return the classes that a picture is labelled for; names: from the file, None: all."""
+    if names is None:
+        return every
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"exhaustive_classes {names!r} is not a list of class names")
+    return frozenset(names)
 
 
 def load(picture: Picture) -> Image:
