@@ -93,15 +93,18 @@ def test_command_writes_a_picture_for_each_detection(
 ) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr(yolox, "load", lambda _: eager())
-    picture = tmp_path / "in" / "noise.png"
-    picture.parent.mkdir()
-    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype("u1"))
+    noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype("u1")
+    for folder in ("in", "also"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "noise.png"), noise)
     out = tmp_path / "out"
-    command = ["explain", "detect", "--weights", "random", str(picture.parent), "--size", "64"]
+    folders = [str(tmp_path / "in"), str(tmp_path / "also")]
+    command = ["explain", "detect", "--weights", "random", *folders, "--size", "64"]
     assert cli.main([*command, "--min-score", "0.2", "--output", str(out)]) == 0
     written = sorted(out.glob("*.jpg"))
     assert written
-    assert len(capsys.readouterr().out.splitlines()) == len(written)
+    named = [line.rpartition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(named) == sorted(map(str, written))
 
 
 def eager() -> yolox.YoloxNano:

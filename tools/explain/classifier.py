@@ -103,9 +103,10 @@ def run(args: argparse.Namespace) -> int:
     known = explainer.described.labels
     if args.label is not None and args.label not in known:
         raise InputError(f"class {args.label!r} is unknown; known are {', '.join(known)}")
+    taken: set[Path] = set()
     for path, bgr in heatmap.pictures(args.pictures):
         found = explainer.explain(bgr, args.label)
-        target = args.output / file_name(path, found.label)
+        target = heatmap.unused(args.output / file_name(path, found.label), taken)
         caption = f"{found.label} {found.share:.2f}"
         picture_file.write(target, heatmap.overlay(bgr, found.heat, caption))
         print(f"{target}: {caption}")
