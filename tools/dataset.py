@@ -215,6 +215,18 @@ def load_file(path: Path) -> Image:
     return bgr
 
 
+def file_stamp(path: Path) -> str:
+    """Return a file's size and time, which tell it from another of its name.
+
+    Empty when it is missing, which reading it reports.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:
     """Raise InputError when the box (x, y, width, height) contains no pixel of the picture."""
     height, width = bgr.shape[:2]
