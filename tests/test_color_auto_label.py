@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,15 @@ def test_second_run_labels_only_new_objects(
     path.write_text(json.dumps(rows))
     assert label(boxes, "--workers", 1) == 0
     assert "2 labelled now, 4 in all" in capsys.readouterr().out
+
+
+def test_a_model_made_anew_labels_again(tmp_path: Path) -> None:
+    model = tmp_path / "own"
+    shutil.copytree(MODEL, model)
+    first = auto_label.author_of(model)
+    content = json.loads((model / "manifest.json").read_text())
+    (model / "manifest.json").write_text(json.dumps(content | {"sha256": "0" * 64}))
+    assert auto_label.author_of(model) != first
 
 
 def test_boxes_with_fractions_find_their_labels_again(

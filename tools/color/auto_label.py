@@ -117,9 +117,12 @@ def automatic_path(source: Path) -> Path:
 
 
 def author_of(model: Path) -> str:
-    """Return what `by_1` is for a model's labels; ModelError when the folder is no model."""
+    """Return what `by_1` is for a model's labels; ModelError when the folder is no model.
+
+    With the file's hash: a model made anew may have the same version.
+    """
     found = manifest.read(model)
-    return f"grabcut + {found.name} {found.version}"
+    return f"grabcut + {found.name} {found.version} {found.sha256[:8]}"
 
 
 def label_one(task: Task) -> Row:
