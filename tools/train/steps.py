@@ -30,6 +30,7 @@ OPTIONS = {
     "weights_sha256": "--weights",
     "data_sha256": "--train",
     "val_sha256": "--val",
+    "labels_sha256": "--data",
 }
 logger = logging.getLogger(__name__)
 
