@@ -31,6 +31,7 @@ OPTIONS = {
     "data_sha256": "--train",
     "val_sha256": "--val",
     "labels_sha256": "--data",
+    "float_sha256": "float checkpoint",
 }
 logger = logging.getLogger(__name__)
 
