@@ -149,14 +149,19 @@ class BucketStore:
         self._files.rm_file(f"{self._root}/{key}")
 
 
-def open_store(address: str) -> Store:
+def open_store(address: str, *, is_new: bool = False) -> Store:
     """Return the store at a folder's path or an address such as `s3://bucket/models`.
 
-    Raises ModelError when what the address needs is not installed, or it is of no kind we know.
+    is_new: the folder need not exist yet.
+    Raises ModelError when what the address needs is not installed, or it is of no kind we know,
+    UnavailableError for a folder that is not there.
     """
     scheme, mark, root = address.partition("://")
     if not mark:
-        return FolderStore(lookup.expanded(address, ModelError))
+        folder = lookup.expanded(address, ModelError)
+        if not is_new and not lookup.is_folder(folder):
+            raise UnavailableError(f"registry {address}: no such folder; is it mounted?")
+        return FolderStore(folder)
     limits = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
     options: dict[str, Any] = {"config_kwargs": limits} if scheme == "s3" else {}
     try:
