@@ -27,7 +27,7 @@ from msgspec import Meta
 
 from edge import bundle, durable, lookup
 from edge.bundle import Bundle
-from edge.errors import NO_ROOM, EdgeError, ModelError, UnavailableError, brief
+from edge.errors import NO_ROOM, EdgeError, ModelError, UnavailableError, brief, install_command
 from edge.manifest import FileName, Struct
 from edge.signature import PublicKey, SignatureError, verify
 
@@ -171,9 +171,7 @@ def open_store(address: str, *, is_new: bool = False) -> Store:
         inspect.signature(kind.__init__).bind(None, **options)  # a half-made one complains, too
         return BucketStore(fsspec.filesystem(scheme, **options), root)
     except (ImportError, ValueError) as error:
-        raise ModelError(
-            f"registry {address}: {error}; pip install 'edge-camera[registry]'"
-        ) from None
+        raise ModelError(f"registry {address}: {error}; {install_command('registry')}") from None
     except Exception as error:  # of what has to be told more than an address
         raise ModelError(
             f"registry {address}: {error}; name a folder or s3://bucket/models"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.errors import ConfigError, ModelError
+from edge.errors import ConfigError, ModelError, install_command
 
 SUFFIX = ".minisig"
 PUBLIC_SUFFIX = ".pub"
@@ -189,6 +189,6 @@ def _ed25519() -> Any:
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
         raise ConfigError(
-            "signatures need `cryptography`: pip install 'edge-camera[registry]'"
+            f"signatures need `cryptography`: {install_command('registry')}"
         ) from None
     return ed25519
