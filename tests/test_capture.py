@@ -21,6 +21,7 @@ from edge.backoff import Backoff
 from edge.capture import (
     Camera,
     CaptureState,
+    CaptureStatus,
     open_source,
 )
 from edge.capture.reader import Reader
@@ -164,6 +165,21 @@ def test_hung_reader_is_abandoned_and_replaced_and_ends_later(tmp_path: Path):
     wait_until(lambda: free_readers(pipe) or threading.active_count() == before)
 
 
+def test_reader_that_hangs_while_it_closes_its_source_is_abandoned():
+    release = threading.Event()
+
+    class Stuck(FakeSource):
+        def close(self) -> None:
+            release.wait()
+
+    config = CameraConfig(source=63, read_timeout_s=0.05, **FAST_RETRY)
+    with Camera("a", config, open_source=lambda _: Stuck([gray_level(20)])) as camera:
+        try:
+            wait_until(lambda: camera.status.hung >= 1)
+        finally:
+            release.set()
+
+
 def test_no_more_readers_are_started_while_too_many_hang():
     release = threading.Event()
     opened: list[FakeSource] = []
@@ -200,6 +216,17 @@ def test_frames_of_an_abandoned_reader_are_discarded():
         frame = camera.take(0)
         assert frame is not None
         assert (level_of(frame), camera.status.frames) == (1, 3)
+
+
+def test_live_frames_never_queue_whatever_realtime_says():
+    config = CameraConfig(source=63, realtime=False)
+    script = [*map(gray_level, (20, 40, 60)), threading.Event()]
+    with Camera("a", config, open_source=lambda _: FakeSource(script)) as camera:
+        wait_until(lambda: camera.status.dropped == 2)
+        frame = camera.take(PATIENCE_S)
+        assert frame is not None
+        assert level_of(frame) == 3
+        assert frame.time_s == frame.captured_mono_s
 
 
 def test_invalid_frames_are_counted_and_skipped():
@@ -278,6 +305,7 @@ def test_leaving_is_idempotent_and_ends_take_and_threads(clip: Path):
     camera = Camera("a", CameraConfig(source=str(clip), loop=True))
     with camera:
         assert camera.take(PATIENCE_S) is not None
+    assert "camera-a" not in {thread.name for thread in threading.enumerate()}
     camera.__exit__(None, None, None)
     camera.take(0)
     began_s = time.monotonic()
@@ -309,6 +337,12 @@ def test_every_frame_was_taken_or_counted_once_the_camera_is_left(clip: Path):
         assert frame is not None
         assert frame.frame_id == status.frames + 1
         assert again.status.dropped >= status.dropped
+
+
+def test_a_camera_under_a_new_config_begins_anew_but_keeps_its_counters():
+    before = CaptureStatus(CaptureState.LOST, "unplugged", 9, 4, 3, 2, 1)
+    status = Camera("a", CameraConfig(source=63), before=before).status
+    assert status == CaptureStatus(CaptureState.OPENING, "", 9, 4, 3, 2, 1)
 
 
 LEAVE_A_STALLED_CAMERA = """

@@ -25,6 +25,14 @@ def test_classes_are_the_sorted_folders(tmp_path: Path) -> None:
     assert data.class_names(tmp_path) == NAMES
 
 
+def test_hidden_files_and_folders_named_like_pictures_are_ignored(tmp_path: Path) -> None:
+    draw_splits(tmp_path, 3)
+    before = data.items(tmp_path, "train", NAMES)
+    (tmp_path / "train" / NAMES[0] / "._001.png").write_bytes(b"of macOS")
+    (tmp_path / "train" / NAMES[0] / "more.png").mkdir()
+    assert data.items(tmp_path, "train", NAMES) == before
+
+
 def test_splits_by_content_share_no_picture_and_lose_none(tmp_path: Path) -> None:
     draw(tmp_path, 60, seed=1)
     found = [data.items(tmp_path, split, NAMES) for split in ("train", "val", "test")]

@@ -27,6 +27,13 @@ def labels_in(output: Path) -> list[str]:
     return [names[item["category_id"]] for item in made["annotations"]]
 
 
+def test_hidden_macos_files_are_ignored(tmp_path: Path) -> None:
+    source = yolo_of(tmp_path / "own", "[person]", [0])
+    (source / "._data.yaml").write_bytes(b"\0\5\x16\7\xff")
+    (listed,) = yolo.read(source, None).entries
+    assert [one.label for one in listed.objects] == ["person"]
+
+
 QUOTED = "{" + ", ".join(f"'{number}': name{number}" for number in range(12)) + "}"
 
 

@@ -15,7 +15,7 @@ from edge.errors import InputError
 from edge.values import Box
 from tools import cli
 from tools.architectures import yolox
-from tools.explain import classifier, detect, heatmap
+from tools.explain import detect, heatmap
 from tools.input_size import InputSize
 
 torch.set_num_threads(1)
@@ -65,6 +65,7 @@ def test_folder_gives_its_pictures_without_hidden_files(tmp_path: Path) -> None:
 
 
 def test_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    (tmp_path / "._a.png").write_bytes(b"of macOS")
     with pytest.raises(InputError, match=f"no picture in {tmp_path}"):
         list(heatmap.pictures([tmp_path]))
 
@@ -94,17 +95,21 @@ def test_command_writes_a_picture_for_each_detection(
     torch.manual_seed(0)
     monkeypatch.setattr(yolox, "load", lambda _: eager())
     noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype("u1")
-    for folder in ("in", "also"):
-        (tmp_path / folder).mkdir()
-        cv2.imwrite(str(tmp_path / folder / "noise.png"), noise)
+    for folder in ("day", "night"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "in" / folder / "noise.png"), noise)
     out = tmp_path / "out"
-    folders = [str(tmp_path / "in"), str(tmp_path / "also")]
-    command = ["explain", "detect", "--weights", "random", *folders, "--size", "64"]
+    command = ["explain", "detect", "--weights", "random", str(tmp_path / "in"), "--size", "64"]
     assert cli.main([*command, "--min-score", "0.2", "--output", str(out)]) == 0
     written = sorted(out.glob("*.jpg"))
-    assert written
-    named = [line.rpartition(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert sorted(named) == sorted(map(str, written))
+    assert {path.name.partition("-")[0] for path in written} == {"day", "night"}
+    assert len(capsys.readouterr().out.splitlines()) == len(written)
+
+
+def test_results_of_one_name_are_numbered(tmp_path: Path) -> None:
+    taken: set[Path] = set()
+    found = [heatmap.unused(tmp_path / "x-1-red.jpg", taken).name for _ in range(3)]
+    assert found == ["x-1-red.jpg", "x-1-red-2.jpg", "x-1-red-3.jpg"]
 
 
 def eager() -> yolox.YoloxNano:
@@ -121,5 +126,5 @@ def test_explained_picture_is_named_after_its_folder_also_in_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert classifier.file_name(Path("red/1.png"), "red") == "red-1-red.jpg"
-    assert classifier.file_name(Path("1.png"), "red") == f"{tmp_path.name}-1-red.jpg"
+    assert heatmap.file_name(Path("red/1.png"), "red") == "red-1-red.jpg"
+    assert heatmap.file_name(Path("1.png"), "red") == f"{tmp_path.name}-1-red.jpg"

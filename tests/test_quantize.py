@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 from tools.quantize import (  # noqa: E402
     FakeQuantizer,
@@ -68,11 +70,34 @@ class TwoOutputs(nn.Module):
         return {"map": made, "logits": self.head(made)}
 
 
-class Flattened(nn.Module):
-    """Flattens the batch, too, which is torch's default."""
+class Applied(nn.Module):
+    """A function as a network."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, value: Tensor) -> Any:
+        return self.function(value)
+
+
+class Beside(nn.Module):
+    """Reads a convolution's output also without its batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.norm = nn.BatchNorm2d(3)
 
     def forward(self, value: Tensor) -> Tensor:
-        return torch.flatten(value)
+        made = self.conv(value)
+        return self.norm(made) + made
+
+
+def read_twice(value: Tensor) -> Tensor:
+    """A sum with and without its ReLU."""
+    total = value + value
+    return torch.relu(total) + total
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
@@ -184,19 +209,98 @@ def test_traced_graph_computes_the_same_function_in_float() -> None:
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)),
         nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(3, 6, 3, padding="same"),
+        nn.Conv2d(4, 4, 3, groups=2),
         nn.AvgPool2d(2, padding=1),
         nn.AvgPool2d(3, ceil_mode=True),
+        nn.AvgPool2d(2, divisor_override=3),
         nn.MaxPool2d(3, ceil_mode=True),
         nn.MaxPool2d(3, dilation=2),
+        nn.MaxPool2d(3, return_indices=True),
+        nn.AdaptiveAvgPool2d(2),
         nn.Upsample(scale_factor=1.5),
+        nn.Upsample(scale_factor=(1.5, 2)),
+        nn.Upsample(scale_factor=(2, 1.5)),
+        nn.Upsample(size=(8, 8)),
+        nn.ZeroPad2d((1, 2, 1, 1)),
+        nn.ZeroPad2d((1, 1, 1, 2)),
         nn.Flatten(2),
-        Flattened(),
+        Beside(),
     ],
     ids=str,
 )
 def test_unknown_operator_is_refused(net: nn.Module) -> None:
     with pytest.raises(NotImplementedError):
         trace(net)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.flatten,  # the batch, too
+        lambda value: torch.flatten(value, 2),
+        lambda value: torch.cat([value, value]),  # along the batch
+        lambda value: torch.cat([value, value], 2),
+        lambda value: torch.cat([value, value], dim=3),
+        lambda value: value + 1,
+        lambda value: 2 * value,
+        lambda value: torch.add(value, value, alpha=2),
+        lambda value: torch.sigmoid(input=value),
+        torch.tanh,
+    ],
+)
+def test_unknown_use_of_a_function_is_refused(function: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(NotImplementedError):
+        trace(Applied(function))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda value: torch.flatten(value, 1),
+        lambda value: torch.flatten(value, start_dim=1),
+        lambda value: torch.cat([value, torch.relu(value)], dim=1),
+        lambda value: torch.sigmoid(value) * functional.relu6(value),
+        lambda value: torch.relu(functional.relu6(value + value)),
+        read_twice,
+        nn.Conv2d(3, 6, (1, 3), (2, 1), (0, 1)),
+        nn.Conv2d(3, 6, 3, groups=3),
+        nn.MaxPool2d((3, 2), (1, 2), (1, 0)),
+        nn.AvgPool2d((3, 2), (1, 2)),
+        nn.AdaptiveAvgPool2d((1, 1)),
+        nn.Upsample(scale_factor=(2, 3)),
+        nn.ZeroPad2d((1, 1, 2, 2)),
+    ],
+)
+def test_traced_function_computes_the_same(function: Callable[[Tensor], Tensor]) -> None:
+    value = torch.linspace(-9, 9, 96).reshape(2, 3, 4, 4)
+    with torch.no_grad():
+        assert torch.equal(trace(Applied(function))(value)["output"], function(value))
+
+
+def test_activation_is_not_fused_into_an_output() -> None:
+    def both(value: Tensor) -> dict[str, Tensor]:
+        total = value + value
+        return {"sum": total, "relu": torch.relu(total)}
+
+    value = torch.linspace(-9, 9, 12).reshape(1, 3, 2, 2)
+    made = trace(Applied(both))(value)
+    assert all(torch.equal(made[name], wanted) for name, wanted in both(value).items())
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        nn.Conv2d(3, 8, 1),
+        nn.Conv2d(3, 3, 3, groups=3),
+        nn.Linear(3, 5),
+        Applied(lambda value: value + value),
+    ],
+    ids=str,
+)
+def test_activation_is_fused_into_the_operator_before_it(operator: nn.Module) -> None:
+    graph = trace(nn.Sequential(operator, nn.ReLU6()))
+    assert [node.activation for node in graph.nodes] == ["", "relu6"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import socket
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def test_picture_is_sent_once_and_then_answered_not_modified(site: Site) -> None
     assert decoded(first.content).shape == (240, 320, 3)
     again = site.get("/api/frame.jpg", **{"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
     weak = f'W/{first.headers["etag"]}, "other"'  # as proxies send it
     assert site.get("/api/frame.jpg", **{"If-None-Match": weak}).status_code == 304
     plain = site.get("/api/frame.jpg?boxes=false", **{"If-None-Match": first.headers["etag"]})
@@ -151,7 +153,7 @@ def test_picture_is_sent_once_and_then_answered_not_modified(site: Site) -> None
 def test_invalid_query_is_a_400_that_names_it(site: Site, path: str, fault: str) -> None:
     answer = site.get(path)
     assert answer.status_code == 400
-    assert fault in answer.text
+    assert [one["key"] for one in answer.json()["extra"]] == [fault]
 
 
 def test_every_response_denies_other_origins(site: Site) -> None:
@@ -311,6 +313,14 @@ def test_switched_off_it_neither_listens_nor_imports() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert run.stdout == "[]\n"
+
+
+def test_the_page_leaves_the_daemons_logging_as_it_is() -> None:
+    site = Site()
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    with WebServer(site.config, site.view):
+        assert (root.level, list(root.handlers)) == before
 
 
 def test_view_keeps_the_last_events_newest_first() -> None:

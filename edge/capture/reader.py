@@ -86,7 +86,6 @@ class Reader:
 
     def start(self) -> None:
         """Start the thread."""
-        self._expect_within(self._config.open_timeout_s)
         self._thread.start()
 
     def outcome(self) -> Outcome | None:
@@ -125,10 +124,12 @@ class Reader:
     def _read_all(self) -> Outcome:
         pace = _Pace(self._stop, is_realtime=self._config.realtime)
         while not self._stop.is_set():
+            self._expect_within(self._config.open_timeout_s)
             source = self._open_source(self._config)
             try:
                 outcome = self._read(source, pace)
             finally:
+                self._expect_within(self._config.read_timeout_s)
                 source.close()
             if outcome is not None:
                 return outcome
@@ -170,7 +171,6 @@ class Reader:
         if delivered == 0:
             raise InputError(f"{self._config.source}: no picture in it can be read")
         if self._config.loop:
-            self._expect_within(self._config.open_timeout_s)
             return None
         return Outcome(EndCause.END, "end of file")
 

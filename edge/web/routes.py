@@ -66,7 +66,7 @@ def frame(pictures: Pictured, boxes: Boxes = True, known: Known = None) -> Respo
     tag = f'"{picture.name}"'
     if known is not None and tag in known:  # a proxy may have made it weak: W/"…"
         return Response(b"", status_code=304, headers={"etag": tag})
-    return Response(picture.jpeg, media_type="image/jpeg", headers={"etag": tag})
+    return Response(picture.jpeg, headers={"etag": tag})
 
 
 @get("/healthz", sync_to_thread=False)

@@ -13,6 +13,7 @@ import argparse
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: Lab
     left = [one for one, row in zip(objects, known, strict=True) if _by(row) != author]
     tasks = [Task(one, model) for one in left]
     done = run_tasks(label_one, tasks, workers=args.workers, dask=args.dask, title="labelling")
-    failures = _collect(done, labels, author)
+    with closing(done):
+        failures = _collect(done, labels, author)
     for line in failures:
         print(line)
     print(f"{labels.path}: {len(left) - len(failures)} labelled now, {len(labels.rows)} in all")

@@ -184,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
         if not found:
             print(f"{path}: nothing above {args.min_score:g}")
         for number, one in enumerate(found, 1):
-            name = f"{path.stem}-{number}-{one.label}.jpg"
+            name = heatmap.file_name(path, f"{number}-{one.label}")
             target = heatmap.unused(args.output / name, taken)
             caption = f"{one.label} {one.score:.2f}"
             picture_file.write(target, heatmap.overlay(bgr, one.heat, caption, one.box_px))

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import picture_file
 from edge.errors import InputError
 from edge.values import Box, Image
+from tools import dataset
 from tools.data.entry import pictures_below
 
 OPACITY = 0.45  # of the heat map over the picture
@@ -58,7 +58,7 @@ def overlay(bgr: Image, heat: Floats, caption: str, box_px: Box | None = None) -
 
 
 def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
-    """Yield the pictures of files and folders.
+    """Yield the pictures of files, and of folders with their subfolders.
 
     Raises InputError for a file that cannot be read, or when there is no picture.
     """
@@ -66,13 +66,12 @@ def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
     if not found:
         raise InputError(f"no picture in {', '.join(map(str, paths))}; name PNG or JPEG files")
     for path in found:
-        try:
-            bgr = picture_file.decode(np.fromfile(path, np.uint8))
-        except (OSError, cv2.error):
-            bgr = None
-        if bgr is None:
-            raise InputError(f"{path}: cannot be read as a picture")
-        yield path, bgr
+        yield path, dataset.load_file(path)
+
+
+def file_name(path: Path, label: str) -> str:
+    """Name an explained picture: its folder comes first, as folders repeat file names."""
+    return f"{path.absolute().parent.name}-{path.stem}-{label}.jpg"
 
 
 def unused(target: Path, taken: set[Path]) -> Path:

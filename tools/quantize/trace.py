@@ -34,6 +34,7 @@ _FUNCTIONS: dict[Any, str] = {
     torch.flatten: "reshape",
     torch.cat: "concat",
 }
+_KEYWORDS = frozenset({"dim", "start_dim", "inplace"})  # of functions; operands have none
 _FROM_THE_SECOND_AXIS: tuple[Any, ...] = (((1,), {}), ((), {"start_dim": 1}))
 
 
@@ -98,6 +99,9 @@ class _Builder:
         self._made[node] = made.name
 
     def _add_function(self, node: fx.Node, kind: str) -> None:
+        unknown = node.kwargs.keys() - _KEYWORDS
+        if unknown:  # such as `alpha` of torch.add
+            raise NotImplementedError(f"{kind} with {', '.join(sorted(unknown))}= at {node.name}")
         if kind == "concat":
             axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
             if axis != 1:
@@ -113,7 +117,7 @@ class _Builder:
     def _add_module(self, node: fx.Node, module: nn.Module) -> None:
         operand = self._made[node.all_input_nodes[0]]
         if isinstance(module, nn.BatchNorm2d):
-            self._fold(operand, module)
+            self._fold(node, operand, module)
         if isinstance(module, _SKIPPED):
             self._made[node] = operand
         elif isinstance(module, nn.SiLU):
@@ -125,10 +129,13 @@ class _Builder:
                 self._layers[node.name] = module
             self._append(node, replace(_leaf(node.name, module), inputs=(operand,)))
 
-    def _fold(self, operand: str, norm: nn.BatchNorm2d) -> None:
+    def _fold(self, node: fx.Node, operand: str, norm: nn.BatchNorm2d) -> None:
         layer = self._layers.get(operand)
         if not isinstance(layer, nn.Conv2d):
             raise NotImplementedError(f"a batch norm that follows no convolution, after {operand}")
+        same = {item for item, name in self._made.items() if name == operand}
+        if {reader for item in same for reader in item.users} - same != {node}:
+            raise NotImplementedError(f"a batch norm beside another use of {operand}")
         self._layers[operand] = fuse_conv_bn_eval(layer, norm)
 
 

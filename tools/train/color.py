@@ -13,7 +13,6 @@ import hashlib
 import logging
 import math
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.errors import EXIT_USAGE, InputError
+from edge.errors import InputError, UsageError
 from tools import json_file, tracking
 from tools.architectures.color import OUTPUT, ColorNet
 from tools.color.data import arrays, dataset
@@ -75,11 +74,7 @@ def run(args: argparse.Namespace) -> int:
     size = config.architecture
     if not all(size.widths if size.trunk == "residual" else size.widths[2:]):
         widths = " ".join(map(str, size.widths))
-        print(
-            f"edge-tools train color: --widths {widths} leaves --trunk {size.trunk} no channels",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
+        raise UsageError(f"--widths {widths} leaves --trunk {size.trunk} no channels")
     cache = args.output.parent / "cache"
     known, agreed = dataset.training_items(args.data), dataset.validation_items(args.data)
     config = replace(config, labels_sha256=labels_digest(known))

@@ -51,7 +51,7 @@ def _names(source: Path) -> tuple[dict[int, str], bool]:
         if not named:
             raise InputError(f"{listed}: no class in it; write one per line")
         return named, False
-    for path in sorted([*source.glob("*.yaml"), *source.glob("*.yml")]):
+    for path in sorted([*source.glob("[!.]*.yaml"), *source.glob("[!.]*.yml")]):
         try:
             document = yaml.safe_load(_text(path))
         except (yaml.YAMLError, ValueError):
