@@ -30,8 +30,8 @@ COMMANDS = {
 }
 
 EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 3 something is wrong
-(status, doctor); 4 nothing new (models pull --exit-code); 66 unreadable input; 69 camera, spool,
-port or daemon unavailable; 78 wrong config or model (systemd does not restart)"""
+(status, doctor); 4 nothing new (models pull --exit-code); 66 unreadable input; 69 spool, port or
+service unavailable; 78 wrong config or model (systemd does not restart)"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
