@@ -27,6 +27,7 @@ from edge.capture import (
 from edge.capture.reader import Reader
 from edge.capture.source import checked, image_paths
 from edge.config import CameraConfig
+from edge.errors import CameraError
 from edge.values import Frame, Image
 from fakes import FakeSource
 from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
@@ -394,6 +395,23 @@ def test_backoff_grows_to_its_limit_with_jitter_and_starts_again_after_a_good_ti
     assert backoff.next_s() >= 4
     backoff.reset_after(9)
     assert backoff.next_s() <= 1
+
+
+def test_camera_is_asked_again_after_growing_waits_and_each_attempt_counts():
+    asked_s: list[float] = []
+
+    def fail(_: CameraConfig) -> FakeSource:
+        asked_s.append(time.monotonic())
+        raise CameraError("unplugged")
+
+    config = CameraConfig(source=63, retry_min_s=0.1, retry_max_s=0.4)
+    with Camera("a", config, open_source=fail) as camera:
+        wait_until(lambda: len(asked_s) == 4)
+        status = camera.status
+    assert (status.reconnects, status.hung, status.reason) == (3, 0, "unplugged")
+    waits_s = [after - before for before, after in itertools.pairwise(asked_s[:4])]
+    least_s = (0.1 / 2, 0.2 / 2, 0.4 / 2)  # with the greatest jitter
+    assert all(wait_s >= least for wait_s, least in zip(waits_s, least_s, strict=True)), waits_s
 
 
 def test_camera_that_fails_after_one_picture_does_not_reset_the_backoff(
