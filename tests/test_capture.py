@@ -39,6 +39,10 @@ def free_readers(pipe: Path) -> None:
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
 
+def thread_names() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
 def take_all(camera: Camera) -> list[Frame]:
     frames = []
     while not camera.is_over:
@@ -270,13 +274,12 @@ def test_crash_of_the_supervisor_is_not_taken_for_end_of_file(monkeypatch: pytes
         camera.take(PATIENCE_S)
 
 
-def test_unexpected_exception_of_a_source_is_raised():
+def test_unexpected_exception_of_a_source_is_raised_and_ends_the_camera():
     opener = lambda _: FakeSource([RuntimeError("driver")])  # noqa: E731
-    with (
-        Camera("a", CameraConfig(source=63), open_source=opener) as camera,
-        pytest.raises(RuntimeError, match="driver"),
-    ):
-        camera.take(PATIENCE_S)
+    with Camera("a", CameraConfig(source=63), open_source=opener) as camera:
+        with pytest.raises(RuntimeError, match="driver"):
+            camera.take(PATIENCE_S)
+        wait_until(lambda: "camera-a" not in thread_names())
 
 
 @pytest.mark.parametrize(
@@ -306,7 +309,7 @@ def test_leaving_is_idempotent_and_ends_take_and_threads(clip: Path):
     camera = Camera("a", CameraConfig(source=str(clip), loop=True))
     with camera:
         assert camera.take(PATIENCE_S) is not None
-    assert "camera-a" not in {thread.name for thread in threading.enumerate()}
+    assert "camera-a" not in thread_names()
     camera.__exit__(None, None, None)
     camera.take(0)
     began_s = time.monotonic()
