@@ -16,7 +16,7 @@ from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools import dataset
 from tools.cli import main
-from tools.data import folder, stats
+from tools.data import folder, preview, stats
 
 pytest.importorskip("imagehash")
 pytest.importorskip("defusedxml")
@@ -213,6 +213,31 @@ def test_preview_draws_boxes_of_the_chosen_class(ready: Path, tmp_path: Path):
     assert main([*words, "--classes", "dog"]) == EXIT_OK
     assert cv2.imread(str(sheet)).shape[1] == 4 * 240
     assert main([*words, "--classes", "horse"]) == EXIT_NO_INPUT
+
+
+def test_preview_chooses_other_pictures_with_another_seed(ready: Path):
+    data = folder.read(ready / "annotations.json", None)
+
+    def names(count: int, seed: int) -> list[str]:
+        return [picture.path.name for picture, _ in preview.choose(data, count, None, seed)]
+
+    assert names(5, 0) == names(5, 0) != names(5, 1)
+    assert len(set(names(5, 0))) == 5
+    assert len(set(names(99, 0))) == 20
+    for picture, objects in preview.choose(data, 20, ["dog"], 0):
+        found = [(item["image_id"], data.labels[item["category_id"]]) for item in objects]
+        assert found == [(picture.image_id, "dog")]
+
+
+def test_preview_shows_the_rest_beside_a_broken_picture(
+    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (ready / "images" / "003.jpg").write_bytes(b"")
+    words = ["data", "preview", str(ready), "--output", str(tmp_path / "sheet.jpg")]
+    assert main([*words, "--count", "20"]) == EXIT_FAILURE
+    told = capsys.readouterr()
+    assert told.out.endswith("sheet.jpg: 19 pictures\n")
+    assert "003.jpg" in told.err
 
 
 def test_names_with_invalid_utf8_or_markup_work_in_every_command(
