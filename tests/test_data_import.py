@@ -62,6 +62,7 @@ def test_decoders_print_nothing_about_a_broken_picture(tmp_path: Path):
         ((96, 64), 200, (96, 64)),
         ((96, 64), None, (96, 64)),
         ((100, 1), 10, (10, 1)),
+        ((1, 100), 10, (1, 10)),
     ],
 )
 def test_picture_is_only_ever_scaled_down_to_its_longest_side(
