@@ -17,7 +17,7 @@ import labelled
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools.cli import main
-from tools.data.convert import Converted, Task, convert
+from tools.data.convert import Converted, Task
 from tools.data.journal import Journal
 
 pytest.importorskip("imagehash")
@@ -52,27 +52,6 @@ def test_decoders_print_nothing_about_a_broken_picture(tmp_path: Path):
     assert done.returncode == EXIT_FAILURE
     (line,) = done.stderr.splitlines()
     assert line == f"{whole}: cannot be read as a picture; repair or remove it"
-
-
-@pytest.mark.parametrize(
-    ("size", "max_side_px", "made"),
-    [
-        ((96, 64), 48, (48, 32)),
-        ((64, 96), 48, (32, 48)),
-        ((96, 64), 200, (96, 64)),
-        ((96, 64), None, (96, 64)),
-        ((100, 1), 10, (10, 1)),
-        ((1, 100), 10, (1, 10)),
-    ],
-)
-def test_picture_is_only_ever_scaled_down_to_its_longest_side(
-    tmp_path: Path, size: tuple[int, int], max_side_px: int | None, made: tuple[int, int]
-):
-    source, target = tmp_path / "a.png", tmp_path / "set" / "a.png"
-    cv2.imwrite(str(source), labelled.picture(1, size))
-    done = convert(Task(source, target, max_side_px, is_copied=False))
-    assert done == Converted(made, size)
-    assert cv2.imread(str(target)).shape[1::-1] == made
 
 
 def test_picture_with_the_suffix_of_no_format_can_be_kept_but_not_scaled(
@@ -220,9 +199,11 @@ def test_leftovers_of_a_killed_worker_are_removed(tmp_path: Path):
     images.mkdir(parents=True)
     (images / ".123-000.jpg").write_bytes(b"half a pict")
     (images / ".hidden-000.jpg").write_bytes(b"somebody's own")
+    (images / ".123-999.jpg").write_bytes(b"of no picture in this set")
     assert imported(source, "coco", tmp_path / "set") == EXIT_OK
     assert {path.name for path in images.iterdir()} == {
         ".hidden-000.jpg",
+        ".123-999.jpg",
         "000.jpg",
         "001.jpg",
         "002.jpg",
