@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -12,8 +13,15 @@ import numpy as np
 import pytest
 
 import labelled
-from edge.errors import InputError
-from tools.data.convert import Converted, Task, convert, decode, link_or_copy
+from edge.errors import EdgeError, InputError
+from tools.data.convert import (
+    Converted,
+    NoRoomError,
+    Task,
+    convert,
+    decode,
+    link_or_copy,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +96,23 @@ def test_file_is_copied_where_links_are_impossible(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "b.png").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, NoRoomError), (errno.EACCES, EdgeError)]
+)
+def test_picture_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[EdgeError]
+):
+    def fail(*_: object) -> None:
+        raise OSError(number, "no more")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    source, target = labelled.save(tmp_path / "a.png", 1), tmp_path / "set" / "a.png"
+    with pytest.raises(EdgeError, match=r"set/a\.png: no more") as failed:
+        convert(Task(source, target, 48, is_copied=False))
+    assert failed.type is kind
+    assert list(target.parent.iterdir()) == []
+
+
 def test_the_end_of_a_thumbnail_is_not_that_of_the_jpeg(tmp_path: Path):
     source = labelled.save(tmp_path / "a.jpg", 1)
     whole = source.read_bytes()
@@ -100,7 +125,7 @@ def test_the_end_of_a_thumbnail_is_not_that_of_the_jpeg(tmp_path: Path):
 def test_picture_too_large_to_decode_is_refused_like_a_broken_one(tmp_path: Path):
     source = labelled.save(tmp_path / "a.png", 1)
     content = bytearray(source.read_bytes())
-    content[16:24] = struct.pack(">II", 2**20, 2**20)
+    content[16:24] = struct.pack(">II", 40_000, 40_000)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     source.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.png: cannot be read as a picture"):
