@@ -52,6 +52,7 @@ def test_a_box_is_a_list_of_four_numbers(values: object) -> None:
     ("bbox", "inside", "is_reported"),
     [
         ((2, 3, 4, 5), (2, 3, 4, 5), False),
+        ((2, 3, 0.5, 0.5), (2, 3, 0.5, 0.5), False),
         ((-1, -1, 12, 12), (0, 0, 10, 8), True),  # 3 px below
         ((-1, 0, 4, 4), (0, 0, 3, 4), False),  # a format that counts from 0 or 1
         ((-1.5, 0, 4, 4), (0, 0, 2.5, 4), True),
@@ -78,6 +79,7 @@ def test_box_beyond_its_picture_is_clipped_and_reported(
     ("bbox", "message"),
     [
         ((2, 2, 0, 4), "is empty"),
+        ((2, 2, 4, 0), "is empty"),
         ((2, 2, 4, -1), "is empty"),
         ((10, 2, 4, 4), "is outside the picture of 10x8"),
         ((2, 8, 4, 4), "is outside the picture of 10x8"),
