@@ -234,6 +234,26 @@ def test_live_frames_never_queue_whatever_realtime_says():
         assert frame.time_s == frame.captured_mono_s
 
 
+def test_source_that_opens_after_its_reader_was_abandoned_is_closed_unread():
+    release = threading.Event()
+    late = FakeSource([gray_level(200)] * 3)
+    first = iter([late])
+
+    def opener(_: CameraConfig) -> FakeSource:
+        source = next(first, None)
+        if source is None:
+            return FakeSource([gray_level(20), threading.Event()])
+        release.wait()
+        return source
+
+    config = CameraConfig(source=63, open_timeout_s=0.05, **FAST_RETRY)
+    with Camera("a", config, open_source=opener) as camera:
+        wait_until(lambda: camera.status.frames == 1)
+        release.set()
+        wait_until(lambda: late.is_closed)
+        assert camera.status.frames == 1
+
+
 def test_invalid_frames_are_counted_and_skipped():
     bad = [ValueError("no picture")] * 3
     script = [gray_level(20), *bad, gray_level(40, (32, 32))]
@@ -280,6 +300,7 @@ def test_unexpected_exception_of_a_source_is_raised_and_ends_the_camera():
         with pytest.raises(RuntimeError, match="driver"):
             camera.take(PATIENCE_S)
         wait_until(lambda: "camera-a" not in thread_names())
+        assert camera.status.reason == "RuntimeError('driver')"
 
 
 @pytest.mark.parametrize(
