@@ -282,6 +282,19 @@ def test_source_whose_every_picture_is_refused_is_lost_with_the_reason():
         )
 
 
+def test_file_may_be_damaged_for_longer_than_the_read_timeout(clip: Path):
+    class Slow(FakeSource):
+        def read(self) -> Image | None:
+            time.sleep(0.03)
+            return super().read()
+
+    source = Slow([*[ValueError("damaged")] * 5, gray_level(20)], is_live=False, fps=25)
+    config = CameraConfig(source=str(clip), realtime=False, read_timeout_s=0.05)
+    with Camera("a", config, open_source=lambda _: source) as camera:
+        assert [level_of(frame) for frame in take_all(camera)] == [1]
+        assert (camera.status.bad_frames, camera.status.reconnects) == (5, 0)
+
+
 def test_crash_of_the_supervisor_is_not_taken_for_end_of_file(monkeypatch: pytest.MonkeyPatch):
     def no_thread(_: Reader) -> None:
         raise RuntimeError("can't start new thread")
