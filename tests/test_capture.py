@@ -24,7 +24,7 @@ from edge.capture import (
     CaptureStatus,
     open_source,
 )
-from edge.capture.reader import Reader
+from edge.capture.reader import GRACE_S, Reader
 from edge.capture.source import checked, image_paths
 from edge.config import CameraConfig
 from edge.errors import CameraError
@@ -89,6 +89,15 @@ def test_file_read_fast_gives_every_frame_to_a_slow_consumer(clip: Path):
     assert [frame.frame_id for frame in frames] == list(range(1, 11))
     assert [frame.time_s for frame in frames] == pytest.approx([i / 50 for i in range(10)])
     assert (status.state, status.dropped, status.frames) == (CaptureState.ENDED, 0, 10)
+
+
+def test_waiting_for_a_slow_consumer_is_not_taken_for_hanging(clip: Path):
+    config = CameraConfig(source=str(clip), realtime=False, read_timeout_s=0.01)
+    with Camera("a", config) as camera:
+        wait_until(lambda: camera.status.frames == 2)  # the second waits for its turn
+        time.sleep(config.read_timeout_s + GRACE_S + 0.1)
+        assert len(take_all(camera)) == 10
+        assert camera.status.hung == 0
 
 
 def test_file_read_fast_is_the_same_every_time(clip: Path):
