@@ -291,6 +291,20 @@ def test_source_whose_every_picture_is_refused_is_lost_with_the_reason():
         )
 
 
+@pytest.mark.parametrize("is_live", [True, False])
+def test_picture_after_the_read_timeout_counts_only_from_a_file(clip: Path, is_live: bool):
+    class Late(FakeSource):
+        def read(self) -> Image | None:
+            time.sleep(0.1)
+            return super().read()
+
+    source = Late([gray_level(20)], is_live=is_live, fps=25)
+    config = CameraConfig(source=63 if is_live else str(clip), read_timeout_s=0.05)
+    with Camera("a", config, open_source=lambda _: source) as camera:
+        wait_until(lambda: source.is_closed)
+        assert camera.status.frames == (0 if is_live else 1)
+
+
 def test_file_may_be_damaged_for_longer_than_the_read_timeout(clip: Path):
     class Slow(FakeSource):
         def read(self) -> Image | None:
