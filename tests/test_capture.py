@@ -22,6 +22,7 @@ from edge.capture import (
     Camera,
     CaptureState,
     CaptureStatus,
+    longest_quiet_s,
     open_source,
 )
 from edge.capture.reader import GRACE_S, Reader
@@ -130,9 +131,11 @@ def test_looping_file_restarts_and_its_time_continues(clip: Path):
 
 
 def test_folder_gives_its_images_by_name_and_counts_the_broken_one(folder: Path):
-    with Camera("a", CameraConfig(source=str(folder), realtime=False)) as camera:
+    began_s = time.monotonic()
+    with Camera("a", CameraConfig(source=str(folder), fps=0.1, realtime=False)) as camera:
         frames = take_all(camera)
         status = camera.status
+    assert time.monotonic() - began_s < 10  # at this rate they would take 20 s
     assert [level_of(frame) for frame in frames] == [1, 2, 4]
     assert [frame.size for frame in frames] == [(61, 48), (62, 48), (64, 48)]
     assert (status.frames, status.bad_frames, status.state) == (3, 1, CaptureState.ENDED)
@@ -160,6 +163,17 @@ def test_open_source_reads_without_threads(clip: Path):
 
 def test_image_paths_of_a_single_image_is_that_image(folder: Path):
     assert image_paths(folder / "1.png") == [folder / "1.png"]
+
+
+@pytest.mark.parametrize(
+    ("fps", "read_timeout_s", "quiet_s"),
+    [(0, 5, 6), (0, 0.5, 2), (0.1, 5, 11), (50, 0.5, 1.5)],
+)
+def test_a_working_source_is_quiet_between_images_or_until_the_read_timeout(
+    fps: float, read_timeout_s: float, quiet_s: float
+):
+    config = CameraConfig(source=0, fps=fps, read_timeout_s=read_timeout_s)
+    assert longest_quiet_s(config) == pytest.approx(quiet_s)
 
 
 # Failing hardware
