@@ -14,13 +14,17 @@ from msgspec import Meta
 
 # They end with `$(?!\n)` because Python's `$` alone accepts a trailing newline.
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
-PREFIX_PATTERN = r"^[A-Za-z0-9_/-]{1,128}$(?!\n)"
+# May begin with a slash; an empty level elsewhere is a slip that nobody subscribes to.
+PREFIX_PATTERN = r"^(?=.{1,128}$)/?[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*$(?!\n)"
+# A name, an IPv4 or an IPv6 address.
+HOST_PATTERN = r"^(?:[^\s/@:\[]+|[^\s/@:\[]*:[^\s/@:\[]*:[^\s/@\[]*)$(?!\n)"
 TEXT_PATTERN = r"^[^\x00]+$"  # no system call takes a NUL
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Score = Annotated[float, Meta(ge=0.01, le=1)]  # below this, a detector finds objects everywhere
 NotNegative = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Rate = Annotated[float, Meta(ge=0, le=1000)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Pixels = Annotated[int, Meta(ge=0, le=100_000)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -30,6 +34,7 @@ Name = Annotated[
 ]
 Prefix = Annotated[str, Meta(pattern=PREFIX_PATTERN)]
 Text = Annotated[str, Meta(pattern=TEXT_PATTERN)]
+Host = Annotated[str, Meta(pattern=HOST_PATTERN)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 PointConfig = tuple[Share, Share]
 PolygonConfig = Annotated[tuple[PointConfig, ...], Meta(min_length=3)]
@@ -55,7 +60,7 @@ class MqttConfig(Section, frozen=True, kw_only=True):
     discovery: publish Home Assistant discovery under `discovery_prefix`.
     """
 
-    host: Text = "localhost"
+    host: Host = "localhost"
     port: Port = 1883
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     username: Text | None = None
@@ -111,7 +116,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
         0 = never.
     retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
     width, height, fps: requested from a V4L2 camera; 0 = its default. fps is also the rate of a
-        folder of images; 0 = one a second.
+        folder of images; 0 = one a second; at least one a day.
     zones: named polygons; events list those that contain the object's foot point.
     masks: polygons without motion or detections.
     """
@@ -126,7 +131,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     retry_max_s: Seconds = 30
     width: Pixels = 0
     height: Pixels = 0
-    fps: NotNegative = 0
+    fps: Rate = 0
     zones: dict[Name, PolygonConfig] = {}
     masks: tuple[PolygonConfig, ...] = ()
 
@@ -246,7 +251,7 @@ class WebConfig(Section, frozen=True, kw_only=True):
     """
 
     enabled: bool = False
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8080
 
 
@@ -271,7 +276,7 @@ class MetricsConfig(Section, frozen=True, kw_only=True):
     """
 
     port: Port | None = None
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     textfile: Text | None = None
 
 

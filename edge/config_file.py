@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from edge import lookup
-from edge.config import NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
+from edge.config import HOST_PATTERN, NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
 from edge.errors import ConfigError, brief
 
 MAX_BYTES = 250_000  # takes seconds to read on a slow board
@@ -33,16 +33,19 @@ PLACES = (
 
 EVERY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 MAX_DEPTH = 20
+DAY_S = 86_400
 MAX_FAULT_CHARS = 300
 PATTERNS = {
     NAME_PATTERN: "of 1 to 64 letters, digits, _ and -",
-    PREFIX_PATTERN: "of 1 to 128 letters, digits, _, - and /",
+    PREFIX_PATTERN: "of 1 to 128 letters, digits, _, - and /, without / at its end and without //",
+    HOST_PATTERN: "that is a name or address alone; scheme, port and login have keys of their own",
     TEXT_PATTERN: "that is not empty",
 }
 
 ANY_KEY = "..."
 _PATH_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile(r"^Expected `str( \| null)?`, got `(int|float|bool|date|datetime)`$")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 
 
@@ -256,7 +259,12 @@ def _choices(steps: list[str]) -> str:
 
 
 def _in_words(fault: str) -> str:
-    """Return msgspec's error message with patterns replaced by their meaning."""
+    """Return msgspec's error message with patterns replaced by their meaning.
+
+    YAML reads `1`, `on` and `2024-01-01` as something else than text; then the fix is added.
+    """
+    if _NO_TEXT.match(fault):
+        return f"{fault}; put it in quotes"
     for pattern, words in PATTERNS.items():
         fault = fault.replace(f"matching regex {pattern!r}", words)
     return brief(fault, MAX_FAULT_CHARS)
@@ -265,8 +273,9 @@ def _in_words(fault: str) -> str:
 def _wrong_value(data: Any, steps: list[str]) -> str:
     """Return the wrong value as text; empty for lists, maps and values that may hold a login."""
     value = _value_at(data, steps)
-    is_plain = isinstance(value, (bool, int, float, str)) and steps[-1:] != ["source"]
-    return f"; found {value!r:.60}" if is_plain else ""
+    is_plain = isinstance(value, (bool, int, float, str))
+    is_open = steps[-1:] not in (["source"], ["host"])
+    return f"; found {value!r:.60}" if is_plain and is_open else ""
 
 
 def _name_keys(data: Any, steps: list[str], message: str) -> list[str]:
@@ -322,7 +331,7 @@ def _type_of_key(current: Any, step: str) -> Any:
     for field in getattr(current, "fields", ()):
         if field.encode_name == step:
             return field.type
-    return getattr(current, "value_type", None)
+    return getattr(current, "value_type", None) or getattr(current, "item_type", None)
 
 
 def _line(node: yaml.Node, steps: list[str]) -> int:
@@ -353,6 +362,8 @@ def _check_names(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: cameras.{name}: the name is taken by a topic; rename it")
         if camera.retry_min_s > camera.retry_max_s:
             raise ConfigError(f"{source}: cameras.{name}: retry_min_s is larger than retry_max_s")
+        if 0 < camera.fps < 1 / DAY_S:
+            raise ConfigError(f"{source}: cameras.{name}: fps is less than one a day; raise it")
     if config.mqtt.retry_min_s > config.mqtt.retry_max_s:
         raise ConfigError(f"{source}: mqtt: retry_min_s is larger than retry_max_s")
     hosts = {config.web.host, config.metrics.host}

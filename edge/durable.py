@@ -6,11 +6,14 @@ than one file, or renamed in another way.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+MAX_NAME_BYTES = 255  # of a file, on every usual file system
 
 
 def replace(
@@ -38,7 +41,7 @@ def replacing(
     mode: of the new file; what the umask leaves of 0666 unless given.
     Raises OSError, which names `path`.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     try:
         part.unlink(missing_ok=True)  # another user's, or a link that would lead root elsewhere
         with part.open("xb") as file:
@@ -54,6 +57,14 @@ def replacing(
         if isinstance(error, OSError) and error.filename in (None, str(part)):
             error.filename = str(path)
         raise
+
+
+def _part(path: Path) -> Path:
+    """Return `.NAME.part`, or a hash's where that would be too long for a file's name."""
+    name = os.fsencode(f".{path.name}.part")
+    if len(name) > MAX_NAME_BYTES:
+        name = f".{hashlib.sha256(name).hexdigest()}.part".encode()
+    return path.with_name(os.fsdecode(name))
 
 
 def write(path: Path, content: bytes) -> None:

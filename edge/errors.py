@@ -8,6 +8,7 @@ for), 66 unreadable input, 69 service unavailable, 78 wrong config or model.
 from __future__ import annotations
 
 import errno
+import sys
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -20,6 +21,14 @@ EXIT_CONFIG = 78  # EX_CONFIG
 
 # errno of an OSError: disk full, the user's quota used up, or the file size limit reached.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def install_command(extra: str) -> str:
+    """Return the shell command that installs an extra for the Python that runs this.
+
+    On a board, plain `pip` is the system's and does not install into /opt/edge.
+    """
+    return f"{sys.executable} -m pip install 'edge-camera[{extra}]'"
 
 
 def one_line(text: object) -> str:
@@ -36,6 +45,12 @@ class EdgeError(Exception):
     """A failure whose one-line message names the thing and the fix."""
 
     exit_code = EXIT_FAILURE
+
+
+class UsageError(EdgeError):
+    """Options of a command contradict each other."""
+
+    exit_code = EXIT_USAGE
 
 
 class ConfigError(EdgeError):

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 # Thermal zones of the processor have these words in their names; others are battery, Wi-Fi, ….
 _CPU_ZONE_WORDS = ("cpu", "soc", "pkg", "core")
 _PLAUSIBLE_C = (-40.0, 150.0)
+_THROTTLED = "soc*/soc*:firmware/get_throttled"  # of a Pi 5: soc@107c000000, of others: soc
 _THROTTLE_CAUSES = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
 
 
@@ -155,8 +156,9 @@ def read_throttling(sys: Path = Path("/sys")) -> Throttling | None:
 
     Source: Raspberry Pi documentation, `vcgencmd get_throttled`: bits 0 to 3 now, 16 to 19 before.
     """
+    texts = [_text(path) for path in _found(sys / "devices/platform", _THROTTLED)]
     try:
-        bits = int(_text(sys / "devices/platform/soc/soc:firmware/get_throttled") or "", 16)
+        bits = int(next(filter(None, texts), ""), 16)
     except ValueError:
         return None
     causes = tuple(enumerate(_THROTTLE_CAUSES))
@@ -170,7 +172,7 @@ def _temperature_c(folder: Path) -> float | None:
     """Return the hottest processor zone, else the hottest of all, in degrees Celsius."""
     cpu: list[float] = []
     other: list[float] = []
-    for zone in _zones(folder):
+    for zone in _found(folder, "thermal_zone*"):
         millidegrees = _number(zone / "temp")
         if millidegrees is None or not _PLAUSIBLE_C[0] < millidegrees / 1000 < _PLAUSIBLE_C[1]:
             continue
@@ -188,10 +190,10 @@ def _rss_bytes(path: Path) -> int | None:
     return None
 
 
-def _zones(folder: Path) -> list[Path]:
-    """Return the thermal zones; empty when they cannot be listed, e.g. no file descriptor left."""
+def _found(folder: Path, pattern: str) -> list[Path]:
+    """Return what is there; empty when it cannot be listed, e.g. no file descriptor is left."""
     try:
-        return sorted(folder.glob("thermal_zone*"))
+        return sorted(folder.glob(pattern))
     except OSError:
         return []
 

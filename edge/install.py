@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge import lookup
+from edge import durable, lookup
 from edge.errors import EXIT_UNAVAILABLE, EdgeError
 
 UNIT = "edge.service"
@@ -259,8 +259,9 @@ def _link(path: Path, target: Path) -> Step:
 
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o644)  # independent of the umask: the service's user must read its config
+    # Independent of the umask: the service's user must read its config. A masked unit is a link to
+    # /dev/null, whose mode must stay: the link is replaced.
+    durable.replace(path, text.encode(), is_synced=True, mode=0o644)
 
 
 def _local_paths(place: Place) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Container
 from pathlib import Path
 
 from edge.errors import EdgeError
@@ -37,6 +38,21 @@ def is_file(path: Path) -> bool:
     with contextlib.suppress(OSError):
         return path.is_file()
     return False
+
+
+def files_in(folder: Path, suffixes: Container[str]) -> list[Path]:
+    """Return the visible files of these suffixes directly in a folder, sorted by name.
+
+    Skipped hidden files are those macOS writes beside each picture (`._a.jpg`) and unfinished ones.
+    Raises OSError when the folder cannot be listed.
+    """
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in suffixes
+        and not entry.name.startswith(".")
+        and not is_folder(entry)
+    )
 
 
 def is_pipe(path: Path) -> bool:

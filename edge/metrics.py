@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from edge import durable
 from edge.config import MetricsConfig
-from edge.errors import ConfigError, WebError
+from edge.errors import ConfigError, WebError, install_command
 from edge.messages import Info, Stats
 
 if TYPE_CHECKING:
@@ -93,19 +93,20 @@ class Metrics:
         from prometheus_client import start_http_server
 
         host = self._config.host
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             server, thread = start_http_server(port, host, registry)
         except (OSError, UnicodeError) as error:
             number = getattr(error, "errno", None) or 0
             fault = os.strerror(number) if number > 0 else "no such host"
             raise WebError(
-                f"metrics: {host}:{port}: {fault}; choose another metrics.port or metrics.host"
+                f"metrics: {where}: {fault}; choose another metrics.port or metrics.host"
             ) from None
         server.RequestHandlerClass = _bounded(server.RequestHandlerClass)
         self._stack.callback(thread.join)
         self._stack.callback(server.server_close)
         self._stack.callback(server.shutdown)
-        logger.info("metrics.started url=http://%s:%d/metrics", host, port)
+        logger.info("metrics.started url=http://%s/metrics", where)
 
     def _start_writer(self, registry: CollectorRegistry, path: Path) -> None:
         thread = threading.Thread(
@@ -164,7 +165,7 @@ def check_installed(config: MetricsConfig) -> None:
         importlib.import_module("prometheus_client")
     except ImportError:
         raise ConfigError(
-            "metrics: prometheus_client is missing; run: pip install 'edge-camera[metrics]'"
+            f"metrics: prometheus_client is missing; run: {install_command('metrics')}"
         ) from None
 
 

@@ -312,7 +312,10 @@ def _refusing(state: State, version: str) -> State:
 
 
 def _download(store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey]) -> Bundle:
-    """Put a version onto the shelf; what is there already is only checked."""
+    """Put a version onto the shelf; what is there already is only checked, and replaced if damaged.
+
+    A power cut between the two renames leaves no folder; the next pull makes it.
+    """
     with shelf.changing():  # or what the daemon writes in this moment would go, too
         for rest in shelf.folder.glob(f"{PARTIAL}*"):  # of a power cut
             shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
@@ -320,19 +323,21 @@ def _download(store: Store, shelf: Shelf, version: str, trusted: Sequence[Public
     if folder.is_dir():
         try:
             return bundle.check_folder(folder, trusted)
-        except SignatureError:
-            if shelf.active == version:
-                raise
-            shutil.rmtree(folder)  # damaged on the card
+        except SignatureError as error:  # damaged on the card
+            logger.warning("model.fetched_again name=%s reason=%s", shelf.name, error)
     part = Path(tempfile.mkdtemp(dir=shelf.folder, prefix=PARTIAL))
+    damaged = part.with_name(f"{part.name}-damaged")
     try:
         found = registry.fetch(store, shelf.name, version, part, trusted)
         part.chmod(0o755)
         durable.sync_folder(part)
+        if folder.is_dir():
+            folder.rename(damaged)
         part.rename(folder)
         durable.sync_folder(shelf.folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
     return found
 
 

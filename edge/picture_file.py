@@ -17,7 +17,8 @@ from edge import durable
 from edge.errors import EdgeError
 from edge.values import Image
 
-PNG_ALPHA = frozenset({3, 4, 6})  # color types: palette, gray with alpha, RGB with alpha
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+PNG_ALPHA = frozenset({4, 6})  # color types: gray with alpha, RGB with alpha
 WHITE = 255
 BAND_ROWS = 64  # blended at once: 16 bytes a pixel in each
 
@@ -34,7 +35,7 @@ def decode(content: NDArray[np.uint8]) -> Image | None:
     bgr = cv2.imdecode(content, cv2.IMREAD_COLOR)
     if bgr is None:
         return None
-    if not _may_be_transparent(content[:30].tobytes()):
+    if not _may_be_transparent(content):
         return np.asarray(bgr, np.uint8)
     _blend_with_white(bgr, np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED)))
     return np.asarray(bgr, np.uint8)
@@ -59,11 +60,17 @@ def _levels(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels >> 8 if pixels.dtype == np.uint16 else pixels
 
 
-def _may_be_transparent(head: bytes) -> bool:
-    """Return whether the first 30 bytes are of a PNG or WebP that may have transparent pixels."""
+def _may_be_transparent(content: NDArray[np.uint8]) -> bool:
+    """Return whether the bytes are of a PNG or WebP that may have transparent pixels."""
+    head = content[:30].tobytes()
     if head.startswith(b"\x89PNG"):
-        return head[25] in PNG_ALPHA
+        return head[25] in PNG_ALPHA or _has_transparent_colors(content.tobytes())
     return head[8:12] == b"WEBP" and head[12:16] in {b"VP8X", b"VP8L"}
+
+
+def _has_transparent_colors(png: bytes) -> bool:
+    """Return whether colors of a PNG's palette, or one color of an RGB picture, are transparent."""
+    return b"tRNS" in png[: png.find(b"IDAT")]
 
 
 def write(path: Path, bgr: Image, settings: Sequence[int] = ()) -> None:

@@ -46,22 +46,18 @@ class LatestSlot(Generic[T]):
             self._item = item
             self._changed.notify_all()
 
-    def hand_over(self, item: T, timeout_s: float | None = None) -> bool:
+    def hand_over(self, item: T) -> None:
         """Wait until the slot is empty, then offer the item, so that none is dropped.
 
-        Returns False when the slot was closed or stayed occupied for `timeout_s` (None: forever).
-        An item for a closed slot is counted as dropped.
+        An item for a slot that is closed, or is closed meanwhile, is counted as dropped.
         """
         with self._changed:
-            is_free = self._changed.wait_for(
-                lambda: self._item is None or self._is_closed, timeout_s
-            )
-            if not is_free or self._is_closed:
-                self._dropped += self._is_closed
-                return False
+            self._changed.wait_for(lambda: self._item is None or self._is_closed)
+            if self._is_closed:
+                self._dropped += 1
+                return
             self._item = item
             self._changed.notify_all()
-            return True
 
     def take(self, timeout_s: float) -> T | None:
         """Return the newest item; None on timeout, or at once when the producer has closed.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.capture import SourceKind, kind_of, redact
+from edge.config_file import MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,9 @@ def test_only_videos_and_images_are_not_live():
 )
 def test_redact(source: int | str, shown: str):
     assert redact(source) == shown
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("part", ["a", "a://", "a://b ! ", "a://b@c ! ", "pw=", "pw ", "key='"])
+def test_redaction_of_a_huge_source_takes_no_quadratic_time(part: str):
+    assert redact(part * (MAX_BYTES // len(part)))

@@ -25,12 +25,32 @@ def test_classes_are_the_sorted_folders(tmp_path: Path) -> None:
     assert data.class_names(tmp_path) == NAMES
 
 
+def test_hidden_files_and_folders_named_like_pictures_are_ignored(tmp_path: Path) -> None:
+    draw_splits(tmp_path, 3)
+    before = data.items(tmp_path, "train", NAMES)
+    (tmp_path / "train" / NAMES[0] / "._001.png").write_bytes(b"of macOS")
+    (tmp_path / "train" / NAMES[0] / "more.png").mkdir()
+    assert data.items(tmp_path, "train", NAMES) == before
+
+
 def test_splits_by_content_share_no_picture_and_lose_none(tmp_path: Path) -> None:
     draw(tmp_path, 60, seed=1)
     found = [data.items(tmp_path, split, NAMES) for split in ("train", "val", "test")]
     paths = [item.path for items in found for item in items]
     assert len(paths) == len(set(paths)) == 180
     assert len(found[0]) > len(found[1]) + len(found[2])
+
+
+def test_pictures_are_those_that_data_import_reads(tmp_path: Path) -> None:
+    draw_splits(tmp_path, 3)
+    red = tmp_path / "train" / "red"
+    (red / "sub").mkdir()
+    (red / "000.png").rename(red / "sub" / "000.png")
+    cv2.imwrite(str(red / "scan.TIF"), np.zeros((20, 20, 3), np.uint8))
+    (red / "._001.png").write_bytes(b"of macOS")
+    found = [item.path for item in data.items(tmp_path, "train", NAMES)]
+    names = ["001.png", "002.png", "scan.TIF", "sub/000.png"]
+    assert [path for path in found if red in path.parents] == [red / name for name in names]
 
 
 def test_split_of_a_picture_survives_renaming(tmp_path: Path) -> None:

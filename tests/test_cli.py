@@ -123,6 +123,18 @@ def test_usage_error_exits_with_2(call: Callable[..., Outcome], words: tuple[str
     assert "usage: edge" in outcome.err
 
 
+def test_output_in_an_encoding_without_a_sign_escapes_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "models", "--help"],
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (EXIT_OK, b"")
+    assert rb"\u2026" in done.stdout  # an ellipsis
+
+
 def test_invalid_score_is_a_usage_error():
     outcome = run("infer", "x.png", "--min-score", "high")
     assert outcome.code == EXIT_USAGE
@@ -260,6 +272,23 @@ def test_output_to_a_full_device_leaves_no_traceback(redirection: str, code: int
         check=False,
     )
     assert (done.returncode, done.stderr) == (code, complaint)
+
+
+@pytest.mark.parametrize("redirection", ["| true", ">/dev/full"])
+def test_error_of_a_tool_keeps_its_code_when_nobody_takes_the_output(redirection: str):
+    command = '("$0" -m tools validate color-64 nosuch; echo "code $?" >&2)'
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {redirection}", sys.executable],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=ROOT,
+        check=False,
+    )
+    complaint, code = done.stderr.splitlines()
+    assert complaint.startswith("edge-tools: model 'nosuch' is not installed")
+    assert code == f"code {EXIT_CONFIG}"
 
 
 def test_missing_config_is_named(tmp_path: Path):

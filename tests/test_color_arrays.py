@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -35,9 +36,21 @@ def test_packed_crops_keep_a_margin_and_the_place_of_the_box(tmp_path: Path) -> 
     assert first.boxes[0] == pytest.approx([0.25, 0.25, 0.75, 0.75])
     assert first.rgb[0, 24, 24].tolist() == [200, 0, 0]
     assert first.rgb[0, 2, 2].tolist() == [0, 0, 0]
-    (tmp_path / "a.png").unlink()
-    again = arrays.pack_cached([item], 48, 0.5, tmp_path / "cache")
+
+
+def test_crops_come_from_the_cache_until_their_picture_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.bmp"  # of one size, whatever it shows
+    cv2.imwrite(str(path), np.full((40, 60, 3), 50, np.uint8))
+    item = dataset.ColorItem(path, None, "scene", None, (0.0,) * 11, 1.0)
+    first = arrays.pack_cached([item], 8, 0.0, tmp_path / "cache")
+    made_ns = path.stat().st_mtime_ns
+    cv2.imwrite(str(path), np.full((40, 60, 3), 200, np.uint8))
+    os.utime(path, ns=(made_ns, made_ns))
+    again = arrays.pack_cached([item], 8, 0.0, tmp_path / "cache")
     assert np.array_equal(again.rgb, first.rgb)
+    os.utime(path, ns=(made_ns, made_ns + 1))
+    changed = arrays.pack_cached([item], 8, 0.0, tmp_path / "cache")
+    assert (changed.rgb == 200).all()
 
 
 def test_two_processes_at_once_share_one_cache(

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +20,8 @@ pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("sklearn", reason="pip install 'edge-camera[tools]'")
 
-from edge.errors import EdgeError
+from edge import durable
+from edge.errors import EXIT_FAILURE, EdgeError
 from scenes import overlap, truth, write_boxes, write_scenes
 from tools.cli import main
 from tools.color import agreement, auto_label
@@ -25,6 +29,7 @@ from tools.color.agreement import Pair
 from tools.color.data import label_file
 from tools.color.data.label_file import LABELS_NAME, LabelFile, opened, read_objects
 from tools.color.data.labels import LABELS
+from tools.parallel import Done
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +91,29 @@ def test_second_run_labels_only_new_objects(
     assert "2 labelled now, 4 in all" in capsys.readouterr().out
 
 
+def test_a_model_made_anew_labels_again(tmp_path: Path) -> None:
+    model = tmp_path / "own"
+    shutil.copytree(MODEL, model)
+    first = auto_label.author_of(model)
+    content = json.loads((model / "manifest.json").read_text())
+    (model / "manifest.json").write_text(json.dumps(content | {"sha256": "0" * 64}))
+    assert auto_label.author_of(model) != first
+
+
+def test_boxes_with_fractions_find_their_labels_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = data_set(tmp_path)
+    content = json.loads(boxes.read_text())
+    for item in content["annotations"]:
+        item["bbox"] = [12.52, 13.48, 40.46, 50.54]
+    boxes.write_text(json.dumps(content))
+    assert label(boxes, "--workers", 1) == 0
+    capsys.readouterr()
+    assert label(boxes, "--workers", 1) == 0
+    assert "0 labelled now, 4 in all" in capsys.readouterr().out
+
+
 def test_broken_picture_is_one_line_and_does_not_stop_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +123,30 @@ def test_broken_picture_is_one_line_and_does_not_stop_the_run(
     out = capsys.readouterr().out
     assert "1-blue.png: image" in out
     assert "3 labelled now" in out
+
+
+def test_workers_end_before_the_label_file_is_given_up_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = data_set(tmp_path)
+    output = auto_label.automatic_path(boxes)
+    had_lock: list[bool] = []
+
+    def run_tasks(*_: object, **__: object) -> Iterator[Done[auto_label.Task, label_file.Row]]:
+        try:
+            for index, one in enumerate(read_objects(boxes)):
+                monkeypatch.setattr(durable, "replace", refused)  # from the first result on
+                yield Done(index, auto_label.Task(one, MODEL), one.row())
+        finally:
+            had_lock.append(output.with_name(f".{output.name}.lock").exists())
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
+
+    monkeypatch.setattr(auto_label, "run_tasks", run_tasks)
+    monkeypatch.setattr(auto_label, "SAVE_EVERY_S", -1.0)
+    assert label(boxes) == EXIT_FAILURE
+    assert had_lock == [True]
 
 
 def test_killed_run_resumes_where_it_stopped(
@@ -136,6 +188,16 @@ def test_agreement_with_people_is_reported(
     green, blue = (LABELS.index(name) for name in ("green", "blue"))
     assert found["confusion"][green][blue] == 1
     assert cv2.imread(str(plot)) is not None
+
+
+def test_agreement_without_labels_of_people_is_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes, file = data_set(tmp_path), tmp_path / "agreement.json"
+    assert label(boxes, "--workers", 1, "--json", file) == 66
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no label of a person to compare with; name a file with --human" in line
+    assert len(automatic(boxes)) == 4
 
 
 def test_annotators_without_certainty_count_as_sure(tmp_path: Path) -> None:

@@ -101,6 +101,17 @@ def test_study_measures_networks_and_resumes_where_it_stopped(
     assert "float ms (PyTorch)" in " ".join(table.replace("┃", " ").split())
 
 
+def test_other_labels_are_measured_again(data: Path) -> None:
+    few = ("--epochs", "1", "--limit", "20", "--only", "single")
+    assert study(data, *few) == 0
+    row = data.parent / "out" / "single" / "row.json"
+    first = row.read_bytes()
+    labels = data / "color" / "labels.json"
+    labels.write_text(labels.read_text().replace("red", "pink"))
+    assert study(data, *few) == 0
+    assert row.read_bytes() != first
+
+
 def test_row_lost_to_a_full_disk_is_measured_again(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

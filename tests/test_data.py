@@ -260,6 +260,17 @@ def test_preview_shows_the_rest_beside_a_broken_picture(
     assert "no picture to show" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("count", [4, 18, 99])
+def test_preview_has_as_many_pictures_as_asked_for(
+    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int
+):
+    assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
+    words = ["data", "preview", str(ready), "--output", str(tmp_path / "a.jpg")]
+    assert main([*words, "--count", str(count)]) == EXIT_OK
+    shown = min(count, len(document(ready)["images"]))
+    assert f"a.jpg: {shown} pictures" in capsys.readouterr().out
+
+
 def test_names_with_invalid_utf8_or_markup_work_in_every_command(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ):

@@ -27,6 +27,13 @@ def labels_in(output: Path) -> list[str]:
     return [names[item["category_id"]] for item in made["annotations"]]
 
 
+def test_hidden_macos_files_are_ignored(tmp_path: Path) -> None:
+    source = yolo_of(tmp_path / "own", "[person]", [0])
+    (source / "._data.yaml").write_bytes(b"\0\5\x16\7\xff")
+    (listed,) = yolo.read(source, None).entries
+    assert [one.label for one in listed.objects] == ["person"]
+
+
 QUOTED = "{" + ", ".join(f"'{number}': name{number}" for number in range(12)) + "}"
 
 
@@ -103,6 +110,16 @@ def test_yaml_file_given_instead_of_its_folder_is_reported(
     file.write_text("names: [cat]\n")
     assert imported(file, "yolo", tmp_path / "set") == EXIT_NO_INPUT
     assert f"{file}: a file; name the folder that holds it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("points", [".4 .4 .6 .6", ".4 .4 2 .6 .6 2 .5 .5 1"])
+def test_key_points_are_ignored(tmp_path: Path, points: str):
+    source = yolo_of(tmp_path / "source", "[cat]\nkpt_shape: [2, 2]", [0])
+    labels = source / "labels" / "train" / "0.txt"
+    imported(source, "yolo", tmp_path / "plain")
+    labels.write_text(labels.read_text().strip() + f" {points}\n")
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    assert document(tmp_path / "set")["annotations"] == document(tmp_path / "plain")["annotations"]
 
 
 def test_an_outline_becomes_the_box_around_it():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coco_sets import write_set
+from coco_sets import HERE, annotation, write_set
 from edge.errors import InputError
 from tools import dataset
 
@@ -37,6 +37,29 @@ def test_file_that_is_not_coco_is_refused_by_name(tmp_path: Path, text: str) -> 
     path.write_text(text)
     with pytest.raises(InputError, match=r"odd\.json"):
         dataset.read(path, tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_file_as_windows_programs_save_it_is_read(tmp_path: Path, encoding: str) -> None:
+    data = write_set(tmp_path, [{}], [annotation(1, HERE)])
+    path = tmp_path / "some.json"
+    path.write_text(path.read_text(), encoding=encoding)
+    assert dataset.read(path, tmp_path) == data
+
+
+def test_keys_that_are_null_count_as_missing(tmp_path: Path) -> None:
+    odd = {"exhaustive_classes": None, "ignore_regions": None}
+    (picture,) = write_set(tmp_path, [odd], []).pictures
+    assert picture.exhaustive_classes == {"person", "car"}
+    assert picture.ignore_regions == ()
+
+
+@pytest.mark.parametrize("names", ["person", [1, 3], {"person": True}])
+def test_exhaustive_classes_that_are_no_list_of_names_are_refused(
+    tmp_path: Path, names: object
+) -> None:
+    with pytest.raises(InputError, match=r"exhaustive_classes .* is not a list of class names"):
+        write_set(tmp_path, [{"exhaustive_classes": names}], [])
 
 
 def test_missing_annotations_and_pictures_are_named(tmp_path: Path) -> None:

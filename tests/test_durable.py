@@ -32,6 +32,13 @@ def test_a_file_is_synced_whole(tmp_path: Path, synced: list[tuple[str, int]]) -
     assert synced == [("state", 14), ("state", 7)]
 
 
+def test_the_longest_name_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".jpg")
+    durable.replace(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_is_synced_and_closed(tmp_path: Path, synced: list[tuple[str, int]]) -> None:
     before = len([*Path("/proc/self/fd").iterdir()])
     durable.sync_folder(tmp_path)

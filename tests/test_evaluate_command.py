@@ -23,7 +23,7 @@ from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_
 from edge.interpreter import Interpreter
 from tools import tracking
 from tools.cli import main
-from tools.evaluate import command, timing
+from tools.evaluate import command, subjects, timing
 
 ROOT = Path(__file__).parents[1]
 BASELINES = ROOT.parent / "shared" / "baselines"
@@ -158,6 +158,12 @@ def test_kernels_are_compared_by_the_command(
     assert first["objects"] >= 20
     assert second["faults"] == []
     assert "agrees" in capsys.readouterr().out
+
+
+def test_hidden_macos_files_are_no_baselines(tmp_path: Path) -> None:
+    for name in ("a.tflite", "._a.tflite", "b.onnx", "._b.onnx"):
+        (tmp_path / name).touch()
+    assert [path.name for path in subjects.baselines(tmp_path)] == ["a.tflite", "b.onnx"]
 
 
 @pytest.mark.parametrize(

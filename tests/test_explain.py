@@ -15,7 +15,7 @@ from edge.errors import InputError
 from edge.values import Box
 from tools import cli
 from tools.architectures import yolox
-from tools.explain import classifier, detect, heatmap
+from tools.explain import detect, heatmap
 from tools.input_size import InputSize
 
 torch.set_num_threads(1)
@@ -58,7 +58,14 @@ def test_unreadable_picture_is_named(tmp_path: Path) -> None:
         list(heatmap.pictures([tmp_path]))
 
 
+def test_folder_gives_its_pictures_without_hidden_files(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "scan.tif"), np.zeros((20, 20, 3), np.uint8))
+    (tmp_path / "._scan.tif").write_bytes(b"of macOS")
+    assert [path for path, _ in heatmap.pictures([tmp_path])] == [tmp_path / "scan.tif"]
+
+
 def test_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    (tmp_path / "._a.png").write_bytes(b"of macOS")
     with pytest.raises(InputError, match=f"no picture in {tmp_path}"):
         list(heatmap.pictures([tmp_path]))
 
@@ -87,15 +94,22 @@ def test_command_writes_a_picture_for_each_detection(
 ) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr(yolox, "load", lambda _: eager())
-    picture = tmp_path / "in" / "noise.png"
-    picture.parent.mkdir()
-    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype("u1"))
+    noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype("u1")
+    for folder in ("day", "night"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "in" / folder / "noise.png"), noise)
     out = tmp_path / "out"
-    command = ["explain", "detect", "--weights", "random", str(picture.parent), "--size", "64"]
+    command = ["explain", "detect", "--weights", "random", str(tmp_path / "in"), "--size", "64"]
     assert cli.main([*command, "--min-score", "0.2", "--output", str(out)]) == 0
     written = sorted(out.glob("*.jpg"))
-    assert written
+    assert {path.name.partition("-")[0] for path in written} == {"day", "night"}
     assert len(capsys.readouterr().out.splitlines()) == len(written)
+
+
+def test_results_of_one_name_are_numbered(tmp_path: Path) -> None:
+    taken: set[Path] = set()
+    found = [heatmap.unused(tmp_path / "x-1-red.jpg", taken).name for _ in range(3)]
+    assert found == ["x-1-red.jpg", "x-1-red-2.jpg", "x-1-red-3.jpg"]
 
 
 def eager() -> yolox.YoloxNano:
@@ -112,5 +126,5 @@ def test_explained_picture_is_named_after_its_folder_also_in_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert classifier.file_name(Path("red/1.png"), "red") == "red-1-red.jpg"
-    assert classifier.file_name(Path("1.png"), "red") == f"{tmp_path.name}-1-red.jpg"
+    assert heatmap.file_name(Path("red/1.png"), "red") == "red-1-red.jpg"
+    assert heatmap.file_name(Path("1.png"), "red") == f"{tmp_path.name}-1-red.jpg"

@@ -97,6 +97,12 @@ def test_unnamed_labels_are_dropped_and_keep_selects_labels(tmp_path: Path) -> N
     assert found_in_red_and_blue(tmp_path / "two") == {"car"}
 
 
+def test_labels_as_windows_programs_save_them_have_their_own_names(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("person\r\ncar\r\n", encoding="utf-8-sig", newline="")
+    assert import_model.read_labels(str(labels)) == ({"person": 0, "car": 1}, 2)
+
+
 def test_validation_reproduces_the_golden_result(tmp_path: Path, two: str) -> None:
     more = ["--labels", two, "--golden", str(GOLDEN)]
     assert imported("yolov5", "yolov5", tmp_path / "m", *more) == EXIT_OK

@@ -154,6 +154,27 @@ def test_results_go_to_standard_output_when_the_disk_is_full(tmp_path: Path, inf
     ]
 
 
+@pytest.mark.parametrize("standard_output", ["| true", "> /dev/full"])
+def test_results_that_nothing_takes_are_said_to_be_lost(tmp_path: Path, standard_output: str):
+    picture = save(tmp_path / "street.png", street())
+    command = f'"$0" -m edge infer "$1" --output /dev/full; echo "code $?" >&2) {standard_output}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"({command}", sys.executable, str(picture)],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    complaint, *_, code = done.stderr.splitlines()
+    assert complaint == (
+        "edge: /dev/full: No space left on device; "
+        "standard output does not take the results either, they are lost"
+    )
+    assert code == f"code {EXIT_FAILURE}"
+    assert "Exception" not in done.stderr
+
+
 @pytest.mark.parametrize("output", ["nowhere/x.json", "folder", "n" * 300, "street.png"])
 def test_unwritable_output_is_reported_before_the_work(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, output: str

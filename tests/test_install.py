@@ -291,6 +291,18 @@ def test_obstructing_path_is_named(
     assert str(path) in line
 
 
+def test_masked_unit_is_replaced_and_what_it_is_linked_to_stays(tmp_path: Path) -> None:
+    null = tmp_path / "null"
+    null.touch(mode=0o600)
+    unit = tmp_path / "etc/systemd/system/edge.service"
+    unit.parent.mkdir(parents=True)
+    unit.symlink_to(null)
+    assert call(tmp_path) == EXIT_OK
+    assert "ExecStart" in unit.read_text()
+    assert not unit.is_symlink()
+    assert (null.stat().st_size, null.stat().st_mode & 0o777) == (0, 0o600)
+
+
 def test_unit_that_is_not_utf8_is_replaced(tmp_path: Path) -> None:
     unit = tmp_path / "etc/systemd/system/edge.service"
     unit.parent.mkdir(parents=True)

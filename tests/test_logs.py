@@ -97,6 +97,13 @@ def test_log_formats_contain_no_secrets(template: str, value: str) -> None:
         assert facts.HIDDEN in formatter.format(one)
 
 
+def test_secret_that_begins_like_another_leaves_no_rest() -> None:
+    secrets = ["hunter22" + "0123456789abcdef"[:length] for length in range(16)]
+    for secret in secrets:
+        logs.hide(secret)
+    assert [facts.redacted(secret) for secret in secrets] == ["***"] * 16
+
+
 def test_traceback_contains_no_secret() -> None:
     logs.hide("hunter22")
     try:

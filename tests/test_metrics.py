@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from edge.config import MetricsConfig
-from edge.errors import ConfigError
+from edge.errors import ConfigError, WebError
 from edge.messages import CameraStats, Info, SpoolStats, Stats
 from edge.metrics import Collector, Metrics
 from mosquitto import LOOPBACK, free_port
@@ -122,6 +122,13 @@ def test_port_is_free_again_once_metrics_are_left() -> None:
             assert b"edge_info" in urllib.request.urlopen(url, timeout=10).read()
 
 
+def test_an_ipv6_address_is_shown_in_brackets() -> None:
+    config = MetricsConfig(host="2001:db8::1", port=9101)  # for documentation: no machine has it
+    metrics = Metrics(config, lambda: (INFO, None), lambda: 5)
+    with pytest.raises(WebError, match=r"metrics: \[2001:db8::1\]:9101: "), metrics:
+        pass
+
+
 @pytest.mark.parametrize("wish", [{"port": 1}, {"textfile": "/tmp/edge.prom"}])
 def test_library_is_asked_for_only_where_metrics_are(
     monkeypatch: pytest.MonkeyPatch, wish: dict[str, int | str]
@@ -130,8 +137,12 @@ def test_library_is_asked_for_only_where_metrics_are(
     with Metrics(MetricsConfig(), lambda: (None, None), float):
         pass
     metrics = Metrics(MetricsConfig(**wish), lambda: (None, None), float)
-    with pytest.raises(ConfigError, match=r"run: pip install 'edge-camera\[metrics\]'"), metrics:
+    with (
+        pytest.raises(ConfigError, match=r"pip install 'edge-camera\[metrics\]'") as raised,
+        metrics,
+    ):
         pass
+    assert f"{sys.executable} -m pip install" in str(raised.value)  # not the system's pip
 
 
 def test_file_is_written_only_when_it_is_due_and_goes_with_the_daemon(

@@ -230,7 +230,7 @@ def test_concurrent_pull_is_refused(board: Board) -> None:
     assert board.loaded() == "1.0.0"
 
 
-def test_damaged_version_is_downloaded_again_unless_it_is_in_use(board: Board) -> None:
+def test_damaged_version_is_downloaded_again_and_the_active_one_too(board: Board) -> None:
     for version in ("1.0.0", "1.1.0"):
         board.registry.push(version)
         board.pull(version)
@@ -238,9 +238,17 @@ def test_damaged_version_is_downloaded_again_unless_it_is_in_use(board: Board) -
     pictures = [board.shelf.folder / version / "golden.png" for version in ("1.0.0", "1.1.0")]
     for picture in pictures:
         picture.write_bytes(b"")
-    with pytest.raises(SignatureError, match=r"golden\.png"):
+    store, key = board.registry.store, f"{COLOR}/1.1.0/version.json"
+    content = store.get(key, 1_000_000)
+    store.put(key, b"")
+    with pytest.raises(SignatureError, match=r"version\.json is damaged"):
         board.pull("1.1.0")
-    assert pictures[1].read_bytes() == b""  # the daemon may be reading this folder
+    assert pictures[1].exists()  # kept until there is a better one
+    store.put(key, content)
+    board.pull("1.1.0")
+    assert pictures[1].stat().st_size > 0
+    assert board.loaded() == "1.1.0"
+    assert not list(board.shelf.folder.glob(f"{model_update.PARTIAL}*"))
     board.pull("1.0.0", is_forced=True)
     assert board.loaded() == "1.0.0"
 

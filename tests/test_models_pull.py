@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import yaml
 from boards import Board
 from daemon import Daemon
 from edge import cli, model_update
-from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNCHANGED
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_UNCHANGED
 from edge.model_update import Shelf
 from models import COLOR
 from mosquitto import Mosquitto
@@ -74,6 +75,16 @@ def test_edge_models_pulls_the_production_version(
     assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK
     assert f"{COLOR}: 1.0.0 is linked" in capsys.readouterr().out
     assert board.loaded() == "1.0.0"
+
+
+def test_registry_folder_that_is_not_there_is_named(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(config_of(board, tmp_path))
+    shutil.rmtree(board.registry.folder / "registry", ignore_errors=True)
+    assert cli.main(["models", "pull", COLOR, "--config", config]) == EXIT_UNAVAILABLE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("registry: no such folder; is it mounted?")
 
 
 def test_rollback_of_a_path_or_in_a_blocked_folder_is_a_one_line_error(

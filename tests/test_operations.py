@@ -86,7 +86,7 @@ def test_doctor_finds_no_fault_beside_a_healthy_daemon(
     assert main(["doctor", "--json", str(watched.config_path)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == set(doctor.CHECKS)
-    for name in ("daemon", "camera", "models", "broker", "permissions"):
+    for name in ("config", "daemon", "camera", "models", "broker", "permissions"):
         assert found[name]["level"] == "ok", found[name]
 
 
@@ -218,6 +218,41 @@ def test_doctor_names_each_fault_and_its_fix(
     assert all(len(line.splitlines()) == 1 for line in lines.values())
 
 
+@pytest.mark.parametrize(
+    ("section", "fault"),
+    [
+        ("mqtt: {password_file: /dev/null}", "mqtt.password_file is given without mqtt.username"),
+        ("commands: {key_file: /nowhere/key}", "commands.key_file /nowhere/key: No such file"),
+        ("log: {syslog: 'host:99999'}", "log.syslog"),
+    ],
+)
+def test_doctor_finds_what_keeps_the_daemon_from_starting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], section: str, fault: str
+) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(f"state_dir: {tmp_path}\ncameras: {{front: {{source: {CLIP}}}}}\n{section}\n")
+    assert main(["doctor", str(config)]) == 3
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if " config " in line]
+    assert line.startswith("fail")
+    assert fault in line
+
+
+def test_doctor_believes_a_connected_daemon_whose_password_it_has_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mosquitto_program: str
+) -> None:
+    environment = {**os.environ, "EDGE_MQTT_PASSWORD": "right"}
+    with Mosquitto(tmp_path, login=Login("gate", "right")) as broker:
+        mqtt = {"host": "127.0.0.1", "port": broker.port, "username": "gate"}
+        with Daemon(tmp_path, broker.port, environment=environment, mqtt=mqtt) as daemon:
+            daemon.wait_for_log("camera.state")
+            wait_until(lambda: main(["status", str(daemon.config_path)]) == 0, 20)
+            assert main(["doctor", str(daemon.config_path)]) == 0
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("warn  bro")
+    ]
+    assert "not authorized, but the daemon is connected; is the password only in" in line
+
+
 @pytest.mark.parametrize("host", ["a..b", 64 * "x" + ".lan"])
 def test_doctor_explains_an_invalid_host_name(host: str) -> None:
     config = Config(cameras={"front": CameraConfig(source=0)}, mqtt=MqttConfig(host=host))
@@ -304,6 +339,7 @@ def test_doctor_opens_the_camera_itself_when_no_daemon_runs(
     assert "127.0.0.1:1" in printed  # no listener there
 
 
+@pytest.mark.parametrize("place", ["soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware"])
 @pytest.mark.parametrize(
     ("bits", "now", "before"),
     [
@@ -313,9 +349,9 @@ def test_doctor_opens_the_camera_itself_when_no_daemon_runs(
     ],
 )
 def test_throttling_is_read_as_the_firmware_writes_it(
-    tmp_path: Path, bits: str, now: tuple[str, ...], before: tuple[str, ...]
+    tmp_path: Path, place: str, bits: str, now: tuple[str, ...], before: tuple[str, ...]
 ) -> None:
-    folder = tmp_path / "devices/platform/soc/soc:firmware"
+    folder = tmp_path / "devices/platform" / place
     folder.mkdir(parents=True)
     (folder / "get_throttled").write_text(f"{bits}\n")
     assert health.read_throttling(tmp_path) == health.Throttling(now, before)

@@ -67,11 +67,17 @@ def test_command_that_is_not_allowed_changes_nothing(tmp_path: Path) -> None:
     assert desk.done == ["Resume"]
 
 
+def test_unknown_command_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    answer = Guarded(tmp_path, allow=("resume",)).ask(b"", "rezume")
+    assert "unknown command 'rezume'; known: pause, resume" in str(answer.error)
+
+
 def test_signed_command_is_executed_once(keyed: Guarded) -> None:
     payload = sign(KEY, PAUSE, NOW_MS, '{"for_s":5,"transaction":"t1"}')
     assert keyed.ask(payload) == Response(status="ok", transaction="t1")
     again = keyed.ask(payload)
     assert "obeyed before" in str(again.error)
+    assert again.transaction == "t1"
     assert keyed.done == ["Pause"]
 
 
@@ -154,7 +160,8 @@ def test_command_is_recorded_on_disk_before_it_is_executed(
 
 def test_command_that_cannot_be_recorded_is_not_executed(keyed: Guarded) -> None:
     (keyed.folder / ".last-command.part").mkdir()
-    assert "make room" in str(keyed.ask(sign(KEY, PAUSE, NOW_MS, "")).error)
+    error = str(keyed.ask(sign(KEY, PAUSE, NOW_MS, "")).error)
+    assert error.endswith("last-command: Is a directory; let the daemon write there")
     assert keyed.done == []
 
 
@@ -213,6 +220,18 @@ def test_payload_that_is_not_utf8_is_not_signed(
         main(["sign-command", "--key-file", str(tmp_path / "key"), *words])
     assert ended.value.code == EXIT_USAGE
     assert "is not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("topic", ["edge/gate/pause", "edge/gate/command/+", "gate/command/pause"])
+def test_topic_on_which_no_device_listens_is_not_signed(
+    keyed: Guarded, capsys: pytest.CaptureFixture[str], topic: str
+) -> None:
+    from edge.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["sign-command", "--key-file", str(keyed.folder / "key"), topic])
+    assert ended.value.code == EXIT_USAGE
+    assert "is not <prefix>/<device>/command/<name>" in capsys.readouterr().err
 
 
 def test_daemon_with_a_key_executes_signed_commands_and_offers_no_buttons(

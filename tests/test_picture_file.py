@@ -72,6 +72,11 @@ def test_transparent_palette_colors_are_blended_with_white() -> None:
     assert np.asarray(bgr).tolist() == [[[255, 255, 255], [0, 0, 255]]]
 
 
+def test_the_transparent_color_of_an_rgb_picture_is_white() -> None:
+    content = png(2, np.array([[255, 0, 0, 10, 20, 30]]), tRNS=b"\x00\xff\x00\x00\x00\x00")
+    assert np.asarray(picture_file.decode(content)).tolist() == [[[255, 255, 255], [30, 20, 10]]]
+
+
 def test_turned_transparent_picture_is_turned_and_keeps_its_colors() -> None:
     red_green = np.array([[255, 0, 0, 0, 0, 255, 0, 0]])
     upside_down = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"

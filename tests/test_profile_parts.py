@@ -42,6 +42,16 @@ def test_parts_cover_the_model_and_the_larger_one_takes_longer(model: Path) -> N
     assert large.ms > small.ms > 0
 
 
+def test_the_time_that_is_left_is_told_after_the_first_turn(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tools")
+    profile_parts.measure(model, depth=1, turns=2)
+    parts, timing = caplog.messages
+    assert parts == "profile.parts count=2; cutting the model after each"
+    assert timing.startswith("profile.timing about_s=0; less with")
+
+
 def test_an_installed_model_is_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["profile", "color-64", "--turns", "1"]) == 0
     assert "color-64/model.tflite" in capsys.readouterr().out

@@ -242,6 +242,15 @@ def test_tls_with_a_client_certificate(
         wait_acknowledged(spool)
 
 
+def test_error_for_a_missing_client_certificate_suggests_the_cause(
+    mosquitto_program: str, tmp_path: Path, start: Start, certificates: Certificates
+) -> None:
+    with Mosquitto(tmp_path, certificates=certificates) as broker:
+        publisher, _ = start(broker.port, host="localhost", ca_file=str(certificates.ca))
+        wait_until(lambda: "another client certificate (mqtt.cert_file)?" in publisher.state[1])
+        publisher.close()
+
+
 @pytest.mark.parametrize("fault", ["other authority", "other name"])
 def test_certificate_of_another_authority_is_refused(
     mosquitto_program: str, tmp_path: Path, start: Start, certificates: Certificates, fault: str

@@ -194,6 +194,29 @@ def test_disk_that_fills_up_keeps_events_in_memory_and_recovers(
         assert seqs(spool) == list(range(1, 12))
 
 
+def test_events_that_could_not_be_read_for_a_while_come_once_they_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(spool_module, "RETRY_S", 60)  # the fourth event stays in memory
+    with open_spool(tmp_path, LAZY) as spool:
+        for n in range(1, 4):
+            spool.put(TOPIC, body(n))
+        assert spool.flush(10)
+        (first, *_) = spool.pending()
+        with monkeypatch.context() as fault:
+            fault.setattr(spool._file, "read", broken)
+            spool.put(TOPIC, body(4))
+            for _ in range(2):  # it can be sent all the same
+                newest = spool.pending(first.row)
+                assert [event.seq for event in newest] == [4]
+            assert spool.pending(newest[-1].row) == []
+        assert [event.seq for event in spool.pending(newest[-1].row)] == [2, 3]
+        assert spool.pending(newest[-1].row) == []
+
+
 NEWEST_BYTES = sum(len(body(n)) for n in range(70, 120))
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
 from edge import manifest  # noqa: E402
-from edge.errors import EXIT_NO_INPUT, InputError  # noqa: E402
+from edge.errors import EXIT_NO_INPUT, EXIT_USAGE, InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tools import quantize_detect, tracking  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
@@ -311,3 +311,19 @@ def test_network_equals_the_published_file() -> None:
         rows.append(torch.cat([box, objectness.sigmoid(), classes.sigmoid()]).T)
     columns = [*range(5), *(5 + NAMES.index(label) for label in yolox.LABELS)]
     assert np.abs(torch.cat(rows).numpy() - wanted[:, columns]).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "m", "--weights", "w", "--count", "9"], "--model takes no --count, --weights"),
+        (["--model", "m", "--silu-floor=-8"], "--model takes no --silu-floor"),
+        (["--checkpoint", "c", "--stem-rank", "12"], "--checkpoint takes no --stem-rank"),
+        (["--checkpoint", "c", "--images", "."], "--checkpoint takes no --images"),
+    ],
+)
+def test_option_of_another_source_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["quantize", "detect", "--output", str(tmp_path / "m"), *words]) == EXIT_USAGE
+    assert capsys.readouterr().err == f"edge-tools: {message}\n"

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os.path
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edge.errors import UsageError
 from edge.manifest import is_file_name
 
 LARGEST_SEED = 2**32 - 1  # limit of NumPy's global generator
 NAME_RULE = "give letters, digits, -, _ and, but not first, dots"
+
+
+def refuse_options(names: Sequence[str], beside: str) -> None:
+    """Raise UsageError if there are options that mean nothing beside another one.
+
+    names: of their attributes. beside: the other option, as typed.
+    """
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise UsageError(f"{beside} takes no {options}")
 
 
 def count(text: str) -> int:

@@ -85,6 +85,15 @@ WRONG_PLACE = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
+    code = _main(argv)
+    try:
+        sys.stdout.flush()
+    except OSError:  # told already, or the reader of our output, such as `head`, has exited
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be valid text
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _with_kind(list(sys.argv[1:] if argv is None else argv))
@@ -98,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeError as error:
         print(f"edge-tools: {one_line(error)}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output, such as `head`, has exited
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         return EXIT_OK
     except OSError as error:
         reason = _os_error_text(error)

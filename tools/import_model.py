@@ -149,7 +149,7 @@ def read_labels(labels: str) -> tuple[dict[str, int], int]:
         known = coco_labels.BUILT_IN[labels]
         return known, max(known.values()) + 1
     try:
-        lines = [line.strip() for line in Path(labels).read_text().rstrip().splitlines()]
+        lines = [line.strip() for line in _text(labels).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
         raise InputError(f"--labels {labels}: {reason}; name coco80, coco90 or a file") from None
@@ -157,6 +157,10 @@ def read_labels(labels: str) -> tuple[dict[str, int], int]:
     if not found or len(found) != sum(name not in UNNAMED for name in lines):
         raise InputError(f"--labels {labels}: no name, or one name twice; write one class per line")
     return found, len(lines)
+
+
+def _text(labels: str) -> str:
+    return Path(labels).read_text(encoding="utf-8-sig").rstrip()
 
 
 def _kept(class_ids: dict[str, int], keep: list[str] | None) -> dict[str, int]:

@@ -27,7 +27,6 @@ from edge.errors import ModelError
 from edge.interpreter import load_engine
 from tools import plots
 
-Values = dict[str, NDArray[np.float64]]
 SILENT_DB = 200.0  # reported for equal tensors
 _SIDES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 

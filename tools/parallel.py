@@ -157,9 +157,7 @@ def _until_broken(
         while (waiting or running) and not suspects:
             while waiting and len(running) < queue:
                 index = waiting[0]
-                with (
-                    _sigint_deferred()
-                ):  # it starts workers; an interrupt would leave a broken pool
+                with _sigint_deferred():  # in starting workers, it would leave a broken pool
                     running[pool.submit(_call, function, index, items[index])] = index
                 waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from edge.errors import InputError
 from edge.interpreter import load_engine
 from tools import json_file, model_kind
 from tools.arguments import count
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """\
 examples:
@@ -88,7 +92,8 @@ def measure(path: Path, depth: int, turns: int) -> list[Part]:
     load_engine(content, path)  # raises ModelError for an invalid file
     groups = _groups(_model(content), depth)
     ends = list(itertools.accumulate(len(group) for _, group in groups))
-    times_ms = _timed([load_engine(_cut(content, end), path) for end in ends], turns)
+    logger.info("profile.parts count=%d; cutting the model after each", len(ends))
+    times_ms = _timed([load_engine(part, path) for part in _cuts(content, ends)], turns)
     before = [0.0, *times_ms[:-1]]
     return [
         Part(name, len(group), sum(group), round(after - earlier, 4))
@@ -140,27 +145,35 @@ def _multiplications(model: Any, operator: Any) -> int:
     return int(np.prod(tensors[operator.outputs[0]].shape)) * height * width * seen
 
 
-def _cut(content: bytes, end: int) -> bytes:
-    """Return a model of the first `end` operators; tensors read by later ones are its outputs."""
+def _cuts(content: bytes, ends: Sequence[int]) -> Iterator[bytes]:
+    """Yield a model of the first `end` operators for each end.
+
+    Its outputs are the tensors that later operators read, and the whole model's outputs.
+    """
     import flatbuffers
 
     model = _model(content)
     graph = model.subgraphs[0]
-    later = {int(item) for operator in graph.operators[end:] for item in operator.inputs}
-    later |= {int(item) for item in graph.outputs}
-    graph.operators = graph.operators[:end]
-    made = [int(item) for operator in graph.operators for item in operator.outputs]
-    graph.outputs = [item for item in made if item in later]
+    operators, outputs = graph.operators, {int(item) for item in graph.outputs}
     model.signatureDefs = []
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    for end in ends:
+        later = {int(item) for operator in operators[end:] for item in operator.inputs} | outputs
+        graph.operators = operators[:end]
+        made = [int(item) for operator in graph.operators for item in operator.outputs]
+        graph.outputs = [item for item in made if item in later]
+        builder = flatbuffers.Builder(len(content))
+        builder.Finish(model.Pack(builder), b"TFL3")
+        yield bytes(builder.Output())
 
 
 def _timed(engines: list[Any], turns: int) -> list[float]:
     """Return each model's invoke time in milliseconds, timed in turns."""
     times: list[list[float]] = [[] for _ in engines]
-    for _ in range(turns):
+    began_s = time.perf_counter()
+    for turn in range(turns):
+        if turn == 1:
+            left_s = (turns - 1) * (time.perf_counter() - began_s)
+            logger.info("profile.timing about_s=%.0f; less with --depth or --turns", left_s)
         for own, engine in zip(times, engines, strict=True):
             for _ in range(WARM):
                 engine.invoke()

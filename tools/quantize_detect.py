@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,16 +28,16 @@ from tools import dataset, int8_detector, package, tracking
 from tools.architectures import yolox
 from tools.arguments import (
     count,
-    count_to,
     model_folder,
     model_version,
     percentile,
+    refuse_options,
     zero_or_below,
 )
 from tools.input_size import InputSize
 from tools.package import Facts
 from tools.quantize import Calibration, Graph, Quantization, calibrate, write
-from tools.quantize.ranges import PIXELS, SILU_FLOOR, batches
+from tools.quantize.ranges import PIXELS, batches
 from tools.train import detect_state
 from tools.train.detect_state import DetectTraining
 
@@ -52,6 +52,16 @@ NMS_IOU = 0.65  # the YOLOX authors' value
 VERSION = "1.0.0"
 PTQ_GROUPS = 3  # channel groups of the stem for post-training quantization
 GOLDEN_TOLERANCE = 0.12  # of scores, because the runtimes' kernels round differently
+
+# What measures the ranges of float weights, with its defaults; other sources have ranges already.
+MEASURING: dict[str, Any] = {
+    "annotations": None,
+    "images": None,
+    "groups": None,
+    "percentile": Calibration.percentile,
+    "silu_floor": Calibration.silu_floor,
+    "count": DetectTraining.calibration,
+}
 
 EXAMPLES = """\
 examples:
@@ -158,22 +168,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=InputSize.parse,
         help=f"input size: 352x288, 416; default {DetectTraining.size}, with --model the model's",
     )
+    detect_state.add_stem(parser, groups=PTQ_GROUPS)
     parser.add_argument(
-        "--groups",
-        type=count_to(yolox.STEM_CHANNELS),
-        help="channel groups of the stem, 1 to 16; default: 3, or 1 if it is rectified",
-    )
-    detect_state.add_stem_rank(parser)
-    parser.add_argument(
-        "--percentile", type=percentile, default=99.99, help="of the activation ranges"
+        "--percentile", type=percentile, help="of the activation ranges; default %(default)s"
     )
     parser.add_argument(
         "--silu-floor",
         type=zero_or_below,
-        default=SILU_FLOOR,
         help="lowest value of ranges that only a SiLU reads; =-inf: no limit; default %(default)s",
     )
-    parser.add_argument("--count", type=count, default=256, help="calibration pictures")
+    parser.add_argument("--count", type=count, help="calibration pictures; default %(default)s")
+    parser.set_defaults(**MEASURING)
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--golden", type=Path, help="picture to store with its detections")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
@@ -181,6 +186,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Quantize, write the model folder, print a summary; return the exit code."""
+    _refuse_unused(args)
     torch.set_num_threads(args.threads)
     if args.golden:
         read_image(args.golden)  # used last, but an unreadable file must be refused first
@@ -205,6 +211,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """Raise UsageError for options of another source than the one given."""
+    if not (args.model or args.checkpoint):
+        return
+    unused = [name for name, default in MEASURING.items() if getattr(args, name) != default]
+    if args.model and args.weights != yolox.WEIGHTS:
+        unused.append("weights")
+    if args.checkpoint and args.stem_rank != DetectTraining.rank:
+        unused.append("stem_rank")
+    refuse_options(unused, "--model" if args.model else "--checkpoint")
+
+
 def _sources(args: argparse.Namespace) -> list[Path]:
     """Return the files that the model is made from."""
     if args.model:
@@ -224,16 +242,16 @@ class Made(NamedTuple):
 def _make(args: argparse.Namespace) -> Made:
     if args.model:
         return _from_model(args)
-    return _from_checkpoint(args) if args.checkpoint else _from_float(args)
+    size = args.size or DetectTraining.size
+    return _from_checkpoint(args, size) if args.checkpoint else _from_float(args, size)
 
 
-def _from_float(args: argparse.Namespace) -> Made:
+def _from_float(args: argparse.Namespace, size: InputSize) -> Made:
     """Return a float network's graph with ranges measured on pictures."""
     if args.annotations is None or args.images is None:
         raise InputError("float weights need --annotations and --images to measure ranges on")
     data = dataset.read(args.annotations, args.images)
     chosen = dataset.stratified(data.pictures, args.count)
-    size = args.size or DetectTraining.size
     images = [letterboxed(dataset.load(picture), size) for picture in chosen]
     parts = args.groups or (1 if yolox.is_rectified(args.weights) else PTQ_GROUPS)
     groups = stem_groups(args.weights, images, parts)
@@ -249,9 +267,8 @@ def _from_float(args: argparse.Namespace) -> Made:
     return Made(graph, ranges, training, yolox.stored_labels(args.weights))
 
 
-def _from_checkpoint(args: argparse.Namespace) -> Made:
+def _from_checkpoint(args: argparse.Namespace, size: InputSize) -> Made:
     """Return a trained graph with the ranges it was trained with."""
-    size = args.size or DetectTraining.size
     made = detect_state.trained(args.checkpoint, args.weights, size)
     training = {"weights": yolox.origin(args.weights)}
     training |= detect_state.described(made.config, made.step)

@@ -25,6 +25,7 @@ from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, InputError, ModelErro
 from edge.interpreter import Interpreter, installed_runtime, load_engine
 from edge.manifest import Accuracy, Manifest
 from tools import golden, json_file, layer_error, model_kind
+from tools.data.entry import pictures_below
 
 EXAMPLES = """examples:
   edge-tools validate yolox-nano-352 color-64     # installed models
@@ -328,8 +329,7 @@ def _compare_layers(
 def _pictures(folder: Path | None, images: Path | None) -> list[Path]:
     """Return at most MAX_PICTURES pictures, evenly spaced in `images`; default: the golden one."""
     if images is not None:
-        kinds = (".jpg", ".jpeg", ".png")
-        found = sorted(one for one in images.rglob("*") if one.suffix.lower() in kinds)
+        found = pictures_below(images)
         if not found:
             raise ModelError(f"{images}: no pictures (jpg, png) there; name a folder of some")
         return found[:: max(1, len(found) // MAX_PICTURES)][:MAX_PICTURES]

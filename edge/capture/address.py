@@ -6,14 +6,12 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-from edge import lookup
+from edge import lookup, picture_file
 from edge.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 HEIC_SUFFIXES = frozenset({".heic", ".heif"})  # which OpenCV cannot decode
 
-# Matches up to the last @ of a pipeline's element: a password may itself contain /, @ or a space.
-_LOGIN = re.compile(r"(?s)(\w+://)(?:(?!\s!\s).)*@")
+_BETWEEN_ELEMENTS = re.compile(r"(\s!\s)")  # of a pipeline
 # The name may be the end of a longer one: access_token, proxy-pw.
 _SECRET_VALUE = re.compile(
     r"""(?ix) (?<![a-z0-9]) ( (?: user(?:name)? | (?:user|proxy)-id | login | usr
@@ -53,7 +51,7 @@ def kind_of(source: int | str) -> SourceKind:
     if "://" in text and not text.startswith("file://"):
         return SourceKind.STREAM
     path = path_of(text)
-    if lookup.is_folder(path) or path.suffix.lower() in IMAGE_SUFFIXES:
+    if lookup.is_folder(path) or path.suffix.lower() in picture_file.SUFFIXES:
         return SourceKind.IMAGES
     return SourceKind.VIDEO
 
@@ -73,4 +71,12 @@ def _exists(text: str) -> bool:
 
 def redact(source: int | str) -> str:
     """Return a source for logs and errors, with logins and secret parameters as `***`."""
-    return _SECRET_VALUE.sub(r"\1***", _LOGIN.sub(r"\1***@", str(source)))
+    elements = _BETWEEN_ELEMENTS.split(str(source))
+    return _SECRET_VALUE.sub(r"\1***", "".join(map(_without_login, elements)))
+
+
+def _without_login(element: str) -> str:
+    """Hide all up to the last @: a password may itself contain /, @ or a space."""
+    scheme, mark, rest = element.partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}{mark}***@{host}" if at else element

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge import MAX_PIXELS, lookup, picture_file
 from edge.capture import edit_list
-from edge.capture.address import HEIC_SUFFIXES, IMAGE_SUFFIXES, SourceKind, kind_of, path_of, redact
+from edge.capture.address import HEIC_SUFFIXES, SourceKind, kind_of, path_of, redact
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from edge.values import Image
@@ -131,25 +131,11 @@ def image_paths(path: Path) -> list[Path]:
     _check_exists(path)
     if not path.is_dir():
         return [path]
-    images = files_in(path, IMAGE_SUFFIXES)
+    images = lookup.files_in(path, picture_file.SUFFIXES)
     if not images:
-        raise InputError(f"{path}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        kinds = ", ".join(sorted(picture_file.SUFFIXES))
+        raise InputError(f"{path}: no images in this folder ({kinds})")
     return images
-
-
-def files_in(folder: Path, suffixes: Container[str]) -> list[Path]:
-    """Return the visible files of these suffixes directly in a folder, sorted by name.
-
-    Skipped hidden files are those macOS writes beside each picture (`._a.jpg`) and unfinished ones.
-    Raises OSError when the folder cannot be listed.
-    """
-    return sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in suffixes
-        and not entry.name.startswith(".")
-        and not lookup.is_folder(entry)
-    )
 
 
 def checked(pixels: NDArray[np.generic] | None) -> Image:
@@ -265,7 +251,8 @@ def _open_capture(config: CameraConfig, kind: SourceKind) -> cv2.VideoCapture:
     if kind is SourceKind.V4L2:
         return _open_v4l2(config)
     if kind is SourceKind.STREAM:
-        where = str(config.source)
+        scheme, mark, rest = str(config.source).partition("://")
+        where = f"{scheme.lower()}{mark}{rest}"  # ffmpeg knows no other case
     else:  # absolute: ffmpeg would take the beginning of `12:30.mp4` for a protocol
         where = str(path_of(config.source).absolute())
     open_ms, read_ms = int(config.open_timeout_s * 1000), int(config.read_timeout_s * 1000)

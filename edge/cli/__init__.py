@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Import the named command and return its arguments; raise SystemExit for wrong usage."""
     _fill_closed_streams()
+    _escape_what_cannot_be_shown()
     words = sys.argv[1:] if argv is None else argv
     named = [name for name in COMMANDS if name in words]
     return _parser(named or list(COMMANDS)).parse_args(words)
@@ -48,25 +50,30 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the parsed command and return its exit code; an EdgeError becomes a line on stderr."""
+    code = EXIT_OK
     try:
-        logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
-        code = int(importlib.import_module(COMMANDS[args.command]).run(args))
+        code = _run(args)
         sys.stdout.flush()  # here, where a closed pipe is not yet a failure
-    except EdgeError as error:
-        print(f"edge: {one_line(error)}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has ended
         _drop_output()
-        return EXIT_OK
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         _drop_output()
         print(f"edge: output: {error.strerror}; make room", file=sys.stderr)
-        return EXIT_FAILURE
+        return code or EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_FAILURE
     return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
+        return int(importlib.import_module(COMMANDS[args.command]).run(args))
+    except EdgeError as error:
+        print(f"edge: {one_line(error)}", file=sys.stderr)
+        return error.exit_code
 
 
 def _drop_output() -> None:
@@ -81,6 +88,12 @@ def _fill_closed_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """Let standard output escape what its encoding lacks (°C, …), as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ import paho.mqtt.client as mqtt
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.broker import EmbeddedBroker
+from edge.broker import LOOPBACK, EmbeddedBroker
 from edge.capture.address import redact
 from edge.config import TrackerConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as folder, EmbeddedBroker() as broker:
         config = _write_config(Path(folder), args, broker.port)
-        print(f"broker on 127.0.0.1:{broker.port}; daemon on {redact(args.source)}\n{_HEADER}")
+        print(f"broker on {LOOPBACK}:{broker.port}; daemon on {redact(args.source)}\n{_HEADER}")
         with _subscription(broker.port) as inbox, _daemon(config) as daemon:
             seen = _watch(daemon, inbox, args.seconds)
     return _conclude(seen, daemon.returncode)
@@ -91,7 +91,7 @@ def _write_config(folder: Path, args: argparse.Namespace, port: int) -> Path:
         "device": TOPICS.device,
         "state_dir": str(folder),
         # amqtt does not answer an MQTT 5 CONNECT, so `auto` would first wait for the time-out.
-        "mqtt": {"host": "127.0.0.1", "port": port, "protocol": "3.1.1"},
+        "mqtt": {"host": LOOPBACK, "port": port, "protocol": "3.1.1"},
         "budget": {"frame_ms": args.budget_ms},
         "cameras": {CAMERA: {"source": args.source}},
         "publish": {"stats_interval_s": 2.0},
@@ -128,7 +128,7 @@ def _subscription(port: int) -> Iterator[SimpleQueue[mqtt.MQTTMessage]]:
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = lambda client, *_: client.subscribe(f"{TOPICS.base}/#", qos=1)
     client.on_message = lambda _client, _data, message: inbox.put(message)
-    client.connect("127.0.0.1", port)
+    client.connect(LOOPBACK, port)
     client.loop_start()
     try:
         yield inbox

@@ -20,6 +20,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge import config_file, status_socket
 from edge.capture import Camera
+from edge.cli.check.config import check_settings
 from edge.cli.status import DEFAULT_CONFIG, Report
 from edge.config import Config
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
@@ -30,7 +31,7 @@ from edge.publisher.connection import Connection, ConnectionEndedError, EndKind,
 from edge.service.clock import is_clock_synchronized
 from edge.service.parts import build_models, load_interpreters, only_camera
 
-HELP = "Check camera, models, broker, permissions, clock, temperature and disk."
+HELP = "Check config, camera, models, broker, permissions, disk, clock, temperature and throttling."
 EXAMPLES = """examples:
   edge doctor                       # of /etc/edge/edge.yaml
   edge doctor gate.yaml --json
@@ -104,6 +105,12 @@ def _ask_daemon(config: Config) -> Report | None:
         return None
 
 
+def check_config(config: Config) -> Finding:
+    """Return whether the daemon would start with the files and extras that the config needs."""
+    check_settings(config)
+    return Finding(Level.OK, "its files and extras are there")
+
+
 def check_daemon(config: Config) -> Finding:
     """Return whether a daemon runs on this config."""
     report = _ask_daemon(config)
@@ -150,8 +157,17 @@ def check_broker(config: Config) -> Finding:
             break
     if end is None:
         return Finding(Level.OK, f"{where} takes the login")
-    reason = end.reason if where in end.reason else f"{where}: {end.reason}"
-    return Finding(Level.FAIL, one_line(reason), BROKER_FIXES[end.kind])
+    reason = one_line(end.reason if where in end.reason else f"{where}: {end.reason}")
+    if end.kind is EndKind.REFUSED and _is_connected(_ask_daemon(config)):
+        fix = "is the password only in the service's environment or credentials?"
+        return Finding(Level.WARN, f"{reason}, but the daemon is connected", fix)
+    return Finding(Level.FAIL, reason, BROKER_FIXES[end.kind])
+
+
+def _is_connected(report: Report | None) -> bool:
+    """Return whether a daemon says that the broker accepted it."""
+    stats = report.stats if report else None
+    return stats is not None and str(stats.mqtt["state"]).startswith("connected")
 
 
 def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedError | None:
@@ -177,8 +193,7 @@ def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedErro
 def check_permissions(config: Config) -> Finding:
     """Return whether this user may write the state directory and open the video devices."""
     state_dir = config_file.state_dir(config)
-    nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not os.access(_nearest(state_dir), os.W_OK | os.X_OK):
         return Finding(Level.FAIL, f"may not write {state_dir}", "set state_dir, or its owner")
     closed = [str(p) for p in Path("/dev").glob("video*") if not os.access(p, os.R_OK | os.W_OK)]
     if closed:
@@ -190,14 +205,18 @@ def check_permissions(config: Config) -> Finding:
 def check_disk(config: Config) -> Finding:
     """Return whether the disk has room for the spool's configured size."""
     state_dir = config_file.state_dir(config)
-    nearest = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    free_bytes = shutil.disk_usage(nearest).free
+    free_bytes = shutil.disk_usage(_nearest(state_dir)).free
     text = f"{free_bytes / 1e6:,.0f} MB free for {state_dir}"
     if free_bytes < config.spool.max_bytes / 8:
         return Finding(Level.FAIL, text, "make room, or events are lost while the broker is away")
     if free_bytes < 2 * config.spool.max_bytes:
         return Finding(Level.WARN, text, "make room, or set a smaller spool.max_bytes")
     return Finding(Level.OK, text)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the first one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def check_clock(_config: Config) -> Finding:
@@ -235,6 +254,7 @@ def check_throttling(_config: Config) -> Finding:
 
 
 CHECKS: dict[str, Callable[[Config], Finding]] = {
+    "config": check_config,
     "daemon": check_daemon,
     "camera": check_camera,
     "models": check_models,

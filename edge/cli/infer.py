@@ -29,10 +29,10 @@ from edge.errors import (
     EXIT_FAILURE,
     EXIT_NO_INPUT,
     EXIT_OK,
-    EXIT_USAGE,
     CameraError,
     EdgeError,
     InputError,
+    UsageError,
     brief,
     one_line,
 )
@@ -96,8 +96,7 @@ def run(args: argparse.Namespace) -> int:
     picture could not be saved: no further picture is saved, but the document is complete.
     """
     if args.objects and args.task != "color":
-        print("edge infer: --objects needs --task color", file=sys.stderr)
-        return EXIT_USAGE
+        raise UsageError("--objects needs --task color")
     _end_like_ctrl_c()
     if args.output:
         _check_writable(args.output)
@@ -365,9 +364,13 @@ def _write(entries: list[str], output: Path | None) -> None:
             for number, entry in enumerate(entries):
                 file.write(f", {entry}" if number else entry)
             file.write("]\n")
+            file.flush()
     except OSError as error:
         if output is None:
             raise
-        _write(entries, None)  # hours of work may be in it
-        text = f"{output}: {error.strerror}; the results went to standard output"
-        raise EdgeError(text) from None
+        where = "the results went to standard output"
+        try:
+            _write(entries, None)  # hours of work may be in it
+        except OSError:
+            where = "standard output does not take the results either, they are lost"
+        raise EdgeError(f"{output}: {error.strerror}; {where}") from None

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edge import lookup
-from edge.capture.address import HEIC_SUFFIXES, IMAGE_SUFFIXES
-from edge.capture.source import Source, files_in, open_source, read_image, refuse_pipe
+from edge import lookup, picture_file
+from edge.capture.address import HEIC_SUFFIXES
+from edge.capture.source import Source, open_source, read_image, refuse_pipe
 from edge.cli.progress import bar
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
@@ -21,7 +21,7 @@ from edge.values import Image
 
 # OpenCV decodes some of these; the others are named rather than left out.
 RARE_SUFFIXES = frozenset({".avif", ".gif", ".jfif", ".jp2", ".jpe", ".jxl", ".pgm", ".ppm"})
-PICTURE_SUFFIXES = IMAGE_SUFFIXES | RARE_SUFFIXES | HEIC_SUFFIXES
+PICTURE_SUFFIXES = picture_file.SUFFIXES | RARE_SUFFIXES | HEIC_SUFFIXES
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".mts", ".ts", ".webm", ".wmv"}
@@ -81,7 +81,7 @@ def _files_of_folder(
     faults: list[InputError] = []
     for one in folders:
         try:
-            files += files_in(one, PICTURE_SUFFIXES | VIDEO_SUFFIXES)
+            files += lookup.files_in(one, PICTURE_SUFFIXES | VIDEO_SUFFIXES)
         except OSError as error:
             faults.append(InputError(f"{one}: {error.strerror}; cannot be listed"))
     if not files and not faults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from pathlib import Path
 
@@ -16,12 +17,14 @@ EXAMPLES = """examples:
 
 It is obeyed once, on this topic only, within the device's commands.max_age_s from now."""
 
+_COMMAND_TOPIC = re.compile(r"[^+#\n]+/[^+#/\n]+/command/[^+#/\n]+")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE")
     parser.add_argument(
-        "topic", type=_utf8_text, metavar="TOPIC", help="<prefix>/<device>/command/<name>"
+        "topic", type=_command_topic, metavar="TOPIC", help="<prefix>/<device>/command/<name>"
     )
     parser.add_argument(
         "payload", type=_utf8_text, nargs="?", default="", metavar="JSON", help="default: empty"
@@ -33,6 +36,12 @@ def run(args: argparse.Namespace) -> int:
     key = read_key(args.key_file)
     print(sign(key, args.topic, time.time_ns() // 1_000_000, args.payload).decode())
     return EXIT_OK
+
+
+def _command_topic(word: str) -> str:
+    if not _COMMAND_TOPIC.fullmatch(_utf8_text(word)):
+        raise argparse.ArgumentTypeError(f"{word!r} is not <prefix>/<device>/command/<name>")
+    return word
 
 
 def _utf8_text(word: str) -> str:

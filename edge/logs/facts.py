@@ -27,7 +27,8 @@ def hide(secret: str | None) -> None:
 
 def redacted(text: str) -> str:
     """Return text without secrets."""
-    for secret in _secrets:
+    # The longest first: one may begin like another. A copy, too: any thread may `hide` meanwhile.
+    for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _NAMED.sub(rf"\1{HIDDEN}", _LOGIN.sub(f"://{HIDDEN}@", text))
 

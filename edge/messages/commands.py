@@ -90,14 +90,24 @@ def decode_command(name: str, payload: bytes) -> Command:
 
 
 class _OnlyTransaction(msgspec.Struct):
-    """The readable part of a refused payload, so that the sender can match the response."""
+    """The readable part of a refused payload, so that the sender can match the response.
+
+    body: of a signed command, its own payload.
+    """
 
     transaction: Transaction = None
+    body: Any = None
 
 
 def transaction_of(payload: bytes) -> str | None:
-    """Return the `transaction` of a refused payload, None when it cannot be read."""
+    """Return the `transaction` of a refused payload, None when it cannot be read.
+
+    That of a signed command is in its body; the signature does not matter here.
+    """
     try:
-        return msgspec.json.decode(payload, type=_OnlyTransaction).transaction
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = msgspec.json.decode(payload, type=_OnlyTransaction)
+        if isinstance(found.body, str):
+            found = msgspec.json.decode(found.body, type=_OnlyTransaction)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
+    return found.transaction

@@ -22,6 +22,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import MqttConfig
 from edge.messages import Message
@@ -97,20 +98,14 @@ class Waker:
 
     def wake(self) -> None:
         """End the current `pump`, or the next one at once."""
-        try:
+        with contextlib.suppress(OSError):  # closed, or many calls are waiting already
             self._sender.send(b"\0")
-        except BlockingIOError:
-            pass  # many calls are waiting already
-        except OSError:
-            pass  # closed
 
     def clear(self) -> None:
         """Discard all calls of `wake` so far."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             while self._receiver.recv(4096):
                 pass
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Release both ends."""
@@ -218,8 +213,16 @@ class Connection:
         ).mid
 
     def subscribe(self, topic: str) -> None:
-        """Subscribe to a topic filter at QoS 1."""
-        _, message_id = self._client.subscribe(topic, qos=1)
+        """Subscribe to a topic filter at QoS 1.
+
+        MQTT 5 tells whether a message was published as retained; before, only the first ones after
+        subscribing are known to be.
+        """
+        if self._client.protocol == MQTTProtocolVersion.MQTTv5:
+            as_published = SubscribeOptions(qos=1, retainAsPublished=True)
+            _, message_id = self._client.subscribe(topic, options=as_published)
+        else:
+            _, message_id = self._client.subscribe(topic, qos=1)
         if message_id is not None:
             self._subscriptions[message_id] = topic
 
@@ -304,10 +307,15 @@ class Connection:
         if self._is_open:
             self._end = ConnectionEndedError(EndKind.LOST, stated or f"connection lost ({reason})")
         else:
-            # A broker older than MQTT 5 may close without giving a reason.
+            # A broker older than MQTT 5 may close without giving a reason. With TLS 1.3, a client
+            # certificate is looked at only after the handshake.
+            question = (
+                "does it ask for another client certificate (mqtt.cert_file)?"
+                if options.is_tls(self._config)
+                else "is it an MQTT port, and is TLS set as there?"
+            )
             self._end = ConnectionEndedError(
-                EndKind.UNSUPPORTED,
-                "closed before its answer; is it an MQTT port, and is TLS set as there?",
+                EndKind.UNSUPPORTED, f"closed before its answer; {question}"
             )
 
     def _on_publish(

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol
 
 from edge.budget import nearest_rank
@@ -99,8 +98,7 @@ class EventSender:
         self.counts = SenderCounts()
         self._next: deque[SpooledEvent] = deque()
         self._last_row = self._historical_row = 0
-        self._events_in_flight: dict[int, _InFlight] = {}
-        self._losses_in_flight: dict[int, _LossInFlight] = {}
+        self._in_flight: dict[int, _InFlight | _LossInFlight] = {}  # by message id, oldest first
         self._delivered: list[int] = []
         self._blocked_until_s: float | None = None
         self._lost_check_s = 0.0
@@ -110,13 +108,12 @@ class EventSender:
     @property
     def in_flight(self) -> int:
         """Return the number of unacknowledged QoS 1 publications."""
-        return len(self._events_in_flight) + len(self._losses_in_flight)
+        return len(self._in_flight)
 
     def begin(self) -> None:
         """Start again at the oldest event; call it on every connection."""
         self._next.clear()
-        self._events_in_flight.clear()
-        self._losses_in_flight.clear()
+        self._in_flight.clear()
         self._last_row = 0
         self._historical_row = self._queue.last_row()
         self._blocked_until_s = None
@@ -129,9 +126,8 @@ class EventSender:
         Raises ConnectionEndedError when a publication in flight is not acknowledged in time.
         """
         now_s = time.monotonic()
-        oldest_s = [event.sent_mono_s for event in islice(self._events_in_flight.values(), 1)]
-        oldest_s += [loss.sent_mono_s for loss in islice(self._losses_in_flight.values(), 1)]
-        if oldest_s and now_s - min(oldest_s) > ACK_TIMEOUT_S:
+        oldest = next(iter(self._in_flight.values()), None)
+        if oldest is not None and now_s - oldest.sent_mono_s > ACK_TIMEOUT_S:
             raise ConnectionEndedError(EndKind.LOST, f"no acknowledgement in {ACK_TIMEOUT_S:.0f} s")
         if not self._unblock(now_s):
             return True
@@ -148,18 +144,14 @@ class EventSender:
 
     def acknowledged(self, message_id: int, reason: int) -> bool:
         """Process an acknowledgement; return whether this sender sent the message."""
-        loss = self._losses_in_flight.pop(message_id, None)
-        if loss is not None:
-            self._settle_lost(loss.loss_id, reason)
-            return True
-        sent = self._events_in_flight.pop(message_id, None)
-        if sent is None:
-            return False
-        if reason >= 128:
+        sent = self._in_flight.pop(message_id, None)
+        if isinstance(sent, _LossInFlight):
+            self._settle_lost(sent.loss_id, reason)
+        elif sent is not None and reason >= 128:
             self._reject(sent.event, reason)
-        else:
+        elif sent is not None:
             self._deliver(sent)
-        return True
+        return sent is not None
 
     def settle(self) -> None:
         """Remove from the spool the events delivered since the last call."""
@@ -203,18 +195,18 @@ class EventSender:
             self._reject(event, TOO_LARGE)
             return 0
         message_id = connection.publish(message)
-        self._events_in_flight[message_id] = _InFlight(event, historical, time.monotonic())
+        self._in_flight[message_id] = _InFlight(event, historical, time.monotonic())
         self.counts.sent += 1
         self.counts.sent_again += historical
         return 1
 
     def _send_lost(self, connection: Connection, room: int) -> int:
         """Publish lost ranges that are not in flight, at most `room`; return how many."""
-        in_flight = {loss.loss_id for loss in self._losses_in_flight.values()}
-        waiting = [(key, lost) for key, lost in self._queue.lost().items() if key not in in_flight]
+        sent = {one.loss_id for one in self._in_flight.values() if isinstance(one, _LossInFlight)}
+        waiting = [(key, lost) for key, lost in self._queue.lost().items() if key not in sent]
         for loss_id, lost in waiting[:room]:
             message_id = connection.publish(Message(self._lost_topic, encode(lost), qos=1))
-            self._losses_in_flight[message_id] = _LossInFlight(loss_id, time.monotonic())
+            self._in_flight[message_id] = _LossInFlight(loss_id, time.monotonic())
         return min(len(waiting), room)
 
     def _settle_lost(self, loss_id: int, reason: int) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from edge import durable
 from edge.config import CommandsConfig
-from edge.errors import PublishError
-from edge.messages import Topics
+from edge.errors import NO_ROOM, PublishError
+from edge.messages import COMMANDS, Topics
 from edge.messages.signing import MAX_SIGNED_MS, read_key, verify
 
 MEMORY_NAME = "last-command"
@@ -51,7 +51,7 @@ class Permission:
         """
         if self._key is not None:
             payload = self._signed_body(self._key, name, payload)
-        if name not in self._config.allow:
+        if name in COMMANDS and name not in self._config.allow:  # others are refused as unknown
             raise ValueError(f"command {name[:40]!r} is not allowed here; see commands.allow")
         return payload
 
@@ -74,7 +74,8 @@ class Permission:
             durable.replace(self._memory, f"{signed_ms}\n".encode(), is_synced=True)
             durable.sync_folder(self._memory.parent)
         except OSError as error:
-            raise ValueError(f"{self._memory}: {error.strerror}; make room") from None
+            fix = "make room" if error.errno in NO_ROOM else "let the daemon write there"
+            raise ValueError(f"{self._memory}: {error.strerror}; {fix}") from None
         self._last_ms = signed_ms
 
 

@@ -9,8 +9,9 @@ Guarantees:
   first. `flush` returns True when all events put so far are accepted. Neither kill -9 nor a power
   cut loses an accepted event, because the log is synced at each commit. They lose at most the batch
   in memory, which is `commit_interval_s` of events.
-- Events are returned in the order of `put`, also after restarts. An acknowledged event is deleted
-  after DELETE_AFTER_S; when the daemon is killed before that, it is sent again with the same body.
+- Events are returned in the order of `put`, also after restarts; those that could not be read for a
+  while come as soon as they can. An acknowledged event is deleted after DELETE_AFTER_S; when the
+  daemon is killed before that, it is sent again with the same body.
 - When the file is full, the oldest events are dropped and `lost` lists them exactly, also after a
   restart. An event in flight to the broker at that moment may be listed although it was delivered.
 - While the disk cannot be written, events wait in memory up to MEMORY_EVENTS and MEMORY_BYTES;
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -47,6 +49,7 @@ DELETE_AFTER_S = 2.0
 RETRY_S = 5.0
 _BATCH_EVENTS = 256
 _NEVER_S = float("inf")
+_ALL_READ = sys.maxsize  # no row is larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class Spool:
         self._must_flush = self._is_stopping = False
         self._counters = SpoolCounters()
         self._stored = 0
+        self._unread_from = _ALL_READ
 
     def __enter__(self) -> Self:
         """Open the file and start the writer."""
@@ -172,19 +176,22 @@ class Spool:
     def pending(self, after_row: int = 0, limit: int = 100) -> list[SpooledEvent]:
         """Return at most `limit` unacknowledged events with larger rows, oldest first.
 
-        The same events come again until they are acknowledged.
+        The same events come again until they are acknowledged. Those that could not be read come
+        once they can, then also with smaller rows, and some after them a second time.
         """
         events: list[SpooledEvent] = []
         with self._file_lock:
+            read_row = min(after_row, self._unread_from)
             while len(events) < limit and self._stored:
-                stored = self._read(after_row, limit)
+                stored = self._read(read_row, limit)
                 if not stored:
                     break
-                after_row = stored[-1].row
+                read_row = stored[-1].row
                 with self._changed:
                     events += [event for event in stored if event.row not in self._to_delete]
+            first_row = max(after_row, read_row)
             with self._changed:
-                events += [event for row, event in self._memory.items() if row > after_row]
+                events += [event for row, event in self._memory.items() if row > first_row]
         return events[:limit]
 
     def acknowledge(self, rows: Iterable[int]) -> None:
@@ -343,10 +350,13 @@ class Spool:
     def _read(self, after_row: int, limit: int) -> list[SpooledEvent]:
         """Return stored events, none when the file cannot be read; the file lock is held."""
         try:
-            return self._file.read(after_row, limit)
+            events = self._file.read(after_row, limit)
         except sqlite3.Error as error:
+            self._unread_from = after_row
             self._note_failure(error)
             return []
+        self._unread_from = _ALL_READ
+        return events
 
     def _bound_memory(self) -> None:
         """Drop the oldest events in memory beyond the bounds; `_changed` is held."""

@@ -221,7 +221,7 @@ class Session:
     def _row(self, one: LabelObject, former: Row | None, answer: Answer, index: int) -> Row:
         number, view = self._number, self.view(index)
         mask, _ = self._mask(index, answer.marks)
-        outlines = [] if mask is None else [view.in_picture(one) for one in masks.outlines(mask)]
+        outlines = [] if mask is None else [view.in_picture(each) for each in masks.outlines(mask)]
         return with_agreement(
             (former or one.row())
             | {

@@ -1,4 +1,4 @@
-"""Reads class folders: `DATASET/<class>/*.png`, or the same under `train`, `val` and `test`.
+"""Reads class folders: `DATASET/<class>/**/*.png`, or the same under `train`, `val` and `test`.
 
 Without folders for the splits, pictures are split 8 : 1 : 1 by the hash of their content, so that a
 picture keeps its split when others are added or files are renamed. Pictures are stretched to the
@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from edge import durable, picture_file
 from edge.errors import InputError
 from tools.classifier import runtime
-from tools.data.entry import is_utf8
+from tools.data.entry import SUFFIXES, is_utf8, pictures_below
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 TENTHS = 10  # content hashes modulo 10: 0 is val, 1 is test, the others are train
 READERS = 4  # threads; the decoders release the GIL
@@ -159,7 +158,7 @@ def _scan(folder: Path, labels: Sequence[str]) -> list[Item]:
         )
     found = []
     for label, name in enumerate(labels):
-        paths = sorted(p for p in (folder / name).glob("*") if p.suffix.lower() in SUFFIXES)
+        paths = pictures_below(folder / name) if (folder / name).is_dir() else []
         if not paths:
             raise InputError(
                 f"class {name!r}: no picture in {folder / name} "

@@ -117,6 +117,7 @@ def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
     notes = job.described.notes | {"level": convert.DESCRIPTIONS[level]}
     if level in convert.CALIBRATED:
         notes["calibration"] = f"{len(job.pixels())} training pictures, stratified by class"
+        notes["calibration data"] = f"sha256 {job.train.sha256}"
     described = msgspec.structs.replace(
         job.described, level=level, file=file, parameters=network.parameters(net), notes=notes
     )

@@ -8,6 +8,7 @@ augmented pictures. Validation pictures select epochs and trials and are never t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -44,7 +45,7 @@ examples:
       --pooling positions --width 8 --weights mobilenet_v2_..._0.35_96_no_top.h5
   edge-tools train classifier DATASET --search 40        # then trains with the best it found
   edge-tools train classifier DATASET --weights none --epochs 60    # from random weights
-DATASET holds a folder of PNG or JPEG pictures for each class, or folders train, val, test of such.
+DATASET holds a folder of pictures for each class, or folders train, val, test of such.
 Started again with the same output folder, it resumes where it stopped.
 """
 logger = logging.getLogger(__name__)
@@ -70,6 +71,12 @@ class Run:
     train: Pictures
     validation: Pictures
     folder: Path
+
+    @property
+    def data_sha256(self) -> str:
+        """Return a hash of the pictures, their labels and the class names."""
+        text = f"{self.train.sha256} {self.validation.sha256} {'/'.join(self.labels)}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,7 +201,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def open_run(dataset: Path, training: Training, folder: Path) -> Run:
-    """Read the pictures and return the run."""
+    """Read the pictures and return the run.
+
+    Raises InputError when they cannot be read, or when the folder holds a run on others.
+    """
     labels = data.class_names(dataset)
     cache = folder / "cache"
     train_set, validation = (
@@ -204,7 +214,9 @@ def open_run(dataset: Path, training: Training, folder: Path) -> Run:
         f"{len(labels)} classes, {len(train_set.labels)} pictures to train, "
         f"{len(validation.labels)} to validate"
     )
-    return Run(training, labels, train_set, validation, folder)
+    opened = Run(training, labels, train_set, validation, folder)
+    claim.refuse_other_data(folder, opened.data_sha256)
+    return opened
 
 
 def train(loaded: Run, tracking_uri: str | None = None) -> Path:
@@ -214,7 +226,7 @@ def train(loaded: Run, tracking_uri: str | None = None) -> Path:
         "classifier", params=parameters, uri=tracking_uri, folder=loaded.folder
     ) as record:
         net = network.build(loaded.training, len(loaded.labels))
-        claim.claim(loaded.folder, loaded.training)
+        claim.claim(loaded.folder, loaded.training, loaded.data_sha256)
         began_s = time.monotonic()
         history = _train_stages(loaded, net)
         _write(loaded, net, history)

@@ -13,6 +13,7 @@ import argparse
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,14 +87,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: LabelFile) -> int:
-    """Label what is left and print the agreement; return the exit code."""
+    """Label what is left and print the agreement; return the exit code.
+
+    Raises InputError when the agreement is to be written and nobody's labels are known.
+    """
     model = find(args.model).resolve()
     author = author_of(model)
     known = [labels.get(one.key) for one in objects]
     left = [one for one, row in zip(objects, known, strict=True) if _by(row) != author]
     tasks = [Task(one, model) for one in left]
     done = run_tasks(label_one, tasks, workers=args.workers, dask=args.dask, title="labelling")
-    failures = _collect(done, labels, author)
+    with closing(done):
+        failures = _collect(done, labels, author)
     for line in failures:
         print(line)
     print(f"{labels.path}: {len(left) - len(failures)} labelled now, {len(labels.rows)} in all")
@@ -101,6 +106,9 @@ def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: Lab
     pairs = compared(objects, labels, human)
     if pairs:
         _report(pairs, people(objects, human), args)
+    elif args.json or args.plot:
+        fix = "name a file with --human, or leave out --json and --plot"
+        raise InputError(f"{human.path}: no label of a person to compare with; {fix}")
     return InputError.exit_code if failures else 0
 
 
@@ -111,9 +119,12 @@ def automatic_path(source: Path) -> Path:
 
 
 def author_of(model: Path) -> str:
-    """Return what `by_1` is for a model's labels; ModelError when the folder is no model."""
+    """Return what `by_1` is for a model's labels; ModelError when the folder is no model.
+
+    With the file's hash: a model made anew may have the same version.
+    """
     found = manifest.read(model)
-    return f"grabcut + {found.name} {found.version}"
+    return f"grabcut + {found.name} {found.version} {found.sha256[:8]}"
 
 
 def label_one(task: Task) -> Row:

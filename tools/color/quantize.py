@@ -121,7 +121,9 @@ def _write(
     """
     before = [config.commands]
     if args.int8:
-        trained, state = color_int8_state.trained(args.int8, network, config.architecture)
+        trained, state = color_int8_state.trained(
+            args.int8, args.checkpoint, network, config.architecture
+        )
         quantize.write(state.average, state.ranges, path)
         how = color_int8_state.described(trained)
         before.append(trained.commands)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from edge import lookup, picture_file
 from edge.errors import InputError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+SUFFIXES = picture_file.SUFFIXES | {".ppm"}  # of pictures that commands take from a folder
 Region = tuple[float, float, float, float]  # x, y, width, height
 MARGIN_PX = 1.0  # a box may exceed the picture by this much: formats count from 0 or from 1
 
@@ -88,7 +89,7 @@ def _renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
 def pictures_below(folder: Path) -> list[Path]:
     """Return the picture files in a folder and all below it, sorted.
 
-    Hidden ones are left out: macOS writes such (`._a.jpg`) beside each picture.
+    Hidden files and folders are left out: macOS writes such files (`._a.jpg`) beside each picture.
     Raises InputError when the folder is missing.
     """
     if not folder.is_dir():
@@ -96,7 +97,9 @@ def pictures_below(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not lookup.is_folder(path)
     )
 
 

@@ -111,7 +111,7 @@ def name_of(picture: Picture, root: Path) -> str:
 def document(file: Path) -> dict[str, Any]:
     """Return the content of a COCO file; InputError when it cannot be read."""
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(json.loads(file.read_bytes()))
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: {' '.join(str(error).split())}") from None
 

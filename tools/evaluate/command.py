@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edge import model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE, EdgeError, InputError
+from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError, InputError
 from tools import dataset, json_file, parallel, tracking
-from tools.arguments import count_or_zero
+from tools.arguments import count_or_zero, refuse_options
 from tools.dataset import Dataset
 from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
 from tools.evaluate.report import Measured
@@ -240,12 +240,8 @@ def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, fold
 
 
 def _compare_kernels(args: argparse.Namespace, data: Dataset) -> int:
-    """Print how kernels agree on model folders; return 78 if they differ, 2 for bad options."""
-    unused = [f"--{name.replace('_', '-')}" for name in NOT_COMPARED if getattr(args, name)]
-    if unused:
-        message = f"--kernels all takes no {', '.join(unused)}"
-        print(f"edge-tools evaluate detect: {message}", file=sys.stderr)
-        return EXIT_USAGE
+    """Print how kernels agree on model folders; return 78 if they differ."""
+    refuse_options([name for name in NOT_COMPARED if getattr(args, name)], "--kernels all")
     faults = 0
     documents: list[dict[str, Any]] = []
     for model in args.models:

@@ -158,7 +158,7 @@ def baselines(folder: Path) -> Iterator[Path]:
 
     Raises ModelError when there are none.
     """
-    found = sorted([*folder.glob("*.tflite"), *folder.glob("*.onnx")])
+    found = sorted([*folder.glob("[!.]*.tflite"), *folder.glob("[!.]*.onnx")])
     if not found:
         raise ModelError(f"--baselines {folder}: no .tflite or .onnx file there")
     yield from found

@@ -91,11 +91,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def file_name(path: Path, label: str) -> str:
-    """Name an explained picture: its folder comes first, as class folders repeat file names."""
-    return f"{path.absolute().parent.name}-{path.stem}-{label}.jpg"
-
-
 def run(args: argparse.Namespace) -> int:
     """Write each picture overlaid with its heat map."""
     runtime.load(args.threads)
@@ -103,9 +98,10 @@ def run(args: argparse.Namespace) -> int:
     known = explainer.described.labels
     if args.label is not None and args.label not in known:
         raise InputError(f"class {args.label!r} is unknown; known are {', '.join(known)}")
+    taken: set[Path] = set()
     for path, bgr in heatmap.pictures(args.pictures):
         found = explainer.explain(bgr, args.label)
-        target = args.output / file_name(path, found.label)
+        target = heatmap.unused(args.output / heatmap.file_name(path, found.label), taken)
         caption = f"{found.label} {found.share:.2f}"
         picture_file.write(target, heatmap.overlay(bgr, found.heat, caption))
         print(f"{target}: {caption}")

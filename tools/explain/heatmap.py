@@ -9,17 +9,18 @@ Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, 2017
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import picture_file
 from edge.errors import InputError
 from edge.values import Box, Image
+from tools import dataset
+from tools.data.entry import pictures_below
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 OPACITY = 0.45  # of the heat map over the picture
 BAR_PX = 22  # height of the caption
 MIN_HEIGHT_PX = 224  # smaller pictures are enlarged: a caption must be readable
@@ -57,25 +58,28 @@ def overlay(bgr: Image, heat: Floats, caption: str, box_px: Box | None = None) -
 
 
 def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
-    """Yield the pictures of files and folders.
+    """Yield the pictures of files, and of folders with their subfolders.
 
     Raises InputError for a file that cannot be read, or when there is no picture.
     """
-    found = [one for path in paths for one in (_inside(path) if path.is_dir() else [path])]
+    found = [one for path in paths for one in (pictures_below(path) if path.is_dir() else [path])]
     if not found:
         raise InputError(f"no picture in {', '.join(map(str, paths))}; name PNG or JPEG files")
     for path in found:
-        try:
-            bgr = picture_file.decode(np.fromfile(path, np.uint8))
-        except (OSError, cv2.error):
-            bgr = None
-        if bgr is None:
-            raise InputError(f"{path}: cannot be read as a picture")
-        yield path, bgr
+        yield path, dataset.load_file(path)
 
 
-def _inside(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+def file_name(path: Path, label: str) -> str:
+    """Name an explained picture: its folder comes first, as folders repeat file names."""
+    return f"{path.absolute().parent.name}-{path.stem}-{label}.jpg"
+
+
+def unused(target: Path, taken: set[Path]) -> Path:
+    """Return the target, numbered where an earlier picture of this run took it; add it to these."""
+    numbered = (target.with_stem(f"{target.stem}-{number}") for number in count(2))
+    free = next(path for path in chain([target], numbered) if path not in taken)
+    taken.add(free)
+    return free
 
 
 def _enlarged(bgr: Image) -> Image:

@@ -9,9 +9,11 @@ Validation crops are for choosing between runs; they are not trained on.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import math
-import sys
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.errors import EXIT_USAGE, InputError
+from edge.errors import InputError, UsageError
 from tools import json_file, tracking
 from tools.architectures.color import OUTPUT, ColorNet
 from tools.color.data import arrays, dataset
@@ -72,13 +74,10 @@ def run(args: argparse.Namespace) -> int:
     size = config.architecture
     if not all(size.widths if size.trunk == "residual" else size.widths[2:]):
         widths = " ".join(map(str, size.widths))
-        print(
-            f"edge-tools train color: --widths {widths} leaves --trunk {size.trunk} no channels",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
+        raise UsageError(f"--widths {widths} leaves --trunk {size.trunk} no channels")
     cache = args.output.parent / "cache"
     known, agreed = dataset.training_items(args.data), dataset.validation_items(args.data)
+    config = replace(config, labels_sha256=labels_digest(known))
     items, held = dataset.hold_out(known, args.hold_out, args.hold_from)
     args.output.mkdir(parents=True, exist_ok=True)
     stored_px = round(STORED * size.input_px)
@@ -103,6 +102,16 @@ def run(args: argparse.Namespace) -> int:
     weights = parameter_count(state.average)
     print(f"{args.output / CHECKPOINT}: {state.epoch} epochs, {weights} weights")
     return 0
+
+
+def labels_digest(items: Sequence[ColorItem]) -> str:
+    """Return a hash of the labels of crops, wherever their pictures are stored."""
+    digest = hashlib.sha256()
+    for item in items:
+        shares = [f"{share:.6f}" for share in item.shares]
+        facts = (item.file.name, item.box_px, item.object_class, shares, f"{item.weight:.6f}")
+        digest.update(os.fsencode(str(facts)))
+    return digest.hexdigest()
 
 
 def validation_sets(

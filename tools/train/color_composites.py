@@ -64,7 +64,8 @@ def pack(
     """
     if count == 0:
         return arrays.pack([], side, margin)
-    mark = f"composites/2 {count} {side} {margin} {seed} {list(items)}"
+    crops = f"{list(items)} {arrays.fingerprint(items)}"
+    mark = f"composites/2 {count} {side} {margin} {seed} {crops}"
     stored = arrays.cached(mark, cache, lambda: vars(_composites(items, count, side, margin, seed)))
     return Packed(**stored)
 

@@ -109,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
         percentile=args.percentile,
         steps=args.steps,
         seed=args.seed,
+        float_sha256=tracking.hash_of([args.weights]),
         commands=commands.in_order(
             original.config.commands,
             commands.of_file(path, "train color-int8"),

@@ -26,7 +26,7 @@ from torch import Tensor
 from edge.values import Image
 from tools import dataset, tracking
 from tools.architectures import yolox
-from tools.arguments import count, count_to, seed
+from tools.arguments import count, seed
 from tools.dataset import Dataset, Picture
 from tools.evaluate import Accuracy, evaluate
 from tools.input_size import InputSize
@@ -37,7 +37,7 @@ from tools.train.detect_state import (
     CHECKPOINT,
     DetectTraining,
     State,
-    add_stem_rank,
+    add_stem,
     as_params,
     build,
     described,
@@ -88,12 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=InputSize.parse, default=DetectTraining.size, help="input size: 352x288, 416"
     )
-    parser.add_argument(
-        "--groups",
-        type=count_to(yolox.STEM_CHANNELS),
-        help="channel groups of the stem, 1 to 16; default: 2, or 1 if it is rectified",
-    )
-    add_stem_rank(parser)
+    add_stem(parser, groups=DetectTraining.groups)
     parser.add_argument(
         "--seed", type=seed, default=DetectTraining.seed, help="of picture order and augmentation"
     )

@@ -52,8 +52,16 @@ class DetectTraining:
     val_sha256: str = ""
 
 
-def add_stem_rank(parser: argparse.ArgumentParser) -> None:
-    """Declare `--stem-rank`, which every command that makes an int8 graph takes."""
+def add_stem(parser: argparse.ArgumentParser, groups: int) -> None:
+    """Declare the options of the stem, which every command that makes an int8 graph takes.
+
+    groups: default of a stem that is not rectified.
+    """
+    parser.add_argument(
+        "--groups",
+        type=count_to(yolox.STEM_CHANNELS),
+        help=f"channel groups of the stem, 1 to 16; default: {groups}, or 1 if it is rectified",
+    )
     parser.add_argument(
         "--stem-rank",
         type=count_to(yolox.BLOCK_CHANNELS),

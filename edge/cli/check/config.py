@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge import config_file, logs, metrics
 from edge.capture import check_source
+from edge.config import Config
 from edge.errors import EXIT_OK
 from edge.messages.signing import read_key
 from edge.publisher import options
@@ -29,12 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """
     config = config_file.load(args.file)
     camera = only_camera(config)
-    logs.check(config.log)
-    options.check(config.mqtt)
-    check_installed(config.web)
-    metrics.check_installed(config.metrics)
-    if config.commands.key_file:
-        read_key(Path(config.commands.key_file))
+    check_settings(config)
     interpreters = load_interpreters(config)
     build_models(interpreters, config)
     check_source(config.cameras[camera])
@@ -47,3 +43,16 @@ def run(args: argparse.Namespace) -> int:
         f"budget {config.budget.frame_ms:g} ms, {models}"
     )
     return EXIT_OK
+
+
+def check_settings(config: Config) -> None:
+    """Raise EdgeError when the daemon would refuse to start for a file or extra of the config.
+
+    Models and source are checked elsewhere: `build_models`, `check_source`.
+    """
+    logs.check(config.log)
+    options.check(config.mqtt)
+    check_installed(config.web)
+    metrics.check_installed(config.metrics)
+    if config.commands.key_file:
+        read_key(Path(config.commands.key_file))

@@ -19,6 +19,7 @@ from edge.color import TERMS, shrink
 from edge.values import Image
 from tools.color.data.dataset import ColorItem, read_crops
 from tools.color.data.rows import BoxPx
+from tools.dataset import file_stamp
 
 Arrays = dict[str, NDArray[Any]]  # by name
 # Classes of scene objects, in the order of the network's class planes.
@@ -101,8 +102,9 @@ def joined(first: Packed, *others: Packed) -> Packed:
 
 
 def fingerprint(items: Sequence[ColorItem]) -> str:
-    """Return a text that differs for different lists of crops."""
-    return " ".join(f"{item.file} {item.box_px}" for item in items)
+    """Return a text that differs for different lists of crops, and for changed pictures."""
+    stamps = {file: file_stamp(file) for file in {item.file for item in items}}
+    return " ".join(f"{item.file} {stamps[item.file]} {item.box_px}" for item in items)
 
 
 def class_index(name: str | None) -> int:
@@ -113,7 +115,7 @@ def class_index(name: str | None) -> int:
 def pack_cached(items: Sequence[ColorItem], side: int, margin: float, cache: Path) -> Packed:
     """Return what `pack` returns, from the cache folder when it was made before.
 
-    The file's name is a hash of the items and the size, so other items get another file.
+    The file's name is a hash of items, pictures' files and size, so others get another file.
     """
     mark = f"{side} {margin} " + fingerprint(items)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from edge.errors import InputError
 from edge.values import Box
 from tools.color.data.label_file import LabelFile, LabelObject, Row
 from tools.color.pixels.crop import cut_out
+from tools.data.convert import link_or_copy
 from tools.dataset import check_inside, load_file
 
 JPEG_QUALITY = 95
@@ -65,7 +65,7 @@ def _exported(one: LabelObject, row: Row, number: int, folder: Path, split: str)
     pixels = bgr if box_px is None else cut_out(bgr, box_px)
     picture_file.write(crop, pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if split == "train":
-        _link(one.file, folder / "detection" / "train" / one.image)
+        _link_once(one.file, folder / "detection" / "train" / one.image)
     box = None if box_px is None else list(box_px)
     return row | {"bbox": box, "file_name": name, "split": split, "source": "annotated"}
 
@@ -80,12 +80,7 @@ def _outlined(row: Row) -> Box | None:
     return Box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
 
 
-def _link(file: Path, target: Path) -> None:
-    """Put the picture at the target: a hard link where the file system allows it, else a copy."""
+def _link_once(file: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        return
-    try:
-        os.link(file, target)
-    except OSError:  # another file system
-        shutil.copyfile(file, target)
+    if not target.exists():
+        link_or_copy(file, target)

@@ -24,14 +24,12 @@ import msgspec
 
 from edge import durable
 from edge.errors import EdgeError, InputError
-from edge.lookup import is_folder
 from edge.values import Box
 from tools import dataset
-from tools.data.entry import is_utf8
+from tools.data.entry import is_utf8, pictures_below
 
 Row = dict[str, Any]
 Key = tuple[str, tuple[int, ...]]
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 LABELS_NAME = "color-labels.json"
 SET_NAME = "labels.json"
 
@@ -62,7 +60,8 @@ class LabelObject:
 
 
 def _key(image: str, box_px: Iterable[float] | None) -> Key:
-    return image, () if box_px is None else tuple(round(side) for side in box_px)
+    """Return an object's key, the same for its box and for the rounded one in its row."""
+    return image, () if box_px is None else tuple(round(round(side, 1)) for side in box_px)
 
 
 def read_objects(
@@ -123,12 +122,9 @@ def labels_path(source: Path) -> Path:
 
 def _folder(folder: Path) -> list[LabelObject]:
     """Return the pictures in a folder and its subfolders, without hidden ones."""
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    names = {file: file.relative_to(folder) for file in files if not is_folder(file)}
     return [
-        LabelObject(file, name.as_posix(), None, "")
-        for file, name in names.items()
-        if not any(part.startswith(".") for part in name.parts)
+        LabelObject(file, file.relative_to(folder).as_posix(), None, "")
+        for file in pictures_below(folder)
     ]
 
 

@@ -2,13 +2,15 @@
 
 Each is trained for the same few epochs on the same crops (those of a tenth of the pictures are its
 validation part); the test part is the data set's own validation split. The folder holds a row for
-each network; a network with a row is not measured again.
+each network; a network with a row of the same crops is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from edge import durable
 from edge.errors import InputError
 from tools.architectures import efficientnet_lite
 from tools.arguments import count
-from tools.color.data import dataset
+from tools.color.data import arrays, dataset
 from tools.color.data.dataset import ColorItem
 from tools.color.study.measure import Parts, Row, crops, measure
 from tools.color.study.networks import STUDY, Ours, Studied, Vgg16
@@ -78,7 +80,7 @@ def _row(name: str, args: argparse.Namespace, parts: tuple[list[ColorItem], ...]
     is_trained = not studied.is_pretrained or args.vgg16 is not None
     epochs = args.epochs if is_trained else 0
     folder = args.output / "".join(char if char.isalnum() else "-" for char in name)
-    budget = {"epochs": epochs, "limit": args.limit, "crops": [len(part) for part in parts]}
+    budget = {"epochs": epochs, "limit": args.limit, "crops": _digest(parts)}
     stored = folder / "row.json"
     if stored.exists() and (known := json.loads(stored.read_text()))["budget"] == budget:
         return Row(**known["row"])
@@ -90,6 +92,12 @@ def _row(name: str, args: argparse.Namespace, parts: tuple[list[ColorItem], ...]
     text = json.dumps({"budget": budget, "row": asdict(row)}, indent=2)
     durable.replace(stored, f"{text}\n".encode())
     return row
+
+
+def _digest(parts: tuple[list[ColorItem], ...]) -> str:
+    """Return a hash that differs for other crops, labels or pictures."""
+    text = " ".join(f"{part} {arrays.fingerprint(part)}" for part in parts)
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def _network(studied: Studied, vgg16: Path | None) -> torch.nn.Module:

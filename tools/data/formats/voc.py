@@ -29,7 +29,7 @@ def read(source: Path, images: Path | None) -> Listing:
     """
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; VOC is a folder with XML files")
-    files = sorted(path for path in source.rglob("*.xml") if not path.name.startswith("."))
+    files = sorted(source.rglob("[!.]*.xml"))
     if not files:
         raise InputError(f"{source}: no XML file in it; is the format voc?")
     root = images or next(
