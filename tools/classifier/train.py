@@ -87,9 +87,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=arguments.model_folder,
         default=Path("runs/classifier"),
-        help="run folder; the model has its name",
+        help="run folder; the model has its name; default: %(default)s",
     )
-    parser.add_argument("--backbone", default=default.backbone, help="name in keras.applications")
+    parser.add_argument(
+        "--backbone",
+        default=default.backbone,
+        help="name in keras.applications; default: %(default)s",
+    )
     parser.add_argument(
         "--alpha", type=arguments.positive, default=default.alpha, help="MobileNet's width"
     )
@@ -101,18 +105,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="of the input, pixels; default: %(default)s",
     )
-    parser.add_argument("--weights", default=default.weights, help="imagenet, none or a file")
+    parser.add_argument(
+        "--weights", default=default.weights, help="imagenet, none or a file; default: %(default)s"
+    )
     parser.add_argument(
         "--pooling",
         choices=("average", "positions"),
         default=default.pooling,
-        help="the head's input: average of the last feature map, or each of its positions",
+        help="the head's input: average of the last feature map, or each of its positions; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--width",
         type=arguments.count_or_zero,
         default=default.width,
-        help="neurons of the head's dense layer, 0: no such layer",
+        help="neurons of the head's dense layer, 0: no such layer; default: %(default)s",
     )
     parser.add_argument(
         "--dropout",
@@ -139,7 +146,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at most; default: %(default)s",
     )
     parser.add_argument(
-        "--patience", type=arguments.count, default=default.patience, help="of early stopping"
+        "--patience",
+        type=arguments.count,
+        default=default.patience,
+        help="of early stopping; default: %(default)s",
     )
     parser.add_argument(
         "--validate-every",

@@ -68,7 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="only this split, where the rows have splits")
     parser.add_argument("--output", type=Path, help="default: auto-… beside the pictures")
     parser.add_argument("--human", type=Path, help="people's labels; default: those of annotate")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="color model, by name or folder")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="color model, by name or folder; default: %(default)s",
+    )
     parallel.add_arguments(parser)
     parser.add_argument("--limit", type=count, help="only the first so many objects")
     parser.add_argument("--json", type=Path, help="also write the agreement here")

@@ -85,7 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class", dest="label", help="explain this class; default: the predicted one"
     )
-    parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
+    parser.add_argument(
+        "--output", type=Path, default=Path("explained"), help="folder; default: explained"
+    )
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
     )

@@ -170,7 +170,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="of the detections that are explained; default: %(default)s",
     )
-    parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
+    parser.add_argument(
+        "--output", type=Path, default=Path("explained"), help="folder; default: explained"
+    )
     parser.add_argument("--threads", type=arguments.count, default=1, help="CPU threads of PyTorch")
 
 
