@@ -13,7 +13,7 @@ import socket
 import threading
 from typing import Any, Self
 
-from edge.errors import UnavailableError
+from edge.errors import UnavailableError, install_command
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 10.0
@@ -93,7 +93,7 @@ def _make_broker(port: int) -> Any:
         from amqtt.broker import Broker
     except ImportError as error:
         raise UnavailableError(
-            f"amqtt is missing ({error}); install it with: pip install 'edge-camera[demo]'"
+            f"amqtt is missing ({error}); install it with: {install_command('demo')}"
         ) from None
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)

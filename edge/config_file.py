@@ -45,6 +45,7 @@ PATTERNS = {
 ANY_KEY = "..."
 _PATH_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile(r"^Expected `str( \| null)?`, got `(int|float|bool|date|datetime)`$")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 
 
@@ -258,7 +259,12 @@ def _choices(steps: list[str]) -> str:
 
 
 def _in_words(fault: str) -> str:
-    """Return msgspec's error message with patterns replaced by their meaning."""
+    """Return msgspec's error message with patterns replaced by their meaning.
+
+    YAML reads `1`, `on` and `2024-01-01` as something else than text; then the fix is added.
+    """
+    if _NO_TEXT.match(fault):
+        return f"{fault}; put it in quotes"
     for pattern, words in PATTERNS.items():
         fault = fault.replace(f"matching regex {pattern!r}", words)
     return brief(fault, MAX_FAULT_CHARS)
@@ -325,7 +331,7 @@ def _type_of_key(current: Any, step: str) -> Any:
     for field in getattr(current, "fields", ()):
         if field.encode_name == step:
             return field.type
-    return getattr(current, "value_type", None)
+    return getattr(current, "value_type", None) or getattr(current, "item_type", None)
 
 
 def _line(node: yaml.Node, steps: list[str]) -> int:

@@ -8,6 +8,7 @@ for), 66 unreadable input, 69 service unavailable, 78 wrong config or model.
 from __future__ import annotations
 
 import errno
+import sys
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -26,6 +27,14 @@ def why_not_written(error: OSError) -> str:
     """Return why something could not be written, and the fix."""
     fix = "make room and start again" if error.errno in NO_ROOM else "check the place and the name"
     return f"{error.strerror}; {fix}"
+
+
+def install_command(extra: str) -> str:
+    """Return the shell command that installs an extra for the Python that runs this.
+
+    On a board, plain `pip` is the system's and does not install into /opt/edge.
+    """
+    return f"{sys.executable} -m pip install 'edge-camera[{extra}]'"
 
 
 def one_line(text: object) -> str:

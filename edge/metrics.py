@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from edge import durable
 from edge.config import MetricsConfig
-from edge.errors import ConfigError, WebError
+from edge.errors import ConfigError, WebError, install_command
 from edge.messages import Info, Stats
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def check_installed(config: MetricsConfig) -> None:
         importlib.import_module("prometheus_client")
     except ImportError:
         raise ConfigError(
-            "metrics: prometheus_client is missing; run: pip install 'edge-camera[metrics]'"
+            f"metrics: prometheus_client is missing; run: {install_command('metrics')}"
         ) from None
 
 

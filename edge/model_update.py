@@ -325,16 +325,18 @@ def _download(
         with contextlib.suppress(ModelError, OSError):  # damaged on the card
             return bundle.check_folder(folder, trusted), False
     part = Path(tempfile.mkdtemp(dir=shelf.folder, prefix=PARTIAL))
+    damaged = part.with_name(f"{part.name}-damaged")
     try:
         found = registry.fetch(store, shelf.name, version, part, trusted)
         part.chmod(0o755)
         durable.sync_folder(part)
-        if folder.is_dir():
-            folder.rename(shelf.folder / f"{PARTIAL}damaged")  # the next pull removes it
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(damaged)
         part.rename(folder)
         durable.sync_folder(shelf.folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
     return found, True
 
 

@@ -27,7 +27,7 @@ from msgspec import Meta
 
 from edge import bundle, durable, lookup
 from edge.bundle import Bundle
-from edge.errors import NO_ROOM, EdgeError, ModelError, UnavailableError, brief
+from edge.errors import NO_ROOM, EdgeError, ModelError, UnavailableError, brief, install_command
 from edge.manifest import FileName, Struct
 from edge.signature import PublicKey, SignatureError, verify
 
@@ -149,14 +149,19 @@ class BucketStore:
         self._files.rm_file(f"{self._root}/{key}")
 
 
-def open_store(address: str) -> Store:
+def open_store(address: str, *, is_new: bool = False) -> Store:
     """Return the store at a folder's path or an address such as `s3://bucket/models`.
 
-    Raises ModelError when what the address needs is not installed, or it is of no kind we know.
+    is_new: the folder need not exist yet.
+    Raises ModelError when what the address needs is not installed, or it is of no kind we know,
+    UnavailableError for a folder that is not there.
     """
     scheme, mark, root = address.partition("://")
     if not mark:
-        return FolderStore(lookup.expanded(address, ModelError))
+        folder = lookup.expanded(address, ModelError)
+        if not is_new and not lookup.is_folder(folder):
+            raise UnavailableError(f"registry {address}: no such folder; is it mounted?")
+        return FolderStore(folder)
     if scheme in ("http", "https"):  # lists nothing and keeps no limit of size
         raise ModelError(f"registry {address}: not over HTTP; name a folder or s3://bucket/models")
     limits = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
@@ -168,9 +173,7 @@ def open_store(address: str) -> Store:
         inspect.signature(kind.__init__).bind(None, **options)  # a half-made one complains, too
         return BucketStore(fsspec.filesystem(scheme, **options), root)
     except (ImportError, ValueError) as error:
-        raise ModelError(
-            f"registry {address}: {error}; pip install 'edge-camera[registry]'"
-        ) from None
+        raise ModelError(f"registry {address}: {error}; {install_command('registry')}") from None
     except Exception as error:  # of what has to be told more than an address
         raise ModelError(
             f"registry {address}: {error}; name a folder or s3://bucket/models"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.errors import ConfigError, ModelError
+from edge.errors import ConfigError, ModelError, install_command
 
 SUFFIX = ".minisig"
 PUBLIC_SUFFIX = ".pub"
@@ -79,10 +79,10 @@ class SecretKey:
     @classmethod
     def read(cls, path: Path, password: bytes | None = None) -> SecretKey:
         """Return the key of a PEM file (PKCS 8). Raises ConfigError when it cannot be used."""
+        ed25519 = _ed25519()
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        ed25519 = _ed25519()
         try:
             content = path.read_bytes()
             if _PEM_MARK not in content:
@@ -161,10 +161,11 @@ def _read(signature_file: bytes) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def _is_valid(key: PublicKey, content: bytes, signature: bytes) -> bool:
+    ed25519 = _ed25519()
     from cryptography.exceptions import InvalidSignature
 
     try:
-        _ed25519().Ed25519PublicKey.from_public_bytes(key.raw).verify(signature, content)
+        ed25519.Ed25519PublicKey.from_public_bytes(key.raw).verify(signature, content)
     except InvalidSignature:
         return False
     return True
@@ -184,10 +185,14 @@ def _decode_base64(text: str) -> bytes | None:
 
 
 def _ed25519() -> Any:
+    """Return the module of these keys; call it before any other import of `cryptography`.
+
+    Raises ConfigError where that is not installed.
+    """
     try:
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
         raise ConfigError(
-            "signatures need `cryptography`: pip install 'edge-camera[registry]'"
+            f"signatures need `cryptography`: {install_command('registry')}"
         ) from None
     return ed25519

@@ -41,7 +41,7 @@ class Registry:
 
     @property
     def store(self) -> Store:
-        return registry.open_store(str(self.folder / "registry"))
+        return registry.open_store(str(self.folder / "registry"), is_new=True)
 
     def push(self, version: str, **changes: Any) -> Bundle:
         """Register a version, unchecked by `push` where its golden result is a wrong one."""

@@ -22,11 +22,13 @@ from edge.capture import (
     Camera,
     CaptureState,
     CaptureStatus,
+    longest_quiet_s,
     open_source,
 )
-from edge.capture.reader import Reader
+from edge.capture.reader import GRACE_S, Reader
 from edge.capture.source import checked, image_paths
 from edge.config import CameraConfig
+from edge.errors import CameraError
 from edge.values import Frame, Image
 from fakes import FakeSource
 from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
@@ -36,6 +38,10 @@ def free_readers(pipe: Path) -> None:
     """Unblock every reader that waits for the other end of the pipe."""
     with contextlib.suppress(OSError):  # no reader waits
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def thread_names() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
 
 
 def take_all(camera: Camera) -> list[Frame]:
@@ -86,6 +92,15 @@ def test_file_read_fast_gives_every_frame_to_a_slow_consumer(clip: Path):
     assert (status.state, status.dropped, status.frames) == (CaptureState.ENDED, 0, 10)
 
 
+def test_waiting_for_a_slow_consumer_is_not_taken_for_hanging(clip: Path):
+    config = CameraConfig(source=str(clip), realtime=False, read_timeout_s=0.01)
+    with Camera("a", config) as camera:
+        wait_until(lambda: camera.status.frames == 2)  # the second waits for its turn
+        time.sleep(config.read_timeout_s + GRACE_S + 0.1)
+        assert len(take_all(camera)) == 10
+        assert camera.status.hung == 0
+
+
 def test_file_read_fast_is_the_same_every_time(clip: Path):
     runs = []
     for _ in range(2):
@@ -116,9 +131,11 @@ def test_looping_file_restarts_and_its_time_continues(clip: Path):
 
 
 def test_folder_gives_its_images_by_name_and_counts_the_broken_one(folder: Path):
-    with Camera("a", CameraConfig(source=str(folder), realtime=False)) as camera:
+    began_s = time.monotonic()
+    with Camera("a", CameraConfig(source=str(folder), fps=0.1, realtime=False)) as camera:
         frames = take_all(camera)
         status = camera.status
+    assert time.monotonic() - began_s < 10  # at this rate they would take 20 s
     assert [level_of(frame) for frame in frames] == [1, 2, 4]
     assert [frame.size for frame in frames] == [(61, 48), (62, 48), (64, 48)]
     assert (status.frames, status.bad_frames, status.state) == (3, 1, CaptureState.ENDED)
@@ -146,6 +163,17 @@ def test_open_source_reads_without_threads(clip: Path):
 
 def test_image_paths_of_a_single_image_is_that_image(folder: Path):
     assert image_paths(folder / "1.png") == [folder / "1.png"]
+
+
+@pytest.mark.parametrize(
+    ("fps", "read_timeout_s", "quiet_s"),
+    [(0, 5, 6), (0, 0.5, 2), (0.1, 5, 11), (50, 0.5, 1.5)],
+)
+def test_a_working_source_is_quiet_between_images_or_until_the_read_timeout(
+    fps: float, read_timeout_s: float, quiet_s: float
+):
+    config = CameraConfig(source=0, fps=fps, read_timeout_s=read_timeout_s)
+    assert longest_quiet_s(config) == pytest.approx(quiet_s)
 
 
 # Failing hardware
@@ -229,6 +257,26 @@ def test_live_frames_never_queue_whatever_realtime_says():
         assert frame.time_s == frame.captured_mono_s
 
 
+def test_source_that_opens_after_its_reader_was_abandoned_is_closed_unread():
+    release = threading.Event()
+    late = FakeSource([gray_level(200)] * 3)
+    first = iter([late])
+
+    def opener(_: CameraConfig) -> FakeSource:
+        source = next(first, None)
+        if source is None:
+            return FakeSource([gray_level(20), threading.Event()])
+        release.wait()
+        return source
+
+    config = CameraConfig(source=63, open_timeout_s=0.05, **FAST_RETRY)
+    with Camera("a", config, open_source=opener) as camera:
+        wait_until(lambda: camera.status.frames == 1)
+        release.set()
+        wait_until(lambda: late.is_closed)
+        assert camera.status.frames == 1
+
+
 def test_invalid_frames_are_counted_and_skipped():
     bad = [ValueError("no picture")] * 3
     script = [gray_level(20), *bad, gray_level(40, (32, 32))]
@@ -257,6 +305,33 @@ def test_source_whose_every_picture_is_refused_is_lost_with_the_reason():
         )
 
 
+@pytest.mark.parametrize("is_live", [True, False])
+def test_picture_after_the_read_timeout_counts_only_from_a_file(clip: Path, is_live: bool):
+    class Late(FakeSource):
+        def read(self) -> Image | None:
+            time.sleep(0.1)
+            return super().read()
+
+    source = Late([gray_level(20)], is_live=is_live, fps=25)
+    config = CameraConfig(source=63 if is_live else str(clip), read_timeout_s=0.05)
+    with Camera("a", config, open_source=lambda _: source) as camera:
+        wait_until(lambda: source.is_closed)
+        assert camera.status.frames == (0 if is_live else 1)
+
+
+def test_file_may_be_damaged_for_longer_than_the_read_timeout(clip: Path):
+    class Slow(FakeSource):
+        def read(self) -> Image | None:
+            time.sleep(0.03)
+            return super().read()
+
+    source = Slow([*[ValueError("damaged")] * 5, gray_level(20)], is_live=False, fps=25)
+    config = CameraConfig(source=str(clip), realtime=False, read_timeout_s=0.05)
+    with Camera("a", config, open_source=lambda _: source) as camera:
+        assert [level_of(frame) for frame in take_all(camera)] == [1]
+        assert (camera.status.bad_frames, camera.status.reconnects) == (5, 0)
+
+
 def test_crash_of_the_supervisor_is_not_taken_for_end_of_file(monkeypatch: pytest.MonkeyPatch):
     def no_thread(_: Reader) -> None:
         raise RuntimeError("can't start new thread")
@@ -269,13 +344,13 @@ def test_crash_of_the_supervisor_is_not_taken_for_end_of_file(monkeypatch: pytes
         camera.take(PATIENCE_S)
 
 
-def test_unexpected_exception_of_a_source_is_raised():
+def test_unexpected_exception_of_a_source_is_raised_and_ends_the_camera():
     opener = lambda _: FakeSource([RuntimeError("driver")])  # noqa: E731
-    with (
-        Camera("a", CameraConfig(source=63), open_source=opener) as camera,
-        pytest.raises(RuntimeError, match="driver"),
-    ):
-        camera.take(PATIENCE_S)
+    with Camera("a", CameraConfig(source=63), open_source=opener) as camera:
+        with pytest.raises(RuntimeError, match="driver"):
+            camera.take(PATIENCE_S)
+        wait_until(lambda: "camera-a" not in thread_names())
+        assert camera.status.reason == "RuntimeError('driver')"
 
 
 @pytest.mark.parametrize(
@@ -305,7 +380,7 @@ def test_leaving_is_idempotent_and_ends_take_and_threads(clip: Path):
     camera = Camera("a", CameraConfig(source=str(clip), loop=True))
     with camera:
         assert camera.take(PATIENCE_S) is not None
-    assert "camera-a" not in {thread.name for thread in threading.enumerate()}
+    assert "camera-a" not in thread_names()
     camera.__exit__(None, None, None)
     camera.take(0)
     began_s = time.monotonic()
@@ -394,6 +469,23 @@ def test_backoff_grows_to_its_limit_with_jitter_and_starts_again_after_a_good_ti
     assert backoff.next_s() >= 4
     backoff.reset_after(9)
     assert backoff.next_s() <= 1
+
+
+def test_camera_is_asked_again_after_growing_waits_and_each_attempt_counts():
+    asked_s: list[float] = []
+
+    def fail(_: CameraConfig) -> FakeSource:
+        asked_s.append(time.monotonic())
+        raise CameraError("unplugged")
+
+    config = CameraConfig(source=63, retry_min_s=0.1, retry_max_s=0.4)
+    with Camera("a", config, open_source=fail) as camera:
+        wait_until(lambda: len(asked_s) == 4)
+        status = camera.status
+    assert (status.reconnects, status.hung, status.reason) == (3, 0, "unplugged")
+    waits_s = [after - before for before, after in itertools.pairwise(asked_s[:4])]
+    least_s = (0.1 / 2, 0.2 / 2, 0.4 / 2)  # with the greatest jitter
+    assert all(wait_s >= least for wait_s, least in zip(waits_s, least_s, strict=True)), waits_s
 
 
 def test_camera_that_fails_after_one_picture_does_not_reset_the_backoff(

@@ -53,6 +53,16 @@ def test_noisy_picture_is_not_frozen_and_zero_disables_the_check() -> None:
             assert camera.status.frames > 2_000
 
 
+def test_still_picture_in_a_file_is_not_frozen(tmp_path: Path) -> None:
+    path = tmp_path / "still.avi"
+    path.touch()
+    source = FakeSource([np.full((8, 8, 3), 7, np.uint8)] * 20, is_live=False, fps=100)
+    config = CameraConfig(source=str(path), frozen_timeout_s=0.05)
+    with Camera("front", config, open_source=lambda _: source) as camera:
+        wait_until(lambda: source.is_closed)
+        assert (camera.status.frames, camera.status.reconnects) == (20, 0)
+
+
 def bomb(path: Path) -> Path:
     """A PNG of 200 KB that becomes 212 MB."""
 

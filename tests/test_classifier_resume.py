@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 
+from class_folders import draw_splits
 from classifying import CHILD, Walk, environment, head, output_of, run_all, stopped, weights_of
 from waiting import wait_until
 
@@ -96,6 +97,24 @@ def test_unreadable_model_does_not_lose_figures_of_others(walk: Walk) -> None:
         assert code == 78
         assert err.splitlines()[-1].count("broken-level/model.tflite") == 1
     assert "levels/TL: measured before the run stopped" in answers["second"][2]
+
+
+def test_other_pictures_convert_and_prune_again(walk: Walk) -> None:
+    output_of(walk, "smaller", 0)
+    other, folder = walk.folder / "other-set", walk.folder / "recalibrated"
+    draw_splits(other, 51)  # other pictures, of which as many calibrate
+    quantize = ["quantize", str(walk.folder / "base"), "--representative", "30", "--levels", "IO"]
+    prune = ["--prune", "0.3", "--prune-epochs", "1", "--output", str(folder)]
+    files = [folder / "IO" / "model.tflite", folder / "adapted" / "model.keras"]
+    before: list[bytes] = []
+    for data in (walk.folder / "set", other):
+        command = [*quantize, *prune, "--data", str(data)]
+        (answer,) = run_all(walk.folder, {"on": command}).values()
+        assert answer[0] == 0, answer[2]
+        after = [file.read_bytes() for file in files]
+        assert after[:1] != before[:1]
+        assert after[1:] != before[1:]
+        before = after
 
 
 def test_sweep_resumes_but_restarts_for_another_network(walk: Walk) -> None:

@@ -123,6 +123,18 @@ def test_usage_error_exits_with_2(call: Callable[..., Outcome], words: tuple[str
     assert "usage: edge" in outcome.err
 
 
+def test_output_in_an_encoding_without_a_sign_escapes_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "models", "--help"],
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (EXIT_OK, b"")
+    assert rb"\u2026" in done.stdout  # an ellipsis
+
+
 def test_invalid_score_is_a_usage_error():
     outcome = run("infer", "x.png", "--min-score", "high")
     assert outcome.code == EXIT_USAGE

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,15 @@ def test_second_run_labels_only_new_objects(
     path.write_text(json.dumps(rows))
     assert label(boxes, "--workers", 1) == 0
     assert "2 labelled now, 4 in all" in capsys.readouterr().out
+
+
+def test_a_model_made_anew_labels_again(tmp_path: Path) -> None:
+    model = tmp_path / "own"
+    shutil.copytree(MODEL, model)
+    first = auto_label.author_of(model)
+    content = json.loads((model / "manifest.json").read_text())
+    (model / "manifest.json").write_text(json.dumps(content | {"sha256": "0" * 64}))
+    assert auto_label.author_of(model) != first
 
 
 def test_boxes_with_fractions_find_their_labels_again(
@@ -178,6 +188,16 @@ def test_agreement_with_people_is_reported(
     green, blue = (LABELS.index(name) for name in ("green", "blue"))
     assert found["confusion"][green][blue] == 1
     assert cv2.imread(str(plot)) is not None
+
+
+def test_agreement_without_labels_of_people_is_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes, file = data_set(tmp_path), tmp_path / "agreement.json"
+    assert label(boxes, "--workers", 1, "--json", file) == 66
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no label of a person to compare with; name a file with --human" in line
+    assert len(automatic(boxes)) == 4
 
 
 def test_annotators_without_certainty_count_as_sure(tmp_path: Path) -> None:

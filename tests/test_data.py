@@ -14,9 +14,10 @@ import pytest
 import labelled
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
-from tools import dataset
+from tools import contact_sheet, dataset
 from tools.cli import main
-from tools.data import folder, stats
+from tools.contact_sheet import PALETTE, Tile, TileBox
+from tools.data import folder, preview, stats
 
 pytest.importorskip("imagehash")
 pytest.importorskip("defusedxml")
@@ -44,6 +45,8 @@ def test_every_format_gives_the_same_boxes(tmp_path: Path, kind: str):
     assert [data.labels[item["category_id"]] for item in data.annotations] == ["cat", "dog"] * 2
     for item in data.annotations:
         assert item["bbox"] == pytest.approx(labelled.BOX, abs=0.02)
+        assert item["iscrowd"] == 0
+    assert document(tmp_path / "set")["info"]["task"] == "detection"
     for one in data.pictures:
         assert dataset.load(one).shape[:2] == (one.height, one.width)
 
@@ -207,12 +210,65 @@ def test_bars_of_sets_with_other_classes_stand_beside_their_own_names():
     assert all(low < high for one in zip(*tops, strict=True) for low, high in [one])
 
 
-def test_preview_draws_boxes_of_the_chosen_class(ready: Path, tmp_path: Path):
+def test_preview_draws_boxes_of_the_chosen_class(
+    ready: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
     sheet = tmp_path / "sheet.jpg"
     words = ["data", "preview", str(ready), "--output", str(sheet), "--count", "4"]
     assert main([*words, "--classes", "dog"]) == EXIT_OK
     assert cv2.imread(str(sheet)).shape[1] == 4 * 240
+    assert main([*words, "--columns", "2"]) == EXIT_OK
+    assert cv2.imread(str(sheet)).shape[1] == 2 * 240
+    tiles: list[Tile] = []
+    monkeypatch.setattr(contact_sheet, "write", lambda made, *_, **__: tiles.extend(made))
+    assert main([*words, "--classes", "dog"]) == EXIT_OK
+    box = TileBox(*labelled.BOX, "dog", PALETTE[1])
+    assert [tile.boxes for tile in tiles] == [(box,)] * 4
     assert main([*words, "--classes", "horse"]) == EXIT_NO_INPUT
+    assert "no class horse in set/annotations; it has cat, dog" in capsys.readouterr().err
+
+
+def test_preview_chooses_other_pictures_with_another_seed(ready: Path):
+    data = folder.read(ready / "annotations.json", None)
+
+    def names(count: int, seed: int) -> list[str]:
+        return [picture.path.name for picture, _ in preview.choose(data, count, None, seed)]
+
+    assert names(5, 0) == names(5, 0) != names(5, 1)
+    assert len(set(names(5, 0))) == 5
+    assert len(set(names(99, 0))) == 20
+    for picture, objects in preview.choose(data, 20, ["dog"], 0):
+        found = [(item["image_id"], data.labels[item["category_id"]]) for item in objects]
+        assert found == [(picture.image_id, "dog")]
+
+
+def test_preview_shows_the_rest_beside_a_broken_picture(
+    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (ready / "images" / "003.jpg").write_bytes(b"")
+    words = ["data", "preview", str(ready), "--output", str(tmp_path / "sheet.jpg")]
+    assert main([*words, "--count", "20"]) == EXIT_FAILURE
+    told = capsys.readouterr()
+    assert told.out.endswith("sheet.jpg: 19 pictures\n")
+    assert "003.jpg" in told.err
+    for path in (ready / "images").iterdir():
+        path.write_bytes(b"")
+    assert main(words) == EXIT_NO_INPUT
+    assert "no picture to show" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [4, 18, 99])
+def test_preview_has_as_many_pictures_as_asked_for(
+    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int
+):
+    assert main(["data", "split", str(ready), "--workers", "1"]) == EXIT_OK
+    words = ["data", "preview", str(ready), "--output", str(tmp_path / "a.jpg")]
+    assert main([*words, "--count", str(count)]) == EXIT_OK
+    shown = min(count, len(document(ready)["images"]))
+    assert f"a.jpg: {shown} pictures" in capsys.readouterr().out
 
 
 def test_names_with_invalid_utf8_or_markup_work_in_every_command(

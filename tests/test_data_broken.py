@@ -132,11 +132,16 @@ def words_of(command: str, file: Path, tmp_path: Path) -> list[str]:
 COMMANDS = ("data stats", "data split", "data preview", "train detect", "evaluate detect")
 
 
+@pytest.mark.parametrize("broken", [{"category_id": 9}, {"image_id": 99}])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_broken_annotation_is_a_one_line_error_of_a_command(
-    ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+    ready: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    broken: dict[str, int],
 ):
-    file = spoil(ready / "annotations.json", {"category_id": 9})
+    file = spoil(ready / "annotations.json", broken)
     words = words_of(command, file, tmp_path)
     capsys.readouterr()
     assert main(words) == EXIT_NO_INPUT

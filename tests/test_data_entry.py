@@ -52,6 +52,7 @@ def test_a_box_is_a_list_of_four_numbers(values: object) -> None:
     ("bbox", "inside", "is_reported"),
     [
         ((2, 3, 4, 5), (2, 3, 4, 5), False),
+        ((2, 3, 0.5, 0.5), (2, 3, 0.5, 0.5), False),
         ((-1, -1, 12, 12), (0, 0, 10, 8), True),  # 3 px below
         ((-1, 0, 4, 4), (0, 0, 3, 4), False),  # a format that counts from 0 or 1
         ((-1.5, 0, 4, 4), (0, 0, 2.5, 4), True),
@@ -78,6 +79,7 @@ def test_box_beyond_its_picture_is_clipped_and_reported(
     ("bbox", "message"),
     [
         ((2, 2, 0, 4), "is empty"),
+        ((2, 2, 4, 0), "is empty"),
         ((2, 2, 4, -1), "is empty"),
         ((10, 2, 4, 4), "is outside the picture of 10x8"),
         ((2, 8, 4, 4), "is outside the picture of 10x8"),
@@ -93,12 +95,13 @@ def test_box_outside_its_picture_is_refused(
 
 
 def test_pictures_are_found_in_all_folders_by_their_suffix_in_order(tmp_path: Path) -> None:
-    for name in ("b/2.JPG", "a.png", "b/1.jpeg", "b/deep/0.webp", "notes.txt", ".trash/3.jpg"):
+    names = ["b/2.JPG", "a.png", "b/1.jpeg", "b/deep/0.webp", "c.bmp", "d.tif", "e.tiff"]
+    for name in (*names, "notes.txt", ".trash/3.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in entry.pictures_below(tmp_path)]
-    assert found == ["a.png", "b/1.jpeg", "b/2.JPG", "b/deep/0.webp"]
+    assert found == sorted(names)
 
 
 def test_missing_folder_of_pictures_is_named(tmp_path: Path) -> None:

@@ -59,6 +59,11 @@ def test_folder_without_class_folders_is_refused(tmp_path: Path, place: str, mes
         folders.read(tmp_path, None)
 
 
+def test_picture_folder_beside_class_folders_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--images: class folders hold .* leave it out"):
+        folders.read(tmp_path, tmp_path)
+
+
 def test_voc_without_an_xml_file_is_refused(tmp_path: Path) -> None:
     labelled.save(tmp_path / "a.png", 1)
     with pytest.raises(InputError, match="no XML file in it; is the format voc"):

@@ -56,6 +56,18 @@ def test_decoders_print_nothing_about_a_broken_picture(tmp_path: Path):
     assert line == f"{whole}: cannot be read as a picture; repair or remove it"
 
 
+def test_picture_with_the_suffix_of_no_format_can_be_kept_but_not_scaled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = labelled.coco(tmp_path / "source", 2)
+    odd = tmp_path / "source" / "images" / "000.jfif"
+    odd.with_suffix(".jpg").rename(odd)
+    file.write_text(file.read_text().replace("000.jpg", odd.name))
+    assert imported(file, "coco", tmp_path / "whole") == EXIT_OK
+    assert imported(file, "coco", tmp_path / "small", "--max-side", "48") == EXIT_FAILURE
+    assert f"{odd}: cannot be scaled, as '.jfif' names no format" in capsys.readouterr().err
+
+
 def test_a_link_to_itself_is_a_broken_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = labelled.folders(tmp_path / "source", 2)
     (source / "cat" / "0.png").unlink()
@@ -189,9 +201,11 @@ def test_leftovers_of_a_killed_worker_are_removed(tmp_path: Path):
     images.mkdir(parents=True)
     (images / ".123-000.jpg").write_bytes(b"half a pict")
     (images / ".hidden-000.jpg").write_bytes(b"somebody's own")
+    (images / ".123-999.jpg").write_bytes(b"of no picture in this set")
     assert imported(source, "coco", tmp_path / "set") == EXIT_OK
     assert {path.name for path in images.iterdir()} == {
         ".hidden-000.jpg",
+        ".123-999.jpg",
         "000.jpg",
         "001.jpg",
         "002.jpg",

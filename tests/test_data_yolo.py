@@ -112,6 +112,16 @@ def test_yaml_file_given_instead_of_its_folder_is_reported(
     assert f"{file}: a file; name the folder that holds it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("points", [".4 .4 .6 .6", ".4 .4 2 .6 .6 2 .5 .5 1"])
+def test_key_points_are_ignored(tmp_path: Path, points: str):
+    source = yolo_of(tmp_path / "source", "[cat]\nkpt_shape: [2, 2]", [0])
+    labels = source / "labels" / "train" / "0.txt"
+    imported(source, "yolo", tmp_path / "plain")
+    labels.write_text(labels.read_text().strip() + f" {points}\n")
+    assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+    assert document(tmp_path / "set")["annotations"] == document(tmp_path / "plain")["annotations"]
+
+
 def test_an_outline_becomes_the_box_around_it():
     fields = ["1", "0.5", "0.2", "0.75", "0.5", "0.25", "0.625"]
     found = yolo._labelled(fields, {0: "cat", 1: "dog"})

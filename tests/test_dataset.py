@@ -47,6 +47,21 @@ def test_file_as_windows_programs_save_it_is_read(tmp_path: Path, encoding: str)
     assert dataset.read(path, tmp_path) == data
 
 
+def test_keys_that_are_null_count_as_missing(tmp_path: Path) -> None:
+    odd = {"exhaustive_classes": None, "ignore_regions": None}
+    (picture,) = write_set(tmp_path, [odd], []).pictures
+    assert picture.exhaustive_classes == {"person", "car"}
+    assert picture.ignore_regions == ()
+
+
+@pytest.mark.parametrize("names", ["person", [1, 3], {"person": True}])
+def test_exhaustive_classes_that_are_no_list_of_names_are_refused(
+    tmp_path: Path, names: object
+) -> None:
+    with pytest.raises(InputError, match=r"exhaustive_classes .* is not a list of class names"):
+        write_set(tmp_path, [{"exhaustive_classes": names}], [])
+
+
 def test_missing_annotations_and_pictures_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.json"):
         dataset.read(tmp_path / "nowhere.json", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_intermediate_results_of_another_set_are_not_reused(
         subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
         names = {kept.name_of(subject, Options(), data) for data in (street, *others)}
     assert len(names) == 4
+
+
+def test_changed_picture_is_measured_again(tmp_path: Path, street: Dataset) -> None:
+    few = replace(street, pictures=street.pictures[:3])
+    with ExitStack() as stack:
+        subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
+        for _ in range(2):
+            found = spread.collect(subject, Options(), few, workers=1, dask=None, keep=tmp_path)
+            assert found == accuracy.collect(subject.detect, few)
+            shutil.copy(street.pictures[-1].path, few.pictures[0].path)
 
 
 def test_stopped_evaluation_resumes_after_the_last_complete_picture(

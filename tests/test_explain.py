@@ -106,6 +106,12 @@ def test_command_writes_a_picture_for_each_detection(
     assert len(capsys.readouterr().out.splitlines()) == len(written)
 
 
+def test_results_of_one_name_are_numbered(tmp_path: Path) -> None:
+    taken: set[Path] = set()
+    found = [heatmap.unused(tmp_path / "x-1-red.jpg", taken).name for _ in range(3)]
+    assert found == ["x-1-red.jpg", "x-1-red-2.jpg", "x-1-red-3.jpg"]
+
+
 def eager() -> yolox.YoloxNano:
     """A random network that detects something everywhere."""
     net = yolox.YoloxNano().eval()

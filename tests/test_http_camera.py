@@ -19,6 +19,12 @@ def web_camera() -> Iterator[MotionJpegServer]:
     server.leave()
 
 
+def test_scheme_may_be_in_capitals(web_camera: MotionJpegServer):
+    config = CameraConfig(source=web_camera.address.replace("http:", "HTTP:"))
+    with Camera("a", config) as camera:
+        assert camera.take(PATIENCE_S) is not None
+
+
 def test_http_stream_is_read_and_recovers_with_the_server(web_camera: MotionJpegServer):
     port = web_camera.server_address[1]
     config = CameraConfig(source=web_camera.address, read_timeout_s=2, **FAST_RETRY)

@@ -137,8 +137,12 @@ def test_library_is_asked_for_only_where_metrics_are(
     with Metrics(MetricsConfig(), lambda: (None, None), float):
         pass
     metrics = Metrics(MetricsConfig(**wish), lambda: (None, None), float)
-    with pytest.raises(ConfigError, match=r"run: pip install 'edge-camera\[metrics\]'"), metrics:
+    with (
+        pytest.raises(ConfigError, match=r"pip install 'edge-camera\[metrics\]'") as raised,
+        metrics,
+    ):
         pass
+    assert f"{sys.executable} -m pip install" in str(raised.value)  # not the system's pip
 
 
 def test_file_is_written_only_when_it_is_due_and_goes_with_the_daemon(

@@ -17,7 +17,7 @@ pytest.importorskip("cryptography")
 from boards import Board
 from edge import model_store, model_update
 from edge.errors import ConfigError, ModelError
-from edge.model_update import MAX_STARTS, PARTIAL, STATE_NAME, Shelf
+from edge.model_update import MAX_STARTS, STATE_NAME, Shelf
 from edge.registry import VERSION_NAME
 from edge.signature import SecretKey, SignatureError
 from models import COLOR, detect_folder
@@ -230,30 +230,27 @@ def test_concurrent_pull_is_refused(board: Board) -> None:
     assert board.loaded() == "1.0.0"
 
 
-def test_damaged_version_is_downloaded_again(board: Board) -> None:
+def test_damaged_version_is_downloaded_again_and_the_active_one_too(board: Board) -> None:
     for version in ("1.0.0", "1.1.0"):
         board.registry.push(version)
         board.pull(version)
         model_update.confirm({board.shelf: version})
-    state = board.shelf.state()
-    for version in ("1.0.0", "1.1.0"):
-        (board.shelf.folder / version / "golden.png").write_bytes(b"")
+    pictures = [board.shelf.folder / version / "golden.png" for version in ("1.0.0", "1.1.0")]
+    for picture in pictures:
+        picture.write_bytes(b"")
+    store, key = board.registry.store, f"{COLOR}/1.1.0/version.json"
+    content = store.get(key, 1_000_000)
+    store.put(key, b"")
+    with pytest.raises(SignatureError, match=r"version\.json is damaged"):
+        board.pull("1.1.0")
+    assert pictures[1].exists()  # kept until there is a better one
+    store.put(key, content)
     board.pull("1.1.0")
+    assert pictures[1].stat().st_size > 0
     assert board.loaded() == "1.1.0"
-    assert board.shelf.state() == state  # it has proved itself
+    assert not list(board.shelf.folder.glob(f"{model_update.PARTIAL}*"))
     board.pull("1.0.0", is_forced=True)
     assert board.loaded() == "1.0.0"
-    assert not list(board.shelf.folder.glob(f"{PARTIAL}*"))
-
-
-def test_damaged_version_stays_until_the_registry_has_a_whole_one(board: Board) -> None:
-    board.registry.push("1.0.0")
-    board.pull("1.0.0")
-    (board.shelf.folder / "1.0.0" / "CARD.md").write_text("changed")
-    board.registry.file("1.0.0", "golden.png").unlink()
-    with pytest.raises(ModelError, match="missing in the registry"):
-        board.pull("1.0.0")
-    assert (board.shelf.link / "CARD.md").read_text() == "changed"
 
 
 def test_every_user_may_read_a_pulled_version(board: Board) -> None:

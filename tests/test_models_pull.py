@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ import yaml
 from boards import Board
 from daemon import Daemon
 from edge import cli, config_file, model_store, model_update
-from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNCHANGED, ConfigError
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_UNCHANGED, ConfigError
 from edge.model_update import MAX_STARTS, Shelf, State
 from edge.service.parts import build_parts, load_interpreters
 from edge.signature import PublicKey
@@ -80,6 +81,16 @@ def test_edge_models_pulls_the_production_version(
     assert cli.main(["models", "rollback", COLOR, "--config", config]) == EXIT_OK
     assert f"{COLOR}: 1.0.0 is linked" in capsys.readouterr().out
     assert board.loaded() == "1.0.0"
+
+
+def test_registry_folder_that_is_not_there_is_named(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(config_of(board, tmp_path))
+    shutil.rmtree(board.registry.folder / "registry", ignore_errors=True)
+    assert cli.main(["models", "pull", COLOR, "--config", config]) == EXIT_UNAVAILABLE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("registry: no such folder; is it mounted?")
 
 
 def test_rollback_of_a_path_or_in_a_blocked_folder_is_a_one_line_error(
@@ -262,7 +273,8 @@ def test_mistyped_models_dir_without_a_registry_is_refused(
 def test_pull_asks_about_the_address_of_a_registry_without_the_model(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As with a network share that is not mounted."""
+    """As with a mistyped bucket."""
+    (board.registry.folder / "registry").mkdir()
     config = config_of(board, tmp_path)
     assert cli.main(["models", "pull", COLOR, "--config", str(config)]) == EXIT_CONFIG
     (line,) = capsys.readouterr().err.splitlines()

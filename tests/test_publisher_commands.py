@@ -88,6 +88,18 @@ def test_oversized_retained_and_surplus_commands_are_refused_with_a_reason(
     assert publisher.counters()["commands_refused"] == 10
 
 
+@pytest.mark.parametrize("payload", [b'{"for_s":5}', b""], ids=["retained", "its removal"])
+def test_retained_command_is_refused_while_connected(
+    mosquitto: Mosquitto, subscriber: Subscriber, start: Start, payload: bytes
+) -> None:
+    publisher, _ = start(mosquitto.port)
+    mosquitto.wait_for_log("edge/gate/command/+ (QoS 1)")
+    subscriber.publish(TOPICS.command("pause"), payload, retain=True)
+    answer = subscriber.wait_for_topic(TOPICS.response("pause"))[0]
+    assert "publish it without retain" in json.loads(answer.payload)["error"]
+    assert publisher.take_command() is None
+
+
 def test_discovery_is_sent_again_when_home_assistant_comes_online(
     mosquitto: Mosquitto, subscriber: Subscriber, start: Start
 ) -> None:

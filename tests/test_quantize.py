@@ -326,6 +326,24 @@ def test_inputs_of_a_concatenation_share_one_range() -> None:
     assert len({ranges[name] for name in group}) == 1
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.MaxPool2d(2),
+        nn.AvgPool2d(2),
+        nn.Upsample(scale_factor=2),
+        nn.ZeroPad2d(1),
+        SpaceToDepth(2),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    ],
+    ids=str,
+)
+def test_layer_that_computes_no_new_range_keeps_that_of_its_input(layer: nn.Module) -> None:
+    graph = trace(nn.Sequential(nn.Conv2d(3, 8, 1), layer)).with_shapes((3, SIDE, SIDE))
+    last = graph.nodes[-1]
+    assert any({last.name, *last.inputs} <= set(group) for group in shared_scales(graph))
+
+
 def test_training_through_quantization_lowers_its_loss() -> None:
     torch.manual_seed(4)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()

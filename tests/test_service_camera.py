@@ -15,7 +15,7 @@ from asking import ask
 from daemon import CLIP, Daemon
 from edge import config_file
 from edge.config import CameraConfig, Config
-from edge.errors import EXIT_OK
+from edge.errors import EXIT_NO_INPUT, EXIT_OK
 from edge.health import Condition
 from edge.messages import CameraState, Event, Stats
 from edge.service import Service
@@ -54,6 +54,16 @@ def test_end_of_file_is_reported_even_right_after_the_last_frame(
     ) as daemon:
         assert daemon.wait(60) == 0
     subscriber.wait_for(lambda all_: of_kind(all_, STATE, CameraState)[-1].state == "ended")
+
+
+def test_daemon_whose_file_is_missing_never_says_online(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    cameras = {"front": {"source": "/nowhere/clip.mp4"}}
+    with Daemon(tmp_path, mosquitto.port, cameras=cameras) as daemon:
+        assert daemon.wait() == EXIT_NO_INPUT
+    assert not (tmp_path / "state" / "announced.json").exists()
+    assert not [line for line in daemon.log if "mqtt.connected" in line]
 
 
 def test_every_frame_is_counted_across_a_reload_and_a_stop(

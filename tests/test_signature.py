@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ SIGNED = KEY.sign(CONTENT, "model color-64 1.0.0")
 def test_signature_names_the_key_that_made_it() -> None:
     for signed in (SIGNED, SIGNED.rstrip(b"\n")):
         assert verify(CONTENT, signed, [OTHER.public, KEY.public]) == KEY.public
+
+
+def test_missing_library_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("cryptography")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=r"pip install 'edge-camera\[registry\]'"):
+        verify(CONTENT, SIGNED, [KEY.public])
 
 
 def test_other_content_is_refused() -> None:

@@ -114,6 +114,22 @@ def test_finished_run_started_again_does_not_train(tmp_path: Path) -> None:
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == SMALL.epochs
 
 
+def test_run_does_not_continue_on_other_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    colored_data(data)
+    train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--output", str(out)]
+    assert main([*train, "--data", str(data), "--epochs", "1"]) == 0
+    moved = data.rename(tmp_path / "moved")
+    assert main([*train, "--data", str(moved), "--epochs", "2"]) == 0
+    labels = moved / "color" / "labels.json"
+    labels.write_text(labels.read_text().replace('"red"', '"pink"'))
+    capsys.readouterr()
+    assert main([*train, "--data", str(moved), "--epochs", "3"]) == EXIT_NO_INPUT
+    assert "another --data; name another --output" in capsys.readouterr().err
+
+
 def test_weights_option_initializes_a_run_once(tmp_path: Path) -> None:
     data, first, second = (tmp_path / name for name in ("data", "first", "second"))
     colored_data(data)

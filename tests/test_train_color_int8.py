@@ -189,6 +189,22 @@ def test_one_of_the_two_sets_may_lack_a_split(weights: Path, data: Path) -> None
     assert main(["quantize", "color", str(weights), "--data", str(data), "--output", str(out)]) == 0
 
 
+def test_run_belongs_to_its_float_network(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "int8"
+    assert train(weights, data, out, "--steps", "2") == EXIT_OK
+    content = torch.load(weights)
+    content["average"]["head.bias"] += 1
+    torch.save(content, weights)  # as if trained on
+    assert train(weights, data, out, "--steps", "2") == EXIT_NO_INPUT
+    assert "another float checkpoint; name another --output" in capsys.readouterr().err
+    words = ["quantize", "color", str(weights), "--data", str(data)]
+    words += ["--output", str(tmp_path / "m"), "--int8", str(out / "checkpoint.pt")]
+    assert main(words) == EXIT_NO_INPUT
+    assert f"was made from other weights than {weights}" in capsys.readouterr().err
+
+
 def test_incompatible_checkpoints_are_named(
     weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -190,7 +190,7 @@ def _overview(arguments: list[str]) -> int:
         description="Train, quantize, evaluate, validate and benchmark the models of edge.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
-        + "\n".join(f"  {' '.join(words):<18} {text}" for words, (_, text) in COMMANDS.items()),
+        + "\n".join(f"  {' '.join(words):<19} {text}" for words, (_, text) in COMMANDS.items()),
     )
     parser.add_argument("--version", action="version", version=f"edge-tools {__version__}")
     parser.add_argument("command", metavar="COMMAND")
@@ -210,7 +210,7 @@ def _unknown(arguments: list[str]) -> str:
 def _missing(words: tuple[str, ...], error: ModuleNotFoundError) -> int:
     print(
         f"edge-tools {' '.join(words)}: needs {error.name}; "
-        "pip install 'edge-camera[tools]' (see README, workstation)",
+        "pip install 'edge-camera[tools]' (see tools/README.md)",
         file=sys.stderr,
     )
     return EXIT_CONFIG

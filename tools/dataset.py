@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def read(annotations: Path, images: Path) -> Dataset:
     """Return the set in a COCO JSON file; its file names are relative to `images`.
 
     Categories of one name are merged under the first one's id. Raises InputError when the file is
-    missing or not COCO JSON, has no picture or one twice, or an annotation that `checked` refuses.
+    missing or not COCO JSON, has no picture or one twice, or an annotation that `checked` refuses
+    or of a picture that is not listed.
     """
     data = read_unchecked(annotations, images)
     if not data.pictures:
@@ -76,10 +77,11 @@ def read(annotations: Path, images: Path) -> Dataset:
         raise InputError(
             f"annotations {annotations}: {message}; see edge-tools data check {annotations}"
         )
+    known = {picture.image_id for picture in data.pictures}
     found = []
     for place, item in enumerate(data.annotations):
         try:
-            found.append(checked(item, data.labels))
+            found.append(_of_picture(checked(item, data.labels), known))
         except ValueError as error:
             message = f"a broken annotation ({id_of(item, place)}: {_reason(error)})"
             fix = f"see edge-tools data check {annotations}"
@@ -147,6 +149,13 @@ def checked(item: Any, labels: dict[int, str]) -> dict[str, Any]:
     return found
 
 
+def _of_picture(item: dict[str, Any], known: Collection[int]) -> dict[str, Any]:
+    """Return a checked annotation; ValueError when its picture is not among the `known` ids."""
+    if item["image_id"] not in known:
+        raise ValueError(f"no image with id {item['image_id']}")
+    return item
+
+
 def id_of(item: Any, place: int) -> object:
     """Return how messages name an annotation: by its id, else by its index from 0."""
     return item.get("id", place) if isinstance(item, dict) else place
@@ -166,16 +175,25 @@ def _reason(error: Exception) -> str:
 def _picture(item: Any, images: Path, every: frozenset[str]) -> Picture:
     if not isinstance(item, dict):
         raise TypeError("one of its images is not a JSON object")
-    regions = (tuple(float(value) for value in region) for region in item.get("ignore_regions", ()))
+    regions = (tuple(float(value) for value in one) for one in item.get("ignore_regions") or ())
     return Picture(
         image_id=whole_number(item["id"]),
         path=images / item["file_name"],
         width=int(item["width"]),
         height=int(item["height"]),
         source=str(item.get("source", "")),
-        exhaustive_classes=frozenset(item.get("exhaustive_classes", every)),
+        exhaustive_classes=_exhaustive(item.get("exhaustive_classes"), every),
         ignore_regions=tuple((x, y, width, height) for x, y, width, height in regions),
     )
+
+
+def _exhaustive(names: Any, every: frozenset[str]) -> frozenset[str]:
+    """Return the classes that a picture is labelled for; names: from the file, None: all."""
+    if names is None:
+        return every
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"exhaustive_classes {names!r} is not a list of class names")
+    return frozenset(names)
 
 
 def load(picture: Picture) -> Image:
@@ -195,6 +213,18 @@ def load_file(path: Path) -> Image:
     if bgr is None:
         raise InputError(f"image {path}: cannot be read; is it the right folder, a whole image?")
     return bgr
+
+
+def file_stamp(path: Path) -> str:
+    """Return a file's size and time, which tell it from another of its name.
+
+    Empty when it is missing, which reading it reports.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def check_inside(path: Path, box_px: Sequence[float], bgr: Image) -> None:

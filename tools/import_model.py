@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", type=model_version, default="1.0.0", help="default 1.0.0")
     parser.add_argument("--licence", default="not stated", help="of the model, for its card")
     parser.add_argument("--source", default="not stated", help="where it is from, for its card")
-    parser.add_argument("--color-order", choices=("rgb", "bgr"), default="rgb")
+    parser.add_argument("--color-order", choices=("rgb", "bgr"), default="rgb", help="default: rgb")
     parser.add_argument(
         "--resize",
         choices=("letterbox", "stretch"),

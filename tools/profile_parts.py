@@ -54,8 +54,12 @@ class Part:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="name, model folder or .tflite file")
-    parser.add_argument("--depth", type=count, default=3, help="words of the name prefix")
-    parser.add_argument("--turns", type=count, default=60, help="timed invokes per part")
+    parser.add_argument(
+        "--depth", type=count, default=3, help="words of the name prefix; default: %(default)s"
+    )
+    parser.add_argument(
+        "--turns", type=count, default=60, help="timed invokes per part; default: %(default)s"
+    )
     parser.add_argument("--json", type=Path, help="write the table to this file")
 
 

@@ -118,7 +118,6 @@ class Reader:
         except Exception as error:  # noqa: BLE001 - handed to the consumer, who raises it
             self._outcome = Outcome(EndCause.WRONG, repr(error), error)
         finally:
-            self._overdue_s = math.inf
             self._wake.set()
 
     def _read_all(self) -> Outcome:

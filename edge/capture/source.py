@@ -251,7 +251,8 @@ def _open_capture(config: CameraConfig, kind: SourceKind) -> cv2.VideoCapture:
     if kind is SourceKind.V4L2:
         return _open_v4l2(config)
     if kind is SourceKind.STREAM:
-        where = str(config.source)
+        scheme, mark, rest = str(config.source).partition("://")
+        where = f"{scheme.lower()}{mark}{rest}"  # ffmpeg knows no other case
     else:  # absolute: ffmpeg would take the beginning of `12:30.mp4` for a protocol
         where = str(path_of(config.source).absolute())
     open_ms, read_ms = int(config.open_timeout_s * 1000), int(config.read_timeout_s * 1000)

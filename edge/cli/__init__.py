@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ COMMANDS = {
 }
 
 EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 3 something is wrong
-(status, doctor); 4 nothing new (models pull --exit-code); 66 unreadable input; 69 camera, spool,
-port or daemon unavailable; 78 wrong config or model (systemd does not restart)"""
+(status, doctor); 4 nothing new (models pull --exit-code); 66 unreadable input; 69 spool, port or
+service unavailable; 78 wrong config or model (systemd does not restart)"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Import the named command and return its arguments; raise SystemExit for wrong usage."""
     _fill_closed_streams()
+    _escape_what_cannot_be_shown()
     words = sys.argv[1:] if argv is None else argv
     named = [name for name in COMMANDS if name in words]
     return _parser(named or list(COMMANDS)).parse_args(words)
@@ -86,6 +88,12 @@ def _fill_closed_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """Let standard output escape what its encoding lacks (°C, …), as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:

@@ -54,9 +54,9 @@ EXAMPLES = """examples:
 output: [{"file", "width", "height", "detections": [{"label", "score", "box_px": [x, y, w, h],
 "colors": [{"name", "score", "rgb", "lab"}]}]}]; a video has one entry a frame, with its number as
 "frame". With --task color an entry has instead "colors", all 11 terms, best first, and "dominant",
-the best one's name or, where its score is too low, "unknown". rgb and lab are what the larger
-shares look like. A folder gives its own images and videos; those of folders in it with --recursive;
-never hidden ones. An animated picture counts as its first one."""
+the best one's name or, where its score is too low, "unknown". rgb and lab: how the pixels of that
+color look; small shares have none. A folder gives its own images and videos; those of folders in it
+with --recursive; never hidden ones. An animated picture counts as its first one."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
 BOX_BGR = (0, 200, 255)
@@ -73,9 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="default: standard output")
     parser.add_argument("--min-score", type=_score, default=0.25, metavar="S", help="default 0.25")
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="save pictures with boxes")
-    parser.add_argument("--task", choices=("detect", "color"), default="detect")
     parser.add_argument(
-        "--model", metavar="NAME", help="detector, or color model with --task color"
+        "--task", choices=("detect", "color"), default="detect", help="default detect"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="detector, or color model with --task color; a name of `edge models` or a folder; "
+        f"default {DetectorConfig().model}, {ColorConfig().model}",
     )
     parser.add_argument(
         "--objects",
@@ -83,9 +88,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="with --task color: what images show, {file name or path: label}; others have none",
     )
-    parser.add_argument("--color-model", default=ColorConfig().model, metavar="NAME")
+    parser.add_argument(
+        "--color-model",
+        default=ColorConfig().model,
+        metavar="NAME",
+        help="names detections' colors; default %(default)s",
+    )
     parser.add_argument("--no-color", action="store_true", help="do not name detections' colors")
-    parser.add_argument("--threads", type=int, default=1, choices=range(1, 17), metavar="N")
+    parser.add_argument(
+        "--threads", type=int, default=1, choices=range(1, 17), metavar="N", help="default 1"
+    )
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
 
 

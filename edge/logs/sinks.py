@@ -14,7 +14,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from edge.config import LogConfig
-from edge.errors import ConfigError
+from edge.errors import ConfigError, install_command
 from edge.logs.facts import JsonFormatter, SyslogFormatter, facts_of
 
 logger = logging.getLogger(__name__)
@@ -230,7 +230,7 @@ def otlp_sink(endpoint: str, device: str) -> logging.Handler:
     try:
         sink = _Otlp(url, device)
     except ImportError:
-        raise ConfigError("log.otlp needs: pip install 'edge-camera[otlp]'") from None
+        raise ConfigError(f"log.otlp needs: {install_command('otlp')}") from None
     sink.sink = f"otlp {parts.hostname}"
     sink.addFilter(lambda record: not record.name.startswith(_CARRIERS))
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # `_Reporting` logs losses, once

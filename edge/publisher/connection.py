@@ -22,6 +22,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import MqttConfig
 from edge.messages import Message
@@ -212,8 +213,16 @@ class Connection:
         ).mid
 
     def subscribe(self, topic: str) -> None:
-        """Subscribe to a topic filter at QoS 1."""
-        _, message_id = self._client.subscribe(topic, qos=1)
+        """Subscribe to a topic filter at QoS 1.
+
+        MQTT 5 tells whether a message was published as retained; before, only the first ones after
+        subscribing are known to be.
+        """
+        if self._client.protocol == MQTTProtocolVersion.MQTTv5:
+            as_published = SubscribeOptions(qos=1, retainAsPublished=True)
+            _, message_id = self._client.subscribe(topic, options=as_published)
+        else:
+            _, message_id = self._client.subscribe(topic, qos=1)
         if message_id is not None:
             self._subscriptions[message_id] = topic
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge import durable
 from edge.config import CommandsConfig
-from edge.errors import PublishError
+from edge.errors import NO_ROOM, PublishError
 from edge.messages import COMMANDS, Topics
 from edge.messages.signing import MAX_SIGNED_MS, read_key, verify
 
@@ -74,7 +74,8 @@ class Permission:
             durable.replace(self._memory, f"{signed_ms}\n".encode(), is_synced=True)
             durable.sync_folder(self._memory.parent)
         except OSError as error:
-            raise ValueError(f"{self._memory}: {error.strerror}; make room") from None
+            fix = "make room" if error.errno in NO_ROOM else "let the daemon write there"
+            raise ValueError(f"{self._memory}: {error.strerror}; {fix}") from None
         self._last_ms = signed_ms
 
 

@@ -46,7 +46,7 @@ from edge.messages import (
 )
 from edge.metrics import Metrics
 from edge.pipeline import Thresholds
-from edge.publisher import Publisher
+from edge.publisher import Publisher, options
 from edge.service.clock import is_clock_synchronized
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
@@ -120,6 +120,8 @@ class Service:
         self._spool = stack.enter_context(
             Spool(state_dir / SPOOL_NAME, config.spool, boot_id=self._boot_id)
         )
+        options.check(config.mqtt)
+        check_source(config.cameras[self._camera_name])  # before subscribers see it online
         birth = Status(status="online", boot_id=self._boot_id, version=__version__)
         self._publisher = stack.enter_context(
             Publisher(config.mqtt, self._topics, self._spool, birth)

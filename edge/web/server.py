@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from edge.config import WebConfig
-from edge.errors import ConfigError, WebError
+from edge.errors import ConfigError, WebError, install_command
 from edge.web.guard import LOOPBACK_NAMES, Guard
 from edge.web.view import View
 
@@ -110,7 +110,7 @@ def check_installed(config: WebConfig) -> None:
             importlib.import_module(name)
         except ImportError:
             raise ConfigError(
-                f"web.enabled: {name} is missing; run: pip install 'edge-camera[web]'"
+                f"web.enabled: {name} is missing; run: {install_command('web')}"
             ) from None
 
 

@@ -48,12 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="only this split, where the JSON has splits")
     parser.add_argument("--labels", type=Path, help="keep labels here, not beside the pictures")
     parser.add_argument("--labeller", type=int, choices=(1, 2), default=1, help="who you are")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="color model that proposes")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="color model that proposes; default: %(default)s"
+    )
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="0 takes a free one; default: %(default)s"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write training data and end")
     parser.add_argument(
-        "--val-share", type=share_or_all, default=0.1, help="of the pictures, for --export"
+        "--val-share",
+        type=share_or_all,
+        default=0.1,
+        help="of the pictures, for --export; default: %(default)s",
     )
 
 

@@ -34,12 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "detector and the first color model go into frame path and start-up, too",
     )
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
-    parser.add_argument("--threads", nargs="+", type=count, default=[1, 2], metavar="N")
     parser.add_argument(
-        "--runs", type=count, default=100, metavar="N", help="timed invokes per row"
+        "--threads", nargs="+", type=count, default=[1, 2], metavar="N", help="default: 1 2"
+    )
+    parser.add_argument(
+        "--runs",
+        type=count,
+        default=100,
+        metavar="N",
+        help="timed invokes per row; default: %(default)s",
     )
     parser.add_argument("--source", metavar="FILE", help="clip for the frame path; default: demo")
-    parser.add_argument("--frames", type=count, default=200, metavar="N", help="frames of the clip")
+    parser.add_argument(
+        "--frames",
+        type=count,
+        default=200,
+        metavar="N",
+        help="frames of the clip; default: %(default)s",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 

@@ -75,10 +75,19 @@ print(json.dumps(times))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--model", default=DetectorConfig().model, metavar="NAME")
+    parser.add_argument(
+        "--model", default=DetectorConfig().model, metavar="NAME", help="default: %(default)s"
+    )
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="published yolox_nano.onnx")
     parser.add_argument("--source", default=str(DEMO_CLIP), metavar="FILE", help="default: demo")
-    parser.add_argument("--counts", type=count, nargs="+", default=[5, 500], metavar="N")
+    parser.add_argument(
+        "--counts",
+        type=count,
+        nargs="+",
+        default=[5, 500],
+        metavar="N",
+        help="pictures; default: 5 500",
+    )
     parser.add_argument(
         "--runs", type=count, default=3, metavar="N", help="of each alternative; default 3"
     )

@@ -76,11 +76,33 @@ class Receiver:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--events", type=count, default=5000, metavar="N", help="at full speed")
-    parser.add_argument("--rate", type=positive, default=50, metavar="HZ", help="for the latency")
-    parser.add_argument("--seconds", type=positive, default=10, metavar="S", help="at that rate")
     parser.add_argument(
-        "--rounds", type=count, default=3, metavar="N", help="rounds of each sender"
+        "--events",
+        type=count,
+        default=5000,
+        metavar="N",
+        help="at full speed; default: %(default)s",
+    )
+    parser.add_argument(
+        "--rate",
+        type=positive,
+        default=50,
+        metavar="HZ",
+        help="for the latency; default: %(default)s",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive,
+        default=10,
+        metavar="S",
+        help="at that rate; default: %(default)s",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=count,
+        default=3,
+        metavar="N",
+        help="rounds of each sender; default: %(default)s",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 

@@ -46,9 +46,10 @@ class Adaptation:
 def adapted(net: Any, job: Job, asked: Adaptation, kept: Path) -> tuple[Any, Job]:
     """Return the pruned and quantization-aware trained network, and the job updated for it.
 
-    kept: folder of the result; a result there with the same settings is reused.
+    kept: folder of the result; a result there of the same settings and pictures is reused.
     """
-    made_from = f"{job.described.notes[MADE_FROM]}, {asked}"
+    data = f"pictures {job.train.sha256} {job.validation.sha256}"
+    made_from = f"{job.described.notes[MADE_FROM]}, {asked}, {data}"
     if (kept / description.FILE).is_file():
         described = description.read(kept)
         if described.notes.get(MADE_FROM) == made_from:

@@ -58,7 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="test",
         help="which pictures; default: test",
     )
-    parser.add_argument("--output", type=Path, default=Path("runs/measured"), help="tables, plots")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/measured"),
+        help="tables, plots; default: %(default)s",
+    )
     parser.add_argument(
         "--limit", type=arguments.count, help="measure only so many pictures, balanced by class"
     )

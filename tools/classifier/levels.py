@@ -70,13 +70,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prune", type=arguments.share, default=0.0, metavar="SHARE", help="of channels to cut"
     )
     parser.add_argument(
-        "--prune-epochs", type=arguments.count, default=3, help="training after pruning"
+        "--prune-epochs",
+        type=arguments.count,
+        default=3,
+        help="training after pruning; default: %(default)s",
     )
     parser.add_argument(
         "--qat", type=arguments.count, metavar="EPOCHS", help="quantization-aware training"
     )
     parser.add_argument(
-        "--learning-rate", type=arguments.positive, default=1e-4, help="after pruning, of QAT"
+        "--learning-rate",
+        type=arguments.positive,
+        default=1e-4,
+        help="after pruning, of QAT; default: %(default)s",
     )
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
@@ -117,6 +123,7 @@ def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
     notes = job.described.notes | {"level": convert.DESCRIPTIONS[level]}
     if level in convert.CALIBRATED:
         notes["calibration"] = f"{len(job.pixels())} training pictures, stratified by class"
+        notes["calibration data"] = f"sha256 {job.train.sha256}"
     described = msgspec.structs.replace(
         job.described, level=level, file=file, parameters=network.parameters(net), notes=notes
     )

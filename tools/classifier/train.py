@@ -8,6 +8,7 @@ augmented pictures. Validation pictures select epochs and trials and are never t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -71,6 +72,12 @@ class Run:
     validation: Pictures
     folder: Path
 
+    @property
+    def data_sha256(self) -> str:
+        """Return a hash of the pictures, their labels and the class names."""
+        text = f"{self.train.sha256} {self.validation.sha256} {'/'.join(self.labels)}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -80,9 +87,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=arguments.model_folder,
         default=Path("runs/classifier"),
-        help="run folder; the model has its name",
+        help="run folder; the model has its name; default: %(default)s",
     )
-    parser.add_argument("--backbone", default=default.backbone, help="name in keras.applications")
+    parser.add_argument(
+        "--backbone",
+        default=default.backbone,
+        help="name in keras.applications; default: %(default)s",
+    )
     parser.add_argument(
         "--alpha", type=arguments.positive, default=default.alpha, help="MobileNet's width"
     )
@@ -94,18 +105,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="of the input, pixels; default: %(default)s",
     )
-    parser.add_argument("--weights", default=default.weights, help="imagenet, none or a file")
+    parser.add_argument(
+        "--weights", default=default.weights, help="imagenet, none or a file; default: %(default)s"
+    )
     parser.add_argument(
         "--pooling",
         choices=("average", "positions"),
         default=default.pooling,
-        help="the head's input: average of the last feature map, or each of its positions",
+        help="the head's input: average of the last feature map, or each of its positions; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--width",
         type=arguments.count_or_zero,
         default=default.width,
-        help="neurons of the head's dense layer, 0: no such layer",
+        help="neurons of the head's dense layer, 0: no such layer; default: %(default)s",
     )
     parser.add_argument(
         "--dropout",
@@ -132,7 +146,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at most; default: %(default)s",
     )
     parser.add_argument(
-        "--patience", type=arguments.count, default=default.patience, help="of early stopping"
+        "--patience",
+        type=arguments.count,
+        default=default.patience,
+        help="of early stopping; default: %(default)s",
     )
     parser.add_argument(
         "--validate-every",
@@ -194,7 +211,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def open_run(dataset: Path, training: Training, folder: Path) -> Run:
-    """Read the pictures and return the run."""
+    """Read the pictures and return the run.
+
+    Raises InputError when they cannot be read, or when the folder holds a run on others.
+    """
     labels = data.class_names(dataset)
     cache = folder / "cache"
     train_set, validation = (
@@ -204,7 +224,9 @@ def open_run(dataset: Path, training: Training, folder: Path) -> Run:
         f"{len(labels)} classes, {len(train_set.labels)} pictures to train, "
         f"{len(validation.labels)} to validate"
     )
-    return Run(training, labels, train_set, validation, folder)
+    opened = Run(training, labels, train_set, validation, folder)
+    claim.refuse_other_data(folder, opened.data_sha256)
+    return opened
 
 
 def train(loaded: Run, tracking_uri: str | None = None) -> Path:
@@ -214,7 +236,7 @@ def train(loaded: Run, tracking_uri: str | None = None) -> Path:
         "classifier", params=parameters, uri=tracking_uri, folder=loaded.folder
     ) as record:
         net = network.build(loaded.training, len(loaded.labels))
-        claim.claim(loaded.folder, loaded.training)
+        claim.claim(loaded.folder, loaded.training, loaded.data_sha256)
         began_s = time.monotonic()
         history = _train_stages(loaded, net)
         _write(loaded, net, history)

@@ -68,7 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="only this split, where the rows have splits")
     parser.add_argument("--output", type=Path, help="default: auto-… beside the pictures")
     parser.add_argument("--human", type=Path, help="people's labels; default: those of annotate")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="color model, by name or folder")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="color model, by name or folder; default: %(default)s",
+    )
     parallel.add_arguments(parser)
     parser.add_argument("--limit", type=count, help="only the first so many objects")
     parser.add_argument("--json", type=Path, help="also write the agreement here")
@@ -87,7 +91,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: LabelFile) -> int:
-    """Label what is left and print the agreement; return the exit code."""
+    """Label what is left and print the agreement; return the exit code.
+
+    Raises InputError when the agreement is to be written and nobody's labels are known.
+    """
     model = find(args.model).resolve()
     author = author_of(model)
     known = [labels.get(one.key) for one in objects]
@@ -103,6 +110,9 @@ def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: Lab
     pairs = compared(objects, labels, human)
     if pairs:
         _report(pairs, people(objects, human), args)
+    elif args.json or args.plot:
+        fix = "name a file with --human, or leave out --json and --plot"
+        raise InputError(f"{human.path}: no label of a person to compare with; {fix}")
     return InputError.exit_code if failures else 0
 
 
@@ -113,9 +123,12 @@ def automatic_path(source: Path) -> Path:
 
 
 def author_of(model: Path) -> str:
-    """Return what `by_1` is for a model's labels; ModelError when the folder is no model."""
+    """Return what `by_1` is for a model's labels; ModelError when the folder is no model.
+
+    With the file's hash: a model made anew may have the same version.
+    """
     found = manifest.read(model)
-    return f"grabcut + {found.name} {found.version}"
+    return f"grabcut + {found.name} {found.version} {found.sha256[:8]}"
 
 
 def label_one(task: Task) -> Row:

@@ -75,7 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="also k-means, and trees trained on this folder with color/, scene_color/, detection/",
     )
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of decoded crops")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("runs/cache"),
+        help="of decoded crops; default: %(default)s",
+    )
     parser.add_argument(
         "--card",
         type=Path,

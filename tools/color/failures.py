@@ -132,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", type=model_kind.folder_of, help="name or model folder")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="with a labels.json")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="val", help="default: %(default)s")
     parser.add_argument("--images", type=Path, help="folder of the pictures the crops are from")
     parser.add_argument("--boxes", type=Path, help="COCO JSON of all objects in those pictures")
     parser.add_argument("--output", type=Path, required=True, help="folder for sheets and JSON")

@@ -60,14 +60,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--version", type=model_version, default="0.1.0", help="of the model; default %(default)s"
     )
-    parser.add_argument("--images", type=count, default=512, help="training crops for the ranges")
+    parser.add_argument(
+        "--images",
+        type=count,
+        default=512,
+        help="training crops for the ranges; default: %(default)s",
+    )
     parser.add_argument(
         "--failures",
         type=Path,
         metavar="FILE",
         help="failures.json of `color failures`, for the card",
     )
-    parser.add_argument("--percentile", type=percentile, default=99.99, help="of activation ranges")
+    parser.add_argument(
+        "--percentile",
+        type=percentile,
+        default=99.99,
+        help="of activation ranges; default: %(default)s",
+    )
     parser.add_argument(
         "--int8",
         type=Path,
@@ -121,7 +131,9 @@ def _write(
     """
     before = [config.commands]
     if args.int8:
-        trained, state = color_int8_state.trained(args.int8, network, config.architecture)
+        trained, state = color_int8_state.trained(
+            args.int8, args.checkpoint, network, config.architecture
+        )
         quantize.write(state.average, state.ranges, path)
         how = color_int8_state.described(trained)
         before.append(trained.commands)

@@ -57,7 +57,8 @@ def convert(task: Task) -> Converted:
     part = task.target.with_name(f".{os.getpid()}-{task.target.name}")
     try:
         if factor < 1:
-            _write(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), part)
+            small = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
+            part.write_bytes(_encoded(small, task))
         else:
             part.unlink(missing_ok=True)
             (shutil.copyfile if task.is_copied else link_or_copy)(task.source, part)
@@ -97,10 +98,16 @@ def decode(path: Path) -> Image:
     return bgr
 
 
-def _write(bgr: np.ndarray, path: Path) -> None:
+def _encoded(bgr: np.ndarray, task: Task) -> bytes:
+    """Return a picture in the format of its target's suffix; InputError when that names none."""
+    suffix = task.target.suffix
     settings = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    _, data = cv2.imencode(path.suffix, bgr, settings)
-    path.write_bytes(data.tobytes())
+    try:
+        _, data = cv2.imencode(suffix, bgr, settings)
+    except cv2.error:
+        fault = f"cannot be scaled, as {suffix!r} names no format that can be written"
+        raise InputError(f"{task.source}: {fault}; rename it") from None
+    return data.tobytes()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

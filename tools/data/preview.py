@@ -6,6 +6,8 @@ import argparse
 import random
 import sys
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ examples:
   edge-tools data preview data/street --output preview.jpg
   edge-tools data preview data/street/val.json --count 60 --classes bird cat --output rare.jpg
 """
+Chosen = tuple[Picture, list[dict[str, Any]]]  # a picture with its annotations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,14 +50,12 @@ def run(args: argparse.Namespace) -> int:
     """Write the sheet; return 1 when a chosen picture could not be read."""
     tiles, failures = [], 0
     sets = folder.read_all(args.data, args.images)
-    for data in sets:
-        share = -(-args.count // len(sets))
-        for picture, objects in choose(data, share, args.classes, args.seed):
-            try:
-                tiles.append(_tile(picture, objects, data))
-            except InputError as error:
-                print(error, file=sys.stderr)
-                failures += 1
+    for data, (picture, objects) in _in_turns(sets, args):
+        try:
+            tiles.append(_tile(picture, objects, data))
+        except InputError as error:
+            print(error, file=sys.stderr)
+            failures += 1
     if not tiles:
         raise InputError("no picture to show; are --classes the data set's, is it empty?")
     contact_sheet.write(tiles, args.output, columns=args.columns)
@@ -62,9 +63,16 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILURE if failures else EXIT_OK
 
 
-def choose(
-    data: Dataset, count: int, classes: list[str] | None, seed: int
-) -> list[tuple[Picture, list[dict[str, Any]]]]:
+def _in_turns(
+    sets: Sequence[Dataset], args: argparse.Namespace
+) -> Iterator[tuple[Dataset, Chosen]]:
+    """Yield chosen pictures of each set in turns, --count in all where there are as many."""
+    chosen = [choose(data, args.count, args.classes, args.seed) for data in sets]
+    turns = (pair for row in zip_longest(*chosen) for pair in zip(sets, row, strict=True))
+    return islice(((data, one) for data, one in turns if one is not None), args.count)
+
+
+def choose(data: Dataset, count: int, classes: list[str] | None, seed: int) -> list[Chosen]:
     """Return random pictures with their annotations, determined by the seed."""
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for item in data.annotations:

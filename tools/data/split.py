@@ -58,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the pictures, 0 for none; default: 0.1",
     )
     parser.add_argument(
-        "--test", type=share, default=0.1, metavar="SHARE", help="the same for test"
+        "--test",
+        type=share,
+        default=0.1,
+        metavar="SHARE",
+        help="the same for test; default: %(default)s",
     )
     parser.add_argument(
         "--keep-folders",

@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kernels",
         choices=(*KERNELS, "all"),
         default="xnnpack",
-        help="kernels of the TFLite runtime; all: compare them, only for model folders",
+        help="kernels of the TFLite runtime; all: compare them, only for model folders; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--tflite-runtime",

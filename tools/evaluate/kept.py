@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge import lookup
-from tools.dataset import Dataset
+from tools.dataset import Dataset, Picture, file_stamp
 from tools.evaluate.subjects import Options, Subject
 
 Found = list[dict[str, Any]]  # COCO result dicts of one picture
@@ -18,15 +19,17 @@ Found = list[dict[str, Any]]  # COCO result dicts of one picture
 class ResultLog:
     """Detections by picture, appended to a JSON-lines file; without a path, only in memory.
 
-    found: detections by the picture's index in its set, including those of earlier runs.
+    found: detections by the picture's index in its set, including those of earlier runs, but for
+    pictures whose file has changed since.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, pictures: Sequence[Picture]) -> None:
         """Read the file if it exists; a truncated last line (of a killed run) is removed from it.
 
         Raises OSError when the folder cannot be made.
         """
         self._path = path
+        self._pictures = pictures
         self.found: dict[int, Found] = {}
         if path is None:
             return
@@ -36,15 +39,20 @@ class ResultLog:
         if len(lines) < len(whole):
             path.write_text("".join(lines))
         for line in lines:
-            picture = json.loads(line)
-            self.found[picture["index"]] = picture["found"]
+            known = json.loads(line)
+            if known.get("file") == self._stamp(known["index"]):
+                self.found[known["index"]] = known["found"]
 
     def add(self, index: int, found: Found) -> None:
         """Save one picture's detections."""
         self.found[index] = found
         if self._path is not None:
             with self._path.open("a") as file:
-                file.write(json.dumps({"index": index, "found": found}) + "\n")
+                known = {"index": index, "file": self._stamp(index), "found": found}
+                file.write(json.dumps(known) + "\n")
+
+    def _stamp(self, index: int) -> str:
+        return file_stamp(self._pictures[index].path)
 
 
 def name_of(subject: Subject, options: Options, data: Dataset) -> str:

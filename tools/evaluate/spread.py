@@ -41,7 +41,8 @@ def collect(
         detect, workers, dask = partial(collect_picture, subject.detect, data.labels), 1, None
     else:
         detect = partial(_detect, str(subject.folder.resolve()), options, data.labels)
-    log = kept.ResultLog(None if keep is None else keep / kept.name_of(subject, options, data))
+    path = None if keep is None else keep / kept.name_of(subject, options, data)
+    log = kept.ResultLog(path, data.pictures)
     left = [index for index in range(len(data.pictures)) if index not in log.found]
     outcomes = parallel.run_tasks(
         detect,

@@ -85,7 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class", dest="label", help="explain this class; default: the predicted one"
     )
-    parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
+    parser.add_argument(
+        "--output", type=Path, default=Path("explained"), help="folder; default: explained"
+    )
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
     )
@@ -98,9 +100,10 @@ def run(args: argparse.Namespace) -> int:
     known = explainer.described.labels
     if args.label is not None and args.label not in known:
         raise InputError(f"class {args.label!r} is unknown; known are {', '.join(known)}")
+    taken: set[Path] = set()
     for path, bgr in heatmap.pictures(args.pictures):
         found = explainer.explain(bgr, args.label)
-        target = args.output / heatmap.file_name(path, found.label)
+        target = heatmap.unused(args.output / heatmap.file_name(path, found.label), taken)
         caption = f"{found.label} {found.share:.2f}"
         picture_file.write(target, heatmap.overlay(bgr, found.heat, caption))
         print(f"{target}: {caption}")

@@ -170,7 +170,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="of the detections that are explained; default: %(default)s",
     )
-    parser.add_argument("--output", type=Path, default=Path("explained"), help="folder")
+    parser.add_argument(
+        "--output", type=Path, default=Path("explained"), help="folder; default: explained"
+    )
     parser.add_argument("--threads", type=arguments.count, default=1, help="CPU threads of PyTorch")
 
 
@@ -178,12 +180,14 @@ def run(args: argparse.Namespace) -> int:
     """Write one picture with its heat map per detection."""
     torch.set_num_threads(args.threads)
     explainer = Explainer(args.weights, args.size, min_score=args.min_score)
+    taken: set[Path] = set()
     for path, bgr in heatmap.pictures(args.pictures):
         found = explainer.explain(bgr)
         if not found:
             print(f"{path}: nothing above {args.min_score:g}")
         for number, one in enumerate(found, 1):
-            target = args.output / heatmap.file_name(path, f"{number}-{one.label}")
+            name = heatmap.file_name(path, f"{number}-{one.label}")
+            target = heatmap.unused(args.output / name, taken)
             caption = f"{one.label} {one.score:.2f}"
             picture_file.write(target, heatmap.overlay(bgr, one.heat, caption, one.box_px))
             print(f"{target}: {caption}")

@@ -9,6 +9,7 @@ Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, 2017
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import cv2
@@ -71,6 +72,14 @@ def pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
 def file_name(path: Path, label: str) -> str:
     """Name an explained picture: its folder comes first, as folders repeat file names."""
     return f"{path.absolute().parent.name}-{path.stem}-{label}.jpg"
+
+
+def unused(target: Path, taken: set[Path]) -> Path:
+    """Return the target, numbered where an earlier picture of this run took it; add it to these."""
+    numbered = (target.with_stem(f"{target.stem}-{number}") for number in count(2))
+    free = next(path for path in chain([target], numbered) if path not in taken)
+    taken.add(free)
+    return free
 
 
 def _enlarged(bgr: Image) -> Image:

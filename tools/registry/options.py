@@ -49,7 +49,7 @@ def open_registry(args: argparse.Namespace) -> Store:
     """Return the registry. Raises ConfigError when none is given."""
     if not args.registry:
         raise ConfigError(f"no registry; give --registry or ${REGISTRY_VARIABLE}")
-    return open_store(args.registry)
+    return open_store(args.registry, is_new=True)
 
 
 def sign_key(args: argparse.Namespace) -> SecretKey | None:

@@ -9,8 +9,11 @@ Validation crops are for choosing between runs; they are not trained on.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -74,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--widths {widths} leaves --trunk {size.trunk} no channels")
     cache = args.output.parent / "cache"
     known, agreed = dataset.training_items(args.data), dataset.validation_items(args.data)
+    config = replace(config, labels_sha256=labels_digest(known))
     items, held = dataset.hold_out(known, args.hold_out, args.hold_from)
     args.output.mkdir(parents=True, exist_ok=True)
     stored_px = round(STORED * size.input_px)
@@ -98,6 +102,16 @@ def run(args: argparse.Namespace) -> int:
     weights = parameter_count(state.average)
     print(f"{args.output / CHECKPOINT}: {state.epoch} epochs, {weights} weights")
     return 0
+
+
+def labels_digest(items: Sequence[ColorItem]) -> str:
+    """Return a hash of the labels of crops, wherever their pictures are stored."""
+    digest = hashlib.sha256()
+    for item in items:
+        shares = [f"{share:.6f}" for share in item.shares]
+        facts = (item.file.name, item.box_px, item.object_class, shares, f"{item.weight:.6f}")
+        digest.update(os.fsencode(str(facts)))
+    return digest.hexdigest()
 
 
 def validation_sets(

@@ -29,7 +29,12 @@ SIDE_STEP = 16  # of the input's side
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument("--output", type=Path, default=Path("runs/color"), help="checkpoint folder")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/color"),
+        help="checkpoint folder; default: %(default)s",
+    )
     parser.add_argument(
         "--epochs", type=count, default=ColorTraining.epochs, help="default %(default)s"
     )

@@ -77,7 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("weights", type=Path, help="checkpoint.pt of `edge-tools train color`")
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument("--output", type=Path, default=Path("runs/color-int8"), help="run's folder")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/color-int8"),
+        help="run's folder; default: %(default)s",
+    )
     parser.add_argument(
         "--steps",
         type=count,
@@ -93,7 +98,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=seed, default=ColorInt8Training.seed, help="of order and augmentation"
     )
-    parser.add_argument("--every", type=count, default=100, help="steps between measurements")
+    parser.add_argument(
+        "--every", type=count, default=100, help="steps between measurements; default: %(default)s"
+    )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
 
@@ -109,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         percentile=args.percentile,
         steps=args.steps,
         seed=args.seed,
+        float_sha256=tracking.hash_of([args.weights]),
         commands=commands.in_order(
             original.config.commands,
             commands.of_file(path, "train color-int8"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edge.errors import InputError
-from tools import tensor_file
+from tools import tensor_file, tracking
 from tools.architectures.color import ColorArchitecture, ColorNet, WithCells
 from tools.quantize import Graph, Quantization, trace
 from tools.train.steps import refuse_other_config, relative_adam
@@ -25,6 +25,7 @@ class ColorInt8Training:
     percentile: of the activation ranges, which stay fixed, measured on `calibration` crops.
     batch: crops a step. learning_rate: relative to each tensor's root mean square.
     ema: share of the moving average that a step keeps. seed: of order and augmentation.
+    float_sha256: of the float network's checkpoint; empty in older checkpoints.
     commands: all that made it, the float network's first; see `ColorTraining`.
     """
 
@@ -36,6 +37,7 @@ class ColorInt8Training:
     warmup_steps: int = 20
     ema: float = 0.99
     seed: int = 1
+    float_sha256: str = ""
     commands: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -89,7 +91,9 @@ def resume(
     made with another config.
     """
     stored = _read(path)
-    refuse_other_config(path, _options(ColorInt8Training(**stored["config"])), _options(config))
+    before = ColorInt8Training(**stored["config"])
+    before = replace(before, float_sha256=before.float_sha256 or config.float_sha256)
+    refuse_other_config(path, _options(before), _options(config))
     ranges = {name: Quantization(*item) for name, item in stored["ranges"].items()}
     state = start(config, network, size, ranges)
     try:
@@ -105,10 +109,16 @@ def resume(
 
 
 def trained(
-    path: Path, network: ColorNet, size: ColorArchitecture
+    path: Path, weights: Path, network: ColorNet, size: ColorArchitecture
 ) -> tuple[ColorInt8Training, State]:
-    """Return the config and state of a finished or stopped run; InputError as from `resume`."""
+    """Return the config and state of a finished or stopped run.
+
+    weights: the float checkpoint, of `network`. Raises InputError when the run began with another
+    one, and as `resume`.
+    """
     config = ColorInt8Training(**_read(path)["config"])
+    if config.float_sha256 not in {"", tracking.hash_of([weights])}:
+        raise InputError(f"{path} was made from other weights than {weights}, or from renamed ones")
     return config, resume(config, network, size, path)
 
 

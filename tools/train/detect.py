@@ -78,7 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--output", type=Path, default=Path("runs/detect"), help="run's folder")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/detect"),
+        help="run's folder; default: %(default)s",
+    )
     parser.add_argument(
         "--steps",
         type=count,
@@ -89,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes",
         type=_sizes,
         default=LabelTraining.sizes,
-        help="input sides in pixels, one drawn per step: 256,320,…",
+        help="input sides in pixels, one drawn per step; default: 256,288,320,352,384,416",
     )
     parser.add_argument(
         "--learning-rate",
@@ -126,18 +131,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=seed, default=LabelTraining.seed, help="of picture order and augmentation"
     )
-    parser.add_argument("--every", type=count, default=300, help="steps between measurements")
+    parser.add_argument(
+        "--every", type=count, default=300, help="steps between measurements; default: %(default)s"
+    )
     parser.add_argument(
         "--size",
         type=InputSize.parse,
         default=LabelTraining.size,
-        help="input size of the measurements",
+        help="input size of the measurements; default: %(default)s",
     )
     parser.add_argument(
         "--patience",
         type=count,
         default=4,
-        help="stop after so many measurements without improvement",
+        help="stop after so many measurements without improvement; default: %(default)s",
     )
     parser.add_argument(
         "--device", type=usable_device, default="cpu", help="of PyTorch: cpu, cuda, …"

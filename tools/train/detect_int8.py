@@ -77,7 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/detect-int8"), help="checkpoint folder"
+        "--output",
+        type=Path,
+        default=Path("runs/detect-int8"),
+        help="checkpoint folder; default: %(default)s",
     )
     parser.add_argument(
         "--steps",
@@ -86,7 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of steps, 16 pictures each; default %(default)s",
     )
     parser.add_argument(
-        "--size", type=InputSize.parse, default=DetectTraining.size, help="input size: 352x288, 416"
+        "--size",
+        type=InputSize.parse,
+        default=DetectTraining.size,
+        help="input size: 352x288, 416; default: %(default)s",
     )
     add_stem(parser, groups=DetectTraining.groups)
     parser.add_argument(
@@ -95,12 +101,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mirrored", action="store_true", help="average the teacher over mirrored pictures, too"
     )
-    parser.add_argument("--every", type=count, default=100, help="steps between measurements")
+    parser.add_argument(
+        "--every", type=count, default=100, help="steps between measurements; default: %(default)s"
+    )
     parser.add_argument(
         "--patience",
         type=count,
         default=4,
-        help="stop after so many measurements without improvement",
+        help="stop after so many measurements without improvement; default: %(default)s",
     )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")

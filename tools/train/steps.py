@@ -30,6 +30,8 @@ OPTIONS = {
     "weights_sha256": "--weights",
     "data_sha256": "--train",
     "val_sha256": "--val",
+    "labels_sha256": "--data",
+    "float_sha256": "float checkpoint",
 }
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from edge.color import TERMS, shrink
 from edge.values import Image
 from tools.color.data.dataset import ColorItem, read_crops
 from tools.color.data.rows import BoxPx
+from tools.dataset import file_stamp
 
 Arrays = dict[str, NDArray[Any]]  # by name
 # Classes of scene objects, in the order of the network's class planes.
@@ -102,17 +103,8 @@ def joined(first: Packed, *others: Packed) -> Packed:
 
 def fingerprint(items: Sequence[ColorItem]) -> str:
     """Return a text that differs for different lists of crops, and for changed pictures."""
-    stamps = {file: _stamp(file) for file in {item.file for item in items}}
+    stamps = {file: file_stamp(file) for file in {item.file for item in items}}
     return " ".join(f"{item.file} {stamps[item.file]} {item.box_px}" for item in items)
-
-
-def _stamp(file: Path) -> str:
-    """Return a file's size and time; empty when it is missing, which reading it reports."""
-    try:
-        status = file.stat()
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def class_index(name: str | None) -> int:

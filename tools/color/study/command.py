@@ -43,7 +43,12 @@ UNTRAINED = "needs --vgg16 FILE"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument("--output", type=Path, default=Path("runs/study"), help="folder of results")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/study"),
+        help="folder of results; default: %(default)s",
+    )
     parser.add_argument("--epochs", type=count, default=5, help="default %(default)s")
     parser.add_argument(
         "--limit", type=count, default=4000, help="training crops; default %(default)s"

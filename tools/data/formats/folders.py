@@ -11,13 +11,14 @@ from tools.data.entry import Entry, Labelled, Listing, pictures_below
 def read(source: Path, images: Path | None) -> Listing:
     """Return the pictures of all class folders; classes are sorted.
 
-    images: not used. Raises InputError when there is no class folder.
+    images: must be None. Raises InputError when there is no class folder.
     """
+    if images is not None:
+        raise InputError("--images: class folders hold their own pictures; leave it out")
     if not source.is_dir():
         raise InputError(f"{source}: no such folder")
     if (source / "train").is_dir():
         raise InputError(f"{source}: is divided already; train on it, or import its folder train")
-    del images
     listing = Listing(has_boxes=False)
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
         if folder.name.startswith("."):

@@ -1,9 +1,10 @@
 """YOLO text files: one line per object, `class x y width height`, as shares of the picture.
 
 x and y are the box's center. Lines with more numbers are outlines, of which the bounding box is
-taken. Class names come from a YAML file (`names:`, a list or by number) or `classes.txt`.
-`labels/…/a.txt` belongs to `images/…/a.jpg`, or the text file lies beside its picture. A picture
-without a text file is left out; one with an empty text file has no objects.
+taken; where the YAML file has `kpt_shape`, they are boxes with key points, which are ignored. Class
+names come from a YAML file (`names:`, a list or by number) or `classes.txt`. `labels/…/a.txt`
+belongs to `images/…/a.jpg`, or the text file lies beside its picture. A picture without a text file
+is left out; one with an empty text file has no objects.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def read(source: Path, images: Path | None) -> Listing:
     images: read only pictures below this folder. Raises InputError without a file of class names.
     """
     root = images or source
-    names = _names(source)
+    names, has_points = _names(source)
     listing = Listing(classes=list(dict.fromkeys(names.values())))
     for path in pictures_below(root):
         labels = _label_file(path)
@@ -31,16 +32,17 @@ def read(source: Path, images: Path | None) -> Listing:
                 f"{path}: no label file; left out (an empty one says that nothing is in it)"
             )
             continue
-        objects = _objects(labels, names, listing.problems)
+        objects = _objects(labels, names, listing.problems, has_points=has_points)
         name = path.relative_to(root).as_posix().removeprefix("images/")
         listing.entries.append(Entry(path, name, objects, source=source.name))
     return listing
 
 
-def _names(source: Path) -> dict[int, str]:
-    """Return class names by number, in ascending order; numbers may be missing.
+def _names(source: Path) -> tuple[dict[int, str], bool]:
+    """Return class names by number, and whether key points follow each box.
 
-    In classes.txt, a line's number counts from 0. Raises InputError when there are no names.
+    Names are in ascending order of their numbers, which may have gaps. In classes.txt, a line's
+    number counts from 0. Raises InputError when there are no names.
     """
     listed = source / "classes.txt"
     if listed.is_file():
@@ -48,7 +50,7 @@ def _names(source: Path) -> dict[int, str]:
         named = {place: line.strip() for place, line in enumerate(lines) if line.strip()}
         if not named:
             raise InputError(f"{listed}: no class in it; write one per line")
-        return named
+        return named, False
     for path in sorted([*source.glob("[!.]*.yaml"), *source.glob("[!.]*.yml")]):
         try:
             document = yaml.safe_load(_text(path))
@@ -58,7 +60,7 @@ def _names(source: Path) -> dict[int, str]:
         if isinstance(names, list):
             names = dict(enumerate(names))
         if names and isinstance(names, dict):
-            return _numbered(names, path)
+            return _numbered(names, path), "kpt_shape" in document
     if source.is_file():
         raise InputError(f"{source}: a file; name the folder that holds it")
     raise InputError(f"{source}: no classes.txt and no YAML file with names: in it; add one")
@@ -100,14 +102,18 @@ def _label_file(path: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def _objects(file: Path, names: dict[int, str], problems: list[str]) -> tuple[Labelled, ...]:
+def _objects(
+    file: Path, names: dict[int, str], problems: list[str], *, has_points: bool
+) -> tuple[Labelled, ...]:
+    """Return a file's objects; has_points: key points follow each box."""
     found = []
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     for count, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            found.append(_labelled(line.split(), names))
+            fields = line.split()
+            found.append(_labelled(fields[:5] if has_points else fields, names))
         except ValueError as error:
             problems.append(f"{file}:{count}: {error}")
     return tuple(found)
