@@ -1,157 +1,35 @@
 """Model versions on a board: pulled, proved, switched to at once, and back again when they fail.
 
-    models_dir/color-64 -> .versions/color-64/1.3.0      what the daemon loads: a link
-    models_dir/.versions/color-64/<version>/             complete, verified, never changed
-    models_dir/.versions/color-64/state.json             what is on trial, what was before
-
-A version is downloaded beside the others, checked against its signature and hashes, made to repeat
-its golden picture (the canary) and only then linked, by one rename: a power cut at any moment
-leaves the old version or the new one. It is on trial until the daemon has processed a frame with
-it. When the daemon cannot be built with it, or MAX_STARTS starts in a row ended before that frame,
-the link goes back to the version before, and the failed one is not taken again. For that, what root
-pulls belongs to the owner of models_dir, the daemon's user.
+A version is downloaded beside the others (`model_shelf`), checked against its signature and hashes,
+made to repeat its golden picture (the canary) and only then linked, by one rename: a power cut at
+any moment leaves the old version or the new one. It is on trial until the daemon has processed a
+frame with it. When the daemon cannot be built with it, or MAX_STARTS starts in a row ended before
+that frame, the link goes back to the version before, and the failed one is not taken again. For
+that, what root pulls belongs to the owner of models_dir, the daemon's user.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Annotated
 
 import msgspec
 
 from edge import bundle, durable, golden, model_store, registry
 from edge.bundle import Bundle
 from edge.errors import ConfigError, InputError, ModelError
-from edge.manifest import FileName, Struct, is_file_name
+from edge.manifest import is_file_name
+from edge.model_shelf import PARTIAL, STATE_NAME, Shelf, State
 from edge.registry import Store
 from edge.signature import PublicKey, SignatureError
 
 logger = logging.getLogger(__name__)
 
-VERSIONS_DIR = ".versions"
-STATE_NAME = "state.json"
 MAX_STARTS = 3  # without a frame, before a version on trial is given up
-PARTIAL = ".partial-"
-
-
-class State(Struct, frozen=True, kw_only=True):
-    """What a board remembers of one model.
-
-    serial: the largest that was active, and the hash of its bundle. previous: the version before,
-    None when the model that ships with edge served. trial: the version with which no frame has been
-    processed yet. starts: of the daemon, on trial. refused: versions that failed here.
-    """
-
-    serial: Annotated[int, msgspec.Meta(ge=0)] = 0
-    bundle_sha256: str = ""
-    previous: FileName | None = None
-    trial: FileName | None = None
-    starts: Annotated[int, msgspec.Meta(ge=0)] = 0
-    refused: tuple[FileName, ...] = ()
-
-
-class Shelf:
-    """All versions of one model on this board."""
-
-    def __init__(self, models_dir: Path, name: str) -> None:
-        """Name the board's folder of models and the model; touches nothing."""
-        self.name = name
-        self.link = models_dir / name
-        self.folder = models_dir / VERSIONS_DIR / name
-
-    @property
-    def active(self) -> str | None:
-        """Return the version that is linked, None when the link is not ours, or out of reach."""
-        try:
-            target = self.link.readlink()
-        except OSError:  # no link, too
-            return None
-        is_ours = target.parent == Path(VERSIONS_DIR) / self.name
-        return target.name if is_ours else None
-
-    def state(self) -> State:
-        """Return what is remembered. Raises ModelError when its file cannot be read."""
-        path = self.folder / STATE_NAME
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=State)
-        except FileNotFoundError:
-            return State()
-        except msgspec.MsgspecError as error:
-            raise ModelError(f"{path} is damaged: {error}; remove it and pull again") from None
-        except OSError as error:
-            raise ModelError(f"{path}: {error.strerror}; check models_dir") from None
-
-    @property
-    def has_way_back(self) -> bool:
-        """Return whether there is a version before the active one, or one ships with edge."""
-        return self.state().previous is not None or model_store.is_shipped_name(self.name)
-
-    def remember(self, state: State) -> None:
-        """Write what is remembered, at once."""
-        durable.replace(self.folder / STATE_NAME, msgspec.json.encode(state), is_synced=True)
-        durable.sync_folder(self.folder)
-
-    def switch(self, version: str | None) -> None:
-        """Link a version, or none, at once."""
-        if version is None:
-            self.link.unlink(missing_ok=True)
-        else:
-            part = self.folder / f"{PARTIAL}link"
-            part.unlink(missing_ok=True)
-            part.symlink_to(Path(VERSIONS_DIR) / self.name / version)
-            part.replace(self.link)
-        durable.sync_folder(self.link.parent)
-
-    @contextlib.contextmanager
-    def pulling(self) -> Iterator[None]:
-        """Keep other pulls away; raises ModelError while there is one, or where it cannot write."""
-        try:
-            lock = self._lock("pull")
-        except OSError as error:
-            place = f"{error.filename}: {error.strerror}"
-            raise ModelError(f"model {self.name}: {place}; check models_dir") from None
-        with lock as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ModelError(f"model {self.name}: being pulled already; try later") from None
-            yield
-
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
-        """Wait for other changes of link and state, which take milliseconds."""
-        with self._lock("state") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    @contextlib.contextmanager
-    def keeping_owner(self) -> Iterator[None]:
-        """Give what root makes inside the block to the owner of the board's folder of models."""
-        try:
-            yield
-        finally:
-            if os.geteuid() == 0:
-                self._give_away(self.link.parent.stat())
-
-    def _give_away(self, like: os.stat_result) -> None:
-        """Give link, versions and state to the owner of another file."""
-        own = [self.link] if self.active else []
-        for path in (*own, self.folder.parent, self.folder):
-            _chown_like(path, like)
-        for _, folders, files, descriptor in os.fwalk(self.folder):
-            for name in (*folders, *files):
-                _chown_like(name, like, descriptor)
-
-    def _lock(self, name: str) -> IO[str]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return (self.folder / f".{name}.lock").open("w")
 
 
 def refuse_unsigned(folder: Path, trusted: Sequence[PublicKey]) -> None:
@@ -210,8 +88,9 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
         if failed is None:
             raise ModelError(f"model {shelf.name}: no pulled version is active")
         if not shelf.has_way_back:
-            text = f"{failed} stays, without it there is none; pull another one"
-            raise ModelError(f"model {shelf.name}: {text}")
+            raise ModelError(
+                f"model {shelf.name}: {failed} stays, without it there is none; pull another one"
+            )
         calm = msgspec.structs.replace(
             _refusing(state, failed), previous=None, trial=None, starts=0
         )
@@ -220,8 +99,13 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
             shelf.remember(calm)
         except OSError as error:  # a full disk: it is back all the same
             logger.warning("model.refusal_not_kept name=%s reason=%s", shelf.name, error)
-    words = (shelf.name, failed, state.previous or "the shipped one", reason)
-    logger.warning("model.rolled_back name=%s from=%s to=%s reason=%s", *words)
+    logger.warning(
+        "model.rolled_back name=%s from=%s to=%s reason=%s",
+        shelf.name,
+        failed,
+        state.previous or "the shipped one",
+        reason,
+    )
     return state.previous
 
 
@@ -322,7 +206,7 @@ def _download(
             shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     folder = shelf.folder / version
     if folder.is_dir():
-        with contextlib.suppress(ModelError, OSError):  # damaged on the card
+        with suppress(ModelError, OSError):  # damaged on the card
             return bundle.check_folder(folder, trusted), False
     part = Path(tempfile.mkdtemp(dir=shelf.folder, prefix=PARTIAL))
     damaged = part.with_name(f"{part.name}-damaged")
@@ -330,7 +214,7 @@ def _download(
         found = registry.fetch(store, shelf.name, version, part, trusted)
         part.chmod(0o755)
         durable.sync_folder(part)
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             folder.rename(damaged)
         part.rename(folder)
         durable.sync_folder(shelf.folder)
@@ -394,9 +278,3 @@ def _forget_others(shelf: Shelf) -> None:
     for folder in shelf.folder.iterdir():
         if folder.is_dir() and folder.name not in needed:
             shutil.rmtree(folder)
-
-
-def _chown_like(path: Path | str, like: os.stat_result, folder: int | None = None) -> None:
-    """Give a file to the owner of another; folder: an open one, in which `path` is a name."""
-    with contextlib.suppress(FileNotFoundError):  # the daemon may end a trial meanwhile
-        os.chown(path, like.st_uid, like.st_gid, dir_fd=folder, follow_symlinks=False)

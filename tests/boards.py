@@ -7,7 +7,7 @@ from pathlib import Path
 from edge import bundle, manifest, model_store, model_update
 from edge.interpreter import Interpreter
 from edge.manifest import Golden
-from edge.model_update import Shelf
+from edge.model_shelf import Shelf
 from models import COLOR, change_manifest
 from registered import Registry, golden_folder
 from tools.registry import versions

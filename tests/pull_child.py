@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from edge import model_update, registry
-from edge.model_update import Shelf
+from edge.model_shelf import Shelf
 from edge.signature import PublicKey
 
 

@@ -13,7 +13,8 @@ pytest.importorskip("cryptography")
 from boards import Board
 from edge import model_update
 from edge.errors import ModelError
-from edge.model_update import MAX_STARTS, PARTIAL, STATE_NAME, Shelf
+from edge.model_shelf import PARTIAL, STATE_NAME, Shelf
+from edge.model_update import MAX_STARTS
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ pytest.importorskip("cryptography")
 from boards import Board
 from edge import model_store, model_update
 from edge.errors import ConfigError, ModelError
-from edge.model_update import MAX_STARTS, STATE_NAME, Shelf
+from edge.model_shelf import PARTIAL, STATE_NAME, Shelf
+from edge.model_update import MAX_STARTS
 from edge.registry import VERSION_NAME
 from edge.signature import SecretKey, SignatureError
 from models import COLOR, detect_folder
@@ -248,7 +249,7 @@ def test_damaged_version_is_downloaded_again_and_the_active_one_too(board: Board
     board.pull("1.1.0")
     assert pictures[1].stat().st_size > 0
     assert board.loaded() == "1.1.0"
-    assert not list(board.shelf.folder.glob(f"{model_update.PARTIAL}*"))
+    assert not list(board.shelf.folder.glob(f"{PARTIAL}*"))
     board.pull("1.0.0", is_forced=True)
     assert board.loaded() == "1.0.0"
 

@@ -20,7 +20,8 @@ from boards import Board
 from daemon import Daemon
 from edge import cli, config_file, model_store, model_update
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_UNCHANGED, ConfigError
-from edge.model_update import MAX_STARTS, Shelf, State
+from edge.model_shelf import Shelf, State
+from edge.model_update import MAX_STARTS
 from edge.service.parts import build_parts, load_interpreters
 from edge.signature import PublicKey
 from models import COLOR

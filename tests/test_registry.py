@@ -14,7 +14,7 @@ pytest.importorskip("cryptography")
 
 from edge import manifest, registry
 from edge.errors import ModelError
-from edge.model_update import STATE_NAME
+from edge.model_shelf import STATE_NAME
 from edge.registry import VERSION_NAME, Envelope
 from edge.signature import SecretKey, SignatureError
 from models import COLOR, change_manifest

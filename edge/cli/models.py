@@ -21,7 +21,7 @@ from edge.errors import (
     one_line,
 )
 from edge.interpreter import Interpreter
-from edge.model_update import Shelf
+from edge.model_shelf import Shelf
 from edge.signature import PublicKey
 
 HELP = "List and check the installed models; pull signed versions from a registry."

@@ -18,7 +18,7 @@ from edge.detector import Detector
 from edge.errors import ConfigError, ModelError
 from edge.interpreter import Interpreter
 from edge.messages import ModelInfo
-from edge.model_update import Shelf
+from edge.model_shelf import Shelf
 from edge.pipeline import Models, Pipeline, Thresholds, check_labels
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from edge import bundle, manifest, registry
 from edge.bundle import Bundle
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
-from edge.model_update import STATE_NAME
+from edge.model_shelf import STATE_NAME
 from edge.registry import (
     MAX_STAGES_BYTES,
     MAX_VERSION_BYTES,
