@@ -173,6 +173,7 @@ def test_split_is_stale_once_the_set_has_changed(ready: Path) -> None:
     folder.write(ready / "annotations.json", content)  # without a picture: in no split
     assert folder.stale_splits(ready) is None
     content["categories"].reverse()
+    content["annotations"][0] = dict(reversed(content["annotations"][0].items()))
     folder.write(ready / "annotations.json", content)
     assert folder.stale_splits(ready) is None
     content["annotations"][0]["bbox"] = [1, 2, 3, 4]
