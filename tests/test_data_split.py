@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("imagehash")
 
 import labelled
-from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, InputError
+from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EdgeError, InputError
 from labelled import document, imported
 from tools.cli import main
 from tools.data import folder, split
@@ -163,6 +163,11 @@ def test_class_folders_that_cannot_be_written_are_a_one_line_error(
     assert main(["data", "split", str(data), "--workers", "1"]) == EXIT_FAILURE
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{data / 'folders'}: Not a directory" in line
+
+
+def test_set_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match=r"gone/train\.json: No such file or directory"):
+        folder.write(tmp_path / "gone" / "train.json", {})
 
 
 def test_split_is_stale_once_the_set_has_changed(ready: Path) -> None:

@@ -83,7 +83,7 @@ def test_changed_picture_is_measured_again(tmp_path: Path, street: Dataset) -> N
 def test_stopped_evaluation_resumes_after_the_last_complete_picture(
     tmp_path: Path, street: Dataset
 ) -> None:
-    keep = tmp_path / "kept"
+    keep = tmp_path / "runs" / "kept"
     first = street.pictures[5]
     first.path.rename(tmp_path / "elsewhere.png")
     with ExitStack() as stack:
