@@ -75,6 +75,8 @@ def test_tables_show_every_class_and_source(capsys: pytest.CaptureFixture[str]) 
     assert lines[0].strip() == "some: 4 pictures (3 without objects)"
     assert sum("4 pictures" in line for line in lines) == 1  # a title for both tables
     cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines]
+    heads = [[cell.strip() for cell in line.strip("┃ ").split("┃")] for line in lines]
+    assert ["source", "pictures", "objects"] in heads
     assert ["person", "1", "1", "0", "0", "1", "0", "40.0", "1.0"] in cells
     assert ["bird", "0", "0", "0", "0", "0", "0", "-", "-"] in cells
     assert ["street", "2", "1"] in cells
