@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge import manifest
 from edge.errors import InputError
 from edge.values import Detection
 from models import detect_folder
@@ -33,6 +34,18 @@ def street(tmp_path: Path) -> Dataset:
         cv2.imwrite(str(path), bgr)
         pictures.append(Picture(number, path, 64, 64, "", frozenset(LABELS.values()), ()))
     return Dataset("street", tuple(pictures), LABELS, ())
+
+
+def test_model_in_the_current_folder_has_the_folders_name_and_its_own_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = detect_folder(tmp_path, "mine")
+    monkeypatch.chdir(folder)
+    with ExitStack() as stack:
+        here = subjects.load(".", stack, Options())
+    assert (here.name, here.size, here.arithmetic) == ("mine", "64x64", "integer-only")
+    assert here.file_bytes == (folder / manifest.read(folder).file).stat().st_size
+    assert here.labels == ("person", "car")
 
 
 def test_several_processes_give_the_same_results_in_order_as_one(
