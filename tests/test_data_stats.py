@@ -57,6 +57,7 @@ def test_objects_are_counted_by_class_and_size() -> None:
 
 def test_size_of_a_box_is_the_square_root_of_its_area() -> None:
     assert stats.side_px(box(0, 1, 64, 16)) == 32.0
+    assert stats.side_px(box(0, 1, -4, 9)) == 0.0  # broken, which is for `data check` to say
     assert stats._aspects([box(0, 1, 64, 16), box(0, 1, 16, 64)]) == [4.0, 0.25]
 
 
