@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
@@ -81,6 +82,27 @@ def test_intermediate_results_of_another_set_are_not_reused(
         subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
         names = {kept.name_of(subject, Options(), data) for data in (street, *others)}
     assert len(names) == 4
+
+
+def test_intermediate_results_of_another_model_or_runtime_are_not_reused(
+    tmp_path: Path, street: Dataset
+) -> None:
+    folder = detect_folder(tmp_path)
+    decoder = msgspec.structs.replace(manifest.read(folder).decoder, nms_iou=1)
+    lax = detect_folder(tmp_path, "lax", decoder=decoder)
+    with ExitStack() as stack:
+        subject = subjects.load(str(folder), stack, Options())
+        other = replace(subjects.load(str(lax), stack, Options()), name=subject.name)
+        measured = [
+            (subject, Options()),
+            (subject, Options(xnnpack=False)),
+            (replace(subject, size="32x32"), Options()),
+            (replace(subject, runtime="another"), Options()),
+            (replace(subject, labels=("car", "person")), Options()),
+            (other, Options()),
+        ]
+        names = {kept.name_of(one, options, street) for one, options in measured}
+    assert len(names) == len(measured)
 
 
 def test_changed_picture_is_measured_again(tmp_path: Path, street: Dataset) -> None:
