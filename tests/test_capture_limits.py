@@ -140,7 +140,9 @@ def of_shape(*shape: int) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, (0,) * len(shape))
 
 
-@pytest.mark.parametrize("shape", [(MAX_PIXELS + 1, 1), (2**14, 2**14, 3), (5,)])
+@pytest.mark.parametrize(
+    "shape", [(MAX_PIXELS + 1, 1), (1, MAX_PIXELS + 1), (2**14, 2**14, 3), (5,)]
+)
 def test_oversized_or_malformed_frame_is_a_bad_frame(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"pixels|no picture"):
         checked(of_shape(*shape))
