@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
@@ -269,18 +270,20 @@ def test_silent_connections_time_out_and_block_nobody(
 def test_each_answer_gives_a_connection_its_time_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, start = [], connection.BoundedConnection._restart_timer
+    timers: list[asyncio.TimerHandle] = []
+    start = connection.BoundedConnection._restart_timer
 
     def counted(one: Any) -> None:
-        started.append(one)
         start(one)
+        timers.append(one._timer)
 
     monkeypatch.setattr(connection.BoundedConnection, "_restart_timer", counted)
     with httpx.Client(timeout=20) as browser:
         for _ in range(3):
             assert browser.get(f"http://127.0.0.1:{site.config.port}/schema").status_code == 200
-        wait_until(lambda: len(started) == 1 + 3)
-    assert len(set(started)) == 1
+        wait_until(lambda: len(timers) == 1 + 3)
+        assert [timer.cancelled() for timer in timers] == [True] * 3 + [False]
+    wait_until(timers[-1].cancelled)
 
 
 def test_stop_joins_frees_the_port_and_is_idempotent() -> None:
