@@ -98,7 +98,7 @@ def test_file_without_a_possible_rate_has_the_usual_one(
     ("stated", "shown_s", "frames"),
     [
         (10, None, 10),
-        (10, 0.1, 5),  # the edit list hides the rest
+        (10, 0.115, 6),  # the edit list hides the rest
         (10, 1.0, 10),
         (1, None, 1),
         (0, None, 0),
