@@ -42,6 +42,20 @@ def test_source_in_a_folder_without_permission_is_refused_with_the_reason(
         os.seteuid(0)
 
 
+def test_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "clip.mp4").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"clip\.mp4: no permission to read it"):
+        check_source(CameraConfig(source=str(tmp_path / "clip.mp4")))
+
+
+def test_video_whose_name_would_crash_opencv_is_refused(tmp_path: Path):
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    path.touch()
+    with pytest.raises(InputError, match="its name is not UTF-8; rename it"):
+        check_source(CameraConfig(source=str(path)))
+
+
 def test_folder_without_images_is_refused(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("not an image")
     with pytest.raises(InputError, match="no images in this folder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -123,7 +124,7 @@ def test_camera_of_huge_pictures_is_given_back_before_one_is_read(
 def test_error_for_a_camera_without_permission_names_the_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(source.os, "access", lambda *_: False)
+    monkeypatch.setattr(source.os, "access", lambda _path, mode: not mode & os.W_OK)
     with pytest.raises(CameraError, match=r"/dev/video3: no permission; .* group video"):
         opened(monkeypatch, Device([]))
 
