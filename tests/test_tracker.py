@@ -327,11 +327,11 @@ def test_predicted_frames_alone_never_end_a_track():
     assert only(young.predict(10.0)).state is TrackState.TENTATIVE
 
 
-def test_frame_of_an_earlier_time_moves_no_box_back():
-    tracker = Tracker(CONFIG)
-    for now_s in moments(20):
-        box_px = only(tracker.update([person(100 + 100 * now_s)], now_s)).box_px
-    assert only(tracker.predict(now_s - 0.5)).box_px == box_px
+def test_frame_of_an_earlier_time_makes_no_object_younger():
+    tracker = confirmed_tracker()
+    tracker.update([], 0.1)
+    assert only(tracker.hold(-5.0)).state is TrackState.LOST
+    assert only(tracker.hold(2.2)).state is TrackState.ENDED
 
 
 def test_hold_keeps_a_stationary_object_in_place():
