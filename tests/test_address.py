@@ -24,6 +24,7 @@ from edge.config_file import MAX_BYTES
         ("clip.mp4", SourceKind.VIDEO),
         ("wow!.mp4", SourceKind.VIDEO),
         ("file:///tmp/clip.mkv", SourceKind.VIDEO),
+        ("file:///", SourceKind.IMAGES),
         ("photo.JPG", SourceKind.IMAGES),
         ("/", SourceKind.IMAGES),
     ],

@@ -161,6 +161,14 @@ def test_open_source_reads_without_threads(clip: Path):
     assert (levels, source.fps) == (list(range(1, 11)), 50)
 
 
+def test_closed_folder_gives_no_further_image(folder: Path):
+    source = open_source(CameraConfig(source=str(folder)))
+    assert (source.is_live, source.fps, source.frames, source.seen_s) == (False, 1, 4, 0)
+    assert source.read() is not None
+    source.close()
+    assert source.read() is None
+
+
 def test_image_paths_of_a_single_image_is_that_image(folder: Path):
     assert image_paths(folder / "1.png") == [folder / "1.png"]
 

@@ -135,8 +135,18 @@ def test_decompression_bomb_is_refused_before_it_fills_the_memory(
     assert fault in line
 
 
-@pytest.mark.parametrize("shape", [(MAX_PIXELS + 1, 1), (2**14, 2**14, 3), (5,)])
+def of_shape(*shape: int) -> np.ndarray:
+    """Return an array that needs the memory of one pixel."""
+    return np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, (0,) * len(shape))
+
+
+@pytest.mark.parametrize(
+    "shape", [(MAX_PIXELS + 1, 1), (1, MAX_PIXELS + 1), (2**14, 2**14, 3), (5,)]
+)
 def test_oversized_or_malformed_frame_is_a_bad_frame(shape: tuple[int, ...]) -> None:
-    frame = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, (0,) * len(shape))
     with pytest.raises(ValueError, match=r"pixels|no picture"):
-        checked(frame)
+        checked(of_shape(*shape))
+
+
+def test_frame_of_just_the_allowed_pixels_is_a_good_one() -> None:
+    assert checked(of_shape(1, MAX_PIXELS, 3)).shape == (1, MAX_PIXELS, 3)

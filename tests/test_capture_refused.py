@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge.capture import Camera, CaptureState, check_source, read_image
+from edge.capture import Camera, CaptureState, check_source, open_source, read_image
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from pictures import FAST_RETRY, PATIENCE_S, wait_until
@@ -16,11 +16,11 @@ from pictures import FAST_RETRY, PATIENCE_S, wait_until
 
 @pytest.mark.parametrize("source", ["/nowhere/clip.mp4", "/nowhere/photo.jpg", "nowhere"])
 def test_missing_file_is_refused_on_enter(source: str):
-    with (
-        pytest.raises(InputError, match=f"{source}: no such file"),
-        Camera("a", CameraConfig(source=source)),
-    ):
+    config = CameraConfig(source=source)
+    with pytest.raises(InputError, match=f"{source}: no such file"), Camera("a", config):
         pass
+    with pytest.raises(InputError, match=f"{source}: no such file"):
+        open_source(config)
 
 
 def test_inaccessible_source_is_refused_with_the_reason():
@@ -40,6 +40,20 @@ def test_source_in_a_folder_without_permission_is_refused_with_the_reason(
             check_source(CameraConfig(source=str(tmp_path / name)))
     finally:
         os.seteuid(0)
+
+
+def test_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "clip.mp4").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"clip\.mp4: no permission to read it"):
+        check_source(CameraConfig(source=str(tmp_path / "clip.mp4")))
+
+
+def test_video_whose_name_would_crash_opencv_is_refused(tmp_path: Path):
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    path.touch()
+    with pytest.raises(InputError, match="its name is not UTF-8; rename it"):
+        check_source(CameraConfig(source=str(path)))
 
 
 def test_folder_without_images_is_refused(tmp_path: Path):
@@ -74,6 +88,17 @@ def test_unreadable_image_is_an_input_error(tmp_path: Path, content: bytes):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"photo\.jpg: not an image"):
         read_image(path)
+
+
+def test_folder_is_no_image(tmp_path: Path):
+    with pytest.raises(InputError, match=r"^\S+: cannot be read: .*Is a directory"):
+        read_image(tmp_path)
+
+
+def test_heic_is_refused_with_the_way_out(tmp_path: Path):
+    (tmp_path / "photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(InputError, match=r"photo\.HEIC: HEIC cannot be decoded; convert it"):
+        read_image(tmp_path / "photo.HEIC")
 
 
 @pytest.mark.skipif(

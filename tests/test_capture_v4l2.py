@@ -1,7 +1,8 @@
-"""V4L2 cameras with a fake of OpenCV's VideoCapture: test machines have no camera."""
+"""V4L2 cameras and pipelines with a fake of OpenCV's VideoCapture: test machines have neither."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -123,9 +124,25 @@ def test_camera_of_huge_pictures_is_given_back_before_one_is_read(
 def test_error_for_a_camera_without_permission_names_the_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(source.os, "access", lambda *_: False)
+    monkeypatch.setattr(source.os, "access", lambda _path, mode: not mode & os.W_OK)
     with pytest.raises(CameraError, match=r"/dev/video3: no permission; .* group video"):
         opened(monkeypatch, Device([]))
+
+
+def test_pipeline_is_opened_as_written_when_it_ends_in_an_appsink(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
+    device, begin = Device([IMAGE, None]), "libcamerasrc user-pw=secret ! videoconvert"
+    monkeypatch.setattr(cv2, "VideoCapture", device)
+    pipeline = open_source(CameraConfig(source=f"{begin} ! appsink"))
+    assert device.opened_as == (f"{begin} ! appsink", cv2.CAP_GSTREAMER)
+    assert (pipeline.is_live, pipeline.read() is not None, pipeline.read()) == (True, True, None)
+    with pytest.raises(CameraError, match=r"user-pw=\*\*\* ! \w+: end the pipeline with"):
+        open_source(CameraConfig(source=begin))
+    monkeypatch.setattr(cv2, "VideoCapture", Device([], is_free=False))
+    with pytest.raises(CameraError, match=r"user-pw=\*\*\* .* appsink: try gst-launch-1\.0"):
+        open_source(CameraConfig(source=f"{begin} ! appsink"))
 
 
 def test_error_for_a_dangling_camera_link_names_the_device(tmp_path: Path) -> None:

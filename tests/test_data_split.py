@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("imagehash")
 
 import labelled
-from edge.errors import EXIT_NO_INPUT, EXIT_OK, InputError
+from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EdgeError, InputError
 from labelled import document, imported
 from tools.cli import main
 from tools.data import folder, split
@@ -39,8 +39,8 @@ def counted(sides: Mapping[str, str]) -> dict[str, int]:
 
 
 def test_picture_with_a_rare_and_a_common_class_is_split_by_the_rare_one() -> None:
-    common = singles(40, "car")
-    both = singles(10, "car", "bus", begin=40)
+    common = singles(40, "bus")
+    both = singles(10, "bus", "car", begin=40)
     sides = split.assign_splits(common + both, SHARES, {})
     rare = {group.names[0]: sides[group.names[0]] for group in both}
     assert counted(rare) == {"train": 6, "val": 2, "test": 2}
@@ -52,15 +52,24 @@ def test_split_does_not_depend_on_the_order_of_the_pictures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "expected"),
+    ("pictures", "share", "expected"),
     [
-        (2, {"train": 2}),
-        (3, {"train": 1, "val": 1, "test": 1}),  # each split has a class with three pictures
-        (20, {"train": 12, "val": 4, "test": 4}),
+        (2, 0.2, {"train": 2}),
+        (3, 0.1, {"train": 1, "val": 1, "test": 1}),  # each split has a class with three pictures
+        (20, 0.2, {"train": 12, "val": 4, "test": 4}),
     ],
 )
-def test_each_split_gets_its_share_of_a_class(pictures: int, expected: dict[str, int]) -> None:
-    assert counted(split.assign_splits(singles(pictures, "cat"), SHARES, {})) == expected
+def test_each_split_gets_its_share_of_a_class(
+    pictures: int, share: float, expected: dict[str, int]
+) -> None:
+    shares = {"val": share, "test": share}
+    assert counted(split.assign_splits(singles(pictures, "cat"), shares, {})) == expected
+
+
+def test_pictures_without_objects_are_shared_out_like_a_class() -> None:
+    sides = split.assign_splits(singles(20, "cat") + singles(5, begin=20), SHARES, {})
+    empty = {name: side for name, side in sides.items() if name >= "020"}
+    assert counted(empty) == {"train": 3, "val": 1, "test": 1}
 
 
 def test_split_without_a_share_gets_nothing() -> None:
@@ -144,6 +153,23 @@ def test_class_folders_keep_nothing_of_an_earlier_split(
     assert message in capsys.readouterr().out
 
 
+def test_class_folders_that_cannot_be_written_are_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "set"
+    imported(labelled.folders(tmp_path / "source", 8), "folders", data)
+    (data / "folders").touch()
+    capsys.readouterr()
+    assert main(["data", "split", str(data), "--workers", "1"]) == EXIT_FAILURE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{data / 'folders'}: Not a directory" in line
+
+
+def test_set_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match=r"gone/train\.json: No such file or directory"):
+        folder.write(tmp_path / "gone" / "train.json", {})
+
+
 def test_split_is_stale_once_the_set_has_changed(ready: Path) -> None:
     assert folder.stale_splits(ready) is None  # nothing was split
     content = document(ready)
@@ -152,6 +178,7 @@ def test_split_is_stale_once_the_set_has_changed(ready: Path) -> None:
     folder.write(ready / "annotations.json", content)  # without a picture: in no split
     assert folder.stale_splits(ready) is None
     content["categories"].reverse()
+    content["annotations"][0] = dict(reversed(content["annotations"][0].items()))
     folder.write(ready / "annotations.json", content)
     assert folder.stale_splits(ready) is None
     content["annotations"][0]["bbox"] = [1, 2, 3, 4]

@@ -10,6 +10,7 @@ import labelled
 from edge.errors import EXIT_NO_INPUT, EXIT_OK
 from labelled import document, imported
 from tools.cli import main
+from tools.data.split import _folder_split
 
 pytest.importorskip("imagehash")
 
@@ -50,6 +51,28 @@ def test_mixing_folders_named_after_splits_is_reported_once(
     assert f"{ready}: its folders train, val are mixed and split anew; --keep-folders" in message
     split(ready)
     assert capsys.readouterr().err == ""
+
+
+def test_pictures_of_one_folder_alone_are_not_reported_as_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    imported(labelled.yolo(tmp_path / "source", 6), "yolo", tmp_path / "set")
+    capsys.readouterr()
+    assert split(tmp_path / "set") == EXIT_OK
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("train/a.jpg", "train"),
+        ("street/Valid/cat/a.jpg", "val"),
+        ("testing/a.jpg", None),
+        ("street/test", None),
+    ],
+)
+def test_split_is_that_of_any_folder_of_a_picture(name: str, side: str | None):
+    assert _folder_split(name) == side
 
 
 def test_keep_folders_is_refused_where_no_folder_is_named_after_a_split(

@@ -57,6 +57,7 @@ def test_objects_are_counted_by_class_and_size() -> None:
 
 def test_size_of_a_box_is_the_square_root_of_its_area() -> None:
     assert stats.side_px(box(0, 1, 64, 16)) == 32.0
+    assert stats.side_px(box(0, 1, -4, 9)) == 0.0  # broken, which is for `data check` to say
     assert stats._aspects([box(0, 1, 64, 16), box(0, 1, 16, 64)]) == [4.0, 0.25]
 
 
@@ -75,6 +76,8 @@ def test_tables_show_every_class_and_source(capsys: pytest.CaptureFixture[str]) 
     assert lines[0].strip() == "some: 4 pictures (3 without objects)"
     assert sum("4 pictures" in line for line in lines) == 1  # a title for both tables
     cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines]
+    heads = [[cell.strip() for cell in line.strip("┃ ").split("┃")] for line in lines]
+    assert ["source", "pictures", "objects"] in heads
     assert ["person", "1", "1", "0", "0", "1", "0", "40.0", "1.0"] in cells
     assert ["bird", "0", "0", "0", "0", "0", "0", "-", "-"] in cells
     assert ["street", "2", "1"] in cells

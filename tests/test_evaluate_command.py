@@ -160,10 +160,11 @@ def test_kernels_are_compared_by_the_command(
     assert "agrees" in capsys.readouterr().out
 
 
-def test_hidden_macos_files_are_no_baselines(tmp_path: Path) -> None:
-    for name in ("a.tflite", "._a.tflite", "b.onnx", "._b.onnx"):
+def test_baselines_are_sorted_by_name_without_hidden_macos_files(tmp_path: Path) -> None:
+    for name in ("b.tflite", "._b.tflite", "a.onnx", "._a.onnx", "c.onnx"):
         (tmp_path / name).touch()
-    assert [path.name for path in subjects.baselines(tmp_path)] == ["a.tflite", "b.onnx"]
+    found = [path.name for path in subjects.baselines(tmp_path)]
+    assert found == ["a.onnx", "b.tflite", "c.onnx"]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
+from edge import manifest
 from edge.errors import InputError
 from edge.values import Detection
 from models import detect_folder
@@ -33,6 +35,18 @@ def street(tmp_path: Path) -> Dataset:
         cv2.imwrite(str(path), bgr)
         pictures.append(Picture(number, path, 64, 64, "", frozenset(LABELS.values()), ()))
     return Dataset("street", tuple(pictures), LABELS, ())
+
+
+def test_model_in_the_current_folder_has_the_folders_name_and_its_own_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = detect_folder(tmp_path, "mine")
+    monkeypatch.chdir(folder)
+    with ExitStack() as stack:
+        here = subjects.load(".", stack, Options())
+    assert (here.name, here.size, here.arithmetic) == ("mine", "64x64", "integer-only")
+    assert here.file_bytes == (folder / manifest.read(folder).file).stat().st_size
+    assert here.labels == ("person", "car")
 
 
 def test_several_processes_give_the_same_results_in_order_as_one(
@@ -70,6 +84,27 @@ def test_intermediate_results_of_another_set_are_not_reused(
     assert len(names) == 4
 
 
+def test_intermediate_results_of_another_model_or_runtime_are_not_reused(
+    tmp_path: Path, street: Dataset
+) -> None:
+    folder = detect_folder(tmp_path)
+    decoder = msgspec.structs.replace(manifest.read(folder).decoder, nms_iou=1)
+    lax = detect_folder(tmp_path, "lax", decoder=decoder)
+    with ExitStack() as stack:
+        subject = subjects.load(str(folder), stack, Options())
+        other = replace(subjects.load(str(lax), stack, Options()), name=subject.name)
+        measured = [
+            (subject, Options()),
+            (subject, Options(xnnpack=False)),
+            (replace(subject, size="32x32"), Options()),
+            (replace(subject, runtime="another"), Options()),
+            (replace(subject, labels=("car", "person")), Options()),
+            (other, Options()),
+        ]
+        names = {kept.name_of(one, options, street) for one, options in measured}
+    assert len(names) == len(measured)
+
+
 def test_changed_picture_is_measured_again(tmp_path: Path, street: Dataset) -> None:
     few = replace(street, pictures=street.pictures[:3])
     with ExitStack() as stack:
@@ -83,7 +118,7 @@ def test_changed_picture_is_measured_again(tmp_path: Path, street: Dataset) -> N
 def test_stopped_evaluation_resumes_after_the_last_complete_picture(
     tmp_path: Path, street: Dataset
 ) -> None:
-    keep = tmp_path / "kept"
+    keep = tmp_path / "runs" / "kept"
     first = street.pictures[5]
     first.path.rename(tmp_path / "elsewhere.png")
     with ExitStack() as stack:

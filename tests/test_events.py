@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from edge.config import EventsConfig
 from edge.events import EventLogic
 from edge.values import Box, ColorScore, EventKind, ObjectEvent, Track, TrackState
@@ -73,7 +75,23 @@ def test_box_predicted_outside_the_picture_makes_no_event():
         events = logic.update([is_at(box)], lambda _: (), 2.0 * now_s, FRAME_SIZE)
     assert events == []
     (end,) = logic.finish()
-    assert end.track.box_px == boxes[1]
+    assert (end.track.box_px, end.track.state) == (boxes[1], TrackState.ENDED)
+    assert logic.finish() == []
+
+
+@pytest.mark.parametrize(
+    ("box_px", "is_visible"),
+    [
+        (Box(-19, 10, 20, 20), True),
+        (Box(-19.1, 10, 20, 20), False),
+        (Box(10, 99, 20, 20), True),
+        (Box(10, 99.1, 20, 20), False),
+    ],
+)
+def test_object_is_visible_while_a_pixel_of_it_is_in_the_frame(box_px: Box, *, is_visible: bool):
+    feed = EventFeed()
+    feed.at(0.0, SEEN)
+    assert (feed.at(2.0, is_at(box_px)) is not None) == is_visible
 
 
 def test_update_needs_a_change_and_the_interval():
@@ -88,8 +106,10 @@ def test_update_needs_a_change_and_the_interval():
 def test_movement_is_relative_to_box_size_since_the_last_event():
     feed = EventFeed()
     feed.at(0.0, SEEN)
-    steps = [feed.kind_at(2.0 + n, is_at(Box(10 + 4 * n, 10, 20, 20))) for n in range(1, 6)]
-    assert steps == [None, None, EventKind.UPDATE, None, None]  # 12 px of a size of 20
+    steps = [feed.kind_at(2.0 + n, is_at(Box(10 + 5 * n, 10, 20, 20))) for n in range(1, 4)]
+    assert steps == [None, EventKind.UPDATE, None]  # 10 px of a size of 20
+    assert feed.kind_at(6.0, is_at(Box(15, 10, 40, 40))) is EventKind.UPDATE  # 11 px of 20
+    assert feed.kind_at(8.0, is_at(Box(34, 10, 40, 40))) is None  # 19 px of 40
 
 
 def test_jittering_box_makes_no_update():
@@ -128,6 +148,14 @@ def test_zone_is_entered_after_the_hold_time():
     assert feed.at(1.0, is_at(RIGHT)) is None
     assert feed.at(1.4, is_at(RIGHT)) is None
     event = feed.at(1.5, is_at(RIGHT))
+    assert event is not None
+    assert event.zones == ("door",)
+
+
+def test_object_that_moves_within_a_zone_stays_in_it():
+    feed = EventFeed()
+    feed.at(0.0, is_at(RIGHT))
+    event = feed.at(2.0, is_at(Box(55, 10, 20, 20)))
     assert event is not None
     assert event.zones == ("door",)
 

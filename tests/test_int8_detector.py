@@ -15,6 +15,7 @@ pytest.importorskip("rich")
 
 from edge.errors import EdgeError, InputError, ModelError  # noqa: E402
 from edge.interpreter import load_engine  # noqa: E402
+from models import detect_folder  # noqa: E402
 from tools import int8_detector  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.cli import main  # noqa: E402
@@ -141,8 +142,9 @@ def test_stem_projected_to_another_rank_is_refused() -> None:
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a YOLOX-Nano of `edge-tools quantize detect`"):
-        int8_detector.read(MODELS / "color-64", None, 8)
+    for other in (MODELS / "color-64", detect_folder(tmp_path)):  # its decoder is YOLOX's, too
+        with pytest.raises(InputError, match="not a YOLOX-Nano of `edge-tools quantize detect`"):
+            int8_detector.read(other, None, 8)
     shutil.copytree(SHIPPED, tmp_path / "cut")
     (tmp_path / "cut" / "model.tflite").write_bytes(b"no model")
     for folder in (tmp_path / "cut", tmp_path / "none"):

@@ -62,12 +62,13 @@ def test_object_found_again_in_time_keeps_its_id_and_first_seen():
     track = only(tracker.update([person(104)], 11.5))
     assert (track.track_id, track.state) == (1, TrackState.CONFIRMED)
     assert (track.first_seen_s, track.last_seen_s, track.hits) == (9.8, 11.5, 4)
+    assert only(tracker.predict(14.0)).state is TrackState.CONFIRMED
 
 
 def test_tentative_object_that_is_not_seen_again_is_dropped():
     tracker = Tracker(CONFIG)
     tracker.update([person(100)], 0.0)
-    reports = [tracker.update([], now_s) for now_s in (0.2, 0.6, 0.8)]
+    reports = [tracker.update([], now_s) for now_s in (0.5, 0.6, 0.8)]
     assert [len(report) for report in reports] == [1, 0, 0]
 
 
@@ -115,6 +116,21 @@ def test_weak_detection_continues_a_track_but_starts_none():
     weak = person(101, score=0.3)
     assert only(tracker.update([weak], 0.1, lambda _: 0.5)).state is TrackState.CONFIRMED
     assert Tracker(CONFIG).update([weak], 0.1, lambda _: 0.5) == []
+    tentative = Tracker(CONFIG)
+    tentative.update([person(100)], 0.0)
+    assert only(tentative.update([weak], 0.1, lambda _: 0.5)).hits == 1
+
+
+@pytest.mark.parametrize(
+    ("min_iou", "x", "state"),
+    [(0.2, 113, TrackState.CONFIRMED), (0.2, 114, TrackState.LOST), (0.6, 113, TrackState.LOST)],
+)
+def test_weak_detection_continues_a_track_only_where_most_overlaps(
+    min_iou: float, x: int, state: TrackState
+):
+    tracker = Tracker(TrackerConfig(min_hits=1, min_iou=min_iou))
+    tracker.update([person(100)], 0.0)
+    assert only(tracker.update([person(x, score=0.3)], 0.1, lambda _: 0.5)).state is state
 
 
 def test_second_weaker_box_of_an_object_starts_no_track():
@@ -125,12 +141,14 @@ def test_second_weaker_box_of_an_object_starts_no_track():
     assert (track.hits, track.score, track.box_px.x) == (5, 0.8, 100)
 
 
-def test_one_box_updates_one_track_even_where_two_overlap():
+@pytest.mark.parametrize(
+    ("x", "states"), [(100, ["confirmed", "lost"]), (120, ["lost", "confirmed"])]
+)
+def test_one_box_updates_one_track_even_where_two_overlap(x: int, states: list[str]):
     tracker = Tracker(CONFIG)
     for now_s in moments(5):
         tracker.update([person(100), person(120)], now_s)
-    states = [track.state for track in tracker.update([person(100)], 0.5)]
-    assert states == [TrackState.CONFIRMED, TrackState.LOST]
+    assert [track.state for track in tracker.update([person(x)], 0.5)] == states
 
 
 def test_object_appearing_beside_a_lost_one_gets_a_new_id():
@@ -138,10 +156,30 @@ def test_object_appearing_beside_a_lost_one_gets_a_new_id():
     assert [track.track_id for track in confirmed.update([person(150)], 0.1)] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("after_s", "x", "is_same"),
+    [(0.3, 142, True), (0.3, 143, False), (0.5, 153, True), (1, 154, False)],
+)
+def test_the_longer_no_detector_ran_the_farther_an_object_may_have_moved(
+    after_s: float, x: int, *, is_same: bool
+):
+    tracker = confirmed_tracker(now_s=10.0)
+    tracks = tracker.update([person(x)], 10 + after_s)
+    assert [track.track_id for track in tracks] == ([1] if is_same else [1, 2])
+
+
+def test_object_where_another_was_last_detected_gets_a_new_id():
+    tracker = Tracker(CONFIG)
+    for index, now_s in enumerate(moments(3)):
+        tracker.update([person(100 + 15 * index)], now_s)
+    tracker.predict(1.0)  # the first is expected 120 px further
+    assert [track.track_id for track in tracker.update([person(130)], 1.0)] == [1, 2]
+
+
 def test_score_that_starts_a_track_is_per_label():
     tracker = Tracker(CONFIG)
     found = [person(0, score=0.5), person(300, score=0.5, label="car")]
-    tracks = tracker.update(found, 0.0, {"person": 0.4, "car": 0.6}.__getitem__)
+    tracks = tracker.update(found, 0.0, {"person": 0.5, "car": 0.6}.__getitem__)
     assert only(tracks).label == "person"
 
 
@@ -154,14 +192,15 @@ def test_label_does_not_flap_when_the_detector_wavers():
     assert set(labels) == {"car"}
 
 
-def test_label_changes_when_the_detector_consistently_reports_another():
+@pytest.mark.parametrize(("old", "new"), [("car", "truck"), ("truck", "car")])
+def test_label_changes_when_the_detector_consistently_reports_another(old: str, new: str):
     tracker = Tracker(CONFIG)
     labels = []
-    for index, now_s in enumerate(moments(80)):
-        label = "car" if index < 10 else "truck"
+    for index, now_s in enumerate(moments(340)):  # 4 s of another label after 30 s
+        label = old if index < 300 else new
         labels.append(only(tracker.update([person(100, label=label)], now_s)).label)
     changes = sum(before != after for before, after in itertools.pairwise(labels))
-    assert (labels[-1], changes) == ("truck", 1)
+    assert (labels[-1], changes) == (new, 1)
 
 
 def test_label_does_not_flip_on_the_first_detection_after_a_long_hold():
@@ -177,6 +216,12 @@ def test_one_object_found_as_two_classes_is_one_track():
     for now_s in moments(5):
         tracks = tracker.update([person(100, label="car"), person(101, label="truck")], now_s)
     assert only(tracks).label == "car"
+
+
+@pytest.mark.parametrize(("height", "tracks"), [(80, 1), (79, 2)])
+def test_overlap_of_two_objects_is_not_that_of_one_found_twice(height: int, tracks: int):
+    other = Detection("truck", 0.8, Box(100, 100, 40, height))
+    assert len(Tracker(CONFIG).update([person(100, label="car"), other], 0.0)) == tracks
 
 
 def test_rider_and_bicycle_are_two_tracks():
@@ -219,16 +264,26 @@ def test_vertical_motion_is_tracked_like_horizontal():
         assert (top, left, high, wide) == pytest.approx(box_px)
 
 
-def test_two_detections_give_the_speed():
+@pytest.mark.parametrize(("interval_s", "alpha"), [(0.05, 0.6), (0.1, 0.6), (0.2, 0.84)])
+def test_two_detections_give_the_speed_and_further_ones_correct_it(interval_s: float, alpha: float):
     tracker = Tracker(CONFIG)
-    tracker.update([person(100)], 0.0)
-    x = only(tracker.update([person(110)], 0.1)).box_px.x
-    assert only(tracker.predict(0.2)).box_px.x == pytest.approx(x + 10)
+    seen_s = iter(moments(4, interval_s))
+    tracker.update([person(100)], next(seen_s))
+    x = only(tracker.update([person(110)], next(seen_s))).box_px.x
+    assert x == pytest.approx(100 + 10 * alpha)
+    tracker.update([person(x + 14)], next(seen_s))
+    beta = alpha**2 / (2 - alpha)
+    predicted = only(tracker.predict(next(seen_s))).box_px.x
+    assert predicted == pytest.approx(x + 10 + 4 * alpha + 10 + 4 * beta)
 
 
-def test_box_lost_for_long_jumps_to_where_it_is_found_again():
+@pytest.mark.parametrize("is_held", [True, False])
+def test_box_unseen_for_long_jumps_to_where_it_is_found_again(*, is_held: bool):
     tracker = confirmed_tracker()
-    tracker.update([], 0.1)
+    if is_held:
+        tracker.hold(1.4)
+    else:
+        tracker.update([], 0.1)
     assert only(tracker.update([person(108)], 1.5)).box_px.x == pytest.approx(108, abs=0.01)
 
 
@@ -249,13 +304,34 @@ def test_prediction_moves_on_and_stops_after_a_second():
     ahead = only(tracker.predict(now_s + 0.5))
     assert ahead.state is TrackState.CONFIRMED
     assert ahead.box_px.x == pytest.approx(x + 50, abs=3)
-    assert only(tracker.predict(now_s + 30)).box_px.x == pytest.approx(x + 100, abs=5)
+    for later_s in (30, 31):
+        x_then = only(tracker.predict(now_s + later_s)).box_px.x
+        assert x_then == pytest.approx(x + 100, abs=5)
+
+
+def test_object_held_in_place_does_not_move_on_afterwards():
+    tracker = Tracker(CONFIG)
+    for now_s in moments(20):
+        x = 100 + 100 * now_s
+        box_px = only(tracker.update([person(x, y=x)], now_s)).box_px
+    assert only(tracker.hold(2.0)).box_px == box_px
+    assert only(tracker.predict(2.5)).box_px == box_px
 
 
 def test_predicted_frames_alone_never_end_a_track():
     tracker = confirmed_tracker()
     for now_s in moments(100, start_s=0.1):
         assert only(tracker.predict(now_s)).state is TrackState.CONFIRMED
+    young = Tracker(CONFIG)
+    young.update([person(100)], 0.0)
+    assert only(young.predict(10.0)).state is TrackState.TENTATIVE
+
+
+def test_frame_of_an_earlier_time_makes_no_object_younger():
+    tracker = confirmed_tracker()
+    tracker.update([], 0.1)
+    assert only(tracker.hold(-5.0)).state is TrackState.LOST
+    assert only(tracker.hold(2.2)).state is TrackState.ENDED
 
 
 def test_hold_keeps_a_stationary_object_in_place():
@@ -299,6 +375,28 @@ SMALL = st.builds(Box, *[st.integers(0, 9)] * 2, *[st.integers(1, 9)] * 2)
 def test_boxes_are_matched_from_min_iou_on(first: Box, second: Box):
     pairs = best_pairs([(first, "a")], [(second, "a")], 0.25, 0.0)
     assert pairs == ([(0, 0)] if first.iou(second) >= 0.25 else [])
+
+
+def test_second_box_over_a_matched_track_is_left_over():
+    tracks = [(Box(0, 0, 10, 10), "a"), (Box(90, 0, 10, 10), "a")]
+    found = [(Box(0, 0, 10, 10), "a"), (Box(2, 0, 10, 10), "a")]
+    assert best_pairs(tracks, found, 0.2, 0.0) == [(0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("height", "min_iou", "is_pair"), [(5, 0.2, True), (4.9, 0.2, False), (5, 0.6, False)]
+)
+def test_boxes_of_other_labels_are_matched_only_where_most_overlaps(
+    height: float, min_iou: float, *, is_pair: bool
+):
+    tracks, found = [(Box(0, 0, 10, 10), "a")], [(Box(0, 0, 10, height), "b")]
+    assert best_pairs(tracks, found, min_iou, 0.0) == ([(0, 0)] if is_pair else [])
+
+
+def test_box_of_the_same_label_is_preferred_to_one_that_overlaps_more():
+    tracks = [(Box(0, 0, 10, 10), "a")]
+    found = [(Box(0, 0, 10, 10), "b"), (Box(0, 0, 10, 3), "a")]
+    assert best_pairs(tracks, found, 0.2, 0.0) == [(0, 1)]
 
 
 @pytest.mark.parametrize(("x", "y", "is_pair"), [(140, 0, True), (0, 14, True), (0, 140, False)])

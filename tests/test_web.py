@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +102,9 @@ def test_answers_before_the_first_frame_say_that_nothing_is_known(site: Site) ->
 
 def test_health_is_ok_while_frames_arrive_or_the_camera_is_retried(site: Site) -> None:
     site.view.tell_camera("live", is_alive=True, is_paused=False)
-    site.clock.advance(HEALTHY_S - 1)
+    site.clock.advance(HEALTHY_S)
     assert site.get("/healthz").status_code == 200
-    site.clock.advance(2)
+    site.clock.advance(1)
     site.view.tell_camera("live", is_alive=False, is_paused=False)
     answer = site.get("/healthz")
     assert answer.status_code == 503
@@ -116,9 +118,10 @@ def test_health_is_ok_while_frames_arrive_or_the_camera_is_retried(site: Site) -
 def test_health_has_the_age_of_the_newest_frame_and_the_pause() -> None:
     view = View(FakeClock(5.0))
     assert view.health() == Health(status="failing", camera="", frame_age_s=None)
-    view.tell_frame(result(1))
+    seen = result(1)
+    view.tell_frame(replace(seen, frame=replace(seen.frame, captured_mono_s=3.5)))
     view.tell_camera("live", is_alive=True, is_paused=True)
-    assert view.health() == Health(status="ok", camera="live", frame_age_s=5.0, paused=True)
+    assert view.health() == Health(status="ok", camera="live", frame_age_s=1.5, paused=True)
 
 
 def test_head_is_like_get_without_a_body(site: Site) -> None:
@@ -267,18 +270,20 @@ def test_silent_connections_time_out_and_block_nobody(
 def test_each_answer_gives_a_connection_its_time_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, start = [], connection.BoundedConnection._restart_timer
+    timers: list[asyncio.TimerHandle] = []
+    start = connection.BoundedConnection._restart_timer
 
     def counted(one: Any) -> None:
-        started.append(one)
         start(one)
+        timers.append(one._timer)
 
     monkeypatch.setattr(connection.BoundedConnection, "_restart_timer", counted)
     with httpx.Client(timeout=20) as browser:
         for _ in range(3):
             assert browser.get(f"http://127.0.0.1:{site.config.port}/schema").status_code == 200
-        wait_until(lambda: len(started) == 1 + 3)
-    assert len(set(started)) == 1
+        wait_until(lambda: len(timers) == 1 + 3)
+        assert [timer.cancelled() for timer in timers] == [True] * 3 + [False]
+    wait_until(timers[-1].cancelled)
 
 
 def test_stop_joins_frees_the_port_and_is_idempotent() -> None:

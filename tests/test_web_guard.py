@@ -31,6 +31,9 @@ def test_refused_request_never_reaches_the_pages() -> None:
     ("header", "name"),
     [
         ("Gate:8080", "gate"),
+        ("Gate", "gate"),
+        (" gate ", "gate"),
+        (" gate:80 ", "gate"),
         ("[::1]", "[::1]"),
         ("[::1]:80", "[::1]"),
         ("::1", ":"),

@@ -119,7 +119,6 @@ def document(file: Path) -> dict[str, Any]:
 def write(file: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically; EdgeError when it cannot be written."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         durable.replace(file, f"{json.dumps(content)}\n".encode())
     except OSError as error:
         raise EdgeError(f"{file}: {why_not_written(error)}") from None

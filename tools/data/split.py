@@ -162,8 +162,7 @@ def assign_splits(
         fixed = [_split_of(group, earlier) for group in stratum]
         counts = Counter(fixed)
         quota = {
-            split: max(_quota(share, len(stratum)) - counts[split], 0)
-            for split, share in shares.items()
+            split: _quota(share, len(stratum)) - counts[split] for split, share in shares.items()
         }
         for group, kept in zip(stratum, fixed, strict=True):
             split = kept or next((name for name in quota if quota[name] > 0), TRAIN)

@@ -58,7 +58,7 @@ class ResultLog:
 def name_of(subject: Subject, options: Options, data: Dataset) -> str:
     """Return a file name that is unique to the model, the kernel family and the set."""
     mark = hashlib.sha256(f"{subject.size} {subject.runtime} {options}".encode())
-    mark.update(f"{subject.digest} {data.labels}".encode())
+    mark.update(f"{subject.digest} {list(subject.labels)} {data.labels}".encode())
     for picture in data.pictures:
         mark.update(os.fsencode(f"{picture.image_id} {lookup.real(picture.path)}\0"))
     return f"{subject.name}-{mark.hexdigest()[:16]}.jsonl"
