@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,14 +18,12 @@ import tools.cli
 from edge.cli import COMMANDS
 from edge.errors import (
     EXIT_CONFIG,
-    EXIT_FAILURE,
     EXIT_NO_INPUT,
     EXIT_OK,
     EXIT_UNAVAILABLE,
     EXIT_USAGE,
 )
 from models import change_manifest, color_folder, detect_folder, refused_folder
-from waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 60
@@ -121,18 +117,6 @@ def test_usage_error_exits_with_2(call: Callable[..., Outcome], words: tuple[str
     outcome = call(*words)
     assert outcome.code == EXIT_USAGE
     assert "usage: edge" in outcome.err
-
-
-def test_output_in_an_encoding_without_a_sign_escapes_it():
-    done = subprocess.run(
-        [sys.executable, "-m", "edge", "models", "--help"],
-        capture_output=True,
-        timeout=TIMEOUT_S,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (EXIT_OK, b"")
-    assert rb"\u2026" in done.stdout  # an ellipsis
 
 
 def test_invalid_score_is_a_usage_error():
@@ -233,64 +217,6 @@ def test_the_daemon_exits_with_the_documented_code(
     assert part in outcome.complaint
 
 
-@pytest.mark.parametrize("words", [("edge", "models"), ("tools", "validate")])
-def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path: Path, words: tuple[str, ...]):
-    marker = tmp_path / "importing"
-    (tmp_path / "msgspec.py").write_text(
-        f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(60)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    child = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        env=environment,
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(marker.exists, TIMEOUT_S)
-    child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=TIMEOUT_S)[1] == ""
-    assert child.returncode == -signal.SIGINT
-
-
-@pytest.mark.parametrize(
-    ("redirection", "code", "complaint"),
-    [
-        (">/dev/full", EXIT_FAILURE, "edge: output: No space left on device; make room\n"),
-        (">&-", EXIT_OK, ""),
-        ("2>&-", EXIT_OK, ""),
-    ],
-    ids=["full", "no output", "no errors"],
-)
-def test_output_to_a_full_device_leaves_no_traceback(redirection: str, code: int, complaint: str):
-    done = subprocess.run(
-        ["/bin/sh", "-c", f'"$0" -m edge config-schema {redirection}', sys.executable],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        cwd=ROOT,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (code, complaint)
-
-
-@pytest.mark.parametrize("redirection", ["| true", ">/dev/full"])
-def test_error_of_a_tool_keeps_its_code_when_nobody_takes_the_output(redirection: str):
-    command = '("$0" -m tools validate color-64 nosuch; echo "code $?" >&2)'
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"{command} {redirection}", sys.executable],
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        cwd=ROOT,
-        check=False,
-    )
-    complaint, code = done.stderr.splitlines()
-    assert complaint.startswith("edge-tools: model 'nosuch' is not installed")
-    assert code == f"code {EXIT_CONFIG}"
-
-
 def test_missing_config_is_named(tmp_path: Path):
     outcome = run("run", "--config", tmp_path / "none.yaml")
     assert outcome.code == EXIT_CONFIG
@@ -346,22 +272,6 @@ def test_infer_with_an_unknown_model_exits_with_78(call: Callable[..., Outcome],
     outcome = call("infer", tmp_path, "--model", "none")
     assert outcome.code == EXIT_CONFIG
     assert "'none' is not installed" in outcome.complaint
-
-
-@pytest.mark.parametrize("command", ["config-schema", "models"], ids=["long", "short"])
-def test_closed_stdout_is_not_a_failure(command: str):
-    words = [sys.executable, "-m", "edge", command]
-    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=buffered
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        assert process.stderr is not None
-        err = process.stderr.read().decode()
-    assert "Traceback" not in err
-    assert "Exception ignored" not in err
-    assert process.returncode == EXIT_OK
 
 
 def test_tools_list_their_commands_and_refuse_others():

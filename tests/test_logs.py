@@ -211,21 +211,6 @@ def test_unreachable_syslog_server_is_reported_once_and_reconnected(
     assert "found" in receiver.lines[0]
 
 
-def test_hanging_log_handler_does_not_block() -> None:
-    release = threading.Event()
-
-    class Hanging(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            release.wait(30)
-
-    queued = sinks.Queued([Hanging()])
-    for _ in range(sinks.MAX_WAITING + 50):
-        queued.handle(record("counted"))
-    assert queued.dropped >= 40
-    release.set()
-    queued.close()
-
-
 @pytest.mark.parametrize("address", ["ftp://x", "host:99999", ":1", "tcp://"])
 def test_invalid_syslog_address_is_a_one_line_error(address: str) -> None:
     with pytest.raises(ConfigError, match=r"log\.syslog"):

@@ -26,6 +26,21 @@ def test_install_does_not_close_handlers_itself() -> None:
     release.set()
 
 
+def test_hanging_log_handler_does_not_block() -> None:
+    release = threading.Event()
+
+    class Hanging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            release.wait(30)
+
+    queued = sinks.Queued([Hanging()])
+    for _ in range(sinks.MAX_WAITING + 50):
+        queued.handle(logging.makeLogRecord({"msg": "counted"}))
+    assert queued.dropped >= 40
+    release.set()
+    queued.close()
+
+
 def test_unresponsive_collector_is_abandoned_in_time() -> None:
     pytest.importorskip("opentelemetry.sdk")
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -13,7 +13,8 @@ pytest.importorskip("rich")
 from edge.errors import InputError  # noqa: E402
 from tools import tensor_file  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
-from tools.architectures.yolox import BLOCK_CHANNELS, project_kernels  # noqa: E402
+from tools.architectures.projection import project_kernels  # noqa: E402
+from tools.architectures.yolox import BLOCK_CHANNELS  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
 from tools.quantize.ranges import PIXELS, batches  # noqa: E402
 from tools.train import detect_state  # noqa: E402

@@ -35,9 +35,8 @@ from edge.values import (
     TrackState,
 )
 from edge.web import Health, View, WebServer
-from edge.web.picture import MAX_JPEGS_PER_S, Pictures, drawn
 from edge.web.server import MAX_CONNECTIONS
-from edge.web.view import HEALTHY_S, MAX_EVENTS
+from edge.web.view import HEALTHY_S
 from fakes import FakeClock
 from mosquitto import free_port
 from waiting import wait_until
@@ -326,77 +325,3 @@ def test_the_page_leaves_the_daemons_logging_as_it_is() -> None:
     before = root.level, list(root.handlers)
     with WebServer(site.config, site.view):
         assert (root.level, list(root.handlers)) == before
-
-
-def test_view_keeps_the_last_events_newest_first() -> None:
-    view = View()
-    for number in range(MAX_EVENTS + 5):
-        view.tell_event(b"%d" % number)
-    assert view.events(2) == [b"104", b"103"]
-    assert len(view.events(1000)) == MAX_EVENTS
-
-
-def test_view_remembers_an_objects_color_until_it_is_gone() -> None:
-    view = View()
-    red = track(1, Box(10, 60, 40, 80))
-    view.tell_frame(result(1, red, color="red"))
-    view.tell_frame(result(2, red))
-    assert view.scene is not None
-    assert view.scene.colors[1][0].name == "red"
-    view.tell_frame(result(3))
-    view.tell_frame(result(4, red))
-    assert view.scene.colors == {}
-
-
-def test_frame_encoding_is_rate_limited() -> None:
-    clock, view = FakeClock(1000.0), View()
-    pictures = Pictures(view, clock)
-    assert pictures.newest(boxes=True) is None
-    view.tell_frame(result(1))
-    first = pictures.newest(boxes=True)
-    view.tell_frame(result(2))
-    assert pictures.newest(boxes=True) is first
-    clock.advance(1.01 / MAX_JPEGS_PER_S)
-    second = pictures.newest(boxes=True)
-    assert second is not None
-    assert second.name != first.name
-    clock.advance(10)
-    assert pictures.newest(boxes=True) is second  # the same frame is not encoded again
-
-
-def test_boxes_captions_and_colors_are_drawn_into_a_copy() -> None:
-    view = View()
-    seen, lost = Box(100, 60, 60, 120), Box(220, 60, 60, 120)
-    young = track(3, Box(20, 60, 60, 120), TrackState.TENTATIVE)
-    view.tell_frame(result(1, track(1, seen), track(2, lost, TrackState.LOST), young, color="red"))
-    assert view.scene is not None
-    before = view.scene.frame.bgr.copy()
-    picture = drawn(view.scene)
-    assert np.array_equal(view.scene.frame.bgr, before)
-    changed = (picture != before).any(axis=2)
-    assert changed[120, 100]
-    assert changed[120, 220]
-    assert not changed[:, :90].any()  # not yet confirmed
-    assert changed[45:58, 102:120].all()  # the plate over the box
-    assert not changed[40:58, 225:].any()  # none over a lost one
-    red = picture[45:58, 100:120].reshape(-1, 3).astype(int)
-    assert ((red[:, 2] > 180) & (red[:, 0] < 80)).any()
-
-
-def test_captions_cover_the_boxes_of_others() -> None:
-    alone, beside = View(), View()
-    front, behind = track(1, Box(100, 60, 60, 120)), track(2, Box(110, 20, 20, 200))
-    alone.tell_frame(result(1, front))
-    beside.tell_frame(result(1, front, behind))
-    assert alone.scene is not None
-    assert beside.scene is not None
-    plates = [drawn(view.scene)[46:56, 100:170] for view in (alone, beside) if view.scene]
-    assert np.array_equal(*plates)
-
-
-@pytest.mark.parametrize("box_px", [Box(-50, -40, 60, 60), Box(300, 230, 500, 500)])
-def test_box_beyond_the_edge_is_drawn_clipped(box_px: Box) -> None:
-    view = View()
-    view.tell_frame(result(1, track(1, box_px), color="unknown"))
-    assert view.scene is not None
-    assert drawn(view.scene).shape == (240, 320, 3)

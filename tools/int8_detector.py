@@ -1,7 +1,7 @@
 """Reads an int8 YOLOX-Nano back into a graph: `edge-tools quantize detect --model`.
 
 All weights, biases and ranges of the file are kept, so that it can be written anew for another
-input size, or with its stem's input projected to fewer channels (`yolox.project_kernels`), without
+input size, or with its stem's input projected to fewer channels (`projection`), without
 training and without pictures.
 """
 
@@ -19,6 +19,7 @@ from edge import manifest
 from edge.errors import InputError
 from edge.manifest import Manifest
 from tools.architectures import yolox
+from tools.architectures.projection import project_kernels
 from tools.input_size import InputSize
 from tools.layer_error import TensorReader
 from tools.quantize import Graph, Quantization, trace
@@ -113,9 +114,7 @@ def _project(graph: Graph, made: Graph, rank: int) -> Quantization:
     The range is that of all possible pixels, so that no picture is needed.
     """
     stems = [name for name in graph.weights if yolox.STEM_KERNELS.fullmatch(f"{name}_weight")]
-    projection, kernels = yolox.project_kernels(
-        torch.cat([graph.weights[name] for name in stems]), rank
-    )
+    projection, kernels = project_kernels(torch.cat([graph.weights[name] for name in stems]), rank)
     counts = [len(graph.weights[name]) for name in stems]
     parts = dict(zip(stems, torch.split(kernels, counts), strict=True))
     for name, weight in made.weights.items():

@@ -11,7 +11,7 @@ channels of a ReLU can be scaled freely, so that all have one range and need no 
 is fused into its convolution.
 
 The stem's 16 kernels read little more than 5 combinations of the 12 values of a block. To save a
-third of their work, quantized networks project each block to 8 channels first (`project_kernels`).
+third of their work, quantized networks project each block to 8 channels first (`projection`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import qr
 from torch import Tensor, nn
 
 from edge.errors import InputError
 from tools import tensor_file
 from tools.architectures import yolox_file
+from tools.architectures.projection import project_kernels
 from tools.architectures.yolox_file import Stored
 from tools.quantize import SpaceToDepth
 
@@ -323,26 +323,6 @@ def stem_kernels(path: Path) -> NDArray[np.float64]:
     """
     kernels: Tensor = yolox_file.read(path).convolutions[0][0]
     return kernels.permute(0, 2, 3, 1).double().numpy()
-
-
-def project_kernels(kernels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return a projection, (rank, c, 1, 1), and the kernels that read it, (n, rank, h, w).
-
-    Together they come closest to `kernels`, (n, c, h, w), each kernel counting the same: singular
-    value decomposition over the input channels. Its basis is changed so that `rank` channels, the
-    most different ones, each appear in one projected channel alone (interpolative decomposition);
-    thus these are like pixels and have similar ranges: each at most that of one pixel.
-    """
-    count, channels, height, width = kernels.shape
-    flat = kernels.double().permute(0, 2, 3, 1)
-    each = flat / flat.square().sum((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
-    basis = torch.linalg.svd(each.reshape(-1, channels), full_matrices=False)[2][:rank]
-    chosen = qr(basis.numpy(), pivoting=True, mode="r")[1][:rank]
-    projection = torch.linalg.solve(basis[:, chosen.tolist()], basis)
-    projection /= projection.abs().sum(1, keepdim=True)
-    reading = flat.reshape(-1, channels) @ torch.linalg.pinv(projection)
-    made = reading.reshape(count, height, width, rank).permute(0, 3, 1, 2)
-    return projection[:, :, None, None].to(kernels), made.to(kernels)
 
 
 def knows(path: Path, labels: Sequence[str]) -> bool:

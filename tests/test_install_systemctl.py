@@ -1,0 +1,72 @@
+"""What install-service and uninstall-service ask of systemctl."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge import install
+from edge.cli import main
+from edge.install import Place
+
+PROGRAM = "/opt/edge/bin/edge"
+
+
+def call(root: Path, command: str = "install-service", *more: str) -> int:
+    program = ["--program", PROGRAM] if command == "install-service" else []
+    return main([command, "--root", str(root), *program, *more])
+
+
+@pytest.fixture
+def systemctl_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls to systemctl, which these tests replace by a fake."""
+    commands: list[str] = []
+
+    def take(command: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(" ".join(command))
+        is_refused = "stop" in command
+        return subprocess.CompletedProcess(command, int(is_refused), "", "Access\ndenied\n")
+
+    monkeypatch.setattr(Place, "is_running_system", True)
+    monkeypatch.setattr(install, "_check_systemd", lambda _place: None)
+    monkeypatch.setattr(install, "_PACKAGE", Path("/opt/edge/lib"))
+    monkeypatch.setattr(install.subprocess, "run", take)
+    return commands
+
+
+def test_systemctl_is_called_only_for_what_changed(
+    tmp_path: Path, systemctl_calls: list[str]
+) -> None:
+    def placed(*, is_started: bool = True) -> list[str]:
+        systemctl_calls.clear()
+        steps = install.install_steps(Place(tmp_path), Path("/bin/sh"), is_started=is_started)
+        list(install.run(steps, is_dry=False))
+        return list(systemctl_calls)
+
+    made = ["systemd-sysusers edge.conf", "systemd-tmpfiles --create edge.conf"]
+    start = "systemctl enable --now edge.service"
+    assert placed() == [
+        *made, "systemctl daemon-reload", "systemctl try-restart edge.service", start,
+    ]  # fmt: skip
+    assert placed() == [start]
+    (tmp_path / "etc/systemd/system/edge.service").write_text("old")
+    assert placed(is_started=False) == ["systemctl daemon-reload"]
+    assert placed(is_started=False) == []
+
+
+def test_service_is_stopped_before_its_units_are_removed(
+    tmp_path: Path, systemctl_calls: list[str]
+) -> None:
+    unit = tmp_path / "etc/systemd/system/edge.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("")
+    steps = install.uninstall_steps(Place(tmp_path))
+    with pytest.raises(install.InstallError, match=r"stop edge@\*\.service: Access denied$"):
+        list(install.run(steps, is_dry=False))
+    assert systemctl_calls == [
+        "systemctl disable --now edge.service",
+        "systemctl stop edge@*.service",
+    ]
+    assert unit.exists()
