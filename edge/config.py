@@ -40,6 +40,11 @@ PointConfig = tuple[Share, Share]
 PolygonConfig = Annotated[tuple[PointConfig, ...], Meta(min_length=3)]
 
 
+def in_url(host: str) -> str:
+    """Return a `Host` as written in a URL: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections: frozen, unknown keys refused."""
 

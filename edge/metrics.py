@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edge import durable
-from edge.config import MetricsConfig
+from edge.config import MetricsConfig, in_url
 from edge.errors import ConfigError, WebError, install_command
 from edge.messages import Info, Stats
 
@@ -93,7 +93,7 @@ class Metrics:
         from prometheus_client import start_http_server
 
         host = self._config.host
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        where = f"{in_url(host)}:{port}"
         try:
             server, thread = start_http_server(port, host, registry)
         except (OSError, UnicodeError) as error:

@@ -15,11 +15,6 @@ from edge import config, config_file
 from edge.config import Config
 from edge.errors import ConfigError
 
-
-def parse(text: str) -> Config:
-    return config_file.parse(text, "edge.yaml")
-
-
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
 # Characters that YAML allows in a double-quoted scalar and no pattern refuses.
 TEXTS = st.text(
@@ -99,7 +94,7 @@ def _is_consistent(made: Config) -> bool:
 @given(_structs(Config).filter(_is_consistent))
 def test_any_config_written_as_yaml_is_read_back_equal(made: Config):
     text = yaml.dump(msgspec.to_builtins(made), Dumper=NoAliases, allow_unicode=True)
-    assert parse(text) == made
+    assert config_file.parse(text, "edge.yaml") == made
 
 
 class NoAliases(yaml.SafeDumper):
@@ -121,7 +116,7 @@ YAML_DATA = st.recursive(
 
 def _is_read_or_refused_in_one_line(text: str) -> None:
     try:
-        parse(text)
+        config_file.parse(text, "edge.yaml")
         message = "edge.yaml: ok"
     except ConfigError as error:
         message = str(error)

@@ -14,20 +14,15 @@ from edge import config_file, install
 from edge.cli import main
 from edge.errors import EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE
 from edge.install import Place
+from installing import PROGRAM, call
 
 ROOT = Path(__file__).parents[1]
-PROGRAM = "/opt/edge/bin/edge"
 
 
 def tree(root: Path) -> dict[str, str]:
     """Every file below a folder, with its text."""
     files = (path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): path.read_text() for path in files}
-
-
-def call(root: Path, command: str = "install-service", *more: str) -> int:
-    program = ["--program", PROGRAM] if command == "install-service" else []
-    return main([command, "--root", str(root), *program, *more])
 
 
 def test_image_gets_units_a_valid_config_and_the_complete_example(tmp_path: Path) -> None:

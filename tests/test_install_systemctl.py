@@ -8,15 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge import install
-from edge.cli import main
 from edge.install import Place
-
-PROGRAM = "/opt/edge/bin/edge"
-
-
-def call(root: Path, command: str = "install-service", *more: str) -> int:
-    program = ["--program", PROGRAM] if command == "install-service" else []
-    return main([command, "--root", str(root), *program, *more])
 
 
 @pytest.fixture

@@ -16,29 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import msgspec
-import numpy as np
 import pytest
 
 import edge
 from edge.config import WebConfig
 from edge.errors import WebError
-from edge.values import (
-    Box,
-    ColorScore,
-    EventKind,
-    Frame,
-    FrameResult,
-    ObjectEvent,
-    Track,
-    TrackState,
-)
 from edge.web import Health, View, WebServer
 from edge.web.server import MAX_CONNECTIONS
 from edge.web.view import HEALTHY_S
 from fakes import FakeClock
 from mosquitto import free_port
+from viewed import decoded, result
 from waiting import wait_until
 
 pytest.importorskip("litestar", reason="the extra `web` is not installed")
@@ -49,25 +38,6 @@ connection = pytest.importorskip("edge.web.connection", reason="the extra `web` 
 QUICK: dict[str, Any] = {"timeout": 20, "verify": False}
 PAGE = Path(edge.__file__).parent / "web" / "page"
 ROUTES = ("/", "/api/info", "/api/stats", "/api/events", "/api/frame.jpg", "/healthz", "/schema")
-
-
-def track(track_id: int, box_px: Box, state: TrackState = TrackState.CONFIRMED) -> Track:
-    return Track(track_id, "person", 0.9, box_px, state, 0.0, 1.0, 3)
-
-
-def result(frame_id: int, *tracks: Track, color: str | None = None) -> FrameResult:
-    """A gray frame with tracks; with a color, each has an event that contains it."""
-    bgr = np.full((240, 320, 3), 128, dtype=np.uint8)
-    frame = Frame("front", frame_id, bgr, 0.0, 1000.0 + frame_id, 0.0)
-    colors = (ColorScore(color, 0.9),) if color else ()
-    events = [ObjectEvent(EventKind.NEW, one, 0.9, colors, ()) for one in tracks if color]
-    return FrameResult(frame, None, (), tracks, tuple(events))
-
-
-def decoded(jpeg: bytes) -> np.ndarray:
-    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    assert bgr is not None
-    return bgr
 
 
 class Site:

@@ -13,7 +13,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Self
 
-from edge.config import WebConfig
+from edge.config import WebConfig, in_url
 from edge.errors import ConfigError, WebError, install_command
 from edge.web.guard import LOOPBACK_NAMES, Guard
 from edge.web.view import View
@@ -50,7 +50,7 @@ class WebServer:
         self._server = self._make_server(listener)
         self._thread = threading.Thread(target=_serve, args=(self._server, listener), name="web")
         self._thread.start()
-        logger.info("web.started url=http://%s:%d", _in_url(self._config.host), self._config.port)
+        logger.info("web.started url=http://%s:%d", in_url(self._config.host), self._config.port)
         if not _is_loopback(listener):
             logger.warning(
                 "web.open host=%s anyone on that network can see the page", self._config.host
@@ -71,7 +71,7 @@ class WebServer:
         from edge.web.connection import BoundedConnection
 
         host = self._config.host.lower()
-        hosts = LOOPBACK_NAMES | {_in_url(host)} if _is_loopback(listener) else None
+        hosts = LOOPBACK_NAMES | {in_url(host)} if _is_loopback(listener) else None
         policy = routes.content_policy(routes.page_text(routes.PAGE))
         return uvicorn.Server(
             uvicorn.Config(
@@ -116,7 +116,7 @@ def check_installed(config: WebConfig) -> None:
 
 def _listen(config: WebConfig) -> socket.socket:
     """Return a listening socket; raise WebError when the address cannot be bound."""
-    where = f"web: {_in_url(config.host)}:{config.port}"
+    where = f"web: {in_url(config.host)}:{config.port}"
     try:
         addresses = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
         family, *_, address = addresses[0]
@@ -130,8 +130,3 @@ def _listen(config: WebConfig) -> socket.socket:
 
 def _is_loopback(listener: socket.socket) -> bool:
     return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
-
-
-def _in_url(host: str) -> str:
-    """Return a host as written in a URL: IPv6 in brackets."""
-    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,14 @@
+"""The commands that install and remove the service, called on an image's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.cli import main
+
+PROGRAM = "/opt/edge/bin/edge"
+
+
+def call(root: Path, command: str = "install-service", *more: str) -> int:
+    program = ["--program", PROGRAM] if command == "install-service" else []
+    return main([command, "--root", str(root), *program, *more])
