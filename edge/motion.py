@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config import MotionConfig
-from edge.values import Box, Image, Polygon
+from edge.values import Image, Polygon
 
 WIDTH_PX = 160
 BACKGROUND_S = 2.0
@@ -46,15 +46,10 @@ class Motion:
 
     is_moving: whether the gate is open: motion now or within `hold_s`.
     area: share of the unmasked picture that differs from the background, 0..1.
-    box_norm: around all that differs, None when nothing does.
     """
 
     is_moving: bool
     area: float
-    box_norm: Box | None
-
-
-_FIRST = Motion(is_moving=True, area=1.0, box_norm=Box(0.0, 0.0, 1.0, 1.0))
 
 
 class MotionGate:
@@ -87,15 +82,15 @@ class MotionGate:
         if count and area >= self._config.min_area:
             self._moved_s = now_s
         is_moving = now_s - self._moved_s <= self._config.hold_s
-        return Motion(is_moving, area, _bounds(moving) if count else None)
+        return Motion(is_moving, area)
 
     def _begin(self, gray: Image, now_s: float) -> Motion:
         self._background.begin(gray, now_s)
         self._watched = watched_pixels(self._masks, gray.shape)
         if not self._watched.any():
-            return Motion(is_moving=False, area=0.0, box_norm=None)
+            return Motion(is_moving=False, area=0.0)
         self._moved_s = now_s
-        return _FIRST
+        return Motion(is_moving=True, area=1.0)
 
 
 class _Background:
@@ -168,9 +163,3 @@ def watched_pixels(masks: Sequence[Polygon], shape: tuple[int, ...]) -> NDArray[
         corners = np.rint(np.array(polygon) * (width - 1, height - 1)).astype(np.int32)
         cv2.fillPoly(inside, [corners], 1)
     return np.asarray(inside == 0)
-
-
-def _bounds(moving: Image) -> Box:
-    height, width = moving.shape
-    box_px = Box(*(float(value) for value in cv2.boundingRect(moving)))
-    return box_px.normalized((width, height))
