@@ -3,7 +3,8 @@
 Write-ahead log with synchronous=FULL: a commit that returned is on the medium, so neither kill -9
 nor a power cut loses it. The file is locked while open: two daemons cannot share it. Checkpoints
 run only here and empty the log, so the log's growth is the number of bytes written.
-Not thread-safe; `Spool` holds a lock around every call.
+Not thread-safe: `Spool` holds a lock around every call but that of `allowance_bytes`, which only
+its writer thread calls.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ class Spool:
                 waiting_in_memory=in_memory,
             )
 
-    # The methods below run in the writer thread, except _bound_memory and _read.
+    # The writer thread's methods; those from _note_failure on run in callers' threads too.
 
     def _write_until_stopped(self) -> None:
         while True:
