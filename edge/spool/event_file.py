@@ -10,7 +10,6 @@ its writer thread calls.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge import durable
 from edge.errors import PublishError
 from edge.messages import LostRange, SpooledEvent
 from edge.spool.soundness import DamagedError, check_content, event_of, fix_of, is_damage, number_of
@@ -263,10 +263,7 @@ class EventFile:
     def _disk_takes_writes(self) -> bool:
         probe = self._path.with_name(self._path.name + "-probe")
         try:
-            with probe.open("wb") as file:
-                file.write(b"probe")
-                file.flush()
-                os.fsync(file.fileno())
+            durable.write(probe, b"probe")
             probe.unlink()
         except OSError:
             return False
