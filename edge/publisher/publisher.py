@@ -281,7 +281,7 @@ class Publisher:
         """Send the rest, then `offline`, then disconnect, all within the time of `close`."""
         flush_by_s = self._close_by_s - _GOODBYE_S
         while self._feed(connection) and time.monotonic() < flush_by_s:
-            connection.pump(self._waker, min(0.1, _GOODBYE_S))
+            connection.pump(self._waker, 0.1)
             self._events.settle()
         goodbye_id = connection.publish(self._death)
         self._others[goodbye_id] = self._death.topic
