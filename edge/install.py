@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge import durable, lookup
+from edge.config_file import SERVICE_CONFIGS
 from edge.errors import EXIT_UNAVAILABLE, EdgeError
 
 UNIT = "edge.service"
@@ -28,7 +29,6 @@ TEMPLATE = "edge@.service"
 WANTED_BY = "multi-user.target.wants"
 ADMIN_UNITS = Path("/etc/systemd/system")
 PACKAGE_UNITS = Path("/usr/lib/systemd/system")
-CONFIG_DIR = Path("/etc/edge")
 CONFIG = "edge.yaml"
 EXAMPLE = "edge.example.yaml"
 ENVIRONMENT = "environment"
@@ -109,7 +109,7 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
     _check_links(place)
     unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _program_path(program, place))
     units = place.path(place.units)
-    config = place.path(CONFIG_DIR)
+    config = place.path(SERVICE_CONFIGS)
     steps = [
         _write(units / UNIT, unit),
         _write(units / TEMPLATE, template(unit)),
@@ -159,7 +159,7 @@ def template(unit: str) -> str:
         "Description=Camera detection over MQTT (edge)": (
             "Description=Camera detection over MQTT (edge, %i)"
         ),
-        f"{CONFIG_DIR}/{CONFIG}": f"{CONFIG_DIR}/%i.yaml",
+        f"{SERVICE_CONFIGS}/{CONFIG}": f"{SERVICE_CONFIGS}/%i.yaml",
         "StateDirectory=edge\n": "StateDirectory=edge-%i\n",
         "RuntimeDirectory=edge\n": "RuntimeDirectory=edge-%i\n",
         "/run/credentials/edge.service/": "/run/credentials/edge@door.service/",
@@ -243,7 +243,7 @@ def _check_links(place: Place) -> None:
     root = lookup.real(place.root)
     made = [path.parent for path in place.made_by().values()]
     state = [place.root / folder for folder in STATE_DIRS]
-    for folder in (place.path(place.units), place.path(CONFIG_DIR), *made, *state):
+    for folder in (place.path(place.units), place.path(SERVICE_CONFIGS), *made, *state):
         target = lookup.real(folder)
         if not target.is_relative_to(root):
             raise InstallError(
@@ -290,7 +290,7 @@ def _local_paths(place: Place) -> Iterator[Path]:
     yield from _state(place, ("edge", *(f"edge-{name}" for name in _instances(place))))
     yield from sorted(units.glob("edge.service.d"))
     yield from sorted(units.glob("edge@*.service.d"))
-    yield place.path(CONFIG_DIR)
+    yield place.path(SERVICE_CONFIGS)
 
 
 def _state(place: Place, names: Iterable[str]) -> Iterator[Path]:
@@ -305,7 +305,7 @@ def _state(place: Place, names: Iterable[str]) -> Iterator[Path]:
 def _instances(place: Place) -> list[str]:
     """Return the names of the template's instances: each with a config, a link or a drop-in."""
     units = place.path(place.units)
-    configs = place.path(CONFIG_DIR).glob("*.yaml")
+    configs = place.path(SERVICE_CONFIGS).glob("*.yaml")
     names = {path.stem for path in configs if path.name not in (CONFIG, EXAMPLE)}
     for path in (*_enabled(units), *units.glob("edge@*.service.d")):
         if path.name.startswith("edge@"):

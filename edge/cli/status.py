@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 exit codes: 0 running and well; 3 running with something wrong; 69 no daemon answers."""
 
-DEFAULT_CONFIG = Path("/etc/edge/edge.yaml")
+DEFAULT_CONFIG = config_file.SERVICE_CONFIGS / "edge.yaml"
 
 
 class Report(Payload, frozen=True, kw_only=True):
