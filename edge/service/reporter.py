@@ -6,7 +6,6 @@ import time
 
 from edge import __version__, config_file, messages
 from edge.capture import CaptureStatus
-from edge.config import Config
 from edge.discovery import components_of, discovery_message, discovery_topic
 from edge.health import Notifier, read_condition
 from edge.messages import CameraState, Info, Message, Stats, Topics
@@ -46,8 +45,9 @@ class Reporter:
         self._last_state: CameraState | None = None
         self.is_hot = False  # whether the board was at the last reading
 
-    def announce(self, config: Config, parts: Parts) -> None:
+    def announce(self, parts: Parts) -> None:
         """Publish what this device is; the publisher repeats it on every connection."""
+        config = parts.config
         info = Info(
             device=self._topics.device,
             version=__version__,
@@ -62,10 +62,11 @@ class Reporter:
         topic = self._topics.of("info")
         self._publisher.publish(Message(topic, messages.encode(info), qos=1, retain=True))
         if config.mqtt.discovery:
-            self._publisher.publish(self._discovery(config, parts))
+            self._publisher.publish(self._discovery(parts))
 
-    def _discovery(self, config: Config, parts: Parts) -> Message:
+    def _discovery(self, parts: Parts) -> Message:
         """Return the message for Home Assistant, which also removes what was announced before."""
+        config = parts.config
         prefix = config.mqtt.discovery_prefix
         commands = () if config.commands.key_file else config.commands.allow
         components = components_of(self._topics, [self._camera], parts.labels(), commands)

@@ -137,7 +137,7 @@ class Service:
             self._view,
             self._notifier,
         )
-        self._reporter.announce(config, self._parts)
+        self._reporter.announce(self._parts)
         stack.enter_context(StatusSocket(state_dir, self._answer_status))
         stack.enter_context(
             Metrics(
@@ -336,7 +336,7 @@ class Service:
         before = logs.install(handlers, config.log.level)
         threading.Thread(target=logs.close, args=(before,), name="log-close").start()
         self._mqtt_log.choose(config.log.mqtt_level)
-        self._reporter.announce(config, parts)
+        self._reporter.announce(parts)
         logger.info("service.reloaded path=%s", self._path)
         return {"reloaded": True}
 
