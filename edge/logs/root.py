@@ -9,16 +9,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
-from edge.config import LogConfig
+from edge.config import LogConfig, LogLevel
 from edge.errors import ConfigError
 from edge.logs.facts import JsonFormatter, TextFormatter
 from edge.logs.mqtt import MqttLog
 from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
 
-LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 TEXT = "%(levelname)s %(name)s %(message)s"
 # Used for keys that the config leaves unset.
@@ -44,7 +44,7 @@ class _Stderr(logging.Handler):
 def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:
     """Declare `--log-level`, `--log-format` and `--log-file`. level: the default, in words."""
     group = parser.add_argument_group("log")
-    group.add_argument("--log-level", choices=LEVELS, help=f"default: {level}")
+    group.add_argument("--log-level", choices=get_args(LogLevel), help=f"default: {level}")
     group.add_argument("--log-format", choices=FORMATS, help="default: $EDGE_LOG_FORMAT, else text")
     group.add_argument("--log-file", metavar="FILE", help="also here, rotated")
 
