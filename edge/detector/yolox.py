@@ -9,16 +9,12 @@ Source: YOLOX (Ge et al. 2021), decoding of the published model.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.detector.candidates import (
     NOTHING,
     Candidates,
-    Floats,
-    Indices,
+    corners_of,
     levels,
     quantized_logit,
     sigmoid,
@@ -57,7 +53,7 @@ class _Stride:
         self._objectness_scores = sigmoid(levels(objectness))
         self._class_scores = sigmoid(levels(classes))
         self._offsets_px = levels(box) * np.float32(stride)
-        self._halves_px = np.exp(levels(box)) * np.float32(stride / 2)
+        self._sides_px = np.exp(levels(box)) * np.float32(stride)
         rows, columns = np.divmod(np.arange(box.shape[1] * box.shape[2]), box.shape[2])
         self._cells_px = (np.stack([columns, rows], 1) * stride).astype(np.float32)
 
@@ -77,11 +73,7 @@ class _Stride:
         )
         kept = scores >= self._min_score
         cells = cells[kept]
-        corners = self._corners(boxes.reshape(-1, 4)[cells], cells)
-        return Candidates(scores[kept], labels[kept], corners)
-
-    def _corners(self, boxes: NDArray[Any], cells: Indices) -> Floats:
-        """Return left, top, right, bottom of quantized boxes (n, 4) in these cells."""
+        boxes = boxes.reshape(-1, 4)[cells]
         centers = self._offsets_px[boxes[:, :2]] + self._cells_px[cells]
-        halves = self._halves_px[boxes[:, 2:]]
-        return np.concatenate([centers - halves, centers + halves], 1)
+        corners = corners_of(centers, self._sides_px[boxes[:, 2:]])
+        return Candidates(scores[kept], labels[kept], corners)
