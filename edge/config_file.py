@@ -100,7 +100,7 @@ def parse(text: str, source: str) -> Config:
         raise ConfigError(_explain(fault, data, root, source))
     _fill_in_homes(data, root, source)
     config = msgspec.convert(data, Config, strict=True)
-    _check_names(config, source)
+    _refuse_contradictions(config, source)
     return config
 
 
@@ -356,7 +356,7 @@ def _child_node(node: yaml.Node, step: str) -> tuple[int, yaml.Node] | None:
     return None
 
 
-def _check_names(config: Config, source: str) -> None:
+def _refuse_contradictions(config: Config, source: str) -> None:
     for name, camera in config.cameras.items():
         if name in RESERVED_NAMES:
             raise ConfigError(f"{source}: cameras.{name}: the name is taken by a topic; rename it")
