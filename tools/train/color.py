@@ -46,7 +46,7 @@ from tools.train.color_state import (
     save,
     start,
 )
-from tools.train.steps import refuse_divergence
+from tools.train.steps import METRICS_FILE, refuse_divergence
 
 EXAMPLES = """\
 examples (started again, each resumes where it stopped):
@@ -159,7 +159,7 @@ def train(
         logger.info("train.epoch number=%d loss=%.4f top1=%s", state.epoch, loss, accuracy)
         save(config, state, out / CHECKPOINT)
         row = {"epoch": state.epoch, "loss": loss, "top1": accuracy}
-        json_file.add_line(row, out / "metrics.jsonl")
+        json_file.add_line(row, out / METRICS_FILE)
         top1s = {f"top1 {name}": value for name, value in accuracy.items()}
         record.metrics(state.epoch, loss=loss, **top1s)
     return state

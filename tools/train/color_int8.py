@@ -47,7 +47,7 @@ from tools.train.color_int8_state import (
     start,
 )
 from tools.train.color_state import ColorTraining, load_network
-from tools.train.steps import rate_factor, set_rates, update_average
+from tools.train.steps import METRICS_FILE, rate_factor, set_rates, update_average
 
 EXAMPLES = """\
 example (started again, it resumes where it stopped):
@@ -216,6 +216,6 @@ def measure(
     answers = ask(ColorModel(Interpreter.load(folder)), checks)
     top1 = {name: figures(some, 0.0).top1 for name, some in groups(answers).items()}
     row = {"step": state.step, "loss": mean_loss, "top1": top1}
-    json_file.add_line(row, out / "metrics.jsonl")
+    json_file.add_line(row, out / METRICS_FILE)
     logger.info("train.measured step=%d loss=%.4f top1=%s", state.step, mean_loss, top1)
     return top1

@@ -96,8 +96,8 @@ def train_and_measure(
     """Alternate training and measuring, to the last step or until AP50 stops improving.
 
     Where AP50 is NaN, the latest weights count as the best.
-    args: `out` (folder), `every` (steps between measurements) and `patience` (measurements without
-    improvement until training stops) of the command.
+    args: `output` (folder), `every` (steps between measurements) and `patience` (measurements
+    without improvement until training stops) of the command.
     Raises EdgeError when the training diverges; the best weights so far stay on disk.
     """
     while state.step < schedule.steps and state.bad < args.patience:
