@@ -10,7 +10,6 @@ import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from edge import lookup
@@ -39,12 +38,7 @@ class Journal:
             raise EdgeError(f"{self._path}: {error.strerror}; name another --output") from None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         with contextlib.suppress(OSError):  # already reported by `_write`
             self._file.close()
