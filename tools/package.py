@@ -11,7 +11,7 @@ import logging
 import math
 import shlex
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,6 @@ class Facts:
     parameters: int
     training: dict[str, str]
     licence: str
-    accuracy: tuple[Accuracy, ...] = field(default=())
     golden: Golden | None = None
     is_foreign: bool = False
 
@@ -91,7 +90,7 @@ def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:
         decoder=facts.decoder,
         labels=facts.labels,
         certificate=proof,
-        accuracy=facts.accuracy,
+        accuracy=(),
         training=facts.training,
         licence=facts.licence,
         golden=facts.golden,
