@@ -67,5 +67,5 @@ def _detect(
 
 @lru_cache(maxsize=1)  # models are measured one after the other
 def _loaded(folder: str, options: Options) -> Callable[[Image], list[Detection]]:
-    loaded = Interpreter.load(Path(folder), threads=options.threads, xnnpack=options.xnnpack)
+    loaded = Interpreter.load(Path(folder), xnnpack=options.xnnpack)
     return Detector(loaded, min_score=MIN_SCORE).detect

@@ -62,7 +62,6 @@ class Options:
     """How models are loaded. float_size: input size of float originals."""
 
     xnnpack: bool = True
-    threads: int = 1
     float_size: InputSize = FLOAT_SIZE
 
 
@@ -90,7 +89,7 @@ def _existing(path: Path) -> Path:
 
 
 def _folder(folder: Path, options: Options, name: str) -> Subject:
-    loaded = Interpreter.load(folder, threads=options.threads, xnnpack=options.xnnpack)
+    loaded = Interpreter.load(folder, xnnpack=options.xnnpack)
     detector = Detector(loaded, min_score=MIN_SCORE)
     width, height = loaded.manifest.input.size
     return Subject(
