@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from edge.errors import EdgeError
-from edge.web.guard import AsgiApp, Guard, Message, Receive, Send
+from edge.web.guard import LOOPBACK_NAMES, AsgiApp, Guard, Message, Receive, Send
 from edge.web.routes import content_policy, page_text
 from tools.annotate.session import (
     Answer,
@@ -27,7 +27,6 @@ from tools.annotate.session import (
 logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
-LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 Labelled = NamedDependency[Session]
 Index = Annotated[int, PathParameter(ge=0, description="Number of the object, from 0.")]
 After = Annotated[int, QueryParameter(description="Number of an object; -1: none.")]
@@ -84,7 +83,7 @@ def make_app(session: Session) -> AsgiApp:
         exception_handlers={Exception: _explain},
         logging_config=None,
     )
-    return Guard(SameOrigin(app), content_policy(page_text(PAGE)), LOOPBACK)
+    return Guard(SameOrigin(app), content_policy(page_text(PAGE)), LOOPBACK_NAMES)
 
 
 class SameOrigin:
