@@ -22,7 +22,7 @@ import numpy as np
 from edge import certificate, manifest
 from edge.capture import read_image
 from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, InputError, ModelError, one_line
-from edge.interpreter import Interpreter, installed_runtime, load_engine
+from edge.interpreter import installed_runtime, load_engine
 from edge.manifest import Accuracy, Manifest
 from tools import golden, json_file, layer_error, model_kind
 from tools.data.entry import pictures_below
@@ -333,7 +333,7 @@ def _pictures(folder: Path | None, images: Path | None) -> list[Path]:
         if not found:
             raise ModelError(f"{images}: no pictures (jpg, png) there; name a folder of some")
         return found[:: max(1, len(found) // MAX_PICTURES)][:MAX_PICTURES]
-    stored = Interpreter.load(folder).manifest.golden if folder else None
+    stored = manifest.read(folder).golden if folder else None
     if folder is None or stored is None:
         raise ConfigError("--float needs pictures; give --images DIR")
     return [folder / stored.file]

@@ -11,7 +11,6 @@ import msgspec
 from edge import bundle, manifest, registry
 from edge.bundle import Bundle
 from edge.errors import ModelError
-from edge.interpreter import Interpreter
 from edge.model_shelf import STATE_NAME
 from edge.registry import (
     MAX_STAGES_BYTES,
@@ -126,8 +125,7 @@ def _delete(store: Store, key: str) -> None:
 
 
 def _check_golden(folder: Path) -> None:
-    described = Interpreter.load(folder).manifest
-    if described.golden is None:
+    if manifest.read(folder).golden is None:
         raise ModelError(f"model {folder}: no golden picture; boards could not prove it")
     faults = golden.differences(folder)
     if faults:
