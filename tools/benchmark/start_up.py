@@ -2,7 +2,7 @@
 
 A child process imports edge, loads both models and processes the demo clip as fast as possible
 until the pipeline emits the first event, or to the clip's end if the detector knows none of its
-objects. The parent measures from before Python starts.
+objects. The parent measures from before Python starts; the monotonic clock is the same in both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ config = config_with(models)
 source = open_source(config.cameras["clip"])
 rig = Rig(config, models_dir)
 rig.pipeline.warm_up(source.read())
-loaded = time.time()
+loaded_s = time.monotonic()
 number, events = 0, ()
 while not events:
     bgr = source.read()
@@ -37,9 +37,9 @@ while not events:
     number += 1
     frame = Frame("clip", number, bgr, time.monotonic(), time.time(), number * FRAME_S)
     events = rig.pipeline.process(frame).events
-event = time.time() if events else None
+event_s = time.monotonic() if events else None
 rss = read_condition().rss_bytes
-print(json.dumps({"loaded": loaded, "event": event, "frames": number, "rss_bytes": rss}))
+print(json.dumps({"loaded_s": loaded_s, "event_s": event_s, "frames": number, "rss_bytes": rss}))
 """
 
 
@@ -49,7 +49,7 @@ def measure(models: dict[str, str], models_dir: str | None = None) -> dict[str, 
     models: names or folders by task, instead of the default ones. The event's time is None if the
     detector knows no object of the demo clip.
     """
-    started = time.time()
+    started_s = time.monotonic()
     try:
         child = subprocess.run(
             [sys.executable, "-c", CHILD, json.dumps([models, models_dir])],
@@ -65,8 +65,8 @@ def measure(models: dict[str, str], models_dir: str | None = None) -> dict[str, 
         raise EdgeError(f"start-up: the child process failed: {reason[-1]}")
     facts = json.loads(child.stdout)
     return {
-        "models_loaded_s": round(facts["loaded"] - started, 3),
-        "first_event_s": facts["event"] and round(facts["event"] - started, 3),
+        "models_loaded_s": round(facts["loaded_s"] - started_s, 3),
+        "first_event_s": facts["event_s"] and round(facts["event_s"] - started_s, 3),
         "frames": facts["frames"],
         "rss_mb": round(facts["rss_bytes"] / 1e6, 1),
     }
