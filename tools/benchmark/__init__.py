@@ -11,8 +11,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edge import manifest, model_store
 from edge.errors import EXIT_OK
 from tools import json_file
@@ -59,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the tables, and save them as JSON when asked."""
     names = args.models or [folder.name for folder in model_store.installed(args.models_dir)]
     folders = [model_store.find(name, args.models_dir) for name in names]
-    report: dict[str, Any] = {"machine": msgspec.to_builtins(machine.read())}
+    report: dict[str, Any] = {"machine": machine.read()}
     machine.show(report["machine"])
     report["invoke"] = invokes.measure(folders, args.threads, args.runs)
     invokes.show(report["invoke"])

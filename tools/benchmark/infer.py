@@ -23,8 +23,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edge import manifest, model_store, picture_file
 from edge.capture import open_source, read_image
 from edge.config import CameraConfig, DetectorConfig
@@ -98,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """Print one row per alternative and number of pictures."""
     if args.onnx and not args.onnx.is_file():
         raise InputError(f"--onnx {args.onnx}: no such file")
-    facts = _machine()
+    facts = machine.read()
     machine.show(facts)
     print(f"\n{'one process, 1 thread':<24}{'pictures':>10}{'per s':>9}{'seconds':>9}", end="")
     print(f"{'ms p50':>10}{'p95':>10}{'p99':>10}")
@@ -118,11 +116,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         json_file.write({"machine": facts, "rows": rows}, args.json, indent=1)
     return EXIT_OK
-
-
-def _machine() -> dict[str, Any]:
-    """Return the machine's description as a dict."""
-    return dict(msgspec.to_builtins(machine.read()))
 
 
 def _resized(args: argparse.Namespace, scratch: Path, pictures: Path) -> Path:

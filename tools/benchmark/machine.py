@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,22 @@ from edge.health import read_condition
 from edge.interpreter import installed_runtime
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The board and its condition before the first measurement; None for unknown facts."""
-
-    cpu: str
-    architecture: str
-    cores: int
-    governor: str | None
-    cpu_hz: int | None
-    temperature_c: float | None
-    load_1min: float | None
-    python: str
-    runtime: str
-    opencv: str
-    numpy: str
-
-
-def read() -> Machine:
-    """Return this machine's description."""
+def read() -> dict[str, Any]:
+    """Return the board and its condition before the first measurement; None for unknown facts."""
     condition = read_condition()
-    return Machine(
-        cpu=cpu_model(),
-        architecture=platform.machine(),
-        cores=os.cpu_count() or 1,
-        governor=condition.cpu_governor,
-        cpu_hz=condition.cpu_hz,
-        temperature_c=condition.temperature_c,
-        load_1min=condition.load_1min,
-        python=platform.python_version(),
-        runtime=installed_runtime()[0],
-        opencv=cv2.__version__,
-        numpy=np.__version__,
-    )
+    return {
+        "cpu": cpu_model(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "governor": condition.cpu_governor,
+        "cpu_hz": condition.cpu_hz,
+        "temperature_c": condition.temperature_c,
+        "load_1min": condition.load_1min,
+        "python": platform.python_version(),
+        "runtime": installed_runtime()[0],
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def cpu_model(device_tree: Path = Path("/proc/device-tree/model")) -> str:

@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     """Print one row per sender."""
     if args.rate * args.seconds < 1:
         raise EdgeError("--rate and --seconds give less than one event; give larger ones")
-    facts = dict(msgspec.to_builtins(machine.read()))
+    facts = machine.read()
     machine.show(facts)
     rounds: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     with (
