@@ -74,8 +74,9 @@ def measure(config: Config, frames: int, models_dir: str | None = None) -> dict[
     Raises InputError for a source without frames, EdgeError when a frame was not detected.
     """
     run = Rig(config, models_dir)
-    for number, bgr in enumerate(_images(config.cameras["clip"], frames + WARM_UP)):
-        run.step(number, bgr)
+    for number, bgr in enumerate(images(config.cameras["clip"], frames + WARM_UP)):
+        resized = cv2.resize(bgr, FRAME_SIZE, interpolation=cv2.INTER_LINEAR_EXACT)
+        run.step(number, np.asarray(resized, dtype=np.uint8))
     return run.report()
 
 
@@ -155,16 +156,18 @@ class Rig:
         }
 
 
-def _images(camera: CameraConfig, count: int) -> Iterator[Image]:
-    """Yield `count` frames of a clip at 640x480, restarting the clip when it ends."""
+def images(camera: CameraConfig, count: int) -> Iterator[Image]:
+    """Yield `count` frames of a clip, restarting the clip when it ends.
+
+    Raises InputError for a source without frames.
+    """
     done = 0
     while done < count:
         source = open_source(camera)
         before = done
         while done < count and (bgr := source.read()) is not None:
             done += 1
-            resized = cv2.resize(bgr, FRAME_SIZE, interpolation=cv2.INTER_LINEAR_EXACT)
-            yield np.asarray(resized, dtype=np.uint8)
+            yield bgr
         source.close()
         if done == before:
             raise InputError(f"{camera.source}: no frames")

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from edge import manifest, model_store, picture_file
-from edge.capture import open_source, read_image
+from edge.capture import read_image
 from edge.config import CameraConfig, DetectorConfig
 from edge.detector.input_size import size_for
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
 from tools import json_file
 from tools.arguments import count
 from tools.benchmark import machine
-from tools.benchmark.frame_path import DEMO_CLIP
+from tools.benchmark.frame_path import DEMO_CLIP, images
 from tools.benchmark.quantiles import cells, quantiles
 
 EXAMPLES = """\
@@ -150,16 +150,9 @@ def _ways(model: str, network: Path | None, pictures: Path) -> list[tuple[str, l
 
 def _write_frames(source: str, folder: Path, count: int) -> None:
     """Write `count` frames of a clip as JPEG files, restarting the clip when it ends."""
-    written = 0
-    while written < count:
-        before = written
-        reader = open_source(CameraConfig(source=source, realtime=False))
-        while written < count and (bgr := reader.read()) is not None:
-            picture_file.write(folder / f"{written:05}.jpg", bgr)
-            written += 1
-        reader.close()
-        if written == before:
-            raise InputError(f"{source}: no frames")
+    camera = CameraConfig(source=source, realtime=False)
+    for number, bgr in enumerate(images(camera, count)):
+        picture_file.write(folder / f"{number:05}.jpg", bgr)
 
 
 def _time(command: list[str]) -> tuple[float, list[float]]:
