@@ -30,12 +30,12 @@ import numpy as np
 import yaml
 from rich.progress import track
 
-import edge
 from edge import status_socket
 from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from tools import json_file
 from tools.arguments import positive
+from tools.benchmark.frame_path import DEMO_CLIP
 
 EXAMPLES = """examples:
   edge-tools soak --minutes 30
@@ -194,12 +194,11 @@ def _sample(folder: Path, pid: int, at_s: float, lines: int, *, is_away: bool) -
 
 @contextlib.contextmanager
 def _daemon(folder: Path, port: int, source: str | None) -> Iterator[subprocess.Popen[str]]:
-    clip = Path(edge.__file__).parent / "assets" / "demo.mp4"
     config = {
         "device": "soak",
         "state_dir": str(folder / "state"),
         "mqtt": {"host": "127.0.0.1", "port": port, "retry_max_s": 5},
-        "cameras": {"front": {"source": source or str(clip), "loop": True}},
+        "cameras": {"front": {"source": source or str(DEMO_CLIP), "loop": True}},
         "publish": {"stats_interval_s": SAMPLE_S / 2},
     }
     path = folder / "edge.yaml"

@@ -22,11 +22,11 @@ from edge.detector import Detector
 from edge.interpreter import Interpreter
 from edge.values import Image
 from tools import dataset
+from tools.benchmark.frame_path import DEMO_CLIP
 from tools.dataset import Dataset
 from tools.evaluate import timing
 from tools.evaluate.accuracy import MIN_SCORE, collect
 
-CLIP = Path(__file__).parents[2] / "edge" / "assets" / "demo.mp4"
 CLIP_STEP = 50  # every 50th frame of the demo clip is used
 
 
@@ -70,11 +70,11 @@ def _golden_pictures(folder: Path) -> Iterator[tuple[str, Image]]:
     golden = manifest.read(folder).golden
     if golden is not None:
         yield golden.file, dataset.load_file(folder / golden.file)
-    clip = cv2.VideoCapture(str(CLIP))
+    clip = cv2.VideoCapture(str(DEMO_CLIP))
     frame = 0
     while clip.grab():
         if frame % CLIP_STEP == 0:
-            yield f"{CLIP.name} frame {frame}", np.asarray(clip.retrieve()[1], np.uint8)
+            yield f"{DEMO_CLIP.name} frame {frame}", np.asarray(clip.retrieve()[1], np.uint8)
         frame += 1
     clip.release()
 
