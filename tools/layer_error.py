@@ -239,12 +239,10 @@ class _Sum:
 
 def plot(errors: Sequence[LayerError], path: Path, *, title: str) -> None:
     """Write a bar chart of the SNR of the worst 40 tensors as PNG, worst at the top."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = list(errors[:40])[::-1]
     figure = Figure(figsize=(9, 1.5 + 0.25 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.barh(range(len(shown)), [one.snr_db for one in shown], color=plots.COLORS[0])
     names = [plots.literal(one.name[-60:]) for one in shown]

@@ -120,7 +120,6 @@ def _plot(sets: list[Dataset], measured: list[dict[str, Any]], path: Path) -> No
 
     measured: figures of the sets, from `measure`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = max(
@@ -128,7 +127,6 @@ def _plot(sets: list[Dataset], measured: list[dict[str, Any]], path: Path) -> No
     )
     bars_in = min(max(4.5, BAR_IN * rows * (len(sets) + 1)), MAX_HEIGHT_IN)
     figure = Figure(figsize=(12, bars_in + 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     (classes, sources), (sizes, aspects) = figure.subplots(2, 2, height_ratios=(bars_in, 4.5))
     drawn = draw_bars(classes, [one["classes"] for one in measured])
     draw_bars(sources, [one["sources"] for one in measured])
