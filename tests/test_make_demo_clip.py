@@ -9,7 +9,8 @@ import pytest
 from edge.capture import open_source
 from edge.config import CameraConfig
 from edge.errors import EXIT_NO_INPUT
-from tools.make_demo_clip import END_FRAME, FIRST_FRAME, main
+from tools.cli import main
+from tools.make_demo_clip import END_FRAME, FIRST_FRAME
 
 CLIP = Path(__file__).parent.parent / "edge/assets/demo.mp4"
 
@@ -28,6 +29,7 @@ def test_shipped_clip_is_small_and_has_the_chosen_frames():
 def test_missing_source_is_a_one_line_error_with_an_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    code = main(["--source", str(tmp_path / "none.avi"), "--output", str(tmp_path / "clip.mp4")])
+    source, output = str(tmp_path / "none.avi"), str(tmp_path / "clip.mp4")
+    code = main(["demo-clip", "--source", source, "--output", output])
     assert code == EXIT_NO_INPUT
     assert "none.avi: no such video" in capsys.readouterr().err

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.errors import EXIT_OK, EdgeError, InputError
+from edge.errors import EXIT_OK, InputError
 
 PACKAGE = "opencv-doc"
 VIDEO_IN_PACKAGE = "usr/share/doc/opencv-doc/examples/data/vtest.avi"
@@ -98,20 +97,3 @@ def run(args: argparse.Namespace) -> int:
         make_clip(args.source or fetch_source(Path(folder)), args.output)
     print(f"{args.output}: {args.output.stat().st_size} bytes")
     return EXIT_OK
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.make_demo_clip", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_arguments(parser)
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except EdgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
