@@ -55,12 +55,11 @@ class Calibration:
     """How ranges are chosen.
 
     percentile: of a tensor's values at the upper end of its range; the lower end is at 100 minus
-        it. exact: names of nodes that use minimum and maximum instead, as the model's outputs
-        always do. silu_floor: lowest start of a range that only a SiLU reads; -inf: no limit.
+        it. The model's outputs use minimum and maximum instead.
+    silu_floor: lowest start of a range that only a SiLU reads; -inf: no limit.
     """
 
     percentile: float = 99.99
-    exact: frozenset[str] = frozenset()
     silu_floor: float = SILU_FLOOR
 
 
@@ -138,7 +137,7 @@ def choose(
 ) -> dict[str, Quantization]:
     """Return each node's quantization; tensors that share a scale get the union of their ranges."""
     options = options or Calibration()
-    exact = options.exact | set(graph.outputs.values())
+    exact = set(graph.outputs.values())
     kinds = {node.name: node.kind for node in graph.nodes}
     floors = dict.fromkeys(_silu_inputs(graph), options.silu_floor)
     found: dict[str, Quantization] = {}
