@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,11 @@ class Converted:
 
     size: tuple[int, int]
     source_size: tuple[int, int]
+
+    def scaled(self, box_px: Sequence[float]) -> list[float]:
+        """Return a box (x, y, width, height) of the source in the written picture's pixels."""
+        factors = (self.size[0] / self.source_size[0], self.size[1] / self.source_size[1]) * 2
+        return [round(value * factor, 2) for value, factor in zip(box_px, factors, strict=True)]
 
 
 def convert(task: Task) -> Converted:

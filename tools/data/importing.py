@@ -194,7 +194,6 @@ def make_document(listing: Listing, sizes: dict[str, Converted], source: str) ->
 
 def _image(entry: Entry, number: int, done: Converted, listing: Listing) -> dict[str, Any]:
     width, height = done.size
-    factors = (width / done.source_size[0], height / done.source_size[1]) * 2
     image: dict[str, Any] = {
         "id": number,
         "file_name": entry.name,
@@ -207,17 +206,13 @@ def _image(entry: Entry, number: int, done: Converted, listing: Listing) -> dict
     ):
         image["exhaustive_classes"] = list(entry.exhaustive_classes)
     if entry.ignore_regions:
-        image["ignore_regions"] = [
-            [round(value * factor, 2) for value, factor in zip(region, factors, strict=True)]
-            for region in entry.ignore_regions
-        ]
+        image["ignore_regions"] = [done.scaled(region) for region in entry.ignore_regions]
     return image
 
 
 def _annotations(
     entry: Entry, done: Converted, numbers: dict[str, int], problems: list[str]
 ) -> list[dict[str, Any]]:
-    factors = (done.size[0] / done.source_size[0], done.size[1] / done.source_size[1]) * 2
     found = []
     for item in entry.objects:
         try:
@@ -227,7 +222,7 @@ def _annotations(
             continue
         if complaint:
             problems.append(f"{entry.path}: {complaint}")
-        scaled = [round(value * factor, 2) for value, factor in zip(box, factors, strict=True)]
+        scaled = done.scaled(box)
         found.append(
             {
                 "category_id": numbers[item.label],
