@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import httpx
@@ -15,7 +15,11 @@ import numpy as np
 from scenes import truth
 from tools.color.data.label_file import LABELS_NAME
 
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
 ROOT = Path(__file__).parents[1]
+WAIT_S = 60  # on a busy machine
 
 
 class Annotate:
@@ -51,6 +55,12 @@ class Annotate:
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((folder / LABELS_NAME).read_text())
+    return found
+
+
+def state(chrome: Chrome) -> dict[str, str]:
+    """Return what the page says of its state, for tests: index, saved, labelled, outlines."""
+    found: dict[str, str] = chrome.execute_script("return {...document.body.dataset}")
     return found
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("litestar", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 
-from annotating import Annotate, filled, rows
+from annotating import WAIT_S, Annotate, filled, rows, state
 from browser import browser
 from scenes import overlap, write_scenes
 from tools.color.data.label_file import LabelFile, labels_path
@@ -21,8 +21,6 @@ from waiting import wait_until
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-
-WAIT_S = 60  # on a busy machine
 
 
 def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
@@ -121,11 +119,6 @@ def test_page_fits_a_phone(tmp_path: Path) -> None:
         chrome.get(command.url)
         wait_until(lambda: state(chrome).get("index") == "0", WAIT_S)
         assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-
-
-def state(chrome: Chrome) -> dict[str, str]:
-    found: dict[str, str] = chrome.execute_script("return {...document.body.dataset}")
-    return found
 
 
 def label_in_browser(chrome: Chrome, folder: Path) -> None:

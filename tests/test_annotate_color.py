@@ -194,6 +194,52 @@ def test_answer_that_cannot_be_saved_is_reported_and_can_be_repeated(tmp_path: P
         (folder / f".{LABELS_NAME}.part").rmdir()
         assert command.ask("/api/progress").json()["labelled"] == 0
         assert command.ask("/api/objects/0/label", "PUT", json=RED).json()["labelled"] == 1
+        (folder / f".{LABELS_NAME}.part").mkdir()
+        assert command.ask("/api/undo", "POST").status_code == 422
+        (folder / f".{LABELS_NAME}.part").rmdir()
+        assert command.ask("/api/undo", "POST").json() == {"index": 0}
+    assert rows(folder) == []
+
+
+def test_change_by_another_program_is_not_overwritten(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "pictures")
+    with Annotate(folder) as command:
+        command.ask("/api/objects/0/label", "PUT", json=RED)
+        edited = json.dumps([rows(folder)[0] | {"label_1": "pink", "colors_1": ["pink"]}])
+        (folder / LABELS_NAME).write_text(edited)
+        for path, method in (("/api/objects/1/label", "PUT"), ("/api/undo", "POST")):
+            answer = command.ask(path, method, json=RED)
+            assert answer.status_code == 422
+            assert f"not saved: another program changed {folder / LABELS_NAME}" in answer.text
+        assert command.ask("/api/progress").json()["labelled"] == 1
+        assert (folder / LABELS_NAME).read_text() == edited
+    with Annotate(folder) as again:
+        again.ask("/api/objects/1/label", "PUT", json=RED)
+    assert [row["label_1"] for row in rows(folder)] == ["pink", "red"]
+
+
+@pytest.mark.parametrize(
+    ("edited", "fault"),
+    [
+        ({"label_1": None}, "Expected `str`, got `null` - at `$.label_1`"),
+        ({"label_2": "mauve"}, "`$.label_2`"),
+        ({"label_1": "red", "colors_1": "red"}, "`$.colors_1`"),
+        ({"label_1": "red", "colors_1": ["mixed"]}, "`$.colors_1[0]`"),
+        ({"label_1": "red", "outline_1": [[1, 2]]}, "`$.outline_1[0][0]`"),
+        ({"label_1": "red", "outline_1": [[]]}, "`$.outline_1[0]`"),
+    ],
+)
+def test_row_edited_by_hand_that_is_no_answer_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], edited: dict[str, Any], fault: str
+) -> None:
+    folder = write_scenes(tmp_path / "pictures", ("red",))
+    row = {"image": "0-red.png", "bbox": None, "cls": ""}
+    (folder / LABELS_NAME).write_text(json.dumps([row | edited]))
+    for options in ((), ("--export", str(tmp_path / "data"))):
+        assert main(["annotate", "color", str(folder), *options]) == 66
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "a row of 0-red.png" in line
+        assert fault in line
 
 
 def test_second_command_on_the_same_labels_is_refused(

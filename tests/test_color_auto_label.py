@@ -80,11 +80,11 @@ def test_second_run_labels_only_new_objects(
     assert "3 labelled now, 3 in all" in capsys.readouterr().out
     path = auto_label.automatic_path(boxes)
     rows = automatic(boxes)
-    rows[0]["label_1"] = "kept"
+    rows[0]["label_1"] = "pink"
     path.write_text(json.dumps(rows))
     assert label(boxes, "--workers", 1) == 0
     assert "1 labelled now, 4 in all" in capsys.readouterr().out
-    assert automatic(boxes)[0]["label_1"] == "kept"
+    assert automatic(boxes)[0]["label_1"] == "pink"
     rows[0]["by_1"] = "grabcut + another model"
     path.write_text(json.dumps(rows))
     assert label(boxes, "--workers", 1) == 0

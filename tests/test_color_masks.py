@@ -114,3 +114,8 @@ def test_plain_colors_have_their_terms(bgr: tuple[int, int, int], term: str) -> 
 
 def test_empty_mask_has_no_clusters() -> None:
     assert naming.clusters(scene("red"), np.zeros(truth().shape, bool)) == []
+
+
+def test_mask_of_one_pixel_has_one_cluster() -> None:
+    (cluster,) = naming.clusters(np.full((1, 1, 3), 9, np.uint8), np.ones((1, 1), bool))
+    assert (cluster.name, cluster.share) == ("black", 1.0)

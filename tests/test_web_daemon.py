@@ -142,6 +142,56 @@ def test_browser_shows_the_picture_and_events(port: int, tmp_path: Path) -> None
     assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 10_000  # a photograph, not only a page
 
 
+# The daemon's answers, with the longest camera name and the events of yesterday.
+LONG_AGO = """
+const asked = window.fetch;
+window.fetch = async (path, options) => {
+  const answer = await asked(path, options);
+  if (!answer.ok || answer.headers.get("content-type") !== "application/json") return answer;
+  const body = await answer.json();
+  if (path === "/api/info") body.cameras = ["W".repeat(64)];
+  if (path.startsWith("/api/events")) {
+    for (const one of body) Object.assign(one, {
+      id: "yesterday", captured_utc: new Date(Date.now() - 864e5).toISOString(),
+      colors: [{ name: "red", score: 1 }],
+    });
+  }
+  return Response.json(body);
+};
+"""
+JUST_STARTED = """
+const health = { status: "failing", camera: "", frame_age_s: null, paused: false };
+window.fetch = async () => Response.json(health, { status: 503 });
+"""
+
+
+def test_page_dates_old_events_fits_a_phone_and_shows_colors_in_high_contrast(
+    port: int, tmp_path: Path
+) -> None:
+    with browser(tmp_path / "profile") as chrome:
+        size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "forced-colors", "value": "active"}]
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        chrome.get(f"http://localhost:{port}/")
+        chrome.execute_script(LONG_AGO)
+        yesterday = "return new Date(Date.now() - 864e5).toLocaleDateString()"
+        first = "const one = document.querySelector('#events li:first-child');"
+        wait_until(
+            lambda: (
+                chrome.execute_script(yesterday)
+                in str(chrome.execute_script(f"{first} return one && one.textContent"))
+            ),
+            60,
+        )
+        wait_until(lambda: "WWW" in chrome.find_element("id", "picture-text").text, 30)
+        assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        patch = f"{first} return getComputedStyle(one.firstChild).backgroundColor"
+        assert chrome.execute_script(patch) == "rgb(215, 40, 40)"
+        chrome.execute_script(JUST_STARTED)
+        wait_until(lambda: chrome.find_element("id", "daemon-state").text == "starting", 30)
+
+
 def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(tmp_path: Path) -> None:
     port = free_port()
     web = {"enabled": True, "port": port}

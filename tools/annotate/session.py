@@ -213,8 +213,9 @@ class Session:
         """Take back the last answer of this session; return its object, None when there is none."""
         if not self._history:
             return None
-        index, former = self._history.pop()
+        index, former = self._history[-1]
         self._labels.put(self.objects[index].key, former)
+        self._history.pop()
         self._seen.pop(index, None)
         return index
 

@@ -89,7 +89,8 @@ async function showHealth() {
   document.body.classList.remove("away");
   const level = health.paused ? "" : { live: "good", lost: "bad", ended: "bad" }[health.camera];
   tellState("camera-state", (health.camera || "starting") + (health.paused ? ", paused" : ""), level || "");
-  tellState("daemon-state", response.ok ? "working" : "not working", response.ok ? "good" : "bad");
+  const failing = health.camera ? ["not working", "bad"] : ["starting", ""];
+  tellState("daemon-state", ...(response.ok ? ["working", "good"] : failing));
   const age = health.frame_age_s;
   if (age === null) showNoPicture();
   $("picture").alt = `Newest frame of ${cameraName()}`;
@@ -106,6 +107,12 @@ function showAway() {
   document.body.classList.add("away");
 }
 
+// With its date, unless that is today.
+function moment(utc) {
+  const when = new Date(utc);
+  return when.toDateString() === new Date().toDateString() ? when.toLocaleTimeString() : when.toLocaleString();
+}
+
 function eventLine(event) {
   const line = document.createElement("li");
   const [color] = event.colors;
@@ -114,7 +121,7 @@ function eventLine(event) {
   if (paint) patch.style.background = paint;
   const name = make("span", event.label);
   name.append(make("span", event.kind, `kind ${event.kind}`));
-  const time = make("time", new Date(event.captured_utc).toLocaleTimeString());
+  const time = make("time", moment(event.captured_utc));
   time.dateTime = event.captured_utc;
   const facts = [`score ${event.score.toFixed(2)}`];
   facts.push(...event.colors.map((one) => `${one.name} ${Math.round(100 * one.score)} %`));

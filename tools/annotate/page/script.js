@@ -7,10 +7,12 @@ const PAINT = {
 };
 const DARK_INK = new Set(["white", "orange", "yellow", "pink"]);
 const DOT_PX = 6;
+const MAX_GROW = 100; // steps that the server takes, in both directions
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas"), pen = canvas.getContext("2d");
 const page = { progress: null, object: null, picture: null, suggestion: null, clicks: [], grow: 0,
-  label: "", colors: [], touched: false, sureTouched: false, peek: false, asked: 0, fit: null, busy: false, failed: false };
+  label: "", colors: [], touched: false, sureTouched: false, peek: false, asked: 0, answered: 0, cut: null,
+  fit: null, busy: false, failed: false };
 
 function make(tag, text = "", kind = "") {
   const element = document.createElement(tag);
@@ -48,10 +50,9 @@ const isTerm = (name) => name in PAINT;
 async function show(index) {
   const turn = ++page.asked;
   $("place").textContent = `object ${index + 1} of ${page.progress.total}`;
-  page.index = index;
-  page.object = page.suggestion = page.picture = null;
+  Object.assign(page, { index, object: null, picture: null, suggestion: null, clicks: [], grow: 0, failed: false });
+  tell("");
   draw();
-  page.failed = false;
   const found = await load(index).catch((error) => {
     if (turn === page.asked) showNone(index);
     throw error;
@@ -86,18 +87,24 @@ function showNone(index) {
   showShares({ shares: {}, surfaces: [] });
   $("sure").checked = false;
   for (const id of ["cls", "image", "saved", "also"]) $(id).textContent = "";
-  $("hint").textContent = "cannot be shown: Enter goes on";
+  tell("cannot be shown: Enter goes on");
   Object.assign(document.body.dataset, { index, saved: "", outlines: 0 });
 }
 
 function take(suggestion) {
   page.suggestion = suggestion;
+  page.answered = page.asked;
   if (!page.touched) choose(suggestion.label, suggestion.colors);
   if (!page.sureTouched) $("sure").checked = suggestion.sure;
-  $("hint").textContent = hint(suggestion);
+  tell(hint(suggestion));
   document.body.dataset.outlines = suggestion.outlines.length;
   showShares(suggestion);
   draw();
+}
+
+function tell(text, isBusy = false) {
+  $("hint").textContent = text;
+  canvas.classList.toggle("busy", isBusy);
 }
 
 function hint(suggestion) {
@@ -105,12 +112,17 @@ function hint(suggestion) {
   return suggestion.is_guess ? "only a guess: click on the object" : "";
 }
 
+// One request at a time; what is marked meanwhile goes out in one request after its answer.
 async function propose() {
+  if (!page.object) return;
   const turn = ++page.asked;
   draw();
-  canvas.classList.add("busy");
-  $("hint").textContent = "cutting…";
-  const suggestion = await ask(address(page.index, "/mask"), "POST", marks()).finally(() => canvas.classList.remove("busy"));
+  tell("cutting…", true);
+  await page.cut;
+  if (turn !== page.asked) return;
+  const cut = ask(address(page.index, "/mask"), "POST", marks());
+  page.cut = cut.catch(() => { if (turn === page.asked) tell("not cut: click again"); });
+  const suggestion = await cut;
   if (turn === page.asked) take(suggestion);
 }
 
@@ -160,6 +172,7 @@ function toggle(name) {
 async function accept() {
   if (page.failed) return goOn();
   if (!page.object || !page.label || page.busy) return;
+  if (page.answered !== page.asked && !page.touched) return; // the colors shown are those before the click
   page.busy = true; // a second Enter must not answer for the next object
   try {
     const answer = { label: page.label, colors: page.colors, sure: $("sure").checked, marks: marks(), revision: page.object.revision };
@@ -194,7 +207,7 @@ async function undo() {
     return propose();
   }
   const { index } = await ask("/api/undo", "POST");
-  if (index === null) return;
+  if (index === null) throw new Error("nothing to undo: no answer since the start of the command");
   page.progress = await ask("/api/progress");
   showProgress();
   await show(index);
@@ -313,22 +326,24 @@ function click(event) {
   const { left, top, width, height } = page.fit;
   const x = (event.offsetX - left) / width, y = (event.offsetY - top) / height;
   if (x < 0 || y < 0 || x > 1 || y > 1) return;
-  page.clicks.push({ x, y, is_object: !event.shiftKey && event.button === 0 });
+  page.clicks.push({ x, y, is_object: !event.shiftKey && event.type === "click" });
   attempt(propose);
 }
 
 function clear() {
-  page.clicks = [];
-  page.grow = 0;
+  Object.assign(page, { clicks: [], grow: 0 });
   return propose();
 }
 
 function grow(step) {
-  page.grow += step;
+  page.grow = Math.min(Math.max(page.grow + step, -MAX_GROW), MAX_GROW);
   return propose();
 }
 
-const move = (step) => show(Math.min(Math.max(page.index + step, 0), page.progress.total - 1));
+function move(step) {
+  const index = Math.min(Math.max(page.index + step, 0), page.progress.total - 1);
+  return index === page.index && page.object ? null : show(index); // at the end: the clicks stay
+}
 
 function sure() {
   page.sureTouched = true;
@@ -340,16 +355,21 @@ const KEYS = {
   "+": () => grow(1), "=": () => grow(1), "-": () => grow(-1), "_": () => grow(-1), z: undo, s: sure,
 };
 
+// Where a key gives no Latin letter (Cyrillic, Greek, …), its place on the keyboard counts.
+const letter = ({ key, code }) => (key > "~" && code.startsWith("Key") ? code.slice(3) : key).toLowerCase();
+// A held key moves on or changes the mask, at the pace of the answers; it answers nothing.
+const isIdle = ({ repeat, key }) => repeat && !(page.object && /^([-+=_]|Arrow.*)$/.test(key));
+
 function key(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !page.progress) return;
   // The focus is on a button only after Tab: there Enter and space press the button.
   const pressing = { Enter: "button", " ": "button, input" }[event.key];
-  if (pressing && event.target.closest(pressing)) return;
-  const pressed = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const answer = page.progress.answers.find(({ letter, digit }) => pressed === letter || (digit && pressed === digit));
+  if (pressing && event.target.closest(pressing)) return event.repeat && event.preventDefault();
+  const pressed = event.key.length === 1 ? letter(event) : event.key;
+  const answer = page.progress.answers.find(({ letter, digit }) => pressed === letter || pressed === digit);
   if (pressed === " ") peek(true);
-  else if (pressed in KEYS) attempt(async () => KEYS[pressed]());
-  else if (answer && page.object) (event.shiftKey ? toggle : pick)(answer.name);
+  else if (pressed in KEYS) isIdle(event) || attempt(async () => KEYS[pressed]());
+  else if (answer && page.object) isIdle(event) || (event.shiftKey && pressed === answer.letter ? toggle : pick)(answer.name);
   else return;
   event.preventDefault();
 }
@@ -364,7 +384,9 @@ document.addEventListener("keydown", key);
 document.addEventListener("keyup", (event) => { if (event.key === " ") peek(false); });
 canvas.addEventListener("click", click);
 canvas.addEventListener("contextmenu", click);
+window.addEventListener("blur", () => peek(false)); // the release of the key goes elsewhere
 window.addEventListener("resize", draw);
+new ResizeObserver(draw).observe(canvas);
 $("sure").addEventListener("change", () => { page.sureTouched = true; $("sure").blur(); });
 for (const [id, work] of Object.entries({ accept, undo, clear, previous: () => move(-1), next: () => move(1), grow: () => grow(1), shrink: () => grow(-1) })) {
   $(id).addEventListener("click", (event) => { leave(event); attempt(async () => work()); });

@@ -18,20 +18,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import msgspec
 
 from edge import durable
+from edge.color import TERMS
 from edge.errors import EdgeError, InputError
-from edge.values import Box
+from edge.values import Box, Polygon
 from tools import dataset
+from tools.color.data.labels import LABELS, UNCLEAR
 from tools.data.entry import is_utf8, pictures_below
 
 Row = dict[str, Any]
 Key = tuple[str, tuple[int, ...]]
 LABELS_NAME = "color-labels.json"
 SET_NAME = "labels.json"
+Label = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(LABELS)})$")]
+Color = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(TERMS)})$")]
+Outline = Annotated[Polygon, msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -199,30 +204,54 @@ def _document(file: Path) -> Any:
         raise InputError(f"{file}: not JSON ({error}); name a folder or a COCO file") from None
 
 
+class _Answers(msgspec.Struct):
+    """The answers in a row; each may be missing."""
+
+    label_1: Label = UNCLEAR
+    label_2: Label = UNCLEAR
+    colors_1: list[Color] = []
+    colors_2: list[Color] = []
+    outline_1: list[Outline] = []
+    outline_2: list[Outline] = []
+
+
 class LabelFile:
     """The labels of one data set: `put` writes the file, `save` writes changes made in `rows`."""
 
     def __init__(self, path: Path) -> None:
         """Read the file if it exists; InputError when it is no list of rows."""
         self.path = path
+        self._saved: bytes | None = None
         rows = _document(path) if path.exists() else []
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise InputError(f"{path}: not a list of color labels; name another with --labels")
         try:
             self.rows: dict[Key, Row] = {_key(row["image"], row["bbox"]): row for row in rows}
+            for row in rows:
+                msgspec.convert(row, _Answers)
         except KeyError as error:
             raise InputError(f"{path}: a row without {error}; name another with --labels") from None
         except TypeError:
             raise InputError(
                 f"{path}: a row whose bbox is not x, y, width, height; name another with --labels"
             ) from None
+        except msgspec.ValidationError as error:
+            raise InputError(f"{path}: a row of {row['image']}: {error}; correct it") from None
 
     def get(self, key: Key) -> Row | None:
         """Return an object's row, None when there is none."""
         return self.rows.get(key)
 
     def put(self, key: Key, row: Row | None) -> None:
-        """Replace the object's row, or remove it (None); the file is written on return."""
+        """Replace the object's row, or remove it (None); the file is written on return.
+
+        Raises EdgeError when another program has changed what `save` wrote.
+        """
+        if self._saved is not None and self.path.exists() and self.path.read_bytes() != self._saved:
+            raise EdgeError(
+                f"not saved: another program changed {self.path}; end this command and start it "
+                "again, to read the change"
+            )
         former = self.rows.pop(key, None)
         if row is not None:
             self.rows[key] = row
@@ -237,7 +266,9 @@ class LabelFile:
     def save(self) -> None:
         """Write all rows; a kill at any moment leaves either the old file or the new one."""
         lines = b",\n".join(msgspec.json.encode(row) for row in self.rows.values())
-        durable.replace(self.path, b"[\n" + lines + b"\n]\n", is_synced=True)
+        content = b"[\n" + lines + b"\n]\n"
+        durable.replace(self.path, content, is_synced=True)
+        self._saved = content
 
 
 @contextmanager

@@ -144,6 +144,8 @@ def _named_colors() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 def _k_means(lab: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return centers (k, 3) and their shares."""
+    if len(lab) == 1:  # cv2.kmeans reads one row as its samples
+        return lab, np.ones(1)
     count = min(CLUSTERS, len(np.unique(lab, axis=0)))
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
     unset = np.empty(0, np.int32)
