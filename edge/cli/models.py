@@ -169,7 +169,8 @@ def _shipped(name: str) -> str:
 def _rollback(args: argparse.Namespace) -> int:
     board = _board(config_file.load(args.config))
     try:
-        version = model_update.roll_back(Shelf(board.models_dir, args.name), "asked for")
+        shelf = Shelf(board.models_dir, args.name)
+        version = model_update.roll_back(shelf, "asked for", board.trusted)
     except OSError as error:
         raise ModelError(f"model {args.name}: cannot go back: {error}; check models_dir") from None
     print(f"{args.name}: {version or 'the shipped version'} is linked; reload the daemon")
