@@ -157,7 +157,7 @@ def _pull(args: argparse.Namespace) -> int:
     print(
         f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
         f"linked; before: {before or _shipped(args.name)}. The daemon takes it at its next "
-        "reload (systemctl reload edge)"
+        f"reload (systemctl reload {config_file.unit(args.config)})"
     )
     return EXIT_OK
 
