@@ -77,11 +77,17 @@ def load_of_service(path: Path) -> Config:
     """
     config = load(path)
     if config.state_dir is None and "STATE_DIRECTORY" not in os.environ:
-        name = "edge" if path.stem == "edge" else f"edge-{path.stem}"
-        kept = SERVICE_STATES / name  # a link into a folder that only root may look at
+        # A link into a folder that only root may look at.
+        kept = SERVICE_STATES / unit(path).replace("@", "-", 1)
         if path.absolute().parent == SERVICE_CONFIGS and os.path.lexists(kept):
             return msgspec.structs.replace(config, state_dir=str(kept))
     return config
+
+
+def unit(path: Path) -> str:
+    """Return the unit that runs a config: `edge@door` for /etc/edge/door.yaml, else `edge`."""
+    is_instance = path.absolute().parent == SERVICE_CONFIGS and path.stem != "edge"
+    return f"edge@{path.stem}" if is_instance else "edge"
 
 
 def parse(text: str, source: str) -> Config:

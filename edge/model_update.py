@@ -74,13 +74,13 @@ def pull(
     return found
 
 
-def roll_back(shelf: Shelf, reason: str) -> str | None:
+def roll_back(shelf: Shelf, reason: str, trusted: Sequence[PublicKey] = ()) -> str | None:
     """Return to the version before and refuse the active one from now on.
 
     Returns the version that serves now, None for the shipped model.
     Where that cannot be remembered, the next pull may take the active one again.
-    Raises ModelError when nothing was pulled or there is nothing to return to, OSError when the
-    link cannot be changed.
+    Raises ModelError when nothing was pulled or there is nothing to return to, SignatureError when
+    that is not what a trusted key signed, OSError when the link cannot be changed.
     """
     _refuse_odd_name(shelf.name)
     with shelf.changing(), shelf.keeping_owner():
@@ -91,6 +91,8 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
             raise ModelError(
                 f"model {shelf.name}: {failed} stays, without it there is none; pull another one"
             )
+        if state.previous is not None:  # the key that signed it may be one of former times
+            refuse_unsigned(shelf.folder / state.previous, trusted)
         calm = msgspec.structs.replace(
             _refusing(state, failed), previous=None, trial=None, starts=0
         )
@@ -109,19 +111,23 @@ def roll_back(shelf: Shelf, reason: str) -> str | None:
     return state.previous
 
 
-def count_starts(shelves: Sequence[Shelf]) -> None:
+def count_starts(shelves: Sequence[Shelf], trusted: Sequence[PublicKey] = ()) -> None:
     """Note that the daemon starts with what is on trial; give up what was tried too often."""
     for shelf in shelves:
         if _trial(shelf) is None:
             continue
         try:
             if _count_start(shelf) > MAX_STARTS and shelf.has_way_back:
-                roll_back(shelf, f"{MAX_STARTS} starts without a frame")
+                roll_back(shelf, f"{MAX_STARTS} starts without a frame", trusted)
+        except SignatureError as error:
+            logger.warning("model.not_rolled_back name=%s reason=%s", shelf.name, error)
         except OSError as error:
             logger.warning("model.trial_not_counted name=%s reason=%s", shelf.name, error)
 
 
-def give_up_trials(shelves: Sequence[Shelf], reason: str) -> dict[Shelf, State]:
+def give_up_trials(
+    shelves: Sequence[Shelf], reason: str, trusted: Sequence[PublicKey] = ()
+) -> dict[Shelf, State]:
     """Roll back all that is on trial and has a way back; return what was remembered of it."""
     tried = {}
     for shelf in shelves:
@@ -129,7 +135,10 @@ def give_up_trials(shelves: Sequence[Shelf], reason: str) -> dict[Shelf, State]:
         if state is None or not shelf.has_way_back:
             continue
         try:
-            roll_back(shelf, reason)
+            roll_back(shelf, reason, trusted)
+        except SignatureError as error:
+            logger.warning("model.not_rolled_back name=%s reason=%s", shelf.name, error)
+            continue
         except OSError as error:
             raise ModelError(f"model {shelf.name}: cannot go back: {error}; {reason}") from error
         tried[shelf] = state

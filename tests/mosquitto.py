@@ -197,10 +197,12 @@ class Mosquitto:
         self.kill()
 
 
-def make_certificates(folder: Path, names: str = f"DNS:localhost,IP:{LOOPBACK}") -> Certificates:
+def make_certificates(
+    folder: Path, names: str = f"DNS:localhost,IP:{LOOPBACK}", *, days: int = 30
+) -> Certificates:
     """An authority, and what it signed for a broker of these names and for a client.
 
-    Needs the openssl command.
+    days: how long that is valid; negative: it has expired. Needs the openssl command.
     """
     folder.mkdir(exist_ok=True)
 
@@ -217,7 +219,7 @@ def make_certificates(folder: Path, names: str = f"DNS:localhost,IP:{LOOPBACK}")
         )  # fmt: skip
         openssl(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", f"{name}.pem", "-extfile", "names",
+            "-CAcreateserial", "-out", f"{name}.pem", "-extfile", "names", "-days", str(days),
         )  # fmt: skip
     return Certificates(
         *(folder / f for f in ("ca.pem", "broker.pem", "broker.key", "client.pem", "client.key"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import socket
 import subprocess
@@ -15,15 +16,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.allowance import Allowance
 from edge.backoff import Backoff
 from edge.capture import (
     Camera,
     CaptureState,
 )
+from edge.capture.camera import LOGGED_AT_ONCE
 from edge.capture.reader import Reader
 from edge.capture.source import checked
 from edge.config import CameraConfig
 from edge.errors import CameraError
+from edge.logs.facts import facts_of
 from edge.values import Image
 from fakes import FakeSource
 from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
@@ -246,3 +250,20 @@ def test_camera_that_fails_after_one_picture_does_not_reset_the_backoff(
     with Camera("a", config, open_source=lambda _: FakeSource([gray_level(1)])):
         wait_until(lambda: len(lived_s) >= 2)  # else it would be asked again without a pause
     assert 0 <= max(lived_s) < PATIENCE_S
+
+
+def test_camera_that_comes_and_goes_does_not_fill_the_log(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "edge.capture")
+
+    def logged(name: str) -> list[object]:
+        return [facts_of(record)["fields"][name] for record in caplog.records]
+
+    config = CameraConfig(source=63, **FAST_RETRY)
+    with Camera("a", config, open_source=lambda _: FakeSource([gray_level(20)])) as camera:
+        wait_until(lambda: camera.status.reconnects >= 20)
+        assert logged("state") == ["live", "lost"] * (LOGGED_AT_ONCE // 2)
+        assert logged("changes") == [1] * LOGGED_AT_ONCE
+        camera._may_log = Allowance(1, 0)  # a minute later
+        wait_until(lambda: len(caplog.records) > LOGGED_AT_ONCE)
+    assert len(caplog.records) == LOGGED_AT_ONCE + 1
+    assert logged("changes")[-1] >= 20 - LOGGED_AT_ONCE

@@ -1,4 +1,4 @@
-"""A hanging log handler blocks neither a reload nor the exit of the process."""
+"""A log sink that hangs or fails blocks nothing, and each outage is logged once."""
 
 from __future__ import annotations
 
@@ -6,11 +6,41 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from edge import logs
+from edge.config import LogConfig
 from edge.logs import sinks
+from waiting import wait_until
+
+
+@contextmanager
+def syslog_daemon(path: Path) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(path))
+        yield
+    path.unlink()
+
+
+def send(sink: logging.Handler) -> None:
+    sink.handle(logging.LogRecord("edge.x", logging.INFO, "x.py", 1, "camera.lost", (), None))
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the events on standard error, with the number of lost records."""
+    lines = capsys.readouterr().err.splitlines()
+    return [" ".join(w for w in line.split() if w.startswith(("log.", "lost="))) for line in lines]
+
+
+@pytest.fixture
+def _on_stderr() -> Iterator[None]:
+    logs.set_up(LogConfig(), environment={})
+    yield
+    logs.close(logs.install([], "info"))
 
 
 def test_install_does_not_close_handlers_itself() -> None:
@@ -36,7 +66,7 @@ def test_hanging_log_handler_does_not_block() -> None:
     queued = sinks.Queued([Hanging()])
     for _ in range(sinks.MAX_WAITING + 50):
         queued.handle(logging.makeLogRecord({"msg": "counted"}))
-    assert queued.dropped >= 40
+    assert queued.lost >= 40
     release.set()
     queued.close()
 
@@ -51,3 +81,57 @@ def test_unresponsive_collector_is_abandoned_in_time() -> None:
         before_s = time.monotonic()
         sink.close()
         assert time.monotonic() - before_s < sinks.CLOSE_S + 2  # all its time-outs: 9 s
+
+
+@pytest.mark.usefixtures("_on_stderr")
+def test_each_outage_of_a_sink_is_logged_with_its_losses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "QUIET_S", 0.0)
+    sink = sinks.syslog_sink(str(tmp_path / "log"), "gate")
+    for losses in (3, 2):
+        for _ in range(losses):
+            send(sink)
+        with syslog_daemon(tmp_path / "log"):
+            send(sink)
+            send(sink)
+        assert told(capsys) == ["log.sink_lost", f"log.sink_back lost={losses}"]
+    sink.close()
+
+
+@pytest.mark.usefixtures("_on_stderr")
+def test_sink_that_fails_now_and_then_is_logged_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = sinks.syslog_sink(str(tmp_path / "log"), "gate")
+    for _ in range(5):
+        send(sink)
+        with syslog_daemon(tmp_path / "log"):
+            send(sink)
+    sink.close()
+    assert told(capsys) == ["log.sink_lost"]
+
+
+@pytest.mark.usefixtures("_on_stderr")
+def test_full_queue_is_logged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "QUIET_S", 0.0)
+    monkeypatch.setattr(sinks, "MAX_WAITING", 5)
+    release, written = threading.Event(), []
+
+    class Hanging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            release.wait(30)
+            written.append(record)
+
+    queued = sinks.Queued([Hanging()])
+    for _ in range(9):
+        send(queued)
+    release.set()
+    wait_until(lambda: len(written) >= 5 and queued.lost)
+    send(queued)
+    queued.close()
+    lost, back = told(capsys)
+    assert lost == "log.sink_lost"
+    assert back in ("log.sink_back lost=3", "log.sink_back lost=4")  # one may be in the sink

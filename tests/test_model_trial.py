@@ -12,9 +12,11 @@ pytest.importorskip("cryptography")
 
 from boards import Board
 from edge import model_update
+from edge.bundle import BUNDLE_NAME, SIGNATURE_NAME
 from edge.errors import ModelError
 from edge.model_shelf import PARTIAL, STATE_NAME, Shelf
 from edge.model_update import MAX_STARTS
+from edge.signature import SecretKey
 
 
 @pytest.fixture
@@ -86,6 +88,22 @@ def test_rollback_goes_past_what_a_power_cut_left(board: Board) -> None:
     (board.shelf.folder / f"{PARTIAL}link").symlink_to(board.shelf.link.readlink())
     assert model_update.roll_back(board.shelf, "test") == "1.0.0"
     assert board.loaded() == "1.0.0"
+
+
+def test_way_back_that_the_daemon_would_refuse_is_not_taken(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    new_key = SecretKey.generate()
+    bundle = board.shelf.folder / "1.1.0" / BUNDLE_NAME
+    bundle.with_name(SIGNATURE_NAME).write_bytes(new_key.sign(bundle.read_bytes(), ""))
+    trusted = (new_key.public,)  # no longer the key that signed 1.0.0
+    with pytest.raises(ModelError, match=r"1\.0\.0: signed by key .* not trusted here"):
+        model_update.roll_back(board.shelf, "test", trusted)
+    for _ in range(MAX_STARTS + 1):
+        model_update.count_starts([board.shelf], trusted)
+    assert not model_update.give_up_trials([board.shelf], "damaged", trusted)
+    assert caplog.text.count("model.not_rolled_back name=tiny-color") == 2
+    assert (board.shelf.active, board.shelf.state().refused) == ("1.1.0", ())
 
 
 def test_next_pull_clears_what_a_power_cut_left(board: Board) -> None:

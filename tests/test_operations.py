@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemon import Daemon
-from edge import metrics, status_socket
+from edge import config_file, metrics, status_socket
 from edge.cli import doctor, main, status
 from edge.config import MetricsConfig
 from edge.errors import WebError
@@ -147,7 +147,8 @@ def test_status_shows_the_stats_as_text() -> None:
     )  # fmt: skip
     paused = status.Health(status="ok", camera="ended", frame_age_s=1.26, paused=True)
     report = status.Report(health=paused, info=None, stats=current)
-    assert [*status.lines_of(report), *status.faults_of(report)] == [
+    faults = status.faults_of(report, Path("/etc/edge/door.yaml"))
+    assert [*status.lines_of(report), *faults] == [
         "camera    ended, newest frame 1.3 s ago, paused: the command resume ends it",
         "frames    9.5 a second detected, 120 so far",
         "skipped   stale 4, budget 2",
@@ -155,7 +156,7 @@ def test_status_shows_the_stats_as_text() -> None:
         "broker    lost: no route, 11 events acknowledged",
         "spool     7 waiting, 3 lost",
         "board     62 °C, 107 MB, up 60 s",
-        "camera ended; run edge doctor",
+        "camera ended; run edge doctor /etc/edge/door.yaml",
         "broker lost: no route; events wait in the spool",
         "3 events lost since the start; see the topic lost",
     ]
@@ -169,6 +170,21 @@ def test_status_without_a_daemon_is_one_line_and_exit_code_69(
     assert main(["status", str(config)]) == 69
     (line,) = capsys.readouterr().err.splitlines()
     assert "systemctl start edge" in line
+
+
+def test_fix_names_the_unit_of_the_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_file, "SERVICE_CONFIGS", tmp_path)
+    config = tmp_path / "door.yaml"
+    config.write_text(
+        f"state_dir: {tmp_path}/state\nmqtt: {{port: 9}}\n"
+        f"cameras: {{front: {{source: {tmp_path}/none.mp4}}}}\n"
+    )
+    assert main(["status", str(config)]) == 69
+    assert capsys.readouterr().err.endswith("systemctl start edge@door\n")
+    main(["doctor", str(config), "--json"])
+    assert '"fix":"systemctl start edge@door"' in capsys.readouterr().out
 
 
 def test_socket_of_a_killed_daemon_is_replaced_in_a_folder_of_any_length(tmp_path: Path) -> None:

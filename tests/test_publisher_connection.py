@@ -264,6 +264,17 @@ def test_certificate_of_another_authority_is_refused(
         publisher.close()
 
 
+def test_certificate_of_another_time_is_tried_again_soon(
+    mosquitto_program: str, tmp_path: Path, start: Start
+) -> None:
+    served = make_certificates(tmp_path / "old", days=-1)
+    with Mosquitto(tmp_path, certificates=served) as broker:
+        publisher, _ = start(broker.port, host="localhost", ca_file=str(served.ca))
+        wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
+        assert publisher.state[1].endswith("has expired; is this board's clock right?")
+        publisher.close()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

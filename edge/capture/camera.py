@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
+from edge.allowance import Allowance
 from edge.backoff import Backoff
 from edge.capture.address import kind_of, redact
 from edge.capture.reader import EndCause, Opener, Outcome, Reader
@@ -26,6 +27,8 @@ from edge.values import Frame, Image
 logger = logging.getLogger(__name__)
 
 JOIN_S = 2.0  # how long `__exit__` waits for a reader that is inside OpenCV
+LOGGED_AT_ONCE = 6  # changes of state; in the long run one a minute
+LOGGED_PER_SECOND = 1 / 60
 MAX_HANGING = 4  # abandoned readers that still hang; at this number no new one is started
 
 
@@ -85,6 +88,8 @@ class Camera:
         self._status = replace(before, state=CaptureState.OPENING, reason="")
         self._dropped_before = before.dropped
         self._live_since_s = 0.0
+        self._unlogged = 0  # changes of state
+        self._may_log = Allowance(LOGGED_AT_ONCE, LOGGED_PER_SECOND)
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name=f"camera-{name}")
@@ -201,19 +206,26 @@ class Camera:
             )
 
     def _change(self, state: CaptureState, reason: str, *, at_s: float = 0.0) -> None:
+        """Set the state; called with every frame and every failed attempt."""
         with self._lock:
             is_new = self._status.state is not state
             self._status = replace(self._status, state=state, reason=reason)
             if is_new and state is CaptureState.LIVE:
                 self._live_since_s = at_s
-        if is_new:  # log changes only, not every failed attempt
-            source = redact(self._config.source)
-            level = logging.WARNING if state is CaptureState.LOST else logging.INFO
-            logger.log(
-                level,
-                "camera.state camera=%s state=%s source=%s reason=%s",
-                self.name,
-                state,
-                source,
-                reason or "-",
-            )
+            self._unlogged += is_new
+            if self._unlogged and (self._may_log.take() or state is CaptureState.ENDED):
+                self._log_state()
+
+    def _log_state(self) -> None:
+        """Log the state, and how often it changed where those were too many to log each."""
+        changes, self._unlogged = self._unlogged, 0
+        status = self._status
+        logger.log(
+            logging.WARNING if status.state is CaptureState.LOST else logging.INFO,
+            "camera.state camera=%s state=%s source=%s reason=%s changes=%d",
+            self.name,
+            status.state,
+            redact(self._config.source),
+            status.reason or "-",
+            changes,
+        )

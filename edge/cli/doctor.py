@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -75,7 +76,12 @@ def run(args: argparse.Namespace) -> int:
     config = config_file.load_of_service(args.config)
     only_camera(config)
     findings: dict[str, Finding] = {}
-    for name, check in CHECKS.items():
+    unit = config_file.unit(args.config)
+    of_unit = {
+        "daemon": partial(check_daemon, unit=unit),
+        "camera": partial(check_camera, unit=unit),
+    }
+    for name, check in (CHECKS | of_unit).items():
         findings[name] = finding = _run_check(check, config)
         if not args.json:
             fix = f"; {finding.fix}" if finding.fix else ""
@@ -119,20 +125,20 @@ def check_config(config: Config) -> Finding:
     return Finding(Level.OK, "its files and extras are there")
 
 
-def check_daemon(config: Config) -> Finding:
+def check_daemon(config: Config, unit: str = "edge") -> Finding:
     """Return whether a daemon runs on this config."""
     try:
         report = _report(config)
     except TimeoutError:
-        return Finding(Level.FAIL, "runs, but does not answer", "systemctl restart edge")
+        return Finding(Level.FAIL, "runs, but does not answer", f"systemctl restart {unit}")
     if report is None:
-        return Finding(Level.WARN, "not running, or not yours to ask", "systemctl start edge")
+        return Finding(Level.WARN, "not running, or not yours to ask", f"systemctl start {unit}")
     if report.health.status != "ok":
-        return Finding(Level.FAIL, "runs, but makes no progress", "systemctl restart edge")
+        return Finding(Level.FAIL, "runs, but makes no progress", f"systemctl restart {unit}")
     return Finding(Level.OK, "runs")
 
 
-def check_camera(config: Config) -> Finding:
+def check_camera(config: Config, unit: str = "edge") -> Finding:
     """Return whether the camera delivers a frame."""
     name = only_camera(config)
     report = _ask_daemon(config)
@@ -142,7 +148,7 @@ def check_camera(config: Config) -> Finding:
             return Finding(Level.OK, state)
         if report.health.camera == "opening":
             return Finding(Level.WARN, state, "ask again in a few seconds")
-        return Finding(Level.FAIL, state, "check cable, address, power; see journalctl -u edge")
+        return Finding(Level.FAIL, state, f"check cable, address, power; see journalctl -u {unit}")
     camera_config = config.cameras[name]
     with Camera(name, camera_config) as camera:
         frame = camera.take(camera_config.open_timeout_s + camera_config.read_timeout_s)

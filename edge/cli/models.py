@@ -157,7 +157,7 @@ def _pull(args: argparse.Namespace) -> int:
     print(
         f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
         f"linked; before: {before or _shipped(args.name)}. The daemon takes it at its next "
-        "reload (systemctl reload edge)"
+        f"reload (systemctl reload {config_file.unit(args.config)})"
     )
     return EXIT_OK
 
@@ -169,7 +169,8 @@ def _shipped(name: str) -> str:
 def _rollback(args: argparse.Namespace) -> int:
     board = _board(config_file.load(args.config))
     try:
-        version = model_update.roll_back(Shelf(board.models_dir, args.name), "asked for")
+        shelf = Shelf(board.models_dir, args.name)
+        version = model_update.roll_back(shelf, "asked for", board.trusted)
     except OSError as error:
         raise ModelError(f"model {args.name}: cannot go back: {error}; check models_dir") from None
     print(f"{args.name}: {version or 'the shipped version'} is linked; reload the daemon")

@@ -40,20 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report; raise UnavailableError when no daemon answers."""
     state_dir = config_file.state_dir(config_file.load_of_service(args.config))
+    unit = config_file.unit(args.config)
     try:
         answer = status_socket.ask(state_dir)
     except PermissionError:
         raise UnavailableError(f"{state_dir}: no permission to ask; use sudo") from None
     except TimeoutError:
-        text = f"the daemon in {state_dir} hangs; restart it: systemctl restart edge"
+        text = f"the daemon in {state_dir} hangs; restart it: systemctl restart {unit}"
         raise UnavailableError(text) from None
     if answer is None:
-        raise UnavailableError(f"no daemon answers in {state_dir}; start it: systemctl start edge")
+        text = f"no daemon answers in {state_dir}; start it: systemctl start {unit}"
+        raise UnavailableError(text)
     try:
         report = msgspec.json.decode(answer, type=Report)
     except msgspec.MsgspecError:
         raise UnavailableError(f"{state_dir}: the daemon is of another version") from None
-    faults = list(faults_of(report))
+    faults = list(faults_of(report, args.config))
     if args.json:
         print(answer.decode())
     else:
@@ -61,14 +63,14 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_UNHEALTHY if faults else EXIT_OK
 
 
-def faults_of(report: Report) -> Iterator[str]:
-    """Yield each fault with the place to look at."""
+def faults_of(report: Report, config: Path) -> Iterator[str]:
+    """Yield each fault with the place to look at; config: the daemon's file."""
     if not report.health.camera:
         yield "it is still starting; ask again"
     elif report.health.status != "ok":
-        yield "no progress; see journalctl -u edge"
+        yield f"no progress; see journalctl -u {config_file.unit(config)}"
     if report.health.camera in {"lost", "ended"}:
-        yield f"camera {report.health.camera}; run edge doctor"
+        yield f"camera {report.health.camera}; run edge doctor {config}"
     if report.stats is None:
         return
     if not str(report.stats.mqtt["state"]).startswith("connected"):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from edge.allowance import Allowance
 from edge.logs.facts import facts_of
 
 BURST = 20  # messages at once
@@ -35,9 +36,7 @@ class MqttLog(logging.Handler):
         self.choose(level)
         self.lost = 0
         self._publish = publish
-        self._clock = clock
-        self._allowance = float(BURST)
-        self._refilled_s = clock()
+        self._allowance = Allowance(BURST, PER_SECOND, clock)
         self._busy = threading.local()
         self._suppressed = 0
 
@@ -50,7 +49,7 @@ class MqttLog(logging.Handler):
         is_inside = getattr(self._busy, "value", False)
         if is_inside or record.name.startswith(SILENT):
             return
-        if not self._is_allowed():
+        if not self._allowance.take():
             self._suppressed += 1
             return
         facts = facts_of(record)
@@ -63,16 +62,6 @@ class MqttLog(logging.Handler):
             self.lost += 1
         finally:
             self._busy.value = False
-
-    def _is_allowed(self) -> bool:
-        """Return whether one more record may be published now, and count it (a token bucket)."""
-        now_s = self._clock()
-        gained = (now_s - self._refilled_s) * PER_SECOND
-        self._allowance, self._refilled_s = min(BURST, self._allowance + gained), now_s
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
 
 
 def _bounded(facts: dict[str, object]) -> bytes:

@@ -7,6 +7,7 @@ import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler, SysLogHandler
 from pathlib import Path
@@ -22,26 +23,47 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 1000  # records in the queue
 CLOSE_S = 2.0  # for waiting records when the process ends
 NETWORK_TIMEOUT_S = 5.0
+QUIET_S = 60.0  # without a loss; only then does a sink count as back
 DEFAULT_SYSLOG_PORT = 514
 # Delivering their own records would cause further records.
 _CARRIERS = ("opentelemetry", "urllib3", "requests")
 
 
 class _Reporting(logging.Handler):
-    """A sink that warns once when it loses records; the daemon continues."""
+    """A sink that warns when it begins to lose records, and says when it is back.
+
+    Once each for an outage: the warning may be lost as well, and one that fails now and then must
+    not fill the log with both. lost: since it last was back.
+    """
 
     sink = ""
     lost = 0
+    _lost_s = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        before = self.lost
+        super().emit(record)
+        if self.lost == before:
+            self.report_delivered()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the base's
         """Count a record that could not be written."""
         self.report_lost(str(sys.exc_info()[1]))
 
-    def report_lost(self, reason: str) -> None:
-        """Count a loss; log the first one."""
-        self.lost += 1
-        if self.lost == 1:
+    def report_lost(self, reason: str, count: int = 1) -> None:
+        """Count lost records; log the first of an outage."""
+        is_first = not self.lost
+        self.lost += count
+        self._lost_s = time.monotonic()
+        if is_first:
             logger.warning("log.sink_lost sink=%s reason=%s", self.sink, reason)
+
+    def report_delivered(self) -> None:
+        """Log the end of an outage and how many records it took."""
+        if self.lost and time.monotonic() - self._lost_s >= QUIET_S:
+            lost, self.lost = self.lost, 0
+            logger.warning("log.sink_back sink=%s lost=%d", self.sink, lost)
 
 
 class _File(_Reporting, RotatingFileHandler):
@@ -85,13 +107,15 @@ class _Otlp(_Reporting):
 
         resource = Resource.create({"service.name": "edge", "service.instance.id": device or "-"})
         self._provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
-        report_lost = self.report_lost
+        sink = self
 
         class Exporter(OTLPLogExporter):  # type: ignore[misc]  # untyped here
             def export(self, batch: Sequence[Any]) -> Any:
                 result = super().export(batch)
                 if result.name == "FAILURE":
-                    report_lost(f"{len(batch)} records not delivered")
+                    sink.report_lost("not delivered", len(batch))
+                else:
+                    sink.report_delivered()
                 return result
 
         exporter = Exporter(endpoint=endpoint, timeout=NETWORK_TIMEOUT_S)
@@ -143,14 +167,15 @@ class _Listener(QueueListener):
             thread.join(CLOSE_S)
 
 
-class Queued(QueueHandler):
+class Queued(_Reporting, QueueHandler):
     """Hands records to sinks in another thread; never waits."""
+
+    sink = "queue"
 
     def __init__(self, sinks: Sequence[logging.Handler]) -> None:
         """Start the thread."""
         waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
         super().__init__(waiting)
-        self.dropped = 0
         self._waiting = waiting
         self._sinks = sinks
         self._thread = _Listener(waiting, *sinks)
@@ -161,11 +186,11 @@ class Queued(QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Put a record into the queue, or count it as dropped when it is full."""
+        """Put a record into the queue, or count it as lost when it is full."""
         try:
             self._waiting.put_nowait(record)
         except queue.Full:
-            self.dropped += 1
+            self.report_lost(f"{MAX_WAITING} records wait for a sink that hangs")
 
     def close(self) -> None:
         """Write the waiting records, then close the sinks; both within a bounded time."""

@@ -34,6 +34,9 @@ _TICK_S = 1.0
 _UNSUPPORTED_PROTOCOL = 132
 # MQTT 5.0 section 3.2.2.2: unspecified error, unavailable, busy, rate exceeded: these pass.
 _PASSING_REASONS = frozenset({128, 136, 137, 159})
+# X509_V_ERR_CERT_NOT_YET_VALID and …_HAS_EXPIRED: they pass on a board that has the time only some
+# seconds after its start.
+_TIME_FAULTS = frozenset({9, 10})
 _MAX_WINDOW = 65_535
 # Of a PUBLISH besides topic, payload and correlation data: header, lengths, id, properties.
 _PACKET_OVERHEAD_BYTES = 32
@@ -150,9 +153,11 @@ class Connection:
         try:
             options.connect(self._client, self._config)
         except ssl.SSLCertVerificationError as error:
-            raise ConnectionEndedError(
-                EndKind.REFUSED, f"certificate of {where}: {error.verify_message}"
-            ) from None
+            reason = f"certificate of {where}: {error.verify_message}"
+            if error.verify_code in _TIME_FAULTS:
+                reason += "; is this board's clock right?"
+                raise ConnectionEndedError(EndKind.LOST, reason) from None
+            raise ConnectionEndedError(EndKind.REFUSED, reason) from None
         except ssl.SSLError as error:
             raise ConnectionEndedError(
                 EndKind.REFUSED, f"TLS with {where}: {error.reason or error}"

@@ -69,7 +69,8 @@ def build_parts(config: Config, camera: str) -> Parts:
     try:
         return _build(config, camera)
     except (ModelError, ConfigError) as error:
-        tried = model_update.give_up_trials(shelves, str(error))
+        trusted = signature.parse_all(config.models.trusted_keys)
+        tried = model_update.give_up_trials(shelves, str(error), trusted)
         if not tried:
             raise
     try:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from edge import __version__, config_file, logs, messages, model_update
+from edge import __version__, config_file, logs, messages, model_update, signature
 from edge.budget import timed
 from edge.capture import (
     Camera,
@@ -113,7 +113,8 @@ class Service:
 
     def _start(self, stack: ExitStack) -> None:
         config = self._config
-        model_update.count_starts(shelves_of(config))  # a reload is none: this daemon runs
+        trusted = signature.parse_all(config.models.trusted_keys)
+        model_update.count_starts(shelves_of(config), trusted)  # a reload is none: this daemon runs
         self._parts = build_parts(config, self._camera_name)
         stack.enter_context(WebServer(config.web, self._view))
         state_dir = config_file.state_dir(config)

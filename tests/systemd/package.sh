@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs as root inside the booted machine: `package.sh install DEB`, `upgrade DEB` (a later version) or
-# `purge`, each with apt without network: all dependencies are installed in the machine.
+# Runs as root inside the booted machine: `package.sh install DEB`, `upgrade DEB` (a later version),
+# `again DEB` or `purge`, each with apt without network: all dependencies are installed in the machine.
 . "${0%/*}/check.sh"
 apt() { DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" </dev/null >/root/apt.log 2>&1; }
 cannot_find() { [ -z "$(find "$@" 2>/dev/null)" ]; }
@@ -27,6 +27,16 @@ upgrade)
     systemctl disable --quiet --now edge
     check "apt installs it once more" apt install --reinstall "$2"
     check "what was disabled stays so" test "$(systemctl is-enabled edge)" = disabled
+    ;;
+again)
+    sed 's/mine/door/; 1i device: door' /etc/edge/edge.yaml >/etc/edge/door.yaml
+    systemctl enable --quiet --now edge@door
+    check "apt removes it" apt remove edge-camera
+    check "no instance runs" cannot_find /sys/fs/cgroup/system.slice -name 'edge@*.service'
+    check "apt installs it again" apt install "$2"
+    check "its enabled instance runs again" systemctl is-active edge@door
+    systemctl disable --quiet --now edge@door
+    rm -r /etc/edge/door.yaml /var/lib/edge-door /var/lib/private/edge-door
     ;;
 keep-a-copy) # for service.sh, as pip would have put it there
     cp -a /usr/lib/edge-camera /opt/edge

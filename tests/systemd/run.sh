@@ -39,7 +39,7 @@ rm -rf "$work/later"
 
 systemd-nspawn -q -D "$root" --register=no --keep-unit --private-network -b >"$work/boot.log" 2>&1 &
 machine=$!
-inside() { nsenter -t "$leader" -a "$@"; }
+inside() { nsenter -t "$leader" -a env -u TMPDIR "$@"; }
 for _ in $(seq 150); do
     leader=$(pgrep -P "$machine" || true)
     if [ -n "$leader" ]; then
@@ -54,6 +54,7 @@ failed=0
 inside sh /root/package.sh install /root/first.deb || failed=1
 inside sh /root/inside.sh || failed=1
 inside sh /root/package.sh upgrade /root/later.deb || failed=1
+inside sh /root/package.sh again /root/later.deb || failed=1
 inside sh /root/package.sh keep-a-copy || failed=1
 inside sh /root/package.sh purge || failed=1
 inside sh /root/service.sh || failed=1
