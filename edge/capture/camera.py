@@ -213,13 +213,15 @@ class Camera:
             if is_new and state is CaptureState.LIVE:
                 self._live_since_s = at_s
             self._unlogged += is_new
-            if self._unlogged and (self._may_log.take() or state is CaptureState.ENDED):
-                self._log_state()
+            is_logged = self._unlogged > 0 and (self._may_log.take() or state is CaptureState.ENDED)
+            status, changes = self._status, self._unlogged
+            if is_logged:
+                self._unlogged = 0
+        if is_logged:  # without the lock: a log may have to wait
+            self._log(status, changes)
 
-    def _log_state(self) -> None:
-        """Log the state, and how often it changed where those were too many to log each."""
-        changes, self._unlogged = self._unlogged, 0
-        status = self._status
+    def _log(self, status: CaptureStatus, changes: int) -> None:
+        """Log a state; changes: since the line before, more than 1 where they were too many."""
         logger.log(
             logging.WARNING if status.state is CaptureState.LOST else logging.INFO,
             "camera.state camera=%s state=%s source=%s reason=%s changes=%d",
