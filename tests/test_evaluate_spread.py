@@ -144,9 +144,14 @@ def test_stopped_evaluation_resumes_after_the_last_complete_picture(
         again = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
         assert again == found
         assert len(detected) == 5 + len(street.pictures) - 4
+        content = note.read_bytes().splitlines(keepends=True)
+        note.write_bytes(b"".join([b"\0\xff\n", b'"text"\n', *content[2:]]))  # a power cut
+        again = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
+        assert again == found
+        assert len(detected) == 7 + len(street.pictures) - 4
         other = replace(counting, digest="another model")
         spread.collect(other, Options(), street, workers=1, dask=None, keep=keep)
-        assert len(detected) == 5 + 2 * len(street.pictures) - 4
+        assert len(detected) == 7 + 2 * len(street.pictures) - 4
 
 
 def test_threads_of_a_dask_worker_share_no_interpreter(street: Dataset) -> None:

@@ -144,6 +144,24 @@ def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.Mon
     assert len(submitted) == 1
 
 
+def test_address_without_a_port_is_a_one_line_error(tmp_path: Path):
+    pytest.importorskip("distributed")
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.jpg").touch()
+    words = ["data", "import", str(tmp_path), "--format", "folders", "--output", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", *words, "--dask", "server"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == WorkerError.exit_code
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edge-tools: --dask server: missing port number in address 'server'; ")
+
+
 def test_unreachable_scheduler_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("tools.parallel.CONNECT_S", 0.5)

@@ -322,10 +322,12 @@ def _gathered(future: Any, index: int, item: Item, address: str) -> Done[Item, R
 def connect(address: str) -> Any:
     """Return a Dask client; WorkerError when no scheduler answers or it has no worker."""
     from distributed import Client
+    from distributed.comm import get_address_host_port
 
     for name in ("distributed", "distributed.client"):  # they report what is retried or raised here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        get_address_host_port(address)  # a client that refuses it could not be closed
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
         client.wait_for_workers(1, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from edge import manifest
 from edge.config import ColorConfig
-from edge.errors import InputError
+from edge.errors import InputError, one_line
 from edge.model_store import find
 from tools import json_file, parallel
 from tools.annotate.view import view_of
@@ -104,7 +104,7 @@ def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: Lab
     with closing(done):
         failures = _collect(done, labels, author, [one.key for one in objects])
     for line in failures:
-        print(line)
+        print(one_line(line))
     print(f"{labels.path}: {len(left) - len(failures)} labelled now, {len(labels.rows)} in all")
     human = LabelFile(args.human or labels_path(args.dataset))
     pairs = compared(objects, labels, human)

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     for kind in KINDS:
         lines = [fault.text for fault in faults if fault.kind == kind]
         for text in lines[:SHOWN]:
-            print(f"{kind}: {text}")
+            print(" ".join(f"{kind}: {text}".splitlines()))
         if len(lines) > SHOWN:
             print(f"{kind}: {len(lines) - SHOWN} more; --report FILE has all")
     pictures = sum(len(data.pictures) for data in sets)

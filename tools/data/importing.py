@@ -155,7 +155,7 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
         with closing(outcomes):
             for done in outcomes:
                 if isinstance(done.error, NoRoomError):
-                    raise EdgeError(f"{done.error} {len(known)} pictures are done; start again")
+                    raise EdgeError(f"{done.error}; {len(known)} pictures are done")
                 if done.result is None:
                     failed.append((done.index, done.reason))
                     continue
