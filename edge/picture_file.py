@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import durable
+from edge import MAX_PIXELS, durable
 from edge.errors import EdgeError
 from edge.values import Image
 
@@ -28,11 +28,17 @@ def decode(content: NDArray[np.uint8]) -> Image | None:
 
     It is turned as its EXIF says. Transparent pixels show white behind them; in a picture that
     was turned they keep their hidden color.
-    Raises cv2.error for a picture that is too large for OpenCV.
+    Raises ValueError, which says the fix, for one of more than MAX_PIXELS; cv2.error for one that
+    OpenCV refuses otherwise.
     """
     if not content.size:
         return None
-    bgr = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    try:
+        bgr = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        if "MAX_IMAGE_PIXELS" not in str(error):
+            raise
+        raise ValueError(f"over {MAX_PIXELS} pixels; make it smaller") from None
     if bgr is None:
         return None
     if not _may_be_transparent(content):

@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("sklearn", reason="pip install 'edge-camera[tools]'")
 
 from edge import durable
-from edge.errors import EXIT_FAILURE, EdgeError
+from edge.errors import EXIT_FAILURE, EdgeError, InputError
 from scenes import overlap, truth, write_boxes, write_scenes
 from tools.cli import main
 from tools.color import agreement, auto_label
@@ -136,7 +136,7 @@ def test_workers_end_before_the_label_file_is_given_up_on_a_full_disk(
         try:
             for index, one in enumerate(read_objects(boxes)):
                 monkeypatch.setattr(durable, "replace", refused)  # from the first result on
-                yield Done(index, auto_label.Task(one, MODEL), one.row())
+                yield Done(index, auto_label.Task(one, MODEL, ""), one.row())
         finally:
             had_lock.append(output.with_name(f".{output.name}.lock").exists())
 
@@ -209,10 +209,30 @@ def test_annotators_without_certainty_count_as_sure(tmp_path: Path) -> None:
 
 def test_threads_share_no_interpreter(tmp_path: Path) -> None:
     objects = read_objects(data_set(tmp_path))
-    tasks = [auto_label.Task(one, MODEL) for one in objects] * 2
+    tasks = [auto_label.Task(one, MODEL, "") for one in objects] * 2
     alone = [auto_label.label_one(task) for task in tasks]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(auto_label.label_one, tasks)) == alone
+
+
+def test_order_of_the_file_is_that_of_the_data_set_however_workers_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = data_set(tmp_path)
+
+    def run_tasks(function: Any, tasks: list[auto_label.Task], **_: object) -> Iterator[Any]:
+        for index in (2, 3, 0, 1):
+            task = tasks[index]
+            is_broken = index in (0, 3)
+            error = InputError("broken") if is_broken else None
+            row = None if is_broken else function(task)
+            yield Done(index, task, row, error)
+
+    monkeypatch.setattr(auto_label, "run_tasks", run_tasks)
+    assert label(boxes) == 66
+    assert [row["image"] for row in automatic(boxes)] == ["1-blue.png", "2-yellow.png"]
+    told = [line for line in capsys.readouterr().out.splitlines() if "broken" in line]
+    assert told == ["0-red.png: broken", "3-white.png: broken"]
 
 
 def test_unwritable_output_is_a_one_line_error(

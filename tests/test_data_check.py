@@ -57,6 +57,17 @@ def test_the_check_names_every_kind_of_fault(
     assert main([*words, "--allow", *kinds]) == EXIT_OK
 
 
+def test_a_fault_is_one_line_whatever_the_name_of_its_file(
+    ready: Path, capsys: pytest.CaptureFixture[str]
+):
+    content = document(ready)
+    content["images"][1]["file_name"] = "two\nlines.jpg"
+    folder.write(ready / "annotations.json", content)
+    assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_FAILURE
+    fault, _summary = capsys.readouterr().out.splitlines()
+    assert fault == f"broken: {ready}/images/two lines.jpg: No such file or directory"
+
+
 def test_the_check_shows_twenty_faults_of_a_kind_and_counts_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

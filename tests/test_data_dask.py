@@ -1,4 +1,4 @@
-"""`--dask`: a real scheduler and two real workers, one of them killed in mid-run."""
+"""`--dask`: a real scheduler and two real workers; one of the three is killed in mid-run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import labelled
+from edge.errors import EXIT_FAILURE, EXIT_UNAVAILABLE
 from waiting import wait_until
 
 pytest.importorskip("distributed")
@@ -22,6 +24,7 @@ pytest.importorskip("distributed")
 ROOT = Path(__file__).parents[1]
 PICTURES = 300
 START_S = 60
+PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"  # set where edge was imported, as in this process
 
 
 def start(*words: str, log: Path) -> subprocess.Popen[bytes]:
@@ -32,13 +35,14 @@ def start(*words: str, log: Path) -> subprocess.Popen[bytes]:
             stdout=file,
             stderr=file,
             cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if name != PIXEL_LIMIT},
             start_new_session=True,
         )
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The address of a scheduler with two workers, and the workers."""
+    """The address of a scheduler with two workers, and the three processes, it first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -54,7 +58,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
         wait_until(
             lambda: all("Registered to:" in log.read_text() for log in logs), timeout_s=START_S
         )
-        yield address, running[1:]
+        yield address, running
     finally:
         for process in running[::-1]:
             with contextlib.suppress(ProcessLookupError):
@@ -83,7 +87,7 @@ def lines(path: Path) -> int:
 def test_killed_worker_loses_nothing_and_duplicates_nothing(
     tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
 ):
-    address, workers = cluster
+    address, (_, *workers) = cluster
     source = labelled.coco(tmp_path / "source", PICTURES)
     output = tmp_path / "set"
     command = data_import(source, output, "--dask", address)
@@ -108,3 +112,42 @@ def test_killed_worker_loses_nothing_and_duplicates_nothing(
     assert (output / "annotations.json").read_text() == (alone / "annotations.json").read_text()
     for name in sorted(files)[::50]:
         assert (output / "images" / name).read_bytes() == (alone / "images" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_scheduler_ends_the_command_in_one_line_and_starting_again_resumes(
+    tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+):
+    address, (scheduler, *_) = cluster
+    source = labelled.coco(tmp_path / "source", PICTURES)
+    output = tmp_path / "set"
+    command = data_import(source, output, "--dask", address)
+    with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1) as run, killed_after(run):
+        wait_until(
+            lambda: lines(output / "import.jsonl") > 20 or run.poll() is not None,
+            timeout_s=START_S,
+        )
+        os.kill(scheduler.pid, 9)
+        _, complaints = run.communicate(timeout=120)
+    assert run.returncode == EXIT_UNAVAILABLE
+    (line,) = complaints.decode().splitlines()
+    assert line.startswith(
+        f"edge-tools: --dask {address}: the connection to the scheduler was lost"
+    )
+    assert not (output / "annotations.json").exists()
+    again = subprocess.run(data_import(source, output), cwd=ROOT, capture_output=True, check=True)
+    assert b"pictures are done" in again.stderr
+    assert b"300 pictures, 300 objects, 2 classes; 0 problems" in again.stdout
+
+
+@pytest.mark.slow
+def test_workers_refuse_the_pictures_that_this_machine_refuses(
+    tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+):
+    source = labelled.coco(tmp_path / "source", 2)
+    image = Image.new("1", (8193, 8192))
+    image.save(source.parent / "images" / "001.jpg", "PNG")
+    command = data_import(source, tmp_path / "set", "--dask", cluster[0])
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_FAILURE
+    assert "001.jpg: over 67108864 pixels; make it smaller" in done.stderr

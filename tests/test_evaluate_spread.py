@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -142,6 +144,33 @@ def test_stopped_evaluation_resumes_after_the_last_complete_picture(
         again = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
         assert again == found
         assert len(detected) == 5 + len(street.pictures) - 4
+        content = note.read_bytes().splitlines(keepends=True)
+        note.write_bytes(b"".join([b"\0\xff\n", b'"text"\n', *content[2:]]))  # a power cut
+        again = spread.collect(counting, Options(), street, workers=1, dask=None, keep=keep)
+        assert again == found
+        assert len(detected) == 7 + len(street.pictures) - 4
         other = replace(counting, digest="another model")
         spread.collect(other, Options(), street, workers=1, dask=None, keep=keep)
-        assert len(detected) == 5 + 2 * len(street.pictures) - 4
+        assert len(detected) == 7 + 2 * len(street.pictures) - 4
+
+
+def test_threads_of_a_dask_worker_share_no_interpreter(street: Dataset) -> None:
+    folder = Path(__file__).parents[1] / "models" / "yolox-nano-288"
+    model = (str(folder), Options(), "")
+    detect = partial(spread._detect, model, {1: "person"})
+    pictures = street.pictures[:16]
+    alone = [detect(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(detect, pictures)) == alone
+
+
+def test_model_that_replaced_another_is_loaded_by_a_worker_that_had_the_other(
+    tmp_path: Path, street: Dataset
+) -> None:
+    with ExitStack() as stack:
+        for labels in (("person", "car"), ("car", "person")):
+            folder = detect_folder(tmp_path, labels=labels)
+            subject = subjects.load(str(folder), stack, Options())
+            found = spread.collect(subject, Options(), street, workers=1, dask=None)
+            assert found == accuracy.collect(subject.detect, street)
+            shutil.rmtree(folder)

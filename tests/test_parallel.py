@@ -14,6 +14,7 @@ import pytest
 
 from edge.errors import InputError
 from tools.parallel import QUEUE_PER_WORKER, WorkerError, run_tasks
+from waiting import wait_until
 
 
 def square(number: int) -> int:
@@ -35,6 +36,18 @@ def die_once(item: tuple[int, str]) -> int:
         Path(flag).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def leave_pid(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # of which init takes its time to read the exit code
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -131,8 +144,49 @@ def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.Mon
     assert len(submitted) == 1
 
 
+def test_address_without_a_port_is_a_one_line_error(tmp_path: Path):
+    pytest.importorskip("distributed")
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.jpg").touch()
+    words = ["data", "import", str(tmp_path), "--format", "folders", "--output", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", *words, "--dask", "server"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == WorkerError.exit_code
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edge-tools: --dask server: missing port number in address 'server'; ")
+
+
 def test_unreachable_scheduler_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("tools.parallel.CONNECT_S", 0.5)
     with pytest.raises(WorkerError, match=r"^--dask tcp://127\.0\.0\.1:9: .*dask scheduler"):
         list(run_tasks(square, [1], workers=1, dask="tcp://127.0.0.1:9", title="x"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path, number: signal.Signals):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "sys.path.insert(0, 'tests')\n"
+        "from test_parallel import leave_pid\n"
+        "from tools.parallel import run_tasks\n"
+        "if __name__ == '__main__':\n"
+        "    list(run_tasks(leave_pid, [Path(sys.argv[1])] * 10**6, workers=2, title='x'))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.DEVNULL) as run:
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2, 60)
+        run.send_signal(number)
+    workers = [int(file.name) for file in tmp_path.iterdir()]
+    try:
+        wait_until(lambda: not any(map(is_running, workers)))
+    finally:
+        for worker in filter(is_running, workers):
+            os.kill(worker, signal.SIGKILL)

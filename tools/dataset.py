@@ -208,6 +208,8 @@ def load_file(path: Path) -> Image:
     """
     try:  # not imread: it crashes on a name that is not UTF-8
         bgr = picture_file.decode(np.fromfile(path, np.uint8))
+    except ValueError as error:
+        raise InputError(f"image {path}: {error}") from None
     except (OSError, cv2.error):
         bgr = None
     if bgr is None:

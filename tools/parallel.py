@@ -20,14 +20,21 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, wraps
 from multiprocessing import forkserver, resource_tracker
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
-from edge.errors import EXIT_UNAVAILABLE, EdgeError, brief
+from edge.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, EdgeError, brief
 from tools.arguments import count
 
 QUEUE_PER_WORKER = 4
@@ -35,6 +42,7 @@ CONNECT_S = 10
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 
 class WorkerError(EdgeError):
@@ -92,7 +100,7 @@ def run_tasks(
     title: of the progress bar.
     A caller that may stop early must use `contextlib.closing`: the garbage collector might close
     the generator in the pool's own thread, which cannot join itself.
-    Raises WorkerError when the scheduler does not answer.
+    Raises WorkerError when the scheduler does not answer, or no longer.
     """
     if dask is not None:
         outcomes = _on_dask(function, items, dask)
@@ -101,6 +109,25 @@ def run_tasks(
     else:
         outcomes = (_call(function, index, item) for index, item in enumerate(items))
     yield from _with_progress(outcomes, len(items), title)
+
+
+def once_per_thread(make: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return `make` with its last result kept, for each thread its own.
+
+    For what is costly to make and not thread-safe, such as interpreters: a Dask worker has several
+    threads, and lives longer than a command, so the arguments must tell one file from another that
+    replaced it. They must be hashable.
+    """
+    local = threading.local()
+
+    @wraps(make)
+    def cached(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if not hasattr(local, "make"):
+            local.make = lru_cache(maxsize=1)(make)
+        found: Result = local.make(*args, **kwargs)
+        return found
+
+    return cached
 
 
 def _call(function: Callable[[Item], Result], index: int, item: Item) -> Done[Item, Result]:
@@ -223,11 +250,20 @@ def _start_server() -> None:
 
 
 def _begin_worker() -> None:
-    """Ignore Ctrl-C, which the parent handles, and use one OpenCV thread."""
+    """Ignore Ctrl-C, which the parent handles, end with the parent, and use one OpenCV thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import cv2
 
     cv2.setNumThreads(1)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the parent, which a signal may have killed, and end this process."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(EXIT_FAILURE)
 
 
 def _on_dask(
@@ -246,7 +282,7 @@ def _on_dask(
         for future in futures:
             if future.key in running:
                 index, item = running.pop(future.key)
-                yield _gathered(future, index, item)
+                yield _gathered(future, index, item, address)
             future.release()
             _submit(client, function, waiting, running, futures)
 
@@ -265,11 +301,15 @@ def _submit(
         return
 
 
-def _gathered(future: Any, index: int, item: Item) -> Done[Item, Result]:
+def _gathered(future: Any, index: int, item: Item, address: str) -> Done[Item, Result]:
+    """Return the outcome of a future that is done; WorkerError if the scheduler has gone."""
     from distributed.scheduler import KilledWorker
 
     try:
         outcome: Done[Item, Result] = future.result()
+    except CancelledError:
+        fault = "the connection to the scheduler was lost; what was saved so far is kept"
+        raise WorkerError(f"--dask {address}: {fault}, start again") from None
     except KilledWorker as error:
         return Done(
             index, item, error=WorkerError(f"killed its worker {error.allowed_failures + 1} times")
@@ -282,10 +322,12 @@ def _gathered(future: Any, index: int, item: Item) -> Done[Item, Result]:
 def connect(address: str) -> Any:
     """Return a Dask client; WorkerError when no scheduler answers or it has no worker."""
     from distributed import Client
+    from distributed.comm import get_address_host_port
 
-    # Silence a message at each lost worker that its results are recomputed.
-    logging.getLogger("distributed.client").setLevel(logging.ERROR)
+    for name in ("distributed", "distributed.client"):  # they report what is retried or raised here
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        get_address_host_port(address)  # a client that refuses it could not be closed
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
         client.wait_for_workers(1, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:

@@ -105,9 +105,9 @@ def read_image(path: Path) -> Image:
             raise InputError(f"{path}: {path.stat().st_size} bytes; too large for a picture")
         encoded = np.fromfile(path, dtype=np.uint8)
         bgr = picture_file.decode(encoded)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
     except (OSError, cv2.error) as error:
-        if "MAX_IMAGE_PIXELS" in str(error):
-            raise InputError(f"{path}: over {MAX_PIXELS} pixels; make it smaller") from None
         reason = str(error).strip().splitlines()[0]  # OpenCV's have more
         raise InputError(f"{path}: cannot be read: {reason}") from None
     if bgr is None and path.suffix.lower() in HEIC_SUFFIXES:

@@ -128,6 +128,8 @@ def read_picture(path: Path, side_px: int) -> Pixels:
     """
     try:
         bgr = picture_file.decode(np.fromfile(path, np.uint8))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
     except (OSError, cv2.error):
         bgr = None
     if bgr is None:

@@ -10,7 +10,6 @@ printed: read kappa and confusion before you train on such labels.
 from __future__ import annotations
 
 import argparse
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -22,13 +21,14 @@ from rich.table import Table
 
 from edge import manifest
 from edge.config import ColorConfig
-from edge.errors import InputError
+from edge.errors import InputError, one_line
 from edge.model_store import find
 from tools import json_file, parallel
 from tools.annotate.view import view_of
 from tools.arguments import count
 from tools.color.agreement import Pair, by_group, confusion, human_answer
 from tools.color.data.label_file import (
+    Key,
     LabelFile,
     LabelObject,
     Row,
@@ -39,7 +39,7 @@ from tools.color.data.label_file import (
 from tools.color.data.labels import LABELS
 from tools.color.pixels import masks
 from tools.color.pixels.proposal import Proposer
-from tools.parallel import Done, run_tasks
+from tools.parallel import Done, once_per_thread, run_tasks
 
 EXAMPLES = """\
 examples:
@@ -50,15 +50,15 @@ examples:
 """
 DEFAULT_MODEL = ColorConfig().model
 SAVE_EVERY_S = 5.0  # the most work that a kill loses
-_thread = threading.local()
 
 
 @dataclass(frozen=True)
 class Task:
-    """One object, and the folder of the model that names its colors."""
+    """One object, and the model that names its colors: its folder, and `author_of` it."""
 
     item: LabelObject
     model: Path
+    author: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,12 +99,12 @@ def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: Lab
     author = author_of(model)
     known = [labels.get(one.key) for one in objects]
     left = [one for one, row in zip(objects, known, strict=True) if _by(row) != author]
-    tasks = [Task(one, model) for one in left]
+    tasks = [Task(one, model, author) for one in left]
     done = run_tasks(label_one, tasks, workers=args.workers, dask=args.dask, title="labelling")
     with closing(done):
-        failures = _collect(done, labels, author)
+        failures = _collect(done, labels, author, [one.key for one in objects])
     for line in failures:
-        print(line)
+        print(one_line(line))
     print(f"{labels.path}: {len(left) - len(failures)} labelled now, {len(labels.rows)} in all")
     human = LabelFile(args.human or labels_path(args.dataset))
     pairs = compared(objects, labels, human)
@@ -133,7 +133,7 @@ def author_of(model: Path) -> str:
 
 def label_one(task: Task) -> Row:
     """Return the labelled row of an object; InputError when its picture cannot be read."""
-    proposer = _proposer(task.model)
+    proposer = _proposer(task.model, task.author)
     view = view_of(task.item)
     box_px = view.object_px
     cut = masks.from_box(view.bgr, box_px)
@@ -148,34 +148,38 @@ def label_one(task: Task) -> Row:
     }
 
 
-def _proposer(model: Path) -> Proposer:
-    """Return this thread's proposer: interpreters are not thread-safe, Dask uses threads."""
-    if getattr(_thread, "model", None) != model:
-        _thread.model, _thread.proposer = model, Proposer(model)
-    found: Proposer = _thread.proposer
-    return found
+@once_per_thread
+def _proposer(model: Path, _author: str) -> Proposer:
+    return Proposer(model)
 
 
 def _by(row: Row | None) -> str | None:
     return None if row is None else row.get("by_1")
 
 
-def _collect(done: Iterable[Done[Task, Row]], labels: LabelFile, author: str) -> list[str]:
-    """Store each row as it arrives, saving every few seconds; return a line for each failure."""
+def _collect(
+    done: Iterable[Done[Task, Row]], labels: LabelFile, author: str, order: Sequence[Key]
+) -> list[str]:
+    """Store each row as it arrives, saving every few seconds; return a line for each failure.
+
+    order: of the rows in the file at the end, and of the lines, however workers finish.
+    """
     failures = []
     saved_s = time.monotonic()
     try:
         for one in done:
             if one.error is not None or one.result is None:
-                failures.append(f"{one.item.item.image}: {one.reason}")
+                failures.append((one.index, f"{one.item.item.image}: {one.reason}"))
                 continue
             labels.rows[one.item.item.key] = one.result | {"by_1": author}
             if time.monotonic() - saved_s > SAVE_EVERY_S:
                 labels.save()
                 saved_s = time.monotonic()
     finally:
+        rows = labels.rows
+        labels.rows = {key: rows[key] for key in (*order, *rows) if key in rows}
         labels.save()
-    return failures
+    return [line for _, line in sorted(failures)]
 
 
 def compared(objects: Sequence[LabelObject], machine: LabelFile, human: LabelFile) -> list[Pair]:

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     for kind in KINDS:
         lines = [fault.text for fault in faults if fault.kind == kind]
         for text in lines[:SHOWN]:
-            print(f"{kind}: {text}")
+            print(" ".join(f"{kind}: {text}".splitlines()))
         if len(lines) > SHOWN:
             print(f"{kind}: {len(lines) - SHOWN} more; --report FILE has all")
     pictures = sum(len(data.pictures) for data in sets)
@@ -102,15 +102,15 @@ def fingerprints(
     """Return the fingerprint of each file by path, and a fault for each unreadable one."""
     paths = sorted({lookup.real(picture.path) for picture in pictures})
     taken: dict[Path, Fingerprint] = {}
-    faults = []
+    faults = {}
     for done in parallel.run_tasks(
         fingerprint.take, paths, workers=workers, dask=dask, title="read"
     ):
         if done.result is None:
-            faults.append(Fault("broken", done.reason))
+            faults[done.index] = Fault("broken", done.reason)
         else:
             taken[done.item] = done.result
-    return taken, faults
+    return taken, [faults[index] for index in sorted(faults)]
 
 
 def _size_faults(data: Dataset, taken: dict[Path, Fingerprint]) -> Iterator[Fault]:

@@ -96,6 +96,8 @@ def decode(path: Path) -> Image:
         raise InputError(f"{path}: the end of the JPEG is missing; repair or remove it")
     try:
         bgr = picture_file.decode(np.frombuffer(data, np.uint8))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
     except cv2.error:
         bgr = None
     if bgr is None:

@@ -151,15 +151,17 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
         outcomes = parallel.run_tasks(
             convert, todo, workers=args.workers, dask=args.dask, title="import"
         )
+        failed = []
         with closing(outcomes):
             for done in outcomes:
                 if isinstance(done.error, NoRoomError):
-                    raise EdgeError(f"{done.error} {len(known)} pictures are done; start again")
+                    raise EdgeError(f"{done.error}; {len(known)} pictures are done")
                 if done.result is None:
-                    listing.problems.append(done.reason)
+                    failed.append((done.index, done.reason))
                     continue
                 journal.add(done.item, done.result)
                 known[done.item] = done.result
+    listing.problems += [reason for _, reason in sorted(failed)]
     clear_parts([task.target for task in todo])
     return {names[task]: found for task, found in known.items()}
 

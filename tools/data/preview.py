@@ -11,7 +11,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from edge.errors import EXIT_FAILURE, EXIT_OK, InputError
+from edge.errors import EXIT_FAILURE, EXIT_OK, InputError, one_line
 from tools import contact_sheet, dataset
 from tools.arguments import count
 from tools.contact_sheet import PALETTE, Tile, TileBox
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             tiles.append(_tile(picture, objects, data))
         except InputError as error:
-            print(error, file=sys.stderr)
+            print(one_line(error), file=sys.stderr)
             failures += 1
     if not tiles:
         raise InputError("no picture to show; are --classes the data set's, is it empty?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ class ResultLog:
     def __init__(self, path: Path | None, pictures: Sequence[Picture]) -> None:
         """Read the file if it exists; a truncated last line (of a killed run) is removed from it.
 
+        Pictures whose line is damaged are measured again.
         Raises OSError when the folder cannot be made.
         """
         self._path = path
@@ -34,14 +36,15 @@ class ResultLog:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.read_text().splitlines(keepends=True) if path.exists() else []
-        lines = [line for line in whole if line.endswith("\n")]
-        if len(lines) < len(whole):
-            path.write_text("".join(lines))
-        for line in lines:
-            known = json.loads(line)
-            if known.get("file") == self._stamp(known["index"]):
-                self.found[known["index"]] = known["found"]
+        content = path.read_bytes() if path.exists() else b""
+        whole, _, torn = content.rpartition(b"\n")
+        if torn:
+            path.write_bytes(content[: -len(torn)])
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+                known = json.loads(line)
+                if known["file"] == self._stamp(known["index"]):
+                    self.found[known["index"]] = known["found"]
 
     def add(self, index: int, found: Found) -> None:
         """Save one picture's detections."""

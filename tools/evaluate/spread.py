@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ def collect(
     if subject.folder is None or (dask is None and len(data.pictures) < FEW_PICTURES):
         detect, workers, dask = partial(collect_picture, subject.detect, data.labels), 1, None
     else:
-        detect = partial(_detect, str(subject.folder.resolve()), options, data.labels)
+        model = (str(subject.folder.resolve()), options, f"{subject.digest} {[*subject.labels]}")
+        detect = partial(_detect, model, data.labels)
     path = None if keep is None else keep / kept.name_of(subject, options, data)
     log = kept.ResultLog(path, data.pictures)
     left = [index for index in range(len(data.pictures)) if index not in log.found]
@@ -60,12 +61,12 @@ def collect(
 
 
 def _detect(
-    folder: str, options: Options, labels: dict[int, str], picture: Picture
+    model: tuple[str, Options, str], labels: dict[int, str], picture: Picture
 ) -> list[dict[str, Any]]:
-    return collect_picture(_loaded(folder, options), labels, picture)
+    return collect_picture(_loaded(*model), labels, picture)
 
 
-@lru_cache(maxsize=1)  # models are measured one after the other
-def _loaded(folder: str, options: Options) -> Callable[[Image], list[Detection]]:
+@parallel.once_per_thread  # models are measured one after the other
+def _loaded(folder: str, options: Options, _digest: str) -> Callable[[Image], list[Detection]]:
     loaded = Interpreter.load(Path(folder), xnnpack=options.xnnpack)
     return Detector(loaded, min_score=MIN_SCORE).detect
