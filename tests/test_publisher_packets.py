@@ -33,6 +33,18 @@ def test_busy_broker_is_retried_soon(start: Start, reason: int) -> None:
         assert publisher.counters()["refusals"] == 0
 
 
+@pytest.mark.parametrize(("reason", "shown"), [(154, "retain"), (155, "qos")])
+def test_refusal_for_what_the_broker_lacks_names_its_settings(
+    start: Start, caplog: pytest.LogCaptureFixture, reason: int, shown: str
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as broker:
+        broker.settimeout(10)
+        publisher, _ = start(broker.getsockname()[1], protocol="5", retry_max_s=60)
+        with accepted(broker, reason):
+            wait_until(lambda: publisher.state[0] is ConnectionState.REFUSED)
+    assert f"reason={shown} not supported; correct the mqtt section or the broker's" in caplog.text
+
+
 def test_receive_maximum_of_the_broker_is_respected(start: Start) -> None:
     with socket.create_server((LOOPBACK, 0)) as broker:
         broker.settimeout(10)

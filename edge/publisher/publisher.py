@@ -328,7 +328,8 @@ class Publisher:
             logger.info("mqtt.connected broker=%s protocol=%s", where, reason)
         elif state is ConnectionState.REFUSED:
             logger.error(
-                "mqtt.refused broker=%s reason=%s; correct the mqtt section, retry_s=%.0f",
+                "mqtt.refused broker=%s reason=%s; correct the mqtt section or the broker's "
+                "settings, retry_s=%.0f",
                 where,
                 reason,
                 self._config.retry_max_s,
