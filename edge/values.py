@@ -64,8 +64,9 @@ class Frame:
 
     bgr: uint8, (height, width, 3); owned by the frame, never modified.
     frame_id: counts the camera's delivered frames from 1.
-    captured_mono_s: monotonic clock when the source returned the frame.
-    captured_utc_s: wall clock at the same moment, seconds since the epoch.
+    captured_mono_s: monotonic clock when the source returned the frame; for files read as fast as
+        possible, where frames wait for their turn, when it was taken.
+    captured_utc_s: wall clock when the source returned the frame, seconds since the epoch.
     time_s: the time used by motion gate, tracker and events. It equals captured_mono_s; for files
         read as fast as possible it is the position in the file, growing over loops, so that a
         replay does not depend on the machine's speed.

@@ -78,6 +78,16 @@ def test_file_read_fast_gives_every_frame_to_a_slow_consumer(clip: Path):
     assert (status.state, status.dropped, status.frames) == (CaptureState.ENDED, 0, 10)
 
 
+def test_frame_of_a_file_read_fast_does_not_age_while_it_waits(clip: Path):
+    with Camera("a", CameraConfig(source=str(clip), realtime=False)) as camera:
+        wait_until(lambda: camera.status.frames == 2)
+        time.sleep(0.05)
+        asked_s = time.monotonic()
+        first = camera.take(PATIENCE_S)
+    assert first is not None
+    assert first.captured_mono_s >= asked_s
+
+
 def test_waiting_for_a_slow_consumer_is_not_taken_for_hanging(clip: Path):
     config = CameraConfig(source=str(clip), realtime=False, read_timeout_s=0.01)
     with Camera("a", config) as camera:

@@ -14,8 +14,8 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.config import MqttConfig
-from edge.messages import Message
-from edge.publisher import ConnectionState, connection, options
+from edge.messages import Message, Response
+from edge.publisher import ConnectionState, IncomingCommand, connection, options
 from edge.publisher.connection import Handlers
 from mosquitto import LOOPBACK, Certificates
 from publishing import EVENTS, STATUS, TOPICS, Start, body, wait_connected
@@ -33,6 +33,18 @@ def test_busy_broker_is_retried_soon(start: Start, reason: int) -> None:
         assert publisher.counters()["refusals"] == 0
 
 
+@pytest.mark.parametrize(("reason", "shown"), [(154, "retain"), (155, "qos")])
+def test_refusal_for_what_the_broker_lacks_names_its_settings(
+    start: Start, caplog: pytest.LogCaptureFixture, reason: int, shown: str
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as broker:
+        broker.settimeout(10)
+        publisher, _ = start(broker.getsockname()[1], protocol="5", retry_max_s=60)
+        with accepted(broker, reason):
+            wait_until(lambda: publisher.state[0] is ConnectionState.REFUSED)
+    assert f"reason={shown} not supported; correct the mqtt section or the broker's" in caplog.text
+
+
 def test_receive_maximum_of_the_broker_is_respected(start: Start) -> None:
     with socket.create_server((LOOPBACK, 0)) as broker:
         broker.settimeout(10)
@@ -47,6 +59,19 @@ def test_receive_maximum_of_the_broker_is_respected(start: Start) -> None:
             assert EVENTS.encode() not in sent
             client.sendall(b"\x40\x02\x00\x01")
             received_until(client, EVENTS.encode())
+
+
+def test_event_does_not_wait_for_a_burst_of_answers(start: Start) -> None:
+    with socket.create_server((LOOPBACK, 0)) as broker:
+        broker.settimeout(10)
+        publisher, _ = start(broker.getsockname()[1], protocol="5", discovery=False)
+        receive_maximum = b"\x21\x00\x04"
+        with accepted(broker, properties=receive_maximum) as client:
+            wait_connected(publisher)
+            for _ in range(10):
+                publisher.respond(IncomingCommand("pause", b"", None, None), Response(status="ok"))
+            publisher.publish_event(EVENTS, body(1))
+            received_until(client, EVENTS.encode())  # nothing is acknowledged
 
 
 def test_output_beyond_the_socket_buffer_is_sent_later() -> None:

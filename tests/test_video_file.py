@@ -84,6 +84,19 @@ def test_file_is_opened_by_its_whole_path_and_with_time_limits(
     assert video.opened_as == (str(path), cv2.CAP_FFMPEG, limits)
 
 
+@pytest.mark.parametrize(("chosen", "options"), [(None, [cv2.CAP_PROP_N_THREADS, 2]), ("1", [])])
+def test_stream_has_two_decoder_threads_unless_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, options: list[int]
+) -> None:
+    monkeypatch.delenv("OPENCV_FFMPEG_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OPENCV_FFMPEG_THREADS", chosen)
+    video = Stated()
+    monkeypatch.setattr(cv2, "VideoCapture", video)
+    open_source(CameraConfig(source="rtsp://camera/1"))
+    assert video.opened_as[2][4:] == options
+
+
 @pytest.mark.parametrize(
     ("stated", "fps"),
     [(0.5, 0.5), (1000, 1000), (1001, 25), (0, 25), (-1, 25), (math.nan, 25)],

@@ -122,10 +122,13 @@ class Camera:
     def take(self, timeout_s: float) -> Frame | None:
         """Return the newest frame; None on timeout, and at once when the camera `is_over`.
 
-        Files read as fast as possible give every frame in order.
+        Files read as fast as possible give every frame in order; a frame's age begins here.
         Raises InputError when the source is unreadable, or the exception that ended its threads.
         """
-        return self._slot.take(timeout_s)
+        frame = self._slot.take(timeout_s)
+        if frame is not None and self._is_lossless:  # it has waited for its turn, not aged
+            return replace(frame, captured_mono_s=time.monotonic())
+        return frame
 
     def _supervise(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)

@@ -260,10 +260,16 @@ class Publisher:
         self._set_state(ConnectionState.CONNECTED, f"MQTT {connection.protocol_name}")
 
     def _feed(self, connection: Connection) -> bool:
-        """Send what broker and socket accept; return whether more is left or in flight."""
+        """Send what broker and socket accept; return whether more is left or in flight.
+
+        All but events share half of the broker's window, so that a burst of commands, each of
+        which is answered, does not hold up events.
+        """
+        share = max(1, connection.window // 2)
         while not connection.is_congested:
-            if len(self._others) + self._events.in_flight >= connection.window:
-                return True
+            in_flight = len(self._others) + self._events.in_flight
+            if len(self._others) >= share or in_flight >= connection.window:
+                break
             outgoing = self._outbox.take()
             if outgoing is None:
                 break
@@ -322,7 +328,8 @@ class Publisher:
             logger.info("mqtt.connected broker=%s protocol=%s", where, reason)
         elif state is ConnectionState.REFUSED:
             logger.error(
-                "mqtt.refused broker=%s reason=%s; correct the mqtt section, retry_s=%.0f",
+                "mqtt.refused broker=%s reason=%s; correct the mqtt section or the broker's "
+                "settings, retry_s=%.0f",
                 where,
                 reason,
                 self._config.retry_max_s,
