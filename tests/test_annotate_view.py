@@ -45,17 +45,17 @@ def test_object_is_shown_with_its_surroundings(
 
 
 def test_large_view_is_shrunk_and_its_points_are_those_of_the_picture(tmp_path: Path) -> None:
-    box_px = Box(600, 400, 1200, 900)
+    box_px = Box(900, 700, 1200, 900)
     view = viewed(tmp_path, (4000, 3000), box_px)
-    assert view.bgr.shape[:2] == (MAX_PX * 1900 // 2400, MAX_PX)  # 600 px around it, 400 above
+    assert (view.left, view.top, view.bgr.shape[:2]) == (300, 100, (MAX_PX * 21 // 24, MAX_PX))
     assert view.box_px is not None
     red = cv2.boundingRect(np.asarray(view.bgr[..., 2] // 128))
     assert tuple(view.box_px) == pytest.approx(red, abs=1)
     assert view.box_norm is not None
     x, y, width, height = view.box_norm
     corners = view.in_picture(((x, y), (x + width, y + height)))
-    assert corners == [(600, 400), (1800, 1300)]
-    assert view.from_picture((600, 400)) == (view.box_px.x, view.box_px.y)
+    assert corners == [(900, 700), (2100, 1600)]
+    assert view.from_picture((900, 700)) == (view.box_px.x, view.box_px.y)
 
 
 def test_picture_without_a_box_is_shown_whole(tmp_path: Path) -> None:
