@@ -69,7 +69,9 @@ def test_the_machine_is_described_and_all_is_printed(outcome: tuple[str, dict[st
     facts = report["machine"]
     assert facts["cpu"]
     assert facts["runtime"].startswith(("ai-edge-litert", "tflite-runtime"))
-    for part in (facts["cpu"], "temperature_c", "color-64", "loop / bare", "first event after"):
+    row = report["invoke"][1]
+    invokes_row = f"{'color-64':<24}{2:>8}{row['parameters']:>12,}{cells(row)}"
+    for part in (facts["cpu"], "temperature_c", invokes_row, "loop / bare", "first event after"):
         assert part in printed
 
 

@@ -94,9 +94,19 @@ def test_card_has_classes_calibration_and_failures(tmp_path: Path) -> None:
     assert "| all | 6 | 0.833 | 0.800 | 0.067 |" in text
     assert "| 0.9-1.0 | 6 | 0.90 | 0.83 |" in text
     assert "| tiny | 1 | 2 | 0.50 | - |" in text
+    assert "| **red** |  |  |  |  | 1 |  |  |  |  |  |  | 0.00 |" in text  # answered orange
     assert "Fairness" not in text
     assert "--data mine/scene_color" in text
     assert "../shared" not in text
+
+
+def test_card_says_whether_the_class_is_an_input(tmp_path: Path) -> None:
+    answers, model = scenes_and_panels(tmp_path), unmade()
+    blind = msgspec.structs.replace(model, input=msgspec.structs.replace(model.input, classes=()))
+    assert "The class of the object is a further input: person, bicycle, car," in card.text(
+        model, answers, tmp_path
+    )
+    assert "The class of the object is not an input." in card.text(blind, answers, tmp_path)
 
 
 def test_card_omits_the_accuracy_of_named_crops_where_none_is_named(tmp_path: Path) -> None:

@@ -92,6 +92,25 @@ def test_each_cause_is_found_drawn_and_counted(tmp_path: Path) -> None:
     assert doubtful["wrong_without"] == pytest.approx(6 / 7)
 
 
+def test_most_confident_mistakes_of_a_cause_are_drawn_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = cv2.addWeighted(scene("red"), 0.55, scene("blue"), 0.45, 0)
+    pictures = (mixed, scene("red"))
+    folder = write_set(tmp_path, [{"label": "green", "picture": one} for one in pictures])
+    drawn: dict[str, list[str]] = {}
+    monkeypatch.setattr(
+        failures.contact_sheet,
+        "write",
+        lambda tiles, path: drawn.update({path.stem: [tile.caption for tile in tiles]}),
+    )
+    judged(folder, tmp_path / "out")
+    (captions,) = drawn.values()
+    shares = [float(caption.split()[-1]) for caption in captions]
+    assert len(set(shares)) == 2
+    assert shares == sorted(shares, reverse=True)
+
+
 def test_without_pictures_and_boxes_only_the_crop_is_measured(tmp_path: Path) -> None:
     folder = write_set(tmp_path, [{"label": "green", "picture": scene("red")[:, :150]}])
     out = tmp_path / "out"

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -122,6 +123,22 @@ def test_row_lost_to_a_full_disk_is_measured_again(
         assert study(data, "--only", FEW[1]) == EXIT_FAILURE
     assert "File too large; make room" in capsys.readouterr().err
     assert study(data, "--only", FEW[1]) == 0
+
+
+def test_transfer_without_its_weights_is_timed_but_not_trained(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def measured(*given: Any) -> command.Row:
+        asked.append(given[3])  # epochs
+        return command.Row(1, 1, 1.0, 1.0, 1.0, None, None, None, None, 1.0)
+
+    monkeypatch.setattr(command, "crops", lambda *_: None)
+    monkeypatch.setattr(command, "_network", lambda *_: None)
+    monkeypatch.setattr(command, "measure", measured)
+    assert study(data, "--epochs", "2", "--only", "VGG16 transfer", "single") == 0
+    assert asked == [0, 2]
 
 
 def test_warm_up_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

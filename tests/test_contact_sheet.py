@@ -47,7 +47,8 @@ def test_boxes_are_drawn_on_a_copy_in_the_pictures_pixels() -> None:
     bgr = plain(0, (200, 200))
     box = TileBox(100, 100, 50, 50, color=(0, 0, 255))
     cell = contact_sheet.draw(Tile(bgr, boxes=(box,)), SIDE)
-    assert cell[50, 60].tolist() == [0, 0, 255]
+    for row, column in ((50, 60), (60, 50), (75, 60), (60, 75)):  # a point of each edge
+        assert cell[row, column].tolist() == [0, 0, 255]
     assert cell[20, 20].tolist() == [0, 0, 0]
     assert bgr.max() == 0
 

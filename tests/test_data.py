@@ -208,6 +208,9 @@ def test_bars_of_sets_with_other_classes_stand_beside_their_own_names():
     assert counts == [{"a": 1, "c": 3, "b": 0}, {"a": 0, "c": 0, "b": 2}]
     tops = [[bar.get_y() for bar in bars] for bars in drawn]
     assert all(low < high for one in zip(*tops, strict=True) for low, high in [one])
+    bottom = [bar.get_y() + bar.get_height() for bar in drawn[1]]
+    middles = [(top + end) / 2 for top, end in zip(tops[0], bottom, strict=True)]
+    assert list(plot.get_yticks()) == pytest.approx(middles)
 
 
 def test_preview_draws_boxes_of_the_chosen_class(

@@ -94,8 +94,7 @@ def test_doctor_accepts_an_mqtt_3_1_1_broker_like_the_daemon(
 
 
 GIGABYTE = 10**9
-HOT = health.Condition(90.0, None, None, None, None)
-WARM = health.Condition(76.0, None, None, None, None)
+HOT, WARM, COOL, UNREAD = (health.Condition(c, None, None, None, None) for c in (90, 76, 50, None))
 THROTTLED = health.Throttling(("throttled",), ("throttled",))
 
 
@@ -104,6 +103,9 @@ THROTTLED = health.Throttling(("throttled",), ("throttled",))
     [
         ("temperature", "read_condition", HOT, "fail", "cool the board"),
         ("temperature", "read_condition", WARM, "warn", "cool the board"),
+        ("temperature", "read_condition", COOL, "ok", ""),
+        ("temperature", "read_condition", UNREAD, "ok", ""),
+        ("throttling", "read_throttling", None, "ok", ""),
         ("throttling", "read_throttling", THROTTLED, "fail", "power supply"),
         ("throttling", "read_throttling", health.Throttling((), ("throttled",)), "warn", "power"),
         ("throttling", "read_throttling", health.Throttling((), ()), "ok", ""),
@@ -157,7 +159,7 @@ def test_doctor_opens_the_camera_itself_when_no_daemon_runs(
     )
     assert main(["doctor", str(config)]) == 3
     printed = capsys.readouterr().out
-    assert "front: gives 640x480" in printed
+    assert "ok    camera      front: gives 640x480\n" in printed
     assert "127.0.0.1:1" in printed  # no listener there
 
 

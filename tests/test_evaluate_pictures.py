@@ -89,7 +89,9 @@ def test_boxes_stay_on_their_object_in_the_crop(
     made = pictures.tile(Match(picture, item(1, [*corner, 30.0, 30.0]), None), a_set(picture))
     (box,) = made.boxes
     left, top = int(box.x), int(box.y)
-    assert (made.bgr[top : top + 30, left : left + 30] == 255).all()
+    part = made.bgr[top : top + 30, left : left + 30]
+    assert part.shape == (30, 30, 3)
+    assert (part == 255).all()
     assert (made.bgr == 255).sum() == 30 * 30 * 3
 
 

@@ -137,6 +137,12 @@ def test_after_a_long_gap_the_picture_is_the_background():
     assert not last(gate, scene, 15.0).is_moving
 
 
+def test_change_over_a_second_is_motion():
+    by_side = np.where(np.arange(640) < 320, 28, -28).reshape(1, 640, 1)  # no change of light
+    scene = [(QUIET + by_side * (index / 10)).astype(np.uint8) for index in range(11)]
+    assert last(settled_gate(), scene, 5.1).is_moving
+
+
 def test_change_of_frame_size_restarts_the_gate():
     gate = settled_gate()
     assert gate.update(np.zeros((90, 500, 3), dtype=np.uint8), 5.1).is_moving

@@ -173,11 +173,15 @@ def test_reload_applies_what_it_can_and_refuses_the_rest(
     daemon: Daemon, subscriber: Subscriber
 ) -> None:
     daemon.config["budget"] = {"frame_ms": 777}
+    daemon.config["log"] = {"mqtt_level": "info"}
     daemon.write_config()
     daemon.signal(signal.SIGHUP)
-    subscriber.wait_for(
-        lambda all_: any(one.topic.endswith("/info") and b"777" in one.payload for one in all_)
-    )
+    for topic, part in (("/info", b"777"), ("/log", b"service.reloaded")):
+        subscriber.wait_for(
+            lambda all_, topic=topic, part=part: any(
+                one.topic.endswith(topic) and part in one.payload for one in all_
+            )
+        )
     daemon.write_config("cameras: {front: {sorce: 0}}")
     answer = ask(subscriber, "reload", {})
     assert answer.status == "error"

@@ -51,6 +51,29 @@ def test_damaged_file_is_moved_aside_and_work_continues(
     assert str(aside[0]) in caplog.text
 
 
+def test_file_damaged_while_it_is_open_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for pause in ("RETRY_S", "READ_RETRY_S"):
+        monkeypatch.setattr(spool_module, pause, 0.0)
+    path = tmp_path / "spool.sqlite"
+    with open_spool(tmp_path) as spool:
+        for n in range(2000):  # more than SQLite keeps in memory
+            spool.put(TOPIC, body(n, 1000))
+        assert spool.flush(20)
+        with path.open("r+b") as file:
+            file.write(b"\xff" * path.stat().st_size)
+        wait_until(lambda: not spool.pending() and spool.counters().waiting == 0)
+        spool.put(TOPIC, body(2000))
+        assert spool.flush(10)
+        wait_until(lambda: not spool.counters().failure)
+        assert seqs(spool) == [2001]
+    assert len(list(tmp_path.glob("spool.sqlite.corrupt-*Z"))) == 1
+    assert caplog.text.count("spool.damaged") == 1
+    with open_spool(tmp_path, boot_id="boot-2") as spool:
+        assert seqs(spool) == [2001]
+
+
 def spoil(path: Path, damage: str) -> None:
     content = bytearray(path.read_bytes())
     if damage == "garbage":

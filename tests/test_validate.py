@@ -21,7 +21,10 @@ SSD = Path(__file__).parents[2] / "shared" / "baselines" / "ssd_mobilenet_v1_coc
 @pytest.mark.parametrize("folder", model_store.installed(), ids=lambda folder: folder.name)
 def test_shipped_model_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", folder.name]) == EXIT_OK
-    assert f"{folder.name}: pass" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{folder.name}: pass" in printed
+    proof = manifest.read(folder).certificate
+    assert f"tensors {dict(proof.tensors)}; operators {dict(proof.operators)}\n" in printed
 
 
 def test_folder_in_the_working_directory_needs_no_slash(

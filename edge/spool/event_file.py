@@ -131,8 +131,6 @@ class EventFile:
         if is_full or not (is_damage(error) or self._disk_takes_writes()):
             return
         self._db.close()
-        if is_damage(error):
-            self._set_aside(error)
         self._db = self._open_or_replace()
 
     def last_row(self) -> int:

@@ -91,7 +91,7 @@ def _study(loaded: Run) -> Any:
 def _study_name(loaded: Run) -> str:
     """Return a study name that is unique to the data and the fixed settings."""
     settings = msgspec.json.encode(fixed(loaded.training)).decode()
-    return f"{loaded.train.sha256[:16]} {settings}"[:500]
+    return f"{loaded.data_sha256[:16]} {settings}"[:500]
 
 
 def fixed(training: Training) -> dict[str, Any]:

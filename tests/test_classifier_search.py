@@ -1,0 +1,61 @@
+"""What a search continues, and how its trials are drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-camera[tools]'")
+
+from tools.classifier import charts, search
+from tools.classifier.data import Pictures
+from tools.classifier.description import Training
+from tools.classifier.train import Run
+
+SETTINGS = Training(learning_rate=0.1, batch=64, dropout=0.5, width=8)
+
+
+def study(training: Training = SETTINGS, train: str = "a", val: str = "b", label: str = "c") -> str:
+    sets = [Pictures(np.zeros(0), np.zeros(0), (), digest, Path()) for digest in (train, val)]
+    return search._study_name(Run(training, (label,), *sets, Path()))
+
+
+def test_search_continues_only_on_the_same_pictures_and_settings() -> None:
+    found = [
+        study(),
+        study(train="other"),
+        study(val="other"),  # trials are compared by their loss on these
+        study(label="other"),
+        study(msgspec.structs.replace(SETTINGS, epochs=9)),
+        study(msgspec.structs.replace(SETTINGS, weights="w.keras")),
+    ]
+    assert len(set(found)) == len(found)
+    assert study(Training()) == study()  # differs only in what is searched
+
+
+def trial(number: int, loss: float, state: str = "COMPLETE") -> Any:
+    params = {"dropout": loss / 10}
+    return SimpleNamespace(
+        number=number, value=loss, state=SimpleNamespace(name=state), params=params
+    )
+
+
+def test_best_loss_so_far_is_that_of_finished_trials_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    drawn: list[Any] = []
+    monkeypatch.setattr(charts, "_save", lambda figure, _path: drawn.append(figure))
+    by_loss = [trial(3, 0.1, "PRUNED"), trial(2, 0.4), trial(0, 0.7), trial(1, 0.9)]
+    charts.trials(by_loss, ["dropout"], tmp_path / "search.png")
+    over_number, over_dropout = drawn[0].axes
+    (best,) = over_number.lines
+    assert list(zip(*best.get_data(), strict=True)) == [(0, 0.7), (1, 0.7), (2, 0.4), (3, 0.4)]
+    finished, pruned = (plot.get_offsets().tolist() for plot in over_dropout.collections)
+    assert pruned == [pytest.approx([0.01, 0.1])]
+    assert len(finished) == 3
