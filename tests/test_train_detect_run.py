@@ -154,7 +154,13 @@ def test_diverging_training_is_reported_and_keeps_the_best_weights(
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
-def test_entirely_new_labels_are_learned(coco: Path, tmp_path: Path) -> None:
+NEW = tuple(f"new{number}" for number in range(59))
+
+
+@pytest.mark.parametrize("names", [("forklift", "pallet"), ("person", *NEW)])
+def test_new_labels_are_learned_as_fast_as_known_ones(
+    coco: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
     data = dataset.read(coco, coco.parent)
 
     def rate(*names: str) -> float:
@@ -164,7 +170,7 @@ def test_entirely_new_labels_are_learned(coco: Path, tmp_path: Path) -> None:
         (group,) = (item for item in state.optimizer.param_groups if item["params"][0] is layer)
         return float(group["peak"])
 
-    assert rate("forklift", "pallet") == pytest.approx(rate("person", "car"), rel=0.5)
+    assert rate(*names) == pytest.approx(rate("person", "car"), rel=0.5)
 
 
 def test_teacher_with_more_labels_teaches_only_the_requested_ones(
