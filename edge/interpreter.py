@@ -150,7 +150,9 @@ def read_tensors(
 def _tensor_spec(detail: dict[str, Any], path: Path) -> TensorSpec:
     dtype = np.dtype(detail["dtype"]).name
     if dtype not in get_args(manifest.Dtype):
-        raise ModelError(f"model file {path}: tensor {detail['name']!r} is {dtype}; quantize it")
+        raise ModelError(
+            f"model file {path}: tensor {detail['name']!r} is {dtype}; export it with int8"
+        )
     scale, zero_point = detail["quantization"]
     is_float = dtype == "float32"
     if not is_float and scale <= 0:

@@ -46,6 +46,9 @@ QUOTED = "{" + ", ".join(f"'{number}': name{number}" for number in range(12)) + 
         (QUOTED, [1, 2, 10, 11], ["name1", "name2", "name10", "name11"]),
         ("{0: person, '1': car}", [0, 1], ["person", "car"]),
         ("[pet, person, pet]", [0, 1, 2], ["pet", "person", "pet"]),
+        ("[no, yes, ~]", [0, 1, 2], ["no", "yes", "~"]),
+        ("[1.50, 007, 12:30:00]", [0, 1, 2], ["1.50", "007", "12:30:00"]),
+        ("{0: &first no, 1: ' a b '}", [0, 1], ["no", "a b"]),
     ],
 )
 def test_yolo_classes_have_the_numbers_of_the_names_entry(
@@ -68,12 +71,16 @@ def test_yolo_class_without_a_name_is_reported(tmp_path: Path, capsys: pytest.Ca
     [
         ("{person: 0}", "'person' is not a whole number of at least 0"),
         ("{0: person, car: 1}", "'car' is not a whole number of at least 0"),
-        ("{-1: person}", "-1 is not a whole number of at least 0"),
-        ("{0.5: person}", "0.5 is not a whole number of at least 0"),
-        ("{true: person}", "True is not a whole number of at least 0"),
+        ("{-1: person}", "'-1' is not a whole number of at least 0"),
+        ("{0.5: person}", "'0.5' is not a whole number of at least 0"),
+        ("{true: person}", "'true' is not a whole number of at least 0"),
         ("{0: person, '0': car}", "0 occurs twice"),
+        ("{0: person, 0: car}", "0 occurs twice"),
+        ("{0: person, 1: }", "class 1 has no name"),
+        ("[person, {x: 1}]", "class 1 has no name"),
         ("{}", "no YAML file with names"),
-        ("2026-99-99", "not YAML"),
+        ("2026-99-99", "no YAML file with names"),
+        ("[person", "not YAML"),
     ],
 )
 def test_yolo_names_without_numbers_are_a_one_line_error(

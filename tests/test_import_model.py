@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -107,6 +108,20 @@ def test_validation_reproduces_the_golden_result(tmp_path: Path, two: str) -> No
     more = ["--labels", two, "--golden", str(GOLDEN)]
     assert imported("yolov5", "yolov5", tmp_path / "m", *more) == EXIT_OK
     assert golden.differences(tmp_path / "m") == []
+
+
+@pytest.mark.parametrize(("corner", "warnings"), [(0, 1), (255, 0)])
+def test_golden_picture_in_which_nothing_is_found_is_reported(
+    tmp_path: Path, two: str, caplog: pytest.LogCaptureFixture, corner: int, warnings: int
+) -> None:
+    bgr = np.zeros((64, 64, 3), np.uint8)
+    bgr[:16, :16, 2] = corner
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), bgr)
+    more = ["--labels", two, "--golden", str(picture)]
+    assert imported("yolov5", "yolov5", tmp_path / "m", *more) == EXIT_OK
+    found = [one for one in caplog.records if one.getMessage().startswith("golden.empty")]
+    assert len(found) == warnings
 
 
 WRONG = {

@@ -111,6 +111,19 @@ def test_categories_that_the_detector_lacks_are_reported_with_counts(
     assert "category=motorbike objects=2" in line
 
 
+def test_boxes_outside_of_their_picture_are_left_out_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shown = picture()
+    boxes = [[1, 0, 10, 10], [shown.width, 0, 10, 10], [-10, -10, 10, 10], [-5, 0, 10, 10]]
+    found = tuple({"image_id": 1, "category_id": 1, "bbox": box} for box in boxes)
+    data = dataset.Dataset("set", (shown,), {1: "person"}, found)
+    (labelled,) = labels.build_targets(data, [], yolox.LABELS)
+    assert labelled.boxes[:, 0].tolist() == [1, -5]
+    (line,) = caplog.messages
+    assert "train.outside set=set objects=2" in line
+
+
 def test_teacher_labels_the_detector_classes_missing_in_a_set(
     tmp_path: Path,
 ) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,11 +17,13 @@ pytest.importorskip("onnx")
 pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
+from edge import model_store  # noqa: E402
 from edge.errors import ConfigError, EdgeError, InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tiny_detector import random_weights, set_of_persons, train  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
+from tools.evaluate import collect, subjects  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
 from tools.train import detect, detect_label_state  # noqa: E402
 
@@ -146,6 +151,26 @@ def test_validation_set_without_objects_keeps_the_last_weights(
     assert "NaN" not in metrics
 
 
+def test_measurements_follow_the_aspect_ratio_as_evaluate_does(tmp_path: Path) -> None:
+    bgr = dataset.load_file(model_store.find("yolox-nano-352") / "golden.jpg")
+    portrait = tmp_path / "portrait.png"
+    cv2.imwrite(str(portrait), cv2.resize(bgr, (240, 416)))
+    picture = dataset.Picture(1, portrait, 240, 416, "", frozenset(yolox.LABELS), ())
+    data = dataset.Dataset("set", (picture,), dict(enumerate(yolox.LABELS)), ())
+    size = InputSize(352, 288)
+    with ExitStack() as stack:
+        options = subjects.Options(float_size=size)
+        evaluated = subjects.load(str(yolox.WEIGHTS), stack, options)
+        found = collect(evaluated.detect, data)
+    sure = tuple(item for item in found if item["score"] > 0.5)
+    assert sure
+    state = detect.start(
+        detect.LabelTraining(), yolox.WEIGHTS, tmp_path / "none.pt", torch.device("cpu"), data
+    )
+    measured = detect.measure(state, replace(data, annotations=sure), size, tmp_path / "latest.pt")
+    assert measured.ap == 1
+
+
 def test_diverging_training_is_reported_and_keeps_the_best_weights(
     coco: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -154,7 +179,13 @@ def test_diverging_training_is_reported_and_keeps_the_best_weights(
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
-def test_entirely_new_labels_are_learned(coco: Path, tmp_path: Path) -> None:
+NEW = tuple(f"new{number}" for number in range(59))
+
+
+@pytest.mark.parametrize("names", [("forklift", "pallet"), ("person", *NEW)])
+def test_new_labels_are_learned_as_fast_as_known_ones(
+    coco: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
     data = dataset.read(coco, coco.parent)
 
     def rate(*names: str) -> float:
@@ -164,7 +195,7 @@ def test_entirely_new_labels_are_learned(coco: Path, tmp_path: Path) -> None:
         (group,) = (item for item in state.optimizer.param_groups if item["params"][0] is layer)
         return float(group["peak"])
 
-    assert rate("forklift", "pallet") == pytest.approx(rate("person", "car"), rel=0.5)
+    assert rate(*names) == pytest.approx(rate("person", "car"), rel=0.5)
 
 
 def test_teacher_with_more_labels_teaches_only_the_requested_ones(

@@ -13,6 +13,7 @@ import pytest
 from edge import certificate, manifest, model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK
 from models import DATA
+from tools import validate
 from tools.cli import main
 
 SSD = Path(__file__).parents[2] / "shared" / "baselines" / "ssd_mobilenet_v1_coco_uint8.tflite"
@@ -48,6 +49,21 @@ def test_another_golden_result_fails_and_is_named(
     manifest.write(folder, msgspec.structs.replace(model, golden=changed))
     assert main(["validate", str(folder)]) == EXIT_CONFIG
     assert "expected 0.091" in capsys.readouterr().out
+
+
+def test_model_that_one_kernel_family_cannot_run_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def differences(_: Path, *, xnnpack: bool) -> list[str]:
+        if not xnnpack:
+            raise RuntimeError("Node number 4 (READ_VARIABLE) failed to invoke.")
+        return []
+
+    monkeypatch.setattr(validate.golden, "differences", differences)
+    assert main(["validate", "color-64"]) == EXIT_CONFIG
+    out = capsys.readouterr().out
+    assert "pass  golden picture, xnnpack: " in out
+    assert "FAIL  golden picture, builtin kernels: the TFLite runtime cannot run it: Node" in out
 
 
 def test_model_without_a_golden_picture_fails_and_the_rest_is_validated(

@@ -124,6 +124,7 @@ def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> M
     """Copy a picture into the folder and store the model's detections in it; return the manifest.
 
     tolerance: of scores, because kernels round differently, see tools/README.md.
+    A picture in which the model finds nothing is stored too, with a warning: it proves little.
     """
     target = folder / f"golden{picture.suffix}"
     if picture.resolve() != target.resolve():
@@ -137,6 +138,13 @@ def add_golden_detections(folder: Path, picture: Path, *, tolerance: float) -> M
         )
         for found in detector.detect(dataset.load_file(target))
     )
+    if not expected:
+        logger.warning(
+            "golden.empty picture=%s min_score=%.1f: nothing found in it, so a wrong model would "
+            "pass as well; give --golden a picture with objects that the model finds",
+            picture,
+            GOLDEN_SCORE,
+        )
     golden = Golden(file=target.name, tolerance=tolerance, min_iou=0.8, detections=expected)
     return _replace(folder, golden=golden)
 

@@ -243,11 +243,15 @@ def train(
 
 
 def measure(state: State, data: Dataset, size: InputSize, latest: Path) -> Accuracy:
-    """Write the averaged weights to `latest` and return their accuracy in float."""
+    """Write the averaged weights to `latest` and return their accuracy in float.
+
+    The input follows each picture's aspect ratio, as that of the finished model will.
+    """
     from tools.float_detector import FloatDetector
 
     yolox.save(state.average, latest, f"{state.origin}, {state.step} steps")
-    return score(data, collect(FloatDetector(latest, size, min_score=MIN_SCORE).detect, data))
+    detector = FloatDetector(latest, size, min_score=MIN_SCORE, follows_frame=True)
+    return score(data, collect(detector.detect, data))
 
 
 def _keep_latest(out: Path) -> None:

@@ -21,7 +21,7 @@ from tools.train.steps import refuse_other_config, relative_adam
 RECTIFIED = "rectified.pt"
 RECTIFIED_ON = 96  # number of pictures that the rectified stem is fitted on
 RECTIFIED_AT = InputSize(416, 352)
-# Root mean square of the shipped class layers; with only new labels these layers start at zero.
+# Root mean square of the shipped class layers, in which the rows of new labels start at zero.
 NEW_LABELS_RMS = 0.06
 
 

@@ -92,9 +92,10 @@ def refuse_unknown(data: Dataset, labels: Sequence[str], weights: Path) -> None:
 def build_targets(
     data: Dataset, detections: Iterable[dict[str, Any]], labels: Sequence[str]
 ) -> list[LabelledPicture]:
-    """Return every picture with its training targets; categories not in `labels` are left out.
+    """Return every picture with its training targets.
 
-    detections: from `teacher_detections`.
+    Categories not in `labels` and boxes that are empty or outside of their picture are left out,
+    each kind with a line in the log that counts them. detections: from `teacher_detections`.
     Raises InputError when the set annotates none of the labels.
     """
     indices = {number: labels.index(name) for number, name in data.labels.items() if name in labels}
@@ -104,15 +105,26 @@ def build_targets(
             f"--labels {','.join(data.labels.values())}"
         )
     annotated: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    pictures = {picture.image_id: picture for picture in data.pictures}
     left_out: Counter[str] = Counter()
+    outside = 0
     for item in data.annotations:
         number = item["category_id"]
-        if number in indices:
-            annotated[item["image_id"]].append(item | {"category_id": indices[number]})
-        else:
+        if number not in indices:
             left_out[data.labels[number]] += 1
+        elif _is_outside(item["bbox"], pictures[item["image_id"]]):
+            outside += 1
+        else:
+            annotated[item["image_id"]].append(item | {"category_id": indices[number]})
     for name, count in left_out.items():
         logger.warning("train.left_out category=%s objects=%d", name, count)
+    if outside:
+        logger.warning(
+            "train.outside set=%s objects=%d: empty or outside of their picture, left out; "
+            "edge-tools data check lists them",
+            data.name,
+            outside,
+        )
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for item in detections:
         found[item["image_id"]].append(item)
@@ -120,6 +132,11 @@ def build_targets(
         _targets_of(picture, annotated[picture.image_id], found[picture.image_id])
         for picture in data.pictures
     ]
+
+
+def _is_outside(bbox: Sequence[float], picture: Picture) -> bool:
+    whole = Box(0, 0, picture.width, picture.height)
+    return not Box(*bbox).overlap_area(whole)
 
 
 def _targets_of(

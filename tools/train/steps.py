@@ -152,12 +152,12 @@ def relative_adam(
 ) -> torch.optim.Adam:
     """Return Adam with one learning rate per tensor: `learning_rate` times its root mean square.
 
-    of_zeros: root mean square to assume for a tensor of zeros, which would otherwise never change.
+    of_zeros: value to assume for each zero; a tensor of zeros alone would otherwise never change.
     Each parameter group has a key `peak`, which `set_rates` multiplies.
     """
     peaks = [
-        learning_rate * (float(tensor.detach().square().mean().sqrt()) or of_zeros) + 1e-7
-        for tensor in net.parameters()
+        learning_rate * float(values.where(values != 0, of_zeros).square().mean().sqrt()) + 1e-7
+        for values in map(torch.Tensor.detach, net.parameters())
     ]
     groups = [
         {"params": [tensor], "lr": peak, "peak": peak}

@@ -52,32 +52,50 @@ def _names(source: Path) -> tuple[dict[int, str], bool]:
             raise InputError(f"{listed}: no class in it; write one per line")
         return named, False
     for path in sorted([*source.glob("[!.]*.yaml"), *source.glob("[!.]*.yml")]):
-        try:
-            document = yaml.safe_load(_text(path))
-        except (yaml.YAMLError, ValueError):
-            raise InputError(f"{path}: not YAML; repair it") from None
-        names = document.get("names") if isinstance(document, dict) else None
-        if isinstance(names, list):
-            names = dict(enumerate(names))
-        if names and isinstance(names, dict):
-            return _numbered(names, path), "kpt_shape" in document
+        keys = _keys(path)
+        names = keys.get("names")
+        if isinstance(names, yaml.CollectionNode) and names.value:
+            return _numbered(names, path), "kpt_shape" in keys
     if source.is_file():
         raise InputError(f"{source}: a file; name the folder that holds it")
     raise InputError(f"{source}: no classes.txt and no YAML file with names: in it; add one")
 
 
-def _numbered(names: dict[object, object], path: Path) -> dict[int, str]:
-    """Return names by number; InputError for a key that is not a number or occurs twice."""
+def _keys(path: Path) -> dict[str, yaml.Node]:
+    """Return the values of a YAML file's keys as they are written: `no` is a name, not false.
+
+    Raises InputError when the file is not YAML.
+    """
+    try:
+        root = yaml.compose(_text(path), Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        raise InputError(f"{path}: not YAML; repair it") from None
+    pairs = root.value if isinstance(root, yaml.MappingNode) else ()
+    return {key.value: value for key, value in pairs if isinstance(key, yaml.ScalarNode)}
+
+
+def _numbered(names: yaml.CollectionNode, path: Path) -> dict[int, str]:
+    """Return names by number.
+
+    Raises InputError for a key that is not a number or occurs twice, and for a name that is empty
+    or not a text.
+    """
+    pairs = names.value
+    if isinstance(names, yaml.SequenceNode):
+        pairs = [(yaml.ScalarNode("", str(place)), node) for place, node in enumerate(pairs)]
     found: dict[int, str] = {}
-    for key, name in names.items():
-        text = str(key).strip()
+    for key, node in pairs:
+        text = str(key.value).strip()
         if not text.isdecimal():
             raise InputError(
-                f"{path}: names: {key!r} is not a whole number of at least 0; number it"
+                f"{path}: names: {text!r} is not a whole number of at least 0; number it"
             )
         if int(text) in found:
             raise InputError(f"{path}: names: {text} occurs twice; renumber the classes")
-        found[int(text)] = str(name)
+        name = node.value.strip() if isinstance(node, yaml.ScalarNode) else ""
+        if not name:
+            raise InputError(f"{path}: names: class {text} has no name; write one")
+        found[int(text)] = name
     return dict(sorted(found.items()))
 
 
