@@ -143,6 +143,8 @@ def make_tls(config: MqttConfig) -> ssl.SSLContext | None:
         raise ConfigError(
             f"mqtt.ca_file {config.ca_file}: {_why(error)}; name a PEM file of the authority"
         ) from None
+    # Python 3.13 refuses authorities without a key usage, such as those of mosquitto's own guide.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.sslsocket_class = ClosingSocket
     if config.cert_file:
         try:
