@@ -71,16 +71,21 @@ def data_import(source: Path, output: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "tools", *words, "--max-side", "48", *more]
 
 
-@contextlib.contextmanager
-def killed_after(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        process.kill()
-
-
 def lines(path: Path) -> int:
     return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+@contextlib.contextmanager
+def importing(source: Path, output: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Import on Dask and yield the process when it is in mid-run; kill it at the end."""
+    journal = output / "import.jsonl"
+    command = data_import(source, output, "--dask", address)
+    with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1) as run:
+        try:
+            wait_until(lambda: lines(journal) > 20 or run.poll() is not None, timeout_s=START_S)
+            yield run
+        finally:
+            run.kill()
 
 
 @pytest.mark.slow
@@ -90,10 +95,8 @@ def test_killed_worker_loses_nothing_and_duplicates_nothing(
     address, (_, *workers) = cluster
     source = labelled.coco(tmp_path / "source", PICTURES)
     output = tmp_path / "set"
-    command = data_import(source, output, "--dask", address)
-    with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1) as run, killed_after(run):
-        journal = output / "import.jsonl"
-        wait_until(lambda: lines(journal) > 20 or run.poll() is not None, timeout_s=START_S)
+    journal = output / "import.jsonl"
+    with importing(source, output, address) as run:
         os.kill(workers[0].pid, 9)
         done_before = lines(journal)
         _, complaints = run.communicate(timeout=120)
@@ -121,12 +124,7 @@ def test_killed_scheduler_ends_the_command_in_one_line_and_starting_again_resume
     address, (scheduler, *_) = cluster
     source = labelled.coco(tmp_path / "source", PICTURES)
     output = tmp_path / "set"
-    command = data_import(source, output, "--dask", address)
-    with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1) as run, killed_after(run):
-        wait_until(
-            lambda: lines(output / "import.jsonl") > 20 or run.poll() is not None,
-            timeout_s=START_S,
-        )
+    with importing(source, output, address) as run:
         os.kill(scheduler.pid, 9)
         _, complaints = run.communicate(timeout=120)
     assert run.returncode == EXIT_UNAVAILABLE
