@@ -74,7 +74,7 @@ def pull(
     return found
 
 
-def roll_back(shelf: Shelf, reason: str, trusted: Sequence[PublicKey] = ()) -> str | None:
+def roll_back(shelf: Shelf, reason: str, trusted: Sequence[PublicKey]) -> str | None:
     """Return to the version before and refuse the active one from now on.
 
     Returns the version that serves now, None for the shipped model.
@@ -111,7 +111,7 @@ def roll_back(shelf: Shelf, reason: str, trusted: Sequence[PublicKey] = ()) -> s
     return state.previous
 
 
-def count_starts(shelves: Sequence[Shelf], trusted: Sequence[PublicKey] = ()) -> None:
+def count_starts(shelves: Sequence[Shelf], trusted: Sequence[PublicKey]) -> None:
     """Note that the daemon starts with what is on trial; give up what was tried too often."""
     for shelf in shelves:
         if _trial(shelf) is None:
@@ -126,7 +126,7 @@ def count_starts(shelves: Sequence[Shelf], trusted: Sequence[PublicKey] = ()) ->
 
 
 def give_up_trials(
-    shelves: Sequence[Shelf], reason: str, trusted: Sequence[PublicKey] = ()
+    shelves: Sequence[Shelf], reason: str, trusted: Sequence[PublicKey]
 ) -> dict[Shelf, State]:
     """Roll back all that is on trial and has a way back; return what was remembered of it."""
     tried = {}

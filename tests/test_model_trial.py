@@ -31,7 +31,7 @@ def board(tmp_path: Path) -> Board:
 
 
 def test_what_cannot_be_loaded_goes_back(board: Board) -> None:
-    assert model_update.give_up_trials([board.shelf], "damaged")
+    assert model_update.give_up_trials([board.shelf], "damaged", ())
     assert board.loaded() == "1.0.0"
     assert board.shelf.state().refused == ("1.1.0",)
 
@@ -39,7 +39,7 @@ def test_what_cannot_be_loaded_goes_back(board: Board) -> None:
 def test_what_has_proved_itself_stays_when_a_daemon_cannot_be_built(board: Board) -> None:
     model_update.confirm({board.shelf: "1.1.0"})
     assert board.shelf.has_way_back
-    assert not model_update.give_up_trials([board.shelf], "an error of the config")
+    assert not model_update.give_up_trials([board.shelf], "an error of the config", ())
     assert board.loaded() == "1.1.0"
 
 
@@ -47,8 +47,8 @@ def test_version_that_was_not_linked_before_a_power_cut_is_not_on_trial(board: B
     board.shelf.switch("1.0.0")
     before = board.shelf.state()
     for _ in range(MAX_STARTS + 1):
-        model_update.count_starts([board.shelf])
-    assert not model_update.give_up_trials([board.shelf], "test")
+        model_update.count_starts([board.shelf], ())
+    assert not model_update.give_up_trials([board.shelf], "test", ())
     assert board.shelf.state() == before
     assert board.loaded() == "1.0.0"
 
@@ -56,11 +56,11 @@ def test_version_that_was_not_linked_before_a_power_cut_is_not_on_trial(board: B
 def test_models_that_were_never_pulled_are_left_alone(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, "color-64")  # ships with edge: it would have a way back
     for _ in range(MAX_STARTS + 1):
-        model_update.count_starts([shelf])
-    assert not model_update.give_up_trials([shelf], "test")
+        model_update.count_starts([shelf], ())
+    assert not model_update.give_up_trials([shelf], "test", ())
     model_update.confirm({shelf: None})
     with pytest.raises(ModelError, match="color-64: no pulled version is active"):
-        model_update.roll_back(shelf, "test")
+        model_update.roll_back(shelf, "test", ())
     assert not [
         path for path in tmp_path.rglob("*") if path.name == STATE_NAME or path.is_symlink()
     ]
@@ -86,7 +86,7 @@ def test_pull_between_look_and_lock_keeps_its_trial(
 
 def test_rollback_goes_past_what_a_power_cut_left(board: Board) -> None:
     (board.shelf.folder / f"{PARTIAL}link").symlink_to(board.shelf.link.readlink())
-    assert model_update.roll_back(board.shelf, "test") == "1.0.0"
+    assert model_update.roll_back(board.shelf, "test", ()) == "1.0.0"
     assert board.loaded() == "1.0.0"
 
 
@@ -123,7 +123,7 @@ def test_way_back_that_cannot_be_written_is_told_with_the_fault_before(
 
     monkeypatch.setattr(Shelf, "switch", read_only)
     with pytest.raises(ModelError, match=r"cannot go back: .*Read-only file system; damaged$"):
-        model_update.give_up_trials([board.shelf], "damaged")
+        model_update.give_up_trials([board.shelf], "damaged", ())
 
 
 def test_way_back_is_taken_on_a_full_disk(
@@ -133,10 +133,10 @@ def test_way_back_is_taken_on_a_full_disk(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Shelf, "remember", full)
-    assert model_update.give_up_trials([board.shelf], "damaged")
+    assert model_update.give_up_trials([board.shelf], "damaged", ())
     assert board.loaded() == "1.0.0"
     assert "model.refusal_not_kept name=tiny-color reason=[Errno 28]" in caplog.text
-    assert not model_update.give_up_trials([board.shelf], "damaged")
+    assert not model_update.give_up_trials([board.shelf], "damaged", ())
 
 
 def test_damaged_state_stops_pulls_but_no_daemon(
@@ -144,9 +144,9 @@ def test_damaged_state_stops_pulls_but_no_daemon(
 ) -> None:
     path = board.shelf.folder / STATE_NAME
     path.write_bytes(path.read_bytes()[:-5])
-    model_update.count_starts([board.shelf])
+    model_update.count_starts([board.shelf], ())
     model_update.confirm({board.shelf: board.shelf.active})
-    assert not model_update.give_up_trials([board.shelf], "damaged")
+    assert not model_update.give_up_trials([board.shelf], "damaged", ())
     assert "model.trial_unknown name=tiny-color reason=" in caplog.text
     with pytest.raises(ModelError, match=r"state\.json is damaged: .*; remove it and pull again"):
         board.pull("1.1.0")

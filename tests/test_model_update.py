@@ -96,7 +96,7 @@ def test_version_that_a_rollback_returned_to_is_active_already(board: Board) -> 
         board.registry.push(version)
         board.pull(version)
         model_update.confirm({board.shelf: board.shelf.active})
-    model_update.roll_back(board.shelf, "asked for")
+    model_update.roll_back(board.shelf, "asked for", ())
     before = board.shelf.state()
     board.pull("1.0.0")  # what a timer does once it is in production again
     assert board.loaded() == "1.0.0"
@@ -133,9 +133,9 @@ def test_version_that_never_processes_a_frame_is_rolled_back(board: Board) -> No
         if version == "1.0.0":
             model_update.confirm({board.shelf: board.shelf.active})
     for _ in range(MAX_STARTS):
-        model_update.count_starts([board.shelf])
+        model_update.count_starts([board.shelf], ())
         assert board.loaded() == "1.1.0"
-    model_update.count_starts([board.shelf])
+    model_update.count_starts([board.shelf], ())
     assert board.loaded() == "1.0.0"
     assert board.shelf.state().refused == ("1.1.0",)
 
@@ -145,9 +145,9 @@ def test_frame_ends_the_trial(board: Board) -> None:
     board.pull("1.0.0")
     model_update.confirm({board.shelf: board.shelf.active})
     for _ in range(MAX_STARTS + 2):
-        model_update.count_starts([board.shelf])
+        model_update.count_starts([board.shelf], ())
     assert board.loaded() == "1.0.0"
-    assert not model_update.give_up_trials([board.shelf], "an error of the config")
+    assert not model_update.give_up_trials([board.shelf], "an error of the config", ())
 
 
 def test_frame_with_an_older_version_does_not_end_the_trial_of_a_newer_one(
@@ -168,7 +168,7 @@ def test_daemon_and_pull_change_the_state_under_a_lock(board: Board) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")
     changes = (
-        lambda: model_update.count_starts([board.shelf]),
+        lambda: model_update.count_starts([board.shelf], ()),
         lambda: model_update.confirm({board.shelf: "1.0.0"}),
     )
     for change in changes:
@@ -191,7 +191,7 @@ def test_first_pulled_version_rolls_back_to_the_shipped_one(
     monkeypatch.setattr(model_store, "SHIPPED_DIRS", (tmp_path,))
     board.registry.push("1.0.0")
     board.pull("1.0.0")
-    assert model_update.roll_back(board.shelf, "test") is None
+    assert model_update.roll_back(board.shelf, "test", ()) is None
     assert not board.shelf.link.is_symlink()
     assert board.loaded() == "0.9.0"
 
@@ -200,11 +200,11 @@ def test_only_version_of_an_own_model_stays(board: Board) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")
     for _ in range(model_update.MAX_STARTS + 1):  # the camera is unplugged
-        model_update.count_starts([board.shelf])
+        model_update.count_starts([board.shelf], ())
     assert board.loaded() == "1.0.0"
-    assert not model_update.give_up_trials([board.shelf], "test")
+    assert not model_update.give_up_trials([board.shelf], "test", ())
     with pytest.raises(ModelError, match=r"1\.0\.0 stays, without it there is none"):
-        model_update.roll_back(board.shelf, "test")
+        model_update.roll_back(board.shelf, "test", ())
     model_update.confirm({board.shelf: "1.0.0"})
     assert board.loaded() == "1.0.0"
     assert board.shelf.state().trial is None
@@ -215,7 +215,7 @@ def test_rolled_back_version_is_pulled_again_with_force(board: Board) -> None:
         board.registry.push(version)
         board.pull(version)
         model_update.confirm({board.shelf: version})
-    model_update.roll_back(board.shelf, "test")
+    model_update.roll_back(board.shelf, "test", ())
     with pytest.raises(ModelError, match="rolled back here; --force tries again"):
         board.pull("1.1.0")
     board.pull("1.1.0", is_forced=True)

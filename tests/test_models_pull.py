@@ -140,12 +140,12 @@ def test_daemon_of_another_user_ends_the_trial_of_what_root_pulled(
         pull = ["models", "pull", COLOR, "--version", version, "--config", config]
         assert cli.main(pull) == EXIT_OK
         with as_nobody():
-            model_update.count_starts([board.shelf])
+            model_update.count_starts([board.shelf], ())
             assert board.shelf.state().starts == 1
             if is_good or version == "1.0.0":
                 model_update.confirm({board.shelf: board.shelf.active})
             else:
-                assert model_update.give_up_trials([board.shelf], "test")
+                assert model_update.give_up_trials([board.shelf], "test", ())
     assert board.shelf.state().trial is None
     assert board.loaded() == ("1.1.0" if is_good else "1.0.0")
     rollback = cli.main(["models", "rollback", COLOR, "--config", config])
