@@ -110,6 +110,18 @@ def test_error_for_a_pipeline_without_gstreamer_names_the_fix():
         check_source(config)
 
 
+@pytest.mark.parametrize("scheme", ["rtps", "RTPS", "q"])
+def test_error_for_a_mistyped_protocol_names_the_usual_ones(scheme: str):
+    config = CameraConfig(source=f"{scheme}://user:secret@cam/1")
+    with pytest.raises(CameraError, match=rf"{scheme}://\*\*\*@cam/1: no .* have rtsp:// or"):
+        check_source(config)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "RTSP", "rtsps", "http", "srt", "udp"])
+def test_protocols_of_cameras_are_not_refused(scheme: str):
+    check_source(CameraConfig(source=f"{scheme}://cam/1"))
+
+
 @pytest.mark.parametrize("source", [63, "63", "/dev/video63"])
 def test_missing_camera_is_retried_and_reported(source: int | str):
     with Camera("a", CameraConfig(source=source, **FAST_RETRY)) as camera:

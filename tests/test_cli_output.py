@@ -53,6 +53,26 @@ def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path: Path, words: tu
     assert child.returncode == -signal.SIGINT
 
 
+def test_sigterm_stops_tools_like_ctrl_c():
+    program = (
+        "import os, signal, sys, time\n"
+        "from tools import __main__, cli\n"
+        "def run(*_):\n"
+        "    for _ in range(2):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "cli._run = run\n"
+        "sys.argv[1:] = ['demo-clip']\n"
+        "sys.exit(__main__.main())\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, cwd=ROOT, check=False
+    )
+    assert done.stderr == "edge-tools: stopped; what was saved so far is kept\n"
+    assert done.returncode == EXIT_FAILURE
+
+
 @pytest.mark.parametrize(
     ("redirection", "code", "complaint"),
     [

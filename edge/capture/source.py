@@ -32,6 +32,11 @@ MAX_BAD_READS = 10  # a V4L2 camera's broken JPEGs in a row before it counts as 
 # Decoders of H.264 and H.265 hold back a picture for each further thread. OpenCV takes a thread for
 # each core by default: on four cores, 300 ms at 10 frames/s.
 LIVE_DECODER_THREADS = 2
+STREAM_SCHEMES = frozenset({  # what ffmpeg reads over a network, with all its libraries
+    "ftp", "http", "https", "mmsh", "mmst", "rist", "rtmp", "rtmpe", "rtmps", "rtmpt", "rtmpte",
+    "rtmpts", "rtp", "rtsp", "rtsps", "satip", "sctp", "sftp", "smb", "srt", "srtp", "tcp", "tls",
+    "udp", "udplite", "unix", "zmq",
+})  # fmt: skip
 FFMPEG_QUIET = "8"  # AV_LOG_FATAL: a stream that stays away would fill the journal
 
 NO_GSTREAMER = (
@@ -69,9 +74,11 @@ def check_source(config: CameraConfig) -> None:
     """Check for faults that no retry can fix, without opening a device.
 
     Raises InputError for a missing file or a folder without images, CameraError for a
-    GStreamer string that this OpenCV cannot run.
+    GStreamer string that this OpenCV cannot run and an address that no protocol begins.
     """
     kind = kind_of(config.source)
+    if kind is SourceKind.STREAM:
+        _check_scheme(str(config.source))
     if kind is SourceKind.GSTREAMER:
         _check_gstreamer(str(config.source))
     if kind is SourceKind.IMAGES:
@@ -315,6 +322,14 @@ def _check_gstreamer(pipeline: str) -> None:
         raise CameraError(
             f"cannot open {redact(pipeline)}: end the pipeline with "
             "`! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1`"
+        )
+
+
+def _check_scheme(address: str) -> None:
+    scheme = address.partition("://")[0].lower()
+    if scheme not in STREAM_SCHEMES:
+        raise CameraError(
+            f"cannot open {redact(address)}: no protocol {scheme}; cameras have rtsp:// or http://"
         )
 
 
