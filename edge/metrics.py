@@ -266,10 +266,9 @@ def _cameras(stats: Stats) -> Iterator[Metric]:
 
 
 def _connections(stats: Stats) -> Iterator[Metric]:
-    state = str(stats.mqtt["state"])
     yield _labelled(
         "gauge", "edge_broker_connected", "1 while connected.", (),
-        [((), float(state.startswith("connected")))],
+        [((), float(stats.is_connected))],
     )  # fmt: skip
     for name in MQTT_COUNTERS:
         text = f"Counter {name} of stats.mqtt."

@@ -16,10 +16,10 @@ import msgspec
 import pytest
 
 from edge import config_file, status_socket
-from edge.cli import doctor, main, status
+from edge.cli import doctor, main
 from edge.config import CameraConfig, Config
 from edge.errors import EXIT_UNAVAILABLE
-from edge.web import Health
+from edge.messages import Health, Report
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,7 +63,7 @@ def test_doctor_uses_the_state_reported_by_the_daemon(
     tmp_path: Path, camera: str, levels: tuple[str, str], *, is_well: bool
 ) -> None:
     health = Health(status="ok" if is_well else "failing", camera=camera, frame_age_s=1)
-    report = msgspec.json.encode(status.Report(health=health, info=None, stats=None))
+    report = msgspec.json.encode(Report(health=health, info=None, stats=None))
     # This source does not exist: opening it fails.
     source = CameraConfig(source=str(tmp_path / "none.mp4"))
     config = Config(state_dir=str(tmp_path), cameras={"front": source})

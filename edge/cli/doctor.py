@@ -22,11 +22,11 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from edge import config_file, status_socket
 from edge.capture import Camera
 from edge.cli.check.config import check_settings
-from edge.cli.status import DEFAULT_CONFIG, Report
+from edge.cli.status import DEFAULT_CONFIG
 from edge.config import Config
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
 from edge.health import read_condition, read_throttling
-from edge.messages import Message, Topics
+from edge.messages import Message, Report, Topics
 from edge.publisher import options
 from edge.publisher.connection import Connection, ConnectionEndedError, EndKind, Handlers, Waker
 from edge.service.clock import is_clock_synchronized
@@ -186,7 +186,7 @@ def check_broker(config: Config) -> Finding:
 def _is_connected(report: Report | None) -> bool:
     """Return whether a daemon says that the broker accepted it."""
     stats = report.stats if report else None
-    return stats is not None and str(stats.mqtt["state"]).startswith("connected")
+    return stats is not None and stats.is_connected
 
 
 def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedError | None:

@@ -38,6 +38,7 @@ from edge.messages import (
     Message,
     Pause,
     Reload,
+    Report,
     Resume,
     SetThresholds,
     Snapshot,
@@ -154,8 +155,8 @@ class Service:
     def _answer_status(self) -> bytes:
         """Return the report for `edge status`; runs in the socket's thread."""
         view = self._view
-        report = {"health": view.health(), "info": view.info, "stats": view.stats}
-        return msgspec.json.encode(report)
+        report = Report(health=view.health(), info=view.info, stats=view.stats)
+        return messages.encode(report)
 
     def _publish_log(self, payload: bytes) -> None:
         self._publisher.publish(Message(self._topics.of("log"), payload))
