@@ -31,7 +31,6 @@ from edge.config import TrackerConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from edge.messages import Event, Stats, Topics
 
-HELP = "Show the whole path: clip or camera, daemon, MQTT broker, subscriber."
 EXAMPLES = """examples:
   edge demo                               # the clip that ships with edge
   edge demo --source 0                    # first camera, until Ctrl-C

@@ -32,7 +32,6 @@ from edge.publisher.connection import Connection, ConnectionEndedError, EndKind,
 from edge.service.clock import is_clock_synchronized
 from edge.service.parts import build_models, load_interpreters, only_camera
 
-HELP = "Check config, camera, models, broker, permissions, disk, clock, temperature and throttling."
 EXAMPLES = """examples:
   edge doctor                       # of /etc/edge/edge.yaml
   edge doctor gate.yaml --json

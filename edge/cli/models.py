@@ -24,7 +24,6 @@ from edge.interpreter import Interpreter
 from edge.model_shelf import Shelf
 from edge.signature import PublicKey
 
-HELP = "List and check the installed models; pull signed versions from a registry."
 EXAMPLES = """examples:
   edge models                                  # load each one: hash, tensors, certificate
   edge models --models-dir /var/lib/edge/models --trusted-key RWQ…      # and its signature

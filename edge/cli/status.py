@@ -12,7 +12,6 @@ from edge import config_file, status_socket
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, UnavailableError
 from edge.messages import Report, Stats
 
-HELP = "Ask the running daemon how it is."
 EXAMPLES = """examples:
   edge status                       # the daemon of /etc/edge/edge.yaml
   edge status /etc/edge/gate.yaml --json | jq .stats.latency_ms
