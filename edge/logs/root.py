@@ -36,9 +36,13 @@ class _Stderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; a closed standard error is ignored."""
-        with contextlib.suppress(OSError, ValueError):
+        try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+        except Exception:  # noqa: BLE001 - a library's template that does not fit its values
+            self.handleError(record)
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:
