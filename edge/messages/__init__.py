@@ -5,7 +5,6 @@ All payloads are JSON objects. Times are UTC in ISO 8601 with milliseconds and `
 
 from edge.messages.commands import (
     COMMANDS,
-    MAX_COMMAND_BYTES,
     Command,
     Pause,
     Reload,
@@ -45,7 +44,6 @@ from edge.messages.topics import Message, Topics
 
 __all__ = [
     "COMMANDS",
-    "MAX_COMMAND_BYTES",
     "BoxBody",
     "CameraState",
     "CameraStats",
