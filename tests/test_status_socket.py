@@ -68,11 +68,13 @@ def test_doctor_uses_the_state_reported_by_the_daemon(
     source = CameraConfig(source=str(tmp_path / "none.mp4"))
     config = Config(state_dir=str(tmp_path), cameras={"front": source})
     with status_socket.StatusSocket(tmp_path, lambda: report):
-        found = doctor.check_daemon(config), doctor.check_camera(config)
+        found = doctor.check_daemon(config, "edge"), doctor.check_camera(config, "edge")
     assert tuple(one.level for one in found) == levels
     assert found[1].text == f"front: {camera}, says the daemon"
     assert [bool(one.fix) for one in found] == [level != "ok" for level in levels]
-    assert doctor.check_daemon(config).level is doctor.Level.WARN  # no daemon answers any more
+    assert (
+        doctor.check_daemon(config, "edge").level is doctor.Level.WARN
+    )  # no daemon answers any more
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def test_hanging_daemon_is_not_waited_for_but_told_of(
             listener.bind(f"{folder}/{status_socket.NAME}")
         listener.listen(1)
         assert main(["status", config]) == EXIT_UNAVAILABLE
-        found = doctor.check_daemon(config_file.load(Path(config)))
+        found = doctor.check_daemon(config_file.load(Path(config)), "edge")
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"edge: the daemon in {tmp_path} hangs; restart it: systemctl restart edge"
     assert (found.level, found.fix) == (doctor.Level.FAIL, "systemctl restart edge")

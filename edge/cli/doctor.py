@@ -75,12 +75,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_file.load_of_service(args.config)
     only_camera(config)
     findings: dict[str, Finding] = {}
-    unit = config_file.unit(args.config)
-    of_unit = {
-        "daemon": partial(check_daemon, unit=unit),
-        "camera": partial(check_camera, unit=unit),
-    }
-    for name, check in (CHECKS | of_unit).items():
+    for name, check in checks(config_file.unit(args.config)).items():
         findings[name] = finding = _run_check(check, config)
         if not args.json:
             fix = f"; {finding.fix}" if finding.fix else ""
@@ -124,7 +119,7 @@ def check_config(config: Config) -> Finding:
     return Finding(Level.OK, "its files and extras are there")
 
 
-def check_daemon(config: Config, unit: str = "edge") -> Finding:
+def check_daemon(config: Config, unit: str) -> Finding:
     """Return whether a daemon runs on this config."""
     try:
         report = _report(config)
@@ -137,7 +132,7 @@ def check_daemon(config: Config, unit: str = "edge") -> Finding:
     return Finding(Level.OK, "runs")
 
 
-def check_camera(config: Config, unit: str = "edge") -> Finding:
+def check_camera(config: Config, unit: str) -> Finding:
     """Return whether the camera delivers a frame."""
     name = only_camera(config)
     report = _ask_daemon(config)
@@ -271,15 +266,17 @@ def check_throttling(_config: Config) -> Finding:
     return Finding(Level.OK, "none since boot")
 
 
-CHECKS: dict[str, Callable[[Config], Finding]] = {
-    "config": check_config,
-    "daemon": check_daemon,
-    "camera": check_camera,
-    "models": check_models,
-    "broker": check_broker,
-    "permissions": check_permissions,
-    "disk": check_disk,
-    "clock": check_clock,
-    "temperature": check_temperature,
-    "throttling": check_throttling,
-}
+def checks(unit: str) -> dict[str, Callable[[Config], Finding]]:
+    """Return all checks by name, in order. unit: the systemd unit of the daemon."""
+    return {
+        "config": check_config,
+        "daemon": partial(check_daemon, unit=unit),
+        "camera": partial(check_camera, unit=unit),
+        "models": check_models,
+        "broker": check_broker,
+        "permissions": check_permissions,
+        "disk": check_disk,
+        "clock": check_clock,
+        "temperature": check_temperature,
+        "throttling": check_throttling,
+    }
