@@ -7,7 +7,7 @@ frame's width and height.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -95,7 +95,7 @@ class CommandsConfig(Section, frozen=True, kw_only=True):
     max_age_s: how far a signed command's time may differ from this device's clock.
     """
 
-    allow: tuple[CommandName, ...] = ("pause", "resume", "set_thresholds", "snapshot", "reload")
+    allow: tuple[CommandName, ...] = get_args(CommandName)
     key_file: Text | None = None
     max_age_s: Seconds = 30
 

@@ -54,7 +54,7 @@ class Notifier:
         self.watchdog_s = _watchdog_s(environment)
         self._fed_s: float | None = None
 
-    def ready(self, status: str = "running") -> None:
+    def ready(self, status: str) -> None:
         """Report that start-up, or a reload, is complete."""
         self._send(f"READY=1\nSTATUS={one_line(status)}")
 

@@ -103,16 +103,16 @@ def test_watchdog_period_is_read_for_this_process() -> None:
 
 def test_without_a_service_manager_every_call_does_nothing() -> None:
     notifier = Notifier({})
-    notifier.ready()
+    notifier.ready("running")
     notifier.progress()
     notifier.close()
 
 
 def test_vanished_service_manager_is_not_an_error(tmp_path: Path) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
-    notifier.ready()
+    notifier.ready("running")
     notifier.close()
-    notifier.ready()
+    notifier.ready("running")
 
 
 def write(path: Path, text: str) -> None:

@@ -176,7 +176,6 @@ class Queued(_Reporting, QueueHandler):
         """Start the thread."""
         waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
         super().__init__(waiting)
-        self._waiting = waiting
         self._sinks = sinks
         self._thread = _Listener(waiting, *sinks)
         self._thread.start()
@@ -188,7 +187,7 @@ class Queued(_Reporting, QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         """Put a record into the queue, or count it as lost when it is full."""
         try:
-            self._waiting.put_nowait(record)
+            super().enqueue(record)
         except queue.Full:
             self.report_lost(f"{MAX_WAITING} records wait for a sink that hangs")
 

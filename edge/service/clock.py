@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# systemd-timesyncd (and systemd's wait-sync for chrony) create it at the first synchronization.
-SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 TIMESYNC_DIR = Path("/run/systemd/timesync")
+# systemd-timesyncd (and systemd's wait-sync for chrony) create it at the first synchronization.
+SYNCHRONIZED = TIMESYNC_DIR / "synchronized"
 
 
 def is_clock_synchronized() -> bool | None:
