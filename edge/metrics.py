@@ -137,7 +137,7 @@ class Metrics:
                 if str(error) != told:
                     told = str(error)
                     logger.warning("metrics.not_written path=%s error=%s", path, error.strerror)
-        with suppress(OSError):  # what cannot be written has been told
+        with suppress(OSError):  # why it cannot be written is logged already
             path.unlink()  # old numbers would pass for new ones
 
 

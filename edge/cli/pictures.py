@@ -52,7 +52,7 @@ def expand(
 ) -> tuple[list[Path], list[InputError]]:
     """Return the files to read, with folders replaced by their files, and the errors.
 
-    is_recursive: also the files of the visible folders in them, but of links to folders and of
+    is_recursive: also the files of the visible folders below them, except links to folders and
     `drawn`, where pictures of results go.
     """
     paths: list[Path] = []

@@ -115,7 +115,7 @@ class Service:
     def _start(self, stack: ExitStack) -> None:
         config = self._config
         trusted = signature.parse_all(config.models.trusted_keys)
-        model_update.count_starts(shelves_of(config), trusted)  # a reload is none: this daemon runs
+        model_update.count_starts(shelves_of(config), trusted)  # a reload is no start
         self._parts = build_parts(config, self._camera_name)
         stack.enter_context(WebServer(config.web, self._view))
         state_dir = config_file.state_dir(config)
