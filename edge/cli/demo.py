@@ -26,7 +26,7 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.broker import LOOPBACK, EmbeddedBroker
-from edge.capture.address import redact
+from edge.capture import redact
 from edge.config import TrackerConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from edge.messages import Event, Stats, Topics

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge import lookup, picture_file
-from edge.capture.address import HEIC_SUFFIXES
-from edge.capture.source import Source, open_source, read_image, refuse_pipe
+from edge.capture import HEIC_SUFFIXES, Source, open_source, read_image, refuse_pipe
 from edge.cli.progress import bar
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError

@@ -17,8 +17,6 @@ from edge.messages.commands import (
 )
 from edge.messages.event import (
     BoxBody,
-    ColorBody,
-    DetectionBody,
     Detections,
     Event,
     EventBody,
@@ -47,9 +45,7 @@ __all__ = [
     "BoxBody",
     "CameraState",
     "CameraStats",
-    "ColorBody",
     "Command",
-    "DetectionBody",
     "Detections",
     "Event",
     "EventBody",
