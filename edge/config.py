@@ -36,6 +36,7 @@ Prefix = Annotated[str, Meta(pattern=PREFIX_PATTERN)]
 Text = Annotated[str, Meta(pattern=TEXT_PATTERN)]
 Host = Annotated[str, Meta(pattern=HOST_PATTERN)]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 PointConfig = tuple[Share, Share]
 PolygonConfig = Annotated[tuple[PointConfig, ...], Meta(min_length=3)]
 
@@ -298,7 +299,7 @@ class LogConfig(Section, frozen=True, kw_only=True):
     """
 
     level: LogLevel = "info"
-    format: Literal["text", "json"] | None = None
+    format: LogFormat | None = None
     file: Text | None = None
     file_max_bytes: Annotated[int, Meta(ge=4096, le=2**40)] = 1_048_576
     file_count: Annotated[int, Meta(ge=1, le=100)] = 3

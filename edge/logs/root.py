@@ -13,13 +13,12 @@ from typing import get_args
 
 import msgspec
 
-from edge.config import LogConfig, LogLevel
+from edge.config import LogConfig, LogFormat, LogLevel
 from edge.errors import ConfigError
 from edge.logs.facts import JsonFormatter, TextFormatter
 from edge.logs.mqtt import MqttLog
 from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
 
-FORMATS = ("text", "json")
 TEXT = "%(levelname)s %(name)s %(message)s"
 # Used for keys that the config leaves unset.
 VARIABLES = {
@@ -49,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:
     """Declare `--log-level`, `--log-format` and `--log-file`. level: the default, in words."""
     group = parser.add_argument_group("log")
     group.add_argument("--log-level", choices=get_args(LogLevel), help=f"default: {level}")
-    group.add_argument("--log-format", choices=FORMATS, help="default: $EDGE_LOG_FORMAT, else text")
+    group.add_argument(
+        "--log-format", choices=get_args(LogFormat), help="default: $EDGE_LOG_FORMAT, else text"
+    )
     group.add_argument("--log-file", metavar="FILE", help="also here, rotated")
 
 
@@ -154,6 +155,6 @@ def _with_environment(config: LogConfig, environment: Mapping[str, str]) -> LogC
         for key, name in VARIABLES.items()
         if environment.get(name) and getattr(config, key) is None
     }
-    if overrides.get("format", "text") not in FORMATS:
+    if overrides.get("format", "text") not in get_args(LogFormat):
         raise ConfigError(f"${VARIABLES['format']}={overrides['format']}: text or json")
     return msgspec.structs.replace(config, **overrides)

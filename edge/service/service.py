@@ -24,13 +24,7 @@ import msgspec
 
 from edge import __version__, config_file, logs, messages, model_update, signature
 from edge.budget import timed
-from edge.capture import (
-    Camera,
-    CaptureState,
-    CaptureStatus,
-    check_source,
-    longest_quiet_s,
-)
+from edge.capture import Camera, CaptureState, CaptureStatus, check_source, longest_quiet_s
 from edge.config import Config, LabelConfig
 from edge.errors import EXIT_OK, ConfigError, EdgeError
 from edge.health import Notifier
