@@ -312,7 +312,8 @@ class Config(Section, frozen=True, kw_only=True):
     """The whole file.
 
     device: name in topics; the host name when absent.
-    state_dir: holds the spool; $STATE_DIRECTORY, else the user's state directory, when absent.
+    state_dir: holds the spool, the status socket and what is remembered; $STATE_DIRECTORY, else the
+        user's state directory, when absent.
     models_dir: where model names are looked up first; the models that ship with edge come second.
     """
 

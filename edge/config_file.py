@@ -142,7 +142,10 @@ def device_name(config: Config) -> str:
 
 
 def state_dir(config: Config) -> Path:
-    """Return the directory for the spool: configured, systemd's, or the user's state directory."""
+    """Return the daemon's state directory: configured, systemd's, or the user's.
+
+    Raises ConfigError when the user's home folder is unknown.
+    """
     if config.state_dir is not None:
         return Path(config.state_dir)
     if "STATE_DIRECTORY" in os.environ:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.health import Condition, Notifier, read_condition
+from edge.health import Condition, Notifier, is_clock_synchronized, read_condition
 
 
 class Manager:
@@ -169,3 +169,12 @@ def test_this_machine_reports_its_memory_and_load() -> None:
     assert condition.rss_bytes is not None
     assert condition.rss_bytes > 1_000_000
     assert condition.load_1min is not None
+
+
+def test_clock_is_synchronized_once_the_time_service_says_so(tmp_path: Path) -> None:
+    timesync = tmp_path / "timesync"
+    assert is_clock_synchronized(timesync) is None
+    timesync.mkdir()
+    assert is_clock_synchronized(timesync) is False
+    (timesync / "synchronized").touch()
+    assert is_clock_synchronized(timesync) is True

@@ -25,11 +25,10 @@ from edge.cli.check.config import check_settings
 from edge.cli.status import DEFAULT_CONFIG
 from edge.config import Config
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
-from edge.health import read_condition, read_throttling
+from edge.health import is_clock_synchronized, read_condition, read_throttling
 from edge.messages import Message, Report, Topics
 from edge.publisher import options
 from edge.publisher.connection import Connection, ConnectionEndedError, EndKind, Handlers, Waker
-from edge.service.clock import is_clock_synchronized
 from edge.service.parts import build_models, load_interpreters, only_camera
 
 EXAMPLES = """examples:

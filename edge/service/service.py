@@ -27,7 +27,7 @@ from edge.budget import timed
 from edge.capture import Camera, CaptureState, CaptureStatus, check_source, longest_quiet_s
 from edge.config import Config, LabelConfig
 from edge.errors import EXIT_OK, ConfigError, EdgeError
-from edge.health import Notifier
+from edge.health import Notifier, is_clock_synchronized
 from edge.messages import (
     Message,
     Pause,
@@ -42,7 +42,6 @@ from edge.messages import (
 from edge.metrics import Metrics
 from edge.pipeline import Thresholds
 from edge.publisher import Publisher, options
-from edge.service.clock import is_clock_synchronized
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
 from edge.service.fixed import refuse_fixed_changes
