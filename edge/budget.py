@@ -50,10 +50,10 @@ class StageTimes:
         """Return a stage's shortest time ever, 0 when it never ran."""
         return self._fastest.get(stage, 0.0)
 
-    def quantile_ms(self, stage: str, quantile: float = QUANTILE) -> float:
-        """Return a stage's quantile over the window, 0 when it never ran."""
+    def cost_ms(self, stage: str) -> float:
+        """Return the estimate of a stage's next time: its QUANTILE, 0 when it never ran."""
         times = self._times.get(stage)
-        return nearest_rank(sorted(times), quantile) if times else 0.0
+        return nearest_rank(sorted(times), QUANTILE) if times else 0.0
 
     def restart(self, stage: str) -> None:
         """Forget a stage's times, except the fastest."""
@@ -90,7 +90,7 @@ class Governor:
         age_ms = self._age_ms(captured_mono_s)
         if age_ms >= self.frame_ms:
             return SkipCause.STALE
-        if age_ms + self._cost_ms("detector") + self._tail_ms() <= self.frame_ms:
+        if age_ms + self._times.cost_ms("detector") + self._tail_ms() <= self.frame_ms:
             self._waiting_since.pop("detector", None)
             return None
         if self._is_probe("detector"):
@@ -100,7 +100,7 @@ class Governor:
     def allows_color(self, captured_mono_s: float) -> bool:
         """Return whether one more color crop fits this frame."""
         left_ms = self.frame_ms - self._age_ms(captured_mono_s) - self._tail_ms()
-        if self._cost_ms("color") <= left_ms:
+        if self._times.cost_ms("color") <= left_ms:
             self._waiting_since.pop("color", None)
             return True
         return self._times.fastest_ms("color") <= left_ms and self._is_probe("color")
@@ -112,11 +112,8 @@ class Governor:
     def _age_ms(self, captured_mono_s: float) -> float:
         return 1000 * (self._clock() - captured_mono_s)
 
-    def _cost_ms(self, stage: str) -> float:
-        return self._times.quantile_ms(stage)
-
     def _tail_ms(self) -> float:
-        return sum(self._cost_ms(stage) for stage in ("tracker", "events", "publish"))
+        return sum(self._times.cost_ms(stage) for stage in ("tracker", "events", "publish"))
 
     def _is_probe(self, stage: str) -> bool:
         now_s = self._clock()

@@ -60,7 +60,7 @@ def describe(folder: Path, name: str, version: str, serial: int) -> Bundle:
         files[path.name] = fact_of(content)
     try:  # only `convert` checks names and sizes
         raw = {"name": name, "version": version, "serial": serial, "files": files}
-        return msgspec.convert({"format": 1, **msgspec.to_builtins(raw)}, Bundle)
+        return msgspec.convert(msgspec.to_builtins(raw), Bundle)
     except msgspec.ValidationError as error:
         raise ModelError(f"model {folder}: {error}; rename it") from None
 

@@ -7,7 +7,7 @@ frame's width and height.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +36,7 @@ Prefix = Annotated[str, Meta(pattern=PREFIX_PATTERN)]
 Text = Annotated[str, Meta(pattern=TEXT_PATTERN)]
 Host = Annotated[str, Meta(pattern=HOST_PATTERN)]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 PointConfig = tuple[Share, Share]
 PolygonConfig = Annotated[tuple[PointConfig, ...], Meta(min_length=3)]
 
@@ -95,7 +96,7 @@ class CommandsConfig(Section, frozen=True, kw_only=True):
     max_age_s: how far a signed command's time may differ from this device's clock.
     """
 
-    allow: tuple[CommandName, ...] = ("pause", "resume", "set_thresholds", "snapshot", "reload")
+    allow: tuple[CommandName, ...] = get_args(CommandName)
     key_file: Text | None = None
     max_age_s: Seconds = 30
 
@@ -298,7 +299,7 @@ class LogConfig(Section, frozen=True, kw_only=True):
     """
 
     level: LogLevel = "info"
-    format: Literal["text", "json"] | None = None
+    format: LogFormat | None = None
     file: Text | None = None
     file_max_bytes: Annotated[int, Meta(ge=4096, le=2**40)] = 1_048_576
     file_count: Annotated[int, Meta(ge=1, le=100)] = 3
@@ -311,7 +312,8 @@ class Config(Section, frozen=True, kw_only=True):
     """The whole file.
 
     device: name in topics; the host name when absent.
-    state_dir: holds the spool; $STATE_DIRECTORY, else the user's state directory, when absent.
+    state_dir: holds the spool, the status socket and what is remembered; $STATE_DIRECTORY, else the
+        user's state directory, when absent.
     models_dir: where model names are looked up first; the models that ship with edge come second.
     """
 

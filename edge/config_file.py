@@ -57,13 +57,14 @@ def load(path: Path) -> Config:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        text = content.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; name a readable config file") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text; name a YAML config file") from None
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; not an edge config")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text; name a YAML config file") from None
     return parse(text, str(path))
 
 
@@ -141,7 +142,10 @@ def device_name(config: Config) -> str:
 
 
 def state_dir(config: Config) -> Path:
-    """Return the directory for the spool: configured, systemd's, or the user's state directory."""
+    """Return the daemon's state directory: configured, systemd's, or the user's.
+
+    Raises ConfigError when the user's home folder is unknown.
+    """
     if config.state_dir is not None:
         return Path(config.state_dir)
     if "STATE_DIRECTORY" in os.environ:

@@ -170,8 +170,4 @@ def _is_visible(box_px: Box, frame_size: tuple[int, int]) -> bool:
 
 def _move(old: Box, new: Box) -> float:
     """Return how far a box's center moved, in units of its size (root of its area)."""
-    distance = math.hypot(
-        new.x + new.width / 2 - old.x - old.width / 2,
-        new.y + new.height / 2 - old.y - old.height / 2,
-    )
-    return distance / max(math.sqrt(old.area), 1.0)
+    return math.dist(old.center, new.center) / max(math.sqrt(old.area), 1.0)

@@ -21,7 +21,7 @@ def foot_point(box_norm: Box) -> Point:
     For a box that reaches the frame's edge or beyond, the point is just inside the frame, so that
     a zone or mask drawn to the edge contains it.
     """
-    x, y = box_norm.x + box_norm.width / 2, box_norm.y + box_norm.height
+    x, y = box_norm.center[0], box_norm.y + box_norm.height
     return min(max(x, 0.0), _INSIDE), min(max(y, 0.0), _INSIDE)
 
 

@@ -8,7 +8,8 @@ nothing, so the same code runs in a terminal. It is our own code because the lib
 Only `progress` feeds the watchdog. The main loop calls it when a frame was processed or a camera
 retry is in progress; a thread that feeds it on its own would hide a hung main loop.
 
-`read_condition` reads files of /sys and /proc; values that a board does not provide are None.
+`read_condition` and the functions after it read files of /sys, /proc and /run; what a board does
+not provide is None.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Notifier:
         self.watchdog_s = _watchdog_s(environment)
         self._fed_s: float | None = None
 
-    def ready(self, status: str = "running") -> None:
+    def ready(self, status: str) -> None:
         """Report that start-up, or a reload, is complete."""
         self._send(f"READY=1\nSTATUS={one_line(status)}")
 
@@ -166,6 +167,18 @@ def read_throttling(sys: Path = Path("/sys")) -> Throttling | None:
         now=tuple(cause for bit, cause in causes if bits >> bit & 1),
         before=tuple(cause for bit, cause in causes if bits >> (bit + 16) & 1),
     )
+
+
+def is_clock_synchronized(timesync: Path = Path("/run/systemd/timesync")) -> bool | None:
+    """Return whether the wall clock was synchronized since boot, None when that is unknown.
+
+    timesync: folder in which systemd-timesyncd (and systemd's wait-sync for chrony) makes a file at
+        the first synchronization.
+    Source: systemd-timesyncd.service(8), files section.
+    """
+    if (timesync / "synchronized").exists():
+        return True
+    return False if timesync.is_dir() else None
 
 
 def _temperature_c(folder: Path) -> float | None:

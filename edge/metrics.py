@@ -137,7 +137,7 @@ class Metrics:
                 if str(error) != told:
                     told = str(error)
                     logger.warning("metrics.not_written path=%s error=%s", path, error.strerror)
-        with suppress(OSError):  # what cannot be written has been told
+        with suppress(OSError):  # why it cannot be written is logged already
             path.unlink()  # old numbers would pass for new ones
 
 
@@ -266,10 +266,9 @@ def _cameras(stats: Stats) -> Iterator[Metric]:
 
 
 def _connections(stats: Stats) -> Iterator[Metric]:
-    state = str(stats.mqtt["state"])
     yield _labelled(
         "gauge", "edge_broker_connected", "1 while connected.", (),
-        [((), float(state.startswith("connected")))],
+        [((), float(stats.is_connected))],
     )  # fmt: skip
     for name in MQTT_COUNTERS:
         text = f"Counter {name} of stats.mqtt."

@@ -75,7 +75,10 @@ class Shelf:
 
     @property
     def has_way_back(self) -> bool:
-        """Return whether there is a version before the active one, or one ships with edge."""
+        """Return whether there is a version before the active one, or one ships with edge.
+
+        Raises ModelError as `state` does.
+        """
         return self.state().previous is not None or model_store.is_shipped_name(self.name)
 
     def remember(self, state: State) -> None:

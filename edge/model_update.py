@@ -49,8 +49,8 @@ def pull(
 
     Returns its bundle, None when it is active already.
     is_forced: also an older one, and one that failed here before.
-    Raises ModelError, with the active version untouched, when it is not what was signed, older than
-    what was active before, or fails its canary run.
+    Raises ConfigError without trusted keys; ModelError, with the active version untouched, when it
+    is not what was signed, older than what was active before, or fails its canary run.
     """
     for word in (shelf.name, version):
         _refuse_odd_name(word)

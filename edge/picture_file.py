@@ -41,9 +41,8 @@ def decode(content: NDArray[np.uint8]) -> Image | None:
         raise ValueError(f"over {MAX_PIXELS} pixels; make it smaller") from None
     if bgr is None:
         return None
-    if not _may_be_transparent(content):
-        return np.asarray(bgr, np.uint8)
-    _blend_with_white(bgr, np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED)))
+    if _may_be_transparent(content):
+        _blend_with_white(bgr, np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED)))
     return np.asarray(bgr, np.uint8)
 
 
@@ -77,6 +76,12 @@ def _may_be_transparent(content: NDArray[np.uint8]) -> bool:
 def _has_transparent_colors(png: bytes) -> bool:
     """Return whether colors of a PNG's palette, or one color of an RGB picture, are transparent."""
     return b"tRNS" in png[: png.find(b"IDAT")]
+
+
+def jpeg(bgr: Image, quality: int) -> bytes:
+    """Return a picture as JPEG. bgr: uint8, (height, width, 3), at least 1x1. quality: 0..100."""
+    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return content.tobytes()
 
 
 def write(path: Path, bgr: Image, settings: Sequence[int] = ()) -> None:

@@ -20,15 +20,7 @@ from edge.events import EventLogic
 from edge.geometry import contains, foot_point
 from edge.motion import MotionGate
 from edge.tracker import Tracker
-from edge.values import (
-    Box,
-    Detection,
-    Frame,
-    FrameResult,
-    Image,
-    SkipCause,
-    Track,
-)
+from edge.values import Box, Detection, Frame, FrameResult, Image, SkipCause, Track
 
 # A followed object may fall to this share of its class's threshold before it counts as unseen.
 KEEP_RATIO = 0.5

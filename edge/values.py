@@ -33,6 +33,11 @@ class Box(NamedTuple):
         """Return width times height, in the box's own unit squared."""
         return self.width * self.height
 
+    @property
+    def center(self) -> Point:
+        """Return x and y of the middle."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
     def iou(self, other: Box) -> float:
         """Return intersection over union with `other`, 0..1; 0 when they do not overlap."""
         overlap = self.overlap_area(other)

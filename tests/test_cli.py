@@ -119,6 +119,12 @@ def test_usage_error_exits_with_2(call: Callable[..., Outcome], words: tuple[str
     assert "usage: edge" in outcome.err
 
 
+def test_mistyped_command_is_told_all_commands(call: Callable[..., Outcome]):
+    outcome = call("service", "status")
+    assert outcome.code == EXIT_USAGE
+    assert all(f"'{command}'" in outcome.err for command in COMMANDS)
+
+
 def test_invalid_score_is_a_usage_error():
     outcome = run("infer", "x.png", "--min-score", "high")
     assert outcome.code == EXIT_USAGE

@@ -195,7 +195,7 @@ def test_deep_nesting_is_refused(text: str):
 def test_unreadable_files_are_named(tmp_path: Path):
     missing, binary, huge = tmp_path / "none.yaml", tmp_path / "binary", tmp_path / "huge.yaml"
     binary.write_bytes(b"\xff\xfe\x00device")
-    huge.write_bytes(b"#" * (config_file.MAX_BYTES + 1))
+    huge.write_text("#" * config_file.MAX_BYTES + "é", "utf-8")  # the limit divides the é
     expected = {
         missing: "No such file",
         binary: "not UTF-8",

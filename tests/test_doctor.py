@@ -118,7 +118,7 @@ def test_doctor_checks_the_board(
     monkeypatch: pytest.MonkeyPatch, check: str, name: str, value: object, level: str, fix: str
 ) -> None:
     monkeypatch.setattr(doctor, name, lambda: value)
-    finding = doctor.CHECKS[check](Config(cameras={"front": CameraConfig(source=0)}))
+    finding = doctor.checks("edge")[check](Config(cameras={"front": CameraConfig(source=0)}))
     assert finding.level == level
     assert fix in finding.fix
     assert bool(finding.fix) == (level != "ok")

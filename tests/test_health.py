@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.health import Condition, Notifier, read_condition
+from edge.health import Condition, Notifier, is_clock_synchronized, read_condition
 
 
 class Manager:
@@ -103,16 +103,16 @@ def test_watchdog_period_is_read_for_this_process() -> None:
 
 def test_without_a_service_manager_every_call_does_nothing() -> None:
     notifier = Notifier({})
-    notifier.ready()
+    notifier.ready("running")
     notifier.progress()
     notifier.close()
 
 
 def test_vanished_service_manager_is_not_an_error(tmp_path: Path) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
-    notifier.ready()
+    notifier.ready("running")
     notifier.close()
-    notifier.ready()
+    notifier.ready("running")
 
 
 def write(path: Path, text: str) -> None:
@@ -169,3 +169,12 @@ def test_this_machine_reports_its_memory_and_load() -> None:
     assert condition.rss_bytes is not None
     assert condition.rss_bytes > 1_000_000
     assert condition.load_1min is not None
+
+
+def test_clock_is_synchronized_once_the_time_service_says_so(tmp_path: Path) -> None:
+    timesync = tmp_path / "timesync"
+    assert is_clock_synchronized(timesync) is None
+    timesync.mkdir()
+    assert is_clock_synchronized(timesync) is False
+    (timesync / "synchronized").touch()
+    assert is_clock_synchronized(timesync) is True

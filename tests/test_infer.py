@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge import lookup
-from edge.cli import main
+from edge.cli import main, progress
 from edge.cli.infer import Album
 from edge.cli.pictures import Picture
 from edge.color import TERMS
@@ -321,3 +321,12 @@ def test_progress_bar_shows_only_in_a_terminal(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     infer(picture, picture)
     assert any("2/2 files" in line for line in infer.complaints)
+
+
+def test_progress_bar_has_its_width_when_a_video_holds_more_frames_than_it_states(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert [*progress.bar(range(5), 3, "frames")] == [0, 1, 2, 3, 4]
+    shown = capsys.readouterr().err.split("\r")
+    assert f"[{'#' * progress.WIDTH}] 5/5 frames, 0 s left" in shown[-1]

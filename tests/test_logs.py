@@ -75,6 +75,12 @@ def test_template_that_does_not_fit_its_values_loses_no_message() -> None:
     assert "fields" not in facts.facts_of(record("plain"))
 
 
+def test_wrong_template_does_not_raise(capsys: pytest.CaptureFixture[str]) -> None:
+    (handler,) = logs.make_handlers(LogConfig(), environment={})
+    handler.handle(record("%d items", "no"))
+    assert "'%d items'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("template", "value"),
     [
@@ -295,7 +301,8 @@ def test_failing_publisher_loses_only_the_record() -> None:
 
     handler = mqtt.MqttLog(publish, "info")
     handler.handle(record("x"))
-    assert handler.lost == 1
+    handler.handle(record("%d items", "no"))
+    assert handler.lost == 2
 
 
 @pytest.mark.parametrize("text", ["x", "\x1b"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
@@ -16,6 +17,8 @@ from edge import logs
 from edge.config import LogConfig
 from edge.logs import sinks
 from waiting import wait_until
+
+COLLECTOR = "http://127.0.0.1:9"  # where none listens
 
 
 @contextmanager
@@ -41,6 +44,17 @@ def _on_stderr() -> Iterator[None]:
     logs.set_up(LogConfig(), environment={})
     yield
     logs.close(logs.install([], "info"))
+
+
+@pytest.mark.usefixtures("_on_stderr")
+def test_odd_record_of_a_library_stops_no_sink(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    handlers = logs.make_handlers(LogConfig(file=str(file), otlp=COLLECTOR), environment={})
+    for template, value in (("", ()), ("%d items", ("no",)), ("later", ())):
+        handlers[1].handle(logging.LogRecord("x", logging.INFO, "x.py", 1, template, value, None))
+    logs.close(handlers)
+    messages = [json.loads(line)["message"] for line in file.read_text().splitlines()]
+    assert messages == ["", "later"]
 
 
 def test_install_does_not_close_handlers_itself() -> None:

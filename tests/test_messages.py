@@ -151,7 +151,7 @@ def test_commands_are_decoded():
     assert decode_command("set_thresholds", b'{"labels":{"car":0.6}}') == SetThresholds(
         labels={"car": 0.6}
     )
-    assert decode_command("reload", b"{}".ljust(16_384)) == Reload()
+    assert decode_command("reload", b"{}") == Reload()
 
 
 WRONG = [
@@ -170,7 +170,6 @@ WRONG = [
     ("set_thresholds", b'{"labels":{"car":1.5}}', "<= 1.0"),
     ("reload", b'{"transaction":"' + b"x" * 257 + b'"}', "256"),
     ("reload", b"[" * 16_000, "command reload"),
-    ("reload", b" " * 16_385, "16384 bytes"),
     ("reload", b'{"a\\nb' + b"x" * 9000 + b'":1}', "unknown field"),
     ("reboot", b"", "known: pause, resume"),
     ("a\nb" + "x" * 999, b"", "unknown command"),

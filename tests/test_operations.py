@@ -22,7 +22,7 @@ from edge import config_file, metrics, status_socket
 from edge.cli import doctor, main, status
 from edge.config import MetricsConfig
 from edge.errors import WebError
-from edge.messages import SpoolStats, Stats
+from edge.messages import Health, Report, SpoolStats, Stats
 from mosquitto import Mosquitto, free_port
 from waiting import wait_until
 
@@ -56,7 +56,7 @@ def test_status_of_a_healthy_daemon(watched: Daemon, capsys: pytest.CaptureFixtu
     assert "broker    connected" in printed
     assert "WRONG" not in printed
     assert main(["status", "--json", str(watched.config_path)]) == 0
-    report = msgspec.json.decode(capsys.readouterr().out, type=status.Report)
+    report = msgspec.json.decode(capsys.readouterr().out, type=Report)
     assert report.info is not None
     assert report.info.device == "gate"
 
@@ -83,7 +83,7 @@ def test_doctor_finds_no_fault_beside_a_healthy_daemon(
 ) -> None:
     assert main(["doctor", "--json", str(watched.config_path)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == set(doctor.CHECKS)
+    assert set(found) == set(doctor.checks("edge"))
     for name in ("config", "daemon", "camera", "models", "broker", "permissions"):
         assert found[name]["level"] == "ok", found[name]
 
@@ -128,8 +128,8 @@ def test_status_names_each_fault(
 ) -> None:  # fmt: skip
     config = tmp_path / "edge.yaml"
     config.write_text(f"state_dir: {tmp_path}\ncameras: {{front: {{source: 0}}}}\n")
-    state = status.Health(status=alive, camera=camera, frame_age_s=None)
-    report = status.Report(health=state, info=None, stats=stats(**changes))
+    state = Health(status=alive, camera=camera, frame_age_s=None)
+    report = Report(health=state, info=None, stats=stats(**changes))
     with status_socket.StatusSocket(tmp_path, lambda: msgspec.json.encode(report)):
         assert main(["status", str(config)]) == 3
     assert any(
@@ -145,8 +145,8 @@ def test_status_shows_the_stats_as_text() -> None:
         rss_bytes=107_400_000, uptime_s=60,
         mqtt={"state": "lost: no route", "acknowledged": 11},
     )  # fmt: skip
-    paused = status.Health(status="ok", camera="ended", frame_age_s=1.26, paused=True)
-    report = status.Report(health=paused, info=None, stats=current)
+    paused = Health(status="ok", camera="ended", frame_age_s=1.26, paused=True)
+    report = Report(health=paused, info=None, stats=current)
     faults = status.faults_of(report, Path("/etc/edge/door.yaml"))
     assert [*status.lines_of(report), *faults] == [
         "camera    ended, newest frame 1.3 s ago, paused: the command resume ends it",

@@ -77,11 +77,11 @@ def test_oversized_retained_and_surplus_commands_are_refused_with_a_reason(
     response = TOPICS.response("pause")
     retained = subscriber.wait_for_topic(response)[0]
     assert "publish it without retain" in json.loads(retained.payload)["error"]
-    subscriber.publish(TOPICS.command("pause"), bytes(20_000))
+    subscriber.publish(TOPICS.command("pause"), bytes(16_385))
     oversized = subscriber.wait_for_topic(response, 2)[1]
     assert "over 16384 bytes" in json.loads(oversized.payload)["error"]
     for _ in range(40):
-        subscriber.publish(TOPICS.command("pause"), b"{}")
+        subscriber.publish(TOPICS.command("pause"), b"{}".ljust(16_384))
     surplus = subscriber.wait_for_topic(response, 2 + 8)[2:]
     assert all("32 commands wait already" in json.loads(r.payload)["error"] for r in surplus)
     assert publisher.counters()["commands"] == 32

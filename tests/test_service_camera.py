@@ -184,8 +184,8 @@ def test_objects_end_in_their_old_pixel_size_when_the_frame_size_changes(
     for number, size in enumerate([(640, 480)] * 5 + [(320, 240)] * 5):
         cv2.imwrite(str(pictures / f"{number}.png"), cv2.resize(scene(), size))
     camera = {"source": str(pictures), "realtime": False}
-    motion = {"enabled": False}
-    with Daemon(tmp_path, mosquitto.port, cameras={"front": camera}, motion=motion) as daemon:
+    stages = {"motion": {"enabled": False}, "budget": {"frame_ms": 60_000}}  # detect on each
+    with Daemon(tmp_path, mosquitto.port, cameras={"front": camera}, **stages) as daemon:
         assert daemon.wait(60) == EXIT_OK
     deliveries = subscriber.wait_for(lambda all_: b"offline" in all_[-1].payload)
     events = of_kind(deliveries, EVENTS, Event)

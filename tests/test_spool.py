@@ -11,7 +11,7 @@ import pytest
 from edge.config import SpoolConfig
 from edge.messages import LostRange, SpooledEvent
 from edge.spool import spool as spool_module
-from edge.spool.event_file import Change, EventFile, Limits, add_losses
+from edge.spool.event_file import Change, EventFile, add_losses
 from edge.spool.spool import HOLD_EVENTS, MAX_BODY_BYTES, Spool
 from fakes import FakeClock
 from spooling import LAZY, PROMPT, SMALLEST, TOPIC, body, open_spool, seqs
@@ -180,8 +180,8 @@ def test_exhausted_write_allowance_makes_batches_larger(tmp_path: Path) -> None:
 def test_write_allowance_grows_evenly_and_survives_restarts(tmp_path: Path) -> None:
     day = 86_400  # bytes as seconds: one for each
     wall = FakeClock(1_000_000.0)
-    limits = Limits(max_bytes=10 * day, max_write_bytes_per_day=day)
-    file = EventFile(tmp_path / "s", limits, wall=wall)
+    config = SpoolConfig(max_bytes=10 * day, max_write_bytes_per_day=day)
+    file = EventFile(tmp_path / "s", config, wall=wall)
     assert file.allowance_bytes() == day
     events = tuple(SpooledEvent(n, "b", n, TOPIC, body(n, 20_000), 0.0) for n in range(1, 4))
     file.commit(Change(events, (), {}), 0)
@@ -189,7 +189,7 @@ def test_write_allowance_grows_evenly_and_survives_restarts(tmp_path: Path) -> N
     file.close()
     left = day - file.written_bytes  # with what closing wrote: in debt
     assert -day < left < 0
-    file = EventFile(tmp_path / "s", limits, wall=wall)
+    file = EventFile(tmp_path / "s", config, wall=wall)
     assert file.allowance_bytes() == left
     wall.advance(100)
     assert file.allowance_bytes() == left + 100

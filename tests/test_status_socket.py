@@ -16,10 +16,10 @@ import msgspec
 import pytest
 
 from edge import config_file, status_socket
-from edge.cli import doctor, main, status
+from edge.cli import doctor, main
 from edge.config import CameraConfig, Config
 from edge.errors import EXIT_UNAVAILABLE
-from edge.web import Health
+from edge.messages import Health, Report
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,16 +63,18 @@ def test_doctor_uses_the_state_reported_by_the_daemon(
     tmp_path: Path, camera: str, levels: tuple[str, str], *, is_well: bool
 ) -> None:
     health = Health(status="ok" if is_well else "failing", camera=camera, frame_age_s=1)
-    report = msgspec.json.encode(status.Report(health=health, info=None, stats=None))
+    report = msgspec.json.encode(Report(health=health, info=None, stats=None))
     # This source does not exist: opening it fails.
     source = CameraConfig(source=str(tmp_path / "none.mp4"))
     config = Config(state_dir=str(tmp_path), cameras={"front": source})
     with status_socket.StatusSocket(tmp_path, lambda: report):
-        found = doctor.check_daemon(config), doctor.check_camera(config)
+        found = doctor.check_daemon(config, "edge"), doctor.check_camera(config, "edge")
     assert tuple(one.level for one in found) == levels
     assert found[1].text == f"front: {camera}, says the daemon"
     assert [bool(one.fix) for one in found] == [level != "ok" for level in levels]
-    assert doctor.check_daemon(config).level is doctor.Level.WARN  # no daemon answers any more
+    assert (
+        doctor.check_daemon(config, "edge").level is doctor.Level.WARN
+    )  # no daemon answers any more
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def test_hanging_daemon_is_not_waited_for_but_told_of(
             listener.bind(f"{folder}/{status_socket.NAME}")
         listener.listen(1)
         assert main(["status", config]) == EXIT_UNAVAILABLE
-        found = doctor.check_daemon(config_file.load(Path(config)))
+        found = doctor.check_daemon(config_file.load(Path(config)), "edge")
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"edge: the daemon in {tmp_path} hangs; restart it: systemctl restart edge"
     assert (found.level, found.fix) == (doctor.Level.FAIL, "systemctl restart edge")

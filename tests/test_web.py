@@ -22,7 +22,8 @@ import pytest
 import edge
 from edge.config import WebConfig
 from edge.errors import WebError
-from edge.web import Health, View, WebServer
+from edge.messages import Health
+from edge.web import View, WebServer
 from edge.web.server import MAX_CONNECTIONS
 from edge.web.view import HEALTHY_S
 from fakes import FakeClock

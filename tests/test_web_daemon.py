@@ -21,8 +21,7 @@ import pytest
 
 from browser import browser
 from daemon import Daemon
-from edge.messages import EventBody, Info, Stats
-from edge.web import Health
+from edge.messages import EventBody, Health, Info, Stats
 from mosquitto import free_port
 from waiting import wait_until
 

@@ -4,12 +4,13 @@ The daemon uses `Camera`, which never blocks, reconnects by itself and keeps the
 `open_source` reads the same sources without threads, `read_image` one still image.
 """
 
-from edge.capture.address import SourceKind, kind_of, redact
+from edge.capture.address import HEIC_SUFFIXES, SourceKind, kind_of, redact
 from edge.capture.camera import Camera, CaptureState, CaptureStatus
 from edge.capture.reader import end_process_if_hanging, longest_quiet_s
-from edge.capture.source import Source, check_source, open_source, read_image
+from edge.capture.source import Source, check_source, open_source, read_image, refuse_pipe
 
 __all__ = [
+    "HEIC_SUFFIXES",
     "Camera",
     "CaptureState",
     "CaptureStatus",
@@ -22,4 +23,5 @@ __all__ = [
     "open_source",
     "read_image",
     "redact",
+    "refuse_pipe",
 ]

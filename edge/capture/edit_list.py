@@ -37,7 +37,7 @@ def _index(file: BinaryIO) -> bytes:
             left = struct.unpack(">Q", file.read(8))[0] - 16
         if kind == b"moov":
             return file.read(min(max(left, 0), MAX_INDEX_BYTES))
-        if left < 0:  # 0: a box that reaches to the file's end
+        if left < 0:  # its size is 0: it reaches to the file's end
             break
         file.seek(left, 1)
     return b""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edge.capture.source import Source
+from edge.capture.source import FOLDER_FPS, Source
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from edge.values import Image
@@ -182,8 +182,7 @@ def longest_quiet_s(config: CameraConfig) -> float:
 
     A live source is abandoned after its read time-out; a folder delivers `fps` images a second.
     """
-    interval_s = 1 / config.fps if config.fps else 1.0
-    return max(config.read_timeout_s, interval_s) + 2 * GRACE_S
+    return max(config.read_timeout_s, 1 / (config.fps or FOLDER_FPS)) + 2 * GRACE_S
 
 
 def end_process_if_hanging(code: int) -> None:

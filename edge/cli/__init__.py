@@ -13,20 +13,41 @@ from edge import __version__, logs
 from edge.config import LogConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError, one_line
 
-# The module of each command. It is imported on demand, so that no command waits for the imports
-# of another.
+# The module of each command, and what it does. Only the named one is imported: that of another
+# would cost seconds on a slow board.
 COMMANDS = {
-    "run": "edge.cli.run",
-    "demo": "edge.cli.demo",
-    "infer": "edge.cli.infer",
-    "models": "edge.cli.models",
-    "check-config": "edge.cli.check.config",
-    "config-schema": "edge.cli.check.schema",
-    "install-service": "edge.cli.install.place",
-    "uninstall-service": "edge.cli.install.remove",
-    "sign-command": "edge.cli.sign",
-    "status": "edge.cli.status",
-    "doctor": "edge.cli.doctor",
+    "run": (
+        "edge.cli.run",
+        "Run the daemon in the foreground; systemd or a terminal may stop it with a signal.",
+    ),
+    "demo": (
+        "edge.cli.demo",
+        "Show the whole path: clip or camera, daemon, MQTT broker, subscriber.",
+    ),
+    "infer": ("edge.cli.infer", "Detect objects, or name colors, in images, folders and videos."),
+    "models": (
+        "edge.cli.models",
+        "List and check the installed models; pull signed versions from a registry.",
+    ),
+    "check-config": (
+        "edge.cli.check.config",
+        "Check a config file and the models, password and certificates it names.",
+    ),
+    "config-schema": ("edge.cli.check.schema", "Print the JSON Schema of the config file."),
+    "install-service": (
+        "edge.cli.install.place",
+        "Place the systemd service and a first config on this board and start it; idempotent.",
+    ),
+    "uninstall-service": (
+        "edge.cli.install.remove",
+        "Stop and remove the systemd service; config and state stay unless --purge is given.",
+    ),
+    "sign-command": (
+        "edge.cli.sign",
+        "Sign a command for a device with commands.key_file; print what to publish.",
+    ),
+    "status": ("edge.cli.status", "Ask the running daemon how it is."),
+    "doctor": ("edge.cli.doctor", "Check all that the daemon depends on, and name the fixes."),
 }
 
 EXIT_CODES = """exit codes: 0 done; 1 unexpected failure; 2 wrong usage; 3 something is wrong
@@ -44,8 +65,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _fill_closed_streams()
     _escape_what_cannot_be_shown()
     words = sys.argv[1:] if argv is None else argv
-    named = [name for name in COMMANDS if name in words]
-    return _parser(named or list(COMMANDS)).parse_args(words)
+    return _parser(words).parse_args(words)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -70,7 +90,7 @@ def execute(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     try:
         logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
-        return int(importlib.import_module(COMMANDS[args.command]).run(args))
+        return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except EdgeError as error:
         print(f"edge: {one_line(error)}", file=sys.stderr)
         return error.exit_code
@@ -96,8 +116,8 @@ def _escape_what_cannot_be_shown() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser for these commands."""
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser; of commands that `words` do not name, it knows no arguments."""
     parser = argparse.ArgumentParser(
         prog="edge",
         description="Int8 detection and color on camera boards, published over MQTT.",
@@ -106,14 +126,15 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge {__version__}")
     logs.add_arguments(parser, level="warning; of `run`, the config's")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in names:
-        module = importlib.import_module(COMMANDS[name])
+    for name, (module_name, text) in COMMANDS.items():
         command = commands.add_parser(
             name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=module.EXAMPLES,
+            help=text,
+            description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_arguments(command)
+        if name in words:
+            module = importlib.import_module(module_name)
+            command.epilog = module.EXAMPLES
+            module.add_arguments(command)
     return parser

@@ -26,12 +26,11 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.broker import LOOPBACK, EmbeddedBroker
-from edge.capture.address import redact
+from edge.capture import redact
 from edge.config import TrackerConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from edge.messages import Event, Stats, Topics
 
-HELP = "Show the whole path: clip or camera, daemon, MQTT broker, subscriber."
 EXAMPLES = """examples:
   edge demo                               # the clip that ships with edge
   edge demo --source 0                    # first camera, until Ctrl-C

@@ -22,17 +22,15 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from edge import config_file, status_socket
 from edge.capture import Camera
 from edge.cli.check.config import check_settings
-from edge.cli.status import DEFAULT_CONFIG, Report
+from edge.cli.status import DEFAULT_CONFIG
 from edge.config import Config
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
-from edge.health import read_condition, read_throttling
-from edge.messages import Message, Topics
+from edge.health import is_clock_synchronized, read_condition, read_throttling
+from edge.messages import Message, Report, Topics
 from edge.publisher import options
 from edge.publisher.connection import Connection, ConnectionEndedError, EndKind, Handlers, Waker
-from edge.service.clock import is_clock_synchronized
 from edge.service.parts import build_models, load_interpreters, only_camera
 
-HELP = "Check config, camera, models, broker, permissions, disk, clock, temperature and throttling."
 EXAMPLES = """examples:
   edge doctor                       # of /etc/edge/edge.yaml
   edge doctor gate.yaml --json
@@ -76,12 +74,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_file.load_of_service(args.config)
     only_camera(config)
     findings: dict[str, Finding] = {}
-    unit = config_file.unit(args.config)
-    of_unit = {
-        "daemon": partial(check_daemon, unit=unit),
-        "camera": partial(check_camera, unit=unit),
-    }
-    for name, check in (CHECKS | of_unit).items():
+    for name, check in checks(config_file.unit(args.config)).items():
         findings[name] = finding = _run_check(check, config)
         if not args.json:
             fix = f"; {finding.fix}" if finding.fix else ""
@@ -125,7 +118,7 @@ def check_config(config: Config) -> Finding:
     return Finding(Level.OK, "its files and extras are there")
 
 
-def check_daemon(config: Config, unit: str = "edge") -> Finding:
+def check_daemon(config: Config, unit: str) -> Finding:
     """Return whether a daemon runs on this config."""
     try:
         report = _report(config)
@@ -138,7 +131,7 @@ def check_daemon(config: Config, unit: str = "edge") -> Finding:
     return Finding(Level.OK, "runs")
 
 
-def check_camera(config: Config, unit: str = "edge") -> Finding:
+def check_camera(config: Config, unit: str) -> Finding:
     """Return whether the camera delivers a frame."""
     name = only_camera(config)
     report = _ask_daemon(config)
@@ -186,7 +179,7 @@ def check_broker(config: Config) -> Finding:
 def _is_connected(report: Report | None) -> bool:
     """Return whether a daemon says that the broker accepted it."""
     stats = report.stats if report else None
-    return stats is not None and str(stats.mqtt["state"]).startswith("connected")
+    return stats is not None and stats.is_connected
 
 
 def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedError | None:
@@ -272,15 +265,17 @@ def check_throttling(_config: Config) -> Finding:
     return Finding(Level.OK, "none since boot")
 
 
-CHECKS: dict[str, Callable[[Config], Finding]] = {
-    "config": check_config,
-    "daemon": check_daemon,
-    "camera": check_camera,
-    "models": check_models,
-    "broker": check_broker,
-    "permissions": check_permissions,
-    "disk": check_disk,
-    "clock": check_clock,
-    "temperature": check_temperature,
-    "throttling": check_throttling,
-}
+def checks(unit: str) -> dict[str, Callable[[Config], Finding]]:
+    """Return all checks by name, in order. unit: the systemd unit of the daemon."""
+    return {
+        "config": check_config,
+        "daemon": partial(check_daemon, unit=unit),
+        "camera": partial(check_camera, unit=unit),
+        "models": check_models,
+        "broker": check_broker,
+        "permissions": check_permissions,
+        "disk": check_disk,
+        "clock": check_clock,
+        "temperature": check_temperature,
+        "throttling": check_throttling,
+    }

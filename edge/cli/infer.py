@@ -43,7 +43,6 @@ from edge.values import ColorScore, Detection, Image
 
 logger = logging.getLogger(__name__)
 
-HELP = "Detect objects, or name colors, in images, folders and videos."
 EXAMPLES = """examples:
   edge infer photo.jpg
   edge infer photos/ clip.mp4 --output found.json --annotate drawn/

@@ -12,19 +12,11 @@ from typing import Any
 
 from edge import config_file, model_store, model_update, registry, signature
 from edge.config import Config
-from edge.errors import (
-    EXIT_CONFIG,
-    EXIT_OK,
-    EXIT_UNCHANGED,
-    ConfigError,
-    ModelError,
-    one_line,
-)
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNCHANGED, ConfigError, ModelError, one_line
 from edge.interpreter import Interpreter
 from edge.model_shelf import Shelf
 from edge.signature import PublicKey
 
-HELP = "List and check the installed models; pull signed versions from a registry."
 EXAMPLES = """examples:
   edge models                                  # load each one: hash, tensors, certificate
   edge models --models-dir /var/lib/edge/models --trusted-key RWQ…      # and its signature

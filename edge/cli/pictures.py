@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge import lookup, picture_file
-from edge.capture.address import HEIC_SUFFIXES
-from edge.capture.source import Source, open_source, read_image, refuse_pipe
+from edge.capture import HEIC_SUFFIXES, Source, open_source, read_image, refuse_pipe
 from edge.cli.progress import bar
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
@@ -52,7 +51,7 @@ def expand(
 ) -> tuple[list[Path], list[InputError]]:
     """Return the files to read, with folders replaced by their files, and the errors.
 
-    is_recursive: also the files of the visible folders in them, but of links to folders and of
+    is_recursive: also the files of the visible folders below them, except links to folders and
     `drawn`, where pictures of results go.
     """
     paths: list[Path] = []

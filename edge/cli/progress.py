@@ -37,6 +37,7 @@ def bar(items: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
 def _show(done: int, total: int | None, unit: str, elapsed_s: float) -> None:
     rate = done / max(elapsed_s, 1e-6)
     if total:
+        total = max(total, done)  # a video may state fewer frames than it has
         filled = WIDTH * done // total
         left_s = (total - done) / max(rate, 1e-6)
         text = (

@@ -13,7 +13,6 @@ from edge import config_file, logs
 from edge.config import Config
 from edge.service import Service
 
-HELP = "Run the daemon in the foreground; systemd or a terminal may stop it with a signal."
 EXAMPLES = """example:
   edge run --config /etc/edge/edge.yaml
 

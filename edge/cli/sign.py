@@ -10,7 +10,6 @@ from pathlib import Path
 from edge.errors import EXIT_OK
 from edge.messages.signing import read_key, sign
 
-HELP = "Sign a command for a device with commands.key_file; print what to publish."
 EXAMPLES = """examples:
   topic=edge/gate/command/pause
   mosquitto_pub -q 1 -t $topic -m "$(edge sign-command --key-file key $topic '{"for_s": 60}')"

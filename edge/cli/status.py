@@ -10,10 +10,8 @@ import msgspec
 
 from edge import config_file, status_socket
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, UnavailableError
-from edge.messages import Info, Payload, Stats
-from edge.web.view import Health
+from edge.messages import Report, Stats
 
-HELP = "Ask the running daemon how it is."
 EXAMPLES = """examples:
   edge status                       # the daemon of /etc/edge/edge.yaml
   edge status /etc/edge/gate.yaml --json | jq .stats.latency_ms
@@ -21,14 +19,6 @@ EXAMPLES = """examples:
 exit codes: 0 running and well; 3 running with something wrong; 69 no daemon answers."""
 
 DEFAULT_CONFIG = config_file.SERVICE_CONFIGS / "edge.yaml"
-
-
-class Report(Payload, frozen=True, kw_only=True):
-    """The daemon's answer; info and stats are None before they are known."""
-
-    health: Health
-    info: Info | None
-    stats: Stats | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +63,7 @@ def faults_of(report: Report, config: Path) -> Iterator[str]:
         yield f"camera {report.health.camera}; run edge doctor {config}"
     if report.stats is None:
         return
-    if not str(report.stats.mqtt["state"]).startswith("connected"):
+    if not report.stats.is_connected:
         yield f"broker {report.stats.mqtt['state']}; events wait in the spool"
     if report.stats.spool.failure:
         yield f"spool: {report.stats.spool.failure}; make room or repair the disk"

@@ -11,7 +11,7 @@ manifests `edge-tools import-model` writes.
 
 from edge.detector.candidates import Candidates, quantized_level, quantized_logit
 from edge.detector.detector import Detector
-from edge.detector.letterbox import Letterbox, lookup_table
+from edge.detector.letterbox import Letterbox
 from edge.detector.suppression import MAX_DETECTIONS, suppress
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "Candidates",
     "Detector",
     "Letterbox",
-    "lookup_table",
     "quantized_level",
     "quantized_logit",
     "suppress",

@@ -6,13 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from edge.detector.candidates import (
-    as_is,
-    as_score,
-    class_selection,
-    quantized_level,
-    real_values,
-)
+from edge.detector.candidates import as_is, as_score, class_selection, quantized_level, real_values
 from edge.manifest import Manifest
 
 

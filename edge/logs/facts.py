@@ -50,7 +50,7 @@ def facts_of(record: logging.LogRecord, device: str = "") -> dict[str, Any]:
         "fields": _fields(template, record.args),
         "exception": redacted(_exception(record)),
     }
-    return {key: value for key, value in facts.items() if value}
+    return {key: value for key, value in facts.items() if value or key == "message"}
 
 
 def _fields(template: str, args: Any) -> dict[str, Any]:

@@ -52,11 +52,11 @@ class MqttLog(logging.Handler):
         if not self._allowance.take():
             self._suppressed += 1
             return
-        facts = facts_of(record)
-        if self._suppressed:
-            facts["suppressed"], self._suppressed = self._suppressed, 0
         self._busy.value = True
         try:
+            facts = facts_of(record)
+            if self._suppressed:
+                facts["suppressed"], self._suppressed = self._suppressed, 0
             self._publish(_bounded(facts))
         except Exception:  # noqa: BLE001 - logging never ends the daemon
             self.lost += 1

@@ -13,13 +13,12 @@ from typing import get_args
 
 import msgspec
 
-from edge.config import LogConfig, LogLevel
+from edge.config import LogConfig, LogFormat, LogLevel
 from edge.errors import ConfigError
 from edge.logs.facts import JsonFormatter, TextFormatter
 from edge.logs.mqtt import MqttLog
 from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
 
-FORMATS = ("text", "json")
 TEXT = "%(levelname)s %(name)s %(message)s"
 # Used for keys that the config leaves unset.
 VARIABLES = {
@@ -36,16 +35,22 @@ class _Stderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; a closed standard error is ignored."""
-        with contextlib.suppress(OSError, ValueError):
+        try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+        except Exception:  # noqa: BLE001 - a library's template that does not fit its values
+            self.handleError(record)
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:
     """Declare `--log-level`, `--log-format` and `--log-file`. level: the default, in words."""
     group = parser.add_argument_group("log")
     group.add_argument("--log-level", choices=get_args(LogLevel), help=f"default: {level}")
-    group.add_argument("--log-format", choices=FORMATS, help="default: $EDGE_LOG_FORMAT, else text")
+    group.add_argument(
+        "--log-format", choices=get_args(LogFormat), help="default: $EDGE_LOG_FORMAT, else text"
+    )
     group.add_argument("--log-file", metavar="FILE", help="also here, rotated")
 
 
@@ -150,6 +155,6 @@ def _with_environment(config: LogConfig, environment: Mapping[str, str]) -> LogC
         for key, name in VARIABLES.items()
         if environment.get(name) and getattr(config, key) is None
     }
-    if overrides.get("format", "text") not in FORMATS:
+    if overrides.get("format", "text") not in get_args(LogFormat):
         raise ConfigError(f"${VARIABLES['format']}={overrides['format']}: text or json")
     return msgspec.structs.replace(config, **overrides)

@@ -126,20 +126,10 @@ class _Otlp(_Reporting):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand a record to the exporter."""
-        from opentelemetry._logs import LogRecord, SeverityNumber
-
-        facts = facts_of(record)
-        severity = record.levelno * 4 // 10 + 1  # 10, 20, 30, 40 -> DEBUG 5, INFO 9, WARN 13, …
-        named = {key: facts[key] for key in ("logger", "event", "exception") if key in facts}
-        self._logger.emit(
-            LogRecord(
-                timestamp=int(record.created * 1e9),
-                severity_text=record.levelname,
-                severity_number=SeverityNumber(min(max(severity, 1), 24)),
-                body=facts["message"],
-                attributes={**named, **facts.get("fields", {})},
-            )
-        )
+        try:
+            self._logger.emit(_otlp_record(record))
+        except Exception:  # noqa: BLE001 - it would end the thread of all sinks
+            self.handleError(record)
 
     def close(self) -> None:
         """Send waiting records within CLOSE_S: the exporter's own time-outs add up to more."""
@@ -147,6 +137,22 @@ class _Otlp(_Reporting):
         closing.start()
         closing.join(CLOSE_S)
         super().close()
+
+
+def _otlp_record(record: logging.LogRecord) -> Any:
+    """Return a record as OpenTelemetry's `LogRecord`."""
+    from opentelemetry._logs import LogRecord, SeverityNumber
+
+    facts = facts_of(record)
+    severity = record.levelno * 4 // 10 + 1  # 10, 20, 30, 40 -> DEBUG 5, INFO 9, WARN 13, …
+    named = {key: facts[key] for key in ("logger", "event", "exception") if key in facts}
+    return LogRecord(
+        timestamp=int(record.created * 1e9),
+        severity_text=record.levelname,
+        severity_number=SeverityNumber(min(max(severity, 1), 24)),
+        body=facts["message"],
+        attributes={**named, **facts.get("fields", {})},
+    )
 
 
 class _Listener(QueueListener):
@@ -176,7 +182,6 @@ class Queued(_Reporting, QueueHandler):
         """Start the thread."""
         waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
         super().__init__(waiting)
-        self._waiting = waiting
         self._sinks = sinks
         self._thread = _Listener(waiting, *sinks)
         self._thread.start()
@@ -188,7 +193,7 @@ class Queued(_Reporting, QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         """Put a record into the queue, or count it as lost when it is full."""
         try:
-            self._waiting.put_nowait(record)
+            super().enqueue(record)
         except queue.Full:
             self.report_lost(f"{MAX_WAITING} records wait for a sink that hangs")
 

@@ -5,7 +5,6 @@ All payloads are JSON objects. Times are UTC in ISO 8601 with milliseconds and `
 
 from edge.messages.commands import (
     COMMANDS,
-    MAX_COMMAND_BYTES,
     Command,
     Pause,
     Reload,
@@ -18,8 +17,6 @@ from edge.messages.commands import (
 )
 from edge.messages.event import (
     BoxBody,
-    ColorBody,
-    DetectionBody,
     Detections,
     Event,
     EventBody,
@@ -33,8 +30,10 @@ from edge.messages.payload import Payload, encode, utc_text
 from edge.messages.state import (
     CameraState,
     CameraStats,
+    Health,
     Info,
     ModelInfo,
+    Report,
     SpoolStats,
     Stats,
     Status,
@@ -43,16 +42,14 @@ from edge.messages.topics import Message, Topics
 
 __all__ = [
     "COMMANDS",
-    "MAX_COMMAND_BYTES",
     "BoxBody",
     "CameraState",
     "CameraStats",
-    "ColorBody",
     "Command",
-    "DetectionBody",
     "Detections",
     "Event",
     "EventBody",
+    "Health",
     "Info",
     "LostRange",
     "Message",
@@ -60,6 +57,7 @@ __all__ = [
     "Pause",
     "Payload",
     "Reload",
+    "Report",
     "Response",
     "Resume",
     "SetThresholds",

@@ -12,8 +12,6 @@ from edge.config import Name, Score, Seconds
 from edge.errors import brief
 from edge.messages.payload import Payload
 
-MAX_COMMAND_BYTES = 16_384
-
 
 class Response(Payload, frozen=True, kw_only=True, omit_defaults=True):
     """The response to a command."""
@@ -81,8 +79,6 @@ def decode_command(name: str, payload: bytes) -> Command:
     kind = COMMANDS.get(name)
     if kind is None:
         raise ValueError(f"unknown command {name[:40]!r}; known: {', '.join(COMMANDS)}")
-    if len(payload) > MAX_COMMAND_BYTES:
-        raise ValueError(f"command {name}: payload over {MAX_COMMAND_BYTES} bytes; send less")
     try:
         return msgspec.json.decode(payload or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import ConfigError
-from edge.messages.payload import Payload
+from edge.messages.payload import Payload, encode
 
 # Milliseconds of the year 2255; a larger time could only serve to lock out later commands.
 MAX_SIGNED_MS = 9_000_000_000_000
@@ -44,8 +44,8 @@ def mac_of(key: bytes, topic: str, signed_ms: int, body: str) -> str:
 
 def sign(key: bytes, topic: str, signed_ms: int, body: str) -> bytes:
     """Return the payload to publish on a command's topic."""
-    signed = Signed(body=body, signed_ms=signed_ms, mac=mac_of(key, topic, signed_ms, body))
-    return msgspec.json.encode(signed)
+    mac = mac_of(key, topic, signed_ms, body)
+    return encode(Signed(body=body, signed_ms=signed_ms, mac=mac))
 
 
 def verify(key: bytes, topic: str, payload: bytes) -> Signed:

@@ -1,4 +1,4 @@
-"""Payloads that describe a device and its state."""
+"""Payloads that describe a device and its state, on MQTT, the page and the status socket."""
 
 from __future__ import annotations
 
@@ -102,3 +102,30 @@ class Stats(Payload, frozen=True, kw_only=True):
     cpu_hz: int | None
     load_1min: float | None
     rss_bytes: int | None
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether the broker has accepted the connection."""
+        return str(self.mqtt["state"]).startswith("connected")
+
+
+class Health(Payload, frozen=True, kw_only=True):
+    """`/healthz`: `ok` while frames arrive or the camera is being retried.
+
+    camera: its state: opening, live, lost or ended; empty before the first report.
+    frame_age_s: age of the newest frame, None before the first.
+    paused: whether the command `pause` stopped detection.
+    """
+
+    status: Literal["ok", "failing"]
+    camera: str
+    frame_age_s: float | None
+    paused: bool = False
+
+
+class Report(Payload, frozen=True, kw_only=True):
+    """The answer of the status socket; info and stats are None before they are known."""
+
+    health: Health
+    info: Info | None
+    stats: Stats | None

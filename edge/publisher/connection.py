@@ -243,8 +243,7 @@ class Connection:
 
     def close(self) -> None:
         """Send DISCONNECT, so that the broker does not publish the will, and close."""
-        for clear in ("on_disconnect", "on_publish", "on_message"):
-            setattr(self._client, clear, None)
+        self._client.on_disconnect = self._client.on_publish = self._client.on_message = None
         self._client.disconnect()
         self.abort()
 

@@ -229,7 +229,7 @@ class EventSender:
                 self._latencies_ms.append(1000 * (now_s - event.put_mono_s))
 
     def _reject(self, event: SpooledEvent, reason: int) -> None:
-        """Drop an event that the broker can never accept; pause before sending others again."""
+        """Drop an event that the broker can never take; after any other reason, pause."""
         self.counts.rejected += 1
         if reason in _HOPELESS_REASONS:
             logger.error(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 from dataclasses import dataclass
 
-from edge.messages import MAX_COMMAND_BYTES, Topics
+from edge.messages import Topics
 from edge.publisher.connection import Incoming
 
 MAX_COMMANDS = 32
+MAX_COMMAND_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)

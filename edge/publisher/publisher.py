@@ -26,14 +26,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError, PublishError
-from edge.messages import (
-    Message,
-    Response,
-    Status,
-    Topics,
-    encode,
-    transaction_of,
-)
+from edge.messages import Message, Response, Status, Topics, encode, transaction_of
 from edge.publisher import options
 from edge.publisher.connection import (
     Connection,

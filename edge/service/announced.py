@@ -28,10 +28,10 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 def gone(state_dir: Path, topic: str, platforms: Mapping[str, str]) -> dict[str, str]:
-    """Return the components that were announced on a topic and are none any more; remember these.
+    """Return the components announced on a topic before that exist no longer; remember them all.
 
-    platforms: of the components that there are, by name. A memory that cannot be read or written is
-    told of in the log.
+    platforms: of the present components, by name; the result has the same form. A file that cannot
+    be read or written is logged.
     """
     path = state_dir / MEMORY_NAME
     before = _read(path)

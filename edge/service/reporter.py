@@ -39,8 +39,9 @@ class Reporter:
         self._view = view
         self._notifier = notifier
         started_s = time.monotonic()
-        self._published = StatsMaker(spool.boot_id, started_s)  # each computes its own rates
-        self._live = StatsMaker(spool.boot_id, started_s)
+        # Two, since a rate is that since the maker's last stats.
+        self._published_maker = StatsMaker(spool.boot_id, started_s)
+        self._live_maker = StatsMaker(spool.boot_id, started_s)
         self._published_s = self._live_s = float("-inf")
         self._last_state: CameraState | None = None
         self.is_hot = False  # whether the board was at the last reading
@@ -97,7 +98,7 @@ class Reporter:
         now_s = time.monotonic()
         if now_s - self._live_s >= LIVE_S:
             self._live_s = now_s
-            stats = self._stats(self._live, counters, status, is_paused=is_paused)
+            stats = self._stats(self._live_maker, counters, status, is_paused=is_paused)
             self._view.tell_stats(stats)
             self._notifier.status(
                 f"camera {status.state}, {stats.frames_per_s:g} frames/s, "
@@ -105,7 +106,7 @@ class Reporter:
             )
         if now_s - self._published_s >= interval_s:
             self._published_s = now_s
-            stats = self._stats(self._published, counters, status, is_paused=is_paused)
+            stats = self._stats(self._published_maker, counters, status, is_paused=is_paused)
             self._publisher.publish(Message(self._topics.of("stats"), messages.encode(stats)))
 
     def _stats(

@@ -24,20 +24,15 @@ import msgspec
 
 from edge import __version__, config_file, logs, messages, model_update, signature
 from edge.budget import timed
-from edge.capture import (
-    Camera,
-    CaptureState,
-    CaptureStatus,
-    check_source,
-    longest_quiet_s,
-)
+from edge.capture import Camera, CaptureState, CaptureStatus, check_source, longest_quiet_s
 from edge.config import Config, LabelConfig
 from edge.errors import EXIT_OK, ConfigError, EdgeError
-from edge.health import Notifier
+from edge.health import Notifier, is_clock_synchronized
 from edge.messages import (
     Message,
     Pause,
     Reload,
+    Report,
     Resume,
     SetThresholds,
     Snapshot,
@@ -47,7 +42,6 @@ from edge.messages import (
 from edge.metrics import Metrics
 from edge.pipeline import Thresholds
 from edge.publisher import Publisher, options
-from edge.service.clock import is_clock_synchronized
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
 from edge.service.fixed import refuse_fixed_changes
@@ -114,7 +108,7 @@ class Service:
     def _start(self, stack: ExitStack) -> None:
         config = self._config
         trusted = signature.parse_all(config.models.trusted_keys)
-        model_update.count_starts(shelves_of(config), trusted)  # a reload is none: this daemon runs
+        model_update.count_starts(shelves_of(config), trusted)  # a reload is no start
         self._parts = build_parts(config, self._camera_name)
         stack.enter_context(WebServer(config.web, self._view))
         state_dir = config_file.state_dir(config)
@@ -154,8 +148,8 @@ class Service:
     def _answer_status(self) -> bytes:
         """Return the report for `edge status`; runs in the socket's thread."""
         view = self._view
-        report = {"health": view.health(), "info": view.info, "stats": view.stats}
-        return msgspec.json.encode(report)
+        report = Report(health=view.health(), info=view.info, stats=view.stats)
+        return messages.encode(report)
 
     def _publish_log(self, payload: bytes) -> None:
         self._publisher.publish(Message(self._topics.of("log"), payload))

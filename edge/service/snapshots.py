@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
-
+from edge import picture_file
 from edge.messages import Message, Topics
 from edge.pipeline import crop
-from edge.values import Box, EventKind, FrameResult, Image, ObjectEvent
+from edge.values import Box, EventKind, FrameResult, Image
 
 JPEG_QUALITY = 85
 MARGIN = 0.1  # of the box, kept around it
@@ -25,29 +24,25 @@ class Snapshots:
         Newer objects have larger track ids. Objects not seen in this frame are left out: their box
         is only a prediction.
         """
-        messages = []
+        frame, messages = result.frame, []
         for event in result.events:
             track = event.track
-            rank = (track.track_id, track.score)
-            is_seen = track.last_seen_s == result.frame.time_s
-            if event.kind is EventKind.END or not is_seen:
+            if event.kind is EventKind.END or track.last_seen_s != frame.time_s:
                 continue
-            if rank > self._best.get(track.label, (-1, 0.0)):
+            rank = (track.track_id, track.score)
+            bgr = crop(frame.bgr, widened(track.box_px))
+            if bgr is not None and rank > self._best.get(track.label, (0, 0.0)):
                 self._best[track.label] = rank
-                message = self._message(result, event)
-                messages += [message] if message else []
+                messages.append(self._message(frame.camera, track.label, bgr))
         return messages
 
     def frame_message(self, camera: str, bgr: Image) -> Message:
         """Return a whole frame as JPEG under `snapshot/frame`."""
-        return Message(self._topics.camera(camera, "snapshot/frame"), jpeg(bgr), retain=True)
+        return self._message(camera, "frame", bgr)
 
-    def _message(self, result: FrameResult, event: ObjectEvent) -> Message | None:
-        bgr = crop(result.frame.bgr, widened(event.track.box_px))
-        if bgr is None:
-            return None
-        topic = self._topics.camera(result.frame.camera, f"snapshot/{event.track.label}")
-        return Message(topic, jpeg(bgr), retain=True)
+    def _message(self, camera: str, name: str, bgr: Image) -> Message:
+        topic = self._topics.camera(camera, f"snapshot/{name}")
+        return Message(topic, picture_file.jpeg(bgr, JPEG_QUALITY), retain=True)
 
 
 def widened(box_px: Box) -> Box:
@@ -58,9 +53,3 @@ def widened(box_px: Box) -> Box:
         box_px.width * (1 + 2 * MARGIN),
         box_px.height * (1 + 2 * MARGIN),
     )
-
-
-def jpeg(bgr: Image) -> bytes:
-    """Return an image as JPEG; uint8, (height, width, 3), not empty."""
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return bytes(encoded)

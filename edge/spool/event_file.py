@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge import durable
+from edge.config import SpoolConfig
 from edge.errors import PublishError
 from edge.messages import LostRange, SpooledEvent
 from edge.spool.soundness import DamagedError, check_content, event_of, fix_of, is_damage, number_of
@@ -36,14 +37,6 @@ CREATE TABLE lost(
     last_seq INTEGER NOT NULL, count INTEGER NOT NULL) STRICT;
 CREATE TABLE meter(allowance_bytes REAL NOT NULL, at_utc_s REAL NOT NULL) STRICT;
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of the file's size, and of the bytes written to it per day."""
-
-    max_bytes: int
-    max_write_bytes_per_day: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +93,18 @@ class EventFile:
     """
 
     def __init__(
-        self, path: Path, limits: Limits, *, wall: Callable[[], float] = time.time
+        self, path: Path, config: SpoolConfig, *, wall: Callable[[], float] = time.time
     ) -> None:
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
-        self._limits = limits
+        self._config = config
         self._wall = wall
         self._db = self._open_or_replace()
         self.written_bytes = 0
         self._checkpoint_failure = ""
         meter = self._db.execute("SELECT allowance_bytes, at_utc_s FROM meter").fetchone()
         # A damaged number must neither block all writes forever nor lift the limit.
-        most = float(limits.max_write_bytes_per_day)
+        most = float(config.max_write_bytes_per_day)
         self._allowance = min(max(number_of(meter[0], most), -most), most)
         self._metered_utc_s = number_of(meter[1], wall())
 
@@ -185,10 +178,10 @@ class EventFile:
         The allowance grows at a constant rate up to one day's limit; a new file begins with that.
         """
         now_s = self._wall()
-        rate = self._limits.max_write_bytes_per_day / DAY_S
+        rate = self._config.max_write_bytes_per_day / DAY_S
         grown = self._allowance + max(0.0, now_s - self._metered_utc_s) * rate
         self._metered_utc_s = now_s  # a clock set back changes nothing
-        self._allowance = min(grown, float(self._limits.max_write_bytes_per_day))
+        self._allowance = min(grown, float(self._config.max_write_bytes_per_day))
         return self._allowance
 
     def used_bytes(self) -> int:
@@ -221,7 +214,7 @@ class EventFile:
     def _make_room(self) -> list[tuple[str, int]]:
         """Delete the oldest events until the pages in use fit; return them as (boot_id, seq)."""
         dropped: list[tuple[str, int]] = []
-        while (excess := self.used_bytes() - self._limits.max_bytes) > 0:
+        while (excess := self.used_bytes() - self._config.max_bytes) > 0:
             oldest = self._db.execute(
                 "SELECT row, boot_id, seq, length(body) FROM event ORDER BY row LIMIT 500"
             ).fetchall()
@@ -304,7 +297,7 @@ class EventFile:
             db = sqlite3.connect(
                 self._path, timeout=1.0, isolation_level=None, check_same_thread=False
             )
-            _prepare(db, self._limits, self._wall)
+            _prepare(db, self._config, self._wall)
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             if db is not None:
                 db.close()
@@ -340,7 +333,7 @@ class EventFile:
         )
 
 
-def _prepare(db: sqlite3.Connection, limits: Limits, wall: Callable[[], float]) -> None:
+def _prepare(db: sqlite3.Connection, config: SpoolConfig, wall: Callable[[], float]) -> None:
     """Set the pragmas, check the file, create the tables and write one row.
 
     Raises sqlite3.Error, DamagedError.
@@ -365,7 +358,7 @@ def _prepare(db: sqlite3.Connection, limits: Limits, wall: Callable[[], float]) 
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        start = (float(limits.max_write_bytes_per_day), wall())
+        start = (float(config.max_write_bytes_per_day), wall())
         db.execute("INSERT INTO meter(allowance_bytes, at_utc_s) VALUES(?,?)", start)
     elif not db.execute("UPDATE meter SET at_utc_s = min(at_utc_s, ?)", (wall(),)).rowcount:
         raise DamagedError("its meter is missing")

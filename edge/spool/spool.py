@@ -36,7 +36,7 @@ from typing import Self
 from edge.config import SpoolConfig
 from edge.errors import PublishError
 from edge.messages import LostRange, SpooledEvent
-from edge.spool.event_file import DAY_S, Change, Committed, EventFile, Limits, add_losses
+from edge.spool.event_file import DAY_S, Change, Committed, EventFile, add_losses
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +93,7 @@ class Spool:
     ) -> None:
         self.boot_id = boot_id
         self._path = path
-        self._interval_s = config.commit_interval_s
-        self._limits = Limits(config.max_bytes, config.max_write_bytes_per_day)
+        self._config = config
         self._wall = wall
         self._file_lock = threading.Lock()  # around the file; taken before _changed, never after
         self._changed = threading.Condition()  # around everything below
@@ -116,7 +115,7 @@ class Spool:
 
     def __enter__(self) -> Self:
         """Open the file and start the writer."""
-        self._file = EventFile(self._path, self._limits, wall=self._wall)
+        self._file = EventFile(self._path, self._config, wall=self._wall)
         self._row = self._file.last_row()
         self._stored = self._file.count()
         self._losses = self._file.losses()
@@ -161,7 +160,7 @@ class Spool:
             self._memory[event.row] = event
             self._memory_bytes += len(body)
             self._bound_memory()
-            self._due_s = min(self._due_s, now_s + self._interval_s)
+            self._due_s = min(self._due_s, now_s + self._config.commit_interval_s)
             self._changed.notify_all()
             return self._seq
 
@@ -281,7 +280,7 @@ class Spool:
             return None
         debt_bytes = -self._file.allowance_bytes()
         if debt_bytes >= 0:
-            return 0.01 + debt_bytes * DAY_S / self._limits.max_write_bytes_per_day
+            return 0.01 + debt_bytes * DAY_S / self._config.max_write_bytes_per_day
         return max(0.0, self._due_s - now_s)
 
     def _write_batch(self) -> None:

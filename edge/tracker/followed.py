@@ -96,7 +96,7 @@ class Followed:
         since_s = self._since_seen_s
         alpha = 1 - (1 - smoothing) ** max(1.0, since_s / REFERENCE_S)
         beta = 1.0 if self._hits == 1 else alpha * alpha / (2 - alpha)
-        (x, y), (measured_x, measured_y) = _center(self.box_px), _center(measured)
+        (x, y), (measured_x, measured_y) = self.box_px.center, measured.center
         error_x, error_y = measured_x - x, measured_y - y
         gain = beta / max(since_s, MIN_INTERVAL_S)
         speed_x, speed_y = self._velocity
@@ -114,10 +114,6 @@ class Followed:
         leader = max(self._votes, key=lambda label: self._votes[label])
         if self._votes[leader] > VOTE_LEAD * self._votes[self.label]:
             self.label = leader
-
-
-def _center(box: Box) -> tuple[float, float]:
-    return box.x + box.width / 2, box.y + box.height / 2
 
 
 def _moved(box: Box, velocity: tuple[float, float], for_s: float) -> Box:

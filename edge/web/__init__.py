@@ -6,6 +6,6 @@ is enabled.
 """
 
 from edge.web.server import WebServer, check_installed
-from edge.web.view import Health, View
+from edge.web.view import View
 
-__all__ = ["Health", "View", "WebServer", "check_installed"]
+__all__ = ["View", "WebServer", "check_installed"]

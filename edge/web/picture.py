@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 
+from edge import picture_file
 from edge.values import ColorScore, Image, Track, TrackState
 from edge.web.view import Scene, View
 
@@ -72,7 +73,8 @@ class Pictures:
         cached, now_s = self._cache.get(boxes), self._clock()
         if cached is None or (cached.name != name and now_s - cached.made_s >= 1 / MAX_JPEGS_PER_S):
             bgr = drawn(scene) if boxes else scene.frame.bgr
-            cached = self._cache[boxes] = Picture(name, _jpeg(bgr), now_s)
+            jpeg = picture_file.jpeg(bgr, JPEG_QUALITY)
+            cached = self._cache[boxes] = Picture(name, jpeg, now_s)
         return cached
 
 
@@ -123,8 +125,3 @@ def _caption(
         cv2.rectangle(bgr, *ends, color, cv2.FILLED)
         cv2.rectangle(bgr, *ends, WHITE, 1)
     cv2.putText(bgr, text, (left + pad + patch_px, base), FONT, scale, WHITE, thick, cv2.LINE_AA)
-
-
-def _jpeg(bgr: Image) -> bytes:
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return bytes(encoded)

@@ -20,9 +20,9 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import HeaderParameter, QueryParameter
 
 from edge import __version__
-from edge.messages import EventBody, Info, Stats
+from edge.messages import EventBody, Health, Info, Stats
 from edge.web.picture import Pictures
-from edge.web.view import MAX_EVENTS, Health, View
+from edge.web.view import MAX_EVENTS, View
 
 logger = logging.getLogger(__name__)
 

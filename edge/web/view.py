@@ -10,28 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from edge.messages import Info, Payload, Stats
+from edge.messages import Health, Info, Stats
 from edge.values import ColorScore, Frame, FrameResult, Track
 
 MAX_EVENTS = 100
 # As long as the unit's WatchdogSec, so that Docker restarts the daemon when systemd would.
 HEALTHY_S = 30.0
-
-
-class Health(Payload, frozen=True, kw_only=True):
-    """`/healthz`: `ok` while frames arrive or the camera is being retried.
-
-    camera: its state: opening, live, lost or ended; empty before the first report.
-    frame_age_s: age of the newest frame, None before the first.
-    paused: whether the command `pause` stopped detection.
-    """
-
-    status: Literal["ok", "failing"]
-    camera: str
-    frame_age_s: float | None
-    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

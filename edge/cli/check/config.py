@@ -14,7 +14,6 @@ from edge.publisher import options
 from edge.service.parts import build_models, load_interpreters, only_camera
 from edge.web import check_installed
 
-HELP = "Check a config file and the models, password and certificates it names."
 EXAMPLES = "example:\n  edge check-config /etc/edge/edge.yaml"
 
 

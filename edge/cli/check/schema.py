@@ -8,7 +8,6 @@ import json
 from edge import config_file
 from edge.errors import EXIT_OK
 
-HELP = "Print the JSON Schema of the config file."
 EXAMPLES = """example:
   edge config-schema > edge.schema.json
   # first line of edge.yaml, for the YAML language server:

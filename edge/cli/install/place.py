@@ -9,7 +9,6 @@ from pathlib import Path
 from edge import install
 from edge.cli.install import arguments
 
-HELP = "Place the systemd service and a first config on this board and start it; idempotent."
 EXAMPLES = """examples:
   sudo /opt/edge/bin/edge install-service
   edge install-service --dry-run

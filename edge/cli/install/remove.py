@@ -7,7 +7,6 @@ import argparse
 from edge import install
 from edge.cli.install import arguments
 
-HELP = "Stop and remove the systemd service; config and state stay unless --purge is given."
 EXAMPLES = """examples:
   sudo edge uninstall-service
   sudo edge uninstall-service --purge --dry-run"""
