@@ -171,7 +171,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
     )
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def _add_fine_tuning(parser: argparse.ArgumentParser, default: Training) -> None:
