@@ -44,6 +44,8 @@ NOT_MEASURED = "no such figure in its manifest; run edge-tools evaluate … --re
 NO_GOLDEN = "its manifest has none; make the folder again, a detector's with --golden PICTURE"
 ROUNDING = 1e-9  # tolerance for binary rounding: .90 - .89 is slightly more than .01
 SUFFIXES = {"k": 1_000, "M": 1_000_000}
+# Options, and those that check or draw nothing without them.
+NEEDED = {"float": ("images", "plot", "min_snr_db"), "max_drop": ("float_accuracy",)}
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the results of each model; return 78 if one fails."""
+    for needed, names in NEEDED.items():
+        refuse_alone(args, names, needed)
     reports = [_validate(model, args) for model in args.models]
     if args.json:
         found = [asdict(report) | {"passed": report.passed} for report in reports]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError, InputError
+from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError, InputError, UsageError
 from tools import dataset, json_file, parallel, tracking
 from tools.arguments import count_or_zero, refuse_options
 from tools.dataset import Dataset
@@ -107,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
         return _compare_kernels(args, data)
     options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
     with ExitStack() as stack:
+    if args.tflite_runtime:
+        raise UsageError("--tflite-runtime: means nothing without --kernels all")
         record = stack.enter_context(
             tracking.start(
                 "evaluate",
