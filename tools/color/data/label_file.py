@@ -134,21 +134,25 @@ def _folder(folder: Path) -> list[LabelObject]:
 
 
 def _coco(file: Path, images: Path) -> list[LabelObject]:
+    """Return the objects of a COCO file without its crowds.
+
+    Raises InputError for a broken file, and for a picture outside of `images`.
+    """
     found = dataset.read(file, images)
-    pictures = {picture.image_id: picture for picture in found.pictures}
-    objects = []
-    try:
-        for one in found.annotations:
-            picture = pictures.get(one["image_id"])
-            if picture is not None and not one.get("iscrowd"):
-                name = picture.path.relative_to(images).as_posix()
-                label = found.labels.get(one["category_id"], "")
-                objects.append(LabelObject(picture.path, name, read_box(one["bbox"]), label))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{file}: a broken annotation ({error!r}); see edge-tools data check"
-        ) from None
-    return objects
+    files = {picture.image_id: picture.path for picture in found.pictures}
+    odd = next((path for path in files.values() if not path.is_relative_to(images)), None)
+    if odd is not None:
+        raise InputError(f"{file}: picture {odd} is not in {images}; name its folder with --images")
+    return [
+        LabelObject(
+            path := files[one["image_id"]],
+            path.relative_to(images).as_posix(),
+            Box(*one["bbox"]),
+            found.labels[one["category_id"]],
+        )
+        for one in found.annotations
+        if not one.get("iscrowd")
+    ]
 
 
 def _listed(
