@@ -32,7 +32,7 @@ from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, positive, positive_or_zero, seed, share_or_all
 from tools.dataset import Dataset
-from tools.evaluate import MIN_SCORE, Accuracy, collect, restrict_to_labels, score
+from tools.evaluate.accuracy import MIN_SCORE, Accuracy, collect, restrict_to_labels, score
 from tools.input_size import InputSize
 from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
@@ -313,7 +313,7 @@ def _detections_file(config: LabelTraining) -> str:
 
 def _without_unfit_teacher(config: LabelTraining, weights: Path) -> LabelTraining:
     """Return the config, without a teacher if the weights do not know every label."""
-    if config.teacher_weight and not yolox.knows(weights, config.labels):
+    if config.teacher_weight and not yolox.trained_labels(weights).issuperset(config.labels):
         logger.warning("train.no_teacher reason=%s does not know every label", weights)
         return replace(config, teacher_weight=0.0)
     return config
