@@ -22,8 +22,9 @@ from edge import manifest
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.interpreter import Interpreter
 from tools import tracking
+from tools.benchmark import timing
 from tools.cli import main
-from tools.evaluate import command, subjects, timing
+from tools.evaluate import command, subjects
 
 ROOT = Path(__file__).parents[1]
 BASELINES = ROOT.parent / "shared" / "baselines"

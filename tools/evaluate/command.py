@@ -13,8 +13,10 @@ from edge import model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError, InputError, UsageError
 from tools import dataset, json_file, parallel, tracking
 from tools.arguments import count_or_zero, refuse_options
+from tools.benchmark import timing
 from tools.dataset import Dataset
-from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
+from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects
+from tools.evaluate.accuracy import Accuracy
 from tools.evaluate.report import Measured
 from tools.evaluate.subjects import FLOAT_SIZE, Options, Subject
 from tools.input_size import InputSize
