@@ -198,7 +198,7 @@ def _write(
             sheet = args.pictures / f"{one.subject.name}.jpg"
             pictures.write(list(confusion.matches(data, results)), data, sheet)
         if args.record and one.subject.folder is not None:
-            _record(one, args)
+            _record(one.subject.folder, one.accuracy, args)
 
 
 def _track(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:
@@ -212,14 +212,13 @@ def _track(record: tracking.Run, measured: Sequence[Measured], args: argparse.Na
             record.artifact(path)
 
 
-def _record(measured: Measured, args: argparse.Namespace) -> None:
+def _record(folder: Path, measured: Accuracy, args: argparse.Namespace) -> None:
+    """Store a model's figures, hits and errors in its folder."""
     from tools import package
     from tools.evaluate import seen
 
-    folder = measured.subject.folder
-    if folder is not None:
-        seen.draw(folder)
-        package.record_accuracy(folder, measured.accuracy, args.annotations, args.images)
+    seen.draw(folder)
+    package.record_accuracy(folder, measured, args.annotations, args.images)
 
 
 def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, folder: Path) -> None:
