@@ -184,8 +184,8 @@ def test_baselines_are_sorted_by_name_without_hidden_macos_files(tmp_path: Path)
             "--csv, --record",
             EXIT_USAGE,
         ),
-    ],
         ([str(MODEL), "--tflite-runtime", "python"], "nothing without --kernels all", EXIT_USAGE),
+    ],
 )
 def test_usage_errors_are_one_line(
     tmp_path: Path,

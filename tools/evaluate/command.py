@@ -107,10 +107,10 @@ def run(args: argparse.Namespace) -> int:
         raise EdgeError("nothing to evaluate; name a MODEL or --baselines")
     if args.kernels == "all":
         return _compare_kernels(args, data)
-    options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
-    with ExitStack() as stack:
     if args.tflite_runtime:
         raise UsageError("--tflite-runtime: means nothing without --kernels all")
+    options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
+    with ExitStack() as stack:
         record = stack.enter_context(
             tracking.start(
                 "evaluate",

@@ -28,7 +28,7 @@ from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, seed
 from tools.dataset import Dataset, Picture
-from tools.evaluate import Accuracy, evaluate
+from tools.evaluate.accuracy import Accuracy, evaluate
 from tools.input_size import InputSize
 from tools.quantize import Calibration, FakeQuantizer, calibrate
 from tools.quantize.ranges import PIXELS, batches

@@ -17,7 +17,7 @@ from torch import nn
 from edge.errors import EdgeError, InputError
 from tools import json_file, tracking
 from tools.dataset import Dataset
-from tools.evaluate import Accuracy
+from tools.evaluate.accuracy import Accuracy
 
 METRICS_FILE = "metrics.jsonl"
 # Config fields whose command-line option has a different name.
