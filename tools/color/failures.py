@@ -37,7 +37,7 @@ from edge.values import Box, Image
 from tools import contact_sheet, dataset, json_file, model_kind
 from tools.annotate.view import view_of
 from tools.color.data.dataset import ColorItem, read_crops, read_set
-from tools.color.data.label_file import LabelObject, read_objects
+from tools.color.data.objects import LabelObject, read_objects
 from tools.color.pixels import cielab, masks
 from tools.color.pixels.naming import clusters, term_shares
 
