@@ -8,14 +8,12 @@ Started again, a search continues: N counts all finished trials of the study.
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from edge.errors import ConfigError
@@ -23,6 +21,7 @@ from tools.classifier import charts, fit, network, train, weights
 from tools.classifier.description import Training
 from tools.classifier.fit import Epoch, Samples
 from tools.classifier.train import HEAD, Run
+from tools.console import plain_console
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,6 @@ WARMUP_EPOCHS = 2
 STUDY_FILE = "search.db"
 TABLE_FILE = "search.csv"
 PLOT_FILE = "search.png"
-PLAIN_COLUMNS = 120  # table width if the output is not a terminal
 SETTINGS = ("learning_rate", "batch", "dropout", "width")
 
 
@@ -141,7 +139,7 @@ def _report(study: Any, folder: Path) -> None:
     table = Table(*heads, title="Trials, best first")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else PLAIN_COLUMNS).print(table)
+    plain_console(columns=120).print(table)
     text = "\n".join(",".join(row) for row in (heads, *rows))
     (folder / TABLE_FILE).write_text(text + "\n")
     charts.trials(done, SETTINGS, folder / PLOT_FILE)
