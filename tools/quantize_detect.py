@@ -136,12 +136,7 @@ def facts_of(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `edge-tools quantize detect` takes."""
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=yolox.WEIGHTS,
-        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
-    )
+    detect_state.add_weights(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--checkpoint", type=Path, help="checkpoint of `edge-tools train detect-int8`"

@@ -38,6 +38,7 @@ from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
 from tools.train.detect_label_state import LabelTraining, State, as_params, save, start, to_device
+from tools.train.detect_state import add_weights
 from tools.train.device import usable_device
 from tools.train.sampler import Sampler, sampler
 from tools.train.steps import (
@@ -69,12 +70,7 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=yolox.WEIGHTS,
-        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
-    )
+    add_weights(parser)
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")

@@ -38,6 +38,7 @@ from tools.train.detect_state import (
     DetectTraining,
     State,
     add_stem,
+    add_weights,
     as_params,
     build,
     described,
@@ -67,12 +68,7 @@ SAVE_EVERY = 10  # steps
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=yolox.WEIGHTS,
-        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
-    )
+    add_weights(parser)
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON; labels are not read")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
