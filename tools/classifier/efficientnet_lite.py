@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import ModelError
+from edge.errors import ModelError, brief
 from tools.classifier import runtime
 
 # Of each stage: blocks, kernel, stride of the first, expansion, output channels.
@@ -118,16 +118,15 @@ def _names(layer: str) -> list[str]:
 
 def _state_arrays(path: Path) -> Mapping[str, Any]:
     """Return the arrays of a PyTorch state file."""
-    import pickle
-
     import torch
+
+    from tools.tensor_file import UNREADABLE
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {name: value.numpy() for name, value in state.items()}
-    except (OSError, RuntimeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"weights {path}: not a PyTorch state file: {reason}") from None
+    except UNREADABLE as error:
+        raise ModelError(f"weights {path}: not a PyTorch state file: {brief(error)}") from None
 
 
 def _transposed(layer: Any, value: Any) -> Any:
