@@ -8,6 +8,7 @@ Started again, a search continues: N counts all finished trials of the study.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, EdgeError
 from tools.classifier import charts, fit, network, train, weights
 from tools.classifier.description import Training
 from tools.classifier.fit import Epoch, Samples
@@ -53,6 +54,7 @@ def search(loaded: Run, trials: int) -> Training:
             lambda trial: _value(trial, loaded, sets),
             n_trials=left,
             callbacks=[lambda study, _: _log_progress(study, trials)],
+            catch=EdgeError,  # a trial that diverges
         )
     _report(study, loaded.folder)
     return msgspec.structs.replace(loaded.training, **study.best_params)
@@ -67,8 +69,9 @@ def finished(study: Any) -> list[Any]:
 
 def _log_progress(study: Any, trials: int) -> None:
     """Log the number of finished trials and the best loss."""
-    done, best = len(finished(study)), study.best_trial
-    logger.info("trial %d/%d done, best val_loss %.4f so far", done, trials, best.value)
+    losses = [trial.value for trial in finished(study)]
+    best = min(losses, default=math.nan)
+    logger.info("trial %d/%d done, best val_loss %.4f so far", len(losses), trials, best)
 
 
 def _study(loaded: Run) -> Any:
