@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 
 from scenes import truth
-from tools.color.data.label_file import LABELS_NAME
+from tools.color.data.objects import LABELS_NAME
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

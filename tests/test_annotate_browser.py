@@ -16,7 +16,8 @@ pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 from annotating import WAIT_S, Annotate, filled, rows, state
 from browser import browser
 from scenes import overlap, write_scenes
-from tools.color.data.label_file import LabelFile, labels_path
+from tools.color.data.label_file import LabelFile
+from tools.color.data.objects import labels_path
 from waiting import wait_until
 
 if TYPE_CHECKING:

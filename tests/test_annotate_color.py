@@ -24,7 +24,7 @@ from edge.values import Box
 from scenes import BOX_PX, overlap, write_boxes, write_scenes
 from tools.cli import main
 from tools.color.data import dataset
-from tools.color.data.label_file import LABELS_NAME, read_objects
+from tools.color.data.objects import LABELS_NAME, read_objects
 
 httpx = pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 

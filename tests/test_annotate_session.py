@@ -10,7 +10,8 @@ import pytest
 
 from edge.values import Box, ColorScore, Image
 from tools.annotate.session import Answer, Marks, Session
-from tools.color.data.label_file import LabelFile, LabelObject
+from tools.color.data.label_file import LabelFile
+from tools.color.data.objects import LabelObject
 from tools.color.pixels.masks import Click, Mask
 from tools.color.pixels.proposal import Proposal, Proposer
 

@@ -10,7 +10,7 @@ import pytest
 
 from edge.values import Box
 from tools.annotate.view import MAX_PX, View, view_of
-from tools.color.data.label_file import LabelObject
+from tools.color.data.objects import LabelObject
 
 RED = (0, 0, 255)
 

@@ -38,7 +38,9 @@ WRONG_VALUES = {
         "--percentile 101", "--percentile nan", "--groups 17", "--silu-floor 5",
         "--silu-floor nan", "--version ../1", "--version .1",
     ),
-    "import-model x.tflite --decoder yolov5 --output m": ("--version ../1", "--version 1/2"),
+    "import-model x.tflite --decoder yolov5 --output m": (
+        "--version ../1", "--version 1/2", "--nms-iou 3", "--nms-iou nan",
+    ),
     "train classifier x": ("--seed -1", "--threads 0", "--output my*birds"),
     "quantize classifier x": ("--output my*birds",),
     "benchmark": ("--threads 0", "--runs 0", "--frames -1"),

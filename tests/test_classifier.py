@@ -267,6 +267,7 @@ def test_explain_writes_one_picture_for_each_picture(walk: Walk) -> None:
             ),
         ),
         ("misfit", 78, ("classifier_child.py: do not fit",)),
+        ("diverged", 1, ("network epoch 1 the loss became", "give a lower --learning-rate")),
         ("unknown", 78, ("'MobileNet9' is unknown; known are", "MobileNetV2")),
         ("dataless", 66, ("broken: no note of its data set", "name it with --data")),
         ("floats", 66, ("--record: none of the models has a manifest",)),

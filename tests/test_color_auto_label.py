@@ -27,8 +27,9 @@ from tools.cli import main
 from tools.color import agreement, auto_label
 from tools.color.agreement import Pair
 from tools.color.data import label_file
-from tools.color.data.label_file import LABELS_NAME, LabelFile, opened, read_objects
+from tools.color.data.label_file import LabelFile, opened
 from tools.color.data.labels import LABELS
+from tools.color.data.objects import LABELS_NAME, Row, read_objects
 from tools.parallel import Done
 from waiting import wait_until
 
@@ -121,7 +122,7 @@ def test_broken_picture_is_one_line_and_does_not_stop_the_run(
     (tmp_path / "1-blue.png").write_bytes(b"no picture")
     assert label(boxes, "--workers", 1) == 66
     out = capsys.readouterr().out
-    assert "1-blue.png: image" in out
+    assert "1-blue.png: cannot be read as a picture" in out
     assert "3 labelled now" in out
 
 
@@ -132,7 +133,7 @@ def test_workers_end_before_the_label_file_is_given_up_on_a_full_disk(
     output = auto_label.automatic_path(boxes)
     had_lock: list[bool] = []
 
-    def run_tasks(*_: object, **__: object) -> Iterator[Done[auto_label.Task, label_file.Row]]:
+    def run_tasks(*_: object, **__: object) -> Iterator[Done[auto_label.Task, Row]]:
         try:
             for index, one in enumerate(read_objects(boxes)):
                 monkeypatch.setattr(durable, "replace", refused)  # from the first result on

@@ -17,7 +17,7 @@ from edge.errors import InputError
 from tools.annotate.view import view_of
 from tools.cli import main
 from tools.color.data import dataset
-from tools.color.data.label_file import read_objects
+from tools.color.data.objects import read_objects
 
 MODEL = Path(__file__).parents[1] / "models" / "color-64"
 PRODUCT = {"file_name": "a.png", "split": "train", "color": "red", "source": "mine"}

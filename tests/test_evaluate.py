@@ -14,7 +14,7 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
 from coco_sets import HERE, THERE, annotation, write_set
-from tools import detector_card, evaluate
+from tools import detector_card
 from tools.evaluate import accuracy
 
 
@@ -29,7 +29,7 @@ def test_sizes_are_cocos(side: int, size: str) -> None:
 def test_perfect_detections_score_one(tmp_path: Path) -> None:
     data = write_set(tmp_path, [{}], [annotation(1, HERE), annotation(3, THERE)])
     found = [annotation(1, HERE, score=0.9), annotation(3, THERE, score=0.8)]
-    measured = evaluate.score(data, found)
+    measured = accuracy.score(data, found)
     assert (measured.ap, measured.ap50, measured.ap75) == (1.0, 1.0, 1.0)
     assert measured.classes["car"].objects == 1
 
@@ -37,20 +37,20 @@ def test_perfect_detections_score_one(tmp_path: Path) -> None:
 def test_subset_of_classes_is_measured_alone(tmp_path: Path) -> None:
     data = write_set(tmp_path, [{}], [annotation(1, HERE), annotation(3, THERE)])
     found = [annotation(1, HERE, score=0.9)]
-    assert evaluate.score(data, found).ap50 == 0.5
-    part = evaluate.restrict_to_labels(data, ["person", "forklift"])
-    measured = evaluate.score(part, found)
+    assert accuracy.score(data, found).ap50 == 0.5
+    part = accuracy.restrict_to_labels(data, ["person", "forklift"])
+    measured = accuracy.score(part, found)
     assert (measured.ap50, list(measured.classes)) == (1.0, ["person"])
 
 
 def test_no_detections_score_zero(tmp_path: Path) -> None:
     data = write_set(tmp_path, [{}], [annotation(1, HERE)])
-    assert evaluate.score(data, []).ap50 == 0.0
+    assert accuracy.score(data, []).ap50 == 0.0
 
 
 def test_box_with_partial_overlap_counts_at_iou_half_only(tmp_path: Path) -> None:
     data = write_set(tmp_path, [{}], [annotation(1, HERE)])
-    measured = evaluate.score(data, [annotation(1, [10.0, 10.0, 20.0, 12.0], score=0.9)])
+    measured = accuracy.score(data, [annotation(1, [10.0, 10.0, 20.0, 12.0], score=0.9)])
     assert measured.ap50 == 1.0
     assert measured.ap75 == 0.0
 
@@ -71,13 +71,13 @@ def test_false_positive_counts_only_where_the_class_is_exhaustive(
 ) -> None:
     data = write_set(tmp_path, [image], [annotation(1, HERE)])
     found = [annotation(1, THERE, score=0.9), annotation(1, HERE, score=0.8)]
-    assert evaluate.score(data, found).classes["person"].ap50 == pytest.approx(expected, abs=0.01)
+    assert accuracy.score(data, found).classes["person"].ap50 == pytest.approx(expected, abs=0.01)
 
 
 def test_crowd_box_neither_counts_nor_is_missed(tmp_path: Path) -> None:
     data = write_set(tmp_path, [{}], [annotation(1, HERE), annotation(1, THERE, iscrowd=1)])
     found = [annotation(1, [65.0, 65.0, 10.0, 10.0], score=0.9), annotation(1, HERE, score=0.8)]
-    measured = evaluate.score(data, found)
+    measured = accuracy.score(data, found)
     assert measured.classes["person"].ap50 == 1.0
     assert measured.classes["person"].objects == 1
 
@@ -87,7 +87,7 @@ def test_sizes_and_sources_are_measured_apart(tmp_path: Path) -> None:
     large = [0.0, 0.0, 98.0, 99.0]
     data = write_set(tmp_path, images, [annotation(1, HERE), annotation(1, large, image=2)])
     found = [annotation(1, HERE, score=0.9), annotation(1, HERE, image=2, score=0.8)]
-    measured = evaluate.accuracy.add_source_accuracy(evaluate.score(data, found), data, found)
+    measured = accuracy.add_source_accuracy(accuracy.score(data, found), data, found)
     assert (measured.sizes["small"].ap50, measured.sizes["small"].objects) == (1.0, 1)
     assert (measured.sizes["large"].ap50, measured.sizes["large"].objects) == (0.0, 1)
     assert math.isnan(measured.sizes["medium"].ap50)
@@ -102,13 +102,11 @@ def test_false_positive_in_one_source_does_not_count_in_another(tmp_path: Path) 
     data = write_set(tmp_path, images, [annotation(1, HERE), annotation(1, HERE, image=2)])
     found = [annotation(1, THERE, image=2, score=0.9)]
     found += [annotation(1, HERE, score=0.8), annotation(1, HERE, image=2, score=0.8)]
-    sources = evaluate.accuracy.add_source_accuracy(
-        evaluate.score(data, found), data, found
-    ).sources
+    sources = accuracy.add_source_accuracy(accuracy.score(data, found), data, found).sources
     assert list(sources) == ["room", "street"]
     assert (sources["street"].ap, sources["street"].ap75) == (1.0, 1.0)
     assert sources["room"].ap50 == pytest.approx(0.5, abs=0.01)
-    part = evaluate.accuracy.restrict_to_source(data, "street")
+    part = accuracy.restrict_to_source(data, "street")
     assert [picture.image_id for picture in part.pictures] == [1]
     assert [item["image_id"] for item in part.annotations] == [1]
 
@@ -117,7 +115,7 @@ def test_hundred_objects_of_a_picture_count(tmp_path: Path) -> None:
     places = [[10.0 * (n % 10), 10.0 * (n // 10), 9.0, 9.0] for n in range(100)]
     data = write_set(tmp_path, [{}], [annotation(1, place) for place in places])
     found = [annotation(1, place, score=0.9) for place in places]
-    assert evaluate.score(data, found).ap == 1.0
+    assert accuracy.score(data, found).ap == 1.0
 
 
 def test_missing_area_is_that_of_the_box(tmp_path: Path) -> None:
@@ -126,14 +124,14 @@ def test_missing_area_is_that_of_the_box(tmp_path: Path) -> None:
     bare = tuple({key: item[key] for key in ("image_id", "category_id", "bbox")}
                  for item in data.annotations)  # fmt: skip
     data = replace(data, annotations=bare)
-    measured = evaluate.score(data, [annotation(1, [0.0, 0.0, 64.0, 24.0], score=0.9)])
+    measured = accuracy.score(data, [annotation(1, [0.0, 0.0, 64.0, 24.0], score=0.9)])
     assert measured.sizes["medium"] == accuracy.GroupAccuracy(1.0, 1.0, 1, 1.0)
 
 
 def test_curves_fall_from_one_for_a_perfect_class_and_leave_out_absent_ones(tmp_path: Path) -> None:
     data = write_set(tmp_path, [{}], [annotation(1, HERE)])
-    run_ = evaluate.accuracy.accumulated(data, [annotation(1, HERE, score=0.9)])
-    curves = evaluate.accuracy.curves(data, run_)
+    run_ = accuracy.accumulated(data, [annotation(1, HERE, score=0.9)])
+    curves = accuracy.curves(data, run_)
     assert list(curves) == ["person"]
     recall, precision = curves["person"]
     assert recall.shape == precision.shape == (101,)
@@ -144,7 +142,7 @@ def test_pictures_without_a_source_are_not_listed_as_a_source(tmp_path: Path) ->
     data = write_set(
         tmp_path, [{"source": "street"}, {}], [annotation(1, HERE), annotation(1, HERE, image=2)]
     )
-    measured = evaluate.accuracy.add_source_accuracy(evaluate.score(data, []), data, [])
+    measured = accuracy.add_source_accuracy(accuracy.score(data, []), data, [])
     assert list(measured.sources) == ["street"]
     nowhere = replace(measured, sources={})
     assert "| source |" not in detector_card.measured_part(nowhere, "command", has_seen=False)

@@ -22,8 +22,9 @@ from edge import manifest
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.interpreter import Interpreter
 from tools import tracking
+from tools.benchmark import timing
 from tools.cli import main
-from tools.evaluate import command, subjects, timing
+from tools.evaluate import command, subjects
 
 ROOT = Path(__file__).parents[1]
 BASELINES = ROOT.parent / "shared" / "baselines"
@@ -183,6 +184,7 @@ def test_baselines_are_sorted_by_name_without_hidden_macos_files(tmp_path: Path)
             "--csv, --record",
             EXIT_USAGE,
         ),
+        ([str(MODEL), "--tflite-runtime", "python"], "nothing without --kernels all", EXIT_USAGE),
     ],
 )
 def test_usage_errors_are_one_line(

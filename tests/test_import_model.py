@@ -135,7 +135,6 @@ WRONG = {
     "no_model": ([str(GOLDEN), "yolov5"], "not a TFLite flatbuffer", EXIT_CONFIG),
     "keep": (["yolov5", "yolov5", "--labels", "TWO", "--keep", "cow"], "cow", EXIT_NO_INPUT),
     "no_labels": (["yolov5", "yolov5", "--labels", "/no/x.txt"], "/no/x.txt", EXIT_NO_INPUT),
-    "nms": (["yolov5", "yolov5", "--nms-iou", "3"], "--nms-iou 3.0", EXIT_FAILURE),
     "float_in": (["float", "yolov5"], "give --range", EXIT_CONFIG),
     "golden": (["yolov5", "yolov5", "--labels", "TWO", "--golden", "/no/p.jpg"], "/no/p.jpg", 66),
     "no_picture": (["yolov5", "yolov5", "--labels", "TWO", "--golden", __file__], __file__, 66),

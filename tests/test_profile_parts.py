@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+flatbuffers = pytest.importorskip("flatbuffers")
 
 from edge.errors import InputError, ModelError  # noqa: E402
-from tools import profile_parts, quantize  # noqa: E402
+from tools import profile_parts, quantize, tflite_file  # noqa: E402
 from tools.cli import main  # noqa: E402
 
 
@@ -40,6 +41,18 @@ def test_parts_cover_the_model_and_the_larger_one_takes_longer(model: Path) -> N
     assert small.multiplications == 64 * 64 * 8 * 3
     assert large.multiplications == 64 * 64 * 64 * 8 * 25
     assert large.ms > small.ms > 0
+
+
+def test_multiplications_are_counted_in_files_of_old_converters_too(model: Path) -> None:
+    old = tflite_file.unpacked(model.read_bytes())
+    for code in old.operatorCodes:
+        code.builtinCode = 0  # only the deprecated field is filled
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(old.Pack(builder), b"TFL3")
+    model.write_bytes(bytes(builder.Output()))
+    small, large = profile_parts.measure(model, depth=1, turns=1)
+    assert small.multiplications == 64 * 64 * 8 * 3
+    assert large.multiplications == 64 * 64 * 64 * 8 * 25
 
 
 def test_the_time_that_is_left_is_told_after_the_first_turn(

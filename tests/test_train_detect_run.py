@@ -23,7 +23,8 @@ from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
 from tiny_detector import random_weights, set_of_persons, train  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
-from tools.evaluate import collect, subjects  # noqa: E402
+from tools.evaluate import subjects  # noqa: E402
+from tools.evaluate.accuracy import collect  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
 from tools.train import detect, detect_label_state  # noqa: E402
 

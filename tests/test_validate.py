@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from edge import certificate, manifest, model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE
 from models import DATA
 from tools import validate
 from tools.cli import main
@@ -152,6 +152,21 @@ def test_exceeded_limit_fails_the_validation(
     shown = captured.out + captured.err
     assert limits[0] in shown
     assert ("FAIL  " in shown or captured.err != "") == (code != EXIT_OK)
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("--min-snr-db 15", "--float"),
+        ("--images . --plot p.png", "--float"),
+        ("--min-accuracy 0.5 --float-accuracy 0.9", "--max-drop"),
+    ],
+)
+def test_option_that_would_check_nothing_is_refused(
+    words: str, needed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", COLOR, *words.split()]) == EXIT_USAGE
+    assert capsys.readouterr().err.endswith(f"means nothing without {needed}\n")
 
 
 def recorded(folder: Path, **figures: float) -> str:

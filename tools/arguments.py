@@ -20,8 +20,21 @@ def refuse_options(names: Sequence[str], beside: str) -> None:
     names: of their attributes. beside: the other option, as typed.
     """
     if names:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        raise UsageError(f"{beside} takes no {options}")
+        raise UsageError(f"{beside} takes no {_options(names)}")
+
+
+def refuse_alone(args: argparse.Namespace, names: Sequence[str], needed: str) -> None:
+    """Raise UsageError if options are given that mean nothing without another one.
+
+    names, needed: attributes of `args`, None where an option is not given.
+    """
+    idle = [name for name in names if getattr(args, name) is not None]
+    if idle and getattr(args, needed) is None:
+        raise UsageError(f"{_options(idle)}: means nothing without {_options([needed])}")
+
+
+def _options(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def count(text: str) -> int:

@@ -202,18 +202,24 @@ def load(picture: Picture) -> Image:
 
 
 def load_file(path: Path) -> Image:
-    """Return an image file's pixels, uint8 BGR.
-
-    Raises InputError naming the file when it cannot be decoded.
-    """
+    """Return a picture file's pixels, uint8 BGR; InputError when it cannot be read."""
     try:  # not imread: it crashes on a name that is not UTF-8
-        bgr = picture_file.decode(np.fromfile(path, np.uint8))
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; is it the right folder?") from None
+    return decoded(content, path)
+
+
+def decoded(content: bytes, path: Path) -> Image:
+    """Return the pixels in a picture file's content, uint8 BGR; InputError when it is none."""
+    try:
+        bgr = picture_file.decode(np.frombuffer(content, np.uint8))
     except ValueError as error:
-        raise InputError(f"image {path}: {error}") from None
-    except (OSError, cv2.error):
+        raise InputError(f"{path}: {error}") from None
+    except cv2.error:
         bgr = None
     if bgr is None:
-        raise InputError(f"image {path}: cannot be read; is it the right folder, a whole image?")
+        raise InputError(f"{path}: cannot be read as a picture; repair or remove it")
     return bgr
 
 

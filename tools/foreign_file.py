@@ -19,6 +19,7 @@ from edge.decoder_rules import ROLES
 from edge.detector.letterbox import RANGES
 from edge.errors import ModelError
 from edge.manifest import TensorSpec
+from tools import tflite_file
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 RANGE_TOLERANCE = 0.03  # of the span: a scale of 1/128 for -1..1 ends at 127/128
@@ -61,15 +62,9 @@ def read(path: Path) -> ForeignFile:
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[3] != 3:
         shapes = [spec.shape for spec in inputs]
         raise ModelError(f"{path}: inputs {shapes}, not one picture (1, height, width, 3)")
-    model = _unpacked(content)
+    model = tflite_file.unpacked(content)
     graph = model.subgraphs[0]
     return ForeignFile(path, inputs[0], outputs, _roles(model, graph), _parameters(model, graph))
-
-
-def _unpacked(content: bytes) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromPackedBuf(content)
 
 
 def _roles(model: Any, graph: Any) -> dict[str, str]:
@@ -82,27 +77,17 @@ def _roles(model: Any, graph: Any) -> dict[str, str]:
 
 def _parameters(model: Any, graph: Any) -> int:
     """Return the number of weights and biases."""
-    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.schema_py_generated import BuiltinOperator as Kind
 
-    kinds = schema.BuiltinOperator
-    weighted = {
-        kinds.CONV_2D,
-        kinds.DEPTHWISE_CONV_2D,
-        kinds.FULLY_CONNECTED,
-        kinds.TRANSPOSE_CONV,
-    }
+    weighted = {Kind.CONV_2D, Kind.DEPTHWISE_CONV_2D, Kind.FULLY_CONNECTED, Kind.TRANSPOSE_CONV}
     constants = {
         int(index)
         for operator in graph.operators
-        if _kind(model.operatorCodes[operator.opcodeIndex]) in weighted
+        if tflite_file.kind_of(model, operator) in weighted
         for index in operator.inputs[1:]
         if model.buffers[graph.tensors[index].buffer].data is not None
     }
     return sum(math.prod(map(int, graph.tensors[index].shape)) for index in constants)
-
-
-def _kind(code: Any) -> int:
-    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def decoder_of(file: ForeignFile) -> str:

@@ -22,7 +22,7 @@ from edge.errors import EXIT_OK, EdgeError, InputError, ModelError, brief
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Manifest
 from tools import coco_labels, foreign_file, package
-from tools.arguments import model_folder, model_version
+from tools.arguments import model_folder, model_version, share_or_all
 from tools.foreign_file import BoxUnit, ForeignFile, Range
 
 EXAMPLES = """examples:
@@ -93,7 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--box-unit", choices=("pixel", "share"), help="default: from a quantized output"
     )
-    parser.add_argument("--nms-iou", type=float, default=NMS_IOU, help=f"default {NMS_IOU}")
+    parser.add_argument(
+        "--nms-iou",
+        type=share_or_all,
+        default=NMS_IOU,
+        help="overlap from which boxes of a label are one object's; default: %(default)s",
+    )
     parser.add_argument(
         "--golden", type=Path, metavar="PICTURE", help="picture whose result `validate` repeats"
     )
@@ -114,8 +119,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> ImportOptions:
-    if not 0 <= args.nms_iou <= 1:
-        raise EdgeError(f"--nms-iou {args.nms_iou}: give a share, 0 to 1")
     class_ids, classes = read_labels(args.labels or default_labels(args.decoder))
     return ImportOptions(
         decoder=args.decoder,

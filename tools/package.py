@@ -32,7 +32,7 @@ from edge.manifest import (
 from tools import dataset, detector_card
 
 if TYPE_CHECKING:
-    from tools.evaluate import Accuracy as Measured
+    from tools.evaluate.accuracy import Accuracy as Measured
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def replace_card(folder: Path, text: str) -> None:
     durable.replace(folder / CARD_FILE, text.encode())
 
 
-def write_card(folder: Path, text: str, earlier: str | None = None) -> None:
+def write_card(folder: Path, text: str, earlier: str | None) -> None:
     """Write a card; of one edited by hand, only the measured part is replaced.
 
     text: the new card. earlier: the card as generated for the previous model, None if unknown; the

@@ -24,7 +24,7 @@ import numpy as np
 from edge import manifest
 from edge.errors import InputError
 from edge.interpreter import load_engine
-from tools import json_file, model_kind
+from tools import json_file, model_kind, tflite_file
 from tools.arguments import count
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def measure(path: Path, depth: int, turns: int) -> list[Part]:
     """
     content = _read(path)
     load_engine(content, path)  # raises ModelError for an invalid file
-    groups = _groups(_model(content), depth)
+    groups = _groups(tflite_file.unpacked(content), depth)
     ends = list(itertools.accumulate(len(group) for _, group in groups))
     logger.info("profile.parts count=%d; cutting the model after each", len(ends))
     times_ms = _timed([load_engine(part, path) for part in _cuts(content, ends)], turns)
@@ -110,12 +110,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"model {path}: {error.strerror}") from None
-
-
-def _model(content: bytes) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
 def _groups(model: Any, depth: int) -> list[tuple[str, list[int]]]:
@@ -140,12 +134,12 @@ def _multiplications(model: Any, operator: Any) -> int:
     """Return output elements x kernel elements per output; 0 if it is not a convolution."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-    code = model.operatorCodes[operator.opcodeIndex].builtinCode
-    if code not in {BuiltinOperator.CONV_2D, BuiltinOperator.DEPTHWISE_CONV_2D}:
+    kind = tflite_file.kind_of(model, operator)
+    if kind not in {BuiltinOperator.CONV_2D, BuiltinOperator.DEPTHWISE_CONV_2D}:
         return 0
     tensors = model.subgraphs[0].tensors
     _, height, width, depth = (int(side) for side in tensors[operator.inputs[1]].shape)
-    seen = depth if code == BuiltinOperator.CONV_2D else 1
+    seen = depth if kind == BuiltinOperator.CONV_2D else 1
     return int(np.prod(tensors[operator.outputs[0]].shape)) * height * width * seen
 
 
@@ -156,7 +150,7 @@ def _cuts(content: bytes, ends: Sequence[int]) -> Iterator[bytes]:
     """
     import flatbuffers
 
-    model = _model(content)
+    model = tflite_file.unpacked(content)
     graph = model.subgraphs[0]
     operators, outputs = graph.operators, {int(item) for item in graph.outputs}
     model.signatureDefs = []

@@ -136,12 +136,7 @@ def facts_of(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `edge-tools quantize detect` takes."""
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=yolox.WEIGHTS,
-        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
-    )
+    detect_state.add_weights(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--checkpoint", type=Path, help="checkpoint of `edge-tools train detect-int8`"
@@ -181,7 +176,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(**MEASURING)
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--golden", type=Path, help="picture to store with its detections")
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

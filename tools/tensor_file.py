@@ -13,6 +13,13 @@ import torch
 from edge import durable
 from edge.errors import InputError
 
+# What `torch.load` and access to its result raise for a file with other content.
+# OSError: PyTorch's failed seek in a truncated file.
+UNREADABLE = (
+    OSError, LookupError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError,
+    AttributeError,
+)  # fmt: skip
+
 
 def write(content: dict[str, Any], path: Path) -> None:
     """Write a file atomically: a kill or a full disk (OSError) leaves the previous one intact."""
@@ -35,8 +42,7 @@ def read(
         raise InputError(f"{path} is missing; make one with `edge-tools {command}`") from None
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    # OSError: PyTorch's failed seek in a truncated file.
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError):
+    except UNREADABLE:
         stored = None
     if not isinstance(stored, dict) or not stored.keys() >= set(keys):
         raise foreign(path, command)

@@ -13,6 +13,7 @@ in the run's folder. MLflow's telemetry is switched off, so data goes only to th
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import importlib
@@ -85,6 +86,16 @@ class Run:
 UNRECORDED = Run()
 
 
+def add_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --tracking-uri."""
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server, database or folder; default: $MLFLOW_TRACKING_URI, else "
+        f"{DEFAULT_FOLDER}",
+    )
+
+
 @contextmanager
 def start(
     experiment: str,
@@ -112,7 +123,7 @@ def start(
     run.end("FINISHED")
 
 
-def provenance(data: Sequence[Path] = ()) -> dict[str, str]:
+def provenance(data: Sequence[Path]) -> dict[str, str]:
     """Return `edge_version`, `git_commit` (with `+changes` when files differ) and `data_sha256`."""
     found = {"edge_version": __version__, "git_commit": _git_commit()}
     if data:

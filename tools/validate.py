@@ -24,7 +24,8 @@ from edge.capture import read_image
 from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError, InputError, ModelError, brief, one_line
 from edge.interpreter import installed_runtime, load_engine
 from edge.manifest import Accuracy, Manifest
-from tools import golden, json_file, layer_error, model_kind
+from tools import child, golden, json_file, layer_error, model_kind
+from tools.arguments import refuse_alone
 from tools.data.entry import pictures_below
 
 EXAMPLES = """examples:
@@ -43,6 +44,8 @@ NOT_MEASURED = "no such figure in its manifest; run edge-tools evaluate … --re
 NO_GOLDEN = "its manifest has none; make the folder again, a detector's with --golden PICTURE"
 ROUNDING = 1e-9  # tolerance for binary rounding: .90 - .89 is slightly more than .01
 SUFFIXES = {"k": 1_000, "M": 1_000_000}
+# Options, and those that check or draw nothing without them.
+NEEDED = {"float": ("images", "plot", "min_snr_db"), "max_drop": ("float_accuracy",)}
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the results of each model; return 78 if one fails."""
+    for needed, names in NEEDED.items():
+        refuse_alone(args, names, needed)
     reports = [_validate(model, args) for model in args.models]
     if args.json:
         found = [asdict(report) | {"passed": report.passed} for report in reports]
@@ -192,15 +197,8 @@ def _check_elsewhere(model: Path, python: Path, report: Report) -> None:
     """Add the results of this command run in another environment, with its runtime."""
     with tempfile.TemporaryDirectory() as scratch:
         found = Path(scratch, "found.json")
-        command = [
-            str(python),
-            "-m",
-            "tools",
-            "validate",
-            str(model.resolve()),
-            "--json",
-            str(found),
-        ]
+        command = [str(python), "-m", "tools", "validate", str(model.resolve())]
+        command += ["--json", str(found)]
         try:
             done = subprocess.run(
                 command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
@@ -208,8 +206,7 @@ def _check_elsewhere(model: Path, python: Path, report: Report) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             raise ModelError(f"--tflite-runtime {python}: {error}") from None
         if not found.exists():
-            reason = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
-            raise ModelError(f"--tflite-runtime {python}: {reason}")
+            raise ModelError(f"--tflite-runtime {python}: {child.reason_of(done)}")
         for check in json.loads(found.read_text())[0]["checks"]:
             name = f"other runtime, {check['name']}"
             report.add(name, passed=check["passed"], detail=check["detail"])

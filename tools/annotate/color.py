@@ -21,7 +21,8 @@ from edge.config import ColorConfig
 from edge.errors import WebError
 from edge.model_store import find
 from tools.arguments import share_or_all
-from tools.color.data.label_file import LabelFile, LabelObject, labels_path, opened, read_objects
+from tools.color.data.label_file import LabelFile, opened
+from tools.color.data.objects import LabelObject, labels_path, read_objects
 
 if TYPE_CHECKING:
     import uvicorn

@@ -16,8 +16,9 @@ from edge.color import TERMS
 from edge.errors import EdgeError
 from edge.values import Polygon
 from tools.annotate.view import View, view_of
-from tools.color.data.label_file import LabelFile, LabelObject, Row, with_agreement
+from tools.color.data.label_file import LabelFile, with_agreement
 from tools.color.data.labels import LABELS
+from tools.color.data.objects import LabelObject, Row
 from tools.color.pixels import masks
 from tools.color.pixels.masks import Click, Mask
 from tools.color.pixels.proposal import Proposal, Proposer

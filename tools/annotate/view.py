@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge.values import Box, Image, Point, Polygon
-from tools.color.data.label_file import LabelObject
+from tools.color.data.objects import LabelObject
 from tools.color.pixels.crop import whole_pixels
 from tools.dataset import check_inside, load_file
 

@@ -124,9 +124,7 @@ class Stem(nn.Module):
     rank: channels that each block of 2x2 pixels is projected to; BLOCK_CHANNELS: not projected.
     """
 
-    def __init__(
-        self, groups: Sequence[Sequence[int]], *, is_rectified: bool, rank: int = BLOCK_CHANNELS
-    ) -> None:
+    def __init__(self, groups: Sequence[Sequence[int]], *, is_rectified: bool, rank: int) -> None:
         super().__init__()
         self.groups = [list(group) for group in groups]
         self.rearrange = SpaceToDepth(2)
@@ -325,9 +323,12 @@ def stem_kernels(path: Path) -> NDArray[np.float64]:
     return kernels.permute(0, 2, 3, 1).double().numpy()
 
 
-def knows(path: Path, labels: Sequence[str]) -> bool:
-    """Return whether a file's network was trained for all of these classes."""
-    return set(labels) <= set(yolox_file.read(path).labels)
+def trained_labels(path: Path) -> frozenset[str]:
+    """Return the classes that a file's network was trained for: COCO's 80 of the published one.
+
+    Raises InputError when the file cannot be read.
+    """
+    return frozenset(yolox_file.read(path).labels)
 
 
 def save(net: YoloxNano, path: Path, origin: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
 
 from edge.errors import InputError
+from tools import tensor_file
 from tools.coco_labels import NAMES
 
 PUBLISHED = "YOLOX-Nano, COCO (Megvii, Apache-2.0)"
@@ -43,7 +43,7 @@ def read(path: Path) -> Stored:
         return _read_saved(path) if path.suffix == ".pt" else _read_published(path)
     except OSError as error:
         raise InputError(f"weights {path}: {error.strerror}") from None
-    except (LookupError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError):
+    except tensor_file.UNREADABLE:
         raise InputError(
             f"weights {path}: neither yolox_nano.onnx nor a best.pt of `train detect`"
         ) from None

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,8 +26,8 @@ from edge import manifest, model_store, picture_file
 from edge.capture import read_image
 from edge.config import CameraConfig, DetectorConfig
 from edge.detector.input_size import size_for
-from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
-from tools import json_file
+from edge.errors import EXIT_OK, InputError, ModelError
+from tools import child, json_file
 from tools.arguments import count
 from tools.benchmark import machine
 from tools.benchmark.frame_path import DEMO_CLIP, images
@@ -109,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             if args.onnx and network is None:
                 network = _resized(args, Path(scratch), pictures)
             ways = _ways(args.model, network, pictures)
-            runs = [[_time(command) for _, command in ways] for _ in range(args.runs)]
+            runs = [[_time(*way) for way in ways] for _ in range(args.runs)]
             for (way, _), times in zip(ways, zip(*runs, strict=True), strict=True):
                 rows.append({"way": way, "pictures": count, **_row(times, count)})
                 _show(rows[-1])
@@ -155,20 +154,12 @@ def _write_frames(source: str, folder: Path, count: int) -> None:
         picture_file.write(folder / f"{number:05}.jpg", bgr)
 
 
-def _time(command: list[str]) -> tuple[float, list[float]]:
+def _time(way: str, command: list[str]) -> tuple[float, list[float]]:
     """Return the process's time in seconds, and ms of each picture if the process prints them."""
     started_s = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        raise EdgeError(f"{command[1]}: not done within {TIMEOUT_S} s; ask for fewer") from None
+    printed = child.output_of(command, way, timeout_s=TIMEOUT_S)
     seconds = time.perf_counter() - started_s
-    if done.returncode:
-        reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise EdgeError(f"a child process failed: {reason[-1]}")
-    return seconds, json.loads(done.stdout) if done.stdout.strip() else []
+    return seconds, json.loads(printed) if printed.strip() else []
 
 
 def _row(runs: Sequence[tuple[float, list[float]]], count: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,38 +9,31 @@ from typing import Any
 import numpy as np
 
 from edge.interpreter import Interpreter
-from tools.benchmark.quantiles import cells, quantiles
+from tools.benchmark import timing
+from tools.benchmark.quantiles import cells
 
-WARM_UP = 5
 SEED = 1
 
 
 def measure(folders: Sequence[Path], threads: Sequence[int], runs: int) -> list[dict[str, Any]]:
     """Return one row per model and thread count: p50, p95, p99 of invoke in milliseconds."""
-    loaded = [
-        (folder.name, count, Interpreter.load(folder, threads=count))
+    loaded = {
+        (folder, count): Interpreter.load(folder, threads=count)
         for folder in folders
         for count in threads
-    ]
-    for _, _, interpreter in loaded:
+    }
+    for interpreter in loaded.values():
         fill(interpreter)
-        for _ in range(WARM_UP):
-            interpreter.invoke()
-    times: list[list[float]] = [[] for _ in loaded]
-    for _ in range(runs):
-        for own, (_, _, interpreter) in zip(times, loaded, strict=True):
-            started_s = time.perf_counter()
-            interpreter.invoke()
-            own.append(1000 * (time.perf_counter() - started_s))
+    times = timing.measure({key: one.invoke for key, one in loaded.items()}, runs)
     return [
         {
-            "model": name,
+            "model": folder.name,
             "threads": count,
             "runtime": interpreter.runtime,
             "parameters": interpreter.manifest.parameters,
-            **quantiles(own),
+            **times[folder, count],
         }
-        for own, (name, count, interpreter) in zip(times, loaded, strict=True)
+        for (folder, count), interpreter in loaded.items()
     ]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,7 +26,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.errors import EXIT_OK, EdgeError
-from tools import json_file
+from tools import child, json_file
 from tools.arguments import count, positive
 from tools.benchmark import machine
 from tools.benchmark.mqtt_sender import EVENTS, WAYS
@@ -147,16 +146,8 @@ def _send(
     scratch.mkdir(parents=True)
     receiver.clear()
     words = [way, str(port), str(count), str(rate_hz), str(scratch)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tools.benchmark.mqtt_sender", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S + count / (rate_hz or 100),
-    )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise EdgeError(f"{way}: {reason[-1]}")
+    command = [sys.executable, "-m", "tools.benchmark.mqtt_sender", *words]
+    child.output_of(command, way, timeout_s=TIMEOUT_S + count / (rate_hz or 100))
     receiver.wait(count)
 
 

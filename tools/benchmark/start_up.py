@@ -8,12 +8,11 @@ objects. The parent measures from before Python starts; the monotonic clock is t
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from typing import Any
 
-from edge.errors import EdgeError
+from tools import child
 
 TIMEOUT_S = 120
 
@@ -47,23 +46,11 @@ def measure(models: dict[str, str], models_dir: str | None = None) -> dict[str, 
     """Return seconds from the start of Python to loaded models and to the first event, and RSS.
 
     models: names or folders by task, instead of the default ones. The event's time is None if the
-    detector knows no object of the demo clip.
+    detector knows no object of the demo clip. Raises EdgeError when the child process fails.
     """
     started_s = time.monotonic()
-    try:
-        child = subprocess.run(
-            [sys.executable, "-c", CHILD, json.dumps([models, models_dir])],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise EdgeError(f"start-up: no event within {TIMEOUT_S} s") from None
-    if child.returncode:
-        reason = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-        raise EdgeError(f"start-up: the child process failed: {reason[-1]}")
-    facts = json.loads(child.stdout)
+    command = [sys.executable, "-c", CHILD, json.dumps([models, models_dir])]
+    facts = json.loads(child.output_of(command, "start-up", timeout_s=TIMEOUT_S))
     return {
         "models_loaded_s": round(facts["loaded_s"] - started_s, 3),
         "first_event_s": facts["event_s"] and round(facts["event_s"] - started_s, 3),

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
+from tools import child
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description
 from tools.classifier.measure import EXIT_NO_ROOM, Job, Measured
@@ -86,13 +87,7 @@ def _run(job: Job, result: Path) -> None:
     if done.returncode == EXIT_NO_ROOM:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(result.parent))
     if done.returncode:
-        output_lines = done.stderr.strip().splitlines() or [_exit_reason(done.returncode)]
-        reason = output_lines[-1].removeprefix("edge.errors.ModelError: ")
+        reason = child.reason_of(done).removeprefix("edge.errors.ModelError: ")
         raise ModelError(
             f"model file {job.model}: {reason.removeprefix(f'model file {job.model}: ')}"
         )
-
-
-def _exit_reason(code: int) -> str:
-    killed = code < 0  # by a signal of that number
-    return f"its process was killed (signal {-code})" if killed else "it ended without a message"

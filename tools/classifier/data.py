@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import durable, picture_file
+from edge import durable
 from edge.errors import InputError
 from tools.classifier import runtime
 from tools.data.entry import SUFFIXES, is_utf8, pictures_below
+from tools.dataset import load_file
 
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 TENTHS = 10  # content hashes modulo 10: 0 is val, 1 is test, the others are train
@@ -124,17 +125,9 @@ def network_input(rgb: Pixels) -> NDArray[np.float32]:
 def read_picture(path: Path, side_px: int) -> Pixels:
     """Return a file's pixels, uint8 (side, side, 3), RGB, stretched to a square.
 
-    Raises InputError when it cannot be read as a picture.
+    Raises InputError when it cannot be read.
     """
-    try:
-        bgr = picture_file.decode(np.fromfile(path, np.uint8))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (OSError, cv2.error):
-        bgr = None
-    if bgr is None:
-        raise InputError(f"{path}: cannot be read as a picture; repair or remove it")
-    resized = cv2.resize(bgr, (side_px, side_px), interpolation=cv2.INTER_LINEAR_EXACT)
+    resized = cv2.resize(load_file(path), (side_px, side_px), interpolation=cv2.INTER_LINEAR_EXACT)
     return np.ascontiguousarray(resized[..., ::-1], np.uint8)
 
 

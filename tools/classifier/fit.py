@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge import durable
 from tools.classifier import runtime
 from tools.classifier.description import write_json
+from tools.train.divergence import refuse_divergence
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ def fit(
     """Train a network and leave it with its best weights; return the figures of all epochs.
 
     report: called after each validation with its figures and the probabilities (n, classes).
+    Raises EdgeError when the training diverges.
     """
     _compile(network, plan, math.ceil(len(train.labels) / plan.batch))
     stage = _Stage(network, plan)
@@ -177,6 +179,7 @@ def _epoch(stage: _Stage, train: Samples, validation: Samples, report: Report | 
         inputs = train.prepare(rows, generator)
         total += len(rows) * float(network.train_on_batch(inputs, train.labels[rows]))
     loss = total / len(train.labels)
+    refuse_divergence(loss, f"in {plan.name} epoch {number}")
     rate = float(network.optimizer.learning_rate)
     epoch = Epoch(stage=plan.name, number=number, loss=loss, learning_rate=rate)
     if number % plan.validate_every and number < plan.epochs:
@@ -187,6 +190,7 @@ def _epoch(stage: _Stage, train: Samples, validation: Samples, report: Report | 
 def _validate(stage: _Stage, epoch: Epoch, validation: Samples, report: Report | None) -> Epoch:
     answers = probabilities(stage.network, validation)
     loss = cross_entropy(answers, validation.labels)
+    refuse_divergence(loss, f"after {epoch.stage} epoch {epoch.number}")
     known = [one.val_loss for one in stage.state.history if one.val_loss is not None]
     is_best = loss < min(known, default=math.inf)
     stage.state.waited = 0 if is_best else stage.state.waited + 1

@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
     )
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     output = args.output or args.model / "levels"
     described = description.read(args.model)
     dataset = source.dataset(args.data, args.model)
-    runtime.load(args.threads)
+    runtime.use_threads(args.threads)
     job, net = _open(args, described, dataset)
     asked = Adaptation(args.prune, args.prune_epochs, args.qat or 0, args.learning_rate)
     with tracking.start(

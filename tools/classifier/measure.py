@@ -100,7 +100,8 @@ def _keras(job: Job) -> tuple[str, Callable[[Path], Classify]]:
     """Return Keras run as a compiled graph: `predict` is slow for one picture."""
     from tools.classifier import network, runtime
 
-    keras, tensorflow = runtime.load(job.threads)
+    keras, tensorflow = runtime.load()
+    runtime.use_threads(job.threads)
 
     def open_model(path: Path) -> Classify:
         net = network.load(path)

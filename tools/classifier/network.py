@@ -79,12 +79,19 @@ def part(network: Any, name: str) -> Any:
     return next((layer for layer in network.layers if layer.name == name), None)
 
 
+def adapted_input(network: Any) -> tuple[Any, Any]:
+    """Return a new input as the network's, and what it is to the backbone, through the adapter."""
+    keras, _ = runtime.load()
+    image = keras.Input(network.input.shape[1:], name="image")
+    adapter = part(network, ADAPTER)
+    return image, image if adapter is None else adapter(image)
+
+
 def features_network(network: Any, *, pooled: bool) -> Any:
     """Return adapter and backbone: images -> the head's input, averaged if `pooled`."""
     keras, _ = runtime.load()
-    image = keras.Input(network.input.shape[1:])
-    adapter = part(network, ADAPTER)
-    value = part(network, BACKBONE)(image if adapter is None else adapter(image))
+    image, adapted = adapted_input(network)
+    value = part(network, BACKBONE)(adapted)
     if pooled:
         value = keras.layers.GlobalAveragePooling2D(keepdims=True)(value)
     return keras.Model(image, value)

@@ -183,7 +183,5 @@ def _with_backbone(net: Any, backbone: Any) -> Any:
     """Return the network with another backbone; adapter and head are shared."""
     keras, _ = runtime.load()
     backbone.name = network.BACKBONE
-    image = keras.Input(net.input.shape[1:], name="image")
-    adapter = network.part(net, network.ADAPTER)
-    value = backbone(image if adapter is None else adapter(image))
-    return keras.Model(image, network.part(net, network.HEAD)(value))
+    image, adapted = network.adapted_input(net)
+    return keras.Model(image, network.part(net, network.HEAD)(backbone(adapted)))

@@ -58,9 +58,7 @@ def train_quantized(
 def _fake_quantized_copy(net: Any) -> Any:
     """Return the network with fake quantization in every layer of backbone and head."""
     keras, _ = runtime.load()
-    image = keras.Input(net.input.shape[1:], name="image")
-    adapter = network.part(net, network.ADAPTER)
-    value = image if adapter is None else adapter(image)
+    image, value = network.adapted_input(net)
     for name in (network.BACKBONE, network.HEAD):
         source = network.part(net, name)
         try:

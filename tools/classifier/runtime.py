@@ -28,8 +28,8 @@ def with_progress(items: Iterable[T], title: str, total: int | None = None) -> I
 
 
 @functools.cache
-def load(threads: int = 1) -> tuple[Any, Any]:
-    """Return the modules (keras, tensorflow); the first call sets the CPU threads.
+def load() -> tuple[Any, Any]:
+    """Return the modules (keras, tensorflow), on one CPU thread unless `use_threads` sets more.
 
     Raises ConfigError when they are not installed.
     """
@@ -46,9 +46,18 @@ def load(threads: int = 1) -> tuple[Any, Any]:
         ) from None
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # hints about retracing
     logging.getLogger("absl").setLevel(logging.ERROR)
-    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
+    _set_threads(tensorflow, 1)
     return keras, tensorflow
+
+
+def use_threads(count: int) -> None:
+    """Set TensorFlow's CPU threads; only before its first operation, or to the same number."""
+    _set_threads(load()[1], count)
+
+
+def _set_threads(tensorflow: Any, count: int) -> None:
+    tensorflow.config.threading.set_intra_op_parallelism_threads(count)
+    tensorflow.config.threading.set_inter_op_parallelism_threads(count)
 
 
 @contextmanager

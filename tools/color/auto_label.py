@@ -27,16 +27,9 @@ from tools import json_file, parallel
 from tools.annotate.view import view_of
 from tools.arguments import count
 from tools.color.agreement import Pair, by_group, confusion, human_answer
-from tools.color.data.label_file import (
-    Key,
-    LabelFile,
-    LabelObject,
-    Row,
-    labels_path,
-    opened,
-    read_objects,
-)
+from tools.color.data.label_file import LabelFile, opened
 from tools.color.data.labels import LABELS
+from tools.color.data.objects import Key, LabelObject, Row, labels_path, read_objects
 from tools.color.pixels import masks
 from tools.color.pixels.proposal import Proposer
 from tools.parallel import Done, once_per_thread, run_tasks

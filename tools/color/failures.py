@@ -37,7 +37,7 @@ from edge.values import Box, Image
 from tools import contact_sheet, dataset, json_file, model_kind
 from tools.annotate.view import view_of
 from tools.color.data.dataset import ColorItem, read_crops, read_set
-from tools.color.data.label_file import LabelObject, read_box, read_objects
+from tools.color.data.objects import LabelObject, read_objects
 from tools.color.pixels import cielab, masks
 from tools.color.pixels.naming import clusters, term_shares
 
@@ -192,9 +192,9 @@ def measure(
     mask = masks.from_box(view.bgr, view.object_px).mask
     lightness = cielab.from_bgr(view.bgr)[mask][:, 0]
     terms = term_shares(clusters(view.bgr, mask))
-    picture = None if place.box_px is None else dataset.load_file(place.file)
     at_edge = cast = covered = None
-    if picture is not None and place.box_px is not None:
+    if place.box_px is not None:
+        picture = dataset.load_file(place.file)
         at_edge, cast = _at_edge(place.box_px, picture), _chroma_of_mean(picture)
         if others is not None:
             covered = covered_share(place.box_px, others.get(Path(place.image).name, []))
@@ -268,14 +268,8 @@ def _boxes(annotations: Path, images: Path | None) -> dict[str, list[Box]]:
     found = dataset.read(annotations, images or annotations.parent)
     names = {picture.image_id: picture.path.name for picture in found.pictures}
     boxes: dict[str, list[Box]] = defaultdict(list)
-    try:
-        for one in found.annotations:
-            box = read_box(one["bbox"])
-            boxes[names[one["image_id"]]] += [] if box is None else [box]
-    except (LookupError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{annotations}: a broken annotation ({error!r}); see edge-tools data check"
-        ) from None
+    for one in found.annotations:
+        boxes[names[one["image_id"]]].append(Box(*one["bbox"]))
     return boxes
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge import picture_file
 from edge.errors import NO_ROOM, EdgeError, InputError, why_not_written
 from edge.values import Image
+from tools import dataset
 
 JPEG_QUALITY = 95
 
@@ -94,15 +94,7 @@ def decode(path: Path) -> Image:
         raise InputError(f"{path}: {error.strerror}") from None
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[len(data) // 2 :]:
         raise InputError(f"{path}: the end of the JPEG is missing; repair or remove it")
-    try:
-        bgr = picture_file.decode(np.frombuffer(data, np.uint8))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
-    except cv2.error:
-        bgr = None
-    if bgr is None:
-        raise InputError(f"{path}: cannot be read as a picture; repair or remove it")
-    return bgr
+    return dataset.decoded(data, path)
 
 
 def _encoded(bgr: np.ndarray, task: Task) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import EXIT_OK, EdgeError
+from edge.errors import EXIT_OK
 from tools import json_file
 from tools.console import plain_console
 from tools.data import folder
@@ -111,7 +111,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
             table.add_column(column.replace("_", " "), justify="right")
         for label, row in rows.items():
             table.add_row(label, *("-" if row[key] is None else str(row[key]) for key in columns))
-        plain_console(110).print(table)
+        plain_console(columns=110).print(table)
         title = ""
 
 
@@ -139,10 +139,7 @@ def _plot(sets: list[Dataset], measured: list[dict[str, Any]], path: Path) -> No
     sizes.set(title="box size", xlabel="square root of the area, px")
     aspects.set(title="box shape", xlabel="width / height")
     legend(sizes, drawn, [data.name for data in sets])
-    try:
-        save(figure, path, dpi=100)
-    except OSError as error:
-        raise EdgeError(f"{path}: {error}; name a .png file that can be written") from None
+    save(figure, path, dpi=100)
 
 
 def draw_bars(plot: Any, sets: list[dict[str, dict[str, Any]]]) -> list[Any]:

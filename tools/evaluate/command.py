@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from edge import model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError, InputError
+from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError, InputError, UsageError
 from tools import dataset, json_file, parallel, tracking
 from tools.arguments import count_or_zero, refuse_options
+from tools.benchmark import timing
 from tools.dataset import Dataset
-from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects, timing
+from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects
+from tools.evaluate.accuracy import Accuracy
 from tools.evaluate.report import Measured
 from tools.evaluate.subjects import FLOAT_SIZE, Options, Subject
 from tools.input_size import InputSize
@@ -94,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="save each picture's detections there, to resume a stopped evaluation",
     )
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -105,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
         raise EdgeError("nothing to evaluate; name a MODEL or --baselines")
     if args.kernels == "all":
         return _compare_kernels(args, data)
+    if args.tflite_runtime:
+        raise UsageError("--tflite-runtime: means nothing without --kernels all")
     options = Options(xnnpack=KERNELS[args.kernels], float_size=args.size)
     with ExitStack() as stack:
         record = stack.enter_context(
@@ -194,7 +198,7 @@ def _write(
             sheet = args.pictures / f"{one.subject.name}.jpg"
             pictures.write(list(confusion.matches(data, results)), data, sheet)
         if args.record and one.subject.folder is not None:
-            _record(one, args)
+            _record(one.subject.folder, one.accuracy, args)
 
 
 def _track(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:
@@ -208,14 +212,13 @@ def _track(record: tracking.Run, measured: Sequence[Measured], args: argparse.Na
             record.artifact(path)
 
 
-def _record(measured: Measured, args: argparse.Namespace) -> None:
+def _record(folder: Path, measured: Accuracy, args: argparse.Namespace) -> None:
+    """Store a model's figures, hits and errors in its folder."""
     from tools import package
     from tools.evaluate import seen
 
-    folder = measured.subject.folder
-    if folder is not None:
-        seen.draw(folder)
-        package.record_accuracy(folder, measured.accuracy, args.annotations, args.images)
+    seen.draw(folder)
+    package.record_accuracy(folder, measured, args.annotations, args.images)
 
 
 def _plot(measured: Measured, results: list[dict[str, Any]], data: Dataset, folder: Path) -> None:

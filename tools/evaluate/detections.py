@@ -22,9 +22,9 @@ from edge.detector import Detector
 from edge.interpreter import Interpreter
 from edge.values import Image
 from tools import dataset
+from tools.benchmark import timing
 from tools.benchmark.frame_path import DEMO_CLIP
 from tools.dataset import Dataset
-from tools.evaluate import timing
 from tools.evaluate.accuracy import MIN_SCORE, collect
 
 CLIP_STEP = 50  # every 50th frame of the demo clip is used

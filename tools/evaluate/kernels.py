@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from edge import manifest
 from edge.errors import ModelError
 from edge.values import Box
+from tools import child
 from tools.console import plain_console
 from tools.dataset import Dataset
 from tools.evaluate import detections
@@ -84,13 +84,8 @@ def _in_other_environment(python: Path, folder: Path, data: Dataset, runs: int) 
         command = [str(python), "-m", "tools.evaluate.detections", str(folder.resolve())]
         command += ["--annotations", str(annotations), "--images", "/"]
         command += ["--output", str(output), "--runs", str(runs)]
-        try:
-            subprocess.run(
-                command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True, text=True
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-            raise ModelError(f"--tflite-runtime {python}: {lines[-1]}") from None
+        name = f"--tflite-runtime {python}"
+        child.output_of(command, name, timeout_s=TIMEOUT_S, folder=ROOT, error=ModelError)
         return KernelResult(**json.loads(output.read_text()))
 
 

@@ -48,29 +48,20 @@ def write_json(measured: Sequence[Measured], path: Path) -> None:
 
 
 def write_csv(measured: Sequence[Measured], path: Path) -> None:
-    """Write one row per model and group: `all`, each class, size and source."""
+    """Write one row per model and group: `all`, each class, size and source.
+
+    Raises EdgeError when the file cannot be written.
+    """
     rows: list[tuple[str, ...]] = [("model", "group", "name", "objects", "ap", "ap50", "ap75")]
     for one in measured:
         for kind, name, group in _groups(one.accuracy):
             figures = (group.ap, group.ap50, group.ap75)
             cells = ["" if math.isnan(value) else str(value) for value in figures]
             rows.append((one.subject.name, kind, name, str(group.objects), *cells))
-    lines: list[str] = []
-    csv.writer(_Lines(lines), lineterminator="\n").writerows(rows)
-    _write(path, "".join(lines))
-
-
-class _Lines:
-    """An in-memory text file for `csv.writer`."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.write = lines.append
-
-
-def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        with path.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
     except OSError as error:
         raise EdgeError(f"{path}: {error.strerror}; name a file that can be written") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from edge.detector import Detector
@@ -10,7 +9,7 @@ from edge.interpreter import Interpreter
 from tools import contact_sheet, dataset
 from tools.detector_card import SEEN_FILE
 from tools.evaluate import confusion, pictures
-from tools.evaluate.accuracy import collect
+from tools.evaluate.accuracy import collect, restrict_to_labels
 
 PICTURES = Path(__file__).parents[1] / "assets" / "seen"
 SHOWN = 8  # one row of hits, one row of errors
@@ -25,11 +24,7 @@ def draw(folder: Path) -> None:
     """
     loaded = Interpreter.load(folder)
     every = dataset.read(PICTURES / "labels.json", PICTURES)
-    known = {
-        number: name for number, name in every.labels.items() if name in loaded.manifest.labels
-    }
-    own = tuple(item for item in every.annotations if item["category_id"] in known)
-    data = replace(every, labels=known, annotations=own)
+    data = restrict_to_labels(every, loaded.manifest.labels)
     detector = Detector(loaded, min_score=confusion.SHOWN_SCORE)
     found = list(confusion.matches(data, collect(detector.detect, data)))
     hits, errors = pictures.choose(found, SHOWN)

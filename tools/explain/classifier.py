@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write each picture overlaid with its heat map."""
-    runtime.load(args.threads)
+    runtime.use_threads(args.threads)
     explainer = Explainer(args.model)
     known = explainer.described.labels
     if args.label is not None and args.label not in known:

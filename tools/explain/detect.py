@@ -24,6 +24,7 @@ from tools.explain.heatmap import Floats
 from tools.input_size import InputSize
 from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import NMS_IOU, letterboxed
+from tools.train.detect_state import add_weights
 
 EXAMPLES = """\
 example:
@@ -152,12 +153,7 @@ def _scaled(box_px: Box, ratio: float, bgr: Image) -> Box:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=yolox.WEIGHTS,
-        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
-    )
+    add_weights(parser)
     parser.add_argument(
         "--size",
         type=InputSize.parse,

@@ -15,12 +15,14 @@ EXAMPLES = """examples:
   edge-tools registry promote color-64 1.3.0 production --registry /srv/models \\
     --sign-key signing.pem"""
 
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", metavar="MODEL", help="as registry list names it")
     parser.add_argument("version", metavar="VERSION", help="to put into the stage")
-    parser.add_argument("stage", choices=get_args(Stage), metavar="STAGE", help=_stages())
+    parser.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     options.add_registry(parser)
     options.add_sign_key(parser)
 
@@ -36,7 +38,3 @@ def run(args: argparse.Namespace) -> int:
     if key is None:
         print("NOT signed: boards that pull by stage will refuse it")
     return EXIT_OK
-
-
-def _stages() -> str:
-    return ", ".join(get_args(Stage))

@@ -165,10 +165,8 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
         store.put(registry.file_key(new, file), content)
     text = new.encode()
     comment = f"{new.name} {new.version} serial {new.serial}"
-    signature = key.sign(text, comment).decode() if key else ""
-    envelope = msgspec.json.encode(Envelope(text=text.decode(), signature=signature))
     made_by = f"{new.name}/{new.version}/{VERSION_NAME}"
-    if not _create(store, made_by, envelope):
+    if not _create(store, made_by, _envelope(text, comment, key)):
         raise ModelError(
             f"{new.name} {new.version}: another push was first; use a new version number"
         )
@@ -193,10 +191,14 @@ def _write_stages(store: Store, stages: Stages, key: SecretKey | None) -> Stages
     _refuse_unsigned_stages(store, stages.name, key)
     text = msgspec.json.encode(stages, order="sorted")
     comment = f"{stages.name} stages revision {stages.revision}"
-    signature = key.sign(text, comment).decode() if key else ""
-    envelope = Envelope(text=text.decode(), signature=signature)
-    store.put(f"{stages.name}/{STAGES_NAME}", msgspec.json.encode(envelope))
+    store.put(f"{stages.name}/{STAGES_NAME}", _envelope(text, comment, key))
     return stages
+
+
+def _envelope(text: bytes, comment: str, key: SecretKey | None) -> bytes:
+    """Return a text with its signature, which is empty without a key, as JSON."""
+    signature = key.sign(text, comment).decode() if key else ""
+    return msgspec.json.encode(Envelope(text=text.decode(), signature=signature))
 
 
 def _refuse_unsigned_stages(store: Store, name: str, key: SecretKey | None) -> None:

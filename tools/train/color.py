@@ -46,7 +46,8 @@ from tools.train.color_state import (
     save,
     start,
 )
-from tools.train.steps import METRICS_FILE, refuse_divergence
+from tools.train.divergence import refuse_divergence
+from tools.train.steps import METRICS_FILE
 
 EXAMPLES = """\
 examples (started again, each resumes where it stopped):

@@ -157,7 +157,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--device", type=usable_device, default="cpu", help="cpu, cuda, mps …")
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def config_of(args: argparse.Namespace) -> ColorTraining:

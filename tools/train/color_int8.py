@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--every", type=count, default=100, help="steps between measurements; default: %(default)s"
     )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -32,12 +32,13 @@ from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, positive, positive_or_zero, seed, share_or_all
 from tools.dataset import Dataset
-from tools.evaluate import MIN_SCORE, Accuracy, collect, restrict_to_labels, score
+from tools.evaluate.accuracy import MIN_SCORE, Accuracy, collect, restrict_to_labels, score
 from tools.input_size import InputSize
 from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample
 from tools.train.detect_label_state import LabelTraining, State, as_params, save, start, to_device
+from tools.train.detect_state import add_weights
 from tools.train.device import usable_device
 from tools.train.sampler import Sampler, sampler
 from tools.train.steps import (
@@ -69,12 +70,7 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=yolox.WEIGHTS,
-        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
-    )
+    add_weights(parser)
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
@@ -150,7 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", type=usable_device, default="cpu", help="of PyTorch: cpu, cuda, …"
     )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -313,7 +309,7 @@ def _detections_file(config: LabelTraining) -> str:
 
 def _without_unfit_teacher(config: LabelTraining, weights: Path) -> LabelTraining:
     """Return the config, without a teacher if the weights do not know every label."""
-    if config.teacher_weight and not yolox.knows(weights, config.labels):
+    if config.teacher_weight and not yolox.trained_labels(weights).issuperset(config.labels):
         logger.warning("train.no_teacher reason=%s does not know every label", weights)
         return replace(config, teacher_weight=0.0)
     return config

@@ -28,7 +28,7 @@ from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, seed
 from tools.dataset import Dataset, Picture
-from tools.evaluate import Accuracy, evaluate
+from tools.evaluate.accuracy import Accuracy, evaluate
 from tools.input_size import InputSize
 from tools.quantize import Calibration, FakeQuantizer, calibrate
 from tools.quantize.ranges import PIXELS, batches
@@ -38,6 +38,7 @@ from tools.train.detect_state import (
     DetectTraining,
     State,
     add_stem,
+    add_weights,
     as_params,
     build,
     described,
@@ -67,12 +68,7 @@ SAVE_EVERY = 10  # steps
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=yolox.WEIGHTS,
-        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
-    )
+    add_weights(parser)
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON; labels are not read")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
@@ -111,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop after so many measurements without improvement; default: %(default)s",
     )
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
-    parser.add_argument("--tracking-uri", help="MLflow server or store; see the guide")
+    tracking.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

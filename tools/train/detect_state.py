@@ -52,6 +52,16 @@ class DetectTraining:
     val_sha256: str = ""
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Declare --weights, the float network that a command begins with."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=yolox.WEIGHTS,
+        help="float weights: a best.pt or yolox_nano.onnx; default: the shipped ones",
+    )
+
+
 def add_stem(parser: argparse.ArgumentParser, groups: int) -> None:
     """Declare the options of the stem, which every command that makes an int8 graph takes.
 

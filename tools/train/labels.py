@@ -24,7 +24,7 @@ from edge.errors import InputError
 from edge.values import Box
 from tools.architectures import yolox
 from tools.dataset import Dataset, Picture
-from tools.evaluate import collect
+from tools.evaluate.accuracy import collect
 from tools.input_size import InputSize
 
 Boxes = NDArray[np.float32]  # (n, 4): left, top, right, bottom in pixels
@@ -62,7 +62,7 @@ def teacher_detections(
     from tools.float_detector import FloatDetector
 
     known = {item.image_id: item.exhaustive_classes for item in data.pictures}
-    known_to_teacher = {name for name in labels if yolox.knows(weights, [name])}
+    known_to_teacher = yolox.trained_labels(weights).intersection(labels)
     incomplete = tuple(item for item in data.pictures if known_to_teacher - item.exhaustive_classes)
     teacher = FloatDetector(weights, size, min_score=UNSURE, labels=labels)
     unknown_classes = Dataset(data.name, incomplete, dict(enumerate(labels)), ())
@@ -81,7 +81,8 @@ def refuse_unknown(data: Dataset, labels: Sequence[str], weights: Path) -> None:
     Nothing would teach it: it is mistyped, or a class of another set.
     """
     named = data.labels.values()
-    unknown = [name for name in labels if name not in named and not yolox.knows(weights, [name])]
+    known = yolox.trained_labels(weights).union(named)
+    unknown = [name for name in labels if name not in known]
     if unknown:
         raise InputError(
             f"--labels {','.join(unknown)}: not known to {weights.name} and no category of "

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from edge.errors import EdgeError, InputError
+from edge.errors import InputError
 from tools import json_file, tracking
 from tools.dataset import Dataset
-from tools.evaluate import Accuracy
+from tools.evaluate.accuracy import Accuracy
+from tools.train.divergence import refuse_divergence
 
 METRICS_FILE = "metrics.jsonl"
 # Config fields whose command-line option has a different name.
@@ -116,14 +117,6 @@ def train_and_measure(
         record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
         callbacks.save()
     record.artifact(args.output / METRICS_FILE)
-
-
-def refuse_divergence(loss: float, when: str) -> None:
-    """Raise EdgeError when the mean loss is not finite. when: text for the message."""
-    if not math.isfinite(loss):
-        raise EdgeError(
-            f"{when} the loss became {loss}; give a lower --learning-rate and another --output"
-        )
 
 
 def refuse_other_config(

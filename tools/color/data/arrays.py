@@ -23,17 +23,7 @@ from tools.dataset import file_stamp
 
 Arrays = dict[str, NDArray[Any]]  # by name
 # Classes of scene objects, in the order of the network's class planes.
-OBJECT_CLASSES = (
-    "person",
-    "bicycle",
-    "car",
-    "motorcycle",
-    "bus",
-    "truck",
-    "bird",
-    "cat",
-    "dog",
-)
+OBJECT_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "bird", "cat", "dog")
 NO_CLASS = -1
 
 

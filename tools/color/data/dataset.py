@@ -21,7 +21,7 @@ from edge.errors import InputError
 from edge.values import Image
 from tools import dataset
 from tools.color.data import rows, scene_colors
-from tools.color.data.label_file import Row
+from tools.color.data.objects import Row
 from tools.color.data.rows import BoxPx
 from tools.color.pixels.crop import whole_pixels
 

@@ -20,7 +20,8 @@ import cv2
 from edge import durable, picture_file
 from edge.errors import InputError
 from edge.values import Box
-from tools.color.data.label_file import LabelFile, LabelObject, Row
+from tools.color.data.label_file import LabelFile
+from tools.color.data.objects import LabelObject, Row
 from tools.color.pixels.crop import cut_out
 from tools.data.convert import link_or_copy
 from tools.dataset import check_inside, load_file

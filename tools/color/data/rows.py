@@ -18,8 +18,8 @@ import numpy as np
 
 from edge.color import TERMS
 from edge.errors import InputError
-from tools.color.data.label_file import Row, read_box
 from tools.color.data.labels import LABELS, MIXED
+from tools.color.data.objects import Row, read_box
 
 T = TypeVar("T")
 BoxPx = tuple[float, float, float, float]

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from edge import durable
@@ -27,6 +26,7 @@ from tools.color.data import arrays, dataset
 from tools.color.data.dataset import ColorItem
 from tools.color.study.measure import Parts, Row, crops, measure
 from tools.color.study.networks import STUDY, Ours, Studied, Vgg16
+from tools.console import plain_console
 
 EXAMPLES = """\
 examples (started again, measures only what is missing; VGG16's weights are torchvision's):
@@ -36,7 +36,6 @@ examples (started again, measures only what is missing; VGG16's weights are torc
       --only single "ours, fast"
 """
 VALIDATION_SHARE = 0.1
-TABLE_COLUMNS = 150  # at least, so that cells are whole where output is no terminal
 UNTRAINED = "needs --vgg16 FILE"
 
 
@@ -53,7 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=count, default=4000, help="training crops; default %(default)s"
     )
-    parser.add_argument("--only", nargs="+", choices=list(STUDY), default=list(STUDY))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(STUDY),
+        default=list(STUDY),
+        metavar="NETWORK",
+        help=f"only these of {', '.join(STUDY)}",
+    )
     parser.add_argument("--vgg16", type=Path, metavar="FILE", help="torchvision's VGG16 weights")
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
 
@@ -63,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     parts = _split(args.data, args.limit)
     rows = {name: _row(name, args, parts) for name in args.only}
-    console = Console()
-    Console(width=max(console.width, TABLE_COLUMNS)).print(_table(rows, args))
+    plain_console(columns=150).print(_table(rows, args))
     return 0
 
 

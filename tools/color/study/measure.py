@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools import quantize
+from tools import child, quantize
 from tools.color.data import arrays
 from tools.color.data.dataset import ColorItem
 from tools.color.study.networks import Studied, Vgg16
@@ -183,5 +182,4 @@ def _float_ms(network: nn.Module, levels: NDArray[np.uint8]) -> float:
 
 def _child(*words: str) -> str:
     """Run `tools.color.study.peak` in a process of its own and return its output."""
-    command = [sys.executable, "-m", "tools.color.study.peak", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return child.output_of([sys.executable, "-m", "tools.color.study.peak", *words], "int8 file")

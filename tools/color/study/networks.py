@@ -10,7 +10,6 @@ Source of VGG16: Simonyan & Zisserman, 2014; the names of its weights are torchv
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from edge.errors import InputError
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
+from tools.tensor_file import UNREADABLE
 
 TERMS_COUNT = 11
 VGG16_PLAN = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -108,14 +108,7 @@ class Vgg16(nn.Module):
                 for layer, number in ((self.dense[0], 0), (self.dense[4], 3)):
                     for name, weight in layer.named_parameters():
                         weight.copy_(stored[f"classifier.{number}.{name}"].reshape(weight.shape))
-        except (
-            OSError,
-            RuntimeError,
-            KeyError,
-            TypeError,
-            EOFError,
-            pickle.UnpicklingError,
-        ) as error:
+        except UNREADABLE as error:
             raise InputError(
                 f"{file}: no VGG16 weights of torchvision ({type(error).__name__}); "
                 "give its vgg16-397923af.pth with --vgg16"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.evaluate import timing
+from tools.benchmark import timing
 
 
 def test_each_network_has_the_median_of_its_own_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""How classifiers use TensorFlow: with as many CPU threads as asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from class_folders import draw
+from classifying import environment
+
+# Trains up to the point where the network is built, then says what TensorFlow would use.
+SCRIPT = """
+import sys
+from tools import cli
+from tools.classifier import network, runtime
+
+def built(training, classes):
+    _, tensorflow = runtime.load()
+    print(tensorflow.config.threading.get_intra_op_parallelism_threads())
+    print(tensorflow.config.threading.get_inter_op_parallelism_threads())
+    raise SystemExit
+
+network.build = built
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_tensorflow_uses_the_threads_that_were_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    draw(tmp_path / "set", 20, seed=1)
+    words = ["train", "classifier", str(tmp_path / "set"), "--side", "32", "--threads", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words, "--output", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        timeout=500,
+    )
+    assert done.stdout.splitlines()[-2:] == ["2", "2"]
