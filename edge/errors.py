@@ -78,7 +78,7 @@ class InputError(EdgeError):
 
 
 class CameraError(EdgeError):
-    """The camera cannot be opened or stopped delivering; the service retries."""
+    """The camera cannot be opened or stopped delivering; capture retries, or a new process must."""
 
     exit_code = EXIT_UNAVAILABLE
 

@@ -22,6 +22,7 @@ from edge.capture import (
     Camera,
     CaptureState,
 )
+from edge.capture import camera as camera_module
 from edge.capture.camera import LOGGED_AT_ONCE
 from edge.capture.reader import Reader
 from edge.capture.source import checked
@@ -85,6 +86,21 @@ def test_no_more_readers_are_started_while_too_many_hang():
         release.set()
         wait_until(lambda: len(opened) > 4)
     wait_until(lambda: all(source.is_closed for source in opened))
+
+
+def test_camera_of_which_all_attempts_hang_for_long_asks_for_a_new_process(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(camera_module, "STUCK_S", 0.3)
+    release = threading.Event()
+    config = CameraConfig(source=63, open_timeout_s=0.01, read_timeout_s=0.01, **FAST_RETRY)
+    try:
+        with Camera("a", config, open_source=lambda _: FakeSource([release])) as camera:
+            with pytest.raises(CameraError, match="camera a: 4 attempts hang"):
+                wait_until(lambda: camera.take(0.05))
+            assert camera.status.hung == 4
+    finally:
+        release.set()
 
 
 def test_frames_of_an_abandoned_reader_are_discarded():

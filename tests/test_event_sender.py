@@ -221,14 +221,34 @@ def test_forbidden_event_is_retried_after_a_pause_from_the_oldest_on(
     bench.answer(5, 6)
     bench.put(1)
     bench.clock.advance(REJECTED_RETRY_S - 0.01)
-    assert bench.feed()
+    assert not bench.feed()
     assert len(bench.line.sent) == 6
     bench.clock.advance(0.01)
     bench.feed()
     assert bench.line.seqs()[6:] == [1, 5]
-    assert bench.line.historical()[6:] == [True, False]
+    assert bench.line.historical()[6:] == [True, True]
     assert bench.sender.counts.rejected == 3
-    assert caplog.text.count("mqtt.event_rejected") == 2  # once a pause
+    assert caplog.text.count("mqtt.event_rejected") == 2  # another was accepted between
+
+
+def test_forbidden_topic_holds_up_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(200):
+        bench.queue.put("edge/former/front/events", body(1))
+    bench.put(2)
+    bench.feed()
+    bench.answer(1, 2, 3, reason=NOT_AUTHORIZED)
+    bench.feed()
+    assert bench.line.seqs() == [201, 202]
+    bench.answer(4, 5)
+    assert not bench.feed()
+    bench.clock.advance(REJECTED_RETRY_S)
+    bench.feed()
+    assert [bench.line.field(message, "seq") for message in bench.line.sent[5:]] == [1, 2, 3]
+    bench.answer(6, 7, 8, reason=NOT_AUTHORIZED)
+    bench.put(1)
+    bench.feed()
+    assert bench.line.seqs() == [201, 202, 203]
+    assert caplog.text.count("mqtt.event_rejected") == 1
 
 
 @pytest.mark.parametrize(("reason", "is_rejected"), [(0, False), (16, False), (128, True)])

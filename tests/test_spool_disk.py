@@ -310,3 +310,26 @@ def test_really_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (small_disk / "filler").unlink()
         assert spool.flush(10)
         assert seqs(spool) == list(range(1, 60))
+
+
+def test_disk_filled_by_the_spool_is_free_again_once_all_is_delivered(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
+    with open_spool(small_disk) as spool:
+        while not spool.counters().failure:
+            spool.put(TOPIC, body(1, 50_000))
+            spool.flush(0.2)
+        delivered = spool.pending(limit=1000)
+        spool.acknowledge([event.row for event in delivered[1:]])
+        failures = spool.counters().write_failures
+        wait_until(lambda: spool.counters().write_failures > failures + 1)
+        assert seqs(spool) == [1]
+        spool.acknowledge([delivered[0].row])
+        wait_until(lambda: not spool.counters().failure)
+        assert spool.counters().waiting == 0
+        spool.put(TOPIC, body(2))
+        assert spool.flush(10)
+        last_seq = seqs(spool)[-1]
+    with open_spool(small_disk, boot_id="boot-2") as spool:
+        assert seqs(spool) == [last_seq]

@@ -21,6 +21,7 @@ from edge.capture.address import kind_of, redact
 from edge.capture.reader import EndCause, Opener, Outcome, Reader
 from edge.capture.source import check_source, open_source
 from edge.config import CameraConfig
+from edge.errors import CameraError
 from edge.slot import LatestSlot
 from edge.values import Frame, Image
 
@@ -30,6 +31,7 @@ JOIN_S = 2.0  # how long `__exit__` waits for a reader that is inside OpenCV
 LOGGED_AT_ONCE = 6  # changes of state; in the long run one a minute
 LOGGED_PER_SECOND = 1 / 60
 MAX_HANGING = 4  # abandoned readers that still hang; at this number no new one is started
+STUCK_S = 600.0  # without an attempt because of that; only a new process can free what hangs
 
 
 class CaptureState(StrEnum):
@@ -123,7 +125,8 @@ class Camera:
         """Return the newest frame; None on timeout, and at once when the camera `is_over`.
 
         Files read as fast as possible give every frame in order; a frame's age begins here.
-        Raises InputError when the source is unreadable, or the exception that ended its threads.
+        Raises InputError when the source is unreadable, CameraError when too many attempts hang, or
+        the exception that ended its threads.
         """
         frame = self._slot.take(timeout_s)
         if frame is not None and self._is_lossless:  # it has waited for its turn, not aged
@@ -133,10 +136,18 @@ class Camera:
     def _supervise(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
         hanging: list[Reader] = []
+        tried_s = time.monotonic()
         try:
             while not self._stop.is_set():
                 hanging = [reader for reader in hanging if reader.is_alive]
-                if len(hanging) < MAX_HANGING and self._connect(hanging, backoff):
+                if len(hanging) < MAX_HANGING:
+                    if self._connect(hanging, backoff):
+                        return
+                    tried_s = time.monotonic()
+                elif time.monotonic() - tried_s >= STUCK_S:
+                    reason = f"{MAX_HANGING} attempts hang inside its driver or OpenCV"
+                    fix = "start the daemon again; if that does not help, check the camera"
+                    self._slot.fail(CameraError(f"camera {self.name}: {reason}; {fix}"))
                     return
                 self._stop.wait(backoff.next_s())
         except Exception as error:  # noqa: BLE001 - e.g. no thread can start; `take` raises it

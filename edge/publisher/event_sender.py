@@ -2,7 +2,10 @@
 
 Used by the network thread alone, but any thread may read `counts`, `in_flight` and `latency_ms`.
 Each connection begins with the oldest unacknowledged event. An event is historical when it was in
-the spool before the connection was made. That holds for every event that is sent again.
+the spool before the connection was made, or waited there for its topic. That holds for every event
+that is sent again.
+A rejected event holds up its own topic only: after a change of the device's name, events may wait
+under a topic that the broker does not permit any more.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from edge.publisher.connection import Connection, ConnectionEndedError, EndKind
 
 logger = logging.getLogger(__name__)
 
-# Delay before an event is sent again that the broker rejected for missing permission or space.
+# How long a topic's events wait after the broker rejected one for missing permission or space.
 REJECTED_RETRY_S = 30.0
 LOST_CHECK_S = 1.0
 # Reconnect to a broker that answers pings but acknowledges nothing.
@@ -100,7 +103,9 @@ class EventSender:
         self._last_row = self._historical_row = 0
         self._in_flight: dict[int, _InFlight | _LossInFlight] = {}  # by message id, oldest first
         self._delivered: list[int] = []
-        self._blocked_until_s: float | None = None
+        self._held: set[str] = set()  # topics whose events wait until `_held_until_s`
+        self._held_until_s = 0.0
+        self._logged: set[str] = set()  # topics whose last rejection was logged
         self._lost_check_s = 0.0
         self._lock = threading.Lock()
         self._latencies_ms: deque[float] = deque(maxlen=256)
@@ -116,7 +121,7 @@ class EventSender:
         self._in_flight.clear()
         self._last_row = 0
         self._historical_row = self._queue.last_row()
-        self._blocked_until_s = None
+        self._held.clear()
         self._lost_check_s = 0.0
 
     def feed(self, connection: Connection, room: int) -> bool:
@@ -129,8 +134,10 @@ class EventSender:
         oldest = next(iter(self._in_flight.values()), None)
         if oldest is not None and now_s - oldest.sent_mono_s > ACK_TIMEOUT_S:
             raise ConnectionEndedError(EndKind.LOST, f"no acknowledgement in {ACK_TIMEOUT_S:.0f} s")
-        if not self._unblock(now_s):
-            return True
+        if self._held and now_s >= self._held_until_s:
+            if self._in_flight:
+                return True
+            self._try_held_again()
         room = min(room, self._max_in_flight) - self.in_flight
         if room > 0 and now_s >= self._lost_check_s:
             self._lost_check_s = now_s + LOST_CHECK_S
@@ -169,9 +176,12 @@ class EventSender:
         return nearest_rank(ordered, quantile) if ordered else 0.0
 
     def _peek(self) -> SpooledEvent | None:
-        if not self._next:
-            self._next.extend(self._queue.pending(self._last_row, _PAGE))
-        return self._next[0] if self._next else None
+        while True:
+            if not self._next:
+                self._next.extend(self._queue.pending(self._last_row, _PAGE))
+            if not self._next or self._next[0].topic not in self._held:
+                return self._next[0] if self._next else None
+            self._last_row = self._next.popleft().row
 
     def _take(self) -> SpooledEvent | None:
         event = self._peek()
@@ -223,13 +233,14 @@ class EventSender:
     def _deliver(self, sent: _InFlight) -> None:
         event, now_s = sent.event, time.monotonic()
         self._delivered.append(event.row)
+        self._logged.discard(event.topic)
         self.counts.acknowledged += 1
         if not sent.historical:
             with self._lock:
                 self._latencies_ms.append(1000 * (now_s - event.put_mono_s))
 
     def _reject(self, event: SpooledEvent, reason: int) -> None:
-        """Drop an event that the broker can never take; after any other reason, pause."""
+        """Drop an event that the broker can never take; else let those of its topic wait."""
         self.counts.rejected += 1
         if reason in _HOPELESS_REASONS:
             logger.error(
@@ -240,22 +251,18 @@ class EventSender:
             )
             self._delivered.append(event.row)
             return
-        if self._blocked_until_s is None:
+        if event.topic not in self._logged:
+            self._logged.add(event.topic)
             _log_rejected(event.topic, reason)
-        self._blocked_until_s = time.monotonic() + REJECTED_RETRY_S
+        self._held.add(event.topic)
+        self._held_until_s = time.monotonic() + REJECTED_RETRY_S
 
-    def _unblock(self, now_s: float) -> bool:
-        """Return whether events may be sent; after a pause, restart at the oldest."""
-        if self._blocked_until_s is None:
-            return True
-        if now_s < self._blocked_until_s or self.in_flight:
-            return False
+    def _try_held_again(self) -> None:
+        """Go back to the oldest event; nothing is in flight."""
         self.settle()
-        newest_sent = self._last_row
-        historical_row = self._historical_row
+        historical_row = max(self._last_row, self._historical_row)
         self.begin()
-        self._historical_row = max(newest_sent, historical_row)
-        return True
+        self._historical_row = historical_row
 
 
 def _log_rejected(topic: str, reason: int) -> None:

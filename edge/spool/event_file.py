@@ -13,6 +13,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +22,21 @@ from edge import durable
 from edge.config import SpoolConfig
 from edge.errors import PublishError
 from edge.messages import LostRange, SpooledEvent
-from edge.spool.soundness import DamagedError, check_content, event_of, fix_of, is_damage, number_of
+from edge.spool.soundness import (
+    DamagedError,
+    check_content,
+    event_of,
+    fix_of,
+    is_damage,
+    is_full,
+    number_of,
+)
 
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 CHECKPOINT_BYTES = 1024 * 1024
+NEW_FILE_BYTES = 64 * 1024  # a new file with its log takes half of that
 DAY_S = 86_400.0
 _SCHEMA = """
 CREATE TABLE event(
@@ -120,10 +130,25 @@ class EventFile:
         its events can still be read, which a reopened file would not allow.
         Raises PublishError when the file cannot be written; call it again later.
         """
-        is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        if is_full or not (is_damage(error) or self._disk_takes_writes()):
+        if is_full(error) or not (is_damage(error) or self._disk_takes_writes()):
             return
         self._db.close()
+        self._db = self._open_or_replace()
+
+    def holds_up(self, delivered: AbstractSet[int]) -> bool:
+        """Return whether the file fills the disk with delivered events alone.
+
+        The log needs room to delete them, and the file needs room to take over the log.
+        """
+        size = self._pragma("page_size") * self._pragma("page_count") + self._wal_bytes()
+        rows = self._db.execute("SELECT row FROM event")
+        return size > NEW_FILE_BYTES and all(row in delivered for (row,) in rows)
+
+    def renew(self) -> None:
+        """Begin a new file; the events are gone. Raises OSError, and PublishError as `reopen`."""
+        self._db.close()
+        for end in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
         self._db = self._open_or_replace()
 
     def last_row(self) -> int:

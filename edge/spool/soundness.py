@@ -64,12 +64,17 @@ def is_damage(error: Exception) -> bool:
     )
 
 
+def is_full(error: Exception) -> bool:
+    """Return whether an SQLite error means a disk without room."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 def fix_of(error: Exception, path: Path) -> str:
     """Return what the user can do about a file that cannot be opened or written."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return "another daemon uses it: stop that one or set another state_dir"
-    if code == sqlite3.SQLITE_FULL:
+    if is_full(error):
         return "free some space or set state_dir to another disk"
     if not os.access(path.parent, os.W_OK) or code in (
         sqlite3.SQLITE_READONLY,

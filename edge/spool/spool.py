@@ -15,7 +15,8 @@ Guarantees:
 - When the file is full, the oldest events are dropped and `lost` lists them exactly, also after a
   restart. An event in flight to the broker at that moment may be listed although it was delivered.
 - While the disk cannot be written, events wait in memory up to MEMORY_EVENTS and MEMORY_BYTES;
-  beyond that the oldest in memory are dropped and listed.
+  beyond that the oldest in memory are dropped and listed. Once all events on a full disk are
+  delivered, a new file makes room.
 - While the day's write allowance is used up, a batch waits until the allowance has grown again or
   memory holds HOLD_EVENTS or HOLD_BYTES; kill -9 can then lose that many.
 - A damaged file is moved aside and a new one is begun; only the newest damaged file is kept.
@@ -37,6 +38,7 @@ from edge.config import SpoolConfig
 from edge.errors import PublishError
 from edge.messages import LostRange, SpooledEvent
 from edge.spool.event_file import DAY_S, Change, Committed, EventFile, add_losses
+from edge.spool.soundness import is_full
 
 logger = logging.getLogger(__name__)
 
@@ -326,9 +328,9 @@ class Spool:
         """Count a failed access and reopen the file if that may help; the file lock is held."""
         failure = str(error)
         try:
-            self._file.reopen(error)
+            self._repair(error)
             stored = self._file.count()
-        except (PublishError, sqlite3.Error) as second:
+        except (PublishError, sqlite3.Error, OSError) as second:
             failure, stored = str(second), self._stored
         with self._changed:
             if failure != self._counters.failure:
@@ -347,6 +349,18 @@ class Spool:
             self._retry_s = time.monotonic() + RETRY_S
             self._due_s = min(self._due_s, self._retry_s)
             self._changed.notify_all()
+
+    def _repair(self, error: sqlite3.Error) -> None:
+        """Open the file again, or a new one where it fills the disk with delivered events."""
+        if is_full(error):
+            with self._changed:
+                if self._losses or not self._file.holds_up(self._to_delete):
+                    return
+                self._to_delete.clear()
+                self._stored = 0
+            self._file.renew()
+        else:
+            self._file.reopen(error)
 
     def _read(self, after_row: int, limit: int) -> list[SpooledEvent]:
         """Return stored events, none when the file cannot be read; the file lock is held."""
