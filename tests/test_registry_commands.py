@@ -12,13 +12,14 @@ import pytest
 
 pytest.importorskip("cryptography")
 
+from disk import full_disk
 from edge import manifest, registry
-from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.signature import PublicKey, SecretKey
 from models import COLOR
 from registered import Registry, golden_folder
 from tools.cli import main
-from tools.registry import options
+from tools.registry import options, versions
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,6 +75,16 @@ def test_a_password_that_is_too_long_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_keygen_on_a_full_disk_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["registry", "keygen", str(tmp_path / "key.pem")]
+    with full_disk(10):
+        assert main(words) == EXIT_FAILURE
+    assert "make room and start again" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_push_sets_the_version_of_the_command_line(
     signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,14 +116,28 @@ def test_odd_version_is_a_usage_error(
 
 
 def test_list_shows_the_size_of_each_version(
-    signed_registry: Registry, capsys: pytest.CaptureFixture[str]
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = signed_registry.push("1.0.0")
+    folder = golden_folder(tmp_path, "1.0.0")
+    (folder / "CARD.md").write_text("x" * 2_500_000)
+    made = versions.push(signed_registry.store, folder, signed_registry.key)
     size_mb = sum(fact.bytes for fact in made.files.values()) / 1e6
     assert main(["registry", "list", *place(signed_registry)]) == EXIT_OK
     captured = capsys.readouterr()
     assert captured.out.split() == [COLOR, "1.0.0", "1", "none", f"{size_mb:.2f}", "MB"]
     assert captured.err == ""
+
+
+def test_list_of_one_model_omits_others(
+    signed_registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed_registry.push("1.0.0")
+    assert main(["registry", "list", COLOR, *place(signed_registry)]) == EXIT_OK
+    assert capsys.readouterr().out.startswith(COLOR)
+    assert main(["registry", "list", "other", *place(signed_registry)]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "no other in it" in captured.err
 
 
 def test_list_passes_over_a_file_that_is_no_model(
