@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
+from coco_sets import HERE, annotation, write_set
+from edge.errors import EXIT_OK
+from tools.cli import main
 from tools.data import stats
 from tools.dataset import Dataset, Picture
 
@@ -91,3 +95,17 @@ def test_set_without_sources_has_no_source_table(
     shown = capsys.readouterr().out
     assert "class" in shown
     assert "source" not in shown
+
+
+def test_sets_of_one_name_are_all_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = []
+    for version in ("v1", "v2"):
+        (tmp_path / version / "street").mkdir(parents=True)
+        write_set(tmp_path / version / "street", [{}], [annotation(1, HERE)])
+        files.append(tmp_path / version / "street" / "some.json")
+    report = tmp_path / "stats.json"
+    assert main(["data", "stats", *map(str, files), "--json", str(report)]) == EXIT_OK
+    assert list(json.loads(report.read_text())) == [str(file) for file in files]
+    assert capsys.readouterr().out.count("│ person") == 2
+    assert main(["data", "stats", str(files[0]), "--json", str(report)]) == EXIT_OK
+    assert list(json.loads(report.read_text())) == ["street/some"]
