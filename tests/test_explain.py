@@ -94,6 +94,17 @@ def test_heatmap_of_each_demo_person_is_near_the_person() -> None:
         assert mean_inside(one, bgr.shape) > 1.5 * float(one.heat.mean())
 
 
+@pytest.mark.parametrize("size", [InputSize(416, 256), InputSize(256, 416)], ids=str)
+def test_boxes_and_maps_fit_the_picture_whatever_the_shape_of_the_input(size: InputSize) -> None:
+    people = (Box(141, 173, 62, 132), Box(127, 38, 33, 102))  # the square input's
+    bgr = np.asarray(cv2.imread(str(DEMO)), np.uint8)[:, 200:500]
+    found = detect.Explainer(yolox.WEIGHTS, size, min_score=0.7).explain(bgr)
+    for one, box in zip(found[:2], people, strict=True):
+        assert one.box_px.iou(box) > 0.8
+        rows, columns = one.heat.shape
+        assert abs(rows - columns * bgr.shape[0] / bgr.shape[1]) <= 1
+
+
 def mean_inside(one: detect.Explanation, shape: tuple[int, ...]) -> float:
     """Return the mean heat within a detection's box."""
     heat = cv2.resize(one.heat, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
