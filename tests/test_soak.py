@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from edge.errors import EdgeError
+from tools import soak
 from tools.soak import BUDGETS, Sample, figures_of
 
 STEADY = Sample(
@@ -64,3 +70,37 @@ def test_writes_are_measured_separately_with_and_without_the_broker() -> None:
     figures = figures_of(samples)
     assert figures["spool_mb_per_day_broker_there"] == pytest.approx(86.4)
     assert figures["spool_mb_per_day_broker_away"] == pytest.approx(864)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_daemon_that_hardly_answers_is_an_error_that_says_so(count: int) -> None:
+    with pytest.raises(EdgeError, match=f"{count} answers of the daemon: too few"):
+        figures_of(steady(count))
+
+
+def test_silent_daemon_gives_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(_folder: Path) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(soak.status_socket, "ask", silent)
+    assert soak._sample(tmp_path, os.getpid(), 5.0, 0, is_away=False) is None
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("trap 'exit 0' TERM", 0),
+        ("trap 'exit 3' TERM", 3),
+        ("trap 'kill -SEGV $$' TERM", 128 + signal.SIGSEGV),
+        ("trap '' TERM", 128 + signal.SIGKILL),  # does not stop
+    ],
+)
+def test_only_a_clean_end_of_the_daemon_is_within_the_budget(
+    script: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "STOP_S", 0.5)
+    command = ["sh", "-c", f"{script}; echo ready; while :; do sleep 0.05; done"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert soak._stopped(process) == code
