@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.errors import EdgeError
 from tools import contact_sheet
 from tools.contact_sheet import CAPTION_PX, PAPER, Tile, TileBox
 
@@ -57,6 +58,14 @@ def test_a_long_caption_stays_in_its_tile() -> None:
     cell = contact_sheet.draw(Tile(plain(0), "words " * 40), SIDE)
     assert cell.shape == (SIDE + CAPTION_PX, SIDE, 3)
     assert (cell[SIDE:, :2] == PAPER).all()
+
+
+@pytest.mark.parametrize(("count", "columns"), [(2400, 1), (6600, 6600)])
+def test_more_tiles_than_a_jpeg_holds_are_refused(count: int, columns: int, tmp_path: Path) -> None:
+    tiles = [Tile(plain(1, (5, 5)))] * count
+    with pytest.raises(EdgeError, match=rf"x\.jpg: {count} tiles are too many for one JPEG"):
+        contact_sheet.write(tiles, tmp_path / "x.jpg", columns=columns, tile_px=10)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_tiles_and_unwritable_files_are_refused(tmp_path: Path) -> None:
