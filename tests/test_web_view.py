@@ -139,3 +139,12 @@ def test_lines_grow_with_the_picture() -> None:
         made = drawn(scene(track(1, Box(100.4, 100, 60, 60)), height=height))
         widths.append((made[130, 90:110] != 128).any(axis=1).sum())
     assert widths[1] > widths[0] + 1
+
+
+def test_only_the_dominant_color_has_a_patch() -> None:
+    one, red, blue = (
+        track(1, Box(100, 100, 60, 60)),
+        ColorScore("red", 0.6),
+        ColorScore("blue", 0.3),
+    )
+    assert np.array_equal(drawn(scene(one, (red, blue))), drawn(scene(one, (red,))))
