@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import EdgeError
+from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from tools import soak
+from tools.cli import main
 from tools.soak import BUDGETS, Sample, figures_of
 
 STEADY = Sample(
@@ -38,21 +40,22 @@ def test_steady_run_exceeds_no_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "per_sample", "name"),
+    ("field", "per_sample", "name", "figure"),
     [
-        ("rss_bytes", 20_000, "rss_slope_mb_per_hour"),  # 14 MB an hour
-        ("descriptors", 1, "descriptors_growth"),
-        ("threads", 1, "threads_growth"),
-        ("log_lines", 1, "log_lines_per_minute"),
-        ("lost", 1, "events_lost"),
+        ("rss_bytes", 20_000, "rss_slope_mb_per_hour", 14.4),
+        ("descriptors", 1, "descriptors_growth", 96),  # of 120 samples, the first fifth left out
+        ("threads", 1, "threads_growth", 96),
+        ("log_lines", 1, "log_lines_per_minute", 12),
+        ("lost", 1, "events_lost", 119),
     ],
 )
-def test_growth_is_reported(field: str, per_sample: int, name: str) -> None:
+def test_growth_is_reported(field: str, per_sample: int, name: str, figure: float) -> None:
     grown = [
         replace(one, **{field: getattr(one, field) + per_sample * n})
         for n, one in enumerate(steady())
     ]
     assert broken(grown) == {name}
+    assert figures_of(grown)[name] == pytest.approx(figure)
 
 
 def test_warm_up_is_not_reported_as_a_leak() -> None:
@@ -104,3 +107,40 @@ def test_only_a_clean_end_of_the_daemon_is_within_the_budget(
         assert process.stdout is not None
         process.stdout.readline()
         assert soak._stopped(process) == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "exit_code", "names"),
+    [({}, 0, []), ({"lost": 1}, 0, ["events_lost"]), ({}, 137, ["exit_code"])],
+)
+def test_command_names_the_broken_budgets_and_fails(
+    changes: dict[str, int],
+    exit_code: int,
+    names: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = []
+    samples = [replace(one, **changes) for one in steady()]
+
+    def fake(_folder: Path, source: str | None, run_s: float) -> tuple[list[Sample], int]:
+        asked.append((source, run_s))
+        return samples, exit_code
+
+    monkeypatch.setattr(soak, "_run_and_sample", fake)
+    report = tmp_path / "soak.json"
+    words = ["soak", "--minutes", "1", "--source", "clip.mp4", "--json", str(report)]
+    assert main(words) == (EXIT_FAILURE if names else EXIT_OK)
+    assert asked == [("clip.mp4", 60)]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == list(BUDGETS)
+    assert [line[0] for line in lines if line[-1] == "BROKEN"] == names
+    saved = json.loads(report.read_text())
+    assert saved["figures"]["exit_code"] == exit_code
+    assert len(saved["samples"]) == len(samples)
+
+
+def test_run_that_is_too_short_to_measure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["soak", "--minutes", "0.9"]) == EXIT_FAILURE
+    assert "--minutes 0.9: too short" in capsys.readouterr().err
