@@ -14,6 +14,7 @@ pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-cam
 
 from tools.classifier import adapt, convert, description, folder, levels, network, sweep
 from tools.classifier.adapt import Adaptation
+from tools.classifier.claim import STATE
 from tools.classifier.data import Pictures
 from tools.classifier.description import Description, Training
 from tools.classifier.job import MADE_FROM, Job
@@ -96,13 +97,21 @@ def test_half_written_level_is_not_taken_for_the_former_one(
     assert write(tmp_path, "IO", a_job()) == "IO 4"
 
 
+def test_adaptation_names_only_what_is_asked_for() -> None:
+    pruned, trained = Adaptation(0.3, 3, 0, 1e-4), Adaptation(0, 3, 2, 1e-4)
+    assert (bool(pruned), bool(trained), bool(Adaptation(0, 3, 0, 1e-4))) == (True, True, False)
+    assert str(pruned) == "prune 0.3, 3 epochs, rate 0.0001"
+    assert str(trained) == "qat 2 epochs, rate 0.0001"
+
+
 def test_adapted_network_is_reused_only_for_what_it_was_made_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Adaptation] = []
 
-    def fake(net: Any, _job: Job, asked: Adaptation, _state: Path) -> tuple[Any, dict[str, str]]:
+    def fake(net: Any, _job: Job, asked: Adaptation, state: Path) -> tuple[Any, dict[str, str]]:
         made.append(asked)
+        state.mkdir(parents=True)
         return net, {"pruning": "some"}
 
     monkeypatch.setattr(adapt, "_adapt", fake)
@@ -123,6 +132,7 @@ def test_adapted_network_is_reused_only_for_what_it_was_made_from(
             adapt.adapted(NET, a_job(), half, tmp_path)
     adapt.adapted(NET, other, third, tmp_path)
     assert made[4:] == [half, third]
+    assert not (tmp_path / STATE).exists()
 
 
 def raise_full(*_: object, **__: object) -> None:
