@@ -36,11 +36,15 @@ def test_tiles_are_in_reading_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.array(centers, int), (10, 90, 170, 250), atol=4)
 
 
-def test_aspect_is_kept_and_captions_are_below() -> None:
-    cell = contact_sheet.draw(Tile(plain(200, (400, 100)), "a caption"), SIDE)
+@pytest.mark.parametrize(("size", "sides"), [((400, 100), (25, 100)), ((100, 400), (100, 25))])
+def test_aspect_is_kept_and_captions_are_below(
+    size: tuple[int, int], sides: tuple[int, int]
+) -> None:
+    cell = contact_sheet.draw(Tile(plain(200, size), "a caption"), SIDE)
     assert cell.shape == (SIDE + CAPTION_PX, SIDE, 3)
-    rows = np.flatnonzero((cell[:SIDE] == 200).all((1, 2)))
-    assert len(rows) == 25
+    for side, places in zip(sides, np.nonzero((cell[:SIDE] == 200).all(2)), strict=True):
+        first = (SIDE - side) // 2
+        assert (places.min(), places.max()) == (first, first + side - 1)
     assert cell[SIDE:].max() > 200
 
 
