@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.errors import EdgeError
 from tools import contact_sheet
 from tools.contact_sheet import CAPTION_PX, PAPER, Tile, TileBox
 
@@ -35,11 +36,15 @@ def test_tiles_are_in_reading_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.array(centers, int), (10, 90, 170, 250), atol=4)
 
 
-def test_aspect_is_kept_and_captions_are_below() -> None:
-    cell = contact_sheet.draw(Tile(plain(200, (400, 100)), "a caption"), SIDE)
+@pytest.mark.parametrize(("size", "sides"), [((400, 100), (25, 100)), ((100, 400), (100, 25))])
+def test_aspect_is_kept_and_captions_are_below(
+    size: tuple[int, int], sides: tuple[int, int]
+) -> None:
+    cell = contact_sheet.draw(Tile(plain(200, size), "a caption"), SIDE)
     assert cell.shape == (SIDE + CAPTION_PX, SIDE, 3)
-    rows = np.flatnonzero((cell[:SIDE] == 200).all((1, 2)))
-    assert len(rows) == 25
+    for side, places in zip(sides, np.nonzero((cell[:SIDE] == 200).all(2)), strict=True):
+        first = (SIDE - side) // 2
+        assert (places.min(), places.max()) == (first, first + side - 1)
     assert cell[SIDE:].max() > 200
 
 
@@ -57,6 +62,14 @@ def test_a_long_caption_stays_in_its_tile() -> None:
     cell = contact_sheet.draw(Tile(plain(0), "words " * 40), SIDE)
     assert cell.shape == (SIDE + CAPTION_PX, SIDE, 3)
     assert (cell[SIDE:, :2] == PAPER).all()
+
+
+@pytest.mark.parametrize(("count", "columns"), [(2400, 1), (6600, 6600)])
+def test_more_tiles_than_a_jpeg_holds_are_refused(count: int, columns: int, tmp_path: Path) -> None:
+    tiles = [Tile(plain(1, (5, 5)))] * count
+    with pytest.raises(EdgeError, match=rf"x\.jpg: {count} tiles are too many for one JPEG"):
+        contact_sheet.write(tiles, tmp_path / "x.jpg", columns=columns, tile_px=10)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_tiles_and_unwritable_files_are_refused(tmp_path: Path) -> None:

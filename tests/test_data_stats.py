@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,9 @@ import pytest
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
+from coco_sets import HERE, annotation, write_set
+from edge.errors import EXIT_OK
+from tools.cli import main
 from tools.data import stats
 from tools.dataset import Dataset, Picture
 
@@ -91,3 +97,56 @@ def test_set_without_sources_has_no_source_table(
     shown = capsys.readouterr().out
     assert "class" in shown
     assert "source" not in shown
+
+
+def test_sets_of_one_name_are_all_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = []
+    for version in ("v1", "v2"):
+        (tmp_path / version / "street").mkdir(parents=True)
+        write_set(tmp_path / version / "street", [{}], [annotation(1, HERE)])
+        files.append(tmp_path / version / "street" / "some.json")
+    report = tmp_path / "stats.json"
+    assert main(["data", "stats", *map(str, files), "--json", str(report)]) == EXIT_OK
+    assert list(json.loads(report.read_text())) == [str(file) for file in files]
+    assert capsys.readouterr().out.count("│ person") == 2
+    assert main(["data", "stats", str(files[0]), "--json", str(report)]) == EXIT_OK
+    assert list(json.loads(report.read_text())) == ["street/some"]
+
+
+def plotted(monkeypatch: pytest.MonkeyPatch, *sets: Dataset) -> Any:
+    """Return the diagrams of sets: classes, sources, box sizes, box shapes."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(stats, "save", lambda figure, *_, **__: drawn.append(figure))
+    stats._plot(list(sets), [stats.measure(data) for data in sets], Path("stats.png"))
+    return drawn[0].axes
+
+
+def peaks(plot: Any) -> list[list[tuple[float, float]]]:
+    """Return the bins that are not empty, of each set: their left edge and height."""
+    found = []
+    for outline in plot.patches:
+        steps = outline.get_path().vertices
+        tops = [(x, y) for (x, y), (_, after) in pairwise(steps.tolist()) if y == after and y > 0]
+        found.append(sorted(set(tops)))
+    return found
+
+
+def test_plot_shows_the_shares_of_box_sizes_and_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = a_set(box(0, 1, 32, 32), box(0, 1, 64, 16), box(0, 1, 8, 32), box(1, 1, 8, 32))
+    other = replace(a_set(box(1, 3, 0, 0)), name="_other")  # matplotlib would hide such a name
+    classes, sources, sizes, shapes = plotted(monkeypatch, one, other)
+    assert peaks(sizes) == [[(4.0, 0.5), (5.0, 0.5)], [(0.0, 1.0)]]
+    assert peaks(shapes) == [[(-2.0, 0.5), (0.0, 0.25), (2.0, 0.25)], [(-10.0, 1.0)]]
+    names = [text.get_text() for text in sizes.get_legend().get_texts()]
+    assert names == ["some", "_other"]
+    assert [sizes.xaxis.get_major_formatter()(log) for log in (0, 5)] == ["1", "32"]
+    assert [shapes.xaxis.get_major_formatter()(log) for log in (-2, 0)] == ["1/4", "1"]
+    for plot, labels in ((classes, ["person", "bird", "car"]), (sources, ["not named", "room"])):
+        assert [text.get_text() for text in plot.get_yticklabels()][: len(labels)] == labels
+        bottom, top = plot.get_ylim()
+        assert bottom > top  # the first name on top
+
+
+def test_plot_of_a_set_without_objects_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for plot in plotted(monkeypatch, a_set())[2:]:
+        assert peaks(plot) == [[]]

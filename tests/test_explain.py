@@ -24,13 +24,14 @@ DEMO = ROOT / "edge" / "assets" / "demo.jpg"
 WEIGHTS = ROOT.parent / "shared" / "weights" / "yolox_nano.onnx"
 
 
-def test_map_is_bright_where_the_weighted_channel_is() -> None:
+@pytest.mark.parametrize("strength", [0.1, 1])
+def test_map_is_bright_where_the_weighted_channel_is(strength: float) -> None:
     activations, gradients = np.zeros((2, 4, 4, 3), np.float32)
     activations[1, 2, 0] = 5  # positive evidence
     activations[3, 3, 1] = 9  # negative evidence
     activations[0, 0, 2] = 9  # no evidence
     gradients[..., 0], gradients[..., 1] = 0.5, -0.5
-    heat = heatmap.grad_cam(activations, gradients)
+    heat = heatmap.grad_cam(activations, gradients * strength)
     assert np.argwhere(heat > 0).tolist() == [[1, 2]]
     assert heat[1, 2] == 1
 
@@ -47,8 +48,20 @@ def test_overlay_colors_the_high_side_and_keeps_the_picture() -> None:
     drawn = heatmap.overlay(bgr, heat, "cat 0.90", Box(10, 10, 50, 50))
     assert drawn.shape == (240 + heatmap.BAR_PX, 320, 3)
     assert (drawn[120, 310] > drawn[120, 5]).all()  # brighter, whatever colors one can tell apart
-    assert drawn[10, 30].tolist() == [255, 255, 255]
+    assert drawn[120, 5].max() < 100  # the dark side is dimmed
+    for row, column in ((10, 30), (60, 30), (30, 10), (30, 60)):  # a point of each edge
+        assert drawn[row, column].tolist() == [255, 255, 255]
+    assert drawn[240:].max() > 200  # the caption
     assert (bgr == 100).all()
+
+
+def test_small_picture_is_enlarged_under_its_caption() -> None:
+    bgr = np.zeros((100, 80, 3), np.uint8)
+    bgr[:, 40:] = 200
+    drawn = heatmap.overlay(bgr, np.zeros((3, 3), np.float32), "cat 0.90")
+    assert drawn.shape == (300 + heatmap.BAR_PX, 240, 3)
+    assert drawn[150, 119].max() < 20
+    assert drawn[150, 120].min() > 80
 
 
 def test_unreadable_picture_is_named(tmp_path: Path) -> None:
@@ -79,6 +92,17 @@ def test_heatmap_of_each_demo_person_is_near_the_person() -> None:
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     for one in found:
         assert mean_inside(one, bgr.shape) > 1.5 * float(one.heat.mean())
+
+
+@pytest.mark.parametrize("size", [InputSize(416, 256), InputSize(256, 416)], ids=str)
+def test_boxes_and_maps_fit_the_picture_whatever_the_shape_of_the_input(size: InputSize) -> None:
+    people = (Box(141, 173, 62, 132), Box(127, 38, 33, 102))  # the square input's
+    bgr = np.asarray(cv2.imread(str(DEMO)), np.uint8)[:, 200:500]
+    found = detect.Explainer(yolox.WEIGHTS, size, min_score=0.7).explain(bgr)
+    for one, box in zip(found[:2], people, strict=True):
+        assert one.box_px.iou(box) > 0.8
+        rows, columns = one.heat.shape
+        assert abs(rows - columns * bgr.shape[0] / bgr.shape[1]) <= 1
 
 
 def mean_inside(one: detect.Explanation, shape: tuple[int, ...]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -52,9 +53,15 @@ def found_in_red_and_blue(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_imported_model_runs(
-    tmp_path: Path, kind: str, two: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    kind: str,
+    two: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = tmp_path / "deep" / kind
+    # Often another file system, from which a folder cannot be moved whole or not at all.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    folder = tmp_path / "very" / "deep" / kind
     more = ["--box-unit", "share", "--range", "0..255"] if kind == "yolov8_float" else []
     code = imported(kind, KINDS[kind], folder, "--labels", two, "--resize", "stretch", *more)
     assert code == EXIT_OK
@@ -62,7 +69,9 @@ def test_imported_model_runs(
     assert (model.name, model.decoder.name, model.input.range) == (kind, KINDS[kind], "0..255")
     assert model.decoder.channels_first == kind.startswith("yolov8")
     assert model.allow_float == (kind in ("ssd", "yolov8_float"))
-    assert ("not integer-only" in capsys.readouterr().out) == model.allow_float
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{folder}: {KINDS[kind]}, 64x64 {model.input.dtype}, rgb 0..255, ")
+    assert ("not integer-only" in printed) == model.allow_float
     assert ("**Not integer-only**" in (folder / "CARD.md").read_text()) == model.allow_float
     assert (folder / "model.tflite").read_bytes() == (DATA / f"{kind}.tflite").read_bytes()
     assert found_in_red_and_blue(folder) == {"person", "car"}
@@ -78,6 +87,37 @@ def test_outputs_of_the_operator_get_their_roles_whatever_their_order(
     assert model.decoder.roles["boxes"] == "detections"
     assert model.decoder.roles["count"] == "detections:3"
     assert (model.input.resize, model.decoder.nms_iou) == ("stretch", 1.0)
+
+
+def test_options_are_stored_in_manifest_and_card(tmp_path: Path, two: str) -> None:
+    more = ["--labels", two, "--version", "2.1.0", "--licence", "MIT", "--source", "example.org"]
+    image = ["--color-order", "bgr", "--resize", "stretch", "--range", "0..1"]
+    boxes = ["--box-unit", "share", "--nms-iou", "0.4"]
+    assert imported("yolov5", "yolov5", tmp_path / "m", *more, *image, *boxes) == EXIT_OK
+    model = manifest.read(tmp_path / "m")
+    assert (model.version, model.licence) == ("2.1.0", "MIT")
+    assert model.training == {"source": "example.org", "file": "yolov5.tflite"}
+    read = (model.input.color_order, model.input.resize, model.input.range)
+    assert read == ("bgr", "stretch", "0..1")
+    assert (model.decoder.box_unit, model.decoder.nms_iou) == ("share", 0.4)
+    card = (tmp_path / "m" / "CARD.md").read_text()
+    assert "| source | example.org |\n| licence | MIT |" in card
+
+
+def test_defaults_are_those_of_published_files(tmp_path: Path, two: str) -> None:
+    assert imported("yolov5", "yolov5", tmp_path / "yolo", "--labels", two) == EXIT_OK
+    model = manifest.read(tmp_path / "yolo")
+    assert (model.input.color_order, model.input.resize) == ("rgb", "letterbox")
+    assert (model.decoder.nms_iou, model.decoder.class_ids) == (import_model.NMS_IOU, ())
+    assert imported("ssd", "ssd_postprocess", tmp_path / "ssd") == EXIT_OK
+    ssd = manifest.read(tmp_path / "ssd")
+    assert dict(zip(ssd.labels, ssd.decoder.class_ids, strict=True)) == coco_labels.COCO90
+
+
+@pytest.mark.parametrize("share", ["0", "1"])
+def test_any_share_is_an_overlap_to_suppress(tmp_path: Path, two: str, share: str) -> None:
+    more = ["--labels", two, "--nms-iou", share]
+    assert imported("yolov5", "yolov5", tmp_path / "m", *more) == EXIT_OK
 
 
 def test_parameters_are_counted(tmp_path: Path, two: str) -> None:
@@ -134,7 +174,11 @@ WRONG = {
     "no_file": (["/no/where.tflite", "yolov5"], "No such file", EXIT_CONFIG),
     "no_model": ([str(GOLDEN), "yolov5"], "not a TFLite flatbuffer", EXIT_CONFIG),
     "keep": (["yolov5", "yolov5", "--labels", "TWO", "--keep", "cow"], "cow", EXIT_NO_INPUT),
-    "no_labels": (["yolov5", "yolov5", "--labels", "/no/x.txt"], "/no/x.txt", EXIT_NO_INPUT),
+    "no_labels": (
+        ["yolov5", "yolov5", "--labels", "/no/x.txt"],
+        "/no/x.txt: No such",
+        EXIT_NO_INPUT,
+    ),
     "float_in": (["float", "yolov5"], "give --range", EXIT_CONFIG),
     "golden": (["yolov5", "yolov5", "--labels", "TWO", "--golden", "/no/p.jpg"], "/no/p.jpg", 66),
     "no_picture": (["yolov5", "yolov5", "--labels", "TWO", "--golden", __file__], __file__, 66),
@@ -196,11 +240,17 @@ def test_existing_folder_is_not_modified(
     assert "exists" in capsys.readouterr().err
 
 
-def test_duplicate_labels_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [(b"car\ncar\n", "one name twice"), (b"???\n\n", "no name"), (b"\xff\xfe", "no text")],
+)
+def test_labels_that_name_no_classes_are_refused(
+    tmp_path: Path, content: bytes, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels = tmp_path / "labels.txt"
-    labels.write_text("car\ncar\n")
+    labels.write_bytes(content)
     assert imported("yolov5", "yolov5", tmp_path / "m", "--labels", str(labels)) == EXIT_NO_INPUT
-    assert "one name twice" in capsys.readouterr().err
+    assert part in capsys.readouterr().err
 
 
 def test_built_in_labels_are_cocos() -> None:

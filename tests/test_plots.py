@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,6 +36,66 @@ def test_confusion_matrix_is_darkest_at_the_largest_share_of_a_row(tmp_path: Pat
     dark = blue_cells(pixels(tmp_path / "new" / "right.png"))
     assert dark > 1000
     assert blue_cells(pixels(tmp_path / "even.png")) == 0
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The diagrams that are drawn, instead of files."""
+    found: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, _path: found.extend(figure.axes))
+    return found
+
+
+def texts(shown: Any) -> list[str]:
+    return [one.get_text() for one in shown]
+
+
+def test_cells_of_a_confusion_matrix_hold_the_counts(drawn: list[Any]) -> None:
+    counts = np.array([[5, 0], [1, 3]])
+    plots.confusion_matrix(counts, ["a", "b"], Path("c.png"), title="t")
+    (plot,) = drawn
+    written = {text.get_position(): (text.get_text(), text.get_color()) for text in plot.texts}
+    assert written == {(0, 0): ("5", "white"), (0, 1): ("1", "black"), (1, 1): ("3", "white")}
+    assert plot.images[0].get_array().tolist() == [[1, 0], [0.25, 0.75]]  # shares of the row
+    assert (plot.get_xlabel(), plot.get_ylabel()) == ("predicted", "true")
+    assert texts(plot.get_xticklabels()) == texts(plot.get_yticklabels()) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "cells", "names"),
+    [(40, 40, ["0", "1", "2"]), (41, 0, ["0", "1", "2"]), (121, 0, ["0", "2", "4"])],
+)
+def test_large_confusion_matrix_has_fewer_texts(
+    labels: int, cells: int, names: list[str], drawn: list[Any]
+) -> None:
+    every = [str(number) for number in range(labels)]
+    plots.confusion_matrix(np.eye(labels, dtype=int), every, Path("c.png"), title="t")
+    (plot,) = drawn
+    assert len(plot.texts) == cells
+    assert texts(plot.get_xticklabels())[:3] == texts(plot.get_yticklabels())[:3] == names
+
+
+def test_precision_is_drawn_over_recall_under_the_names_given(drawn: list[Any]) -> None:
+    curves = {"_car": ([0.0, 0.5], [1.0, 0.25]), "dog": ([0.0, 1.0], [0.5, 0.125])}
+    plots.precision_recall(curves, Path("p.png"), title="set", legend_title="AP")
+    (plot,) = drawn
+    found = [line.get_xydata().T.tolist() for line in plot.lines]
+    assert found == [list(curve) for curve in curves.values()]
+    assert texts(plot.get_legend().get_texts()) == list(curves)
+    assert plot.get_legend().get_title().get_text() == "AP"
+    assert (plot.get_xlabel(), plot.get_ylabel()) == ("recall", "precision")
+
+
+def test_reliability_diagram_has_accuracy_over_confidence_and_the_counts(drawn: list[Any]) -> None:
+    confidence, is_right = [0.25, 0.25, 0.75, 0.75, 0.75, 0.75], [1, 0, 1, 1, 1, 0]
+    plots.reliability(confidence, is_right, Path("r.png"), title="IO")
+    (plot,) = drawn
+    diagonal, measured = (line.get_xydata().tolist() for line in plot.lines)
+    assert diagonal == [[0, 0], [1, 1]]
+    assert measured == [[0.25, 0.5], [0.75, 0.75]]
+    bars = {round(bar.get_x(), 3): bar.get_height() for bar in plot.patches if bar.get_height()}
+    assert bars == {0.2: 0.5, 0.7: 1}
+    assert plot.get_title() == "IO, ECE 0.083"
 
 
 def test_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:

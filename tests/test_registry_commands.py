@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("cryptography")
 
+from disk import full_disk
 from edge import manifest, registry
-from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.signature import PublicKey, SecretKey
 from models import COLOR
 from registered import Registry, golden_folder
 from tools.cli import main
-from tools.registry import options
+from tools.registry import options, versions
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,6 +75,16 @@ def test_a_password_that_is_too_long_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_keygen_on_a_full_disk_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["registry", "keygen", str(tmp_path / "key.pem")]
+    with full_disk(10):
+        assert main(words) == EXIT_FAILURE
+    assert "make room and start again" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_push_sets_the_version_of_the_command_line(
     signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +94,16 @@ def test_push_sets_the_version_of_the_command_line(
     )
     assert capsys.readouterr().out.startswith(f"{COLOR} 2.0.0: registered, serial 1, NOT signed")
     assert [one.version for one in registry.versions(signed_registry.store, COLOR)] == ["2.0.0"]
+
+
+def test_push_names_the_signer(
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key.pem").write_bytes(signed_registry.key.pem())
+    words = ["registry", "push", str(golden_folder(tmp_path, "1.0.0")), *place(signed_registry)]
+    assert main([*words, "--sign-key", str(tmp_path / "key.pem")]) == EXIT_OK
+    signer = signed_registry.key.public.name
+    assert capsys.readouterr().out == f"{COLOR} 1.0.0: registered, serial 1, signed by {signer}\n"
 
 
 def test_odd_version_is_a_usage_error(
@@ -94,14 +116,28 @@ def test_odd_version_is_a_usage_error(
 
 
 def test_list_shows_the_size_of_each_version(
-    signed_registry: Registry, capsys: pytest.CaptureFixture[str]
+    signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = signed_registry.push("1.0.0")
+    folder = golden_folder(tmp_path, "1.0.0")
+    (folder / "CARD.md").write_text("x" * 2_500_000)
+    made = versions.push(signed_registry.store, folder, signed_registry.key)
     size_mb = sum(fact.bytes for fact in made.files.values()) / 1e6
     assert main(["registry", "list", *place(signed_registry)]) == EXIT_OK
     captured = capsys.readouterr()
     assert captured.out.split() == [COLOR, "1.0.0", "1", "none", f"{size_mb:.2f}", "MB"]
     assert captured.err == ""
+
+
+def test_list_of_one_model_omits_others(
+    signed_registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed_registry.push("1.0.0")
+    assert main(["registry", "list", COLOR, *place(signed_registry)]) == EXIT_OK
+    assert capsys.readouterr().out.startswith(COLOR)
+    assert main(["registry", "list", "other", *place(signed_registry)]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "no other in it" in captured.err
 
 
 def test_list_passes_over_a_file_that_is_no_model(
@@ -140,7 +176,7 @@ def test_promote_warns_that_boards_refuse_unsigned_stages(
     assert "NOT signed: boards" in capsys.readouterr().out
     (tmp_path / "key.pem").write_bytes(signed_registry.key.pem())
     assert main([*words, "--sign-key", str(tmp_path / "key.pem")]) == EXIT_OK
-    assert "NOT signed" not in capsys.readouterr().out
+    assert capsys.readouterr().out.split() == [COLOR, "1.0.0", "staging"]
 
 
 def test_unknown_stage_is_a_usage_error(signed_registry: Registry) -> None:
@@ -151,9 +187,11 @@ def test_unknown_stage_is_a_usage_error(signed_registry: Registry) -> None:
 
 
 def test_pull_creates_parent_folders_and_leaves_no_other_files(
-    signed_registry: Registry, tmp_path: Path
+    signed_registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signed_registry.push("1.0.0")
+    # Often another file system, from which a folder cannot be moved.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     output = tmp_path / "made" / "for" / "it"
     words = ["registry", "pull", COLOR, "--version", "1.0.0", *place(signed_registry)]
     assert main([*words, "--output", str(output)]) == EXIT_OK

@@ -115,15 +115,34 @@ def test_unresponsive_bucket_times_out() -> None:
     assert store._files.config_kwargs == limits
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list"],
+        ["show", COLOR, "1.0.0"],
+        ["push", "FOLDER"],
+        ["promote", COLOR, "1.0.0", "staging"],
+        ["pull", COLOR, "--output", "OUTPUT"],
+        ["remove", COLOR, "1.0.0"],
+    ],
+    ids=lambda words: words[0],
+)
 def test_unreachable_registry_is_a_one_line_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("s3fs")
+    paths = {"OUTPUT": str(tmp_path / "pulled")}
+    if "FOLDER" in words:
+        paths["FOLDER"] = str(golden_folder(tmp_path, "1.0.0"))
+    words = [paths.get(word, word) for word in words]
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
-    assert main(["registry", "list", "--registry", "s3://away/models"]) == EXIT_UNAVAILABLE
+    assert main(["registry", *words, "--registry", "s3://away/models"]) == EXIT_UNAVAILABLE
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "registry s3://away/models" in line
 

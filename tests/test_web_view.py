@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.values import (
-    Box,
-    TrackState,
-)
-from edge.web import View
+from edge.values import Box, ColorScore, Frame, Track, TrackState
+from edge.web import View, picture
 from edge.web.picture import MAX_JPEGS_PER_S, Pictures, drawn
-from edge.web.view import MAX_EVENTS
+from edge.web.view import MAX_EVENTS, Scene
 from fakes import FakeClock
 from viewed import result, track
 
@@ -56,20 +53,20 @@ def test_frame_encoding_is_rate_limited() -> None:
 
 def test_boxes_captions_and_colors_are_drawn_into_a_copy() -> None:
     view = View()
-    seen, lost = Box(100, 60, 60, 120), Box(220, 60, 60, 120)
+    seen, lost = Box(100.4, 59.6, 60.3, 120.2), Box(220.4, 59.6, 60.3, 120.2)
     young = track(3, Box(20, 60, 60, 120), TrackState.TENTATIVE)
     view.tell_frame(result(1, track(1, seen), track(2, lost, TrackState.LOST), young, color="red"))
     assert view.scene is not None
     before = view.scene.frame.bgr.copy()
-    picture = drawn(view.scene)
+    made = drawn(view.scene)
     assert np.array_equal(view.scene.frame.bgr, before)
-    changed = (picture != before).any(axis=2)
+    changed = (made != before).any(axis=2)
     assert changed[120, 100]
-    assert changed[120, 220]
+    assert changed[120, 95:105].sum() > changed[120, 215:225].sum() > 0  # thinner
     assert not changed[:, :90].any()  # not yet confirmed
     assert changed[45:58, 102:120].all()  # the plate over the box
     assert not changed[40:58, 225:].any()  # none over a lost one
-    red = picture[45:58, 100:120].reshape(-1, 3).astype(int)
+    red = made[45:58, 100:120].reshape(-1, 3).astype(int)
     assert ((red[:, 2] > 180) & (red[:, 0] < 80)).any()
 
 
@@ -90,3 +87,68 @@ def test_box_beyond_the_edge_is_drawn_clipped(box_px: Box) -> None:
     view.tell_frame(result(1, track(1, box_px), color="unknown"))
     assert view.scene is not None
     assert drawn(view.scene).shape == (240, 320, 3)
+
+
+def scene(track_: Track, colors: tuple[ColorScore, ...] = (), height: int = 240) -> Scene:
+    """A gray frame, 4:3, with one object."""
+    bgr = np.full((height, height * 4 // 3, 3), 128, np.uint8)
+    return Scene(Frame("front", 1, bgr, 0.0, 1000.0, 0.0), (track_,), {1: colors})
+
+
+@pytest.mark.parametrize(
+    ("colors", "text"),
+    [
+        ((), "person 0.90"),
+        ((ColorScore("red", 0.6), ColorScore("blue", 0.3)), "person 0.90 red"),
+        ((ColorScore("unknown", 0.6),), "person 0.90 unknown"),
+    ],
+)
+def test_caption_names_label_score_and_dominant_color(
+    colors: tuple[ColorScore, ...], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = []
+    monkeypatch.setattr(picture.cv2, "putText", lambda _bgr, text, *_: texts.append(text))
+    drawn(scene(track(1, Box(100, 100, 60, 60)), colors))
+    assert texts == [text]
+
+
+def plate(box_px: Box) -> np.ndarray:
+    """Return the part of a drawn picture that a caption's plate fills: it holds all the text."""
+    made = drawn(scene(track(1, box_px), (ColorScore("red", 0.9),)))
+    rows, columns = np.nonzero((made == picture.PLATE).all(axis=2))
+    place = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    found = made[place].copy()
+    made[place] = 0
+    assert not (made == 255).all(axis=2).any()
+    return found
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (300, 2), (-40, 100), (310, 300)])
+def test_caption_of_an_object_at_the_edge_is_moved_into_the_picture(
+    corner: tuple[int, int],
+) -> None:
+    whole = plate(Box(100, 100, 60, 60))
+    moved = plate(Box(*corner, 60, 60))
+    rows, columns = moved.shape[:2]
+    assert np.array_equal(moved, whole[:rows, :columns])
+    assert np.subtract(moved.shape, whole.shape).min() >= -1  # the frame's edge cuts a pixel off
+    red, white = (255 * (whole == bgr).all(axis=2) for bgr in ((40, 40, 215), (255, 255, 255)))
+    assert red.any()
+    assert np.nonzero(white)[1].max() > np.nonzero(red)[1].max() + 40  # text beside the patch
+
+
+def test_lines_grow_with_the_picture() -> None:
+    widths = []
+    for height in (240, 1080):
+        made = drawn(scene(track(1, Box(100.4, 100, 60, 60)), height=height))
+        widths.append((made[130, 90:110] != 128).any(axis=1).sum())
+    assert widths[1] > widths[0] + 1
+
+
+def test_only_the_dominant_color_has_a_patch() -> None:
+    one, red, blue = (
+        track(1, Box(100, 100, 60, 60)),
+        ColorScore("red", 0.6),
+        ColorScore("blue", 0.3),
+    )
+    assert np.array_equal(drawn(scene(one, (red, blue))), drawn(scene(one, (red,))))

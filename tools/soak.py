@@ -119,8 +119,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def figures_of(samples: list[Sample]) -> dict[str, float]:
-    """Return the figures that have budgets, by name. samples: in chronological order."""
+    """Return the figures that have budgets, by name. samples: in chronological order.
+
+    Raises EdgeError when there are too few of them.
+    """
     settled = [one for one in samples if one.at_s >= SETTLED * samples[-1].at_s]
+    if len(settled) < 2:
+        answers = f"{len(samples)} answers of the daemon"
+        raise EdgeError(f"{answers}: too few to measure; give more --minutes")
     hours = np.array([one.at_s / 3600 for one in settled])
     slope = np.polyfit(hours, [one.rss_bytes / 1e6 for one in settled], 1)[0]
     first, last = settled[0], settled[-1]
@@ -167,12 +173,26 @@ def _run_and_sample(folder: Path, source: str | None, run_s: float) -> tuple[lis
                 raise EdgeError(f"the daemon ended by itself, code {daemon.returncode}: {log.last}")
             sample = _sample(folder, daemon.pid, at_s, log.lines, is_away=not broker.is_running)
             samples += [sample] if sample else []
-        daemon.terminate()
-        return samples, daemon.wait(STOP_S)
+        return samples, _stopped(daemon)
+
+
+def _stopped(daemon: subprocess.Popen[str]) -> int:
+    """Stop the daemon; return its exit code, as a shell gives it: 128 + n if signal n ended it."""
+    daemon.terminate()
+    try:
+        code = daemon.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        code = daemon.wait()
+    return code if code >= 0 else 128 - code
 
 
 def _sample(folder: Path, pid: int, at_s: float, lines: int, *, is_away: bool) -> Sample | None:
-    answer = status_socket.ask(folder / "state")
+    """Return what is measured now, None if the daemon does not answer."""
+    try:
+        answer = status_socket.ask(folder / "state")
+    except TimeoutError:
+        return None
     stats = msgspec.json.decode(answer, type=_Report).stats if answer else None
     if stats is None:
         return None

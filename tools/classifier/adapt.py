@@ -62,6 +62,7 @@ def adapted(net: Any, job: Job, asked: Adaptation, kept: Path) -> tuple[Any, Job
         parameters=network.parameters(net),
         notes=job.described.notes | notes | {MADE_FROM: made_from},
     )
+    (kept / description.FILE).unlink(missing_ok=True)
     network.save(net, kept / described.file)
     description.write(kept, described)
     shutil.rmtree(kept / STATE, ignore_errors=True)

@@ -130,6 +130,7 @@ def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
     if _is_written(target, described):
         return target / file
     target.mkdir(parents=True, exist_ok=True)
+    (target / description.FILE).unlink(missing_ok=True)
     if level == "NQ":
         network.save(net, target / file)
     else:

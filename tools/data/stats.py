@@ -7,6 +7,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table of classes and one of sources for each set."""
-    sets = folder.read_all(args.data, args.images)
+    sets = _distinct(folder.read_all(args.data, args.images), folder.files(args.data))
     measured = [measure(data) for data in sets]
     figures = {data.name: found for data, found in zip(sets, measured, strict=True)}
     for name, found in figures.items():
@@ -50,6 +51,13 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         json_file.write(figures, args.json, indent=1)
     return EXIT_OK
+
+
+def _distinct(sets: list[Dataset], files: list[Path]) -> list[Dataset]:
+    """Return the sets, named by their files' paths if two have the same name."""
+    if len({data.name for data in sets}) == len(sets):
+        return sets
+    return [replace(data, name=str(file)) for data, file in zip(sets, files, strict=True)]
 
 
 def side_px(item: dict[str, Any]) -> float:
