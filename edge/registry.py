@@ -157,8 +157,8 @@ def open_store(address: str, *, is_new: bool = False) -> Store:
     """Return the store at a folder's path or an address such as `s3://bucket/models`.
 
     is_new: the folder need not exist yet.
-    Raises ModelError when what the address needs is not installed, or it is of no kind we know,
-    UnavailableError for a folder that is not there.
+    Raises ModelError when what the address needs is not installed, or it is of no kind we know or
+    has a login, UnavailableError for a folder that is not there.
     """
     scheme, mark, root = address.partition("://")
     if not mark:
@@ -166,6 +166,8 @@ def open_store(address: str, *, is_new: bool = False) -> Store:
         if not is_new and not lookup.is_folder(folder):
             raise UnavailableError(f"registry {address}: no such folder; is it mounted?")
         return FolderStore(folder)
+    if "@" in root.partition("/")[0]:  # errors would show it in pieces
+        raise ModelError(f"registry {scheme}://…@…: no login here; use AWS's usual variables")
     if scheme in ("http", "https"):  # lists nothing and keeps no limit of size
         raise ModelError(f"registry {address}: not over HTTP; name a folder or s3://bucket/models")
     limits = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
