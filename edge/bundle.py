@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge import lookup
 from edge.errors import ModelError, brief
 from edge.manifest import MANIFEST_NAME, FileName, Struct
 from edge.signature import SUFFIX, PublicKey, SignatureError, verify
@@ -23,14 +24,13 @@ from edge.signature import SUFFIX, PublicKey, SignatureError, verify
 BUNDLE_NAME = "bundle.json"
 SIGNATURE_NAME = BUNDLE_NAME + SUFFIX
 MAX_BUNDLE_BYTES = 65_536
-MAX_FILE_BYTES = 512 * 1024 * 1024
 
 
 class FileFact(Struct, frozen=True, kw_only=True):
     """Hash and size of a file in the folder."""
 
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
-    bytes: Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
+    bytes: Annotated[int, Meta(ge=0, le=lookup.MAX_FILE_BYTES)]
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
@@ -105,16 +105,20 @@ def check_folder(folder: Path, trusted: Sequence[PublicKey]) -> Bundle:
     """
     source = f"model {folder}"
     try:
-        content = (folder / BUNDLE_NAME).read_bytes()
+        content = lookup.content(folder / BUNDLE_NAME)
+        path = folder / SIGNATURE_NAME
+        signature = lookup.content(path) if path.is_file() else None
+        bundle = decode_signed(content, signature, trusted, source)
+        _check_files(folder, bundle)
     except FileNotFoundError:
         raise SignatureError(
             f"{source}: not signed, and models.trusted_keys is given; "
             "take it from the registry: edge models pull"
         ) from None
-    path = folder / SIGNATURE_NAME
-    signature = path.read_bytes() if path.is_file() else None
-    bundle = decode_signed(content, signature, trusted, source)
-    _check_files(folder, bundle)
+    except OSError as error:
+        raise SignatureError(
+            f"{source}: {error.filename}: {error.strerror}; pull it again"
+        ) from None
     return bundle
 
 
@@ -124,5 +128,5 @@ def _check_files(folder: Path, bundle: Bundle) -> None:
         names = ", ".join(sorted(present ^ set(bundle.files)))
         raise SignatureError(f"model {folder}: missing or not signed: {names}; pull it again")
     for name, fact in bundle.files.items():
-        if fact_of((folder / name).read_bytes()) != fact:
+        if fact_of(lookup.content(folder / name)) != fact:
             raise SignatureError(f"model {folder}: {name} is not what was signed; pull it again")

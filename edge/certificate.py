@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge import lookup
 from edge.errors import ModelError
 from edge.manifest import Certificate
 
@@ -246,6 +247,6 @@ def certify(path: Path) -> Certificate:
     Raises ModelError when the file cannot be read or is not a complete flatbuffer.
     """
     try:
-        return summarize(read_graph(path.read_bytes()))
+        return summarize(read_graph(lookup.content(path)))
     except (OSError, ValueError) as error:
         raise ModelError(f"model file {path}: {error}; install the model folder again") from None

@@ -22,7 +22,7 @@ from typing import Any, Self, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import certificate, decoder_rules, manifest
+from edge import certificate, decoder_rules, lookup, manifest
 from edge.errors import ModelError, brief
 from edge.manifest import Manifest, TensorSpec
 from edge.quiet import without_greeting
@@ -69,6 +69,7 @@ class Interpreter:
         self._engine = engine
         self._input_index = engine.get_input_details()[0]["index"]
         self._input = engine.tensor(self._input_index)
+        self._has_run = False
         self._outputs: dict[str, Callable[[], NDArray[Any]]] = {
             detail["name"]: engine.tensor(detail["index"]) for detail in engine.get_output_details()
         }
@@ -119,8 +120,21 @@ class Interpreter:
         return view
 
     def invoke(self) -> None:
-        """Run the network on what the input tensor holds."""
-        self._engine.invoke()
+        """Run the network on what the input tensor holds.
+
+        Raises ModelError when the first run fails: only then does the runtime notice a constant
+        without data, or an operator that it cannot run. Later failures are RuntimeErrors.
+        """
+        try:
+            self._engine.invoke()
+        except RuntimeError as error:
+            if self._has_run:
+                raise
+            raise ModelError(
+                f"model {self.manifest.name}: the TFLite runtime cannot run it: {brief(error)}; "
+                "export it again"
+            ) from error
+        self._has_run = True
 
     def output(self, name: str) -> NDArray[Any]:
         """Return a copy of an output's stored (mostly quantized) values, without the batch axis.
@@ -168,7 +182,7 @@ def _tensor_spec(detail: dict[str, Any], path: Path) -> TensorSpec:
 
 def _read_checked(path: Path, model: Manifest) -> bytes:
     try:
-        content = path.read_bytes()
+        content = lookup.content(path)
     except OSError as error:
         raise ModelError(f"model file {path}: {error.strerror}; install the folder again") from None
     digest = hashlib.sha256(content).hexdigest()

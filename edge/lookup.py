@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Container
 from pathlib import Path
 
 from edge.errors import EdgeError
+
+MAX_FILE_BYTES = 512 * 1024 * 1024
 
 
 def expanded(text: str, kind: type[EdgeError]) -> Path:
@@ -53,6 +57,21 @@ def files_in(folder: Path, suffixes: Container[str]) -> list[Path]:
         and not entry.name.startswith(".")
         and not is_folder(entry)
     )
+
+
+def content(path: Path) -> bytes:
+    """Return the content of a plain file.
+
+    Raises OSError, also for a pipe or device, which may never end, and over MAX_FILE_BYTES.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    if found.st_size > MAX_FILE_BYTES:
+        raise OSError(errno.EINVAL, f"over {MAX_FILE_BYTES} bytes", str(path))
+    return path.read_bytes()
 
 
 def is_pipe(path: Path) -> bool:

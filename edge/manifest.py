@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge import durable
+from edge import durable, lookup
 from edge.errors import ModelError, brief
 
 MANIFEST_NAME = "manifest.json"
@@ -20,8 +20,19 @@ MANIFEST_NAME = "manifest.json"
 Task = Literal["detect", "color", "classify"]
 Role = Literal["boxes", "classes", "scores", "count"]
 Dtype = Literal["int8", "uint8", "float32"]
-# Labels become MQTT topics: no wildcard, level or control character.
-Label = Annotated[str, Meta(pattern=r"^[^+#/\x00-\x1f]{1,64}$(?!\n)")]
+# What brokers refuse in a topic (MQTT 5.0, section 1.5.4), and what moves a terminal's cursor.
+_CONTROL = "\x00-\x1f\x7f-\x9f"
+_NO_CHARACTERS = "\ufdd0-\ufdef" + "".join(
+    chr(plane + 0xFFFE) + chr(plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000)
+)
+_LABEL_PATTERN = rf"^[^+#/{_CONTROL}{_NO_CHARACTERS}]{{1,64}}$(?!\n)"
+_LINE_PATTERN = rf"^[^{_CONTROL}]{{1,128}}$(?!\n)"
+PATTERNS = {
+    _LABEL_PATTERN: "of 1 to 64 characters that an MQTT topic may have, none of them +, # or /",
+    _LINE_PATTERN: "of 1 to 128 characters, none of them a control character",
+}
+Label = Annotated[str, Meta(pattern=_LABEL_PATTERN)]  # labels become MQTT topics
+Line = Annotated[str, Meta(pattern=_LINE_PATTERN)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 # A name inside the model folder; never a path.
@@ -158,8 +169,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """
 
     format: Literal[1]
-    name: str
-    version: str
+    name: Line
+    version: Line
     task: Task
     file: FileName
     sha256: str
@@ -221,7 +232,7 @@ def read(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return msgspec.json.decode(lookup.content(path), type=Manifest)
     except FileNotFoundError:
         raise ModelError(
             f"model {folder}: no {MANIFEST_NAME}; name a folder that `edge models` lists"
@@ -229,7 +240,10 @@ def read(folder: Path) -> Manifest:
     except OSError as error:
         raise ModelError(f"model {folder}: {MANIFEST_NAME}: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = brief(error, 300)
+        reason = str(error)
+        for pattern, words in PATTERNS.items():
+            reason = reason.replace(f"matching regex {pattern!r}", words)
+        reason = brief(reason, 300)
         raise ModelError(f"model {folder}: {MANIFEST_NAME} is not valid: {reason}") from None
 
 

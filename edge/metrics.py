@@ -8,8 +8,10 @@ Over HTTP values are a few seconds old at most; the file is written every
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REQUEST_S = 5.0  # for a client to ask
+MAX_CLIENTS = 16  # at one time; each holds a thread, of which the unit allows the daemon a number
 MQTT_COUNTERS = (
     "connects", "refusals", "sent", "acknowledged", "rejected", "dropped", "commands",
 )  # fmt: skip
@@ -103,6 +106,7 @@ class Metrics:
                 f"metrics: {where}: {fault}; choose another metrics.port or metrics.host"
             ) from None
         server.RequestHandlerClass = _bounded(server.RequestHandlerClass)
+        _limit_clients(server)
         self._stack.callback(thread.join)
         self._stack.callback(server.server_close)
         self._stack.callback(server.shutdown)
@@ -142,19 +146,60 @@ class Metrics:
 
 
 def _bounded(handler: Any) -> Any:
-    """Return a request handler that gives up a client that sends nothing, or has gone.
-
-    Each holds a thread, of which the unit allows the whole daemon a number.
-    """
+    """Return a request handler that gives up a client that is slow to ask, or has gone."""
 
     class Bounded(handler):  # type: ignore[misc]
         timeout = REQUEST_S
+
+        def setup(self) -> None:
+            super().setup()
+            self.rfile = io.BufferedReader(_Request(self.connection))
 
         def handle(self) -> None:
             with suppress(OSError):
                 super().handle()
 
     return Bounded
+
+
+class _Request(io.RawIOBase):
+    """Reads a socket for REQUEST_S in all, however often a client sends a byte."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._end_s = time.monotonic() + REQUEST_S
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Return how many bytes were read. Raises TimeoutError when the time is over."""
+        left_s = self._end_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
+
+
+def _limit_clients(server: Any) -> None:
+    """Let a threading server answer MAX_CLIENTS at one time and close further connections."""
+    free = threading.Semaphore(MAX_CLIENTS)
+    start, answer = server.process_request, server.process_request_thread
+
+    def start_if_free(client: socket.socket, address: object) -> None:
+        if free.acquire(blocking=False):
+            start(client, address)
+        else:
+            server.shutdown_request(client)
+
+    def answer_and_free(client: socket.socket, address: object) -> None:
+        try:
+            answer(client, address)
+        finally:
+            free.release()
+
+    server.process_request, server.process_request_thread = start_if_free, answer_and_free
 
 
 def check_installed(config: MetricsConfig) -> None:

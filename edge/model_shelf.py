@@ -8,9 +8,8 @@ models_dir/.versions/color-64/state.json             what is on trial, what was 
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -119,30 +118,6 @@ class Shelf:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    @contextmanager
-    def keeping_owner(self) -> Iterator[None]:
-        """Give what root makes inside the block to the owner of the board's folder of models."""
-        try:
-            yield
-        finally:
-            if os.geteuid() == 0:
-                self._give_away(self.link.parent.stat())
-
-    def _give_away(self, like: os.stat_result) -> None:
-        """Give link, versions and state to the owner of another file."""
-        own = [self.link] if self.active else []
-        for path in (*own, self.folder.parent, self.folder):
-            _chown_like(path, like)
-        for _, folders, files, descriptor in os.fwalk(self.folder):
-            for name in (*folders, *files):
-                _chown_like(name, like, descriptor)
-
     def _lock(self, name: str) -> IO[str]:
         self.folder.mkdir(parents=True, exist_ok=True)
         return (self.folder / f".{name}.lock").open("w")
-
-
-def _chown_like(path: Path | str, like: os.stat_result, folder: int | None = None) -> None:
-    """Give a file to the owner of another; folder: an open one, in which `path` is a name."""
-    with suppress(FileNotFoundError):  # the daemon may end a trial meanwhile
-        os.chown(path, like.st_uid, like.st_gid, dir_fd=folder, follow_symlinks=False)

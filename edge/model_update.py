@@ -5,7 +5,7 @@ made to repeat its golden picture (the canary) and only then linked, by one rena
 any moment leaves the old version or the new one. It is on trial until the daemon has processed a
 frame with it. When the daemon cannot be built with it, or MAX_STARTS starts in a row ended before
 that frame, the link goes back to the version before, and the failed one is not taken again. For
-that, what root pulls belongs to the owner of models_dir, the daemon's user.
+that, all of it belongs to the owner of models_dir, the daemon's user, as whom root pulls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge.bundle import Bundle
 from edge.errors import ConfigError, InputError, ModelError
 from edge.manifest import is_file_name
 from edge.model_shelf import PARTIAL, STATE_NAME, Shelf, State
-from edge.registry import Store
+from edge.registry import Source
 from edge.signature import PublicKey, SignatureError
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def refuse_unsigned(folder: Path, trusted: Sequence[PublicKey]) -> None:
 
 
 def pull(
-    store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey], *, is_forced: bool
+    store: Source, shelf: Shelf, version: str, trusted: Sequence[PublicKey], *, is_forced: bool
 ) -> Bundle | None:
     """Bring a version from the registry into service, also the active one if it is damaged here.
 
@@ -58,7 +58,7 @@ def pull(
         raise ConfigError("models.trusted_keys is empty; name the keys whose versions you trust")
     if shelf.link.exists() and shelf.active is None:
         raise ModelError(f"{shelf.link} was not pulled; move it away, the link takes its place")
-    with shelf.pulling(), shelf.keeping_owner():
+    with shelf.pulling():
         if version in shelf.state().refused and not is_forced:
             raise ModelError(
                 f"{shelf.name} {version}: it failed or was rolled back here; --force tries again"
@@ -83,7 +83,7 @@ def roll_back(shelf: Shelf, reason: str, trusted: Sequence[PublicKey]) -> str | 
     that is not what a trusted key signed, OSError when the link cannot be changed.
     """
     _refuse_odd_name(shelf.name)
-    with shelf.changing(), shelf.keeping_owner():
+    with shelf.changing():
         state, failed = shelf.state(), shelf.active
         if failed is None:
             raise ModelError(f"model {shelf.name}: no pulled version is active")
@@ -149,7 +149,7 @@ def try_again(tried: Mapping[Shelf, State]) -> None:
     """Put back on trial what was given up for a fault that was not its own."""
     for shelf, state in tried.items():
         try:
-            with shelf.changing(), shelf.keeping_owner():
+            with shelf.changing():
                 shelf.remember(msgspec.structs.replace(state, starts=0))
                 shelf.switch(state.trial)
             logger.warning("model.trial_resumed name=%s version=%s", shelf.name, state.trial)
@@ -207,7 +207,7 @@ def _refusing(state: State, version: str) -> State:
 
 
 def _download(
-    store: Store, shelf: Shelf, version: str, trusted: Sequence[PublicKey]
+    store: Source, shelf: Shelf, version: str, trusted: Sequence[PublicKey]
 ) -> tuple[Bundle, bool]:
     """Put a version onto the shelf unless it is there, whole; also return whether it was not."""
     with shelf.changing():  # or what the daemon writes in this moment would go, too

@@ -60,11 +60,15 @@ class Envelope(Struct, frozen=True, kw_only=True):
     signature: str = ""
 
 
-class Store(Protocol):
-    """Objects by key (`name/version/file`)."""
+class Source(Protocol):
+    """Objects by key (`name/version/file`), as a board reads them."""
 
     def get(self, key: str, limit: int) -> bytes:
         """Return at most `limit` bytes of an object. Raises FileNotFoundError."""
+
+
+class Store(Source, Protocol):
+    """Objects by key, as `edge-tools registry` lists and changes them."""
 
     def names(self, key: str) -> list[str]:
         """Return what lies directly under a key, sorted; empty when there is nothing."""
@@ -153,8 +157,8 @@ def open_store(address: str, *, is_new: bool = False) -> Store:
     """Return the store at a folder's path or an address such as `s3://bucket/models`.
 
     is_new: the folder need not exist yet.
-    Raises ModelError when what the address needs is not installed, or it is of no kind we know,
-    UnavailableError for a folder that is not there.
+    Raises ModelError when what the address needs is not installed, or it is of no kind we know or
+    has a login, UnavailableError for a folder that is not there.
     """
     scheme, mark, root = address.partition("://")
     if not mark:
@@ -162,6 +166,8 @@ def open_store(address: str, *, is_new: bool = False) -> Store:
         if not is_new and not lookup.is_folder(folder):
             raise UnavailableError(f"registry {address}: no such folder; is it mounted?")
         return FolderStore(folder)
+    if "@" in root.partition("/")[0]:  # errors would show it in pieces
+        raise ModelError(f"registry {scheme}://…@…: no login here; use AWS's usual variables")
     if scheme in ("http", "https"):  # lists nothing and keeps no limit of size
         raise ModelError(f"registry {address}: not over HTTP; name a folder or s3://bucket/models")
     limits = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
@@ -206,7 +212,7 @@ def versions(store: Store, name: str) -> list[Bundle]:
     return sorted(found, key=lambda one: one.serial)
 
 
-def read_stages(store: Store, name: str, trusted: Sequence[PublicKey] | None = None) -> Stages:
+def read_stages(store: Source, name: str, trusted: Sequence[PublicKey] | None = None) -> Stages:
     """Return a model's stages. trusted: keys one of which must have signed them; None: any.
 
     Raises SignatureError, or ModelError when they are damaged.
@@ -245,7 +251,7 @@ def choose(stages: Stages, stage: Stage) -> str:
 
 
 def fetch(
-    store: Store, name: str, version: str, folder: Path, trusted: Sequence[PublicKey] | None
+    store: Source, name: str, version: str, folder: Path, trusted: Sequence[PublicKey] | None
 ) -> Bundle:
     """Download a version into an empty folder and return its bundle.
 
@@ -278,7 +284,7 @@ def file_key(version: Bundle, file: str) -> str:
     return f"{version.name}/{version.version}/{file}.{version.files[file].sha256}"
 
 
-def _read_version(store: Store, name: str, version: str) -> Envelope:
+def _read_version(store: Source, name: str, version: str) -> Envelope:
     key = f"{name}/{version}/{VERSION_NAME}"
     content = store.get(key, MAX_VERSION_BYTES)
     try:
@@ -288,7 +294,7 @@ def _read_version(store: Store, name: str, version: str) -> Envelope:
         raise SignatureError(f"{key} is damaged: {error}; {fix}") from None
 
 
-def _checked(store: Store, key: str, fact: bundle.FileFact) -> bytes:
+def _checked(store: Source, key: str, fact: bundle.FileFact) -> bytes:
     try:
         content = store.get(key, fact.bytes + 1)
     except FileNotFoundError:

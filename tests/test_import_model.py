@@ -202,7 +202,7 @@ def test_failed_import_is_a_one_line_error_and_leaves_nothing(
     ("old", "new", "part"),
     [
         (b"detections:1", b"detecti\xffns:1", "refuses it"),  # no UTF-8
-        (b"max_classes_per_detection", b"max_classes_per_detectioX", "does not run"),
+        (b"max_classes_per_detection", b"max_classes_per_detectioX", "cannot run it"),
     ],
 )
 def test_damaged_file_is_a_one_line_error(

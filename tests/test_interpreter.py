@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from edge import interpreter, manifest, model_store
+from edge.certificate import _Table
 from edge.errors import EXIT_CONFIG, ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder
@@ -61,10 +64,33 @@ def test_outputs_are_copies_unaffected_by_the_next_invoke(tmp_path: Path):
 
 def test_a_view_kept_over_an_invoke_is_an_error_not_a_wrong_result(tmp_path: Path):
     loaded = Interpreter.load(detect_folder(tmp_path))
+    loaded.invoke()
     view = loaded.input_view()
     with pytest.raises(RuntimeError):
         loaded.invoke()
     assert view.shape == (64, 64, 3)
+
+
+def test_model_that_loads_but_cannot_run_is_refused_at_its_first_run(tmp_path: Path):
+    folder = color_folder(tmp_path)
+    file = folder / "model.tflite"
+    file.write_bytes(without_weights(file.read_bytes()))
+    change_manifest(folder, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    loaded = Interpreter.load(folder)
+    with pytest.raises(ModelError, match=r"tiny-color: the TFLite runtime cannot run it: .*lacks"):
+        loaded.invoke()
+
+
+def without_weights(content: bytes) -> bytes:
+    """A .tflite file whose tensors refer to buffer 0, which is empty."""
+    changed = bytearray(content)
+    model = _Table(content, int.from_bytes(content[:4], "little"))
+    for subgraph in model.tables(2):
+        for tensor in subgraph.tables(0):
+            at = tensor._at(2)
+            if at is not None:
+                changed[at : at + 4] = bytes(4)
+    return bytes(changed)
 
 
 def test_unknown_output_is_a_key_error(tmp_path: Path):
@@ -191,6 +217,23 @@ def test_certificate_that_does_not_match_the_file_is_refused(tmp_path: Path):
     assert "certificate differs" in refusal(change_manifest(folder, certificate=claimed))
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_model_file_that_would_never_end_is_refused(tmp_path: Path, kind: str):
+    """As in an archive from a stranger."""
+    folder = color_folder(tmp_path)
+    file = folder / "model.tflite"
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        with file.open("wb") as sparse:
+            sparse.truncate(10**12)
+    reason = "over 536870912 bytes" if kind == "large" else "not a plain file"
+    assert reason in refusal(folder)
+
+
 def test_missing_model_file_is_refused(tmp_path: Path):
     folder = color_folder(tmp_path)
     (folder / "model.tflite").unlink()
@@ -224,6 +267,13 @@ def test_wrong_manifest_is_refused(tmp_path: Path, text: str):
         (("labels",), []),
         (("labels",), ["a/b"]),
         (("labels",), ["+"]),
+        (("labels",), ["a\x7f"]),  # brokers end the connection for these
+        (("labels",), ["a\x85"]),
+        (("labels",), ["a\ufffe"]),
+        (("labels",), ["a\U0001ffff"]),
+        (("name",), "a\nb"),
+        (("name",), "a" * 129),
+        (("version",), "\x1b[2J"),
         (("input", "scale"), 0),
         (("input", "pad_value"), 300),
         (("input", "resize"), "crop"),

@@ -319,3 +319,30 @@ def test_daemon_confirms_a_pulled_version_and_rolls_back_one_that_it_cannot_run(
     with daemon:
         assert daemon.wait() == EXIT_CONFIG
     wait_until(lambda: any("CARD.md" in line for line in daemon.log))
+
+
+def test_root_pulls_with_the_rights_of_the_owner_of_models_dir(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only root may enter the folder above, as with the unit's DynamicUser."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can pull for another user")
+    tmp_path.chmod(0o700)
+    os.chown(board.models_dir, NOBODY, NOBODY)
+    board.registry.push("1.0.0")
+    pull = ["models", "pull", COLOR, "--version", "1.0.0"]
+    pull += ["--config", str(config_of(board, tmp_path))]
+    others = tmp_path / "others"
+    (others / "folder").mkdir(parents=True)
+    planted = board.models_dir / ".versions" / COLOR
+    planted.parent.mkdir()
+    planted.symlink_to(others)
+    assert cli.main(pull) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{planted}: Permission denied; check models_dir" in line
+    assert [path.name for path in others.iterdir()] == ["folder"]
+    shutil.rmtree(planted.parent)
+    assert cli.main(pull) == EXIT_OK
+    assert board.loaded() == "1.0.0"
+    assert {path.lstat().st_uid for path in board.models_dir.rglob("*")} == {NOBODY}
+    assert os.geteuid() == os.getegid() == 0

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,6 +240,37 @@ def test_silent_or_reset_metrics_clients_occupy_no_thread(
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert b"edge_spool_writable 1.0" in answer.read()
     assert capsys.readouterr().err == ""
+
+
+def test_slow_metrics_clients_occupy_a_bounded_number_of_threads_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metrics, "REQUEST_S", 1.0)
+    port, before = free_port(), threading.active_count()
+    with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
+        held = [
+            socket.create_connection(("127.0.0.1", port), timeout=20)
+            for _ in range(metrics.MAX_CLIENTS + 5)
+        ]
+        threads = []
+        while sum(map(is_sent, held)):
+            threads.append(threading.active_count() - before)
+            time.sleep(0.01)
+        for one in held:
+            one.close()
+        assert max(threads) <= 1 + metrics.MAX_CLIENTS
+        url = f"http://127.0.0.1:{port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"edge_spool_writable 1.0" in answer.read()
+
+
+def is_sent(client: socket.socket) -> bool:
+    """Send one byte; False when the server has closed the connection."""
+    try:
+        client.sendall(b"G")
+    except OSError:
+        return False
+    return True
 
 
 def test_unwritable_textfile_is_reported_once_and_stops_nothing(

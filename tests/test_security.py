@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tools.cli
 from daemon import Daemon
 from edge.cli import main
 from edge.config import CommandsConfig
@@ -134,6 +135,28 @@ def test_yaml_bomb_is_a_one_line_error_with_exit_code_78(
     assert main(["check-config", str(config)]) == EXIT_CONFIG
     (line,) = capsys.readouterr().err.splitlines()
     assert len(line) < 1000
+
+
+@pytest.mark.parametrize("key", ["otlp", "syslog"])
+def test_error_about_an_address_does_not_show_its_login(
+    tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(f"cameras: {{a: {{source: 0}}}}\nlog: {{{key}: 'ftp://u:{SECRET}@host'}}")
+    assert main(["check-config", str(config)]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"log.{key} 'ftp://***@host'" in line
+
+
+@pytest.mark.parametrize("scheme", ["s3", "https", "ftp", "none"])
+def test_registry_with_a_login_is_refused_and_its_login_not_shown(
+    capsys: pytest.CaptureFixture[str], scheme: str
+) -> None:
+    address = f"{scheme}://u:{SECRET}@host/models"
+    assert tools.cli.main(["registry", "list", "--registry", address]) == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert SECRET not in line
+    assert "no login here" in line
 
 
 @pytest.mark.parametrize("name", ["../front", "/etc/passwd", "front\0", "..", "a/b", "+", "#"])

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from edge import certificate, manifest, model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE
+from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE, ModelError
 from models import DATA
 from tools import validate
 from tools.cli import main
@@ -56,14 +56,14 @@ def test_model_that_one_kernel_family_cannot_run_fails(
 ) -> None:
     def differences(_: Path, *, xnnpack: bool) -> list[str]:
         if not xnnpack:
-            raise RuntimeError("Node number 4 (READ_VARIABLE) failed to invoke.")
+            raise ModelError("model color-64: the TFLite runtime cannot run it: Node number 4")
         return []
 
     monkeypatch.setattr(validate.golden, "differences", differences)
     assert main(["validate", "color-64"]) == EXIT_CONFIG
     out = capsys.readouterr().out
     assert "pass  golden picture, xnnpack: " in out
-    assert "FAIL  golden picture, builtin kernels: the TFLite runtime cannot run it: Node" in out
+    assert "FAIL  golden picture, builtin kernels: model color-64: the TFLite runtime cannot" in out
 
 
 def test_model_without_a_golden_picture_fails_and_the_rest_is_validated(

@@ -237,6 +237,28 @@ def test_silent_connections_time_out_and_block_nobody(
                 pass
 
 
+def test_connections_that_ask_nothing_do_not_take_all_descriptors(site: Site) -> None:
+    held = [
+        socket.create_connection(("127.0.0.1", site.config.port), timeout=20)
+        for _ in range(connection.MAX_OPEN + 10)
+    ]
+    for one in held:
+        one.setblocking(False)
+    wait_until(lambda: sum(map(is_open, held)) == connection.MAX_OPEN)
+    for one in held:
+        one.close()
+
+
+def is_open(one: socket.socket) -> bool:
+    try:
+        one.recv(1)
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        pass
+    return False
+
+
 def test_each_answer_gives_a_connection_its_time_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ def _main(argv: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         return _missing(words, error)
     except EdgeError as error:
-        print(f"edge-tools: {one_line(error)}", file=sys.stderr)
+        print(f"edge-tools: {logs.redacted(one_line(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         return EXIT_OK

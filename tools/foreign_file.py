@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edge import certificate, interpreter
+from edge import certificate, interpreter, lookup
 from edge.decoder_rules import ROLES
 from edge.detector.letterbox import RANGES
 from edge.errors import ModelError
@@ -52,7 +52,7 @@ def read(path: Path) -> ForeignFile:
     Raises ModelError when it cannot be read or run, or does not take one color picture.
     """
     try:
-        content = path.read_bytes()
+        content = lookup.content(path)
         certificate.read_graph(content)  # before the runtime, which a damaged file can crash
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}; name a .tflite file") from None

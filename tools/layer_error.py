@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import lookup
 from edge.errors import ModelError
 from edge.interpreter import load_engine
 from tools import plots
@@ -50,7 +51,7 @@ class TensorReader:
     def __init__(self, path: Path) -> None:
         """Load the file. Raises ModelError when the runtime refuses it."""
         try:
-            content = path.read_bytes()
+            content = lookup.content(path)
         except OSError as error:
             raise ModelError(f"model file {path}: {error.strerror}; name a .tflite file") from None
         self._engine = load_engine(content, path, xnnpack=False, keeps_tensors=True)

@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
         logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
         return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except EdgeError as error:
-        print(f"edge: {one_line(error)}", file=sys.stderr)
+        print(f"edge: {logs.redacted(one_line(error))}", file=sys.stderr)
         return error.exit_code
 
 

@@ -12,9 +12,18 @@ from typing import Any
 
 from edge import config_file, model_store, model_update, registry, signature
 from edge.config import Config
-from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNCHANGED, ConfigError, ModelError, one_line
+from edge.errors import (
+    EXIT_CONFIG,
+    EXIT_OK,
+    EXIT_UNCHANGED,
+    ConfigError,
+    EdgeError,
+    ModelError,
+    one_line,
+)
 from edge.interpreter import Interpreter
 from edge.model_shelf import Shelf
+from edge.registry import Source
 from edge.signature import PublicKey
 
 EXAMPLES = """examples:
@@ -133,13 +142,13 @@ def _pull(args: argparse.Namespace) -> int:
     if board.registry is None:
         raise ConfigError(f"{args.config}: models.registry is empty; name a folder or s3://…")
     store = registry.open_store(board.registry)
-    shelf = Shelf(board.models_dir, args.name)
-    before = shelf.active
-    with registry.reaching(board.registry):
+    with _as_owner(board.models_dir) as models_dir, registry.reaching(board.registry):
+        shelf, source = Shelf(models_dir, args.name), AsCaller(store)
+        before = shelf.active
         version = args.version or registry.choose(
-            registry.read_stages(store, args.name, board.trusted), args.stage
+            registry.read_stages(source, args.name, board.trusted), args.stage
         )
-        bundle = model_update.pull(store, shelf, version, board.trusted, is_forced=args.force)
+        bundle = model_update.pull(source, shelf, version, board.trusted, is_forced=args.force)
     if bundle is None:
         print(f"{args.name} {version}: active already")
         return EXIT_UNCHANGED if args.exit_code else EXIT_OK
@@ -160,11 +169,13 @@ def _shipped(name: str) -> str:
 
 def _rollback(args: argparse.Namespace) -> int:
     board = _board(config_file.load(args.config))
-    try:
-        shelf = Shelf(board.models_dir, args.name)
-        version = model_update.roll_back(shelf, "asked for", board.trusted)
-    except OSError as error:
-        raise ModelError(f"model {args.name}: cannot go back: {error}; check models_dir") from None
+    with _as_owner(board.models_dir) as models_dir:
+        try:
+            shelf = Shelf(models_dir, args.name)
+            version = model_update.roll_back(shelf, "asked for", board.trusted)
+        except OSError as error:
+            text = f"model {args.name}: cannot go back: {error}; check models_dir"
+            raise ModelError(text) from None
     print(f"{args.name}: {version or 'the shipped version'} is linked; reload the daemon")
     return EXIT_OK
 
@@ -180,6 +191,61 @@ def _board(config: Config) -> Board:
     return Board(folder, config.models.registry, trusted)
 
 
+class AsCaller:
+    """Reads a registry with the rights of whoever called: folder or login may be root's alone."""
+
+    def __init__(self, store: Source) -> None:
+        self._store = store
+
+    def get(self, key: str, limit: int) -> bytes:
+        """Return at most `limit` bytes of an object."""
+        with _acting_as(os.getuid(), os.getgid()):
+            return self._store.get(key, limit)
+
+
+@contextmanager
+def _as_owner(folder: Path) -> Iterator[Path]:
+    """Let root act as the owner of the board's folder of models; yield a path to it.
+
+    That user, the daemon's, could have put links there that lead root elsewhere. The path is valid
+    inside the block, also where the owner may not enter a folder above (/var/lib/private).
+    """
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    inside = f"/proc/self/fd/{descriptor}"
+    try:
+        with _acting_as(owner.st_uid, owner.st_gid):
+            yield Path(inside)
+    except EdgeError as error:
+        raise type(error)(str(error).replace(inside, str(folder))) from error
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _acting_as(user: int, group: int) -> Iterator[None]:
+    """Have the rights of a user inside the block; only root, or who was root, may change them."""
+    before = os.geteuid(), os.getegid()
+    if before == (user, group):
+        yield
+        return
+    _take_rights(user, group)
+    try:
+        yield
+    finally:
+        _take_rights(*before)
+
+
+def _take_rights(user: int, group: int) -> None:
+    os.seteuid(0)
+    os.setgroups([group])
+    os.setegid(group)
+    os.seteuid(user)
+
+
 def _make_models_dir(folder: Path) -> None:
     """Make the board's folder of models, owned like the folder it is made in."""
     try:
@@ -187,7 +253,7 @@ def _make_models_dir(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for one in missing if os.geteuid() == 0 else ():
             like = missing[-1].parent.stat()
-            os.chown(one, like.st_uid, like.st_gid)
+            os.chown(one, like.st_uid, like.st_gid, follow_symlinks=False)
     except OSError as error:
         raise ConfigError(
             f"models_dir {folder}: {error.strerror}; name a folder that can be made"

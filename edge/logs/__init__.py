@@ -10,7 +10,7 @@ own behind a bounded queue, so a full disk, or a name server or collector that h
 frame. Records that do not fit the queue are dropped and counted.
 """
 
-from edge.logs.facts import hide
+from edge.logs.facts import hide, redacted
 from edge.logs.mqtt import MqttLog
 from edge.logs.root import (
     add_arguments,
@@ -33,5 +33,6 @@ __all__ = [
     "install",
     "make_handlers",
     "published",
+    "redacted",
     "set_up",
 ]

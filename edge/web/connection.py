@@ -7,20 +7,25 @@ import asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 ANSWERED_S = 20.0  # for request and response, including a large picture over a slow radio link
+MAX_OPEN = 64  # at one time, also those that ask nothing
 
 
 class BoundedConnection(H11Protocol):
-    """Closes when its next response is not delivered within ANSWERED_S.
+    """Closes when its next response is not delivered within ANSWERED_S, or with MAX_OPEN open.
 
     uvicorn waits forever for a request, and for a client that does not read. A few dozen such
-    clients would lock all others out of the page and of `/healthz`.
+    clients would lock all others out of the page and of `/healthz`. It also holds any number of
+    connections without a request, which would take all of the daemon's file descriptors.
     """
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer for the first request."""
+        """Start the timer for the first request; close a connection too many."""
         super().connection_made(transport)
+        if len(self.connections) > MAX_OPEN:
+            transport.abort()
+            return
         self._restart_timer()
 
     def on_response_complete(self) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 32  # open at one time; a browser holds up to six
+MAX_CONNECTIONS = 32  # answered at one time; a browser holds up to six
 IDLE_S = 5
 CLOSE_S = 2  # for responses in progress at stop
 
@@ -86,6 +86,7 @@ class WebServer:
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=MAX_CONNECTIONS,
+                backlog=MAX_CONNECTIONS,  # so many are accepted before the first can be closed
                 timeout_keep_alive=IDLE_S,
                 timeout_graceful_shutdown=CLOSE_S,
             )
