@@ -191,7 +191,7 @@ def reaching(address: str) -> Iterator[None]:
     """Turn what a store raises inside the block into one line that names the registry."""
     try:
         yield
-    except EdgeError:
+    except (EdgeError, ImportError):
         raise
     except Exception as error:  # every file system has exceptions of its own
         if isinstance(error, OSError) and error.errno in NO_ROOM:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -221,6 +222,11 @@ def _as_owner(folder: Path) -> Iterator[Path]:
             yield Path(inside)
     except EdgeError as error:
         raise type(error)(str(error).replace(inside, str(folder))) from error
+    except ImportError as error:  # modules are loaded when they are needed
+        raise ConfigError(
+            f"models_dir {folder}: its owner, user {owner.st_uid}, cannot read the Python of this "
+            f"command, {sys.prefix} ({error}); install edge where the daemon's user can read it"
+        ) from None
     finally:
         os.close(descriptor)
 
