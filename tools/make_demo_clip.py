@@ -88,7 +88,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--source", type=Path, help="vtest.avi; fetched by apt-get when absent")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT)
+    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:

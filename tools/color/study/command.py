@@ -53,7 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=count, default=4000, help="training crops; default %(default)s"
     )
-    parser.add_argument("--only", nargs="+", choices=list(STUDY), default=list(STUDY))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(STUDY),
+        default=list(STUDY),
+        metavar="NAME",
+        help="networks: " + ", ".join(f'"{name}"' for name in STUDY),
+    )
     parser.add_argument("--vgg16", type=Path, metavar="FILE", help="torchvision's VGG16 weights")
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
 
