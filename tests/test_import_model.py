@@ -14,7 +14,7 @@ pytest.importorskip("ai_edge_litert.schema_py_generated", reason="tflite-runtime
 
 from edge import manifest
 from edge.detector import Detector
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.interpreter import Interpreter
 from models import DATA
 from tools import coco_labels, foreign_file, golden, import_model, package
@@ -135,7 +135,7 @@ WRONG = {
     "no_model": ([str(GOLDEN), "yolov5"], "not a TFLite flatbuffer", EXIT_CONFIG),
     "keep": (["yolov5", "yolov5", "--labels", "TWO", "--keep", "cow"], "cow", EXIT_NO_INPUT),
     "no_labels": (["yolov5", "yolov5", "--labels", "/no/x.txt"], "/no/x.txt", EXIT_NO_INPUT),
-    "nms": (["yolov5", "yolov5", "--nms-iou", "3"], "--nms-iou 3.0", EXIT_FAILURE),
+    "nms": (["yolov5", "yolov5", "--nms-iou", "3"], "--nms-iou 3.0", EXIT_USAGE),
     "float_in": (["float", "yolov5"], "give --range", EXIT_CONFIG),
     "golden": (["yolov5", "yolov5", "--labels", "TWO", "--golden", "/no/p.jpg"], "/no/p.jpg", 66),
     "no_picture": (["yolov5", "yolov5", "--labels", "TWO", "--golden", __file__], __file__, 66),

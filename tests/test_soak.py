@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from edge.errors import EXIT_USAGE
+from tools.cli import main
 from tools.soak import BUDGETS, Sample, figures_of
 
 STEADY = Sample(
@@ -64,3 +66,9 @@ def test_writes_are_measured_separately_with_and_without_the_broker() -> None:
     figures = figures_of(samples)
     assert figures["spool_mb_per_day_broker_there"] == pytest.approx(86.4)
     assert figures["spool_mb_per_day_broker_away"] == pytest.approx(864)
+
+
+def test_too_short_a_run_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["soak", "--minutes", "0.2"]) == EXIT_USAGE  # 1 means that a budget was exceeded
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("edge-tools: --minutes 0.2: too short")

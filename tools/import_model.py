@@ -18,7 +18,7 @@ import numpy as np
 from edge.capture import read_image
 from edge.detector import Detector
 from edge.detector.letterbox import RANGES
-from edge.errors import EXIT_OK, EdgeError, InputError, ModelError, brief
+from edge.errors import EXIT_OK, EdgeError, InputError, ModelError, UsageError, brief
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Manifest
 from tools import coco_labels, foreign_file, package
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace) -> ImportOptions:
     if not 0 <= args.nms_iou <= 1:
-        raise EdgeError(f"--nms-iou {args.nms_iou}: give a share, 0 to 1")
+        raise UsageError(f"--nms-iou {args.nms_iou}: give a share, 0 to 1")
     class_ids, classes = read_labels(args.labels or default_labels(args.decoder))
     return ImportOptions(
         decoder=args.decoder,
