@@ -54,7 +54,7 @@ class EdgeError(Exception):
 
 
 class UsageError(EdgeError):
-    """Options of a command contradict each other."""
+    """An option of a command has a wrong value, or two contradict each other."""
 
     exit_code = EXIT_USAGE
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+from edge.errors import EXIT_OK, EXIT_USAGE, EdgeError
 from tools.benchmark import mqtt
 from tools.benchmark.mqtt_sender import WAYS, Sender, send
 from tools.cli import main
@@ -64,5 +64,5 @@ def test_sender_never_exceeds_its_limit_of_unacknowledged_events(
 
 
 def test_rate_that_yields_no_event_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark-mqtt", "--rate", "0.1", "--seconds", "1"]) == EXIT_FAILURE
+    assert main(["benchmark-mqtt", "--rate", "0.1", "--seconds", "1"]) == EXIT_USAGE
     assert len(capsys.readouterr().err.splitlines()) == 1

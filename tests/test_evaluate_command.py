@@ -19,7 +19,7 @@ pytest.importorskip("rich")
 
 from coco_sets import HERE, MODEL, annotation, golden_set, write_set
 from edge import manifest
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.interpreter import Interpreter
 from tools import tracking
 from tools.benchmark import timing
@@ -171,11 +171,11 @@ def test_baselines_are_sorted_by_name_without_hidden_macos_files(tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "part", "code"),
     [
-        ([], "name a MODEL", EXIT_FAILURE),
+        ([], "name a MODEL", EXIT_USAGE),
         (["nothing-such"], "not installed", EXIT_CONFIG),
         (["no/file.onnx"], "no such file", EXIT_CONFIG),
-        ([str(MODEL), str(MODEL)], "one name", EXIT_FAILURE),
-        ([str(MODEL), "--reference", "other"], "--reference other", EXIT_FAILURE),
+        ([str(MODEL), str(MODEL)], "one name", EXIT_USAGE),
+        ([str(MODEL), "--reference", "other"], "--reference other", EXIT_USAGE),
         (["--baselines", "models"], "no .tflite or .onnx", EXIT_CONFIG),
         (["tests/data/detect.tflite"], "edge-tools import-model", EXIT_CONFIG),
         (["--kernels", "all", "--baselines", "tests/data"], "takes no --baselines", EXIT_USAGE),

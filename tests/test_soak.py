@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+from edge.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, EdgeError
 from tools import soak
 from tools.cli import main
 from tools.soak import BUDGETS, Sample, figures_of
@@ -142,5 +142,5 @@ def test_command_names_the_broken_budgets_and_fails(
 
 
 def test_run_that_is_too_short_to_measure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["soak", "--minutes", "0.9"]) == EXIT_FAILURE
+    assert main(["soak", "--minutes", "0.9"]) == EXIT_USAGE  # 1: a budget is broken
     assert "--minutes 0.9: too short" in capsys.readouterr().err

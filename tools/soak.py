@@ -32,7 +32,7 @@ from rich.progress import track
 
 from edge import status_socket
 from edge.config import SpoolConfig
-from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
+from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, UsageError
 from tools import json_file
 from tools.arguments import positive
 from tools.benchmark.frame_path import DEMO_CLIP
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print each figure beside its budget; return 1 if one is exceeded."""
     if args.minutes * 60 < 12 * SAMPLE_S:
-        raise EdgeError(f"--minutes {args.minutes:g}: too short to measure; give at least 1")
+        raise UsageError(f"--minutes {args.minutes:g}: too short to measure; give at least 1")
     with tempfile.TemporaryDirectory(prefix="edge-soak-") as folder:
         samples, exit_code = _run_and_sample(Path(folder), args.source, args.minutes * 60)
     figures = figures_of(samples) | {"exit_code": float(exit_code)}

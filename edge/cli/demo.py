@@ -27,7 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.broker import LOOPBACK, EmbeddedBroker
 from edge.capture import redact
-from edge.config import TrackerConfig
+from edge.config import BudgetConfig, TrackerConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError
 from edge.messages import Event, Stats, Topics
 
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", default=str(CLIP), metavar="SOURCE", help="default: the clip")
     parser.add_argument("--seconds", type=_positive, metavar="S", help="stop after this time")
     parser.add_argument(
-        "--budget-ms", type=_positive, default=200, metavar="MS", help="default 200"
+        "--budget-ms", type=_budget_ms, default=200, metavar="MS", help="default 200"
     )
 
 
@@ -69,6 +69,15 @@ def _positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def _budget_ms(text: str) -> float:
+    """Return a value that the daemon accepts as `budget.frame_ms`."""
+    try:
+        return msgspec.convert({"frame_ms": _positive(text)}, BudgetConfig).frame_ms
+    except msgspec.ValidationError as error:
+        limit = str(error).partition(" - at ")[0]
+        raise argparse.ArgumentTypeError(f"{text!r}: {limit}") from None
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ import msgspec
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from edge.errors import EXIT_OK, EdgeError
+from edge.errors import EXIT_OK, EdgeError, UsageError
 from tools import child, json_file
 from tools.arguments import count, positive
 from tools.benchmark import machine
@@ -109,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one row per sender."""
     if args.rate * args.seconds < 1:
-        raise EdgeError("--rate and --seconds give less than one event; give larger ones")
+        raise UsageError("--rate and --seconds give less than one event; give larger ones")
     facts = machine.read()
     machine.show(facts)
     rounds: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}

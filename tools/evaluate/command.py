@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import model_store
-from edge.errors import EXIT_CONFIG, EXIT_OK, EdgeError, InputError, UsageError
+from edge.errors import EXIT_CONFIG, EXIT_OK, InputError, UsageError
 from tools import dataset, json_file, parallel, tracking
 from tools.arguments import count_or_zero, refuse_options
 from tools.benchmark import timing
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     data = dataset.read(args.annotations, args.images)
     names = [*args.models, *(subjects.baselines(args.baselines) if args.baselines else ())]
     if not names:
-        raise EdgeError("nothing to evaluate; name a MODEL or --baselines")
+        raise UsageError("nothing to evaluate; name a MODEL or --baselines")
     if args.kernels == "all":
         return _compare_kernels(args, data)
     if args.tflite_runtime:
@@ -136,12 +136,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _reference(loaded: Sequence[Subject], wanted: str | None) -> str:
-    """Return the model that times are relative to; EdgeError if unknown or names are not unique."""
+    """Return the model that times are relative to; UsageError if unknown or if names repeat."""
     names = [one.name for one in loaded]
     if len(set(names)) < len(names):
-        raise EdgeError(f"two models have one name; rename a folder: {', '.join(sorted(names))}")
+        raise UsageError(f"two models have one name; rename a folder: {', '.join(sorted(names))}")
     if wanted and wanted not in names:
-        raise EdgeError(f"--reference {wanted}: measured are {', '.join(names)}")
+        raise UsageError(f"--reference {wanted}: measured are {', '.join(names)}")
     return wanted or names[0]
 
 

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(STUDY),
         default=list(STUDY),
         metavar="NETWORK",
-        help=f"only these of {', '.join(STUDY)}",
+        help="only these networks: " + ", ".join(f'"{name}"' for name in STUDY),
     )
     parser.add_argument("--vgg16", type=Path, metavar="FILE", help="torchvision's VGG16 weights")
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
