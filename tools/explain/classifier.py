@@ -1,6 +1,6 @@
-"""Grad-CAM heat maps of a classifier: `edge-tools explain classifier RUN PICTURE…`.
+"""Heat maps of a classifier (HiResCAM): `edge-tools explain classifier RUN PICTURE…`.
 
-Grad-CAM of a class's score before the softmax, with respect to the backbone's last feature map.
+HiResCAM of a class's score before the softmax, with respect to the backbone's last feature map.
 Needs the Keras model, because an int8 file has no gradients; `evaluate` measures their agreement.
 """
 
@@ -32,7 +32,7 @@ examples:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A class's probability, 0..1, and its Grad-CAM map, 0..1."""
+    """A class's probability, 0..1, and its heat map, 0..1."""
 
     label: str
     share: float
@@ -65,7 +65,7 @@ class Explainer:
             row = int(shares.argmax()) if label is None else self.described.labels.index(label)
             score = scores[0, row]
         gradients = tape.gradient(score, maps).numpy()[0]
-        heat = heatmap.grad_cam(maps.numpy()[0], gradients)
+        heat = heatmap.hires_cam([(maps.numpy()[0], gradients)])
         return Explanation(self.described.labels[row], float(shares[row]), heat)
 
     def _logits(self, maps: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Grad-CAM heat maps of detections: `edge-tools explain detect --weights yolox_nano.onnx PICTURE…`.
+"""Heat maps of detections (HiResCAM): `edge-tools explain detect PICTURE…`.
 
-Grad-CAM of a detection's class logit at its cell, with respect to the neck's feature map of that
-stride, in the float network: an int8 file has no gradients. One picture for each detection.
+HiResCAM of a detection's class logit at its cell, with respect to the backbone's three feature
+maps, in the float network: an int8 file has no gradients. One picture for each detection.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A detection and its Grad-CAM map over the whole letterboxed input, 0..1."""
+    """A detection and its heat map over the whole letterboxed input, 0..1."""
 
     label: str
     score: float
@@ -65,7 +65,7 @@ class Explainer:
     def explain(self, bgr: Image) -> list[Explanation]:
         """Return the detections of a picture, uint8 (h, w, 3), best first, each with its map."""
         (batch,) = batches([letterboxed(bgr, self._size)], PIXELS, 1)
-        maps = [value.detach().requires_grad_() for value in self._maps(batch)]
+        maps = [value.detach().requires_grad_() for value in self._net.backbone(batch)]
         outputs = self._heads(maps)
         ratio = self._ratio(bgr)
         return [
@@ -78,13 +78,9 @@ class Explainer:
             for cell in self._cells(outputs)
         ]
 
-    def _maps(self, batch: Tensor) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = self._net.neck(*self._net.backbone(batch))
-        return found
-
     def _heads(self, maps: list[Tensor]) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
         """Return box, objectness and class logits of each stride."""
-        heads = zip(yolox.STRIDES, self._net.heads, maps, strict=True)
+        heads = zip(yolox.STRIDES, self._net.heads, self._net.neck(*maps), strict=True)
         return {stride: head(value) for stride, head, value in heads}
 
     def _cells(self, outputs: dict[int, tuple[Tensor, Tensor, Tensor]]) -> list[Cell]:
@@ -134,12 +130,17 @@ class Explainer:
 def _heat(
     cell: Cell, maps: list[Tensor], outputs: dict[int, tuple[Tensor, Tensor, Tensor]]
 ) -> Floats:
-    """Return the Grad-CAM map of a cell's class logit."""
-    value = maps[yolox.STRIDES.index(cell.stride)]
+    """Return the map of a cell's class logit, as fine as the finest of the feature maps."""
     logit = outputs[cell.stride][2][0, cell.label, cell.row, cell.column]
-    (gradient,) = torch.autograd.grad(logit, value, retain_graph=True)
-    last = (part.detach()[0].permute(1, 2, 0).numpy() for part in (value, gradient))
-    return heatmap.grad_cam(*last)
+    gradients = torch.autograd.grad(logit, maps, retain_graph=True)
+    return heatmap.hires_cam(
+        [(_last(value), _last(one)) for value, one in zip(maps, gradients, strict=True)]
+    )
+
+
+def _last(value: Tensor) -> Floats:
+    """Return a batch's only feature map, (height, width, channel)."""
+    return value.detach()[0].permute(1, 2, 0).numpy()
 
 
 def _scaled(box_px: Box, ratio: float, bgr: Image) -> Box:

@@ -1,9 +1,12 @@
 """Class activation maps as pictures.
 
-Grad-CAM: the sum of a feature map's channels, each weighted by the mean gradient of a score over
-all positions; negative values are set to zero. Bright regions raised the score. It shows where the
-evidence is, at the feature map's resolution, not what it is.
-Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, 2017.
+HiResCAM: each cell of a feature map times the gradient of a score in that very cell, summed over
+the channels; negative values are set to zero. Bright regions raised the score. It shows where the
+evidence is, at the feature map's resolution, not what it is. Grad-CAM averages the gradients over
+all cells, which is wrong for a detection, whose score is read at one of them; behind a global mean,
+as in classifiers, both give the same map.
+Source: Draelos & Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional
+neural networks, 2020.
 """
 
 from __future__ import annotations
@@ -28,13 +31,19 @@ MIN_HEIGHT_PX = 224  # smaller pictures are enlarged: a caption must be readable
 Floats = NDArray[np.float32]
 
 
-def grad_cam(activations: Floats, gradients: Floats) -> Floats:
-    """Return the map (height, width), 0..1, of activations and gradients (height, width, channel).
+def hires_cam(layers: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """Return the map of one or several layers, (height, width) of the first, 0..1.
 
-    All zero if nothing raises the score.
+    layers: activations and gradients of each, both (height, width, channel). What a cell of a
+    coarser layer adds to the score is spread over its area. All zero if nothing raises the score.
     """
-    weights = gradients.mean((0, 1))
-    heat = np.maximum((activations * weights).sum(-1), 0)
+    height, width = layers[0][0].shape[:2]
+    heat = np.zeros((height, width), np.float32)
+    for activations, gradients in layers:
+        added = (activations * gradients).sum(-1)
+        spread = added * (added.size / heat.size)
+        heat += np.asarray(cv2.resize(spread, (width, height), interpolation=cv2.INTER_LINEAR))
+    heat = np.maximum(heat, 0)
     return np.asarray(heat / heat.max() if heat.max() > 0 else heat, np.float32)
 
 
