@@ -96,7 +96,13 @@ class Sample:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--minutes", type=positive, default=30, metavar="N", help="default 30")
+    parser.add_argument(
+        "--minutes",
+        type=positive,
+        default=30,
+        metavar="N",
+        help="default 30; in a shorter run the start may break the budgets of memory and log lines",
+    )
     parser.add_argument("--source", metavar="S", help="a camera or clip; default: the demo clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save figures and samples")
 
