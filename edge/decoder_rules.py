@@ -28,8 +28,9 @@ def _other_sizes(model: Manifest) -> str:
     """Return why the input cannot follow the frame although the manifest says so, else empty."""
     if not model.input.follows_frame:
         return ""
-    if model.decoder.name != "yolox" or model.input.resize != "letterbox":
-        return "follows_frame, which needs decoder yolox and a letterbox"
+    is_ours = model.decoder.name == "yolox" and model.decoder.strides
+    if not is_ours or model.input.resize != "letterbox":
+        return "follows_frame, which needs decoder yolox, its strides and a letterbox"
     sides = model.input.size
     if any(side % stride for side in sides for stride in model.decoder.strides):
         return f"follows_frame, but strides {model.decoder.strides} do not divide {sides}"
@@ -58,8 +59,6 @@ def _one_per_label(model: Manifest) -> str:
 def _yolox(model: Manifest) -> str:
     outputs = {output.name: output for output in model.outputs}
     channels = dict(zip(_YOLOX_OUTPUTS, (4, 1, len(model.labels)), strict=True))
-    if not model.decoder.strides:
-        return "decoder yolox without strides"
     if model.decoder.class_ids:
         return "class_ids, which decoder yolox does not know"
     for stride in model.decoder.strides:

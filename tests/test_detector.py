@@ -229,10 +229,10 @@ def test_model_of_another_task_is_refused(
 # --- letterbox ---
 
 
-def test_yolox_without_strides_is_refused(tmp_path: Path) -> None:
-    folder = detect_folder(tmp_path, decoder=manifest.Decoder(name="yolox"))
+def test_yolox_without_strides_is_refused_before_the_first_frame(tmp_path: Path) -> None:
+    loaded = Interpreter.load(detect_folder(tmp_path, decoder=manifest.Decoder(name="yolox")))
     with pytest.raises(ModelError, match="yolox without strides"):
-        Interpreter.load(folder)
+        Detector(loaded, min_score=0.5)
 
 
 def test_letterbox_writes_pixels_and_padding_as_int8() -> None:

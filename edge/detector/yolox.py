@@ -19,14 +19,17 @@ from edge.detector.candidates import (
     quantized_logit,
     sigmoid,
 )
+from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Manifest, TensorSpec
 
 
 class YoloxDecoder:
-    """Decodes all strides of a model."""
+    """Decodes all strides of a model. Raises ModelError when its manifest names none."""
 
     def __init__(self, model: Manifest, min_score: float) -> None:
+        if not model.decoder.strides:
+            raise ModelError(f"model {model.name}: decoder yolox without strides; package it again")
         specs = {spec.name: spec for spec in model.outputs}
         self._strides = [_Stride(stride, specs, min_score) for stride in model.decoder.strides]
 
