@@ -12,6 +12,7 @@ import pytest
 from _pytest.logging import LogCaptureHandler
 
 from classifying import Walk, taken_through
+from edge.logs import facts
 from fault_table import Fault, FaultTable
 from inferring import Infer, tiny_models
 from mosquitto import Certificates, Mosquitto, Subscriber, find_mosquitto, make_certificates
@@ -69,11 +70,12 @@ def _experiments_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """Undo what commands and libraries change of logging in this process: levels, handlers."""
+    """Undo what a test changes of logging in this process: levels, handlers, hidden secrets."""
     root = logging.getLogger()
     loggers = [root, *(logging.getLogger(name) for name in ("edge", "tools"))]
     before = [(item, item.level, item.propagate, list(item.handlers)) for item in loggers]
     yield
+    facts._secrets.clear()  # they would be hidden in what other tests expect
     for item, level, propagate, handlers in before:
         item.setLevel(level)
         item.propagate = propagate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -290,7 +291,8 @@ def test_power_cut_at_any_moment_leaves_a_whole_verified_version(board: Board) -
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
     seen, cut = set(), 0
     with subprocess.Popen(command, **pipes) as parent:
-        for _ in range(KILLS):
+        kills = itertools.count()
+        while next(kills) < KILLS or not cut:  # a busy machine needs more until one hits a download
             parent.stdin.write("pull\n")
             child = int(parent.stdout.readline())
             pause.wait(chance.uniform(0.0, 0.15))
@@ -300,7 +302,6 @@ def test_power_cut_at_any_moment_leaves_a_whole_verified_version(board: Board) -
             seen.add(board.loaded())
             board.shelf.state()
         parent.stdin.close()
-    assert cut, "no kill hit a download"
     board.pull("1.1.0", is_forced=True)
     assert board.loaded() == "1.1.0"
     assert seen <= {"1.0.0", "1.1.0"}
