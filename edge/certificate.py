@@ -249,4 +249,5 @@ def certify(path: Path) -> Certificate:
     try:
         return summarize(read_graph(lookup.content(path)))
     except (OSError, ValueError) as error:
-        raise ModelError(f"model file {path}: {error}; install the model folder again") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"model file {path}: {reason}; install the model folder again") from None

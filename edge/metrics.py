@@ -188,9 +188,13 @@ def _limit_clients(server: Any) -> None:
     start, answer = server.process_request, server.process_request_thread
 
     def start_if_free(client: socket.socket, address: object) -> None:
-        if free.acquire(blocking=False):
+        if not free.acquire(blocking=False):
+            server.shutdown_request(client)
+            return
+        try:
             start(client, address)
-        else:
+        except RuntimeError:  # no further thread can be started
+            free.release()
             server.shutdown_request(client)
 
     def answer_and_free(client: socket.socket, address: object) -> None:

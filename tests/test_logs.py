@@ -88,6 +88,7 @@ def test_wrong_template_does_not_raise(capsys: pytest.CaptureFixture[str]) -> No
         ("camera.lost source=%s", "rtsp://admin:p@ss:hunter22@10.0.0.1/s"),
         ("mqtt.refused password=%s", "hunter22"),
         ("mqtt.refused reason=%s", "token: hunter22"),
+        ("mqtt.refused reason=%s", '{"path":"/token","token":"hunter22"}'),
         ("said=%s", "the secret is s3cr3t-hunter22"),
     ],
 )
@@ -101,6 +102,12 @@ def test_log_formats_contain_no_secrets(template: str, value: str) -> None:
     ):
         assert "hunter22" not in formatter.format(one)
         assert facts.HIDDEN in formatter.format(one)
+
+
+@pytest.mark.parametrize("name", ["/run/mqtt-password", "'/etc/edge/secret'", "keys/token"])
+def test_reason_after_the_name_of_a_file_is_not_hidden(name: str) -> None:
+    text = f"mqtt.password_file {name}: No such file or directory; name a readable file"
+    assert facts.redacted(text) == text
 
 
 def test_secret_that_begins_like_another_leaves_no_rest() -> None:

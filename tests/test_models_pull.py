@@ -346,3 +346,22 @@ def test_root_pulls_with_the_rights_of_the_owner_of_models_dir(
     assert board.loaded() == "1.0.0"
     assert {path.lstat().st_uid for path in board.models_dir.rglob("*")} == {NOBODY}
     assert os.geteuid() == os.getegid() == 0
+
+
+def test_root_does_not_follow_a_link_in_place_of_models_dir(board: Board, tmp_path: Path) -> None:
+    """Which leads to a folder of root, where the user has put a further link."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can pull for another user")
+    board.registry.push("1.0.0")
+    state, others, public = tmp_path / "state", tmp_path / "others", tmp_path / "public"
+    for folder in (state, others / "folder", public / ".versions"):
+        folder.mkdir(parents=True)
+    public.chmod(0o1777)
+    (public / ".versions" / COLOR).symlink_to(others)
+    board.models_dir = state / "models"
+    board.models_dir.symlink_to(public)
+    for path in (state, public / ".versions"):
+        os.chown(path, NOBODY, NOBODY)
+    pull = ["models", "pull", COLOR, "--version", "1.0.0"]
+    assert cli.main([*pull, "--config", str(config_of(board, tmp_path))]) == EXIT_CONFIG
+    assert [path.name for path in others.iterdir()] == ["folder"]

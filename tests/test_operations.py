@@ -264,6 +264,25 @@ def test_slow_metrics_clients_occupy_a_bounded_number_of_threads_for_a_bounded_t
             assert b"edge_spool_writable 1.0" in answer.read()
 
 
+def test_metrics_are_served_again_after_no_thread_could_be_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", fail)
+            for _ in range(metrics.MAX_CLIENTS):
+                with pytest.raises(OSError, match=r"closed|reset"):
+                    urllib.request.urlopen(url, timeout=10)
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"edge_spool_writable 1.0" in answer.read()
+    assert capsys.readouterr().err == ""
+
+
 def is_sent(client: socket.socket) -> bool:
     """Send one byte; False when the server has closed the connection."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,9 @@ def test_file_that_is_not_a_model_is_named(model: Path, tmp_path: Path) -> None:
             profile_parts.measure(path, depth=1, turns=1)
     with pytest.raises(InputError, match=r"none\.tflite"):
         profile_parts.measure(tmp_path / "none.tflite", depth=1, turns=1)
+
+
+def test_pipe_in_place_of_a_model_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.tflite")
+    with pytest.raises(InputError, match="not a plain file"):
+        profile_parts.measure(tmp_path / "model.tflite", depth=1, turns=1)

@@ -8,6 +8,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from edge.errors import PublishError
 from edge.messages import LostRange
 from edge.spool import Spool
 from edge.spool import spool as spool_module
+from edge.spool.event_file import EventFile
 from spooling import LAZY, PROMPT, TOPIC, body, open_spool, seqs
 from waiting import wait_until
 
@@ -333,3 +335,27 @@ def test_disk_filled_by_the_spool_is_free_again_once_all_is_delivered(
         last_seq = seqs(spool)[-1]
     with open_spool(small_disk, boot_id="boot-2") as spool:
         assert seqs(spool) == [last_seq]
+
+
+def test_put_does_not_wait_while_a_full_disk_is_looked_through(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
+    looks, release = threading.Event(), threading.Event()
+
+    def look(_file: EventFile, _delivered: object) -> bool:
+        looks.set()
+        return not release.wait(20)
+
+    monkeypatch.setattr(EventFile, "holds_up", look)
+    with open_spool(small_disk) as spool:
+        fill(small_disk / "filler")
+        spool.put(TOPIC, body(1))
+        assert looks.wait(10)
+        other = threading.Thread(target=spool.put, args=(TOPIC, body(2)))
+        other.start()
+        other.join(5)
+        is_done = not other.is_alive()
+        release.set()
+        (small_disk / "filler").unlink()
+    assert is_done

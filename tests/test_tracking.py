@@ -18,6 +18,8 @@ from edge.errors import UnavailableError
 from tools import tracking
 from waiting import wait_until
 
+ROOT = Path(__file__).parents[1]
+
 
 def recorded(store: Path, run_id: str | None) -> Any:
     """Read a run back with MLflow's own client."""
@@ -59,6 +61,29 @@ def test_run_records_curves_settings_artefacts_commit_and_data_hash(
     assert [(point.step, point.value) for point in curve] == [(1, 0.25), (2, 0.5)]
     (kept,) = client(store).list_artifacts(run.run_id)
     assert kept.path == "train.json"
+
+
+def test_store_whose_making_was_interrupted_is_made_anew(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    script = f"""
+import os
+from sqlalchemy import Engine, event
+from tools import tracking
+
+def end(*details):
+    if "CREATE TABLE _alembic_tmp_experiments" in details[2]:  # MLflow makes it only once
+        os._exit(3)
+
+event.listen(Engine, "after_cursor_execute", end)
+with tracking.start("new", uri={str(tmp_path)!r}):
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 3
+    with tracking.start("new", uri=str(tmp_path)) as run:
+        run.metrics(1, ap50=0.25)
+    assert recorded(tmp_path, run.run_id).info.status == "FINISHED"
+    assert list(tmp_path.glob("*.new*")) == []
 
 
 def test_failed_run_is_recorded_as_failed(store: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -152,6 +153,16 @@ def test_exceeded_limit_fails_the_validation(
     shown = captured.out + captured.err
     assert limits[0] in shown
     assert ("FAIL  " in shown or captured.err != "") == (code != EXIT_OK)
+
+
+def test_pipe_in_place_of_a_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "model.tflite"
+    os.mkfifo(pipe)
+    assert main(["validate", str(pipe)]) == EXIT_CONFIG
+    said = capsys.readouterr().err
+    assert said == f"edge-tools: {pipe}: not a plain file; name a complete .tflite file\n"
 
 
 @pytest.mark.parametrize(

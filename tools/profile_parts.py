@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from edge import manifest
+from edge import lookup, manifest
 from edge.errors import InputError
 from edge.interpreter import load_engine
 from tools import json_file, model_kind, tflite_file
@@ -107,7 +107,7 @@ def measure(path: Path, depth: int, turns: int) -> list[Part]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return lookup.content(path)
     except OSError as error:
         raise InputError(f"model {path}: {error.strerror}") from None
 

@@ -212,7 +212,23 @@ def _store(uri: str) -> tuple[str, str | None]:
         return uri, None
     folder = Path(uri).resolve()
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder}/mlflow.db", (folder / "artifacts").as_uri()
+    database = folder / "mlflow.db"
+    if not database.exists():
+        _make_database(database)
+    return f"{SQLITE}{database}", (folder / "artifacts").as_uri()
+
+
+def _make_database(path: Path) -> None:
+    """Make a store's database, which takes MLflow seconds, under another name until it is whole.
+
+    MLflow refuses a half-made one forever.
+    """
+    from mlflow.tracking import MlflowClient
+
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"{SQLITE}{unfinished}").search_experiments(max_results=1)
+    unfinished.replace(path)
 
 
 def _try_sqlite(uri: str) -> None:

@@ -151,7 +151,8 @@ def _certify(path: Path, report: Report) -> bytes:
         content = lookup.content(path)
         graph = certificate.read_graph(content)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: {error}; name a complete .tflite file") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path}: {reason}; name a complete .tflite file") from None
     summary = certificate.summarize(graph)
     print(f"{path}: tensors {summary.tensors}; operators {summary.operators}")
     report.operators = list(graph.operators)

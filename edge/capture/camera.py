@@ -68,8 +68,8 @@ class Camera:
     name: the camera's name in the config, copied into every frame.
     open_source: opens the source that a config names.
     before: status of the same camera under an older config; its counters continue.
-    Entering raises InputError or CameraError for faults that no retry can fix (missing file,
-    OpenCV without GStreamer). Enter it only once.
+    Entering raises InputError, CameraError or ConfigError for faults that no retry can fix, as
+    `check_source` does. Enter it only once.
     """
 
     def __init__(

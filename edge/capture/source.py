@@ -21,7 +21,7 @@ from edge import MAX_PIXELS, lookup, picture_file
 from edge.capture import edit_list
 from edge.capture.address import HEIC_SUFFIXES, SourceKind, kind_of, path_of, redact
 from edge.config import CameraConfig
-from edge.errors import CameraError, InputError
+from edge.errors import CameraError, ConfigError, InputError
 from edge.values import Image
 
 FOLDER_FPS = 1.0  # images have no rate of their own
@@ -74,7 +74,7 @@ def check_source(config: CameraConfig) -> None:
     """Check for faults that no retry can fix, without opening a device.
 
     Raises InputError for a missing file or a folder without images, CameraError for a
-    GStreamer string that this OpenCV cannot run and an address that no protocol begins.
+    GStreamer string that this OpenCV cannot run, ConfigError for an address of no known protocol.
     """
     kind = kind_of(config.source)
     if kind is SourceKind.STREAM:
@@ -326,9 +326,9 @@ def _check_gstreamer(pipeline: str) -> None:
 
 
 def _check_scheme(address: str) -> None:
-    scheme = address.partition("://")[0].lower()
-    if scheme not in STREAM_SCHEMES:
-        raise CameraError(
+    scheme = address.partition("://")[0]
+    if scheme not in STREAM_SCHEMES:  # ffmpeg knows them in lower case only
+        raise ConfigError(
             f"cannot open {redact(address)}: no protocol {scheme}; cameras have rtsp:// or http://"
         )
 

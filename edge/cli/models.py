@@ -211,24 +211,37 @@ def _as_owner(folder: Path) -> Iterator[Path]:
     That user, the daemon's, could have put links there that lead root elsewhere. The path is valid
     inside the block, also where the owner may not enter a folder above (/var/lib/private).
     """
-    owner = folder.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
+    user, group = _owner(folder) if os.geteuid() == 0 else (0, 0)
+    if user == 0:
         yield folder
         return
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     inside = f"/proc/self/fd/{descriptor}"
     try:
-        with _acting_as(owner.st_uid, owner.st_gid):
+        with _acting_as(user, group):
             yield Path(inside)
     except EdgeError as error:
         raise type(error)(str(error).replace(inside, str(folder))) from error
     except ImportError as error:  # modules are loaded when they are needed
         raise ConfigError(
-            f"models_dir {folder}: its owner, user {owner.st_uid}, cannot read the Python of this "
+            f"models_dir {folder}: its owner, user {user}, cannot read the Python of this "
             f"command, {sys.prefix} ({error}); install edge where the daemon's user can read it"
         ) from None
     finally:
         os.close(descriptor)
+
+
+def _owner(folder: Path) -> tuple[int, int]:
+    """Return user and group of the first on the way to a folder that is not root's, else root's.
+
+    From there on, that user could put a link in place of what follows, the folder included.
+    """
+    for path in (folder.absolute(), folder.resolve()):
+        for one in (*reversed(path.parents), path):
+            found = one.lstat()
+            if found.st_uid != 0:
+                return found.st_uid, found.st_gid
+    return 0, 0
 
 
 @contextmanager

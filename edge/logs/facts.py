@@ -15,7 +15,11 @@ _EVENT = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)+(?= |;|:|$)")
 _CONVERSION = re.compile(r"(?:(\w+)=)?%(?:%|[-#0 +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z])")
 # Neither pattern begins with a repetition: a long word would take quadratic time.
 _LOGIN = re.compile(r"://[^\s/]*@")
-_NAMED = re.compile(r"(?i)((?:password|passwd|secret|token|api_?key)['\"]?[=:] ?)\S+")
+# The first kind is left as it is: a file's name before a reason, as `/etc/edge/password: No such`.
+_NAMED = re.compile(
+    r"""(?ix) / [^\s/?&=,;'"]* ['"]? :\s
+        | ( (?:password|passwd|secret|token|api_?key) ['"]? [=:] [ ]? ) \S+"""
+)
 _secrets: set[str] = set()
 
 
@@ -30,7 +34,11 @@ def redacted(text: str) -> str:
     # The longest first: one may begin like another. A copy, too: any thread may `hide` meanwhile.
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    return _NAMED.sub(rf"\1{HIDDEN}", _LOGIN.sub(f"://{HIDDEN}@", text))
+    return _NAMED.sub(_hidden, _LOGIN.sub(f"://{HIDDEN}@", text))
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return found.group() if found.group(1) is None else found.group(1) + HIDDEN
 
 
 def facts_of(record: logging.LogRecord, device: str = "") -> dict[str, Any]:

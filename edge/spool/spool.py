@@ -352,15 +352,17 @@ class Spool:
 
     def _repair(self, error: sqlite3.Error) -> None:
         """Open the file again, or a new one where it fills the disk with delivered events."""
-        if is_full(error):
-            with self._changed:
-                if self._losses or not self._file.holds_up(self._to_delete):
-                    return
-                self._to_delete.clear()
-                self._stored = 0
-            self._file.renew()
-        else:
+        if not is_full(error):
             self._file.reopen(error)
+            return
+        with self._changed:
+            delivered, losses = frozenset(self._to_delete), len(self._losses)
+        if losses or not self._file.holds_up(delivered):
+            return
+        with self._changed:
+            self._to_delete.clear()
+            self._stored = 0
+        self._file.renew()
 
     def _read(self, after_row: int, limit: int) -> list[SpooledEvent]:
         """Return stored events, none when the file cannot be read; the file lock is held."""
