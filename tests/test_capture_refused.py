@@ -110,14 +110,14 @@ def test_error_for_a_pipeline_without_gstreamer_names_the_fix():
         check_source(config)
 
 
-@pytest.mark.parametrize("scheme", ["rtps", "RTSP", "q"])  # ffmpeg knows none in capitals
+@pytest.mark.parametrize("scheme", ["rtps", "RTPS", "q"])
 def test_error_for_a_mistyped_protocol_names_the_usual_ones(scheme: str):
     config = CameraConfig(source=f"{scheme}://user:secret@cam/1")
     with pytest.raises(ConfigError, match=rf"{scheme}://\*\*\*@cam/1: no .* have rtsp:// or"):
         check_source(config)
 
 
-@pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http", "srt", "udp"])
+@pytest.mark.parametrize("scheme", ["rtsp", "RTSP", "rtsps", "http", "srt", "udp"])
 def test_protocols_of_cameras_are_not_refused(scheme: str):
     check_source(CameraConfig(source=f"{scheme}://cam/1"))
 

@@ -326,8 +326,8 @@ def _check_gstreamer(pipeline: str) -> None:
 
 
 def _check_scheme(address: str) -> None:
-    scheme = address.partition("://")[0]
-    if scheme not in STREAM_SCHEMES:  # ffmpeg knows them in lower case only
+    scheme = address.partition("://")[0].lower()
+    if scheme not in STREAM_SCHEMES:
         raise ConfigError(
             f"cannot open {redact(address)}: no protocol {scheme}; cameras have rtsp:// or http://"
         )
