@@ -168,6 +168,17 @@ window.Date = class extends Now {
   constructor(...when) { super(...(when.length ? when : [Now.now() + 864e5])); }
 };
 """
+# Every picture breaks off, as on a slow network.
+CUT = """
+const asked = window.fetch;
+window.tags = [];
+window.fetch = async (path, options) => {
+  if (!path.startsWith("/api/frame")) return asked(path, options);
+  tags.push(options.headers["If-None-Match"]);
+  const body = new ReadableStream({ start: (rest) => rest.error(new TypeError("cut")) });
+  return new Response(body, { headers: { ETag: '"cut"' } });
+};
+"""
 JUST_STARTED = """
 const health = { status: "failing", camera: "", frame_age_s: null, paused: false };
 window.fetch = async () => Response.json(health, { status: 503 });
@@ -228,6 +239,22 @@ def test_updates_leave_the_line_read_and_the_text_selected_where_they_are(
         today = chrome.execute_script("return new Date(Date.now()).toLocaleDateString()")
         wait_until(lambda: today in lines("list[0].textContent"), 30)
         assert 15 < lines("list.length") <= 50
+
+
+def test_page_gives_the_age_of_the_picture_shown_and_asks_again_for_one_cut_short(
+    port: int, tmp_path: Path
+) -> None:
+    with browser(tmp_path / "profile") as chrome:
+
+        def caption() -> str:
+            return str(chrome.find_element("id", "picture-text").text)
+
+        chrome.get(f"http://localhost:{port}/")
+        wait_until(lambda: caption() == "front, now", 60)
+        chrome.execute_script(CUT)
+        wait_until(lambda: re.fullmatch(r"front, \d+ s ago", caption()), 30)
+        wait_until(lambda: chrome.execute_script("return tags.length > 2"), 30)
+        assert '"cut"' not in chrome.execute_script("return tags")
 
 
 def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(tmp_path: Path) -> None:

@@ -66,21 +66,25 @@ function span(seconds) {
 }
 
 let tag = "", shown = "";
+let current = 0; // when the picture shown was last known to be the newest; 0: none is shown
 function showNoPicture() {
   tag = "";
+  current = 0;
   $("picture").hidden = true;
   $("no-picture").hidden = false;
 }
 
 async function showPicture() {
   const response = await ask(`/api/frame.jpg?boxes=${$("boxes").checked}`, tag ? { "If-None-Match": tag } : {});
+  if (response.status === 304) current = Date.now();
   if (response.status !== 200) return;
-  tag = response.headers.get("ETag") || "";
   const address = URL.createObjectURL(await response.blob());
   $("picture").src = address;
   await $("picture").decode();
   if (shown) URL.revokeObjectURL(shown);
   shown = address;
+  tag = response.headers.get("ETag") || "";
+  current = Date.now();
   $("picture").hidden = false;
   $("no-picture").hidden = true;
   $("figure").dataset.frame = tag;
@@ -100,10 +104,10 @@ async function showHealth() {
   tellState("camera-state", (health.camera || "starting") + (health.paused ? ", paused" : ""), level || "");
   const failing = health.camera ? ["not working", "bad"] : ["starting", ""];
   tellState("daemon-state", ...(response.ok ? ["working", "good"] : failing));
-  const age = health.frame_age_s;
-  if (age === null) showNoPicture();
+  if (health.frame_age_s === null) showNoPicture();
+  const age = Math.max(health.frame_age_s, (Date.now() - current) / 1000);
   $("picture").alt = `Newest frame of ${cameraName()}`;
-  tell("picture-text", age === null ? cameraName() : `${cameraName()}, ${age < 2 ? "now" : span(age) + " ago"}`);
+  tell("picture-text", current ? `${cameraName()}, ${age < 2 ? "now" : span(age) + " ago"}` : cameraName());
 }
 
 // What the page still shows is from before; it must not look as if it were true now.
@@ -112,7 +116,7 @@ function showAway() {
   tellState("daemon-state", `not reachable${since}`, "bad");
   tellState("camera-state", "not known", "");
   tellState("broker-state", "not known", "");
-  tell("picture-text", seen ? `${cameraName()}, as of ${seen.toLocaleTimeString()}` : "");
+  tell("picture-text", current ? `${cameraName()}, as of ${new Date(current).toLocaleTimeString()}` : "");
   document.body.classList.add("away");
 }
 
