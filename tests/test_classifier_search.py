@@ -48,7 +48,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def trial(number: int, loss: float, state: str = "COMPLETE") -> Any:
-    params = {"dropout": loss / 10}
+    params = {"dropout": loss / 10, "batch": 16 << number % 2}
     return SimpleNamespace(
         number=number, value=loss, state=SimpleNamespace(name=state), params=params
     )
@@ -65,6 +65,14 @@ def test_best_loss_so_far_is_that_of_finished_trials_in_order(drawn: list[Any]) 
     assert len(finished) == 3
     labels = [(plot.get_xlabel(), plot.get_ylabel()) for plot in drawn[0].axes]
     assert labels == [("trial", "validation loss"), ("dropout", "validation loss")]
+
+
+def test_search_names_the_batch_sizes_that_were_tried(drawn: list[Any]) -> None:
+    charts.trials([trial(0, 0.7), trial(1, 0.4), trial(2, 0.5)], ["batch"], Path("search.png"))
+    _, over_batch = drawn[0].axes
+    drawn[0].draw_without_rendering()
+    assert texts(over_batch.get_xticklabels()) == ["16", "32"]
+    assert texts(over_batch.get_xticklabels(minor=True)) == []
 
 
 def texts(shown: Any) -> list[str]:

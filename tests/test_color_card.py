@@ -96,7 +96,8 @@ def test_card_has_classes_calibration_and_failures(tmp_path: Path) -> None:
     assert "| tiny | 1 | 2 | 0.50 | - |" in text
     assert "| **red** |  |  |  |  | 1 |  |  |  |  |  |  | 0.00 |" in text  # answered orange
     assert "Fairness" not in text
-    assert "--data mine/scene_color" in text
+    assert "--data mine/scene_color \\\n    --images mine/detection/val " in text
+    assert "\n\n\n" not in text
     assert "../shared" not in text
 
 
@@ -142,7 +143,9 @@ def test_limits_section_describes_the_measured_crops(tmp_path: Path) -> None:
     text = card.text(manifest.read(MODEL), own, tmp_path)
     limits = text.partition("## Limits")[2].partition("## Golden")[0]
     assert "Objects of scenes: measured only on car." in limits
-    assert "too few crops for reliable figures of black 0, white 1, gray 0, red 1," in limits
+    assert (
+        "too few crops for reliable figures of black (0), white (1), gray (0), red (1)," in limits
+    )
     assert not {"Annotators", "Silver", "classes", "Purple"} & set(limits.replace(",", " ").split())
     assert "- Products (carpanel): too few crops" in limits
     ours = replace(own, sources=("storeitems",) * len(own.labels))
@@ -150,7 +153,7 @@ def test_limits_section_describes_the_measured_crops(tmp_path: Path) -> None:
         manifest.read(MODEL), ours, tmp_path
     )
     enough = scenes_and_panels(tmp_path, 10)
-    assert "white 10" not in card.text(manifest.read(MODEL), enough, tmp_path)
+    assert "white (10)" not in card.text(manifest.read(MODEL), enough, tmp_path)
 
 
 def test_evaluation_writes_the_card_only_for_all_kinds_of_crops(

@@ -77,6 +77,16 @@ def test_manifest_has_provenance_and_accuracy(folder: Path):
         assert str(Path(__file__).parents[1]) not in text
 
 
+@every_folder
+def test_card_is_of_this_version_and_has_the_recorded_commands(folder: Path):
+    model = manifest.read(folder)
+    card = (folder / "CARD.md").read_text()
+    assert card.startswith(f"# {model.name} {model.version}\n\n")
+    assert model.training.get("commands", "") in card
+    assert " --out " not in card
+    assert "\n\n\n" not in card
+
+
 def figure(folder: Path, metric: str, dataset: str) -> float:
     """Return a measured figure; its dataset's name may go on with the number of pictures."""
     found = [

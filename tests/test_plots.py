@@ -51,12 +51,17 @@ def texts(shown: Any) -> list[str]:
 
 
 def test_cells_of_a_confusion_matrix_hold_the_counts(drawn: list[Any]) -> None:
-    counts = np.array([[5, 0], [1, 3]])
+    counts = np.array([[3, 2], [1, 3]])
     plots.confusion_matrix(counts, ["a", "b"], Path("c.png"), title="t")
     (plot,) = drawn
     written = {text.get_position(): (text.get_text(), text.get_color()) for text in plot.texts}
-    assert written == {(0, 0): ("5", "white"), (0, 1): ("1", "black"), (1, 1): ("3", "white")}
-    assert plot.images[0].get_array().tolist() == [[1, 0], [0.25, 0.75]]  # shares of the row
+    assert written == {
+        (0, 0): ("3", "black"),
+        (1, 0): ("2", "black"),
+        (0, 1): ("1", "black"),
+        (1, 1): ("3", "white"),
+    }
+    assert plot.images[0].get_array().tolist() == [[0.6, 0.4], [0.25, 0.75]]  # shares of the row
     assert (plot.get_xlabel(), plot.get_ylabel()) == ("predicted", "true")
     assert texts(plot.get_xticklabels()) == texts(plot.get_yticklabels()) == ["a", "b"]
 

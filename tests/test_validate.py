@@ -38,6 +38,16 @@ def test_folder_in_the_working_directory_needs_no_slash(
     assert "own: pass" in capsys.readouterr().out
 
 
+def test_plot_of_layer_errors_names_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(validate.layer_error, "compare", lambda *_: [])
+    monkeypatch.setattr(
+        validate.layer_error, "plot", lambda _errors, _path, title: titles.append(title)
+    )
+    main(["validate", "color-64", "--float", "tl.tflite", "--plot", "p.png"])
+    assert titles == ["color-64 against tl.tflite"]
+
+
 def test_another_golden_result_fails_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,7 +134,7 @@ def test_browser_shows_the_picture_and_events(port: int, tmp_path: Path) -> None
     assert re.search(r'<ol id="events".*?<li>.*?person', page, re.DOTALL)
     assert '<h1 id="device">gate</h1>' in page
     assert re.search(r'id="camera-state" class="state good">live<', page)
-    assert re.search(r'id="broker-state" class="state bad">(connecting|lost)', page)
+    assert re.search(r'id="broker-state" class="state bad">(connecting|lost)<', page)
     assert re.search(r'<tbody id="stages"><tr><th scope="row">', page)
     shot = cv2.imread(str(picture))
     assert shot is not None
@@ -156,6 +156,27 @@ window.fetch = async (path, options) => {
     });
   }
   return Response.json(body);
+};
+"""
+# No new event from here on, and it is tomorrow.
+TOMORROW = """
+const asked = window.fetch, Now = Date;
+const events = asked("/api/events?limit=50").then((answer) => answer.json());
+window.fetch = async (path, options) =>
+  path.startsWith("/api/events") ? Response.json(await events) : asked(path, options);
+window.Date = class extends Now {
+  constructor(...when) { super(...(when.length ? when : [Now.now() + 864e5])); }
+};
+"""
+# Every picture breaks off, as on a slow network.
+CUT = """
+const asked = window.fetch;
+window.tags = [];
+window.fetch = async (path, options) => {
+  if (!path.startsWith("/api/frame")) return asked(path, options);
+  tags.push(options.headers["If-None-Match"]);
+  const body = new ReadableStream({ start: (rest) => rest.error(new TypeError("cut")) });
+  return new Response(body, { headers: { ETag: '"cut"' } });
 };
 """
 JUST_STARTED = """
@@ -189,6 +210,51 @@ def test_page_dates_old_events_fits_a_phone_and_shows_colors_in_high_contrast(
         assert chrome.execute_script(patch) == "rgb(215, 40, 40)"
         chrome.execute_script(JUST_STARTED)
         wait_until(lambda: chrome.find_element("id", "daemon-state").text == "starting", 30)
+
+
+def test_updates_leave_the_line_read_and_the_text_selected_where_they_are(
+    port: int, tmp_path: Path
+) -> None:
+    with browser(tmp_path / "profile") as chrome:
+
+        def lines(what: str) -> Any:
+            script = "const list = document.getElementById('events').children; return "
+            return chrome.execute_script(script + what)
+
+        chrome.get(f"http://localhost:{port}/")
+        wait_until(lambda: lines("list.length") > 15, 60)
+        wait_until(lambda: "lost: 127.0.0.1:1: " in chrome.find_element("id", "board").text, 30)
+        chrome.execute_script(
+            "const list = document.getElementById('events');"
+            "list.scrollTop = 200; window.line = list.children[5];"
+            "getSelection().selectAllChildren(document.querySelector('#models small'))"
+        )
+        first, top = lines("list[0].textContent"), lines("line.getBoundingClientRect().top")
+        wait_until(lambda: lines("list[0].textContent") != first, 30)
+        board = chrome.find_element("id", "board").text
+        wait_until(lambda: chrome.find_element("id", "board").text != board, 30)
+        assert abs(lines("line.isConnected && line.getBoundingClientRect().top") - top) < 2
+        assert "sha256" in lines("getSelection().toString()")
+        chrome.execute_script(TOMORROW)
+        today = chrome.execute_script("return new Date(Date.now()).toLocaleDateString()")
+        wait_until(lambda: today in lines("list[0].textContent"), 30)
+        assert 15 < lines("list.length") <= 50
+
+
+def test_page_gives_the_age_of_the_picture_shown_and_asks_again_for_one_cut_short(
+    port: int, tmp_path: Path
+) -> None:
+    with browser(tmp_path / "profile") as chrome:
+
+        def caption() -> str:
+            return str(chrome.find_element("id", "picture-text").text)
+
+        chrome.get(f"http://localhost:{port}/")
+        wait_until(lambda: caption() == "front, now", 60)
+        chrome.execute_script(CUT)
+        wait_until(lambda: re.fullmatch(r"front, \d+ s ago", caption()), 30)
+        wait_until(lambda: chrome.execute_script("return tags.length > 2"), 30)
+        assert '"cut"' not in chrome.execute_script("return tags")
 
 
 def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ COLORS = (
 DASHES = ("-", "--", ":", "-.")
 LEGEND_ROWS = 25
 HALF = 0.5
+DARK_SHARE = 0.7  # from here on, white is easier to read than black on the color of `Blues`
 FORMATS = ("", ".png", ".pdf", ".eps")  # matplotlib adds .png to a name without a suffix
 
 
@@ -64,7 +65,7 @@ def confusion_matrix(
     plot.set_yticks(range(0, len(labels), every), names[::every])
     if len(labels) <= MAX_WRITTEN_LABELS:
         for row, column in zip(*np.nonzero(counts), strict=True):
-            color = "white" if shares[row, column] > HALF else "black"
+            color = "white" if shares[row, column] > DARK_SHARE else "black"
             text = f"{counts[row, column]:g}"
             plot.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     _save(figure, path)

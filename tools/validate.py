@@ -312,7 +312,8 @@ def _compare_layers(
         rgb = [bgr[:, :, ::-1] for bgr in pictures]
         report.layers = layer_error.compare(path, args.float, rgb)
     if args.plot:
-        layer_error.plot(report.layers, args.plot, title=f"{path.name} against {args.float.name}")
+        name = folder.resolve().name if folder else path.name
+        layer_error.plot(report.layers, args.plot, title=f"{name} against {args.float.name}")
     if args.min_snr_db is not None:
         outputs = {one.name for one in certificate.read_graph(path.read_bytes()).outputs}
         found = [one for one in report.layers if one.name in outputs]

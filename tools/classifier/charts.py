@@ -31,8 +31,12 @@ def trials(done: Sequence[Any], settings: Sequence[str], path: Path) -> None:
         hollow = {"facecolors": "none", "edgecolors": "gray", "label": "pruned"}
         plot.scatter(places[pruned], losses[pruned], s=18, **hollow)
         plot.set(xlabel=name, ylabel="validation loss")
-        if name in {"learning_rate", "batch", "width"}:
+        if name == "learning_rate":
             plot.set_xscale("log")
+        elif name in {"batch", "width"}:
+            plot.set_xscale("log", base=2)
+            plot.set_xticks(sorted(set(places.tolist())))
+            plot.xaxis.set_major_formatter("{x:g}")
     plots[0].legend(fontsize=8)
     _save(figure, path)
 

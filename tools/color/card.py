@@ -28,6 +28,7 @@ FAIR_CROPS = 10  # of a color or class, the fewest for a meaningful rate
 
 _LIMITS = """\
 ## Limits
+
 - It classifies the object that fills the crop; a crop with two objects gets the colors of both.
 - At night, under sodium lamps or in infrared the color in the picture is not the object's; the
   model does not detect this.
@@ -43,49 +44,57 @@ _SHOP_LIMITS = """\
 
 _FIGURES = """\
 ## Validation figures of this file
+
 Measured with `edge.color`, with the objects' classes as input, as in the daemon. Models were chosen
 and the temperatures fitted on these crops, so expect slightly lower figures on new ones.
 The standard error of a rate p of n crops is the square root of p (1 - p) / n.
 
 {table}
-`at 80 %`: top-1 of the most certain 80 %. `named`: crops whose best term reaches
+`at 80 %`: top-1 of the most certain 80 %. `ECE`: expected calibration error, the mean difference
+between the best term's share and how often it is correct. `named`: crops whose best term reaches
 {threshold}; the others are reported as `unknown`. `sure`: objects that both labellers were sure of.
 """
 
 _CLASSES = """\
 ## By the object's class
+
 Agreed objects of `scene_color` val; a class of a dozen crops has a standard error of .1.
 
-{table}
-"""
+{table}"""
 
 _FAIRNESS = """\
 ## Fairness of classes
+
 The best and the worst of those with at least {least} validation crops: `color` is the recall of a
 color's crops, `object` top-1 of a class's.
 
-{table}
-"""
+{table}"""
 
 _CALIBRATION = """\
 ## Calibration
+
 The share of the best term and how often it is correct, over all validation crops.
 
-{table}
-"""
+{table}"""
 
 _FAILURES = """\
 ## Failures by cause
-Failures of {objects} agreed objects of `scene_color` val, by measurable cause; `edge-tools color
-failures models/{name} --data {data}/scene_color --images {data}/detection/val
---boxes {data}/detection/val.json --output DIR` draws them. A cause explains failures only where
-`wrong with` is the larger rate.
+
+Failures of {objects} agreed objects of `scene_color` val, by measurable cause (explained in
+tools/README.md, Color). A cause explains failures only where `wrong with` is the larger rate.
 
 {table}
+This draws them:
+
+```
+edge-tools color failures models/{name} --output runs/failures --data {data}/scene_color \\
+    --images {data}/detection/val --boxes {data}/detection/val.json
+```
 """
 
 _GOLDEN = """\
 ## Golden picture
+
 `golden.png` is drawn by `tools/color/quantize.py` (a truck, red and white); the manifest has the
 expected shares.
 """
@@ -193,10 +202,10 @@ def text(model: Manifest, answers: Answers, data: Path, causes: Causes | None = 
         parts.append(_CLASSES.format(table=_table(classes)))
     if fairness := _fairness(reports["all"], classes):
         parts.append(_FAIRNESS.format(least=FAIR_CROPS, table=fairness))
-    parts += [_CALIBRATION.format(table=_calibration(answers)), "## Confusion (rows: label)"]
+    parts += [_CALIBRATION.format(table=_calibration(answers)), "## Confusion (rows: label)\n"]
     titled = {_title(name, some): some for name, some in sets.items()}
     for title, report in _reports(titled, threshold).items():
-        parts += [f"### {title}", _confusion(report)]
+        parts += [f"### {title}\n", _confusion(report)]
     if causes is not None:
         parts.append(_failures(model.name, causes, data))
     return "\n".join((*parts, _training(model, data), _limits(titled), _GOLDEN))
@@ -215,9 +224,10 @@ def _limits(sets: dict[str, Answers]) -> str:
     lines = []
     for name, some in sets.items():
         crops = np.bincount(some.labels, minlength=len(TERMS))
-        few = [f"{term} {n}" for term, n in zip(TERMS, crops, strict=True) if n < FAIR_CROPS]
+        few = [f"{term} ({n})" for term, n in zip(TERMS, crops, strict=True) if n < FAIR_CROPS]
         if few:
-            lines.append(f"- {name}: too few crops for reliable figures of {', '.join(few)}.\n")
+            words = ", ".join(few)
+            lines.append(f"- {name}: too few crops for reliable figures of {words}.\n")
         if classes := sorted(by_class(some)):
             lines.append(f"- {name}: measured only on {', '.join(classes)}.\n")
         lines += [_SHOP_LIMITS] if SHOP_SOURCE in some.sources else []
@@ -276,7 +286,7 @@ def _failures(name: str, causes: Causes, data: Path) -> str:
 def _header(model: Manifest) -> str:
     width, height = model.input.size
     return (
-        f"# {model.name} {model.version}\n"
+        f"# {model.name} {model.version}\n\n"
         f"Names the color of an object's crop: shares over the 11 basic color terms "
         f"({', '.join(model.labels)}).\n"
         f"{model.parameters:,} weights, {width}x{height} RGB int8 input (the crop stretched), "
@@ -292,12 +302,14 @@ def _classes(model: Manifest) -> str:
 
 def _training(model: Manifest, data: Path) -> str:
     facts = "".join(
-        f"- {key}: {value}\n" for key, value in model.training.items() if key != COMMANDS
+        f"- {key.replace('_', ' ')}: {value}\n"
+        for key, value in model.training.items()
+        if key != COMMANDS
     )
     if COMMANDS in model.training:
-        return f"## Training\n{facts}\n```\n{model.training[COMMANDS]}\n```\n"
+        return f"## Training\n\n{facts}\n```\n{model.training[COMMANDS]}\n```\n"
     return (
-        f"## Training\n{facts}\n```\n"
+        f"## Training\n\n{facts}\n```\n"
         f"edge-tools train color --data {data} --output runs/color\n"
         f"edge-tools quantize color runs/color/checkpoint.pt --data {data} "
         f"--output models/{model.name}\n```\n"

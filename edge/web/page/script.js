@@ -1,6 +1,7 @@
 "use strict";
 // Asks the API again and again while the page is seen. Text is set as text, never as markup.
 const PICTURE_MS = 250, LIST_MS = 1000, STATS_MS = 2000, TIMEOUT_MS = 5000;
+const MAX_EVENTS = 50;
 const COLORS = {
   black: "#141414", white: "#f5f5f5", gray: "#878787", red: "#d72828", orange: "#f5821e",
   yellow: "#f5dc3c", green: "#32a046", blue: "#2869d7", purple: "#7d3ca5", pink: "#f58cbe",
@@ -16,13 +17,10 @@ function make(tag, text = "", kind = "") {
   return element;
 }
 
-function row(tag, ...cells) {
-  const line = document.createElement("tr");
-  cells.forEach((text, place) => {
-    const cell = make(place ? "td" : tag, text);
-    if (!place) cell.scope = "row";
-    line.append(cell);
-  });
+function row(name, ...cells) {
+  const line = make("tr"), head = make("th", name);
+  head.scope = "row";
+  line.append(head, ...cells.map((text) => make("td", text)));
   return line;
 }
 
@@ -37,6 +35,17 @@ async function read(path) {
 // Live regions speak when their text changes: leave it alone when it does not.
 function tell(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+// What is the same stays in place, and with it a selection and a screen reader's position.
+function fill(id, children) {
+  const parent = $(id);
+  children.forEach((child, place) => {
+    const old = parent.children[place];
+    if (!old) parent.append(child);
+    else if (!old.isEqualNode(child)) old.replaceWith(child);
+  });
+  while (parent.children.length > children.length) parent.lastElementChild.remove();
 }
 
 function tellState(id, text, level) {
@@ -57,21 +66,25 @@ function span(seconds) {
 }
 
 let tag = "", shown = "";
+let current = 0; // when the picture shown was last known to be the newest; 0: none is shown
 function showNoPicture() {
   tag = "";
+  current = 0;
   $("picture").hidden = true;
   $("no-picture").hidden = false;
 }
 
 async function showPicture() {
   const response = await ask(`/api/frame.jpg?boxes=${$("boxes").checked}`, tag ? { "If-None-Match": tag } : {});
+  if (response.status === 304) current = Date.now();
   if (response.status !== 200) return;
-  tag = response.headers.get("ETag") || "";
   const address = URL.createObjectURL(await response.blob());
   $("picture").src = address;
   await $("picture").decode();
   if (shown) URL.revokeObjectURL(shown);
   shown = address;
+  tag = response.headers.get("ETag") || "";
+  current = Date.now();
   $("picture").hidden = false;
   $("no-picture").hidden = true;
   $("figure").dataset.frame = tag;
@@ -91,10 +104,10 @@ async function showHealth() {
   tellState("camera-state", (health.camera || "starting") + (health.paused ? ", paused" : ""), level || "");
   const failing = health.camera ? ["not working", "bad"] : ["starting", ""];
   tellState("daemon-state", ...(response.ok ? ["working", "good"] : failing));
-  const age = health.frame_age_s;
-  if (age === null) showNoPicture();
+  if (health.frame_age_s === null) showNoPicture();
+  const age = Math.max(health.frame_age_s, (Date.now() - current) / 1000);
   $("picture").alt = `Newest frame of ${cameraName()}`;
-  tell("picture-text", age === null ? cameraName() : `${cameraName()}, ${age < 2 ? "now" : span(age) + " ago"}`);
+  tell("picture-text", current ? `${cameraName()}, ${age < 2 ? "now" : span(age) + " ago"}` : cameraName());
 }
 
 // What the page still shows is from before; it must not look as if it were true now.
@@ -103,7 +116,7 @@ function showAway() {
   tellState("daemon-state", `not reachable${since}`, "bad");
   tellState("camera-state", "not known", "");
   tellState("broker-state", "not known", "");
-  tell("picture-text", seen ? `${cameraName()}, as of ${seen.toLocaleTimeString()}` : "");
+  tell("picture-text", current ? `${cameraName()}, as of ${new Date(current).toLocaleTimeString()}` : "");
   document.body.classList.add("away");
 }
 
@@ -131,15 +144,20 @@ function eventLine(event) {
   return line;
 }
 
-let newest = "";
+const eventKey = ({ id, frame_id, kind }) => `${id} ${frame_id} ${kind}`;
+let newest = "", day = "";
+// Newer lines go above those there, so that these do not move while they are read.
 async function showEvents() {
-  const events = await read("/api/events?limit=50");
+  const events = await read(`/api/events?limit=${MAX_EVENTS}`);
   if (!events) return;
-  const key = events.length ? `${events[0].id} ${events[0].frame_id} ${events[0].kind}` : "";
-  if (key === newest) return;
-  newest = key;
+  const today = new Date().toDateString();
+  const known = today === day ? events.findIndex((event) => eventKey(event) === newest) : -1;
+  if (known < 0) $("events").replaceChildren(...events.map(eventLine));
+  else $("events").prepend(...events.slice(0, known).map(eventLine));
+  while ($("events").children.length > events.length) $("events").lastElementChild.remove();
   $("no-events").hidden = events.length > 0;
-  $("events").replaceChildren(...events.map(eventLine));
+  newest = events.length ? eventKey(events[0]) : "";
+  day = today;
 }
 
 function showBudget(stats) {
@@ -157,28 +175,25 @@ function showBudget(stats) {
   $("gauge-mark").style.left = isKnown ? `${Math.min(100, (100 * p50) / promise)}%` : "";
   const why = stats.degraded ? `Work is being skipped: ${stats.degraded}. ` : "";
   tell("budget-note", `${why}Late results ${stats.late}, color crops shed ${stats.colors_shed}.`);
-  const stages = Object.entries(stats.stages_ms).filter(([, row]) => row.p50 !== undefined);
-  $("stages").replaceChildren(
-    ...stages.map(([name, one]) => row("th", name, ms(one.p50), ms(one.p95), ms(one.p99))),
-  );
+  const stages = Object.entries(stats.stages_ms).filter(([, one]) => one.p50 !== undefined);
+  fill("stages", stages.map(([name, one]) => row(name, ms(one.p50), ms(one.p95), ms(one.p99))));
 }
 
 function showFrames(stats) {
   tell("rate", stats.frames_per_s.toFixed(1));
   const outcomes = [["detected", stats.detected], ...Object.entries(stats.skipped)];
   const all = outcomes.reduce((sum, [, count]) => sum + count, 0) || 1;
-  $("skips").replaceChildren(
-    ...outcomes.map(([name, count], place) =>
-      row("th", place ? `skipped: ${name}` : name, count.toLocaleString(), `${((100 * count) / all).toFixed(1)} %`),
-    ),
-  );
+  fill("skips", outcomes.map(([name, count], place) =>
+    row(place ? `skipped: ${name}` : name, count.toLocaleString(), `${((100 * count) / all).toFixed(1)} %`),
+  ));
 }
 
 function showBoard(stats) {
-  const broker = String(stats.mqtt.state);
-  tellState("broker-state", broker, broker.startsWith("connected") ? "good" : "bad");
+  const broker = String(stats.mqtt.state), [state] = broker.split(":");
+  tellState("broker-state", state, state === "connected" ? "good" : "bad");
   const cameras = Object.values(stats.cameras);
   const facts = [
+    ["Broker", broker],
     ["Running for", span(stats.uptime_s)],
     ["Temperature", stats.temperature_c === null ? null : `${stats.temperature_c.toFixed(1)} °C`],
     ["Memory", stats.rss_bytes === null ? null : size(stats.rss_bytes)],
@@ -191,23 +206,20 @@ function showBoard(stats) {
     ["Acknowledged within (p95)", stats.mqtt.ack_ms_p95 ? `${stats.mqtt.ack_ms_p95} ms` : "–"],
     ["Spool", stats.spool.failure || size(stats.spool.used_bytes)],
   ];
-  $("board").replaceChildren(
-    ...facts.filter(([, text]) => text !== null).flatMap(([name, text]) => [make("dt", name), make("dd", text)]),
-  );
+  const known = facts.filter(([, text]) => text !== null);
+  fill("board", known.flatMap(([name, text]) => [make("dt", name), make("dd", text)]));
 }
 
 function showInfo() {
   document.title = `${info.device} · edge`;
   tell("device", info.device);
   tell("version", `edge ${info.version}`);
-  $("models").replaceChildren(
-    ...Object.entries(info.models).map(([role, model]) => {
-      const line = make("li", `${role}: ${model.name} ${model.version}`);
-      const proof = model.integer_only ? "integer-only" : "not integer-only";
-      line.append(make("small", `${proof} · ${model.runtime} · sha256 ${model.sha256.slice(0, 12)}…`));
-      return line;
-    }),
-  );
+  fill("models", Object.entries(info.models).map(([role, model]) => {
+    const line = make("li", `${role}: ${model.name} ${model.version}`);
+    const proof = model.integer_only ? "integer-only" : "not integer-only";
+    line.append(make("small", `${proof} · ${model.runtime} · sha256 ${model.sha256.slice(0, 12)}…`));
+    return line;
+  }));
 }
 
 async function showStats() {
