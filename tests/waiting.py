@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 10) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 20) -> None:
     """Poll until the condition holds; fail when it does not in time."""
     pause = threading.Event()
     for _ in range(int(timeout_s / 0.01)):
