@@ -7,15 +7,21 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from _pytest.logging import LogCaptureHandler
 
 from classifying import Walk, taken_through
+from disk import small_file_system
 from fault_table import Fault, FaultTable
 from inferring import Infer, tiny_models
 from mosquitto import Certificates, Mosquitto, Subscriber, find_mosquitto, make_certificates
 from publishing import Start, starting
+
+if TYPE_CHECKING:
+    from boards import Board
+    from registered import Registry
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,6 +88,13 @@ def _logging_as_before() -> Iterator[None]:
                 item.removeHandler(handler)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of one mebibyte; needs the right to mount."""
+    with small_file_system(tmp_path / "disk", 1 << 20) as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def mosquitto_program() -> str:
     """The path of the real broker; tests that need it are skipped without."""
@@ -132,6 +145,22 @@ def tiny_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def infer(tiny_models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
     """`edge infer` with the tiny models."""
     return Infer(tiny_models_dir, capsys)
+
+
+@pytest.fixture
+def signed_registry(tmp_path: Path) -> Registry:
+    """An empty registry and a key that signs for it."""
+    from registered import Registry
+
+    return Registry(tmp_path)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    """A board without models, and a registry that it trusts."""
+    from boards import Board
+
+    return Board(tmp_path)
 
 
 @pytest.fixture(scope="session")
