@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from asking import EVENTS, STATS, ask, events_of, stats_of
+from asking import EVENTS, STATS, ask, events_of, is_offline, stats_of
 from daemon import CLIP, Daemon
 from edge.messages import CameraState, Detections, Info, Response, Status
 from mosquitto import PERSISTENT, Login, Mosquitto, Received, Subscriber
@@ -86,11 +86,7 @@ def test_nothing_is_lost_over_three_broker_restarts_and_a_kill(
         daemon.start()
         subscriber.wait_for(lambda all_: len({event.boot_id for event in events_of(all_)}) == 2)
         assert daemon.stop() == 0
-        last = subscriber.wait_for(
-            lambda all_: (
-                b"offline" in [one for one in all_ if one.topic.endswith("status")][-1].payload
-            )
-        )
+        last = subscriber.wait_for(is_offline)
     events = events_of(last)
     bodies: dict[str, dict[int, bytes]] = defaultdict(dict)
     for event in events:
@@ -240,11 +236,7 @@ def test_reload_ends_tracked_objects_and_never_reuses_an_id(
     count = len(events_of(subscriber.received))
     subscriber.wait_for(lambda all_: len(events_of(all_)) > count + 10, 30)
     assert daemon.stop() == 0
-    received = subscriber.wait_for(
-        lambda all_: any(
-            one.topic.endswith("/status") and b"offline" in one.payload for one in all_
-        )
-    )
+    received = subscriber.wait_for(is_offline)
     lives: dict[str, list[str]] = defaultdict(list)
     for event in events_of(received):
         lives[event.id].append(event.kind)
@@ -264,11 +256,7 @@ def test_stop_is_clean_and_publishes_offline(daemon: Daemon, subscriber: Subscri
     started_s = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - started_s < 5
-    subscriber.wait_for(
-        lambda all_: any(
-            one.topic.endswith("/status") and b"offline" in one.payload for one in all_
-        )
-    )
+    subscriber.wait_for(is_offline)
     assert not [line for line in daemon.log if "Traceback" in line]
 
 
