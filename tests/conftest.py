@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from _pytest.logging import LogCaptureHandler
 
+from browser import browser
 from classifying import Walk, taken_through
 from disk import small_file_system
 from fault_table import Fault, FaultTable
@@ -20,6 +21,8 @@ from mosquitto import Certificates, Mosquitto, Subscriber, find_mosquitto, make_
 from publishing import Start, starting
 
 if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
     from boards import Board
     from registered import Registry
 
@@ -126,6 +129,26 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A running browser."""
+    with browser(tmp_path_factory.mktemp("profile")) as chrome:
+        yield chrome
+
+
+@pytest.fixture
+def chrome(one_browser: Chrome) -> Iterator[Chrome]:
+    """A new tab of a browser, which starts once for a file; emulations end with the tab."""
+    first = one_browser.current_window_handle
+    one_browser.switch_to.new_window("tab")
+    one_browser.get_log("browser")  # lines of tests before
+    yield one_browser
+    for tab in set(one_browser.window_handles) - {first}:
+        one_browser.switch_to.window(tab)
+        one_browser.close()
+    one_browser.switch_to.window(first)
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ class Subscriber:
             self.client.username_pw_set(login.username, login.password)
         if tls is not None:
             self.client.tls_set_context(tls)
-        self.client.reconnect_delay_set(1, 1)
+        self.client.reconnect_delay_set(0.1, 0.1)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self._subscribed.set()
         self.client.on_disconnect = lambda *_: self._subscribed.clear()
