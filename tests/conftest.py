@@ -186,6 +186,31 @@ def board(tmp_path: Path) -> Board:
     return Board(tmp_path)
 
 
+@pytest.fixture
+def ready(tmp_path: Path) -> Path:
+    """An imported set of 20 pictures."""
+    import labelled
+
+    labelled.imported(labelled.coco(tmp_path / "source", 20), "coco", tmp_path / "set")
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A detector of random weights, as `train detect` reads and writes it."""
+    from tiny_detector import random_weights
+
+    return random_weights(tmp_path)
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """A COCO file of eight pictures with a person each."""
+    from tiny_detector import set_of_persons
+
+    return set_of_persons(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     """A trained classifier, taken through every command once; it takes minutes."""

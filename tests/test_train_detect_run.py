@@ -20,23 +20,13 @@ pytest.importorskip("rich")
 from edge import model_store  # noqa: E402
 from edge.errors import ConfigError, EdgeError, InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
-from tiny_detector import random_weights, set_of_persons, train  # noqa: E402
+from tiny_detector import train  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.evaluate import subjects  # noqa: E402
 from tools.evaluate.accuracy import collect  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
 from tools.train import detect, detect_label_state  # noqa: E402
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    return random_weights(tmp_path)
-
-
-@pytest.fixture
-def coco(tmp_path: Path) -> Path:
-    return set_of_persons(tmp_path)
 
 
 def test_stopped_run_resumes_and_ends_with_the_same_weights(
