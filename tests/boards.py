@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge import bundle, manifest, model_store, model_update
+from edge import bundle, model_store, model_update
 from edge.interpreter import Interpreter
-from edge.manifest import Golden
 from edge.model_shelf import Shelf
-from models import COLOR, change_manifest
-from registered import Registry, golden_folder
+from models import COLOR
+from registered import Registry, golden_folder, with_wrong_golden
 from tools.registry import versions
 
 
@@ -35,11 +34,7 @@ class Board:
 
     def register_wrong(self, version: str) -> None:
         """Register a correctly signed version that does not reproduce its golden result."""
-        source = golden_folder(self.registry.folder / "wrong", version)
-        good = manifest.read(source).golden
-        assert good is not None
-        wrong = dict.fromkeys(good.shares, 1 / 11)
-        change_manifest(source, golden=Golden(file=good.file, tolerance=0, shares=wrong))
+        source = with_wrong_golden(golden_folder(self.registry.folder / "wrong", version))
         new = bundle.describe(
             source, COLOR, version, versions._next_serial(self.registry.store, COLOR)
         )

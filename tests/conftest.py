@@ -7,16 +7,25 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from _pytest.logging import LogCaptureHandler
 
+from browser import browser
 from classifying import Walk, taken_through
+from disk import small_file_system
 from edge.logs import facts
 from fault_table import Fault, FaultTable
 from inferring import Infer, tiny_models
 from mosquitto import Certificates, Mosquitto, Subscriber, find_mosquitto, make_certificates
 from publishing import Start, starting
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+    from boards import Board
+    from registered import Registry
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -84,6 +93,13 @@ def _logging_as_before() -> Iterator[None]:
                 item.removeHandler(handler)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of one mebibyte; needs the right to mount."""
+    with small_file_system(tmp_path / "disk", 1 << 20) as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def mosquitto_program() -> str:
     """The path of the real broker; tests that need it are skipped without."""
@@ -117,6 +133,26 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
+@pytest.fixture(scope="module")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A running browser."""
+    with browser(tmp_path_factory.mktemp("profile")) as chrome:
+        yield chrome
+
+
+@pytest.fixture
+def chrome(one_browser: Chrome) -> Iterator[Chrome]:
+    """A new tab of a browser, which starts once for a file; emulations end with the tab."""
+    first = one_browser.current_window_handle
+    one_browser.switch_to.new_window("tab")
+    one_browser.get_log("browser")  # lines of tests before
+    yield one_browser
+    for tab in set(one_browser.window_handles) - {first}:
+        one_browser.switch_to.window(tab)
+        one_browser.close()
+    one_browser.switch_to.window(first)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start publishers that end with the test."""
@@ -134,6 +170,47 @@ def tiny_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def infer(tiny_models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
     """`edge infer` with the tiny models."""
     return Infer(tiny_models_dir, capsys)
+
+
+@pytest.fixture
+def signed_registry(tmp_path: Path) -> Registry:
+    """An empty registry and a key that signs for it."""
+    from registered import Registry
+
+    return Registry(tmp_path)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    """A board without models, and a registry that it trusts."""
+    from boards import Board
+
+    return Board(tmp_path)
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Path:
+    """An imported set of 20 pictures."""
+    import labelled
+
+    labelled.imported(labelled.coco(tmp_path / "source", 20), "coco", tmp_path / "set")
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A detector of random weights, as `train detect` reads and writes it."""
+    from tiny_detector import random_weights
+
+    return random_weights(tmp_path)
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """A COCO file of eight pictures with a person each."""
+    from tiny_detector import set_of_persons
+
+    return set_of_persons(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
-"""Plain pictures for camera tests, told apart by their gray level, and waiting for a condition."""
+"""Plain pictures for camera tests, told apart by their gray level."""
 
 from __future__ import annotations
-
-import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -19,10 +16,3 @@ def gray_level(level: int, size: tuple[int, int] = (64, 48)) -> Image:
 
 def level_of(frame: Frame) -> int:
     return round(float(frame.bgr.mean()) / 20)
-
-
-def wait_until(is_true: Callable[[], object]) -> None:
-    limit_s = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < limit_s
-        time.sleep(0.002)

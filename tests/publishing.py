@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from edge.messages import BoxBody, Event, EventBody, Status, Topics, encode
 from edge.publisher import ConnectionState, Publisher
 from edge.spool import Spool
 from mosquitto import LOOPBACK, Received
+from spooling import accepting
 from waiting import wait_until
 
 TOPICS = Topics("edge", "gate")
@@ -91,9 +90,4 @@ def wait_acknowledged(spool: Spool, timeout_s: float = 15) -> None:
 
 
 def start_child(port: int, protocol: str, folder: Path, boot_id: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, CHILD, str(port), protocol, folder / "spool.sqlite", boot_id],
-        env={**os.environ, "PYTHONPATH": str(CHILD.parents[1])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    return accepting(CHILD, str(port), protocol, str(folder / "spool.sqlite"), boot_id)

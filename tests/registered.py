@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge import registry
+from edge import manifest, registry
 from edge.bundle import Bundle
 from edge.color import ColorModel
 from edge.interpreter import Interpreter
@@ -31,6 +31,14 @@ def golden_folder(parent: Path, version: str, **changes: Any) -> Path:
     return change_manifest(folder, golden=golden, **changes)
 
 
+def with_wrong_golden(folder: Path) -> Path:
+    """Expect other shares of the golden picture than the model gives."""
+    good = manifest.read(folder).golden
+    assert good is not None
+    wrong = dict.fromkeys(good.shares, 1 / 11)
+    return change_manifest(folder, golden=Golden(file=good.file, tolerance=0, shares=wrong))
+
+
 @dataclass
 class Registry:
     """A registry in a folder and the key that signs for it."""
@@ -42,6 +50,11 @@ class Registry:
     @property
     def store(self) -> Store:
         return registry.open_store(str(self.folder / "registry"), is_new=True)
+
+    @property
+    def place(self) -> list[str]:
+        """The option that names it to a command."""
+        return ["--registry", str(self.folder / "registry")]
 
     def push(self, version: str, **changes: Any) -> Bundle:
         """Register a version, unchecked by `push` where its golden result is a wrong one."""

@@ -14,7 +14,6 @@ pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 
 from annotating import WAIT_S, Annotate, filled, rows, state
-from browser import browser
 from scenes import overlap, write_scenes
 from tools.color.data.label_file import LabelFile
 from tools.color.data.objects import labels_path
@@ -24,17 +23,16 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 
-def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
+def test_browser_click_key_enter_undo_and_resume(chrome: Chrome, tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "pictures")
-    with browser(tmp_path / "profile") as chrome:
-        with Annotate(folder) as command:
-            chrome.get(command.url)
-            label_in_browser(chrome, folder)
-            command.process.send_signal(signal.SIGKILL)
-        with Annotate(folder) as again:
-            chrome.get(again.url)
-            wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)
-            assert state(chrome)["labelled"] == "2"
+    with Annotate(folder) as command:
+        chrome.get(command.url)
+        label_in_browser(chrome, folder)
+        command.process.send_signal(signal.SIGKILL)
+    with Annotate(folder) as again:
+        chrome.get(again.url)
+        wait_until(lambda: state(chrome).get("index") == "2", WAIT_S)
+        assert state(chrome)["labelled"] == "2"
         assert [entry for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"] == []
     assert [row["label_1"] for row in LabelFile(labels_path(folder)).rows.values()] == [
         "blue",
@@ -42,13 +40,13 @@ def test_browser_click_key_enter_undo_and_resume(tmp_path: Path) -> None:
     ]
 
 
-def test_browser_continues_after_a_broken_picture(tmp_path: Path) -> None:
+def test_browser_continues_after_a_broken_picture(chrome: Chrome, tmp_path: Path) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     folder = write_scenes(tmp_path / "pictures")
     (folder / "1-blue.png").write_bytes(b"no picture")
-    with browser(tmp_path / "profile") as chrome, Annotate(folder) as command:
+    with Annotate(folder) as command:
         chrome.get(command.url)
         for place in ("0", "1", "2"):
             wait_until(lambda here=place: state(chrome).get("index") == here, WAIT_S)  # type: ignore[misc]
@@ -62,7 +60,9 @@ def test_browser_continues_after_a_broken_picture(tmp_path: Path) -> None:
     assert [row["image"] for row in rows(folder)] == ["0-red.png", "2-yellow.png"]
 
 
-def test_outdated_tab_gets_its_answer_refused_with_a_message(tmp_path: Path) -> None:
+def test_outdated_tab_gets_its_answer_refused_with_a_message(
+    chrome: Chrome, tmp_path: Path
+) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -70,7 +70,7 @@ def test_outdated_tab_gets_its_answer_refused_with_a_message(tmp_path: Path) -> 
         ActionChains(chrome).send_keys(*keys).perform()
 
     folder = write_scenes(tmp_path / "pictures")
-    with browser(tmp_path / "profile") as chrome, Annotate(folder) as command:
+    with Annotate(folder) as command:
         chrome.get(command.url)
         wait_until(lambda: state(chrome).get("index") == "0", WAIT_S)
         first = chrome.current_window_handle
@@ -92,12 +92,14 @@ def test_outdated_tab_gets_its_answer_refused_with_a_message(tmp_path: Path) -> 
         assert [row["label_1"] for row in rows(folder)] == ["blue"]
 
 
-def test_enter_on_a_button_reached_with_tab_presses_that_button(tmp_path: Path) -> None:
+def test_enter_on_a_button_reached_with_tab_presses_that_button(
+    chrome: Chrome, tmp_path: Path
+) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     folder = write_scenes(tmp_path / "pictures")
-    with browser(tmp_path / "profile") as chrome, Annotate(folder) as command:
+    with Annotate(folder) as command:
         chrome.get(command.url)
         wait_until(lambda: state(chrome).get("index") == "0", WAIT_S)
         keys = ActionChains(chrome)
@@ -112,9 +114,9 @@ def test_enter_on_a_button_reached_with_tab_presses_that_button(tmp_path: Path) 
         wait_until(lambda: state(chrome)["labelled"] == "1", WAIT_S)
 
 
-def test_page_fits_a_phone(tmp_path: Path) -> None:
+def test_page_fits_a_phone(chrome: Chrome, tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "a-folder-with-a-name-that-is-longer-than-a-phone-is-wide")
-    with browser(tmp_path / "profile") as chrome, Annotate(folder) as command:
+    with Annotate(folder) as command:
         size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         chrome.get(command.url)

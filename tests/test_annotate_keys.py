@@ -14,7 +14,6 @@ pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 
 from annotating import WAIT_S, Annotate, rows, state
-from browser import browser
 from scenes import write_scenes
 from waiting import wait_until
 
@@ -33,12 +32,6 @@ window.fetch = async (path, options) => {
   return answer;
 };
 """
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("profile")) as chrome:
-        yield chrome
 
 
 @pytest.fixture
@@ -187,7 +180,6 @@ def test_picture_keeps_its_shape_when_the_answer_grows(chrome: Chrome, folder: P
         press(chrome, letter, f"Key{letter}", SHIFT)
     assert chrome.execute_script("return canvas.clientHeight") > height
     wait_until(lambda: is_sharp(chrome), WAIT_S)
-    chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def is_sharp(chrome: Chrome) -> bool:
@@ -211,7 +203,6 @@ def test_colors_and_choice_are_seen_with_forced_colors(chrome: Chrome, folder: P
     assert "rgb(215, 40, 40)" in chrome.execute_script(
         "return [...$('shares').children].map((part) => getComputedStyle(part).backgroundColor)"
     )
-    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def style(chrome: Chrome, selector: str, name: str) -> str:

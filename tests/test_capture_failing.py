@@ -31,7 +31,8 @@ from edge.errors import CameraError
 from edge.logs.facts import facts_of
 from edge.values import Image
 from fakes import FakeSource
-from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
+from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of
+from waiting import wait_until
 
 
 def free_readers(pipe: Path) -> None:
@@ -230,34 +231,28 @@ def test_process_with_a_stalled_camera_ends_with_its_own_exit_code():
     assert child.returncode == 7
 
 
-def test_backoff_grows_to_its_limit_with_jitter_and_starts_again_after_a_good_time():
-    backoff = Backoff(1, 8)
-    for expected_s in (1, 2, 4, 8, 8):
-        assert expected_s / 2 <= backoff.next_s() <= expected_s
-    backoff.reset_after(2)
-    assert backoff.next_s() >= 4
-    backoff.reset_after(9)
-    assert backoff.next_s() <= 1
-
-
 def test_camera_is_asked_again_after_growing_waits_and_each_attempt_counts():
     asked_s: list[float] = []
+    is_seen = threading.Event()
 
     def fail(_: CameraConfig) -> FakeSource:
         asked_s.append(time.monotonic())
+        if len(asked_s) == 4:
+            is_seen.wait()
         raise CameraError("unplugged")
 
     config = CameraConfig(source=63, retry_min_s=0.1, retry_max_s=0.4)
     with Camera("a", config, open_source=fail) as camera:
         wait_until(lambda: len(asked_s) == 4)
         status = camera.status
+        is_seen.set()
     assert (status.reconnects, status.hung, status.reason) == (3, 0, "unplugged")
     waits_s = [after - before for before, after in itertools.pairwise(asked_s[:4])]
     least_s = (0.1 / 2, 0.2 / 2, 0.4 / 2)  # with the greatest jitter
     assert all(wait_s >= least for wait_s, least in zip(waits_s, least_s, strict=True)), waits_s
 
 
-def test_camera_that_fails_after_one_picture_does_not_reset_the_backoff(
+def test_life_of_a_camera_is_counted_from_its_first_picture(
     monkeypatch: pytest.MonkeyPatch,
 ):
     lived_s: list[float] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edge.capture import Camera, CaptureState
 from edge.capture.source import checked
 from edge.config import CameraConfig
 from fakes import FakeSource
+from pictures import FAST_RETRY
 from waiting import wait_until
 
 SIDE = 8400  # pixels; 212 MB when decoded
@@ -31,18 +33,22 @@ def noisy() -> FakeSource:
 
 
 def test_frozen_camera_is_lost_and_opened_again() -> None:
-    opened = []
+    frozen, is_seen = still(), threading.Event()
+    first = iter([frozen])
 
     def open_again(_config: CameraConfig) -> FakeSource:
-        opened.append(still() if not opened else noisy())
-        return opened[-1]
+        if source := next(first, None):
+            return source
+        is_seen.wait()
+        return noisy()
 
-    config = CameraConfig(source=0, frozen_timeout_s=0.05, retry_min_s=0.5, retry_max_s=0.5)
+    config = CameraConfig(source=0, frozen_timeout_s=0.05, **FAST_RETRY)
     with Camera("front", config, open_source=open_again) as camera:
         wait_until(lambda: camera.status.state is CaptureState.LOST)
         assert "the same picture for 0.05 s" in camera.status.reason
-        wait_until(lambda: len(opened) >= 2 and camera.status.state is CaptureState.LIVE)
-        assert opened[0].is_closed
+        is_seen.set()
+        wait_until(lambda: camera.status.state is CaptureState.LIVE)
+        assert frozen.is_closed
 
 
 def test_noisy_picture_is_not_frozen_and_zero_disables_the_check() -> None:

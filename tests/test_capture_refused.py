@@ -11,7 +11,8 @@ import pytest
 from edge.capture import Camera, CaptureState, check_source, open_source, read_image
 from edge.config import CameraConfig
 from edge.errors import CameraError, ConfigError, InputError
-from pictures import FAST_RETRY, PATIENCE_S, wait_until
+from pictures import FAST_RETRY, PATIENCE_S
+from waiting import wait_until
 
 
 @pytest.mark.parametrize("source", ["/nowhere/clip.mp4", "/nowhere/photo.jpg", "nowhere"])

@@ -30,13 +30,6 @@ MAKERS = {
 }
 
 
-@pytest.fixture
-def ready(tmp_path: Path) -> Path:
-    """An imported set of 20 pictures."""
-    imported(labelled.coco(tmp_path / "source", 20), "coco", tmp_path / "set")
-    return tmp_path / "set"
-
-
 @pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])
 def test_every_format_gives_the_same_boxes(tmp_path: Path, kind: str):
     source = MAKERS[kind](tmp_path / "source", 4)

@@ -17,13 +17,6 @@ from tools.data import check, folder
 pytest.importorskip("imagehash")
 
 
-@pytest.fixture
-def ready(tmp_path: Path) -> Path:
-    """An imported set of 20 pictures."""
-    imported(labelled.coco(tmp_path / "source", 20), "coco", tmp_path / "set")
-    return tmp_path / "set"
-
-
 def test_a_clean_set_passes_the_check(ready: Path):
     assert main(["data", "check", str(ready), "--workers", "1"]) == EXIT_OK
 

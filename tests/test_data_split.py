@@ -21,13 +21,6 @@ from tools.data.split import Group
 SHARES = {"val": 0.2, "test": 0.2}
 
 
-@pytest.fixture
-def ready(tmp_path: Path) -> Path:
-    """An imported set of 20 pictures."""
-    imported(labelled.coco(tmp_path / "source", 20), "coco", tmp_path / "set")
-    return tmp_path / "set"
-
-
 def singles(count: int, *labels: str, begin: int = 0) -> list[Group]:
     """Groups of one picture each; their names are their places in the order of hashes."""
     names = [f"{number:03}" for number in range(begin, begin + count)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
-from waiting import wait_until
+from waiting import is_running, wait_until
 
 TIMEOUT_S = 60
 PICTURE = Path(__file__).parent.parent / "models" / "yolox-nano-352" / "golden.jpg"
@@ -52,13 +52,6 @@ def daemons_of(pid: int) -> list[int]:
     return [int(child) for child in children.split()]
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 @pytest.mark.parametrize(
     "stop",
     [Terminal.ctrl_c, *(lambda t, n=n: os.kill(t.pid, n) for n in (signal.SIGTERM, signal.SIGHUP))],
@@ -75,7 +68,7 @@ def test_stopping_the_demo_stops_its_daemon_and_shows_the_summary(
     assert "skipped by cause" in terminal.output
     assert "events of" in terminal.output
     assert "Traceback" not in terminal.output
-    wait_until(lambda: is_gone(daemon))
+    wait_until(lambda: not is_running(daemon))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,22 +24,16 @@ from publishing import EVENTS, start_child, starting, wait_connected
 from publishing import body as event_body
 from publishing import seqs as events_seqs
 from spool_child import body_of
-from spooling import PROMPT, TOPIC, body, open_spool, seqs
-from test_spool_disk import CHILD, small_disk
+from spooling import PROMPT, TOPIC, accepting, body, killed, open_spool, printed, seqs
 from waiting import wait_until
 
-__all__ = ["small_disk"]
+CHILD = Path(__file__).with_name("spool_child.py")
 COUNT = 30
 FAST_RETRY_S = 0.02
 
 
-def spool_child(path: Path, boot_id: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(CHILD), str(path), boot_id],
-        env={**os.environ, "PYTHONPATH": str(CHILD.parents[1])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def start_spool(path: Path, boot_id: str) -> subprocess.Popen[str]:
+    return accepting(CHILD, str(path), boot_id)
 
 
 def lost_of(spool: Spool, last: int) -> int:
@@ -144,14 +137,11 @@ def test_power_cut_leaves_all_that_was_accepted_on_the_card(
     copy = tmp_path / "after.img"
     for number in range(max(3, kills // 10)):
         boot_id = f"boot-{number}"
-        child = spool_child(card.folder / f"{number}.sqlite", boot_id)
-        assert child.stdout is not None
-        lines = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
+        child = start_spool(card.folder / f"{number}.sqlite", boot_id)
+        accepted = range(1, printed(child, chance.randint(1, 40))[-1] + 1)
         child.send_signal(signal.SIGSTOP)
         shutil.copyfile(card.image, copy)
-        child.kill()
-        child.communicate()
-        accepted = range(1, int(lines[-1]) + 1)
+        killed(child)
         with fault.trial() as strike, mounted(copy, tmp_path / "after") as after:
             path = after.folder / f"{number}.sqlite"
             with Spool(path, PROMPT, boot_id="later") as spool:
@@ -224,14 +214,9 @@ def test_power_cut_at_any_moment_loses_nothing_accepted(
     path = tmp_path / "spool.sqlite"
     accepted: set[tuple[str, int]] = set()
     for boot in range(kills):
-        child = spool_child(path, f"boot-{boot}")
-        assert child.stdout is not None
-        lines = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
-        child.send_signal(signal.SIGKILL)
-        lines += child.stdout.readlines()
-        accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
-        child.wait()
-        child.stdout.close()
+        child = start_spool(path, f"boot-{boot}")
+        numbers = [*printed(child, chance.randint(1, 40)), *killed(child)]
+        accepted |= {(f"boot-{boot}", number) for number in numbers}
     with fault.trial() as strike, Spool(path, PROMPT, boot_id="last") as spool:
         events = spool.pending(0, 1_000_000)
         found = [(event.boot_id, event.seq) for event in events]
@@ -254,17 +239,11 @@ def test_power_cut_gives_no_number_to_two_events(
         for boot in range(boots):
             with fault.trial():
                 child = start_child(mosquitto.port, "auto", tmp_path, f"boot-{boot}")
-                assert child.stdout is not None
-                lines = [child.stdout.readline() for _ in range(chance.randint(5, 60))]
-                child.send_signal(signal.SIGKILL)
-                lines += child.stdout.readlines()
-                accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
-                child.wait()
-                child.stdout.close()
+                numbers = [*printed(child, chance.randint(5, 60)), *killed(child)]
+                accepted |= {(f"boot-{boot}", number) for number in numbers}
         child = start_child(mosquitto.port, "auto", tmp_path, "last")  # delivers what was left
         subscriber.wait_for(lambda all_: accepted <= bodies_of(all_).keys(), 60)
-        child.kill()
-        child.communicate()
+        killed(child)
         for (boot_id, _), contents in bodies_of(subscriber.received).items():
             assert len(contents) == 1
             assert json.loads(next(iter(contents)))["boot"] == boot_id

@@ -30,7 +30,6 @@ from models import detect_folder
 MODELS = sorted((Path(__file__).parents[1] / "models").glob("yolox-nano-*"))
 RED, BLUE = (0, 0, 255), (255, 0, 0)
 SIDES = st.integers(1, 3000)
-STRIDE = 16  # of the tiny detector
 
 
 def following(parent: Path, **changes: Any) -> Path:

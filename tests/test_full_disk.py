@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ pytest.importorskip("cryptography")
 
 import labelled
 from classifying import Walk, output_of, run_all
+from disk import small_file_system
 from edge import registry
 from edge.errors import EXIT_FAILURE, EXIT_OK, EXIT_UNAVAILABLE
 from edge.registry import open_store
@@ -52,13 +52,8 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """Needs the right to mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={ROOM_BYTES}", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount a small disk here")
-    yield Disk(folder)
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_file_system(tmp_path / "disk", ROOM_BYTES) as folder:
+        yield Disk(folder)
 
 
 def one_line(capfd: pytest.CaptureFixture[str]) -> str:

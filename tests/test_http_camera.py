@@ -9,7 +9,8 @@ import pytest
 from edge.capture import Camera, CaptureState
 from edge.config import CameraConfig
 from http_camera import MotionJpegServer
-from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of, wait_until
+from pictures import FAST_RETRY, PATIENCE_S, gray_level, level_of
+from waiting import wait_until
 
 
 @pytest.fixture

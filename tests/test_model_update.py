@@ -28,11 +28,6 @@ from registered import Registry, golden_folder
 KILLS = 40
 
 
-@pytest.fixture
-def board(tmp_path: Path) -> Board:
-    return Board(tmp_path)
-
-
 def test_pulled_version_is_loaded(board: Board) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")

@@ -33,11 +33,6 @@ from waiting import wait_until
 NOBODY = 65534
 
 
-@pytest.fixture
-def board(tmp_path: Path) -> Board:
-    return Board(tmp_path)
-
-
 def config_of(board: Board, folder: Path) -> Path:
     path = folder / "edge.yaml"
     models = {

@@ -14,7 +14,7 @@ import pytest
 
 from edge.errors import InputError
 from tools.parallel import QUEUE_PER_WORKER, WorkerError, run_tasks
-from waiting import wait_until
+from waiting import is_running, wait_until
 
 
 def square(number: int) -> int:
@@ -40,14 +40,6 @@ def die_once(item: tuple[int, str]) -> int:
 
 def leave_pid(folder: Path) -> None:
     (folder / str(os.getpid())).touch()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"  # of which init takes its time to read the exit code
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -82,9 +82,8 @@ class Watch:
     def __init__(self, folders: dict[str, Path], config: Config) -> None:
         self.clock = FakeClock(100.0)
         thresholds = Thresholds(config.detector.min_score, config.detector.labels)
-        self.detector = SlowDetector(
-            Interpreter.load(folders["detect"]), min_score=thresholds.lowest()
-        )
+        self.interpreter = Interpreter.load(folders["detect"])
+        self.detector = SlowDetector(self.interpreter, min_score=thresholds.lowest())
         self.color = SlowColor(Interpreter.load(folders["color"]))
         self.detector.clock = self.color.clock = self.clock
         self.governor = Governor(config.budget.frame_ms, self.clock)
@@ -325,15 +324,11 @@ def test_weak_detection_continues_an_object_but_starts_none(watch: Callable[...,
 def test_changed_thresholds_apply_from_the_next_frame(watch: Callable[..., Watch]):
     seen = watch()
     assert len(seen.show(scene()).detections) == 1
-    strict = Thresholds(0.99, {})
-    loaded = Detector(seen.detector._interpreter, min_score=strict.lowest())
-    seen.pipeline.set_thresholds(strict, loaded)
-    assert seen.show(scene()).detections == ()
-    lenient = Thresholds(0.3, {})
-    seen.pipeline.set_thresholds(
-        lenient, Detector(seen.detector._interpreter, min_score=lenient.lowest())
-    )
-    assert len(seen.show(scene()).detections) == 1
+    for min_score, count in ((0.99, 0), (0.3, 1)):
+        changed = Thresholds(min_score, {})
+        detector = Detector(seen.interpreter, min_score=changed.lowest())
+        seen.pipeline.set_thresholds(changed, detector)
+        assert len(seen.show(scene()).detections) == count
 
 
 def test_warm_up_records_both_stage_times_in_the_governor(watch: Callable[..., Watch]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import random
-import signal
 import threading
 import time
 from pathlib import Path
@@ -46,6 +45,7 @@ from publishing import (
     wait_connected,
 )
 from relay import Relay
+from spooling import killed, printed
 from waiting import wait_until
 
 
@@ -208,16 +208,12 @@ def test_kill_9_during_a_run_loses_no_accepted_event(
     with broker, Subscriber(broker.port, EVENTS) as subscriber:
         for boot in range(4):
             child = start_child(broker.port, "auto", tmp_path, f"boot-{boot}")
-            assert child.stdout is not None
-            lines = [child.stdout.readline() for _ in range(30)]
+            numbers = printed(child, 30)
             broker.stop()
-            lines += [child.stdout.readline() for _ in range(30)]
+            numbers += printed(child, 30)
             broker.start()
-            child.send_signal(signal.SIGKILL)
-            lines += child.stdout.readlines()
-            accepted |= {(f"boot-{boot}", int(line)) for line in lines if line.endswith("\n")}
-            child.wait()
-            child.stdout.close()
+            numbers += killed(child)
+            accepted |= {(f"boot-{boot}", number) for number in numbers}
         subscriber.wait_subscribed()
         spool = Spool(tmp_path / "spool.sqlite", SpoolConfig(), boot_id="boot-4")
         birth = Status(status="online", boot_id="boot-4", version="1")
@@ -317,10 +313,7 @@ def test_will_message_reports_a_kill_9(
 ) -> None:
     child = start_child(mosquitto.port, protocol, tmp_path, "boot-7")
     subscriber.wait_for_topic(STATUS)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert child.stdout is not None
-    child.stdout.close()
+    killed(child)
     born, died = subscriber.wait_for_topic(STATUS, 2)
     assert msgspec.json.decode(born.payload, type=Status) == Status(
         status="online", boot_id="boot-7", version="1"

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError
 from edge.publisher import ConnectionState, connection, event_sender, options
-from edge.publisher.publisher import STABLE_S
 from mosquitto import (
     LOOPBACK,
     Certificates,
@@ -159,30 +157,6 @@ def test_refused_login_is_a_separate_state_and_recovers_without_a_restart(
         assert publisher.state[0] is ConnectionState.CONNECTED
         assert publisher.counters()["connects"] == 1
     assert "right" not in caplog.text
-
-
-def test_refused_login_is_retried_slowly() -> None:
-    backoff = Backoff(1, 60)
-    assert all(30 <= backoff.longest_s() <= 60 for _ in range(3))
-    assert 4 <= backoff.next_s() <= 8
-
-
-def test_delays_double_with_jitter_and_reset_after_a_stable_connection() -> None:
-    for expected_s in (1, 2, 4, 8, 8, 8):
-        samples = []
-        for _ in range(50):
-            fresh = Backoff(1, 8)
-            for _ in range({1: 0, 2: 1, 4: 2, 8: 3}[expected_s]):
-                fresh.next_s()
-            samples.append(fresh.next_s())
-        assert expected_s / 2 <= min(samples) < max(samples) <= expected_s
-    worn = Backoff(1, 1000)
-    for _ in range(9):
-        worn.next_s()
-    worn.reset_after(STABLE_S - 1, STABLE_S)
-    assert worn.next_s() > 100
-    worn.reset_after(STABLE_S, STABLE_S)
-    assert worn.next_s() <= 1
 
 
 def test_error_for_tls_on_a_plain_port_suggests_the_cause(

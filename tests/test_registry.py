@@ -18,13 +18,8 @@ from edge.model_shelf import STATE_NAME
 from edge.registry import VERSION_NAME, Envelope
 from edge.signature import SecretKey, SignatureError
 from models import COLOR, change_manifest
-from registered import Registry, golden_folder
+from registered import Registry, golden_folder, with_wrong_golden
 from tools.registry import versions
-
-
-@pytest.fixture
-def signed_registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path)
 
 
 def fetch(signed_registry: Registry, version: str, folder: Path) -> Path:
@@ -231,11 +226,7 @@ def test_missing_version_cannot_be_fetched(signed_registry: Registry, tmp_path: 
 def test_model_that_does_not_reproduce_its_golden_result_is_not_registered(
     signed_registry: Registry, tmp_path: Path
 ) -> None:
-    folder = golden_folder(tmp_path, "1.0.0")
-    wanted = manifest.read(folder).golden
-    assert wanted is not None
-    wrong = dict.fromkeys(wanted.shares, 1 / 11)
-    change_manifest(folder, golden=manifest.Golden(file=wanted.file, tolerance=0, shares=wrong))
+    folder = with_wrong_golden(golden_folder(tmp_path, "1.0.0"))
     with pytest.raises(ModelError, match=r"expected 0\.091"):
         versions.push(signed_registry.store, folder, signed_registry.key)
     assert signed_registry.store.names("") == []

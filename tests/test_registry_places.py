@@ -19,12 +19,7 @@ from edge.signature import PublicKey
 from models import COLOR
 from registered import golden_folder
 from tools.cli import main
-from waiting import wait_until
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+from waiting import is_listening, wait_until
 
 
 @pytest.fixture

@@ -18,11 +18,6 @@ from tools.cli import main
 from tools.registry import versions
 
 
-@pytest.fixture
-def signed_registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path)
-
-
 def test_promotion_archives_the_previous_version(signed_registry: Registry) -> None:
     for version in ("1.0.0", "1.1.0"):
         signed_registry.push(version)
@@ -74,11 +69,10 @@ def test_unsigned_version_gets_no_stage_in_a_signed_registry(
     signed_registry.push("1.0.0")
     before = versions.promote(signed_registry.store, COLOR, "1.0.0", stage, signed_registry.key)
     (tmp_path / "key.pem").write_bytes(signed_registry.key.pem())
-    place = ["--registry", str(signed_registry.folder / "registry")]
     folder = str(golden_folder(tmp_path / "unsigned", "1.1.0"))
-    assert main(["registry", "push", folder, *place]) == EXIT_OK
+    assert main(["registry", "push", folder, *signed_registry.place]) == EXIT_OK
     assert "NOT signed: boards will refuse it; for them push a new" in capsys.readouterr().out
-    words = ["registry", "promote", COLOR, "1.1.0", stage, *place]
+    words = ["registry", "promote", COLOR, "1.1.0", stage, *signed_registry.place]
     assert main([*words, "--sign-key", str(tmp_path / "key.pem")]) == EXIT_CONFIG
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("would refuse it; push a new version with --sign-key")
@@ -92,8 +86,8 @@ def test_a_push_whose_stage_would_be_refused_registers_nothing(
     signed_registry.push("1.0.0")
     versions.promote(signed_registry.store, COLOR, "1.0.0", "production", signed_registry.key)
     folder = str(golden_folder(tmp_path / "new", "1.1.0"))
-    place = ["--registry", str(tmp_path / "registry")]
-    assert main(["registry", "push", folder, *place, "--stage", "staging"]) == EXIT_CONFIG
+    words = ["registry", "push", folder, *signed_registry.place, "--stage", "staging"]
+    assert main(words) == EXIT_CONFIG
     assert "its stages are signed; give --sign-key" in capsys.readouterr().err
     assert [one.version for one in registry.versions(signed_registry.store, COLOR)] == ["1.0.0"]
 
@@ -101,14 +95,14 @@ def test_a_push_whose_stage_would_be_refused_registers_nothing(
 def test_a_registry_without_keys_has_stages(
     signed_registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = ["--registry", str(signed_registry.folder / "registry")]
     for version in ("1.0.0", "1.1.0"):
         folder = str(golden_folder(tmp_path / "unsigned", version))
-        assert main(["registry", "push", folder, *place, "--stage", "production"]) == EXIT_OK
+        words = ["registry", "push", folder, *signed_registry.place, "--stage", "production"]
+        assert main(words) == EXIT_OK
     stages = registry.read_stages(signed_registry.store, COLOR).stages
     assert stages == {"1.0.0": "archived", "1.1.0": "production"}
     pulled = str(tmp_path / "pulled")
-    assert main(["registry", "pull", COLOR, "--output", pulled, *place]) == EXIT_OK
+    assert main(["registry", "pull", COLOR, "--output", pulled, *signed_registry.place]) == EXIT_OK
 
 
 def test_stages_of_an_unknown_key_are_refused(signed_registry: Registry) -> None:

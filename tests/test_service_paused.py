@@ -5,29 +5,13 @@ from __future__ import annotations
 import urllib.request
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from asking import EVENTS, ask, events_of, stats_of
+from asking import EVENTS, ask, events_of, open_ids, states_of, stats_of
 from daemon import Daemon
 from edge.cli import main
-from edge.messages import CameraState
-from mosquitto import Mosquitto, Received, Subscriber, free_port
+from mosquitto import Mosquitto, Subscriber, free_port
 from waiting import wait_until
-
-STATE = "edge/gate/front/state"
-
-
-def state_of(received: list[Received]) -> CameraState:
-    states = [one.payload for one in received if one.topic == STATE]
-    return msgspec.json.decode(states[-1], type=CameraState)
-
-
-def open_objects(received: list[Received]) -> set[str]:
-    found = set()
-    for event in events_of(received):
-        (found.discard if event.kind == "end" else found.add)(event.id)
-    return found
 
 
 def test_pause_ends_the_objects_and_is_published_everywhere(
@@ -38,10 +22,10 @@ def test_pause_ends_the_objects_and_is_published_everywhere(
 ) -> None:
     port = free_port()
     with Daemon(tmp_path, mosquitto.port, metrics={"port": port}) as daemon:
-        subscriber.wait_for(open_objects)
+        subscriber.wait_for(open_ids)
         assert ask(subscriber, "pause", {}).status == "ok"
         received = subscriber.wait_for(
-            lambda all_: state_of(all_).paused and not open_objects(all_)
+            lambda all_: states_of(all_)[-1].paused and not open_ids(all_)
         )
         before = {event.id for event in events_of(received)}
         subscriber.wait_for(lambda all_: stats_of(all_)[-1].cameras["front"].paused)
@@ -57,9 +41,9 @@ def test_pause_ends_the_objects_and_is_published_everywhere(
         assert "paused: the command resume ends it" in shown
         assert ask(subscriber, "resume", {}).result == {"paused": False}
         received = subscriber.wait_for(
-            lambda all_: not state_of(all_).paused and open_objects(all_)
+            lambda all_: not states_of(all_)[-1].paused and open_ids(all_)
         )
-    assert not open_objects(received) & before
+    assert not open_ids(received) & before
 
 
 def test_requested_stats_are_recent_whatever_the_interval(
@@ -116,7 +100,7 @@ def test_snapshot_is_current_or_refused(
         daemon.config["cameras"]["front"] = {"source": "/dev/video63"}
         daemon.write_config()
         assert ask(subscriber, "reload", {}).status == "ok"
-        subscriber.wait_for(lambda all_: state_of(all_).state == "lost")
+        subscriber.wait_for(lambda all_: states_of(all_)[-1].state == "lost")
         answer = ask(subscriber, "snapshot", {})
         assert (answer.status, answer.error) == ("error", "camera front is lost; try later")
         assert len(subscriber.wait_for_topic("edge/gate/front/snapshot/frame")) == 1

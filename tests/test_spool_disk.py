@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,6 @@ from edge.spool import spool as spool_module
 from edge.spool.event_file import EventFile
 from spooling import LAZY, PROMPT, TOPIC, body, open_spool, seqs
 from waiting import wait_until
-
-CHILD = Path(__file__).with_name("spool_child.py")
 
 
 def test_second_daemon_on_the_same_spool_is_refused(tmp_path: Path) -> None:
@@ -163,18 +160,6 @@ def test_one_event_a_second_stays_within_the_daily_allowance(tmp_path: Path) -> 
     if counted:  # a file system in memory writes nothing
         assert counted * 86_400 <= SpoolConfig().max_write_bytes_per_day
         assert 0.5 < estimate / counted < 2
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of one mebibyte; needs the right to mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount a small disk here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("existed", [True, False])

@@ -16,7 +16,7 @@ import pytest
 
 from edge.errors import UnavailableError
 from tools import tracking
-from waiting import wait_until
+from waiting import is_listening, wait_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -166,11 +166,6 @@ def server(tmp_path: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait(10)
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow

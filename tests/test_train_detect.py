@@ -15,7 +15,6 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("rich")
 
 from edge.errors import InputError  # noqa: E402
-from tiny_detector import random_weights, set_of_persons  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.coco_labels import NAMES  # noqa: E402
@@ -25,16 +24,6 @@ from tools.train.sampler import sampler  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 LABELS = {1: "person", 3: "car"}
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    return random_weights(tmp_path)
-
-
-@pytest.fixture
-def coco(tmp_path: Path) -> Path:
-    return set_of_persons(tmp_path)
 
 
 def picture(**changes: object) -> dataset.Picture:

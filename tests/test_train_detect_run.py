@@ -20,23 +20,13 @@ pytest.importorskip("rich")
 from edge import model_store  # noqa: E402
 from edge.errors import ConfigError, EdgeError, InputError  # noqa: E402
 from stopping import assert_same_weights, stopped_and_whole  # noqa: E402
-from tiny_detector import random_weights, set_of_persons, train  # noqa: E402
+from tiny_detector import train  # noqa: E402
 from tools import dataset  # noqa: E402
 from tools.architectures import yolox  # noqa: E402
 from tools.evaluate import subjects  # noqa: E402
 from tools.evaluate.accuracy import collect  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
 from tools.train import detect, detect_label_state  # noqa: E402
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    return random_weights(tmp_path)
-
-
-@pytest.fixture
-def coco(tmp_path: Path) -> Path:
-    return set_of_persons(tmp_path)
 
 
 def test_stopped_run_resumes_and_ends_with_the_same_weights(
@@ -48,26 +38,21 @@ def test_stopped_run_resumes_and_ends_with_the_same_weights(
     assert_same_weights(*stopped_and_whole(run, detect, tmp_path, monkeypatch))
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
+def test_run_resumes_only_with_its_own_options(coco: Path, weights: Path, tmp_path: Path) -> None:
+    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    for words, named in (
         (["--seed", "9"], "--seed 1"),
         (["--size", "96"], "--size 64x64"),
         (["--sizes", "64,96", "--teacher-weight", "1"], "--sizes 64, --teacher-weight 0.5"),
         (["--rectify"], "no --rectify"),
         (["--labels", "car,person"], f"--labels {','.join(yolox.LABELS)}"),
-    ],
-)
-def test_run_resumes_only_with_its_own_options(
-    coco: Path, weights: Path, tmp_path: Path, words: list[str], named: str
-) -> None:
-    assert train(coco, weights, tmp_path / "run", "--steps", "1") == 0
-    before = (tmp_path / "run" / "metrics.jsonl").read_text()
-    with pytest.raises(InputError) as refused:
-        train(coco, weights, tmp_path / "run", "--steps", "1", *words)
-    message = f"was made with another config: {named}; name another --output"
-    assert str(refused.value) == f"{tmp_path / 'run' / 'checkpoint.pt'} {message}"
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    ):
+        with pytest.raises(InputError) as refused:
+            train(coco, weights, tmp_path / "run", "--steps", "1", *words)
+        message = f"was made with another config: {named}; name another --output"
+        assert str(refused.value) == f"{tmp_path / 'run' / 'checkpoint.pt'} {message}"
+        assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 
 
 def test_run_does_not_resume_with_another_validation_set(

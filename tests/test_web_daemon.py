@@ -5,42 +5,30 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import msgspec
 import numpy as np
 import pytest
 
-from browser import browser
 from daemon import Daemon
 from edge.messages import EventBody, Health, Info, Stats
 from mosquitto import free_port
 from waiting import wait_until
 
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
 pytest.importorskip("litestar", reason="the extra `web` is not installed")
 httpx = pytest.importorskip("httpx", reason="the extra `web` is not installed")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--window-size=1300,900",
-    "--virtual-time-budget=8000",
-)
 # No TLS here, and loading the authorities takes longer than a request.
 QUICK: dict[str, Any] = {"timeout": 20, "verify": False}
 ROUTES = ("/", "/api/info", "/api/stats", "/api/events", "/api/frame.jpg", "/healthz", "/schema")
@@ -114,31 +102,26 @@ def test_page_loads_nothing_from_other_hosts(port: int) -> None:
     assert "innerHTML" not in text
 
 
-def test_browser_shows_the_picture_and_events(port: int, tmp_path: Path) -> None:
-    program = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no browser is installed: apt install chromium")
-    picture = tmp_path / "page.png"
-    run = subprocess.run(
-        [
-            *(program, *FLAGS, f"--user-data-dir={tmp_path}/profile"),
-            *("--dump-dom", f"--screenshot={picture}", f"http://localhost:{port}/"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    page = run.stdout
-    assert re.search(r'<figure id="figure" data-frame="&quot;[0-9a-f]+-\d+-1', page)
-    assert re.search(r'<ol id="events".*?<li>.*?person', page, re.DOTALL)
-    assert '<h1 id="device">gate</h1>' in page
-    assert re.search(r'id="camera-state" class="state good">live<', page)
-    assert re.search(r'id="broker-state" class="state bad">(connecting|lost)<', page)
-    assert re.search(r'<tbody id="stages"><tr><th scope="row">', page)
-    shot = cv2.imread(str(picture))
-    assert shot is not None
-    assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 10_000  # a photograph, not only a page
+SHOWN = (
+    r'<figure id="figure" data-frame="&quot;[0-9a-f]+-\d+-1',
+    r'<ol id="events".*?<li>.*?person',
+    r'<h1 id="device">gate</h1>',
+    r'id="camera-state" class="state good">live<',
+    r'id="broker-state" class="state bad">(connecting|lost)<',
+    r'<tbody id="stages"><tr><th scope="row">',
+)
+
+
+def test_browser_shows_the_picture_and_events(port: int, chrome: Chrome) -> None:
+    def has_photograph() -> bool:
+        png = np.frombuffer(chrome.get_screenshot_as_png(), np.uint8)
+        shot = np.asarray(cv2.imdecode(png, cv2.IMREAD_COLOR))
+        return len(np.unique(shot.reshape(-1, 3), axis=0)) > 10_000  # more than a page has
+
+    chrome.get(f"http://localhost:{port}/")
+    for part in SHOWN:
+        wait_until(lambda part=part: re.search(part, chrome.page_source, re.DOTALL), 60)
+    wait_until(has_photograph)
 
 
 # The daemon's answers, with the longest camera name and the events of yesterday.
@@ -186,108 +169,106 @@ window.fetch = async () => Response.json(health, { status: 503 });
 
 
 def test_page_dates_old_events_fits_a_phone_and_shows_colors_in_high_contrast(
-    port: int, tmp_path: Path
+    port: int, chrome: Chrome
 ) -> None:
-    with browser(tmp_path / "profile") as chrome:
-        size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
-        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        features = [{"name": "forced-colors", "value": "active"}]
-        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        chrome.get(f"http://localhost:{port}/")
-        chrome.execute_script(LONG_AGO)
-        yesterday = "return new Date(Date.now() - 864e5).toLocaleDateString()"
-        first = "const one = document.querySelector('#events li:first-child');"
-        wait_until(
-            lambda: (
-                chrome.execute_script(yesterday)
-                in str(chrome.execute_script(f"{first} return one && one.textContent"))
-            ),
-            60,
-        )
-        wait_until(lambda: "WWW" in chrome.find_element("id", "picture-text").text, 30)
-        assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-        patch = f"{first} return getComputedStyle(one.firstChild).backgroundColor"
-        assert chrome.execute_script(patch) == "rgb(215, 40, 40)"
-        chrome.execute_script(JUST_STARTED)
-        wait_until(lambda: chrome.find_element("id", "daemon-state").text == "starting", 30)
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "forced-colors", "value": "active"}]
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    chrome.get(f"http://localhost:{port}/")
+    chrome.execute_script(LONG_AGO)
+    yesterday = "return new Date(Date.now() - 864e5).toLocaleDateString()"
+    first = "const one = document.querySelector('#events li:first-child');"
+    wait_until(
+        lambda: (
+            chrome.execute_script(yesterday)
+            in str(chrome.execute_script(f"{first} return one && one.textContent"))
+        ),
+        60,
+    )
+    wait_until(lambda: "WWW" in chrome.find_element("id", "picture-text").text, 30)
+    assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    patch = f"{first} return getComputedStyle(one.firstChild).backgroundColor"
+    assert chrome.execute_script(patch) == "rgb(215, 40, 40)"
+    chrome.execute_script(JUST_STARTED)
+    wait_until(lambda: chrome.find_element("id", "daemon-state").text == "starting", 30)
 
 
 def test_updates_leave_the_line_read_and_the_text_selected_where_they_are(
-    port: int, tmp_path: Path
+    port: int, chrome: Chrome
 ) -> None:
-    with browser(tmp_path / "profile") as chrome:
 
-        def lines(what: str) -> Any:
-            script = "const list = document.getElementById('events').children; return "
-            return chrome.execute_script(script + what)
+    def lines(what: str) -> Any:
+        script = "const list = document.getElementById('events').children; return "
+        return chrome.execute_script(script + what)
 
-        chrome.get(f"http://localhost:{port}/")
-        wait_until(lambda: lines("list.length") > 15, 60)
-        wait_until(lambda: "lost: 127.0.0.1:1: " in chrome.find_element("id", "board").text, 30)
-        chrome.execute_script(
-            "const list = document.getElementById('events');"
-            "list.scrollTop = 200; window.line = list.children[5];"
-            "getSelection().selectAllChildren(document.querySelector('#models small'))"
-        )
-        first, top = lines("list[0].textContent"), lines("line.getBoundingClientRect().top")
-        wait_until(lambda: lines("list[0].textContent") != first, 30)
-        board = chrome.find_element("id", "board").text
-        wait_until(lambda: chrome.find_element("id", "board").text != board, 30)
-        assert abs(lines("line.isConnected && line.getBoundingClientRect().top") - top) < 2
-        assert "sha256" in lines("getSelection().toString()")
-        chrome.execute_script(TOMORROW)
-        today = chrome.execute_script("return new Date(Date.now()).toLocaleDateString()")
-        wait_until(lambda: today in lines("list[0].textContent"), 30)
-        assert 15 < lines("list.length") <= 50
+    chrome.get(f"http://localhost:{port}/")
+    wait_until(lambda: lines("list.length") > 15, 60)
+    wait_until(lambda: "lost: 127.0.0.1:1: " in chrome.find_element("id", "board").text, 30)
+    chrome.execute_script(
+        "const list = document.getElementById('events');"
+        "list.scrollTop = 200; window.line = list.children[5];"
+        "getSelection().selectAllChildren(document.querySelector('#models small'))"
+    )
+    first, top = lines("list[0].textContent"), lines("line.getBoundingClientRect().top")
+    wait_until(lambda: lines("list[0].textContent") != first, 30)
+    board = chrome.find_element("id", "board").text
+    wait_until(lambda: chrome.find_element("id", "board").text != board, 30)
+    assert abs(lines("line.isConnected && line.getBoundingClientRect().top") - top) < 2
+    assert "sha256" in lines("getSelection().toString()")
+    chrome.execute_script(TOMORROW)
+    today = chrome.execute_script("return new Date(Date.now()).toLocaleDateString()")
+    wait_until(lambda: today in lines("list[0].textContent"), 30)
+    assert 15 < lines("list.length") <= 50
 
 
 def test_page_gives_the_age_of_the_picture_shown_and_asks_again_for_one_cut_short(
-    port: int, tmp_path: Path
+    port: int, chrome: Chrome
 ) -> None:
-    with browser(tmp_path / "profile") as chrome:
 
-        def caption() -> str:
-            return str(chrome.find_element("id", "picture-text").text)
+    def caption() -> str:
+        return str(chrome.find_element("id", "picture-text").text)
 
-        chrome.get(f"http://localhost:{port}/")
-        wait_until(lambda: caption() == "front, now", 60)
-        chrome.execute_script(CUT)
-        wait_until(lambda: re.fullmatch(r"front, \d+ s ago", caption()), 30)
-        wait_until(lambda: chrome.execute_script("return tags.length > 2"), 30)
-        assert '"cut"' not in chrome.execute_script("return tags")
+    chrome.get(f"http://localhost:{port}/")
+    wait_until(lambda: caption() == "front, now", 60)
+    chrome.execute_script(CUT)
+    wait_until(lambda: re.fullmatch(r"front, \d+ s ago", caption()), 30)
+    wait_until(lambda: chrome.execute_script("return tags.length > 2"), 30)
+    assert '"cut"' not in chrome.execute_script("return tags")
 
 
-def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(tmp_path: Path) -> None:
+def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(
+    chrome: Chrome, tmp_path: Path
+) -> None:
     port = free_port()
     web = {"enabled": True, "port": port}
     no_camera = {"front": {"source": "rtsp://127.0.0.1:1/stream"}}
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
-    with browser(tmp_path / "profile") as chrome:
 
-        def text(name: str) -> str:
-            return str(chrome.find_element("id", name).get_property("textContent"))
+    def text(name: str) -> str:
+        return str(chrome.find_element("id", name).get_property("textContent"))
 
-        def latency() -> str:
-            return str(chrome.find_element("id", "gauge").get_attribute("aria-valuetext"))
+    def latency() -> str:
+        return str(chrome.find_element("id", "gauge").get_attribute("aria-valuetext"))
 
-        with Daemon(first, 1, web=web) as daemon:
-            daemon.wait_for_log("service.started")
-            chrome.get(f"http://localhost:{port}/")
-            wait_until(lambda: text("events") and text("camera-state") == "live", 60)
-            wait_until(chrome.find_element("id", "picture").is_displayed, 30)
-            wait_until(lambda: latency().endswith(" of 200 ms"), 30)
-        wait_until(lambda: text("daemon-state").startswith("not reachable since "), 30)
-        assert (text("camera-state"), text("broker-state")) == ("not known", "not known")
-        assert text("picture-text").startswith("front, as of ")
-        with Daemon(second, 1, cameras=no_camera, web=web) as daemon:
-            daemon.wait_for_log("web.started")
-            wait_until(lambda: text("daemon-state") == "working", 30)
-            wait_until(lambda: not text("events"), 30)  # those of the daemon before are gone
-            wait_until(lambda: latency() == "not known yet", 30)
-            assert chrome.find_element("id", "no-events").is_displayed()
-            assert not chrome.find_element("id", "picture").is_displayed()
+    with Daemon(first, 1, web=web) as daemon:
+        daemon.wait_for_log("service.started")
+        chrome.get(f"http://localhost:{port}/")
+        wait_until(lambda: text("events") and text("camera-state") == "live", 60)
+        wait_until(chrome.find_element("id", "picture").is_displayed, 30)
+        wait_until(lambda: latency().endswith(" of 200 ms"), 30)
+    wait_until(lambda: text("daemon-state").startswith("not reachable since "), 30)
+    assert (text("camera-state"), text("broker-state")) == ("not known", "not known")
+    assert text("picture-text").startswith("front, as of ")
+    with Daemon(second, 1, cameras=no_camera, web=web) as daemon:
+        daemon.wait_for_log("web.started")
+        wait_until(lambda: text("daemon-state") == "working", 30)
+        wait_until(lambda: not text("events"), 30)  # those of the daemon before are gone
+        wait_until(lambda: latency() == "not known yet", 30)
+        assert chrome.find_element("id", "no-events").is_displayed()
+        assert not chrome.find_element("id", "picture").is_displayed()
 
 
 def test_daemon_stops_with_a_browser_connected(tmp_path: Path) -> None:

@@ -44,5 +44,5 @@ def train(coco: Path, weights: Path, out: Path, *more: str) -> int:
     detect.add_arguments(parser)
     arguments = ["--weights", str(weights), "--train", str(coco), "--val", str(coco)]
     arguments += ["--images", str(coco.parent), "--output", str(out)]
-    arguments += ["--sizes", "64", "--size", "64"]
+    arguments += ["--sizes", "64", "--size", "64", "--threads", "1"]
     return detect.run(parser.parse_args([*arguments, "--steps", "4", "--every", "2", *more]))
