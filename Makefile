@@ -46,7 +46,7 @@ apt-test:
 	@sh tests/apt_test.sh
 
 faults: setup apt-test  ## inject every fault, 200 power cuts; print the README's table
-	$(BIN)/pytest -m fault --fault-tries 3 --kills 200 --fault-table fault-table.md
+	$(BIN)/pytest -m fault --fault-tries 3 --kills 200 --fault-table=fault-table.md tests
 	@cat fault-table.md
 
 fuzz: setup  ## 100,000 random commands; as many coverage-guided where atheris runs (x86-64)
