@@ -105,16 +105,16 @@ def check_folder(folder: Path, trusted: Sequence[PublicKey]) -> Bundle:
     """
     source = f"model {folder}"
     try:
+        if not (folder / BUNDLE_NAME).exists():
+            raise SignatureError(
+                f"{source}: not signed, and models.trusted_keys is given; "
+                "take it from the registry: edge models pull"
+            )
         content = lookup.content(folder / BUNDLE_NAME)
         path = folder / SIGNATURE_NAME
         signature = lookup.content(path) if path.is_file() else None
         bundle = decode_signed(content, signature, trusted, source)
         _check_files(folder, bundle)
-    except FileNotFoundError:
-        raise SignatureError(
-            f"{source}: not signed, and models.trusted_keys is given; "
-            "take it from the registry: edge models pull"
-        ) from None
     except OSError as error:
         raise SignatureError(
             f"{source}: {error.filename}: {error.strerror}; pull it again"

@@ -317,6 +317,9 @@ def test_changed_extra_or_missing_file_of_an_installed_folder_is_refused(board: 
     (folder / "golden.png").unlink()
     with pytest.raises(SignatureError, match="missing"):
         board.loaded()
+    (folder / "golden.png").symlink_to("nowhere")
+    with pytest.raises(SignatureError, match=r"golden\.png: No such file or directory; pull it"):
+        board.loaded()
 
 
 def test_shipped_models_need_no_signature_but_others_do(tmp_path: Path) -> None:
