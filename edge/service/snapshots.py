@@ -30,8 +30,10 @@ class Snapshots:
             if event.kind is EventKind.END or track.last_seen_s != frame.time_s:
                 continue
             rank = (track.track_id, track.score)
+            if rank <= self._best.get(track.label, (0, 0.0)):
+                continue
             bgr = crop(frame.bgr, widened(track.box_px))
-            if bgr is not None and rank > self._best.get(track.label, (0, 0.0)):
+            if bgr is not None:
                 self._best[track.label] = rank
                 messages.append(self._message(frame.camera, track.label, bgr))
         return messages
