@@ -107,18 +107,15 @@ def taken_through(folder: Path) -> Walk:
     return Walk(folder, run_all(folder, commands))
 
 
+def describe(**facts: Any) -> Description:
+    """Return the description of a Keras model with these facts."""
+    usual = {"backbone": "", "parameters": 1, "level": "NQ", "file": description.KERAS_FILE}
+    return Description(**usual | {"train_sha256": "", "training": Training()} | facts)
+
+
 def write_unreadable(folder: Path) -> None:
     """Write a classifier's folder whose model file is damaged."""
-    described = Description(
-        labels=NAMES,
-        side_px=32,
-        backbone="TinyNet",
-        parameters=1,
-        level="NQ",
-        file=description.KERAS_FILE,
-        train_sha256="",
-        training=Training(),
-    )
+    described = describe(labels=NAMES, side_px=32, backbone="TinyNet")
     description.write(folder, described)
     (folder / described.file).write_bytes(b"no archive")
 

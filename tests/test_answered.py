@@ -12,10 +12,10 @@ import pytest
 
 pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-camera[tools]'")
 
+from classifying import describe
 from edge.errors import ModelError
 from tools.classifier import answered
 from tools.classifier.data import Pictures
-from tools.classifier.description import Description, Training
 from tools.classifier.measure import Measured
 
 
@@ -34,16 +34,7 @@ def measured(
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     (folder / "model.tflite").write_bytes(content)
-    described = Description(
-        labels=("a", "b"),
-        side_px=8,
-        backbone="",
-        parameters=1,
-        level="IO",
-        file="model.tflite",
-        train_sha256="",
-        training=Training(),
-    )
+    described = describe(labels=("a", "b"), side_px=8, level="IO", file="model.tflite")
     rgb = np.zeros((2, 8, 8, 3), np.uint8)
     data = Pictures(rgb, np.zeros(2, np.int64), ("1", "2"), pictures, folder / "pixels.npy")
     return answered.measure(folder, described, data, threads, folder / "out")

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-camera[tools]'")
 
+from classifying import describe
 from tools.classifier import adapt, convert, description, folder, levels, network, sweep
 from tools.classifier.adapt import Adaptation
 from tools.classifier.claim import STATE
 from tools.classifier.data import Pictures
-from tools.classifier.description import Description, Training
 from tools.classifier.job import MADE_FROM, Job
 
 NET = SimpleNamespace(count_params=lambda: 5)
@@ -28,17 +28,7 @@ def pictures(digest: str) -> Pictures:
 
 
 def a_job(network: str = "a", *, train: str = "t", validation: str = "v", count: int = 4) -> Job:
-    described = Description(
-        labels=("cat", "dog"),
-        side_px=4,
-        backbone="",
-        parameters=1,
-        level="NQ",
-        file=description.KERAS_FILE,
-        train_sha256="",
-        training=Training(),
-        notes={MADE_FROM: network},
-    )
+    described = describe(labels=("cat", "dog"), side_px=4, notes={MADE_FROM: network})
     return Job(described, pictures(train), pictures(validation), count)
 
 
