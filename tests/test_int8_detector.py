@@ -1,9 +1,10 @@
-"""An int8 detector written anew from its file: same numbers, another size, a projected stem."""
+"""An int8 detector written anew from its file: same numbers, another size, faster operators."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,14 +14,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("rich")
 
-from edge.errors import EdgeError, InputError, ModelError  # noqa: E402
+from edge.errors import EXIT_USAGE, EdgeError, InputError, ModelError  # noqa: E402
 from edge.interpreter import load_engine  # noqa: E402
 from models import detect_folder  # noqa: E402
 from tools import int8_detector  # noqa: E402
-from tools.architectures import yolox  # noqa: E402
+from tools.architectures import yolox, yolox_graph  # noqa: E402
 from tools.cli import main  # noqa: E402
 from tools.input_size import InputSize  # noqa: E402
-from tools.quantize import FakeQuantizer, calibrate, write  # noqa: E402
+from tools.quantize import Calibration, FakeQuantizer, Graph, calibrate, trace, write  # noqa: E402
 from tools.quantize_detect import facts_of, letterboxed, write_model  # noqa: E402
 from tools.train import detect_state  # noqa: E402
 
@@ -38,18 +39,31 @@ def picture() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, picture: np.ndarray) -> Path:
-    """Return an int8 model whose stem is in two groups and not projected."""
-    folder = tmp_path_factory.mktemp("whole") / "whole"
-    graph = detect_state.build(yolox.WEIGHTS, GROUPS, yolox.BLOCK_CHANNELS, SIZE)
+def old(tmp_path_factory: pytest.TempPathFactory, picture: np.ndarray) -> Path:
+    """Return an int8 model with the operators of older versions, its stem in two groups."""
+    folder = tmp_path_factory.mktemp("old") / "old"
+    graph = trace(yolox.load(yolox.WEIGHTS, GROUPS)).with_shapes((3, SIZE.height, SIZE.width))
+    return written(folder, graph, picture)
+
+
+def written(folder: Path, graph: Graph, picture: np.ndarray) -> Path:
     ranges = calibrate(graph, [letterboxed(picture, SIZE)])
-    write_model(
-        folder,
-        graph,
-        ranges,
-        facts_of(graph, "whole", {"weights": "w", "method": "own", "data": "d"}, yolox.LABELS),
-    )
+    training = {"weights": "w", "method": "own", "data": "d"}
+    write_model(folder, graph, ranges, facts_of(graph, "old", training, yolox.LABELS))
     return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, picture: np.ndarray) -> list[str]:
+    """Return the options that name a training set of one picture."""
+    cv2.imwrite(str(tmp_path / "one.png"), picture)
+    content = {
+        "images": [{"id": 1, "file_name": "one.png", "width": 1, "height": 1}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    return ["--annotations", str(tmp_path / "train.json"), "--images", str(tmp_path)]
 
 
 def outputs(file: Path, picture: np.ndarray) -> Outputs:
@@ -68,11 +82,11 @@ def outputs(file: Path, picture: np.ndarray) -> Outputs:
     return made
 
 
-def test_model_written_anew_is_the_same_file(whole: Path, tmp_path: Path) -> None:
-    read = int8_detector.read(whole, None, yolox.BLOCK_CHANNELS)
-    assert not read.is_newly_projected
+def test_model_written_anew_is_the_same_file(old: Path, tmp_path: Path) -> None:
+    read = int8_detector.read(old, None)
+    assert read.rank == yolox.BLOCK_CHANNELS
     write(read.graph, read.ranges, tmp_path / "anew.tflite")
-    assert (tmp_path / "anew.tflite").read_bytes() == (whole / "model.tflite").read_bytes()
+    assert (tmp_path / "anew.tflite").read_bytes() == (old / "model.tflite").read_bytes()
 
 
 @pytest.mark.parametrize(("pixels", "rank"), [(288, 8), (352, 12), (480, 8)])
@@ -80,84 +94,123 @@ def test_shipped_models_can_be_written_anew_byte_for_byte(
     tmp_path: Path, pixels: int, rank: int
 ) -> None:
     folder = MODELS / f"yolox-nano-{pixels}"
-    read = int8_detector.read(folder, None, rank)
+    read = int8_detector.read(folder, None)
+    assert read.rank == rank
     write(read.graph, read.ranges, tmp_path / "anew.tflite")
     assert (tmp_path / "anew.tflite").read_bytes() == (folder / "model.tflite").read_bytes()
 
 
-def test_projected_model_predicts_nearly_the_same(
-    whole: Path, picture: np.ndarray, tmp_path: Path
+def test_faster_model_predicts_nearly_the_same(
+    old: Path, picture: np.ndarray, tmp_path: Path
 ) -> None:
-    read = int8_detector.read(whole, None, 8)
-    assert read.is_newly_projected
-    write(read.graph, read.ranges, tmp_path / "projected.tflite")
-    wanted = outputs(whole / "model.tflite", picture)
-    made = outputs(tmp_path / "projected.tflite", picture)
-    for name in FINEST:
-        assert np.abs(made[name] - wanted[name]).mean() < 0.3 * wanted[name].std(), name
-    coarse = int8_detector.read(whole, None, 3)
-    write(coarse.graph, coarse.ranges, tmp_path / "coarse.tflite")
-    far = outputs(tmp_path / "coarse.tflite", picture)
-    assert np.abs(far["class_8"] - wanted["class_8"]).mean() > 0.3 * wanted["class_8"].std()
+    read = int8_detector.read(old, None)
+    images = [letterboxed(picture, SIZE)]
+    wanted = outputs(old / "model.tflite", picture)
+    for rank, is_near in ((8, True), (2, False)):
+        made = int8_detector.faster(read, rank, images, Calibration())
+        assert made.rank == rank
+        write(made.graph, made.ranges, tmp_path / "made.tflite")
+        found = outputs(tmp_path / "made.tflite", picture)
+        errors = [np.abs(found[name] - wanted[name]).mean() / wanted[name].std() for name in FINEST]
+        assert (max(errors) < 0.5) == is_near, errors
 
 
-def test_projection_is_never_clipped(whole: Path) -> None:
-    read = int8_detector.read(whole, None, 8)
-    quantization = read.ranges["backbone_stem_project"]
-    rows = read.graph.weights["backbone_stem_project"][:, :, 0, 0].detach()
-    extreme = torch.where(rows > 0, 255.0, 0.0)
-    made = (rows * extreme).sum(1).max(), (rows * (255 - extreme)).sum(1).min()
-    assert float(made[0]) <= quantization.high + quantization.scale
-    assert float(made[1]) >= quantization.low - quantization.scale
+def test_faster_model_keeps_every_range_it_had(old: Path, picture: np.ndarray) -> None:
+    read = int8_detector.read(old, None)
+    made = int8_detector.faster(read, 8, [letterboxed(picture, SIZE)], Calibration())
+    kept = {name: one for name, one in made.ranges.items() if name in read.ranges}
+    assert kept.items() <= read.ranges.items()
+    added = made.ranges.keys() - read.ranges.keys()
+    assert added == {node.name for node in made.graph.nodes} - {
+        node.name for node in read.graph.nodes
+    }
+    assert {yolox_graph.VERTICAL, "neck_merge_fine_deep_0_coarse"} <= added
+    again = int8_detector.faster(made, 5, [letterboxed(picture, SIZE)], Calibration())
+    assert (again.rank, again.ranges) == (8, made.ranges)
 
 
-def test_command_changes_size_and_stem_and_records_it(whole: Path, tmp_path: Path) -> None:
+def test_command_changes_the_size_alone_without_pictures(old: Path, tmp_path: Path) -> None:
     out = tmp_path / "small"
-    words = ["quantize", "detect", "--model", str(whole), "--output", str(out)]
+    words = ["quantize", "detect", "--model", str(old), "--output", str(out)]
     assert main([*words, "--size", "64x32"]) == 0
     made = json.loads((out / "manifest.json").read_text())
     assert made["input"]["shape"] == [1, 32, 64, 3]
-    assert made["training"]["method"] == "own; its stem's input projected to 8 channels later"
-    assert made["labels"] == list(yolox.LABELS)
-    assert main([*words, "--stem-rank", "12"]) == 0
-    made = json.loads((out / "manifest.json").read_text())
-    assert made["input"]["shape"] == [1, 64, 96, 3]
     assert made["training"]["method"] == "own"
+    assert made["labels"] == list(yolox.LABELS)
+    assert int8_detector.read(out, None).rank == yolox.BLOCK_CHANNELS
 
 
-def test_ranges_serve_simulation_as_well(whole: Path, picture: np.ndarray) -> None:
-    read = int8_detector.read(whole, None, yolox.BLOCK_CHANNELS)
+def test_command_makes_a_model_faster_with_pictures(
+    old: Path, pictures: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "fast"
+    words = ["quantize", "detect", "--model", str(old), "--output", str(out), *pictures]
+    assert main([*words, "--stem-rank", "6"]) == 0
+    made = json.loads((out / "manifest.json").read_text())
+    assert made["input"]["shape"] == [1, SIZE.height, SIZE.width, 3]
+    method = "own; stem made separable later, with 6 channels inside"
+    assert made["training"]["method"] == method
+    read = int8_detector.read(out, None)
+    assert read.rank == 6
+    write(read.graph, read.ranges, tmp_path / "anew.tflite")
+    assert (tmp_path / "anew.tflite").read_bytes() == (out / "model.tflite").read_bytes()
+
+
+@pytest.mark.parametrize("option", [["--stem-rank", "6"], ["--count", "3"], ["--groups", "2"]])
+def test_options_that_need_pictures_are_refused_without(
+    old: Path, tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["quantize", "detect", "--model", str(old), "--output", str(tmp_path / "x"), *option]
+    assert main(words) == EXIT_USAGE
+    assert f"--model takes no {option[0]}" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_stem_of_version_1_2_is_refused(tmp_path: Path, picture: np.ndarray) -> None:
+    graph = detect_state.build(yolox.WEIGHTS, GROUPS, 8, SIZE)
+    old, new = yolox_graph.VERTICAL, "backbone_stem_project"
+    graph.nodes = [
+        replace(
+            node,
+            name=new if node.name == old else node.name,
+            inputs=tuple(new if name == old else name for name in node.inputs),
+        )
+        for node in graph.nodes
+    ]
+    graph.weights[new], graph.biases[new] = graph.weights.pop(old), graph.biases.pop(old)
+    folder = written(tmp_path / "old", graph, picture)
+    with pytest.raises(InputError, match=r"version 1\.2\.0; make it anew"):
+        int8_detector.read(folder, None)
+
+
+def test_ranges_serve_simulation_as_well(old: Path, picture: np.ndarray) -> None:
+    read = int8_detector.read(old, None)
     image = torch.from_numpy(letterboxed(picture, SIZE).transpose(2, 0, 1)[None].copy()).float()
     with torch.no_grad():
         simulated = read.graph(image, FakeQuantizer(read.graph, read.ranges))
-    written = outputs(whole / "model.tflite", picture)
+    written_ones = outputs(old / "model.tflite", picture)
     for name in FINEST:
         made = simulated[name].permute(0, 2, 3, 1).numpy()
-        assert np.abs(made - written[name]).mean() < 0.3 * written[name].std(), name
-
-
-def test_stem_projected_to_another_rank_is_refused() -> None:
-    with pytest.raises(InputError, match="projected to 8 channels; --stem-rank 8"):
-        int8_detector.read(SHIPPED, None, 12)
+        assert np.abs(made - written_ones[name]).mean() < 0.3 * written_ones[name].std(), name
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
     for other in (MODELS / "color-64", detect_folder(tmp_path)):  # its decoder is YOLOX's, too
         with pytest.raises(InputError, match="not a YOLOX-Nano of `edge-tools quantize detect`"):
-            int8_detector.read(other, None, 8)
+            int8_detector.read(other, None)
     shutil.copytree(SHIPPED, tmp_path / "cut")
     (tmp_path / "cut" / "model.tflite").write_bytes(b"no model")
     for folder in (tmp_path / "cut", tmp_path / "none"):
         with pytest.raises(EdgeError) as refused:
-            int8_detector.read(folder, None, 8)
+            int8_detector.read(folder, None)
         assert isinstance(refused.value, ModelError)
         assert "\n" not in str(refused.value)
 
 
 def test_checkpoint_and_model_together_are_a_usage_error(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--model", str(whole), "--checkpoint", "c.pt", "--output", str(tmp_path / "x")]
+    words = ["--model", str(old), "--checkpoint", "c.pt", "--output", str(tmp_path / "x")]
     with pytest.raises(SystemExit):
         main(["quantize", "detect", *words])
     assert "not allowed with argument" in capsys.readouterr().err

@@ -1,14 +1,15 @@
 """Reads an int8 YOLOX-Nano back into a graph: `edge-tools quantize detect --model`.
 
 All weights, biases and ranges of the file are kept, so that it can be written anew for another
-input size, or with its stem's input projected to fewer channels (`projection`), without
-training and without pictures.
+input size without training and without pictures. With pictures, a file whose stem has square
+kernels, or that convolves after upsampling, gets the faster operators of
+`tools.architectures.yolox_graph`; only the ranges of tensors that these add are measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,70 +19,82 @@ from torch import Tensor
 from edge import manifest
 from edge.errors import InputError
 from edge.manifest import Manifest
-from tools.architectures import yolox
-from tools.architectures.projection import project_kernels
+from edge.values import Image
+from tools.architectures import yolox, yolox_graph
 from tools.input_size import InputSize
 from tools.layer_error import TensorReader
-from tools.quantize import Graph, Quantization, trace
+from tools.quantize import (
+    Calibration,
+    Graph,
+    Quantization,
+    calibrate,
+    convolve_before_upsampling,
+    trace,
+)
 from tools.quantize.graph import Node
-from tools.quantize.ranges import PIXELS, from_range
+from tools.quantize.upsampling import COARSE
 
 _GATE = "backbone_stem_branches_0_0_1_gate"  # of the first SiLU; a rectified stem has none
-_WHITE = 255 * PIXELS.scale
+_PROJECTION = "backbone_stem_project"  # in files of 1.2.0
 
 
 @dataclass(frozen=True)
 class Int8Detector:
-    """An int8 detector as a graph. ranges: of its tensors. manifest: the file's."""
+    """An int8 detector as a graph. ranges: of its tensors. manifest: the file's.
+
+    rank: channels of its stem's vertical convolution, see `yolox_graph.build`.
+    """
 
     graph: Graph
     ranges: dict[str, Quantization]
     manifest: Manifest
-    is_newly_projected: bool = False
+    rank: int
 
 
-def read(folder: Path, size: InputSize | None, rank: int) -> Int8Detector:
-    """Return the detector of a model folder, its stem projected to `rank` channels.
+def read(folder: Path, size: InputSize | None) -> Int8Detector:
+    """Return the detector of a model folder. size: of the input; None: the model's own.
 
-    size: of the input; None: the model's own. Raises ModelError when the folder cannot be read,
-    InputError when its model is not a YOLOX-Nano of ours or its stem is projected already, to
-    another rank.
+    Raises ModelError when the folder cannot be read, InputError when its model is not a YOLOX-Nano
+    of ours or from a version whose stem was another.
     """
     described = manifest.read(folder)
     size = size or InputSize(*described.input.size)
-    file = folder / described.file
-    reader = TensorReader(file)
-    shapes = reader.shapes().items()
-    stems = [shape for name, shape in shapes if yolox.STEM_KERNELS.fullmatch(name)]
+    reader = TensorReader(folder / described.file)
+    shapes = reader.shapes()
+    stems = [shape for name, shape in shapes.items() if yolox_graph.STEM_KERNELS.fullmatch(name)]
     if described.decoder.name != "yolox" or not stems:
         raise InputError(f"{folder}: not a YOLOX-Nano of `edge-tools quantize detect`")
-    sizes, present = [shape[0] for shape in stems], stems[0][3]
-    graph = _graph(reader, described, sizes, present, size)
-    _fill(graph, reader)
-    ranges = _ranges(graph, reader)
-    if rank == present:
-        return Int8Detector(graph, ranges, described)
-    if present < yolox.BLOCK_CHANNELS:
-        raise InputError(
-            f"{folder}: its stem is projected to {present} channels; --stem-rank {present}"
-        )
-    made = _graph(reader, described, sizes, rank, size)
-    with torch.no_grad():
-        ranges[yolox.PROJECTION] = _project(graph, made, rank)
-    return Int8Detector(made, ranges, described, is_newly_projected=True)
-
-
-def _graph(
-    reader: TensorReader, described: Manifest, sizes: Sequence[int], rank: int, size: InputSize
-) -> Graph:
-    """Return the network with arbitrary weights. sizes: channels of each branch of the stem."""
+    if _PROJECTION in shapes:
+        raise InputError(f"{folder}: its stem is of version 1.2.0; make it anew from its weights")
     net = yolox.YoloxNano(
-        [range(count) for count in sizes],
-        described.labels,
-        is_rectified=_GATE not in reader.shapes(),
-        rank=rank,
+        [range(shape[0]) for shape in stems], described.labels, is_rectified=_GATE not in shapes
     )
-    return trace(net).with_shapes((3, size.height, size.width))
+    rank = stems[0][3]
+    graph = trace(net).with_shapes((3, size.height, size.width))
+    if rank < yolox.BLOCK_CHANNELS:
+        graph = yolox_graph.separate_stem(graph, rank)
+    if any(name.endswith(COARSE) for name in shapes):
+        graph = convolve_before_upsampling(graph)
+    _fill(graph, reader)
+    return Int8Detector(graph, _ranges(graph, reader), described, rank)
+
+
+def faster(
+    detector: Int8Detector, rank: int, images: Sequence[Image], options: Calibration
+) -> Int8Detector:
+    """Return the detector with the operators of `yolox_graph.build`.
+
+    rank: of a stem that has square kernels; another stem keeps its own. images: uint8 (height,
+    width, 3) in the size of the input, letterboxed pictures of the training set, on which the
+    ranges of new tensors are measured. options: of these ranges.
+    """
+    graph, made_rank = detector.graph, detector.rank
+    if rank < yolox.BLOCK_CHANNELS == made_rank:
+        covariance = yolox_graph.stem_covariance(images)
+        graph, made_rank = yolox_graph.separate_stem(graph, rank, covariance), rank
+    graph = convolve_before_upsampling(graph)
+    ranges = calibrate(graph, images, options=options) | detector.ranges
+    return replace(detector, graph=graph, ranges=ranges, rank=made_rank)
 
 
 @torch.no_grad()
@@ -106,21 +119,3 @@ def _ranges(graph: Graph, reader: TensorReader) -> dict[str, Quantization]:
     return {
         node.name: Quantization(*stored[named.get(node.name, node.name)]) for node in graph.nodes
     }
-
-
-def _project(graph: Graph, made: Graph, rank: int) -> Quantization:
-    """Copy the weights, with projected kernels in the stem; return the projection's range.
-
-    The range is that of all possible pixels, so that no picture is needed.
-    """
-    stems = [name for name in graph.weights if yolox.STEM_KERNELS.fullmatch(f"{name}_weight")]
-    projection, kernels = project_kernels(torch.cat([graph.weights[name] for name in stems]), rank)
-    counts = [len(graph.weights[name]) for name in stems]
-    parts = dict(zip(stems, torch.split(kernels, counts), strict=True))
-    for name, weight in made.weights.items():
-        kept = projection if name == yolox.PROJECTION else parts.get(name, graph.weights.get(name))
-        weight.copy_(kept)
-        if name != yolox.PROJECTION:
-            made.biases[name].copy_(graph.biases[name])
-    rows = projection[:, :, 0, 0] * _WHITE
-    return from_range(float(rows.clamp(max=0).sum(1).min()), float(rows.clamp(min=0).sum(1).max()))

@@ -142,27 +142,30 @@ def compare_detector(
     """Return the errors of a YOLOX-Nano file against its float weights, worst first.
 
     weights: yolox_nano.onnx or a .pt of `train detect`. pictures: uint8 (height, width, 3) BGR.
-    `quantize detect` reorders the stem's channels; they are matched by their kernels.
+    `quantize detect` reorders the stem's channels; they are matched by their kernels. The stem's
+    vertical convolution has no counterpart and is left out.
     After quantization-aware training, the error includes what the training changed.
     Raises InputError, ModelError.
     """
-    from tools.architectures import yolox
+    from tools.architectures import yolox, yolox_graph
     from tools.input_size import InputSize
-    from tools.train import detect_state
 
     quantized = TensorReader(int8)
-    names = [name for name in quantized.shapes() if yolox.STEM_KERNELS.fullmatch(name)]
+    names = [name for name in quantized.shapes() if yolox_graph.STEM_KERNELS.fullmatch(name)]
     if not names:
         raise ModelError(f"{int8}: not of our YOLOX-Nano, whose float weights {weights} are")
     kernels = [quantized.constant(name) for name in names]
     rank = kernels[0].shape[-1]
     together = np.concatenate(kernels)
     if rank < yolox.BLOCK_CHANNELS:
-        together = together @ quantized.constant(f"{yolox.PROJECTION}_weight")[:, 0, 0]
+        vertical = quantized.constant(f"{yolox_graph.VERTICAL}_weight")[:, :, 0]
+        together = np.einsum("nhwr,rvc->nvwc", together, vertical)
     order = iter(_match_kernels(together, yolox.stem_kernels(weights)))
     groups = [list(itertools.islice(order, len(part))) for part in kernels]
     _, height, width, _ = quantized.input["shape"]
-    graph = detect_state.build(weights, groups, rank, InputSize(int(width), int(height)))
+    graph = yolox_graph.build(
+        yolox.load(weights, groups), InputSize(int(width), int(height)), yolox.BLOCK_CHANNELS
+    )
     return compare_graph(int8, graph, pictures)
 
 

@@ -1,7 +1,7 @@
 """`edge-tools quantize detect`: makes the model folder of an int8 detector.
 
 Quantizes float weights or, with `--checkpoint`, those trained by `edge-tools train detect-int8`;
-with `--model`, writes an int8 model of this command anew.
+with `--model`, writes an int8 model of this command anew, faster with pictures.
 The stem's channels are sorted by their range on the calibration pictures and split into groups,
 each with its own scale; all other ranges are percentiles. Figures:
 tools/experiments-detector.md.
@@ -53,7 +53,8 @@ VERSION = "1.0.0"
 PTQ_GROUPS = 3  # channel groups of the stem for post-training quantization
 GOLDEN_TOLERANCE = 0.12  # of scores, because the runtimes' kernels round differently
 
-# What measures the ranges of float weights, with its defaults; other sources have ranges already.
+# What measures the ranges of float weights, with its defaults; other sources have ranges already,
+# a --model with pictures all but a few.
 MEASURING: dict[str, Any] = {
     "annotations": None,
     "images": None,
@@ -62,6 +63,7 @@ MEASURING: dict[str, Any] = {
     "silu_floor": Calibration.silu_floor,
     "count": DetectTraining.calibration,
 }
+OF_PICTURES = ("annotations", "images", "percentile", "count")  # those that --model may take
 
 EXAMPLES = """\
 examples:
@@ -69,6 +71,8 @@ examples:
     --annotations ../shared/data/detection/train.json --images ../shared/data/detection \\
     --golden street.jpg --output models/yolox-nano-352
   edge-tools quantize detect --model models/yolox-nano-352 --size 288x224 --output models/small
+  edge-tools quantize detect --model models/made-by-an-older-version --output models/faster \
+    --annotations ../shared/data/detection/train.json --images ../shared/data/detection
 """
 
 
@@ -144,8 +148,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--model",
         type=Path,
-        help="an int8 model folder of this command, to write anew: for another --size, or to "
-        "project its stem",
+        help="an int8 model folder of this command, to write anew: for another --size or, of an "
+        "older version, with --annotations and --images, with faster operators",
     )
     parser.add_argument("--annotations", type=Path, help="COCO JSON of the training set")
     parser.add_argument("--images", type=Path, help="folder of its pictures")
@@ -213,7 +217,9 @@ def _refuse_unused(args: argparse.Namespace) -> None:
     unused = [name for name, default in MEASURING.items() if getattr(args, name) != default]
     if args.model and args.weights != yolox.WEIGHTS:
         unused.append("weights")
-    if args.checkpoint and args.stem_rank != DetectTraining.rank:
+    if args.model and args.annotations and args.images:
+        unused = [name for name in unused if name not in OF_PICTURES]
+    elif args.stem_rank != DetectTraining.rank:
         unused.append("stem_rank")
     refuse_options(unused, "--model" if args.model else "--checkpoint")
 
@@ -245,21 +251,26 @@ def _from_float(args: argparse.Namespace, size: InputSize) -> Made:
     """Return a float network's graph with ranges measured on pictures."""
     if args.annotations is None or args.images is None:
         raise InputError("float weights need --annotations and --images to measure ranges on")
-    data = dataset.read(args.annotations, args.images)
-    chosen = dataset.stratified(data.pictures, args.count)
-    images = [letterboxed(dataset.load(picture), size) for picture in chosen]
+    name, images = _pictures(args, size)
     parts = args.groups or (1 if yolox.is_rectified(args.weights) else PTQ_GROUPS)
     groups = stem_groups(args.weights, images, parts)
-    graph = detect_state.build(args.weights, groups, args.stem_rank, size)
+    graph = detect_state.build(args.weights, groups, args.stem_rank, size, images)
     options = Calibration(percentile=args.percentile, silu_floor=args.silu_floor)
     ranges = calibrate(graph, images, options=options)
     stem = detect_state.stem_text(len(groups), args.stem_rank)
     training = {
         "weights": yolox.origin(args.weights),
         "method": f"post-training quantization, {stem}, ranges of percentile {args.percentile:g}",
-        "data": f"{data.name}, {len(images)} pictures for the ranges, no labels",
+        "data": f"{name}, {len(images)} pictures for the ranges, no labels",
     }
     return Made(graph, ranges, training, yolox.stored_labels(args.weights))
+
+
+def _pictures(args: argparse.Namespace, size: InputSize) -> tuple[str, list[Image]]:
+    """Return the name of the training set, and the pictures to measure ranges on, letterboxed."""
+    data = dataset.read(args.annotations, args.images)
+    chosen = dataset.stratified(data.pictures, args.count)
+    return data.name, [letterboxed(dataset.load(picture), size) for picture in chosen]
 
 
 def _from_checkpoint(args: argparse.Namespace, size: InputSize) -> Made:
@@ -271,11 +282,16 @@ def _from_checkpoint(args: argparse.Namespace, size: InputSize) -> Made:
 
 
 def _from_model(args: argparse.Namespace) -> Made:
-    """Return the graph and ranges of an int8 model, its stem projected if it was not."""
-    read = int8_detector.read(args.model, args.size, args.stem_rank)
+    """Return the graph and ranges of an int8 model, with faster operators if there are pictures."""
+    read = int8_detector.read(args.model, args.size)
     training = dict(read.manifest.training)
-    if read.is_newly_projected:
-        training["method"] += f"; its stem's input projected to {args.stem_rank} channels later"
+    if args.images:
+        before, (height, width) = read, read.graph.nodes[0].shape[1:]
+        _, images = _pictures(args, InputSize(width, height))
+        options = Calibration(percentile=args.percentile)
+        read = int8_detector.faster(before, args.stem_rank, images, options)
+        if read.rank != before.rank:
+            training["method"] += f"; stem made separable later, with {read.rank} channels inside"
     return Made(read.graph, read.ranges, training, read.manifest.labels)
 
 

@@ -1,7 +1,8 @@
 """Chooses the input size that suits a frame, for networks that accept more than one size.
 
 A letterbox in the network's own shape wastes pixels: a 16:9 frame covers 70 % of 480x384. The same
-number of pixels in the frame's shape shows the objects larger in the same time.
+number of pixels in the frame's shape shows the objects larger in the same time. Source of both
+constants: tools/experiments-detector.md, "The input follows the frame".
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from functools import lru_cache
 from edge.manifest import Manifest
 
 # Objects must become a tenth larger: for frames closer to the network's own shape, another size
-# gains nothing (tools/experiments-detector.md, "The input follows the frame").
+# gains nothing.
 MIN_GAIN = 1.1
+# An input may have 4 % more pixels than the network's own shape, and take that much longer: sides
+# come in steps of the stride, and 544x320 instead of 480x352 makes much of 3 %.
+MOST_PIXELS = 1.04
 
 
 def size_for(model: Manifest, frame_size: tuple[int, int]) -> tuple[int, int]:
@@ -31,8 +35,8 @@ def size_for(model: Manifest, frame_size: tuple[int, int]) -> tuple[int, int]:
 def fitting(own: tuple[int, int], stride: int, frame_size: tuple[int, int]) -> tuple[int, int]:
     """Return the (width, height) of the input that shows a frame largest.
 
-    own: (width, height) that the network was made with. The result has no more pixels, so it takes
-        no more time. No side is below half of own's shorter one. The result is `own` when another
+    own: (width, height) that the network was made with. The result has at most MOST_PIXELS times
+        as many pixels. No side is below half of own's shorter one. The result is `own` when another
         size gains less than MIN_GAIN.
     stride: each side is a multiple of it, in pixels. frame_size: (width, height), 1x1 or more.
     """
@@ -44,8 +48,8 @@ def fitting(own: tuple[int, int], stride: int, frame_size: tuple[int, int]) -> t
 
 
 def _sizes(own: tuple[int, int], stride: int, frame_size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return candidates, one for each height: as wide as the frame needs, within own's pixels."""
-    pixels = own[0] * own[1]
+    """Return candidates, one for each height: as wide as the frame needs, within the pixels."""
+    pixels = math.floor(own[0] * own[1] * MOST_PIXELS)
     shortest = math.ceil(min(own) / 2 / stride) * stride
     sizes = []
     for height in range(shortest, pixels // shortest + 1, stride):

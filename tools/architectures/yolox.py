@@ -9,15 +9,11 @@ range, can be split into groups with separate quantization scales. Source: Megvi
 Alternatively the stem is rectified: its first SiLU is a ReLU (fitted by `tools.train.rectify`). The
 channels of a ReLU can be scaled freely, so that all have one range and need no groups; and a ReLU
 is fused into its convolution.
-
-The stem's 16 kernels read little more than 5 combinations of the 12 values of a block. To save a
-third of their work, quantized networks project each block to 8 channels first (`projection`).
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +25,6 @@ from torch import Tensor, nn
 from edge.errors import InputError
 from tools import tensor_file
 from tools.architectures import yolox_file
-from tools.architectures.projection import project_kernels
 from tools.architectures.yolox_file import Stored
 from tools.quantize import SpaceToDepth
 
@@ -40,9 +35,6 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "yolox-nano.pt"
 STEM_CHANNELS = 16
 BLOCK_CHANNELS = 12  # values of a block of 2x2 pixels, which the stem reads
 _HEAD_CHANNELS = 64
-# Names in int8 files: the stem's projection, and the kernels of each branch's first convolution.
-PROJECTION = "backbone_stem_project"
-STEM_KERNELS = re.compile(r"backbone_stem_branches_\d+_0_0_weight")
 
 
 class Conv(nn.Sequential):
@@ -121,29 +113,24 @@ class Stem(nn.Module):
 
     groups: stem channels of each branch; the branches' outputs are concatenated in this order.
     is_rectified: whether ReLU follows the first convolution instead of SiLU.
-    rank: channels that each block of 2x2 pixels is projected to; BLOCK_CHANNELS: not projected.
     """
 
-    def __init__(self, groups: Sequence[Sequence[int]], *, is_rectified: bool, rank: int) -> None:
+    def __init__(self, groups: Sequence[Sequence[int]], *, is_rectified: bool) -> None:
         super().__init__()
         self.groups = [list(group) for group in groups]
         self.rearrange = SpaceToDepth(2)
-        self.rank = rank
-        self.project: nn.Module = nn.Identity()
-        if rank < BLOCK_CHANNELS:
-            self.project = nn.Conv2d(BLOCK_CHANNELS, rank, 1, bias=False)
         self.is_rectified = is_rectified
         self.branches = nn.ModuleList(self._branch(len(group)) for group in self.groups)
 
     def _branch(self, channels: int) -> nn.Sequential:
-        first = Conv(self.rank, channels, 3)
+        first = Conv(BLOCK_CHANNELS, channels, 3)
         if self.is_rectified:
             first[1] = nn.ReLU()
         return nn.Sequential(first, Conv(channels, channels, 3, 2, channels))
 
     def forward(self, value: Tensor) -> Tensor:
         """(n, 3, h, w) -> (n, 16, h/4, w/4)."""
-        blocks = self.project(self.rearrange(value))
+        blocks = self.rearrange(value)
         made = [branch(blocks) for branch in self.branches]
         return torch.cat(made, 1) if len(made) > 1 else made[0]
 
@@ -219,7 +206,7 @@ class YoloxNano(nn.Module):
 
     Input float32 (n, 3, height, width), BGR 0..255, sides multiples of 32.
     A box is (x, y, log width, log height) in strides, x and y relative to the cell.
-    groups, is_rectified, rank: see `Stem`. labels: of the class outputs, in their order.
+    groups, is_rectified: see `Stem`. labels: of the class outputs, in their order.
     """
 
     def __init__(
@@ -228,11 +215,10 @@ class YoloxNano(nn.Module):
         labels: Sequence[str] = LABELS,
         *,
         is_rectified: bool = False,
-        rank: int = BLOCK_CHANNELS,
     ) -> None:
         super().__init__()
         self.labels = tuple(labels)
-        stem = Stem(groups or [range(STEM_CHANNELS)], is_rectified=is_rectified, rank=rank)
+        stem = Stem(groups or [range(STEM_CHANNELS)], is_rectified=is_rectified)
         self.backbone = Backbone(stem)
         self.neck = Neck()
         self.heads = nn.ModuleList(Head(channels, len(self.labels)) for channels in (64, 128, 256))
@@ -253,28 +239,21 @@ def load(
     path: Path,
     groups: Sequence[Sequence[int]] | None = None,
     labels: Sequence[str] | None = None,
-    *,
-    rank: int = BLOCK_CHANNELS,
 ) -> YoloxNano:
     """Return the network in inference mode with stored weights.
 
-    path: the published yolox_nano.onnx, or a .pt written by `save`. groups, rank: see `Stem`;
-    groups do not change the network's outputs, a rank of 8 hardly does. labels: wanted classes, by
-    default `stored_labels`; the class outputs of labels that the file does not know are untrained.
+    path: the published yolox_nano.onnx, or a .pt written by `save`. groups: see `Stem`; they
+    do not change the network's outputs. labels: wanted classes, by default `stored_labels`; the
+    class outputs of labels that the file does not know are untrained.
     Raises InputError when the file is missing or its convolutions are not YOLOX-Nano's.
     """
     file = yolox_file.read(path)
     wanted_labels = file.default_labels if labels is None else labels
-    net = YoloxNano(groups, wanted_labels, is_rectified=file.is_rectified, rank=rank)
+    net = YoloxNano(groups, wanted_labels, is_rectified=file.is_rectified)
     stored = file.convolutions
     if len(stored) < 3:
         raise InputError(f"{path}: {len(stored)} convolutions, not YOLOX-Nano's")
     stem, depthwise, pointwise = stored[:3]
-    if rank < BLOCK_CHANNELS:
-        _refuse_other_shape(stem[0], (STEM_CHANNELS, BLOCK_CHANNELS, 3, 3), path)
-        projection, kernels = project_kernels(stem[0], rank)
-        net.backbone.stem.project.load_state_dict({"weight": projection})
-        stem = kernels, stem[1]
     layers = _layers(net)
     split = [
         (weight[group], bias[group])
@@ -335,9 +314,9 @@ def save(net: YoloxNano, path: Path, origin: str) -> None:
     """Write a network's weights for `load`, atomically.
 
     origin: of the weights, human-readable.
-    Raises ValueError for a network whose stem is split into groups or projects its input.
+    Raises ValueError for a network whose stem is split into groups.
     """
-    if len(net.backbone.stem.groups) > 1 or net.backbone.stem.rank < BLOCK_CHANNELS:
+    if len(net.backbone.stem.groups) > 1:
         raise ValueError("only a network with a whole stem can be saved")
     content = {
         "labels": list(net.labels),
@@ -349,9 +328,8 @@ def save(net: YoloxNano, path: Path, origin: str) -> None:
 
 
 def _layers(net: YoloxNano) -> list[nn.Conv2d]:
-    """Return all convolutions with a bias in the order of definition, in which files store them."""
-    convolutions = (layer for layer in net.modules() if isinstance(layer, nn.Conv2d))
-    return [layer for layer in convolutions if layer.bias is not None]
+    """Return all convolutions in the order of definition, in which files store them."""
+    return [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
 
 
 def _convolutions(net: YoloxNano) -> list[tuple[Tensor, Tensor]]:

@@ -28,6 +28,7 @@ from tools.quantize.graph import Graph, Node, SpaceToDepth
 from tools.quantize.ranges import PIXELS, Calibration, Quantization, calibrate
 from tools.quantize.simulate import FakeQuantizer
 from tools.quantize.trace import trace
+from tools.quantize.upsampling import convolve_before_upsampling
 
 __all__ = [
     "PIXELS",
@@ -38,6 +39,7 @@ __all__ = [
     "Quantization",
     "SpaceToDepth",
     "calibrate",
+    "convolve_before_upsampling",
     "export",
     "trace",
     "write",

@@ -15,6 +15,7 @@ teacher's.
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,9 +161,9 @@ def start(config: DetectTraining, args: argparse.Namespace, training: Dataset) -
     chosen = dataset.stratified(training.pictures, config.calibration)
     images = [letterboxed(dataset.load(picture), config.size) for picture in chosen]
     groups = stem_groups(args.weights, images, config.groups)
-    graph = build(args.weights, groups, config.rank, config.size)
+    graph = build(args.weights, groups, config.rank, config.size, images)
     ranges = calibrate(graph, images, options=Calibration(percentile=config.percentile))
-    average = build(args.weights, groups, config.rank, config.size)
+    average = copy.deepcopy(graph)
     labels = yolox.stored_labels(args.weights)
     origin = yolox.origin(args.weights)
     return State(

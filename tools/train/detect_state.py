@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from edge.errors import InputError
+from edge.values import Image
 from tools import tensor_file, tracking
-from tools.architectures import yolox
+from tools.architectures import yolox, yolox_graph
 from tools.arguments import count_to
 from tools.input_size import InputSize
-from tools.quantize import Graph, Quantization, trace
+from tools.quantize import Graph, Quantization
 from tools.train.steps import refuse_other_config, relative_adam
 
 CHECKPOINT = "checkpoint.pt"
@@ -25,7 +28,7 @@ class DetectTraining:
     """Settings of one training run.
 
     size: of the network input. groups: number of channel groups of the stem, each with its own
-        scale. rank: channels that the stem's input is projected to, see `yolox.Stem`.
+        scale. rank: channels within the stem, see `yolox_graph.build`.
     percentile: of the activation ranges, which stay fixed. calibration: pictures that the ranges
         are measured on. batch: pictures per step.
     learning_rate: relative to each tensor's root mean square; one rate for all diverges.
@@ -76,8 +79,8 @@ def add_stem(parser: argparse.ArgumentParser, groups: int) -> None:
         "--stem-rank",
         type=count_to(yolox.BLOCK_CHANNELS),
         default=DetectTraining.rank,
-        help="channels that the stem's input, 2x2 pixels, is projected to; 12: none; default "
-        "%(default)s",
+        help="channels between the stem's vertical and horizontal convolution; 12: square kernels; "
+        "default %(default)s",
     )
 
 
@@ -116,13 +119,20 @@ class Trained:
     step: int
 
 
-def build(weights: Path, groups: list[list[int]], rank: int, size: InputSize) -> Graph:
+def build(
+    weights: Path,
+    groups: list[list[int]],
+    rank: int,
+    size: InputSize,
+    images: Sequence[Image] = (),
+) -> Graph:
     """Return YOLOX-Nano with its float weights as a trainable graph.
 
-    groups, rank: see `yolox.Stem`.
+    groups: see `yolox.Stem`. rank: see `yolox_graph.build`. images: uint8 (height, width, 3),
+    letterboxed, to which a separable stem is fitted; without them it serves to be filled.
     """
-    net = yolox.load(weights, groups, rank=rank)
-    return trace(net).with_shapes((3, size.height, size.width))
+    covariance = yolox_graph.stem_covariance(images) if images else None
+    return yolox_graph.build(yolox.load(weights, groups), size, rank, covariance)
 
 
 def save(config: DetectTraining, state: State, path: Path) -> None:
@@ -152,8 +162,8 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     graph = build(weights, stored["groups"], config.rank, config.size)
     average = build(weights, stored["groups"], config.rank, config.size)
     adam = relative_adam(graph, config.learning_rate)
-    graph.load_state_dict(stored["graph"])
-    average.load_state_dict(stored["average"])
+    _fill(graph, stored["graph"], path)
+    _fill(average, stored["average"], path)
     adam.load_state_dict(stored["optimizer"])
     ranges = _ranges(stored)
     labels = yolox.stored_labels(weights)
@@ -172,8 +182,16 @@ def trained(path: Path, weights: Path, size: InputSize) -> Trained:
     graph = build(weights, stored["groups"], config.rank, size)
     if config.weights_sha256 not in {"", tracking.hash_of([weights])}:  # empty in old checkpoints
         raise InputError(f"{path} was made from other weights than {weights}, or from renamed ones")
-    graph.load_state_dict(stored["average"])
+    _fill(graph, stored["average"], path)
     return Trained(config, graph, _ranges(stored), stored["step"])
+
+
+def _fill(graph: Graph, weights: Mapping[str, Tensor], path: Path) -> None:
+    if graph.state_dict().keys() != weights.keys():
+        raise InputError(
+            f"{path} was made by another version of edge-tools; train again to another --output"
+        )
+    graph.load_state_dict(weights)
 
 
 def as_params(config: DetectTraining) -> dict[str, Any]:
@@ -195,8 +213,8 @@ def described(config: DetectTraining, step: int) -> dict[str, str]:
 def stem_text(groups: int, rank: int) -> str:
     """Return how a quantized network's stem differs from the float one, for people."""
     parts = "in one" if groups == 1 else f"in {groups} groups"
-    read = "" if rank == yolox.BLOCK_CHANNELS else f", its input projected to {rank} channels"
-    return f"stem {parts}{read}"
+    inside = "" if rank == yolox.BLOCK_CHANNELS else f", separable, with {rank} channels inside"
+    return f"stem {parts}{inside}"
 
 
 def _config(stored: dict[str, Any]) -> DetectTraining:
