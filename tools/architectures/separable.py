@@ -78,6 +78,6 @@ def _alternate(wanted: Tensor, read: Tensor, rank: int) -> tuple[Tensor, Tensor]
 
 def _solve(normal: Tensor, answers: Tensor) -> Tensor:
     """Solve normal equations that may be singular, slightly regularized."""
-    return torch.linalg.solve(
-        normal + 1e-9 * normal.diagonal().mean() * torch.eye(len(normal)), answers
-    )
+    ridge = 1e-9 * normal.diagonal().mean() * torch.eye(len(normal))
+    found: Tensor = torch.linalg.solve(normal + ridge, answers)
+    return found
