@@ -76,10 +76,11 @@ def test_import_resumes_after_a_full_disk(
     # A picture, or the list of the done ones, found no room.
     assert re.search(r"start again(; \d+ pictures are done)?$", one_line(capfd).strip())
     done = (disk.folder / "set" / "import.jsonl").read_text().count("\n")
-    assert 0 < done < PICTURES
+    assert done < PICTURES
+    assert done or workers == "2"  # two may fill the disk with pictures before the first is listed
     disk.clear()
     assert main(command) == EXIT_OK
-    assert f"{done} pictures are done" in capfd.readouterr().err
+    assert not done or f"{done} pictures are done" in capfd.readouterr().err
     found = json.loads((disk.folder / "set" / "annotations.json").read_text())
     names = {image["file_name"] for image in found["images"]}
     assert len(names) == PICTURES

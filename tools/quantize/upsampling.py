@@ -67,7 +67,8 @@ def _is_pointwise(node: Node) -> bool:
 
 def _parts(node: Node, upsampled: Node, fine: Node) -> list[Node]:
     """Return the four nodes that replace a convolution."""
-    coarse_shape = (node.shape[0], *(side // 2 for side in node.shape[1:]))
+    sides = zip(node.shape[1:], upsampled.kernel, strict=True)
+    coarse_shape = (node.shape[0], *(side // factor for side, factor in sides))
     names = [node.name + suffix for suffix in (COARSE, UPSAMPLED, FINE)]
     return [
         replace(node, name=names[0], inputs=upsampled.inputs, activation="", shape=coarse_shape),
