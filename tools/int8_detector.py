@@ -40,15 +40,18 @@ _PROJECTION = "backbone_stem_project"  # in files of 1.2.0
 
 @dataclass(frozen=True)
 class Int8Detector:
-    """An int8 detector as a graph. ranges: of its tensors. manifest: the file's.
-
-    rank: channels of its stem's vertical convolution, see `yolox_graph.build`.
-    """
+    """An int8 detector as a graph. ranges: of its tensors. manifest: the file's."""
 
     graph: Graph
     ranges: dict[str, Quantization]
     manifest: Manifest
-    rank: int
+
+    @property
+    def rank(self) -> int:
+        """Return the channels of the stem's vertical convolution, see `yolox_graph.faster`."""
+        if yolox_graph.VERTICAL not in self.graph.weights:
+            return yolox.BLOCK_CHANNELS
+        return len(self.graph.weights[yolox_graph.VERTICAL])
 
 
 def read(folder: Path, size: InputSize | None) -> Int8Detector:
@@ -76,25 +79,20 @@ def read(folder: Path, size: InputSize | None) -> Int8Detector:
     if any(name.endswith(COARSE) for name in shapes):
         graph = convolve_before_upsampling(graph)
     _fill(graph, reader)
-    return Int8Detector(graph, _ranges(graph, reader), described, rank)
+    return Int8Detector(graph, _ranges(graph, reader), described)
 
 
 def faster(
     detector: Int8Detector, rank: int, images: Sequence[Image], options: Calibration
 ) -> Int8Detector:
-    """Return the detector with the operators of `yolox_graph.build`.
+    """Return the detector with the operators of `yolox_graph.faster`.
 
-    rank: of a stem that has square kernels; another stem keeps its own. images: uint8 (height,
-    width, 3) in the size of the input, letterboxed pictures of the training set, on which the
-    ranges of new tensors are measured. options: of these ranges.
+    rank, images: see there. The ranges of new tensors are measured on the pictures, too, which are
+    in the size of the input. options: of these ranges.
     """
-    graph, made_rank = detector.graph, detector.rank
-    if rank < yolox.BLOCK_CHANNELS == made_rank:
-        covariance = yolox_graph.stem_covariance(images)
-        graph, made_rank = yolox_graph.separate_stem(graph, rank, covariance), rank
-    graph = convolve_before_upsampling(graph)
+    graph = yolox_graph.faster(detector.graph, rank, images)
     ranges = calibrate(graph, images, options=options) | detector.ranges
-    return replace(detector, graph=graph, ranges=ranges, rank=made_rank)
+    return replace(detector, graph=graph, ranges=ranges)
 
 
 @torch.no_grad()

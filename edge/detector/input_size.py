@@ -1,8 +1,8 @@
 """Chooses the input size that suits a frame, for networks that accept more than one size.
 
 A letterbox in the network's own shape wastes pixels: a 16:9 frame covers 70 % of 480x384. The same
-number of pixels in the frame's shape shows the objects larger in the same time. Source of both
-constants: tools/experiments-detector.md, "The input follows the frame".
+number of pixels in the frame's shape shows the objects larger in about the same time. Source of
+both constants: tools/experiments-detector.md, "The input follows the frame".
 """
 
 from __future__ import annotations

@@ -29,31 +29,30 @@ STEM_KERNELS = re.compile(r"backbone_stem_branches_\d+_0_0_weight")
 _SIDE = 3  # of the stem's kernels, in blocks of 2x2 pixels
 
 
-def build(net: YoloxNano, size: InputSize, rank: int, covariance: Tensor | None = None) -> Graph:
-    """Return the graph of a network, with copies of its weights.
+def build(net: YoloxNano, size: InputSize, rank: int, images: Sequence[np.ndarray] = ()) -> Graph:
+    """Return the graph of a network, with copies of its weights. rank, images: see `faster`."""
+    return faster(trace(net).with_shapes((3, size.height, size.width)), rank, images)
 
-    rank: channels of the stem's vertical convolution; BLOCK_CHANNELS: none, kernels are square.
-    covariance: of what the stem reads, see `stem_covariance`; default: that of noise.
+
+def faster(graph: Graph, rank: int, images: Sequence[np.ndarray] = ()) -> Graph:
+    """Return a graph, with shapes, with both changes; what does not change is shared.
+
+    rank: channels of the stem's vertical convolution; BLOCK_CHANNELS: none, kernels stay square. A
+    stem that is separable already stays as it is. images: see `separate_stem`.
     """
-    graph = trace(net).with_shapes((3, size.height, size.width))
-    if rank < BLOCK_CHANNELS:
-        graph = separate_stem(graph, rank, covariance)
+    if rank < BLOCK_CHANNELS and VERTICAL not in graph.weights:
+        graph = separate_stem(graph, rank, images)
     return convolve_before_upsampling(graph)
 
 
-def stem_covariance(images: Sequence[np.ndarray]) -> Tensor:
-    """Return the covariance of the values that a kernel of the stem reads, for `separate`.
-
-    images: uint8 (height, width, 3), letterboxed pictures of the training set.
-    """
-    return patch_covariance((space_to_depth(one, 2) for one in batches(images, PIXELS, 1)), _SIDE)
-
-
-def separate_stem(graph: Graph, rank: int, covariance: Tensor | None = None) -> Graph:
+def separate_stem(graph: Graph, rank: int, images: Sequence[np.ndarray] = ()) -> Graph:
     """Return a graph, with shapes, whose stem is separable; it shares all other weights.
 
-    rank, covariance: see `build`. All branches of the stem read one vertical convolution.
+    rank: see `faster`. images: uint8 (height, width, 3), letterboxed pictures of the training set,
+    to which the stem is fitted; without them to noise, for a graph whose weights are set later.
+    All branches of the stem read one vertical convolution.
     """
+    covariance = _covariance(images) if images else None
     stems = [node for node in graph.nodes if STEM_KERNELS.fullmatch(f"{node.name}_weight")]
     kernels = [graph.weights[node.name].detach() for node in stems]
     vertical, horizontal = separate(torch.cat(kernels), rank, covariance)
@@ -75,6 +74,11 @@ def separate_stem(graph: Graph, rank: int, covariance: Tensor | None = None) -> 
         made.weights[name] = nn.Parameter(weights[name]) if name in weights else weight
         made.biases[name] = graph.biases[name]
     return made
+
+
+def _covariance(images: Sequence[np.ndarray]) -> Tensor:
+    """Return the covariance of the values that a kernel of the stem reads."""
+    return patch_covariance((space_to_depth(one, 2) for one in batches(images, PIXELS, 1)), _SIDE)
 
 
 def _vertical(stem: Node, rank: int) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class DetectTraining:
     """Settings of one training run.
 
     size: of the network input. groups: number of channel groups of the stem, each with its own
-        scale. rank: channels within the stem, see `yolox_graph.build`.
+        scale. rank: channels within the stem, see `yolox_graph.faster`.
     percentile: of the activation ranges, which stay fixed. calibration: pictures that the ranges
         are measured on. batch: pictures per step.
     learning_rate: relative to each tensor's root mean square; one rate for all diverges.
@@ -128,11 +129,9 @@ def build(
 ) -> Graph:
     """Return YOLOX-Nano with its float weights as a trainable graph.
 
-    groups: see `yolox.Stem`. rank: see `yolox_graph.build`. images: uint8 (height, width, 3),
-    letterboxed, to which a separable stem is fitted; without them it serves to be filled.
+    groups: see `yolox.Stem`. rank, images: see `yolox_graph.faster`.
     """
-    covariance = yolox_graph.stem_covariance(images) if images else None
-    return yolox_graph.build(yolox.load(weights, groups), size, rank, covariance)
+    return yolox_graph.build(yolox.load(weights, groups), size, rank, images)
 
 
 def save(config: DetectTraining, state: State, path: Path) -> None:
@@ -160,7 +159,7 @@ def resume(config: DetectTraining, weights: Path, path: Path) -> State:
     stored = _read(path)
     refuse_other_config(path, as_params(_config(stored)), as_params(config))
     graph = build(weights, stored["groups"], config.rank, config.size)
-    average = build(weights, stored["groups"], config.rank, config.size)
+    average = copy.deepcopy(graph)
     adam = relative_adam(graph, config.learning_rate)
     _fill(graph, stored["graph"], path)
     _fill(average, stored["average"], path)
