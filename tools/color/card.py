@@ -137,8 +137,9 @@ def training(config: ColorTraining) -> dict[str, str]:
             else "random weights"
         ),
         "teachers": (
-            f"{config.teachers} network(s) of earlier runs: {config.teacher_share:g} of the target "
-            "of a labelled crop, the whole target of an unlabelled box of detection/train"
+            f"{', '.join(config.teachers)}, asked about every augmented crop: "
+            f"{config.teacher_share:g} of the target of a labelled one, the whole target of an "
+            "unlabelled box of detection/train"
             if config.teachers
             else "none"
         ),

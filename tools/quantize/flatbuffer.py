@@ -47,6 +47,8 @@ _OPERATORS = {
     "mean": ("MEAN", 2),
     "resize": ("DEPTH_TO_SPACE", 1),
     "space_to_depth": ("SPACE_TO_DEPTH", 1),
+    "channels": ("SLICE", 2),
+    "first_pixel": ("SLICE", 2),
     "reshape": ("RESHAPE", 1),
 }
 
@@ -153,15 +155,16 @@ class _Writer:
         return self._nodes[node.inputs[0]].shape
 
     def _same(self, node: Node) -> bool:
-        return node.padding != (0, 0) and not _needs_pad(node, self._input_shape(node))
+        return _is_padded(node) and not _needs_pad(node, self._input_shape(node))
 
     def _padded(self, node: Node) -> int:
         """Append a PAD before a convolution; return the padded tensor's index."""
         if node.kind not in ("conv", "depthwise"):
             raise NotImplementedError(f"padding {node.padding} of {node.kind} at {node.name}")
-        (rows, columns), (channels, height, width) = node.padding, self._input_shape(node)
+        channels, height, width = self._input_shape(node)
+        rows, columns = _pad_amounts(node)[1:3].sum(1).tolist()
         name = f"{node.name}_padded"
-        shape = _nhwc((channels, height + 2 * rows, width + 2 * columns))
+        shape = _nhwc((channels, height + rows, width + columns))
         operand = self._index[node.inputs[0]]
         output = self._tensor(
             name, shape, schema.TensorType.INT8, self._tensors[operand].quantization
@@ -194,6 +197,12 @@ class _Writer:
         """Append the node's constant operands; return their indices."""
         if node.kind in WEIGHTED:
             return self._weight_and_bias(node)
+        if node.kind in ("channels", "first_pixel"):
+            begin, size = np.array([0, 0, 0, node.channels[0]]), np.array(_nhwc(node.shape))
+            return [
+                self._constant(f"{node.name}_{name}", data.astype(np.int32))
+                for name, data in (("begin", begin), ("size", size))
+            ]
         constants = {
             "pad": ("amounts", _pad_amounts(node)),
             "mean": ("axes", np.array([1, 2], np.int32)),
@@ -252,21 +261,26 @@ def _tflite_layout(node: Node, weight: np.ndarray) -> np.ndarray:
 
 
 def _pad_amounts(node: Node) -> np.ndarray:
-    rows, columns = node.padding
-    return np.array([[0, 0], [rows, rows], [columns, columns], [0, 0]], np.int32)
+    (top, left), (below, right) = node.padding, node.padding_after
+    return np.array([[0, 0], [top, top + below], [left, left + right], [0, 0]], np.int32)
 
 
 def _needs_pad(node: Node, input_shape: tuple[int, ...]) -> bool:
-    """Return whether symmetric padding differs from TFLite's SAME padding."""
-    if node.padding == (0, 0) or node.kind == "pad":
+    """Return whether the node's padding differs from TFLite's SAME padding."""
+    if not _is_padded(node) or node.kind == "pad":
         return False
-    for size, kernel, stride, padding in zip(
-        input_shape[1:], node.kernel, node.stride, node.padding, strict=True
-    ):
+    sides = zip(
+        input_shape[1:], node.kernel, node.stride, node.padding, node.padding_after, strict=True
+    )
+    for size, kernel, stride, padding, after in sides:
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        if total != 2 * padding:
+        if (total // 2, total - total // 2) != (padding, padding + after):
             return True
     return False
+
+
+def _is_padded(node: Node) -> bool:
+    return any(node.padding) or any(node.padding_after)
 
 
 def _options(node: Node, *, same: bool) -> Any:
@@ -289,6 +303,8 @@ def _options(node: Node, *, same: bool) -> Any:
         "mean": lambda: schema.ReducerOptionsT(keepDims=True),
         "resize": lambda: schema.DepthToSpaceOptionsT(node.kernel[0]),
         "space_to_depth": lambda: schema.SpaceToDepthOptionsT(node.kernel[0]),
+        "channels": schema.SliceOptionsT,
+        "first_pixel": schema.SliceOptionsT,
         "reshape": lambda: schema.ReshapeOptionsT(_nhwc(node.shape)),
     }
     return tables[node.kind]() if node.kind in tables else None

@@ -19,6 +19,7 @@ INPUT = "input"
 # Operators whose kernels need equal scales of input and output.
 SAME_SCALE = frozenset(
     {"concat", "resize", "max_pool", "average_pool", "space_to_depth", "reshape", "pad"}
+    | {"channels", "first_pixel"}
 )
 WEIGHTED = frozenset({"conv", "depthwise", "linear"})
 
@@ -29,10 +30,13 @@ class Node:
 
     name: of the operator's output tensor, unique in the graph.
     kind: input, conv, depthwise, linear, pad, add, mul, logistic, relu, relu6, concat, max_pool,
-        average_pool, mean, resize, space_to_depth or reshape.
+        average_pool, mean, resize, space_to_depth, channels, first_pixel or
+        reshape.
     inputs: names of the nodes that produce the operands.
     kernel, stride, padding: (height, width); for `resize` and `space_to_depth` the kernel is the
         factor; for `pad` the padding is on both sides.
+    padding_after: rows below and columns to the right in addition to `padding`.
+    channels: for `channels`, the first one and the one after the last.
     activation: fused into the operator: "", "relu" or "relu6".
     shape: of the output, (channels, height, width) or (channels,), without the batch axis.
     """
@@ -43,7 +47,9 @@ class Node:
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    padding_after: tuple[int, int] = (0, 0)
     activation: str = ""
+    channels: tuple[int, int] = (0, 0)
     shape: tuple[int, ...] = ()
 
 
@@ -74,6 +80,41 @@ class SpaceToDepth(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """See the class."""
         return space_to_depth(value, self.block)
+
+
+class HalvingConv2d(nn.Conv2d):
+    """A convolution of stride 2 without bias, padded as TensorFlow's SAME pads maps of even sides.
+
+    One row and column less before than after: torch's padding would be an operator of its own in a
+    .tflite file.
+    """
+
+    def __init__(self, before: int, after: int, kernel: int, *, groups: int = 1) -> None:
+        super().__init__(before, after, kernel, 2, (kernel - 2) // 2, groups=groups, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the base class's name
+        """(n, before, h, w) -> (n, after, h/2, w/2); h and w are even."""
+        return super().forward(functional.pad(input, (0, 1, 0, 1)))
+
+
+class Channels(nn.Module):
+    """Channels `first` to `last - 1` of a map."""
+
+    def __init__(self, first: int, last: int) -> None:
+        super().__init__()
+        self.first, self.last = first, last
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, last - first, h, w)."""
+        return value[:, self.first : self.last]
+
+
+class FirstPixel(nn.Module):
+    """The top left pixel of a map, which is all that there is to know of constant channels."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, c, 1, 1)."""
+        return value[:, :, :1, :1]
 
 
 def space_to_depth(value: Tensor, block: int) -> Tensor:
@@ -167,6 +208,9 @@ def _weighted(node: Node, value: Tensor, weight: Tensor, bias: Tensor) -> Tensor
     if node.kind == "linear":
         return functional.linear(value, weight, bias)
     groups = value.shape[1] if node.kind == "depthwise" else 1
+    if node.padding_after != (0, 0):
+        below, right = node.padding_after
+        value = functional.pad(value, (0, right, 0, below))
     return functional.conv2d(value, weight, bias, node.stride, node.padding, 1, groups)
 
 
@@ -200,6 +244,8 @@ _PLAIN: dict[str, Callable[[Node, list[Tensor]], Tensor]] = {
     "resize": lambda node, operands: functional.interpolate(
         operands[0], scale_factor=(float(node.kernel[0]), float(node.kernel[1])), mode="nearest"
     ),
+    "channels": lambda node, operands: operands[0][:, slice(*node.channels)],
+    "first_pixel": lambda _node, operands: operands[0][:, :, :1, :1],
     "space_to_depth": lambda node, operands: space_to_depth(operands[0], node.kernel[0]),
     "reshape": lambda _node, operands: operands[0].flatten(1),
 }

@@ -2,8 +2,9 @@
 
 Supported: Conv2d (groups 1 or depthwise), BatchNorm2d after Conv2d, Linear, SiLU, Sigmoid, ReLU,
 ReLU6, Identity, Dropout, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten of a 1x1 map, Upsample
-(nearest), ZeroPad2d, `SpaceToDepth`; `torch.cat(..., 1)`, `+`, `*`, `torch.flatten`. Anything else
-raises NotImplementedError. The module returns one tensor or a dict of named tensors.
+(nearest), ZeroPad2d, and the modules of `tools.quantize.graph`; `torch.cat(..., 1)`, `+`, `*`,
+`torch.flatten`. Anything else raises NotImplementedError. The module returns one tensor or a dict
+of named tensors.
 """
 
 from __future__ import annotations
@@ -18,8 +19,17 @@ from torch import fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tools.quantize.graph import INPUT, Graph, Node, SpaceToDepth
+from tools.quantize.graph import (
+    INPUT,
+    Channels,
+    FirstPixel,
+    Graph,
+    HalvingConv2d,
+    Node,
+    SpaceToDepth,
+)
 
+_OWN = (Channels, FirstPixel, HalvingConv2d, SpaceToDepth)
 _SKIPPED = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
 _FUNCTIONS: dict[Any, str] = {
     operator.add: "add",
@@ -39,10 +49,10 @@ _FROM_THE_SECOND_AXIS: tuple[Any, ...] = (((1,), {}), ((), {"start_dim": 1}))
 
 
 class _Tracer(fx.Tracer):
-    """Traces `SpaceToDepth` as one operator."""
+    """Traces the modules of `tools.quantize.graph` as one operator each."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SpaceToDepth) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, _OWN) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(module: nn.Module) -> Graph:
@@ -161,7 +171,8 @@ def _convolution(name: str, module: nn.Conv2d) -> Node | None:
     kernel, stride, padding = (
         _pair(item) for item in (module.kernel_size, module.stride, module.padding)
     )
-    return Node(name, kind, (), kernel, stride, padding)
+    after = (1, 1) if isinstance(module, HalvingConv2d) else (0, 0)
+    return Node(name, kind, (), kernel, stride, padding, after)
 
 
 def _max_pool(name: str, module: nn.MaxPool2d) -> Node | None:
@@ -214,6 +225,8 @@ _LEAVES: dict[type[nn.Module], Callable[[str, Any], Node | None]] = {
     nn.AdaptiveAvgPool2d: _mean,
     nn.Upsample: _resize,
     nn.ZeroPad2d: _zero_pad,
+    Channels: lambda name, module: Node(name, "channels", channels=(module.first, module.last)),
+    FirstPixel: lambda name, _module: Node(name, "first_pixel"),
     SpaceToDepth: lambda name, module: Node(
         name, "space_to_depth", kernel=(module.block, module.block)
     ),

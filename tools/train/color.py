@@ -14,7 +14,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -46,6 +46,7 @@ from tools.train.color_state import (
     save,
     start,
 )
+from tools.train.color_teacher import Teachers
 from tools.train.divergence import refuse_divergence
 from tools.train.steps import METRICS_FILE
 
@@ -55,12 +56,20 @@ examples (started again, each resumes where it stopped):
       --colors 64 --input 128 --widths 0 0 128 --epochs 12
   edge-tools train color --data ../shared/data --output runs/fast --trunk efficientnet-lite0 \\
       --colors 64 --stages 3 --input 96 --widths 0 0 96 --learning-rate 6e-3 --epochs 12 \\
-      --teacher runs/accurate/checkpoint.pt
+      --teacher models/color-160
 """
 logger = logging.getLogger(__name__)
 
 STORED = 1.5  # side of a cached crop with its margin, in sides of the network's input
 MARGIN = 0.15  # of the box, kept around it so that jitter finds real pixels
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a run has beside its crops: teachers that are asked about them, the tracker's record."""
+
+    teachers: Teachers = field(default_factory=Teachers)
+    record: tracking.Run = tracking.UNRECORDED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +90,14 @@ def run(args: argparse.Namespace) -> int:
     config = replace(config, labels_sha256=labels_digest(known))
     items, held = dataset.hold_out(known, args.hold_out, args.hold_from)
     args.output.mkdir(parents=True, exist_ok=True)
-    stored_px = round(STORED * size.input_px)
+    teachers = Teachers(args.teacher)
+    config = replace(config, teachers=teachers.names)
+    stored_px = round(STORED * max(size.input_px, teachers.side_px))
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)
     plain = color_swatches.pack(args.swatches, stored_px, args.seed)
     if args.teacher:
-        items = color_teacher.taught(items, args.data, args.teacher, config.teacher_share, cache)
-        # The teachers also add boxes of held-out pictures.
-        items, _ = dataset.by_picture(items, args.hold_out, args.hold_from)
+        further = color_teacher.unlabelled(known, args.data)
+        items += dataset.by_picture(further, args.hold_out, args.hold_from)[0]
     packed = arrays.joined(arrays.pack_cached(items, stored_px, MARGIN, cache), painted, plain)
     checks = validation_sets(agreed, held, size.input_px, cache)
     if args.weights and not (args.output / CHECKPOINT).exists():
@@ -99,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
         data=sorted(args.data.glob("*color/*.json")),
         folder=args.output,
     ) as record:
-        state = train(config, packed, checks, args.output, args.device, record)
+        beside = Beside(teachers, record)
+        state = train(config, packed, checks, args.output, args.device, beside)
     weights = parameter_count(state.average)
     print(f"{args.output / CHECKPOINT}: {state.epoch} epochs, {weights} weights")
     return 0
@@ -141,7 +152,7 @@ def train(
     checks: dict[str, Packed],
     out: Path,
     device: torch.device,
-    record: tracking.Run = tracking.UNRECORDED,
+    beside: Beside | None = None,
 ) -> State:
     """Train from the folder's checkpoint, or from the beginning, to the config's last epoch.
 
@@ -151,10 +162,11 @@ def train(
     if len(packed.rgb) < 2:
         raise InputError("one crop is too few to train on; label more")
     out.mkdir(parents=True, exist_ok=True)
+    beside = beside or Beside()
     state = resume(config, out / CHECKPOINT, device)
     steps = len(_batches(len(packed.rgb), config.batch)) * config.epochs
     while state.epoch < config.epochs:
-        loss = train_epoch(config, state, packed, steps, device)
+        loss = train_epoch(config, state, packed, steps, device, beside.teachers)
         refuse_divergence(loss, f"in epoch {state.epoch}")
         accuracy = {name: top1(state.average, check, device) for name, check in checks.items()}
         logger.info("train.epoch number=%d loss=%.4f top1=%s", state.epoch, loss, accuracy)
@@ -162,12 +174,17 @@ def train(
         row = {"epoch": state.epoch, "loss": loss, "top1": accuracy}
         json_file.add_line(row, out / METRICS_FILE)
         top1s = {f"top1 {name}": value for name, value in accuracy.items()}
-        record.metrics(state.epoch, loss=loss, **top1s)
+        beside.record.metrics(state.epoch, loss=loss, **top1s)
     return state
 
 
 def train_epoch(
-    config: ColorTraining, state: State, packed: Packed, steps: int, device: torch.device
+    config: ColorTraining,
+    state: State,
+    packed: Packed,
+    steps: int,
+    device: torch.device,
+    teachers: Teachers | None = None,
 ) -> float:
     """Run one epoch and return its mean loss.
 
@@ -181,7 +198,7 @@ def train_epoch(
         rate = learning_rate(config, state.step, steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        loss = _loss(config, state.network, packed, indices, device)
+        loss = _loss(config, state.network, packed, indices, device, teachers or Teachers())
         state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
@@ -199,16 +216,28 @@ def _batches(crops: int, size: int) -> list[Tensor]:
 
 
 def _loss(
-    config: ColorTraining, network: ColorNet, packed: Packed, indices: Tensor, device: torch.device
+    config: ColorTraining,
+    network: ColorNet,
+    packed: Packed,
+    indices: Tensor,
+    device: torch.device,
+    teachers: Teachers,
 ) -> Tensor:
     """Return the weighted soft cross entropy of one augmented batch."""
-    rows = indices.numpy()
+    rows, size = indices.numpy(), config.architecture
     shares = torch.from_numpy(packed.shares[rows]).to(device)
     weights = torch.from_numpy(packed.weights[rows]).to(device)
     leading = functional.one_hot(shares.argmax(1), shares.shape[1])
     targets = shares + config.emphasis * (leading - shares)
+    pixels, classes = _changed(
+        config, packed, indices, device, max(size.input_px, teachers.side_px)
+    )
+    if teachers.names:
+        taught = teachers.shares(pixels, classes)
+        targets = color_teacher.mixed(targets, taught, config.teacher_share)
+        pixels = color_teacher.resized(pixels, size.input_px)
     targets = targets * (1 - config.smoothing) + config.smoothing / shares.shape[1]
-    planes = inputs(config, packed, indices, device)
+    planes = with_classes(pixels, classes, size.classes)
     planes, targets = cut_and_mixed(planes, targets, config.augmentation.cutmix)
     answers = network(planes)[OUTPUT]
     losses = functional.cross_entropy(answers, targets, reduction="none")
@@ -217,14 +246,21 @@ def _loss(
 
 def inputs(config: ColorTraining, packed: Packed, indices: Tensor, device: torch.device) -> Tensor:
     """Return augmented crops as network inputs, (n, 3 + classes, side, side)."""
+    size = config.architecture
+    return with_classes(*_changed(config, packed, indices, device, size.input_px), size.classes)
+
+
+def _changed(
+    config: ColorTraining, packed: Packed, indices: Tensor, device: torch.device, side: int
+) -> tuple[Tensor, Tensor]:
+    """Return augmented crops, (n, 3, side, side), and their classes, some withheld."""
     rows = indices.numpy()
     rgb = torch.from_numpy(packed.rgb[rows]).to(device)
     boxes = torch.from_numpy(packed.boxes[rows]).to(device)
     classes = torch.from_numpy(packed.classes[rows]).to(device)
     steady = torch.from_numpy(packed.steady[rows]).to(device)
-    pixels = augment(rgb, boxes, config.architecture.input_px, config.augmentation, steady)
-    known = withhold(classes, config.augmentation.class_dropout)
-    return with_classes(pixels, known, config.architecture.classes)
+    pixels = augment(rgb, boxes, side, config.augmentation, steady)
+    return pixels, withhold(classes, config.augmentation.class_dropout)
 
 
 def learning_rate(config: ColorTraining, step: int, steps: int) -> float:

@@ -20,11 +20,10 @@ def top1(network: ColorNet, packed: Packed, device: torch.device) -> float:
 @torch.no_grad()
 def logits(network: ColorNet, packed: Packed, device: torch.device) -> NDArray[np.float32]:
     """Return float32 (n, labels) for crops that are packed at the network's own size."""
-    count = network.known.in_channels - 3
     found = []
     for start_row in range(0, len(packed.rgb), 256):
         rows = slice(start_row, start_row + 256)
         pixels = plain(torch.from_numpy(packed.rgb[rows]).to(device))
         classes = torch.from_numpy(packed.classes[rows]).to(device)
-        found.append(network(with_classes(pixels, classes, count))[OUTPUT].cpu().numpy())
+        found.append(network(with_classes(pixels, classes, network.classes))[OUTPUT].cpu().numpy())
     return np.concatenate(found) if found else np.zeros((0, network.head.out_features), np.float32)

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from tools import tracking
+from tools import model_kind, tracking
 from tools.architectures.color import ColorArchitecture, Trunk
 from tools.arguments import (
     count,
@@ -93,7 +93,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="CHECKPOINT",
-        help="start from this network, with its architecture; only --input may differ",
+        help="start from this network, with its architecture; only --input and --expansions may "
+        "differ",
     )
     parser.add_argument(
         "--white-balance",
@@ -121,6 +122,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help=f"of a pretrained trunk; default {ColorArchitecture.stages}",
     )
     parser.add_argument(
+        "--expansions",
+        type=int,
+        choices=range(1, 7),
+        nargs=5,
+        metavar="N",
+        help="of a pretrained trunk's blocks by stage; fewer than 1 6 6 6 6 are pruned",
+    )
+    parser.add_argument(
         "--input",
         type=_side,
         dest="input_px",
@@ -129,11 +138,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--teacher",
-        type=Path,
+        type=model_kind.folder_of,
         nargs="+",
         default=[],
-        metavar="CHECKPOINT",
-        help="networks to distil from, also on the unlabelled boxes of detection/train",
+        metavar="MODEL",
+        help="models to distil from, also on the unlabelled boxes of detection/train",
     )
     parser.add_argument(
         "--widths",
@@ -180,20 +189,15 @@ def config_of(args: argparse.Namespace) -> ColorTraining:
         emphasis=args.emphasis,
         hold_out=args.hold_out,
         hold_from=args.hold_from,
-        teachers=len(args.teacher),
         composites=args.composites,
         swatches=args.swatches,
         weights_sha256=tracking.hash_of([args.weights]) if args.weights else "",
         commands=commands.in_order(
-            *(commands.of_file(path, "train color") for path in (*_weights(args), *args.teacher)),
+            commands.of_file(args.weights, "train color") if args.weights else (),
             commands.of_file(args.output / CHECKPOINT, "train color"),
             (args.command,),
         ),
     )
-
-
-def _weights(args: argparse.Namespace) -> list[Path]:
-    return [args.weights] if args.weights else []
 
 
 def _side(text: str) -> int:

@@ -84,9 +84,8 @@ def with_classes(images: Tensor, classes: Tensor, count: int) -> Tensor:
     planes[known, classes[known]] = CLASS_LEVEL
     side = images.shape[-1]
     spread = planes[:, :, None, None].expand(-1, -1, side, side)
-    # Not channels last: with it oneDNN 3.12 (PyTorch 2.13), on a CPU without AVX-512 and with one
-    # thread, crashes in the backward pass of a 1x1 convolution of stride 8 (plain colors).
-    return torch.cat([images, spread], 1).contiguous()
+    # Channels last: training takes two thirds of the time.
+    return torch.cat([images, spread], 1).contiguous(memory_format=torch.channels_last)
 
 
 def cut_and_mixed(planes: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:

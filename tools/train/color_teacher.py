@@ -1,102 +1,99 @@
-"""Distillation: targets for a training from the answers of trained networks, the teachers.
+"""Distillation: targets for a training from the answers of trained models, the teachers.
 
-The teachers' shares are averaged, over each crop and its mirror image. An unlabelled box of
-`detection/train` gets the average as its target, a labelled one a mixture of the average and its
-labels. For a labelled crop, only teachers that were not trained on it count, if there are any:
-with two teachers trained on one half of the pictures each (`--hold-out 0.5`, `--hold-from 0` and
-`0.5`), no answer is a memorized label.
-Sources: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; for the last point
-Wolpert, Stacked Generalization, 1992.
+A teacher is asked about every crop that the network sees, changed in the same way and at the
+teacher's own resolution, so that the network learns how the teacher answers to odd light and cut
+edges, too. Teachers are int8 model folders, run as in the daemon: in a fifth of their float
+networks' time. An unlabelled box of `detection/train` has the teachers' mean as its target, a
+labelled one a mixture of the mean and its labels.
+Sources: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; Beyer et al., Knowledge
+distillation: A good teacher is patient and consistent, 2022.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from tools.color.data import arrays, dataset
+from edge.color import TERMS, ColorModel
+from edge.errors import InputError
+from edge.interpreter import Interpreter
+from tools.color.data import dataset
+from tools.color.data.arrays import OBJECT_CLASSES
 from tools.color.data.dataset import ColorItem
-from tools.train.color_answers import logits
-from tools.train.color_state import load_network
 
 UNLABELLED_WEIGHT = 0.6
 MIN_BOX_PX = 14.0  # longer side of the smallest unlabelled box that is used
-CPU = torch.device("cpu")
 
 
-def taught(
-    items: Sequence[ColorItem], data: Path, teachers: Sequence[Path], share: float, cache: Path
-) -> list[ColorItem]:
-    """Return the items with the teachers' shares mixed into their targets, and unlabelled boxes.
+class Teachers:
+    """Trained color models whose calibrated shares are averaged; none: no answers."""
 
-    share: of a labelled item's target that the teachers give.
-    Raises InputError for a missing checkpoint.
-    """
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        """Load the models.
+
+        Raises ModelError when a folder is no color model, InputError when its labels are others.
+        """
+        self._models = [ColorModel(Interpreter.load(folder)) for folder in folders]
+        for model in self._models:
+            if model.manifest.labels != TERMS:
+                raise InputError(
+                    f"{model.manifest.name} cannot teach: its labels are not the basic color terms"
+                )
+
+    @property
+    def side_px(self) -> int:
+        """The largest side of the teachers' inputs, 0 without teachers."""
+        return max((max(model.input_size) for model in self._models), default=0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each teacher's name, version and hash."""
+        stated = (model.manifest for model in self._models)
+        return tuple(f"{one.name} {one.version} ({one.sha256[:12]})" for one in stated)
+
+    def shares(self, pixels: Tensor, classes: Tensor) -> Tensor:
+        """Return the teachers' mean shares, float32 (n, 11), each row summing to 1.
+
+        pixels: (n, 3, side, side), RGB, (level - 128) / 128. classes: int64 (n,), rows of
+            OBJECT_CLASSES, negative where the class is not known.
+        """
+        levels = (pixels * 128 + 128).round().to(torch.uint8)
+        pictures = levels.flip(1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        labels = [OBJECT_CLASSES[row] if row >= 0 else None for row in classes.tolist()]
+        found = np.zeros((len(pictures), len(TERMS)), np.float32)
+        for row, (bgr, label) in enumerate(zip(pictures, labels, strict=True)):
+            for model in self._models:
+                for share in model.classify(bgr, label):
+                    found[row, TERMS.index(share.name)] += share.score
+        return torch.from_numpy(found / len(self._models)).to(pixels.device)
+
+
+def unlabelled(items: Sequence[ColorItem], data: Path) -> list[ColorItem]:
+    """Return the boxes of detection/train that are none of the labelled items."""
     further = dataset.unlabelled_items(data, items, MIN_BOX_PX)
-    everything = [*items, *further]
-    opinions = mean_opinion(everything, teachers, cache)
-    mixed = [
-        replace(item, shares=_mixed(item.shares, opinion, share))
-        for item, opinion in zip(items, opinions, strict=False)
-    ]
-    return mixed + [
-        replace(item, shares=tuple(opinion.tolist()), weight=UNLABELLED_WEIGHT)
-        for item, opinion in zip(further, opinions[len(items) :], strict=True)
-    ]
+    return [replace(item, weight=UNLABELLED_WEIGHT) for item in further]
 
 
-def _mixed(
-    labels: tuple[float, ...], opinion: NDArray[np.float64], share: float
-) -> tuple[float, ...]:
-    return tuple((share * opinion + (1 - share) * np.array(labels)).tolist())
+def mixed(labels: Tensor, answers: Tensor, share: float) -> Tensor:
+    """Return targets (n, 11): `share` of the answers, all of it where the label says nothing.
+
+    labels: (n, 11), rows of equal values where no color was named.
+    """
+    named = labels.amax(1, keepdim=True) > labels.amin(1, keepdim=True)
+    return torch.where(named, torch.lerp(labels, answers, share), answers)
 
 
-def mean_opinion(
-    items: Sequence[ColorItem], teachers: Sequence[Path], cache: Path
-) -> NDArray[np.float64]:
-    """Return the teachers' mean shares, float64 (n, 11), each row summing to 1."""
-    counted = np.stack([_unseen(items, path) for path in teachers])
-    found = np.stack([_opinion_cached(items, path, cache) for path in teachers])
-    counted |= ~counted.any(0)  # all teachers were trained on the item: all count
-    opinion: NDArray[np.float64] = (found * counted[..., None]).sum(0) / counted.sum(0)[:, None]
-    return opinion
-
-
-def _unseen(items: Sequence[ColorItem], path: Path) -> NDArray[np.bool_]:
-    """Return which items the teacher was not trained on, bool (n,)."""
-    config, _ = load_network(path)
-    held = [dataset.is_held(item, config.hold_out, config.hold_from) for item in items]
-    return np.array([item.weight == 0 or out for item, out in zip(items, held, strict=True)])
-
-
-def _opinion_cached(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
-    """Return a teacher's shares, from the cache when they were computed before."""
-    crops = arrays.fingerprint(items) + " ".join(str(item.object_class) for item in items)
-    mark = hashlib.sha256(path.read_bytes() + os.fsencode(crops))
-    return arrays.cached(
-        f"opinion {mark.hexdigest()}", cache, lambda: {"opinion": _opinion(items, path, cache)}
-    )["opinion"]
-
-
-def _opinion(items: Sequence[ColorItem], path: Path, cache: Path) -> NDArray[np.float64]:
-    """Return a teacher's shares for each crop as it is and mirrored, averaged."""
-    config, network = load_network(path)
-    packed = arrays.pack_cached(items, config.architecture.input_px, 0.0, cache)
-    mirrored = replace(packed, rgb=np.ascontiguousarray(packed.rgb[:, :, ::-1]))
-    plain, flipped = (softmax(logits(network, view, CPU)) for view in (packed, mirrored))
-    opinion: NDArray[np.float64] = (plain + flipped) / 2
-    return opinion
-
-
-def softmax(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return shares summing to 1 by row."""
-    raised = np.exp((values - values.max(1, keepdims=True)).astype(np.float64))
-    shares: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
-    return shares
+def resized(pixels: Tensor, side: int) -> Tensor:
+    """Return pixels (n, 3, side, side) of whole levels: shrunk without aliasing, or as they are."""
+    if pixels.shape[-1] == side:
+        return pixels
+    smaller = functional.interpolate(
+        pixels, (side, side), mode="bilinear", antialias=True, align_corners=False
+    )
+    return (smaller * 128).round() / 128
