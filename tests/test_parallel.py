@@ -136,13 +136,20 @@ def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.Mon
     assert len(submitted) == 1
 
 
-def test_address_without_a_port_is_a_one_line_error(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("server", "missing port number in address 'server'"),
+        ("tls://127.0.0.1:9", "no certificate: Dask's configuration has none"),
+    ],
+)
+def test_address_that_dask_refuses_is_a_one_line_error(tmp_path: Path, address: str, fault: str):
     pytest.importorskip("distributed")
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "a.jpg").touch()
     words = ["data", "import", str(tmp_path), "--format", "folders", "--output", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "tools", *words, "--dask", "server"],
+        [sys.executable, "-m", "tools", *words, "--dask", address],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -151,7 +158,7 @@ def test_address_without_a_port_is_a_one_line_error(tmp_path: Path):
     )
     assert done.returncode == WorkerError.exit_code
     (line,) = done.stderr.splitlines()
-    assert line.startswith("edge-tools: --dask server: missing port number in address 'server'; ")
+    assert line.startswith(f"edge-tools: --dask {address}: {fault}")
 
 
 def test_unreachable_scheduler_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch):

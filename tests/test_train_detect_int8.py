@@ -318,6 +318,8 @@ def test_network_equals_the_published_file() -> None:
     [
         (["--model", "m", "--weights", "w", "--count", "9"], "--model takes no --count, --weights"),
         (["--model", "m", "--silu-floor=-8"], "--model takes no --silu-floor"),
+        (["--model", "m", "--images", "."], "--annotations is missing: --model takes pictures"),
+        (["--model", "m", "--annotations", "a.json"], "--images is missing: --model takes"),
         (["--checkpoint", "c", "--stem-rank", "12"], "--checkpoint takes no --stem-rank"),
         (["--checkpoint", "c", "--images", "."], "--checkpoint takes no --images"),
     ],

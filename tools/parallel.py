@@ -319,6 +319,15 @@ def _gathered(future: Any, index: int, item: Item, address: str) -> Done[Item, R
     return outcome
 
 
+def _check_certificate(address: str) -> None:
+    """Raise ValueError for an address with TLS where Dask's configuration has no certificate."""
+    from distributed.security import Security
+
+    is_known = Security().get_connection_args("client")["ssl_context"]
+    if address.startswith("tls://") and not is_known:
+        raise ValueError("no certificate: Dask's configuration has none (distributed.comm.tls)")
+
+
 def connect(address: str) -> Any:
     """Return a Dask client; WorkerError when no scheduler answers or it has no worker."""
     from distributed import Client
@@ -327,7 +336,9 @@ def connect(address: str) -> Any:
     for name in ("distributed", "distributed.client"):  # they report what is retried or raised here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        get_address_host_port(address)  # a client that refuses it could not be closed
+        # A client that refuses its address could not be closed.
+        get_address_host_port(address)
+        _check_certificate(address)
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
         client.wait_for_workers(1, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from edge import manifest
 from edge.capture import read_image
 from edge.detector import Letterbox
-from edge.errors import InputError, ModelError
+from edge.errors import InputError, ModelError, UsageError
 from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
 from tools import dataset, int8_detector, package, tracking
@@ -217,7 +217,10 @@ def _refuse_unused(args: argparse.Namespace) -> None:
     unused = [name for name, default in MEASURING.items() if getattr(args, name) != default]
     if args.model and args.weights != yolox.WEIGHTS:
         unused.append("weights")
-    if args.model and args.annotations and args.images:
+    if args.model and bool(args.annotations) != bool(args.images):
+        missing = "--images" if args.annotations else "--annotations"
+        raise UsageError(f"{missing} is missing: --model takes pictures with both or not at all")
+    if args.model and args.annotations:
         unused = [name for name in unused if name not in OF_PICTURES]
     elif args.stem_rank != DetectTraining.rank:
         unused.append("stem_rank")
