@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -341,6 +343,25 @@ def test_root_pulls_with_the_rights_of_the_owner_of_models_dir(
     assert board.loaded() == "1.0.0"
     assert {path.lstat().st_uid for path in board.models_dir.rglob("*")} == {NOBODY}
     assert os.geteuid() == os.getegid() == 0
+
+
+def test_root_that_may_not_act_as_the_owner_says_so(board: Board, tmp_path: Path) -> None:
+    """As in a container whose capabilities were dropped."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can pull for another user")
+    os.chown(board.models_dir, NOBODY, NOBODY)
+    board.registry.push("1.0.0")
+    pull = ["-m", "edge", "models", "pull", COLOR, "--config", str(config_of(board, tmp_path))]
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-setuid", sys.executable, *pull],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == EXIT_CONFIG
+    (line,) = done.stderr.splitlines()
+    assert f"root may not act as user {NOBODY} here (it lacks CAP_SETUID or CAP_SETGID)" in line
 
 
 def test_root_does_not_follow_a_link_in_place_of_models_dir(board: Board, tmp_path: Path) -> None:

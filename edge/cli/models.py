@@ -251,7 +251,13 @@ def _acting_as(user: int, group: int) -> Iterator[None]:
     if before == (user, group):
         yield
         return
-    _take_rights(user, group)
+    try:
+        _take_rights(user, group)
+    except PermissionError:
+        raise ConfigError(
+            f"root may not act as user {user} here (it lacks CAP_SETUID or CAP_SETGID); run this "
+            "command as that user"
+        ) from None
     try:
         yield
     finally:
