@@ -229,7 +229,7 @@ def _loss(
     weights = torch.from_numpy(packed.weights[rows]).to(device)
     leading = functional.one_hot(shares.argmax(1), shares.shape[1])
     targets = shares + config.emphasis * (leading - shares)
-    pixels, classes = _changed(
+    pixels, classes = _augmented(
         config, packed, indices, device, max(size.input_px, teachers.side_px)
     )
     if teachers.names:
@@ -247,10 +247,10 @@ def _loss(
 def inputs(config: ColorTraining, packed: Packed, indices: Tensor, device: torch.device) -> Tensor:
     """Return augmented crops as network inputs, (n, 3 + classes, side, side)."""
     size = config.architecture
-    return with_classes(*_changed(config, packed, indices, device, size.input_px), size.classes)
+    return with_classes(*_augmented(config, packed, indices, device, size.input_px), size.classes)
 
 
-def _changed(
+def _augmented(
     config: ColorTraining, packed: Packed, indices: Tensor, device: torch.device, side: int
 ) -> tuple[Tensor, Tensor]:
     """Return augmented crops, (n, 3, side, side), and their classes, some withheld."""

@@ -169,8 +169,16 @@ def _vgg_features(plan: tuple[tuple[int, int], ...]) -> list[nn.Module]:
 
 
 FAST, ACCURATE = (
-    ColorArchitecture("efficientnet-lite0", side, widths, colors=64, stages=stages, classes=0)
-    for side, widths, stages in ((96, (0, 0, 96), 3), (128, (0, 0, 128), 5))
+    ColorArchitecture(
+        "efficientnet-lite0",
+        side,
+        (0, 0, 128),
+        colors=colors,
+        stages=stages,
+        expansions=(1, 4, 4, 6, 6),
+        classes=0,
+    )
+    for side, colors, stages in ((96, 32, 3), (128, 64, 5))
 )
 STUDY: dict[str, Studied] = {
     "twin, base": Studied(
