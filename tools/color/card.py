@@ -131,11 +131,7 @@ def training(config: ColorTraining) -> dict[str, str]:
             f"seed {config.seed}, averaged weights; {config.hold_out:.0%} of the pictures "
             "held out"
         ),
-        "initial_weights": (
-            f"ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its stages 1-{size.stages}"
-            if size.trunk == "efficientnet-lite0"
-            else "random weights"
-        ),
+        "initial_weights": _initial_weights(config),
         "teachers": (
             f"{', '.join(config.teachers)}, asked about every augmented crop: "
             f"{config.teacher_share:g} of the target of a labelled one, the whole target of an "
@@ -160,10 +156,28 @@ def read_causes(path: Path) -> Causes:
     return found
 
 
+def _initial_weights(config: ColorTraining) -> str:
+    size = config.architecture
+    first = "random weights"
+    if size.trunk == "efficientnet-lite0":
+        first = f"ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its stages 1-{size.stages}"
+    if not config.weights_sha256:
+        return first
+    return (
+        f"those of a color network (sha256 {config.weights_sha256[:12]}…), which began with {first}"
+    )
+
+
 def _architecture(size: ColorArchitecture) -> str:
     inside = f"widths {size.widths}, depths {size.depths}"
     if size.trunk == "efficientnet-lite0":
-        inside = f"EfficientNet-Lite0's stages 1-{size.stages}, then {size.widths[2]} channels"
+        from tools.architectures.efficientnet_lite import EXPANSIONS
+
+        inside = f"EfficientNet-Lite0's stages 1-{size.stages}"
+        expansions = size.expansions[: size.stages]
+        if expansions != EXPANSIONS[: size.stages]:
+            inside += f" with expansions {' '.join(map(str, expansions))}"
+        inside += f", then {size.widths[2]} channels"
     if size.colors:
         inside += f", a path of plain colors with {size.colors} channels beside them"
     return f"{inside}, input {size.input_px} px, {size.classes} class planes"
