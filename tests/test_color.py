@@ -60,7 +60,7 @@ def test_flat_patch_of_a_clear_color_gets_its_name(model: ColorModel, term: str)
     assert model.dominant(shares) == term
 
 
-@pytest.mark.parametrize("name", ["color-64", "color-96", "color-160"])
+@pytest.mark.parametrize("name", ["color-64", "color-96", "color-128", "color-160"])
 def test_plain_pictures_get_their_common_color_name(name: str) -> None:
     plain = [*PROTOTYPES.items(), *FURTHER]
     shipped = ColorModel(Interpreter.load(FOLDER.with_name(name)))
