@@ -6,6 +6,7 @@ kernels take int8, so that tflite-runtime 2.14 loads the file too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tools.quantize.graph import WEIGHTED, Graph, Node
 from tools.quantize.integers import (
+    WEIGHT_MAX,
     quantize_bias,
     quantize_weight,
     weight_scales,
@@ -43,7 +45,7 @@ _OPERATORS = {
     "relu6": ("RELU6", 2),
     "concat": ("CONCATENATION", 2),
     "max_pool": ("MAX_POOL_2D", 2),
-    "average_pool": ("AVERAGE_POOL_2D", 2),
+    "average_pool": ("DEPTHWISE_CONV_2D", 3),
     "mean": ("MEAN", 2),
     "resize": ("DEPTH_TO_SPACE", 1),
     "space_to_depth": ("SPACE_TO_DEPTH", 1),
@@ -197,6 +199,8 @@ class _Writer:
         """Append the node's constant operands; return their indices."""
         if node.kind in WEIGHTED:
             return self._weight_and_bias(node)
+        if node.kind == "average_pool":
+            return self._equal_weights(node)
         if node.kind in ("channels", "first_pixel"):
             begin, size = np.array([0, 0, 0, node.channels[0]]), np.array(_nhwc(node.shape))
             return [
@@ -232,6 +236,21 @@ class _Writer:
             self._constant(
                 f"{node.name}_bias", biases, _symmetric(channel_scales * np.float32(input_scale), 0)
             ),
+        ]
+
+    def _equal_weights(self, node: Node) -> list[int]:
+        """Append weights with which a depthwise convolution returns the mean; return their indices.
+
+        XNNPACK, which has no int8 kernel for AVERAGE_POOL_2D, runs it with the operators around.
+        """
+        channels, window = node.shape[0], math.prod(node.kernel)
+        scales = np.full(channels, 1 / (window * WEIGHT_MAX), np.float32)
+        input_scale = np.float32(self._ranges[node.inputs[0]].scale)
+        weight = np.full((1, *node.kernel, channels), WEIGHT_MAX, np.int8)
+        bias = np.zeros(channels, np.int32)
+        return [
+            self._constant(f"{node.name}_weight", weight, _symmetric(scales, 3)),
+            self._constant(f"{node.name}_bias", bias, _symmetric(scales * input_scale, 0)),
         ]
 
 
@@ -290,9 +309,9 @@ def _options(node: Node, *, same: bool) -> Any:
     rows, columns = node.stride
     if node.kind == "conv":
         return schema.Conv2DOptionsT(padding, columns, rows, fused)
-    if node.kind == "depthwise":
+    if node.kind in ("depthwise", "average_pool"):
         return schema.DepthwiseConv2DOptionsT(padding, columns, rows, 1, fused)
-    if node.kind in ("max_pool", "average_pool"):
+    if node.kind == "max_pool":
         return schema.Pool2DOptionsT(padding, columns, rows, node.kernel[1], node.kernel[0])
     tables = {
         "linear": lambda: schema.FullyConnectedOptionsT(fused),
