@@ -313,13 +313,16 @@ def test_network_equals_the_published_file() -> None:
     assert np.abs(torch.cat(rows).numpy() - wanted[:, columns]).max() < 1e-3
 
 
+NEEDS_BOTH = "is missing: --model takes pictures with both or not at all"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--model", "m", "--weights", "w", "--count", "9"], "--model takes no --count, --weights"),
         (["--model", "m", "--silu-floor=-8"], "--model takes no --silu-floor"),
-        (["--model", "m", "--images", "."], "--annotations is missing: --model takes pictures"),
-        (["--model", "m", "--annotations", "a.json"], "--images is missing: --model takes"),
+        (["--model", "m", "--images", "."], f"--annotations {NEEDS_BOTH}"),
+        (["--model", "m", "--annotations", "a.json"], f"--images {NEEDS_BOTH}"),
         (["--checkpoint", "c", "--stem-rank", "12"], "--checkpoint takes no --stem-rank"),
         (["--checkpoint", "c", "--images", "."], "--checkpoint takes no --images"),
     ],
