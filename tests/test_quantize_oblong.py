@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from edge.interpreter import Interpreter  # noqa: E402
-from tools.quantize import FakeQuantizer, SpaceToDepth, export, trace  # noqa: E402
-from written_networks import infer, packed, scale_of, tensor_of  # noqa: E402
+from tools.quantize import SpaceToDepth, export  # noqa: E402
+from written_networks import answers, packed  # noqa: E402
 
 SHAPE = (16, 24)
 POINTWISE = (3, 8, 1)
@@ -45,29 +45,16 @@ def written_shapes(path: Path) -> dict[str, list[int]]:
 @pytest.mark.parametrize("name", NETS)
 def test_an_oblong_net_agrees_with_its_simulation(name: str, tmp_path: Path) -> None:
     torch.manual_seed(3)
-    net = NETS[name]().eval()
-    with torch.no_grad():  # pixels are 0..255: bring activations near one
-        for layer in net.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight /= 100
-    chance = np.random.default_rng(5)
-    images = [chance.integers(0, 256, (*SHAPE, 3), dtype=np.uint8) for _ in range(8)]
-    ranges = export(net, images, tmp_path / "net.tflite", (3, *SHAPE))
-    interpreter = packed(tmp_path / "folder", tmp_path / "net.tflite")
-    graph = trace(net)
-    with torch.no_grad():
-        simulated = graph(tensor_of(images[0]), FakeQuantizer(graph, ranges))["output"][0].numpy()
-        exact = net(tensor_of(images[0]))[0].numpy()
+    value, simulated, exact, step = answers(NETS[name]().eval(), SHAPE, tmp_path)
     plain = Interpreter.load(tmp_path / "folder", xnnpack=False)  # works out every shape itself
     worked_out = {
         item["name"]: item["shape"].tolist() for item in plain._engine.get_tensor_details()
     }
     written = written_shapes(tmp_path / "net.tflite")
     assert written == {name: worked_out[name] for name in written}  # it has scratch, too
-    value = infer(interpreter, images[0])["output"]
     assert value.shape == exact.shape
-    assert np.abs(value - simulated).max() <= 1.01 * scale_of(interpreter, "output")
-    assert np.abs(value - exact).mean() <= 0.5 * scale_of(interpreter, "output")
+    assert np.abs(value - simulated).max() <= 1.01 * step
+    assert np.abs(value - exact).mean() <= 0.5 * step
 
 
 def test_pool_with_padding_that_tflite_cannot_express_is_named(tmp_path: Path) -> None:

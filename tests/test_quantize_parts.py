@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from tools.quantize import FakeQuantizer, export, trace  # noqa: E402
+from tools.quantize import export  # noqa: E402
 from tools.quantize.graph import Channels, FirstPixel, HalvingConv2d  # noqa: E402
-from written_networks import infer, packed, scale_of, tensor_of  # noqa: E402
+from written_networks import answers, packed  # noqa: E402
 
 
 class OfFirstPixel(nn.Module):
@@ -43,21 +43,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", NETS)
 def test_file_agrees_with_torch(name: str, shape: tuple[int, int], tmp_path: Path) -> None:
     torch.manual_seed(3)
-    net = NETS[name]().eval()
-    with torch.no_grad():  # pixels are 0..255: bring activations near one
-        for layer in net.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight /= 100
-    chance = np.random.default_rng(5)
-    images = [chance.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(8)]
-    ranges = export(net, images, tmp_path / "net.tflite", (3, *shape))
-    interpreter = packed(tmp_path / "folder", tmp_path / "net.tflite")
-    graph = trace(net)
-    with torch.no_grad():
-        simulated = graph(tensor_of(images[0]), FakeQuantizer(graph, ranges))["output"][0].numpy()
-        exact = net(tensor_of(images[0]))[0].numpy()
-    found = infer(interpreter, images[0])["output"]
-    step = scale_of(interpreter, "output")
+    found, simulated, exact, step = answers(NETS[name]().eval(), shape, tmp_path)
     assert np.abs(found - simulated).max() <= 2.01 * step
     assert np.abs(found - exact).mean() <= 2 * step
 

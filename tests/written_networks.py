@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder
 from tools.package import Facts, write_folder
+from tools.quantize import FakeQuantizer, export, trace
 
 SIDE = 16
 
@@ -49,3 +50,26 @@ def infer(interpreter: Interpreter, image: np.ndarray) -> dict[str, np.ndarray]:
 def scale_of(interpreter: Interpreter, name: str) -> float:
     """The quantization step of an output."""
     return next(item.scale for item in interpreter.manifest.outputs if item.name == name)
+
+
+def answers(
+    net: nn.Module, shape: tuple[int, int], folder: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """What file, simulation and net make of one noisy picture, and the output's step.
+
+    The net's weights become smaller; its file is `net.tflite`, the model folder `folder`.
+    """
+    with torch.no_grad():  # pixels are 0..255: bring activations near one
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight /= 100
+    chance = np.random.default_rng(5)
+    images = [chance.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(8)]
+    ranges = export(net, images, folder / "net.tflite", (3, *shape))
+    interpreter = packed(folder / "folder", folder / "net.tflite")
+    graph = trace(net)
+    with torch.no_grad():
+        simulated = graph(tensor_of(images[0]), FakeQuantizer(graph, ranges))["output"][0].numpy()
+        exact = net(tensor_of(images[0]))[0].numpy()
+    found = infer(interpreter, images[0])["output"]
+    return found, simulated, exact, scale_of(interpreter, "output")

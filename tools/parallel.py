@@ -323,8 +323,8 @@ def _check_certificate(address: str) -> None:
     """Raise ValueError for an address with TLS where Dask's configuration has no certificate."""
     from distributed.security import Security
 
-    is_known = Security().get_connection_args("client")["ssl_context"]
-    if address.startswith("tls://") and not is_known:
+    is_tls = address.startswith("tls://")
+    if is_tls and not Security().get_connection_args("client")["ssl_context"]:
         raise ValueError("no certificate: Dask's configuration has none (distributed.comm.tls)")
 
 

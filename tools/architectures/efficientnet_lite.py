@@ -58,11 +58,8 @@ class InvertedResidual(nn.Module):
         before, after, expansion = shape
         self.wide = wide = before * expansion
         layers = [] if expansion == 1 else [_convolution(before, wide), nn.ReLU6()]
-        depthwise, projection = (
-            _convolution(wide, wide, kernel, stride, groups=wide),
-            _convolution(wide, after),
-        )
-        self.layers = nn.Sequential(*layers, depthwise, nn.ReLU6(), projection)
+        layers += [_convolution(wide, wide, kernel, stride, groups=wide), nn.ReLU6()]
+        self.layers = nn.Sequential(*layers, _convolution(wide, after))
         self.is_added = stride == 1 and before == after
 
     def forward(self, value: Tensor) -> Tensor:

@@ -226,17 +226,7 @@ class _Writer:
         values = quantize_weight(weight, scales).numpy()
         biases = quantize_bias(bias, scales, input_scale).numpy()
         channel_scales = scales.numpy() if node.kind != "linear" else scales.numpy()[:1]
-        axis = 3 if node.kind == "depthwise" else 0
-        return [
-            self._constant(
-                f"{node.name}_weight",
-                _tflite_layout(node, values),
-                _symmetric(channel_scales, axis),
-            ),
-            self._constant(
-                f"{node.name}_bias", biases, _symmetric(channel_scales * np.float32(input_scale), 0)
-            ),
-        ]
+        return self._pair(node, _tflite_layout(node, values), biases, channel_scales)
 
     def _equal_weights(self, node: Node) -> list[int]:
         """Append weights with which a depthwise convolution returns the mean; return their indices.
@@ -245,11 +235,20 @@ class _Writer:
         """
         channels, window = node.shape[0], math.prod(node.kernel)
         scales = np.full(channels, 1 / (window * WEIGHT_MAX), np.float32)
-        input_scale = np.float32(self._ranges[node.inputs[0]].scale)
         weight = np.full((1, *node.kernel, channels), WEIGHT_MAX, np.int8)
-        bias = np.zeros(channels, np.int32)
+        return self._pair(node, weight, np.zeros(channels, np.int32), scales)
+
+    def _pair(
+        self, node: Node, weight: np.ndarray, bias: np.ndarray, scales: np.ndarray
+    ) -> list[int]:
+        """Append weights in TFLite's layout and a bias; return their indices.
+
+        scales: of the weights' output channels, or one for all of them.
+        """
+        input_scale = np.float32(self._ranges[node.inputs[0]].scale)
+        axis = 0 if node.kind in ("conv", "linear") else 3
         return [
-            self._constant(f"{node.name}_weight", weight, _symmetric(scales, 3)),
+            self._constant(f"{node.name}_weight", weight, _symmetric(scales, axis)),
             self._constant(f"{node.name}_bias", bias, _symmetric(scales * input_scale, 0)),
         ]
 

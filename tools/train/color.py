@@ -14,7 +14,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -46,7 +46,7 @@ from tools.train.color_state import (
     save,
     start,
 )
-from tools.train.color_teacher import Teachers
+from tools.train.color_teacher import NO_TEACHERS, Teachers
 from tools.train.divergence import refuse_divergence
 from tools.train.steps import METRICS_FILE
 
@@ -68,8 +68,11 @@ MARGIN = 0.15  # of the box, kept around it so that jitter finds real pixels
 class Beside:
     """What a run has beside its crops: teachers that are asked about them, the tracker's record."""
 
-    teachers: Teachers = field(default_factory=Teachers)
+    teachers: Teachers = NO_TEACHERS
     record: tracking.Run = tracking.UNRECORDED
+
+
+NOTHING = Beside()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +155,7 @@ def train(
     checks: dict[str, Packed],
     out: Path,
     device: torch.device,
-    beside: Beside | None = None,
+    beside: Beside = NOTHING,
 ) -> State:
     """Train from the folder's checkpoint, or from the beginning, to the config's last epoch.
 
@@ -162,7 +165,6 @@ def train(
     if len(packed.rgb) < 2:
         raise InputError("one crop is too few to train on; label more")
     out.mkdir(parents=True, exist_ok=True)
-    beside = beside or Beside()
     state = resume(config, out / CHECKPOINT, device)
     steps = len(_batches(len(packed.rgb), config.batch)) * config.epochs
     while state.epoch < config.epochs:
@@ -184,7 +186,7 @@ def train_epoch(
     packed: Packed,
     steps: int,
     device: torch.device,
-    teachers: Teachers | None = None,
+    teachers: Teachers = NO_TEACHERS,
 ) -> float:
     """Run one epoch and return its mean loss.
 
@@ -198,7 +200,7 @@ def train_epoch(
         rate = learning_rate(config, state.step, steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        loss = _loss(config, state.network, packed, indices, device, teachers or Teachers())
+        loss = _loss(config, state.network, packed, indices, device, teachers)
         state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)

@@ -74,6 +74,9 @@ class Teachers:
         return torch.from_numpy(found / len(self._models)).to(pixels.device)
 
 
+NO_TEACHERS = Teachers()
+
+
 def unlabelled(items: Sequence[ColorItem], data: Path) -> list[ColorItem]:
     """Return the boxes of detection/train that are none of the labelled items."""
     further = dataset.unlabelled_items(data, items, MIN_BOX_PX)
