@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 from color_crops import flat_items
 from edge.color import TERMS
+from edge.errors import EXIT_USAGE
 from tools.cli import main
 from tools.color import baselines, evaluate, figures
 from tools.color.data import dataset
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+BLACK = (1.0, *[0.0] * (len(TERMS) - 1))
 MODEL = Path(__file__).parents[1] / "models" / "color-64"
 
 
@@ -83,6 +86,44 @@ def test_coverage_outside_0_to_1_is_a_usage_error(share: str) -> None:
     words = ["evaluate", "color", str(MODEL), "--data", "x", "--coverage", share]
     with pytest.raises(SystemExit, match="2"):
         main(words)
+
+
+def test_evaluation_on_what_a_run_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "detection" / "train"
+    pictures.mkdir(parents=True)
+    rows = []
+    for number, item in enumerate(flat_items(pictures)):
+        row = {"image": item.file.name, "bbox": [4, 4, 32, 32], "cls": "car"}
+        second = item.label if number else "mixed"
+        row |= {"label_1": item.label, "label_2": second, "sure_1": True, "sure_2": True}
+        rows.append(row | {"agreed": item.label if number else None})
+    (tmp_path / "scene_color").mkdir()
+    (tmp_path / "scene_color" / "more.json").write_text(json.dumps(rows))
+    report = tmp_path / "report.json"
+    words = ["evaluate", "color", str(MODEL), "--json", str(report), "--data"]
+    assert main([*words, str(tmp_path), "--hold-out", "0.999"]) == 0
+    assert "3 crops whose color somebody named" in capsys.readouterr().out
+    document = json.loads(report.read_text())
+    assert document["figures"]["more"]["crops"] == 2
+    assert document["figures"]["car"]["top1"] == 1.0
+    assert 0 < document["cross_entropy"] < 1
+    two = [str(tmp_path), str(tmp_path / "scene_color"), "--hold-out", "0.5"]
+    assert main([*words, *two]) == EXIT_USAGE
+    assert "--hold-out takes one --data folder" in capsys.readouterr().err
+
+
+def test_cross_entropy_of_known_answers() -> None:
+    shares = np.full((2, len(TERMS)), 0.5 / 9)
+    shares[:, :2] = 0.25
+    first = dataset.ColorItem(Path("a.png"), None, "scene", "black", BLACK, 1.0)
+    both = replace(first, label=None, shares=(0.5, 0.5, *BLACK[2:]), weight=3.0)
+    assert figures.cross_entropy([first, both], shares) == pytest.approx(np.log(4))
+    shares[0] = BLACK
+    assert figures.cross_entropy([first, both], shares) == pytest.approx(0.75 * np.log(4))
+    wrong = np.roll(shares[:1], 1, axis=1)
+    assert figures.cross_entropy([first], wrong) == pytest.approx(-np.log(figures.SMALLEST_SHARE))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the data folder ../shared/data is not here")

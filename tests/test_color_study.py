@@ -98,7 +98,7 @@ def test_study_measures_networks_and_resumes_where_it_stopped(
     assert measured == [STUDY[FEW[1]]]
     table = capsys.readouterr().out
     assert "1.28 M" in table
-    assert "0.07 M" in table
+    assert "0.10 M" in table
     assert "float ms (PyTorch)" in " ".join(table.replace("┃", " ").split())
 
 

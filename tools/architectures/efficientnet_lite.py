@@ -1,7 +1,8 @@
-"""The first five stages of EfficientNet-Lite0, optionally with ImageNet weights.
+"""The first blocks of EfficientNet-Lite0, optionally with ImageNet weights.
 
-They end at 1/16 of the input's resolution and hold 0.85 million of the network's 4.6 million
-weights; the later stages serve to distinguish a thousand classes, which colors do not need.
+All eleven of the first five stages end at 1/16 of the input's resolution and hold 0.85 million of
+the network's 4.6 million weights; the later stages serve to distinguish a thousand classes, which
+colors do not need.
 Source: Tan & Le, EfficientNet, 2019, in the Lite variant (no squeeze and excitation, ReLU6).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -19,34 +21,41 @@ from tools.quantize.graph import HalvingConv2d
 
 # Kernel, stride, channels and repeats of each stage.
 STAGES = ((3, 1, 16, 1), (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3))
+BLOCKS = sum(repeats for *_, repeats in STAGES)
 EXPANSIONS = (1, 6, 6, 6, 6)  # of each stage's blocks, in the original
 _STEM = 32
 _EPSILON = 1e-3
 
 
-def channels(stages: int) -> int:
-    """Return the number of feature channels after `stages` stages."""
-    return STAGES[stages - 1][2]
+def stages(blocks: int) -> int:
+    """Return how many stages the first blocks are of; the last one need not be whole."""
+    ends = accumulate(repeats for *_, repeats in STAGES)
+    return 1 + sum(end < blocks for end in ends)
 
 
-def stride(stages: int) -> int:
-    """Return the stride of the features after `stages` stages, in input pixels."""
-    return 2 * math.prod(stage[1] for stage in STAGES[:stages])
+def channels(blocks: int) -> int:
+    """Return the number of feature channels after the first blocks."""
+    return STAGES[stages(blocks) - 1][2]
 
 
-def trunk(expansions: Sequence[int] = EXPANSIONS) -> nn.Sequential:
-    """Return the first stages: (n, 3, side, side) in, (n, channels, side/stride, …) out.
+def stride(blocks: int) -> int:
+    """Return the stride of the features after the first blocks, in input pixels."""
+    return 2 * math.prod(step for _, step, _, _ in STAGES[: stages(blocks)])
 
-    expansions: of the blocks of each stage that there is to be, 1 to 6.
+
+def trunk(blocks: int = BLOCKS, expansions: Sequence[int] = EXPANSIONS) -> nn.Sequential:
+    """Return the first blocks: (n, 3, side, side) in, (n, channels, side/stride, …) out.
+
+    blocks: 1 to BLOCKS. expansions: of the blocks of each stage, 1 to 6.
     """
     layers: list[nn.Module] = [_convolution(3, _STEM, kernel=3, stride=2), nn.ReLU6()]
     before = _STEM
-    for (kernel, step, after, repeats), expansion in zip(STAGES, expansions, strict=False):
+    for (kernel, step, after, repeats), expansion in zip(STAGES, expansions, strict=True):
         for index in range(repeats):
             shape = (before, after, expansion)
             layers.append(InvertedResidual(shape, kernel, 1 if index else step))
             before = after
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers[: 2 + blocks])
 
 
 class InvertedResidual(nn.Module):
@@ -114,7 +123,7 @@ def load_pretrained(layers: nn.Sequential, file: Path) -> None:
 
 @torch.no_grad()
 def load(layers: nn.Sequential, other: nn.Sequential) -> None:
-    """Copy the weights of another trunk, which may have more stages and wider blocks.
+    """Copy the weights of another trunk, which may have more and wider blocks.
 
     Of a wider block's expanded channels the most important ones stay (structured pruning).
     """

@@ -46,7 +46,8 @@ _FIGURES = """\
 ## Validation figures of this file
 
 Measured with `edge.color`, with the objects' classes as input, as in the daemon. Models were chosen
-and the temperatures fitted on these crops, so expect slightly lower figures on new ones.
+on these crops, and the temperatures fitted on them and on objects that training held out, so expect
+slightly lower figures on new ones.
 The standard error of a rate p of n crops is the square root of p (1 - p) / n.
 
 {table}
@@ -160,7 +161,9 @@ def _initial_weights(config: ColorTraining) -> str:
     size = config.architecture
     first = "random weights"
     if size.trunk == "efficientnet-lite0":
-        first = f"ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its stages 1-{size.stages}"
+        first = (
+            f"ImageNet weights of EfficientNet-Lite0 (Apache-2.0), its first {size.blocks} blocks"
+        )
     if not config.weights_sha256:
         return first
     return (
@@ -171,11 +174,12 @@ def _initial_weights(config: ColorTraining) -> str:
 def _architecture(size: ColorArchitecture) -> str:
     inside = f"widths {size.widths}, depths {size.depths}"
     if size.trunk == "efficientnet-lite0":
-        from tools.architectures.efficientnet_lite import EXPANSIONS
+        from tools.architectures.efficientnet_lite import EXPANSIONS, stages
 
-        inside = f"EfficientNet-Lite0's stages 1-{size.stages}"
-        expansions = size.expansions[: size.stages]
-        if expansions != EXPANSIONS[: size.stages]:
+        inside = f"EfficientNet-Lite0's first {size.blocks} blocks"
+        used = stages(size.blocks)
+        expansions = size.expansions[:used]
+        if expansions != EXPANSIONS[:used]:
             inside += f" with expansions {' '.join(map(str, expansions))}"
         inside += f", then {size.widths[2]} channels"
     if size.colors:

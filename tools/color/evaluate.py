@@ -2,7 +2,8 @@
 
 Runs the model folder through `edge.color`, as the daemon does, on data folders laid out as `color`
 or `scene_color`; objects without an agreed basic term are left out. `tools.color.figures` explains
-the columns.
+the columns. The cross entropy is of all crops whose color somebody named, against the labellers'
+shares: it tells models apart that top-1 does not.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from edge.color import TERMS, ColorModel
-from edge.errors import InputError
+from edge.errors import InputError, UsageError
 from edge.interpreter import Interpreter
 from tools import json_file, model_kind
-from tools.arguments import share_or_all
+from tools.arguments import share, share_or_all
 from tools.color import card
 from tools.color.baselines import Baseline, KMeans, Trees
 from tools.color.data import dataset
@@ -34,6 +36,7 @@ from tools.color.figures import (
     ColorFigures,
     by_class,
     by_set,
+    cross_entropy,
     figures,
     groups,
     label_indices,
@@ -48,6 +51,7 @@ examples:
       --coverage 0.9 --baselines ../shared/data
   edge-tools evaluate color models/color-64 --card runs/failures/failures.json \\
       --data ../shared/data/color ../shared/data/scene_color
+  edge-tools evaluate color models/color-64 --data ../shared/data --hold-out 0.05
 """
 PLAIN_SIDE_PX = 96
 STAGES = ("preprocess", "invoke", "decode")
@@ -60,7 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders with a labels.json"
     )
-    parser.add_argument("--split", default="val", help="default: val")
+    crops = parser.add_mutually_exclusive_group()
+    crops.add_argument("--split", default="val", help="default: val")
+    crops.add_argument(
+        "--hold-out",
+        type=share,
+        metavar="SHARE",
+        help="the scene objects that `train color --hold-out SHARE` did not train on; --data is "
+        "that run's",
+    )
+    parser.add_argument(
+        "--hold-from", type=share, default=0.0, metavar="START", help="as for `train color`"
+    )
     parser.add_argument(
         "--coverage",
         type=_coverage,
@@ -103,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     Raises InputError when the folders hold no labelled crop.
     """
     model = ColorModel(Interpreter.load(args.model))
-    items = _labelled(args)
+    named, items = _labelled(args)
     causes = card.read_causes(args.card) if args.card else None
     answers = ask(model, items)
     threshold = model.manifest.decoder.unknown_below
@@ -116,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(_confusion_table(reports["all"]))
     plain = plain_colors(model)
     console.print(f"plain colors, rendered: top-1 {plain:.3f}")
+    soft = cross_entropy(named, _shares(model, named)[0])
+    console.print(f"{len(named)} crops whose color somebody named: cross entropy {soft:.3f}")
     _print_times(console, answers, model.interpreter.runtime)
     others = _baselines(args, items) if args.baselines else {}
     for name, other in others.items():
@@ -125,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         document = _document(reports, answers, model) | {
             "plain_colors": plain,
+            "cross_entropy": soft,
             "baselines": _baseline_figures(others),
         }
         json_file.write(document, args.json)
@@ -152,16 +170,37 @@ def plain_colors(model: ColorModel) -> float:
     return float(np.mean(right))
 
 
-def _labelled(args: argparse.Namespace) -> list[ColorItem]:
-    items = [item for folder in args.data for item in read_set(folder, args.split)]
-    labelled = [item for item in items if item.label is not None]
-    if not labelled:
+def _labelled(args: argparse.Namespace) -> tuple[list[ColorItem], list[ColorItem]]:
+    """Return the crops whose color somebody named, and those with an agreed term."""
+    if args.hold_out is not None:
+        if len(args.data) > 1 or args.card:
+            raise UsageError("--hold-out takes one --data folder, that of the run, and no --card")
+        known = dataset.training_items(args.data[0])
+        labelled = dataset.by_picture(known, args.hold_out, args.hold_from)[1]
+        found = [item for item in labelled if item.box_px is not None]
+        agreed = dataset.hold_out(known, args.hold_out, args.hold_from)[1]
+    else:
+        found = [item for folder in args.data for item in read_set(folder, args.split)]
+        agreed = [item for item in found if item.label is not None]
+    if not agreed:
         raise InputError("no crop with an agreed basic color term; name other folders with --data")
-    return [replace(item, object_class=None) for item in labelled] if args.no_class else labelled
+    named = [item for item in found if max(item.shares) > min(item.shares)]
+    if args.no_class:
+        named, agreed = (
+            [replace(item, object_class=None) for item in some] for some in (named, agreed)
+        )
+    return named, agreed
 
 
 def ask(model: ColorModel, items: Sequence[ColorItem]) -> Answers:
     """Run the model on labelled crops; return its shares and the time of each stage."""
+    return _answers(items, *_shares(model, items))
+
+
+def _shares(
+    model: ColorModel, items: Sequence[ColorItem]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the model's shares, (n, 11), and the milliseconds of each stage, (n, stages)."""
     shares = np.zeros((len(items), len(TERMS)))
     stage_ms = np.zeros((len(items), len(STAGES)))
     crops = track(read_crops(items), "color model", total=len(items), transient=True)
@@ -176,7 +215,7 @@ def ask(model: ColorModel, items: Sequence[ColorItem]) -> Answers:
         stage_ms[row] = np.diff(stamps) * 1e3
         for score in scores:
             shares[row, TERMS.index(score.name)] = score.score
-    return _answers(items, shares, stage_ms)
+    return shares, stage_ms
 
 
 def _answers(items: Sequence[ColorItem], shares: np.ndarray, stage_ms: np.ndarray) -> Answers:

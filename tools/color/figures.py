@@ -20,6 +20,7 @@ from tools.plots import expected_calibration_error
 
 ECE_BINS = 15
 COVERAGE = 0.8
+SMALLEST_SHARE = 1e-6  # an answer of 0 to what was named does not cost infinity
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,16 @@ def figures(answers: Answers, unknown_below: float, coverage: float = COVERAGE) 
             for term, row in zip(TERMS, counts, strict=True)
         },
     )
+
+
+def cross_entropy(items: Sequence[ColorItem], shares: NDArray[np.float64]) -> float:
+    """Return the mean cross entropy of answers against the labellers' shares, in nats.
+
+    items: n crops, weighted by the trust in their targets. shares: (n, 11), the model's.
+    """
+    targets = np.array([item.shares for item in items])
+    losses = -(targets * np.log(np.maximum(shares, SMALLEST_SHARE))).sum(1)
+    return float(np.average(losses, weights=[item.weight for item in items]))
 
 
 def selective_top1(tops: NDArray[np.float64], hits: NDArray[np.bool_], coverage: float) -> float:

@@ -107,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
             after = ", ".join(map(str, epochs))
             facts.training["weights"] = f"mean of {len(epochs)} networks, after epochs {after}"
         package.write_folder(args.output, path, facts)
-        fit(args.output, items)
+        held = dataset.held_out(args.data, config.hold_out, config.hold_from)
+        fit(args.output, items + held)
         answers = ask(ColorModel(Interpreter.load(args.output)), items)
         final = finish(args.output, answers, args.data)
         text = card.text(final, answers, args.data, causes)
@@ -199,7 +200,7 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
 
 
 def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
-    """Write the temperatures with the least cross entropy into the manifest.
+    """Write the temperatures with the least cross entropy on crops that are not trained on.
 
     One is for crops of an object class that the model knows, one for the others, mostly products:
     their labels are noisier, so the model should be less sure of them. Where all crops are of one

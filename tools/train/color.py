@@ -55,7 +55,7 @@ examples (started again, each resumes where it stopped):
   edge-tools train color --data ../shared/data --output runs/accurate --trunk efficientnet-lite0 \\
       --colors 64 --input 128 --widths 0 0 128 --epochs 12
   edge-tools train color --data ../shared/data --output runs/fast --trunk efficientnet-lite0 \\
-      --colors 64 --stages 3 --input 96 --widths 0 0 96 --learning-rate 6e-3 --epochs 12 \\
+      --colors 32 --blocks 7 --input 96 --widths 0 0 88 --learning-rate 6e-3 --epochs 12 \\
       --teacher models/color-160
 """
 logger = logging.getLogger(__name__)

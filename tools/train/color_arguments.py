@@ -116,10 +116,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help=f"feature extractor; default {ColorArchitecture.trunk}",
     )
     parser.add_argument(
-        "--stages",
+        "--blocks",
         type=int,
-        choices=(3, 4, 5),
-        help=f"of a pretrained trunk; default {ColorArchitecture.stages}",
+        choices=range(5, ColorArchitecture.blocks + 1),
+        metavar="N",
+        help=f"of a pretrained trunk, 5 to {ColorArchitecture.blocks}; default all",
     )
     parser.add_argument(
         "--expansions",

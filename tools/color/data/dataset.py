@@ -118,6 +118,11 @@ def hold_out(
     return kept, [item for item in known if item.label is not None]
 
 
+def held_out(data: Path, share: float, start: float) -> list[ColorItem]:
+    """Return the agreed objects that a run with these options did not train on; see `hold_out`."""
+    return hold_out(training_items(data), share, start)[1] if share else []
+
+
 def by_picture(
     items: Sequence[ColorItem], share: float, start: float = 0.0
 ) -> tuple[list[ColorItem], list[ColorItem]]:

@@ -172,13 +172,13 @@ FAST, ACCURATE = (
     ColorArchitecture(
         "efficientnet-lite0",
         side,
-        (0, 0, 128),
+        (0, 0, width),
         colors=colors,
-        stages=stages,
-        expansions=(1, 4, 4, 6, 6),
+        blocks=blocks,
+        expansions=(1, 4, 4, narrowest, 6),
         classes=0,
     )
-    for side, colors, stages in ((96, 32, 3), (128, 64, 5))
+    for side, width, colors, blocks, narrowest in ((96, 88, 32, 7, 2), (128, 128, 64, 11, 6))
 )
 STUDY: dict[str, Studied] = {
     "twin, base": Studied(
