@@ -330,7 +330,6 @@ def test_inputs_of_a_concatenation_share_one_range() -> None:
     "layer",
     [
         nn.MaxPool2d(2),
-        nn.AvgPool2d(2),
         nn.Upsample(scale_factor=2),
         nn.ZeroPad2d(1),
         SpaceToDepth(2),

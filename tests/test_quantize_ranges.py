@@ -130,11 +130,11 @@ def test_silu_floor_does_not_clip_tensors_with_other_readers(net: type[nn.Module
     assert found.high >= high - found.scale
 
 
-def test_mean_has_the_scale_of_its_input() -> None:
-    graph = trace(nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 4, 1)).eval()).with_shapes(SHAPE)
+def test_mean_has_a_range_of_its_own() -> None:
+    graph = trace(nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 4, 1)).eval()).with_shapes(SHAPE)
     found = calibrate(graph, pictures(2))
     (pooled,) = (node.name for node in graph.nodes if node.kind == "average_pool")
-    assert found[pooled] == PIXELS
+    assert found[pooled].high - found[pooled].low < 0.6 * (PIXELS.high - PIXELS.low)
 
 
 def test_a_bias_far_above_its_input_keeps_every_channel_of_a_linear_layer(tmp_path: Path) -> None:

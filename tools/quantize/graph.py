@@ -18,7 +18,7 @@ INPUT = "input"
 
 # Operators whose kernels need equal scales of input and output.
 SAME_SCALE = frozenset(
-    {"concat", "resize", "max_pool", "average_pool", "space_to_depth", "reshape", "pad"}
+    {"concat", "resize", "max_pool", "space_to_depth", "reshape", "pad"}
     | {"channels", "first_pixel"}
 )
 WEIGHTED = frozenset({"conv", "depthwise", "linear"})

@@ -47,7 +47,7 @@ class Quantization:
 PIXELS = Quantization(1.0, -128)  # real values 0..255 straight from an image
 LOGISTIC = Quantization(1 / 256, -128)  # fixed by the kernels
 # Kinds whose ranges are not measured: fixed, or equal to those of their operands.
-_NOT_MEASURED = (SAME_SCALE - {"average_pool"}) | {"input", "logistic"}
+_NOT_MEASURED = SAME_SCALE | {"input", "logistic"}
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,7 @@ def choose(
         ranges = [
             statistics.range(name, 1.0 if name in exact else options.percentile / 100)
             for name in group
-            # The mean of pixels lies in the range of pixels, so its own range is not needed.
-            if name in statistics.ranges and not (fixed and kinds[name] in SAME_SCALE)
+            if name in statistics.ranges
         ]
         if len(fixed) + bool(fixed and ranges) > 1:
             raise NotImplementedError(f"a concatenation with a fixed scale: {group}")

@@ -20,8 +20,7 @@ class FakeQuantizer:
 
     def __init__(self, graph: Graph, ranges: Mapping[str, Quantization]) -> None:
         # These operators only move values, which are rounded already.
-        moving = SAME_SCALE - {"average_pool"}
-        exact = {node.name for node in graph.nodes if node.kind in moving} | {INPUT}
+        exact = {node.name for node in graph.nodes if node.kind in SAME_SCALE} | {INPUT}
         self._ranges = {name: item for name, item in ranges.items() if name not in exact}
 
     def activation(self, name: str, value: Tensor) -> Tensor:
