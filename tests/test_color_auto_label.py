@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("sklearn", reason="pip install 'edge-camera[tools]'")
 
 from edge import durable
-from edge.errors import EXIT_FAILURE, EdgeError, InputError
+from edge.errors import EXIT_FAILURE, EdgeError, InputError, ModelError
 from scenes import overlap, truth, write_boxes, write_scenes
 from tools.cli import main
 from tools.color import agreement, auto_label
@@ -52,6 +52,28 @@ def automatic(boxes: Path) -> list[dict[str, Any]]:
     path = auto_label.automatic_path(boxes)
     found: list[dict[str, Any]] = json.loads(path.read_text())
     return found
+
+
+@pytest.mark.parametrize("named", ["", "train.json"])
+def test_objects_of_an_imported_set_are_found_by_folder_and_by_file(
+    tmp_path: Path, named: str
+) -> None:
+    imported = tmp_path / "own"
+    arguments = ("--format", "coco", "--output", imported)
+    assert main(["data", "import", str(data_set(tmp_path)), *map(str, arguments)]) == 0
+    (imported / "annotations.json").rename(imported / "train.json")
+    found = read_objects(imported / named)
+    assert len(found) == 4
+    assert all(one.file.is_file() and one.box_px for one in found)
+
+
+def test_model_that_names_no_colors_is_told_once_and_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = data_set(tmp_path)
+    assert label(boxes, "--model", ROOT / "models" / "yolox-nano-288") == ModelError.exit_code
+    assert capsys.readouterr().err.count("its task is detect, not color") == 1
+    assert not auto_label.automatic_path(boxes).exists()
 
 
 def test_every_object_gets_mask_shares_and_label(tmp_path: Path) -> None:

@@ -84,11 +84,15 @@ def scenes_and_panels(folder: Path, times: int = 1) -> figures.Answers:
     return figures.Answers(shares, labels, sources, np.ones((len(items), 3)), tuple(items))
 
 
-def test_card_has_classes_calibration_and_failures(tmp_path: Path) -> None:
+def test_card_has_classes_calibration_and_failures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my data" / "detection" / "val").mkdir(parents=True)
     answers = scenes_and_panels(tmp_path)
     cause = {"wrong": 1, "objects": 2, "wrong_with": 0.5, "wrong_without": None}
     causes = {"objects": 3, "causes": {"tiny": cause}}
-    text = card.text(unmade(), answers, Path("mine"), causes)
+    text = card.text(unmade(), answers, Path("my data"), causes)
     assert "| car | 3 | 0.667 |" in text
     assert "| scene, sure | 3 | 0.667 |" in text
     assert "| all | 6 | 0.833 | 0.800 | 0.067 |" in text
@@ -96,7 +100,7 @@ def test_card_has_classes_calibration_and_failures(tmp_path: Path) -> None:
     assert "| tiny | 1 | 2 | 0.50 | - |" in text
     assert "| **red** |  |  |  |  | 1 |  |  |  |  |  |  | 0.00 |" in text  # answered orange
     assert "Fairness" not in text
-    assert "--data mine/scene_color \\\n    --images mine/detection/val " in text
+    assert "--data 'my data/scene_color' \\\n    --images 'my data/detection/val'\n" in text
     assert "\n\n\n" not in text
     assert "../shared" not in text
 

@@ -92,6 +92,13 @@ def test_each_cause_is_found_drawn_and_counted(tmp_path: Path) -> None:
     assert doubtful["wrong_without"] == pytest.approx(6 / 7)
 
 
+def test_sheets_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
+    tiny = {"label": "green", "picture": scene("red"), "box": Box(110, 80, 40, 20)}
+    judged(write_set(tmp_path / "first", [tiny]), tmp_path / "out")
+    judged(write_set(tmp_path / "second", [tiny | {"label": "red"}]), tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["failures.json"]
+
+
 def test_most_confident_mistakes_of_a_cause_are_drawn_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("rich", reason="training needs rich: pip install 'edge-camer
 
 import torch
 
-from color_crops import CPU, SMALL, patches
+from color_crops import CPU, SMALL, colored_data, patches
 from edge import manifest
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
@@ -22,6 +22,7 @@ from models import class_color_folder
 from tools import package
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.color import figures, quantize
+from tools.color.data.arrays import OBJECT_CLASSES
 from tools.color.data.dataset import ColorItem
 from tools.quantize import Calibration
 from tools.train import color as training
@@ -52,6 +53,16 @@ def test_integer_file_agrees_with_the_network(tmp_path: Path, colors: int | None
         expected = dict(zip(TERMS, logits.softmax(1)[0].tolist(), strict=True))
         shares = {share.name: share.score for share in model.classify(rgb[..., ::-1])}
         assert shares == pytest.approx(expected, abs=0.05)
+
+
+def test_crops_for_the_ranges_have_every_class_also_where_the_data_has_none(
+    tmp_path: Path,
+) -> None:
+    colored_data(tmp_path)
+    images = quantize.calibration_images(tmp_path, 512, 32)
+    given = images[:, 0, 0, 3:] == 255
+    assert given.any(0).tolist() == [True] * len(OBJECT_CLASSES)
+    assert not given.any(1)[:3].any()  # the pictures of the data, as they are
 
 
 def test_diverged_network_creates_no_folder(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_run_starts_from_the_average_of_another(tmp_path: Path) -> None:
         for name, value in network.state_dict().items():
             torch.testing.assert_close(value, expected[name])
     wide = replace(SMALL, architecture=replace(SMALL.architecture, widths=(8, 8, 24)))
-    with pytest.raises(InputError, match="another architecture"):
+    with pytest.raises(InputError, match="another architecture: --widths 8,8,16; leave"):
         stored.start(wide, CPU, path)
 
 

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
+from disk import full_disk  # noqa: E402
 from tools.quantize import export  # noqa: E402
 from tools.quantize.graph import Channels, FirstPixel, HalvingConv2d  # noqa: E402
 from written_networks import answers, packed  # noqa: E402
@@ -57,3 +58,13 @@ def test_halving_needs_no_padding_operator_for_even_sides(tmp_path: Path) -> Non
         export(net, [image], path, (3, 16, 24))
         operators.append(packed(tmp_path / str(number), path).manifest.certificate.operators)
     assert operators == [{"CONV_2D": 1}, {"CONV_2D": 1, "PAD": 1}]
+
+
+def test_full_disk_leaves_the_former_file_and_names_it(tmp_path: Path) -> None:
+    image = np.zeros((16, 24, 3), np.uint8)
+    path = tmp_path / "model.tflite"
+    export(nn.Conv2d(3, 8, 3), [image], path, (3, 16, 24))
+    former = path.read_bytes()
+    with pytest.raises(OSError, match=r"model\.tflite"), full_disk(100):
+        export(nn.Conv2d(3, 16, 3), [image], path, (3, 16, 24))
+    assert path.read_bytes() == former

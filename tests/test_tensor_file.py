@@ -36,7 +36,7 @@ def test_error_for_an_invalid_file_names_the_command_that_makes_one(tmp_path: Pa
     for path in (text, cut, other, bare):
         with pytest.raises(InputError, match=f"^{path} is not a checkpoint of `edge-tools train c"):
             tensor_file.read(path, ("config",), "train color")
-    with pytest.raises(InputError, match=f"^{tmp_path}: Is a directory$"):
+    with pytest.raises(InputError, match=f"^{tmp_path} is a folder; name .* such as {cut}$"):
         tensor_file.read(tmp_path, ("config",), "train color")
     with pytest.raises(InputError, match=r"none\.pt is missing; make one with `edge-tools train c"):
         tensor_file.read(tmp_path / "none.pt", ("config",), "train color")

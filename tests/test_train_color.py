@@ -59,6 +59,13 @@ def test_widths_that_leave_no_channels_are_a_usage_error(
     assert "no channels" in capsys.readouterr().err
 
 
+def test_expansions_without_a_pretrained_trunk_are_a_usage_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "color", "--data", "x", "--expansions", *"14466"]) == 2
+    assert "add --trunk efficientnet-lite0" in capsys.readouterr().err
+
+
 def test_output_that_is_a_file_is_named_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +137,9 @@ def test_run_does_not_continue_on_other_labels(
     assert "another --data; name another --output" in capsys.readouterr().err
 
 
-def test_weights_option_initializes_a_run_once(tmp_path: Path) -> None:
+def test_weights_option_initializes_a_run_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, first, second = (tmp_path / name for name in ("data", "first", "second"))
     colored_data(data)
     train = ["train", "color", "--input", "32", "--widths", "8", "8", "16", "--data", str(data)]
@@ -145,6 +154,11 @@ def test_weights_option_initializes_a_run_once(tmp_path: Path) -> None:
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     other = ["--widths", "8", "8", "24", "--epochs", "1", "--output", str(tmp_path / "other")]
     assert main([*further, *other]) == EXIT_NO_INPUT
+    capsys.readouterr()
+    other = ["--trunk", "efficientnet-lite0", "--widths", "0", "0", "0", "--output", str(second)]
+    assert main([*further, *other]) == EXIT_NO_INPUT
+    told = "another architecture: --trunk residual, --widths 8,8,16; leave these options out"
+    assert told in capsys.readouterr().err
 
 
 def two_halves(count: int = 128) -> Packed:

@@ -97,9 +97,9 @@ def test_quantized_model_folder_agrees_with_the_float_network(
     torch.save(content, weights)
     assert train(weights, data, tmp_path / "int8", "--steps", "6") == EXIT_OK
     assert train(weights, data, tmp_path / "int8", "--steps", "6", "--threads", "1") == EXIT_OK
-    options = ["--data", str(data), "--int8", str(tmp_path / "int8" / "checkpoint.pt")]
-    options += ["--output", str(tmp_path / "model")]
-    assert main(["quantize", "color", str(weights), *options]) == EXIT_OK
+    printed = capsys.readouterr().out.split("`")[1]  # the next command
+    words = shlex.split(printed.replace("FOLDER", shlex.quote(str(tmp_path / "model"))))
+    assert main(words[1:]) == EXIT_OK
     assert "scene: float top-1 1.000, int8 1.000" in capsys.readouterr().out
     made = manifest.read(tmp_path / "model")
     assert made.certificate.integer_only
@@ -107,7 +107,7 @@ def test_quantized_model_folder_agrees_with_the_float_network(
     float_run, int8_run, quantized = made.training["commands"].splitlines()
     assert float_run == content["config"]["commands"][0]
     assert int8_run.startswith("edge-tools train color-int8 ")
-    assert quantized == shlex.join(("edge-tools", "quantize", "color", str(weights), *options))
+    assert quantized == shlex.join(words)
     model = ColorModel(Interpreter.load(tmp_path / "model"))
     _, network = color_state.load_network(weights)
     for name in FLAT:

@@ -153,7 +153,9 @@ def compare_detector(
     quantized = TensorReader(int8)
     names = [name for name in quantized.shapes() if yolox_graph.STEM_KERNELS.fullmatch(name)]
     if not names:
-        raise ModelError(f"{int8}: not of our YOLOX-Nano, whose float weights {weights} are")
+        raise ModelError(
+            f"{int8}: not of our YOLOX-Nano, so --float needs a float .tflite, not {weights}"
+        )
     kernels = [quantized.constant(name) for name in names]
     rank = kernels[0].shape[-1]
     together = np.concatenate(kernels)

@@ -40,8 +40,12 @@ def read(
         stored = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; make one with `edge-tools {command}`") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+    except IsADirectoryError:
+        inside = next(iter(sorted(path.glob("*.pt"))), None)
+        such = f", such as {inside}" if inside else ""
+        raise InputError(f"{path} is a folder; name a file in it{such}") from None
+    except PermissionError as error:
+        raise InputError(f"{path}: {error.strerror}; let this user read it") from None
     except UNREADABLE:
         stored = None
     if not isinstance(stored, dict) or not stored.keys() >= set(keys):

@@ -44,7 +44,9 @@ CLOSE_S = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("dataset", type=Path, help="folder of pictures, or COCO JSON with boxes")
+    parser.add_argument(
+        "dataset", type=Path, help="folder of pictures or of `data import`, or COCO JSON with boxes"
+    )
     parser.add_argument("--images", type=Path, help="where the JSON's pictures are")
     parser.add_argument("--split", help="only this split, where the JSON has splits")
     parser.add_argument("--labels", type=Path, help="keep labels here, not beside the pictures")

@@ -56,7 +56,11 @@ class Task:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("dataset", type=Path, help="folder, COCO JSON, or labelled rows")
+    parser.add_argument(
+        "dataset",
+        type=Path,
+        help="folder of pictures or of `data import`, COCO JSON, or labelled rows",
+    )
     parser.add_argument("--images", type=Path, help="where the JSON's pictures are")
     parser.add_argument("--split", help="only this split, where the rows have splits")
     parser.add_argument("--output", type=Path, help="default: auto-… beside the pictures")
@@ -75,20 +79,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label every object that has no label of this model yet, and print the agreement.
 
-    Raises InputError for a data set that cannot be read, EdgeError for an output that cannot be
-    written.
+    Raises InputError for a data set that cannot be read, ModelError for a model that cannot name
+    colors, EdgeError for an output that cannot be written.
     """
     objects = read_objects(args.dataset, args.images, args.split)[: args.limit]
+    model = find(args.model).resolve()
+    Proposer(model)  # a broken model is told once, not for each object
     with opened(args.output or automatic_path(args.dataset), "--output") as labels:
-        return _label(args, objects, labels)
+        return _label(args, objects, model, labels)
 
 
-def _label(args: argparse.Namespace, objects: Sequence[LabelObject], labels: LabelFile) -> int:
+def _label(
+    args: argparse.Namespace, objects: Sequence[LabelObject], model: Path, labels: LabelFile
+) -> int:
     """Label what is left and print the agreement; return the exit code.
 
     Raises InputError when the agreement is to be written and nobody's labels are known.
     """
-    model = find(args.model).resolve()
     author = author_of(model)
     known = [labels.get(one.key) for one in objects]
     left = [one for one, row in zip(objects, known, strict=True) if _by(row) != author]

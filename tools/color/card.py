@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +89,7 @@ tools/README.md, Color). A cause explains failures only where `wrong with` is th
 This draws them:
 
 ```
-edge-tools color failures models/{name} --output runs/failures --data {data}/scene_color \\
-    --images {data}/detection/val --boxes {data}/detection/val.json
+{command}
 ```
 """
 
@@ -189,7 +189,7 @@ def _architecture(size: ColorArchitecture) -> str:
 
 def accuracy(answers: Answers, name: str, unknown_below: float, data: Path) -> tuple[Accuracy, ...]:
     """Return top-1 and ECE on each data set, with the command that reproduces them."""
-    command = f"edge-tools evaluate color models/{name} --data {data}/"
+    command = f"edge-tools evaluate color models/{name} --data "
     found = []
     for set_name, some in by_set(answers).items():
         report = figures(some, unknown_below)
@@ -199,7 +199,7 @@ def accuracy(answers: Answers, name: str, unknown_below: float, data: Path) -> t
                     dataset=f"{set_name} val, {report.crops} crops",
                     metric=metric,
                     value=round(value, 4),
-                    command=command + set_name,
+                    command=command + shlex.quote(f"{data}/{set_name}"),
                 )
             )
     return tuple(found)
@@ -299,7 +299,19 @@ def _failures(name: str, causes: Causes, data: Path) -> str:
         )
         lines.append(f"| {cause} | {one['wrong']} | {one['objects']} | {rates} |")
     table = "\n".join(lines) + "\n"
-    return _FAILURES.format(objects=causes["objects"], name=name, data=data, table=table)
+    command = _failures_command(name, data)
+    return _FAILURES.format(objects=causes["objects"], table=table, command=command)
+
+
+def _failures_command(name: str, data: Path) -> str:
+    """Return the command that draws a model's failures, with the options that the data has."""
+    scenes = shlex.quote(f"{data}/scene_color")
+    lines = [f"edge-tools color failures models/{name} --output runs/failures --data {scenes}"]
+    pictures, boxes = data / "detection" / "val", data / "detection" / "val.json"
+    further = [("--images", pictures)] * pictures.is_dir() + [("--boxes", boxes)] * boxes.is_file()
+    if further:
+        lines.append(" ".join(f"{option} {shlex.quote(str(path))}" for option, path in further))
+    return " \\\n    ".join(lines)
 
 
 def _header(model: Manifest) -> str:
@@ -329,8 +341,8 @@ def _training(model: Manifest, data: Path) -> str:
         return f"## Training\n\n{facts}\n```\n{model.training[COMMANDS]}\n```\n"
     return (
         f"## Training\n\n{facts}\n```\n"
-        f"edge-tools train color --data {data} --output runs/color\n"
-        f"edge-tools quantize color runs/color/checkpoint.pt --data {data} "
+        f"edge-tools train color --data {shlex.quote(str(data))} --output runs/color\n"
+        f"edge-tools quantize color runs/color/checkpoint.pt --data {shlex.quote(str(data))} "
         f"--output models/{model.name}\n```\n"
         "The options of each run, and what else was tried: tools/README.md, Color.\n"
     )

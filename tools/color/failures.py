@@ -156,9 +156,12 @@ def run(args: argparse.Namespace) -> int:
     if not judged:
         raise InputError("no object with an agreed basic color term; name others with --data")
     args.output.mkdir(parents=True, exist_ok=True)
-    for cause, found in tiles.items():
-        found.sort(key=lambda tile: -tile[0])
+    for cause in (*CAUSES, UNEXPLAINED):
         path = args.output / f"{cause.replace(' ', '-')}.jpg"
+        if not tiles[cause]:
+            path.unlink(missing_ok=True)  # an earlier run's
+            continue
+        found = sorted(tiles[cause], key=lambda tile: -tile[0])
         sheet = [contact_sheet.Tile(crop, text) for _, crop, text in found[:MAX_TILES]]
         contact_sheet.write(sheet, path)
     counts = count(judged)

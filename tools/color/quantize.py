@@ -8,6 +8,7 @@ float network is printed beside that of the file, to show what quantization cost
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -151,14 +152,18 @@ def _write(
 def calibration_images(data: Path, count: int, side: int) -> NDArray[np.uint8]:
     """Return training crops as the runtime gets them: uint8 (n, side, side, 3 + classes), RGB.
 
-    Every second crop has no class.
+    Every second crop has no class. A class that no other crop has is given to a copy of the first:
+    the range of the class's values must hold those of every class.
     """
     items = dataset.training_items(data)
     count = min(count, len(items))
-    chosen = sorted(np.random.default_rng(3).choice(len(items), count, replace=False))
-    packed = arrays.pack([items[row] for row in chosen], side, 0.0)
-    packed.classes[::2] = arrays.NO_CLASS
-    return with_planes(packed)
+    rows = sorted(np.random.default_rng(3).choice(len(items), count, replace=False))
+    chosen = [items[row] for row in rows]
+    chosen[::2] = [replace(item, object_class=None) for item in chosen[::2]]
+    known = {item.object_class for item in chosen}
+    missing = [name for name in arrays.OBJECT_CLASSES if name not in known]
+    chosen += [replace(chosen[0], object_class=name) for name in missing]
+    return with_planes(arrays.pack(chosen, side, 0.0))
 
 
 def with_planes(packed: arrays.Packed) -> NDArray[np.uint8]:

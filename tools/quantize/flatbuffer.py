@@ -16,6 +16,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edge import durable
 from tools.quantize.graph import WEIGHTED, Graph, Node
 from tools.quantize.integers import (
     WEIGHT_MAX,
@@ -56,7 +57,7 @@ _OPERATORS = {
 
 
 def write(graph: Graph, ranges: Mapping[str, Quantization], path: Path) -> None:
-    """Write the graph as int8 with int32 biases; create the file's folder.
+    """Write the graph as int8 with int32 biases, atomically; create the file's folder.
 
     graph: with shapes, see `Graph.with_shapes`. The model's outputs are named by `graph.outputs`,
     all other tensors by their nodes.
@@ -65,7 +66,7 @@ def write(graph: Graph, ranges: Mapping[str, Quantization], path: Path) -> None:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(_Writer(graph, ranges).model().Pack(builder), b"TFL3")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(bytes(builder.Output()))
+    durable.replace(path, bytes(builder.Output()))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from edge.errors import InputError, UsageError
 from tools import json_file, tracking
-from tools.architectures.color import OUTPUT, ColorNet
+from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.color.data import arrays, dataset
 from tools.color.data.arrays import Packed
 from tools.color.data.dataset import ColorItem
@@ -42,6 +42,7 @@ from tools.train.color_state import (
     ColorTraining,
     State,
     parameter_count,
+    refuse_other_architecture,
     resume,
     save,
     start,
@@ -85,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     config = color_arguments.config_of(args)
     size = config.architecture
-    if not all(size.widths if size.trunk == "residual" else size.widths[2:]):
-        widths = " ".join(map(str, size.widths))
-        raise UsageError(f"--widths {widths} leaves --trunk {size.trunk} no channels")
+    if args.weights:
+        refuse_other_architecture(args.weights, size)
+    _check_options(args, size)
     cache = args.output.parent / "cache"
     known, agreed = dataset.training_items(args.data), dataset.validation_items(args.data)
     config = replace(config, labels_sha256=labels_digest(known))
@@ -117,6 +118,15 @@ def run(args: argparse.Namespace) -> int:
     weights = parameter_count(state.average)
     print(f"{args.output / CHECKPOINT}: {state.epoch} epochs, {weights} weights")
     return 0
+
+
+def _check_options(args: argparse.Namespace, size: ColorArchitecture) -> None:
+    """Raise UsageError for options that the trunk does not have, or that leave it no channels."""
+    if args.expansions and size.trunk == "residual":
+        raise UsageError("--expansions needs a pretrained trunk; add --trunk efficientnet-lite0")
+    if not all(size.widths if size.trunk == "residual" else size.widths[2:]):
+        widths = " ".join(map(str, size.widths))
+        raise UsageError(f"--widths {widths} leaves --trunk {size.trunk} no channels")
 
 
 def labels_digest(items: Sequence[ColorItem]) -> str:

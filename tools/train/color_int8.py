@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -141,7 +142,8 @@ def run(args: argparse.Namespace) -> int:
             named = {f"top1 {name}": value for name, value in top1.items()}
             record.metrics(state.step, loss=mean_loss, **named)
             save(config, state, path)
-    print(f"{path}: {state.step} steps; `edge-tools quantize color {args.weights} --int8 {path}`")
+    further = shlex.join([str(args.weights), "--int8", str(path), "--data", str(args.data)])
+    print(f"{path}: {state.step} steps; `edge-tools quantize color {further} --output FOLDER`")
     return 0
 
 

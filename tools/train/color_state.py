@@ -16,7 +16,7 @@ from tools import tensor_file
 from tools.architectures import efficientnet_lite
 from tools.architectures.color import ColorArchitecture, ColorNet
 from tools.train.color_augment import Augmentation
-from tools.train.steps import refuse_other_config
+from tools.train.steps import option_text, refuse_other_config
 
 COMMAND = "train color"
 CHECKPOINT = "checkpoint.pt"
@@ -102,19 +102,33 @@ def start(config: ColorTraining, device: torch.device, weights: Path | None = No
 @torch.no_grad()
 def _begin_with(network: ColorNet, size: ColorArchitecture, weights: Path) -> None:
     """Copy a checkpoint's averaged network, whose blocks may be wider than those of `network`."""
+    refuse_other_architecture(weights, size)
     found, source = load_network(weights)
-    of = found.architecture
-    if replace(of, input_px=size.input_px, expansions=size.expansions) != size:
-        raise InputError(f"{weights} is of another architecture; give its run's options")
+    if found.architecture.expansions != size.expansions:
+        efficientnet_lite.load(network.trunk, source.trunk)
+        source.trunk = network.trunk
+    network.load_state_dict(source.state_dict())
+
+
+def refuse_other_architecture(weights: Path, size: ColorArchitecture) -> None:
+    """Raise InputError when a network of this size cannot begin with a checkpoint's.
+
+    Only its input may have another size, and its blocks may be narrower.
+    """
+    of = load_network(weights)[0].architecture
+    same = replace(of, input_px=size.input_px, expansions=size.expansions)
+    wanted = asdict(size)
+    other = [name for name, value in asdict(same).items() if value != wanted[name]]
+    if other:
+        found = ", ".join(option_text(name, getattr(of, name)) for name in other)
+        raise InputError(
+            f"{weights} is of another architecture: {found}; leave these options out with --weights"
+        )
     if any(now > before for now, before in zip(size.expansions, of.expansions, strict=True)):
         raise InputError(
             f"{weights} has expansions {' '.join(map(str, of.expansions))}; --expansions can only "
             "be lower"
         )
-    if of.expansions != size.expansions:
-        efficientnet_lite.load(network.trunk, source.trunk)
-        source.trunk = network.trunk
-    network.load_state_dict(source.state_dict())
 
 
 def _optimizer(config: ColorTraining, network: ColorNet) -> torch.optim.AdamW:

@@ -128,7 +128,7 @@ def refuse_other_config(
     """
     names = [name for name in {**config, **before} if before.get(name) != config.get(name)]
     if names:
-        options = ", ".join(_option_text(name, before.get(name)) for name in names)
+        options = ", ".join(option_text(name, before.get(name)) for name in names)
         raise InputError(
             f"{checkpoint} was made with another config: {options}; name another --output"
         )
@@ -182,7 +182,7 @@ def update_average(average: nn.Module, net: nn.Module, step: int, decay: float) 
             own.lerp_(current, 1 - keep)
 
 
-def _option_text(name: str, value: Any) -> str:
+def option_text(name: str, value: Any) -> str:
     """Return a command-line option with its value, for a message.
 
     value: the config field's value; None or empty when unknown.

@@ -201,7 +201,7 @@ def _nothing(data: Path, split: str) -> InputError:
         return InputError(f"{data} has neither color/ nor scene_color/; name another with --data")
     return InputError(
         f'{data}: no row of a labels.json in it has "split": "{split}"; '
-        "give it to some, or export more with `edge-tools annotate color --export`"
+        "give it to some, or export more with `edge-tools annotate color --export` (--val-share)"
     )
 
 

@@ -1,6 +1,6 @@
 """Export labels as a folder that `edge-tools train color --data` and `evaluate color --data` read.
 
-DIR/detection/train holds the training pictures, DIR/scene_color/labels.json the rows,
+DIR/detection/train and val hold the pictures, DIR/scene_color/labels.json the rows,
 DIR/scene_color/train and val the objects' crops. A picture and all its objects are in one split,
 chosen by a hash of its name, so that it stays there in a later export with more labels. An object
 without a box, clicked in a whole picture, gets the box around its outline.
@@ -56,7 +56,7 @@ def split_of(image: str, val_share: float) -> str:
 
 
 def _exported(one: LabelObject, row: Row, number: int, folder: Path, split: str) -> Row:
-    """Write an object's crop, and its picture for training; return its row."""
+    """Write an object's crop and its picture; return its row."""
     name = f"{Path(one.image).stem}_{number:05d}.jpg"
     crop = folder / "scene_color" / split / name
     bgr = load_file(one.file)
@@ -65,8 +65,7 @@ def _exported(one: LabelObject, row: Row, number: int, folder: Path, split: str)
         check_inside(one.file, box_px, bgr)
     pixels = bgr if box_px is None else cut_out(bgr, box_px)
     picture_file.write(crop, pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if split == "train":
-        _link_once(one.file, folder / "detection" / "train" / one.image)
+    _link_once(one.file, folder / "detection" / split / one.image)
     box = None if box_px is None else list(box_px)
     return row | {"bbox": box, "file_name": name, "split": split, "source": "annotated"}
 

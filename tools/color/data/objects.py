@@ -1,8 +1,8 @@
 """Objects whose color is to be labelled.
 
-A data set is a folder of pictures, a COCO JSON file with boxes, or a list of rows as
-`scene_color/labels.json`, `scene_color/more.json` and `color/labels.json` of the data folder have;
-`label_file` describes the rows.
+A data set is a folder of pictures, a folder that `data import` wrote, a COCO JSON file with boxes,
+or a list of rows as `scene_color/labels.json`, `scene_color/more.json` and `color/labels.json` of
+the data folder have; `label_file` describes the rows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edge.errors import InputError
 from edge.values import Box
 from tools import dataset
 from tools.data.entry import is_utf8, pictures_below
+from tools.data.folder import ALL, splits_in
 
 Row = dict[str, Any]
 Key = tuple[str, tuple[int, ...]]
@@ -60,14 +61,15 @@ def read_objects(
 ) -> list[LabelObject]:
     """Return a data set's objects, in its order.
 
-    images: where the pictures are; default: the folder, or beside the JSON file.
+    images: where the pictures are; default: the folder, or beside the JSON file, there in a folder
+        of its name or in `images/`.
     split: only rows of that split.
     Raises InputError when there is no object, the file is of no known kind, or a split is asked of
     data without splits.
     """
     if source.is_dir() and not (source / SET_NAME).is_file():
         _refuse_split(source, split)
-        found = _folder(source)
+        found = _imported(source, images) or _folder(source)
     else:
         file = source / SET_NAME if source.is_dir() else source
         document = read_json(file)
@@ -116,6 +118,17 @@ def _folder(folder: Path) -> list[LabelObject]:
     return [
         LabelObject(file, file.relative_to(folder).as_posix(), None, "")
         for file in pictures_below(folder)
+    ]
+
+
+def _imported(folder: Path, images: Path | None) -> list[LabelObject]:
+    """Return the objects of a folder that `data import` wrote, none for another folder."""
+    files = splits_in(folder) or [folder / f"{ALL}.json"]
+    return [
+        one
+        for file in files
+        if file.is_file()
+        for one in _coco(file, images or _pictures(file, read_json(file)))
     ]
 
 
@@ -176,13 +189,16 @@ def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:
 
 
 def _pictures(file: Path, document: dict[str, Any]) -> Path:
-    """Return the folder with a COCO file's pictures: `train/` beside `train.json`, or its own."""
+    """Return the folder with a COCO file's pictures.
+
+    That is `train/` beside `train.json`, else `images/` there, else the file's own folder.
+    """
     try:
         first = str(document["images"][0]["file_name"])
     except (KeyError, IndexError, TypeError):
         return file.parent  # `dataset.read` raises the error
-    named = file.with_suffix("")
-    return named if (named / first).is_file() else file.parent
+    named = (file.with_suffix(""), file.with_name("images"))
+    return next((folder for folder in named if (folder / first).is_file()), file.parent)
 
 
 def read_json(file: Path) -> Any:
