@@ -59,10 +59,11 @@ def test_widths_that_leave_no_channels_are_a_usage_error(
     assert "no channels" in capsys.readouterr().err
 
 
-def test_expansions_without_a_pretrained_trunk_are_a_usage_error(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("words", ["--expansions 1 4 4 6 6", "--blocks 7"])
+def test_option_of_a_pretrained_trunk_without_one_is_a_usage_error(
+    words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", "color", "--data", "x", "--expansions", *"14466"]) == 2
+    assert main(["train", "color", "--data", "x", *words.split()]) == 2
     assert "add --trunk efficientnet-lite0" in capsys.readouterr().err
 
 

@@ -122,8 +122,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace, size: ColorArchitecture) -> None:
     """Raise UsageError for options that the trunk does not have, or that leave it no channels."""
-    if args.expansions and size.trunk == "residual":
-        raise UsageError("--expansions needs a pretrained trunk; add --trunk efficientnet-lite0")
+    for option in ("blocks", "expansions"):
+        if getattr(args, option) and size.trunk == "residual":
+            raise UsageError(f"--{option} needs a pretrained trunk; add --trunk efficientnet-lite0")
     if not all(size.widths if size.trunk == "residual" else size.widths[2:]):
         widths = " ".join(map(str, size.widths))
         raise UsageError(f"--widths {widths} leaves --trunk {size.trunk} no channels")
