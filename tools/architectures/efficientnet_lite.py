@@ -9,8 +9,8 @@ Source: Tan & Le, EfficientNet, 2019, in the Lite variant (no squeeze and excita
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 
 import torch
@@ -35,12 +35,12 @@ def stages(blocks: int) -> int:
 
 def channels(blocks: int) -> int:
     """Return the number of feature channels after the first blocks."""
-    return STAGES[stages(blocks) - 1][2]
+    return [after for _, _, after, _ in _blocks()][blocks - 1]
 
 
 def stride(blocks: int) -> int:
     """Return the stride of the features after the first blocks, in input pixels."""
-    return 2 * math.prod(step for _, step, _, _ in STAGES[: stages(blocks)])
+    return 2 * math.prod(step for _, step, _, _ in islice(_blocks(), blocks))
 
 
 def trunk(blocks: int = BLOCKS, expansions: Sequence[int] = EXPANSIONS) -> nn.Sequential:
@@ -50,12 +50,17 @@ def trunk(blocks: int = BLOCKS, expansions: Sequence[int] = EXPANSIONS) -> nn.Se
     """
     layers: list[nn.Module] = [_convolution(3, _STEM, kernel=3, stride=2), nn.ReLU6()]
     before = _STEM
+    for kernel, step, after, expansion in islice(_blocks(expansions), blocks):
+        layers.append(InvertedResidual((before, after, expansion), kernel, step))
+        before = after
+    return nn.Sequential(*layers)
+
+
+def _blocks(expansions: Sequence[int] = EXPANSIONS) -> Iterator[tuple[int, int, int, int]]:
+    """Yield kernel, stride, output channels and expansion of each block."""
     for (kernel, step, after, repeats), expansion in zip(STAGES, expansions, strict=True):
         for index in range(repeats):
-            shape = (before, after, expansion)
-            layers.append(InvertedResidual(shape, kernel, 1 if index else step))
-            before = after
-    return nn.Sequential(*layers[: 2 + blocks])
+            yield kernel, 1 if index else step, after, expansion
 
 
 class InvertedResidual(nn.Module):
