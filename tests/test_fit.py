@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-camera[tools]'")
 
-from tools.classifier import fit
+from tools.classifier import data, fit, train
+from tools.classifier.data import Pictures
 from tools.classifier.fit import Plan, Samples
 
 
@@ -71,6 +73,7 @@ class JudgedNetwork(ScriptedNetwork):
         (1, [0.5, 0.7, 0.6, 0.65, 0.9, 0.9], 4, 2),
         (2, [0.1, 0.7, 0.1, 0.6, 0.1, 0.6, 0.1, 0.9], 6, 2),
         (1, [0.5, 0.7, 0.6, 0.8, 0.7, 0.9, 0.6, 0.7], 8, 6),
+        (2, [0.1, 0.7, 0.8], 3, 3),  # the last epoch is always validated
     ],
 )
 def test_training_stops_early_and_restores_the_best_weights(
@@ -88,3 +91,31 @@ def test_training_stops_early_and_restores_the_best_weights(
     assert [epoch.number for epoch in history] == list(range(1, epochs + 1))
     assert network.epoch == best
     assert [epoch.number for epoch in history if epoch.is_best][-1] == best
+
+
+def test_only_pictures_in_training_are_augmented(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "_compile", lambda *_: None)
+    rgb = np.random.default_rng(1).integers(0, 256, (70, 16, 16, 3)).astype(np.uint8)
+    pictures = Pictures(rgb, np.zeros(70, np.int64), (), "", Path())
+    plain = data.network_input(rgb)
+
+    class Watching(JudgedNetwork):
+        def train_on_batch(self, inputs: Any, labels: Any) -> float:
+            known = [(plain == one).all(axis=(1, 2, 3)).any() for one in inputs]
+            assert sum(known) < len(known) / 4
+            return super().train_on_batch(inputs, labels)
+
+        def predict_on_batch(self, inputs: Any) -> Any:
+            self.validated = [*getattr(self, "validated", []), *inputs]
+            return super().predict_on_batch(inputs)
+
+    network = Watching([0.5])
+    samples = train.pictures_samples(pictures)
+    fit.fit(network, samples, samples, Plan("head", 1, 70, 0.5, 1, 1, 1))
+    np.testing.assert_array_equal(network.validated, plain)
+
+
+def test_certain_mistake_has_a_finite_loss() -> None:
+    answers = np.array([[0, 1], [0, 1]], np.float32)
+    found = fit.cross_entropy(answers, np.array([0, 1]))
+    assert found == pytest.approx(-np.log(1e-7) / 2)

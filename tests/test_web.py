@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import logging
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -17,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 import edge
 from edge.config import WebConfig
-from edge.errors import WebError
+from edge.errors import ConfigError, WebError
 from edge.messages import Health
-from edge.web import View, WebServer
+from edge.web import View, WebServer, check_installed
 from edge.web.server import MAX_CONNECTIONS
 from edge.web.view import HEALTHY_S
 from fakes import FakeClock
@@ -129,12 +132,21 @@ def test_invalid_query_is_a_400_that_names_it(site: Site, path: str, fault: str)
     assert [one["key"] for one in answer.json()["extra"]] == [fault]
 
 
-def test_every_response_denies_other_origins(site: Site) -> None:
-    for path in (*ROUTES, "/nowhere", "/api/events?limit=0"):
-        headers = site.get(path, Origin="http://elsewhere.example").headers
+def test_every_response_denies_other_origins_and_is_not_stored(site: Site) -> None:
+    answers = [
+        site.get(path, Origin="http://elsewhere.example")
+        for path in (*ROUTES, "/nowhere", "/api/events?limit=0")
+    ]
+    for answer in (*answers, site.get("/", Host="elsewhere.example")):
+        headers = answer.headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cross-origin-resource-policy"] == "same-origin"
-        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["cache-control"] == "no-store"
+        policy = dict(
+            part.split(maxsplit=1) for part in headers["content-security-policy"].split(";")
+        )
+        assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+        assert policy["connect-src"] == "'self'"
         assert "access-control-allow-origin" not in headers
         assert "server" not in headers
 
@@ -178,6 +190,15 @@ def test_internal_error_is_logged_and_not_sent_to_the_client(
 )
 def test_server_on_the_loopback_answers_only_to_its_names(site: Site, host: str, code: int) -> None:
     assert site.get("/schema", Host=host).status_code == code
+
+
+@pytest.mark.parametrize(("host", "name"), [("127.0.0.2", "127.0.0.2"), ("::1", "[::1]")])
+def test_server_on_another_address_of_the_loopback_answers_to_it(host: str, name: str) -> None:
+    config = WebConfig(enabled=True, host=host, port=free_port())
+    with WebServer(config, View()):
+        at = f"http://{name}:{config.port}/schema"
+        assert httpx.get(at, **QUICK).status_code == 200
+        assert httpx.get(at, headers={"Host": "elsewhere.example"}, **QUICK).status_code == 400
 
 
 def test_a_request_without_a_host_is_refused_on_the_loopback(site: Site) -> None:
@@ -290,12 +311,56 @@ def test_stop_joins_frees_the_port_and_is_idempotent() -> None:
         assert site.get("/schema").status_code == 200
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_client_that_does_not_read_delays_the_stop_only_briefly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge.web.server.CLOSE_S", 0.1)
+    site = Site()
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), np.uint8)
+    seen = result(1)
+    site.view.tell_frame(replace(seen, frame=replace(seen.frame, bgr=noise)))
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with WebServer(site.config, site.view):
+            client.connect(("127.0.0.1", site.config.port))
+            client.sendall(b"GET /api/frame.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(100)
+            began_s = time.monotonic()
+        assert time.monotonic() - began_s < connection.ANSWERED_S / 2
+    gc.collect()  # uvicorn leaves the connection to it, which warns
+
+
+def test_failed_server_is_logged_and_the_daemon_continues(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of descriptors")
+
+    monkeypatch.setattr("uvicorn.Server.run", fail)
+    with WebServer(Site().config, View()):
+        wait_until(lambda: "web.died" in caplog.text)
+    assert "out of descriptors" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["litestar", "uvicorn"])
+def test_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=rf"{name} is missing; run: .*edge-camera\[web\]"):
+        check_installed(WebConfig(enabled=True))
+    check_installed(WebConfig())
+
+
 def test_unavailable_address_is_a_one_line_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(WebError, match=f"127.0.0.1:{port}: Address already in use; choose"):
             WebServer(WebConfig(enabled=True, port=port), View()).__enter__()
-    for host, fault in (("192.0.2.1", "Cannot assign"), ("nowhere.invalid", "no such host")):
+    for host, fault in (
+        ("192.0.2.1", "Cannot assign"),
+        ("nowhere.invalid", "no such host"),
+        ("x" * 64 + ".lan", "no such host"),
+    ):
         with pytest.raises(WebError, match=fault):
             WebServer(WebConfig(enabled=True, host=host), View()).__enter__()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from edge.web import View, picture
 from edge.web.picture import MAX_JPEGS_PER_S, Pictures, drawn
 from edge.web.view import MAX_EVENTS, Scene
 from fakes import FakeClock
-from viewed import result, track
+from viewed import decoded, result, track
 
 pytest.importorskip("litestar", reason="the extra `web` is not installed")
 
@@ -49,6 +51,29 @@ def test_frame_encoding_is_rate_limited() -> None:
     assert second.name != first.name
     clock.advance(10)
     assert pictures.newest(boxes=True) is second  # the same frame is not encoded again
+
+
+def test_picture_has_boxes_only_where_they_are_asked_for() -> None:
+    view = View()
+    view.tell_frame(result(1, track(1, Box(100, 60, 60, 120))))
+    pictures = Pictures(view)
+    plain, boxed = (pictures.newest(boxes=boxes) for boxes in (False, True))
+    assert plain is not None
+    assert boxed is not None
+    assert decoded(plain.jpeg).std() < 1
+    assert decoded(boxed.jpeg).std() > 5
+
+
+def test_first_frame_after_a_restart_is_not_taken_for_the_one_before() -> None:
+    names = set()
+    for captured_utc_s in (1000.0, 1060.0):
+        view, first = View(), result(1)
+        frame = replace(first.frame, captured_utc_s=captured_utc_s)
+        view.tell_frame(replace(first, frame=frame))
+        made = Pictures(view).newest(boxes=True)
+        assert made is not None
+        names.add(made.name)
+    assert len(names) == 2
 
 
 def test_boxes_captions_and_colors_are_drawn_into_a_copy() -> None:

@@ -47,11 +47,12 @@ class WebServer:
             return self
         check_installed(self._config)
         listener = _listen(self._config)
+        is_open = not _is_loopback(listener)  # the thread, once started, closes the listener
         self._server = self._make_server(listener)
         self._thread = threading.Thread(target=_serve, args=(self._server, listener), name="web")
         self._thread.start()
         logger.info("web.started url=http://%s:%d", in_url(self._config.host), self._config.port)
-        if not _is_loopback(listener):
+        if is_open:
             logger.warning(
                 "web.open host=%s anyone on that network can see the page", self._config.host
             )
@@ -130,4 +131,4 @@ def _listen(config: WebConfig) -> socket.socket:
 
 
 def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback

@@ -87,6 +87,16 @@ def adapted_input(network: Any) -> tuple[Any, Any]:
     return image, image if adapter is None else adapter(image)
 
 
+def unfreeze(network: Any) -> None:
+    """Make all layers of backbone and head trainable, also those that fine-tuning had frozen.
+
+    One by one: Keras ignores `network.trainable = True` where the network itself is not frozen.
+    """
+    for name in (BACKBONE, HEAD):
+        for layer in part(network, name).layers:
+            layer.trainable = True
+
+
 def features_network(network: Any, *, pooled: bool) -> Any:
     """Return adapter and backbone: images -> the head's input, averaged if `pooled`."""
     keras, _ = runtime.load()

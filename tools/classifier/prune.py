@@ -73,10 +73,7 @@ def recover(
     """
     if epochs < 1:
         return []
-    net.trainable = True
-    adapter = network.part(net, network.ADAPTER)
-    if adapter is not None:
-        adapter.trainable = False
+    network.unfreeze(net)
     plan = fit.Plan("recovery", epochs, RECOVERY_BATCH, learning_rate, epochs, 1, 1, state)
     sets = train.pictures_samples(train_set), train.pictures_samples(validation)
     return fit.fit(net, *sets, plan)

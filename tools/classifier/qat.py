@@ -24,8 +24,11 @@ MOMENTUM = 0.99  # of the moving average of the ranges
 KERNELS = frozenset({"Conv2D", "DepthwiseConv2D", "Dense"})
 # Layers that only move values.
 SHAPES = frozenset(
-    {"InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "ZeroPadding2D", "MaxPooling2D"}
-)
+    {
+        "Cropping2D", "Dropout", "Flatten", "InputLayer", "MaxPooling2D", "Reshape",
+        "SpatialDropout2D", "ZeroPadding2D",
+    }
+)  # fmt: skip
 
 
 def train_quantized(
@@ -42,6 +45,7 @@ def train_quantized(
     state: folder from which an interrupted training resumes after its last completed epoch.
     Raises ModelError for a network with layers that cannot be cloned.
     """
+    network.unfreeze(net)
     quantized = _fake_quantized_copy(net)
     plan = fit.Plan("qat", epochs, BATCH, learning_rate, epochs, 1, 1, state)
     sets = train.pictures_samples(train_set), train.pictures_samples(validation)
