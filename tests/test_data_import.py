@@ -31,7 +31,7 @@ pytest.importorskip("defusedxml")
     [
         ("coco", "edge-tools: annotations"),
         ("voc", "no such folder"),
-        ("yolo", "no classes.txt"),
+        ("yolo", "no such folder"),
         ("folders", "no such folder"),
     ],
 )
@@ -124,7 +124,10 @@ def test_an_import_of_nothing_writes_no_set(tmp_path: Path, capsys: pytest.Captu
     file = labelled.coco(tmp_path / "source", 2)
     shutil.rmtree(tmp_path / "source" / "images")
     assert imported(file, "coco", tmp_path / "set") == EXIT_NO_INPUT
-    assert "no picture could be imported" in capsys.readouterr().err.splitlines()[-1]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(
+        "no picture could be imported; name the folder of its pictures with --images"
+    )
     assert not (tmp_path / "set" / "annotations.json").exists()
 
 

@@ -242,7 +242,12 @@ def test_existing_folder_is_not_modified(
 
 @pytest.mark.parametrize(
     ("content", "part"),
-    [(b"car\ncar\n", "one name twice"), (b"???\n\n", "no name"), (b"\xff\xfe", "no text")],
+    [
+        (b"car\ncar\n", "one name twice"),
+        (b"???\n\n", "no name"),
+        (b"\xff\xfe", "no text"),
+        (b"car\nbottle/can\n", "line 2: 'bottle/can': names become MQTT topics"),
+    ],
 )
 def test_labels_that_name_no_classes_are_refused(
     tmp_path: Path, content: bytes, part: str, capsys: pytest.CaptureFixture[str]

@@ -101,7 +101,9 @@ def read_unchecked(annotations: Path, images: Path) -> Dataset:
     """
     try:
         document = _object(json.loads(annotations.read_bytes()))
-        named = [(whole_number(item["id"]), str(item["name"])) for item in document["categories"]]
+        named = [
+            (whole_number(item["id"]), str(item["name"]).strip()) for item in document["categories"]
+        ]
         labels = _by_id("category", named)
         every = frozenset(labels.values())
         pictures = tuple(_picture(item, images, every) for item in document["images"])
@@ -109,6 +111,8 @@ def read_unchecked(annotations: Path, images: Path) -> Dataset:
             "image", [(whole_number(item["id"]), item["file_name"]) for item in document["images"]]
         )
         found = tuple(document["annotations"])
+    except IsADirectoryError:
+        raise InputError(f"annotations {annotations}: a folder; name the JSON file in it") from None
     except OSError as error:
         raise InputError(f"annotations {annotations}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, OverflowError) as error:
@@ -175,10 +179,13 @@ def _reason(error: Exception) -> str:
 def _picture(item: Any, images: Path, every: frozenset[str]) -> Picture:
     if not isinstance(item, dict):
         raise TypeError("one of its images is not a JSON object")
+    name = item["file_name"]
+    if not isinstance(name, str):
+        raise TypeError(f"image {item['id']}: file_name {name!r} is no text")
     regions = (tuple(float(value) for value in one) for one in item.get("ignore_regions") or ())
     return Picture(
         image_id=whole_number(item["id"]),
-        path=images / item["file_name"],
+        path=images / name,
         width=int(item["width"]),
         height=int(item["height"]),
         source=str(item.get("source", "")),
@@ -193,7 +200,7 @@ def _exhaustive(names: Any, every: frozenset[str]) -> frozenset[str]:
         return every
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"exhaustive_classes {names!r} is not a list of class names")
-    return frozenset(names)
+    return frozenset(map(str.strip, names))
 
 
 def load(picture: Picture) -> Image:

@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     content = make_document(listing, sizes, str(args.source))
     _report_problems(listing.problems, args.output / PROBLEMS_FILE)
     if not content["images"]:
-        raise InputError(f"{args.source}: no picture could be imported")
+        fix = "name the folder of its pictures with --images"
+        raise InputError(f"{args.source}: no picture could be imported; {fix}")
     folder.write(args.output / f"{folder.ALL}.json", content)
     print(
         f"{args.output}: {len(content['images'])} pictures, {len(content['annotations'])} objects, "
