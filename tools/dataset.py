@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -73,10 +74,8 @@ def read(annotations: Path, images: Path) -> Dataset:
     if not data.pictures:
         raise InputError(f"annotations {annotations}: no picture in it; name another file")
     if len({picture.image_id for picture in data.pictures}) < len(data.pictures):
-        message = "a picture is listed twice"
-        raise InputError(
-            f"annotations {annotations}: {message}; see edge-tools data check {annotations}"
-        )
+        message = f"a picture is listed twice; {_see_check(annotations)}"
+        raise InputError(f"annotations {annotations}: {message}")
     known = {picture.image_id for picture in data.pictures}
     found = []
     for place, item in enumerate(data.annotations):
@@ -84,13 +83,18 @@ def read(annotations: Path, images: Path) -> Dataset:
             found.append(_of_picture(checked(item, data.labels), known))
         except ValueError as error:
             message = f"a broken annotation ({id_of(item, place)}: {_reason(error)})"
-            fix = f"see edge-tools data check {annotations}"
-            raise InputError(f"annotations {annotations}: {message}; {fix}") from None
+            raise InputError(
+                f"annotations {annotations}: {message}; {_see_check(annotations)}"
+            ) from None
     ids = {name: key for key, name in reversed(data.labels.items())}
     for item in found:  # merge categories of one name
         item["category_id"] = ids[data.labels[item["category_id"]]]
     labels = {key: name for key, name in data.labels.items() if ids[name] == key}
     return replace(data, labels=labels, annotations=tuple(found))
+
+
+def _see_check(annotations: Path) -> str:
+    return f"see edge-tools data check {shlex.quote(str(annotations))}"
 
 
 def read_unchecked(annotations: Path, images: Path) -> Dataset:
