@@ -75,7 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="coco80, coco90, or a file whose line n names class n (??? = no name); default: "
         "coco90 for ssd_postprocess, else coco80",
     )
-    parser.add_argument("--keep", nargs="+", metavar="LABEL", help="only these; default: all")
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        action="extend",
+        metavar="LABEL",
+        help="only these; default: all",
+    )
     parser.add_argument("--version", type=model_version, default="1.0.0", help="default 1.0.0")
     parser.add_argument("--licence", default="not stated", help="of the model, for its card")
     parser.add_argument("--source", default="not stated", help="where it is from, for its card")

@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow",
         nargs="+",
+        action="extend",
         choices=KINDS,
         default=[],
         metavar="KIND",
