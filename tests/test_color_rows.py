@@ -43,7 +43,7 @@ def without(key: str) -> dict[str, Any]:
 WRONG = {
     "unknown color": ("color", PRODUCT | {"color": "teal"}, "row 2: color 'teal' is none of black"),
     "no color": ("color", PRODUCT | {"color": None}, "row 2: color None is none of"),
-    "no file": ("color", PRODUCT | {"file_name": 3}, "row 2: unsupported operand"),
+    "no file": ("color", PRODUCT | {"file_name": 3}, "row 2: file_name 3 is not a file name"),
     "source of scenes": ("color", PRODUCT | {"source": "scene"}, "row 2: source 'scene' is of obj"),
     "unknown label": ("scene_color", SCENE | {"label_1": "teal"}, "row 2: label_1 'teal' is none"),
     "odd colors": ("scene_color", SCENE | {"colors_1": "red"}, "row 2: colors_1 'r' is none of"),
@@ -52,6 +52,7 @@ WRONG = {
     "no sure": ("scene_color", without("sure_2"), "row 2 has no 'sure_2'; add it"),
     "no split": ("scene_color", without("split"), "row 2 has no 'split'; add it"),
     "no box": ("scene_color", SCENE | {"bbox": ["a", 1, 2, 3]}, "row 2: bbox ['a', 1, 2, 3] is"),
+    "odd image": ("scene_color", SCENE | {"image": 5}, "row 2: image 5 is not a file name"),
     "short box": ("scene_color", SCENE | {"bbox": [1, 2]}, "row 2: bbox [1, 2] is not x, y,"),
 }
 

@@ -78,3 +78,12 @@ def test_no_tiles_and_unwritable_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").mkdir()
     with pytest.raises(IsADirectoryError, match=r"x\.jpg"):
         contact_sheet.write([Tile(plain(1))], tmp_path / "x.jpg")
+
+
+def test_letters_beyond_ascii_are_no_question_marks() -> None:
+    drawn, marks, no_text = (
+        contact_sheet.draw(Tile(plain(200), caption), SIDE)
+        for caption in ("Fuß", "Fu?", "Fu\udcff")
+    )
+    assert (drawn != marks).any()
+    np.testing.assert_array_equal(no_text, marks)

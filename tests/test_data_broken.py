@@ -185,6 +185,22 @@ def test_malformed_images_list_is_a_one_line_error(
     assert "annotations.json: not COCO JSON" in line
 
 
+def test_file_name_that_is_no_text_and_a_folder_are_named(
+    ready: Path, capsys: pytest.CaptureFixture[str]
+):
+    change(ready / "annotations.json", lambda content: content["images"][0].update(file_name=5))
+    capsys.readouterr()
+    check = ["data", "check", "--workers", "1"]
+    assert main([*check, str(ready)]) == EXIT_NO_INPUT
+    assert "not COCO JSON (image 1: file_name 5 is no text)" in capsys.readouterr().err
+    words = ["train", "detect", "--val", "none", "--images", "none", "--train", str(ready)]
+    assert main([*words, "--output", str(ready / "run")]) == EXIT_NO_INPUT
+    assert "annotations none: No such file" in capsys.readouterr().err
+    words[3] = str(ready)
+    assert main([*words, "--output", str(ready / "run")]) == EXIT_NO_INPUT
+    assert f"annotations {ready}: a folder; name the JSON file in it" in capsys.readouterr().err
+
+
 def as_text(content: dict[str, Any]) -> None:
     """Write all ids as text, as some tools do."""
     for item in (*content["images"], *content["categories"], *content["annotations"]):

@@ -34,6 +34,26 @@ def test_coco_classes_are_in_the_order_of_their_ids(tmp_path: Path) -> None:
     assert listing.entries[0].objects == (Labelled("cat", labelled.BOX, is_crowd=False),)
 
 
+@pytest.mark.parametrize("folder", ["images/", "images\\"])
+def test_coco_names_may_begin_with_the_folder_beside_the_file(tmp_path: Path, folder: str) -> None:
+    file = labelled.coco(tmp_path, 2)
+    content = json.loads(file.read_text())
+    for item in content["images"]:
+        item["file_name"] = folder + item["file_name"]
+    file.write_text(json.dumps(content))
+    listing = coco.read(file, None)
+    assert names(listing) == ["images/000.jpg", "images/001.jpg"]
+    assert all(entry.path.is_file() for entry in listing.entries)
+
+
+def test_coco_class_names_have_no_blanks_around(tmp_path: Path) -> None:
+    file = labelled.coco(tmp_path, 1)
+    content = json.loads(file.read_text())
+    content["categories"] = [{"id": 1, "name": " fork lift "}]
+    file.write_text(json.dumps(content))
+    assert coco.read(file, None).classes == ["fork lift"]
+
+
 def test_class_folders_are_sorted_and_other_entries_skipped(tmp_path: Path) -> None:
     source = tmp_path / "birds"
     for place in ("wren/b.png", "wren/a.png", "owl/deep/a.png", ".trash/a.png", "loose.png"):
@@ -172,6 +192,16 @@ def test_yolo_labels_are_found_in_labels_or_beside_their_picture(tmp_path: Path)
     assert listing.problems == []
     part = yolo.read(source, source / "images" / "train")
     assert names(part) == ["0.jpg", "1.jpg"]
+
+
+def test_yolo_classes_may_be_darknets(tmp_path: Path) -> None:
+    labelled.save(tmp_path / "obj_train_data" / "a.png", 1)
+    (tmp_path / "obj_train_data" / "a.txt").write_text("1 .5 .5 .2 .2\n")
+    (tmp_path / "obj.names").write_text("cat\nbig dog\n")
+    (entry,) = yolo.read(tmp_path, None).entries
+    assert [item.label for item in entry.objects] == ["big dog"]
+    with pytest.raises(InputError, match=r"gone: no such folder$"):
+        yolo.read(tmp_path / "gone", None)
 
 
 def test_blank_lines_of_classes_txt_are_skipped_and_an_empty_file_is_refused(

@@ -31,7 +31,7 @@ pytest.importorskip("defusedxml")
     [
         ("coco", "edge-tools: annotations"),
         ("voc", "no such folder"),
-        ("yolo", "no classes.txt"),
+        ("yolo", "no such folder"),
         ("folders", "no such folder"),
     ],
 )
@@ -124,7 +124,10 @@ def test_an_import_of_nothing_writes_no_set(tmp_path: Path, capsys: pytest.Captu
     file = labelled.coco(tmp_path / "source", 2)
     shutil.rmtree(tmp_path / "source" / "images")
     assert imported(file, "coco", tmp_path / "set") == EXIT_NO_INPUT
-    assert "no picture could be imported" in capsys.readouterr().err.splitlines()[-1]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(
+        "no picture could be imported; name the folder of its pictures with --images"
+    )
     assert not (tmp_path / "set" / "annotations.json").exists()
 
 
@@ -287,11 +290,23 @@ def test_picture_removed_from_the_set_is_converted_again(tmp_path: Path):
     assert picture.is_file()
 
 
+def test_import_tells_that_it_replaces_another_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = labelled.yolo(tmp_path / "own", 2)
+    for _ in range(2):
+        assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
+        assert "replaces" not in capsys.readouterr().err
+    file = labelled.coco(tmp_path / "more", 2)
+    assert imported(file, "coco", tmp_path / "set") == EXIT_OK
+    assert f"replaces the import of {source}; sets are not merged" in capsys.readouterr().err
+
+
 def test_import_warns_that_the_splits_are_outdated(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     file = labelled.coco(tmp_path / "source", 6)
-    output = tmp_path / "set"
+    output = tmp_path / "my set"
     split = ["data", "split", str(output), "--workers", "1"]
     check = ["data", "check", str(output), "--workers", "1"]
     imported(file, "coco", output)
@@ -301,10 +316,10 @@ def test_import_warns_that_the_splits_are_outdated(
     assert main(check) == EXIT_OK
     assert "data split" not in capfd.readouterr().err  # nothing has changed
     assert imported(file, "coco", output, "--max-side", "48") == EXIT_OK
-    message = f"are of the import before; run edge-tools data split {output}"
+    message = f"are of the import before; run edge-tools data split '{output}'"
     assert f"{output}: train.json, val.json, test.json {message}" in capfd.readouterr().err
     main(check)
-    message = f"differ from annotations.json; run edge-tools data split {output}"
+    message = f"differ from annotations.json; run edge-tools data split '{output}'"
     assert f"{output}: train.json, val.json, test.json {message}" in capfd.readouterr().err
     main(split)
     assert main(check) == EXIT_OK

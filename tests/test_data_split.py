@@ -274,3 +274,10 @@ def test_class_folders_come_out_as_class_folders(tmp_path: Path):
     assert {parts[:2] for parts in found} == {
         (s, c) for s in ("train", "val", "test") for c in ("cat", "dog")
     }
+
+
+def test_folder_that_was_not_imported_is_refused_with_the_fix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "split", str(tmp_path)]) == EXIT_NO_INPUT
+    assert "make it with edge-tools data import" in capsys.readouterr().err

@@ -233,6 +233,12 @@ def test_golden_picture_that_cannot_be_saved_leaves_nothing(
     assert imported("yolov5", "yolov5", tmp_path / "out" / "m", *more) == EXIT_OK
 
 
+def test_option_keep_may_be_repeated(tmp_path: Path, two: str) -> None:
+    more = ["--labels", two, "--keep", "car", "--keep", "person"]
+    assert imported("yolov5", "yolov5", tmp_path / "m", *more) == EXIT_OK
+    assert manifest.read(tmp_path / "m").labels == ("car", "person")
+
+
 def test_existing_folder_is_not_modified(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,7 +248,12 @@ def test_existing_folder_is_not_modified(
 
 @pytest.mark.parametrize(
     ("content", "part"),
-    [(b"car\ncar\n", "one name twice"), (b"???\n\n", "no name"), (b"\xff\xfe", "no text")],
+    [
+        (b"car\ncar\n", "one name twice"),
+        (b"???\n\n", "no name"),
+        (b"\xff\xfe", "no text"),
+        (b"car\nbottle/can\n", "line 2: 'bottle/can': names become MQTT topics"),
+    ],
 )
 def test_labels_that_name_no_classes_are_refused(
     tmp_path: Path, content: bytes, part: str, capsys: pytest.CaptureFixture[str]

@@ -140,6 +140,39 @@ def test_command_changes_the_size_alone_without_pictures(old: Path, tmp_path: Pa
     assert int8_detector.read(out, None).rank == yolox.BLOCK_CHANNELS
 
 
+def test_model_written_anew_keeps_its_golden_picture(
+    old: Path, tmp_path: Path, picture: np.ndarray
+) -> None:
+    out = tmp_path / "small"
+    words = ["quantize", "detect", "--size", "64x32", "--output", str(out), "--model"]
+    cv2.imwrite(str(tmp_path / "street.png"), picture)
+    assert main([*words, str(old), "--golden", str(tmp_path / "street.png")]) == 0
+    (out / "seen.jpg").write_bytes(b"of the model before")
+    assert main([*words, str(old)]) == 0
+    assert {path.name for path in out.iterdir()} == {
+        *("CARD.md", "golden.png", "manifest.json", "model.tflite")
+    }
+    cv2.imwrite(str(tmp_path / "street.jpg"), picture)
+    assert main([*words, str(out), "--golden", str(tmp_path / "street.jpg")]) == 0
+    assert main([*words, str(out)]) == 0
+    assert json.loads((out / "manifest.json").read_text())["golden"]["file"] == "golden.jpg"
+    assert not (out / "golden.png").exists()
+
+
+def test_model_of_another_kind_is_not_overwritten(
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there"
+    shutil.copytree(Path(__file__).parents[1] / "models" / "color-64", there)
+    before = (there / "manifest.json").read_bytes()
+    assert main(["quantize", "detect", "--model", str(old), "--output", str(there)]) == EXIT_USAGE
+    assert "holds color-64, a model of another kind" in capsys.readouterr().err
+    assert (there / "manifest.json").read_bytes() == before
+    words = ["quantize", "color", "none.pt", "--data", "none", "--output", str(old)]
+    assert main(words) == EXIT_USAGE
+    assert "(detect, yolox); name another folder" in capsys.readouterr().err
+
+
 def test_command_makes_a_model_faster_with_pictures(
     old: Path, pictures: list[str], tmp_path: Path
 ) -> None:

@@ -81,10 +81,17 @@ def test_invalid_class_names_are_refused_before_the_training(text: str) -> None:
         detect._names(text)
 
 
-def test_set_without_labels_of_the_detector_is_refused() -> None:
-    data = dataset.Dataset("fruit", (picture(),), {1: "apple"}, ())
-    with pytest.raises(InputError, match=r"none of its categories .* --labels apple"):
-        labels.build_targets(data, [], yolox.LABELS)
+def test_set_without_labels_of_the_detector_is_refused(weights: Path) -> None:
+    data = dataset.Dataset("fruit", (picture(),), {1: "apple", 2: "red pear"}, ())
+    with pytest.raises(InputError, match=r"none of its categories .* --labels 'apple,red pear'"):
+        labels.refuse_unknown(data, ("person",), weights)
+
+
+def test_category_without_an_object_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    person = {"image_id": 1, "category_id": 1, "bbox": [1, 0, 10, 10]}
+    data = dataset.Dataset("yard", (picture(),), {1: "person", 2: "car"}, (person,))
+    labels.build_targets(data, [], ("person", "car"))
+    assert caplog.messages == ["train.untaught set=yard label=car objects=0"]
 
 
 def test_categories_that_the_detector_lacks_are_reported_with_counts(

@@ -74,6 +74,38 @@ def test_stopped_run_resumes_and_ends_with_the_same_weights(
     assert len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_validation_set_without_a_class_of_the_weights_is_refused(pictures: Path) -> None:
+    path = pictures / "set.json"
+    path.write_text(path.read_text().replace('"person"', '"forklift"'))
+    with pytest.raises(InputError, match=r"none of its objects is one of person,.* --weights$"):
+        train(pictures, pictures / "run", 1)
+    assert not (pictures / "run").exists()
+
+
+def test_classes_that_the_weights_lack_do_not_lower_the_figure(pictures: Path) -> None:
+    path = pictures / "set.json"
+    document = json.loads(path.read_text())
+    document["categories"].append({"id": 2, "name": "forklift"})
+    document["annotations"].append(document["annotations"][0] | {"id": 99, "category_id": 2})
+    path.write_text(json.dumps(document))
+    train(pictures, pictures / "run", 1)
+    (line,) = (pictures / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [*json.loads(line)["classes"]] == ["person"]
+
+
+def test_missing_weights_are_a_missing_input(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco = str(pictures / "set.json")
+    words = ["--train", coco, "--val", coco, "--images", str(pictures), "--groups", "1"]
+    words += ["--weights", str(pictures / "gone.pt"), "--output", str(pictures / "run")]
+    assert main(["train", "detect-int8", *words]) == EXIT_NO_INPUT
+    assert "gone.pt" in capsys.readouterr().err
+    words[-3] = str(pictures)
+    assert main(["train", "detect-int8", *words]) == EXIT_NO_INPUT
+    assert capsys.readouterr().err == f"edge-tools: {pictures} is a folder; name a file in it\n"
+
+
 def test_run_and_conversion_are_recorded(pictures: Path, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -89,6 +89,6 @@ def _outline(bgr: Image, box: TileBox, scale: float) -> None:
 
 
 def _write(bgr: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
-    """Draw text; characters that OpenCV's font lacks become question marks."""
-    plain = text.encode("ascii", "replace").decode()
+    """Draw text; what OpenCV's font lacks (from version 5 on little) becomes a question mark."""
+    plain = text.encode(errors="replace").decode()
     cv2.putText(bgr, plain, at, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, color, 1, cv2.LINE_AA)

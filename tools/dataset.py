@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -73,10 +74,8 @@ def read(annotations: Path, images: Path) -> Dataset:
     if not data.pictures:
         raise InputError(f"annotations {annotations}: no picture in it; name another file")
     if len({picture.image_id for picture in data.pictures}) < len(data.pictures):
-        message = "a picture is listed twice"
-        raise InputError(
-            f"annotations {annotations}: {message}; see edge-tools data check {annotations}"
-        )
+        message = f"a picture is listed twice; {_see_check(annotations)}"
+        raise InputError(f"annotations {annotations}: {message}")
     known = {picture.image_id for picture in data.pictures}
     found = []
     for place, item in enumerate(data.annotations):
@@ -84,13 +83,18 @@ def read(annotations: Path, images: Path) -> Dataset:
             found.append(_of_picture(checked(item, data.labels), known))
         except ValueError as error:
             message = f"a broken annotation ({id_of(item, place)}: {_reason(error)})"
-            fix = f"see edge-tools data check {annotations}"
-            raise InputError(f"annotations {annotations}: {message}; {fix}") from None
+            raise InputError(
+                f"annotations {annotations}: {message}; {_see_check(annotations)}"
+            ) from None
     ids = {name: key for key, name in reversed(data.labels.items())}
     for item in found:  # merge categories of one name
         item["category_id"] = ids[data.labels[item["category_id"]]]
     labels = {key: name for key, name in data.labels.items() if ids[name] == key}
     return replace(data, labels=labels, annotations=tuple(found))
+
+
+def _see_check(annotations: Path) -> str:
+    return f"see edge-tools data check {shlex.quote(str(annotations))}"
 
 
 def read_unchecked(annotations: Path, images: Path) -> Dataset:
@@ -101,7 +105,9 @@ def read_unchecked(annotations: Path, images: Path) -> Dataset:
     """
     try:
         document = _object(json.loads(annotations.read_bytes()))
-        named = [(whole_number(item["id"]), str(item["name"])) for item in document["categories"]]
+        named = [
+            (whole_number(item["id"]), str(item["name"]).strip()) for item in document["categories"]
+        ]
         labels = _by_id("category", named)
         every = frozenset(labels.values())
         pictures = tuple(_picture(item, images, every) for item in document["images"])
@@ -109,6 +115,8 @@ def read_unchecked(annotations: Path, images: Path) -> Dataset:
             "image", [(whole_number(item["id"]), item["file_name"]) for item in document["images"]]
         )
         found = tuple(document["annotations"])
+    except IsADirectoryError:
+        raise InputError(f"annotations {annotations}: a folder; name the JSON file in it") from None
     except OSError as error:
         raise InputError(f"annotations {annotations}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, OverflowError) as error:
@@ -175,10 +183,13 @@ def _reason(error: Exception) -> str:
 def _picture(item: Any, images: Path, every: frozenset[str]) -> Picture:
     if not isinstance(item, dict):
         raise TypeError("one of its images is not a JSON object")
+    name = item["file_name"]
+    if not isinstance(name, str):
+        raise TypeError(f"image {item['id']}: file_name {name!r} is no text")
     regions = (tuple(float(value) for value in one) for one in item.get("ignore_regions") or ())
     return Picture(
         image_id=whole_number(item["id"]),
-        path=images / item["file_name"],
+        path=images / name,
         width=int(item["width"]),
         height=int(item["height"]),
         source=str(item.get("source", "")),
@@ -193,7 +204,7 @@ def _exhaustive(names: Any, every: frozenset[str]) -> frozenset[str]:
         return every
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"exhaustive_classes {names!r} is not a list of class names")
-    return frozenset(names)
+    return frozenset(map(str.strip, names))
 
 
 def load(picture: Picture) -> Image:

@@ -22,7 +22,7 @@ from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Manifest
 from tools import coco_labels, foreign_file, package
-from tools.arguments import model_folder, model_version, share_or_all
+from tools.arguments import LABEL_RULE, is_label, model_folder, model_version, share_or_all
 from tools.foreign_file import BoxUnit, ForeignFile, Range
 
 EXAMPLES = """examples:
@@ -75,7 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="coco80, coco90, or a file whose line n names class n (??? = no name); default: "
         "coco90 for ssd_postprocess, else coco80",
     )
-    parser.add_argument("--keep", nargs="+", metavar="LABEL", help="only these; default: all")
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        action="extend",
+        metavar="LABEL",
+        help="only these; default: all",
+    )
     parser.add_argument("--version", type=model_version, default="1.0.0", help="default 1.0.0")
     parser.add_argument("--licence", default="not stated", help="of the model, for its card")
     parser.add_argument("--source", default="not stated", help="where it is from, for its card")
@@ -146,7 +152,7 @@ def read_labels(labels: str) -> tuple[dict[str, int], int]:
     """Return class numbers by name, and the network's number of classes.
 
     labels: coco80, coco90 or a file. Raises InputError when the file cannot be read, names a
-    class twice, or names none.
+    class twice or none, or has a name that is no label.
     """
     if labels in coco_labels.BUILT_IN:
         known = coco_labels.BUILT_IN[labels]
@@ -159,6 +165,9 @@ def read_labels(labels: str) -> tuple[dict[str, int], int]:
     found = {name: number for number, name in enumerate(lines) if name not in UNNAMED}
     if not found or len(found) != sum(name not in UNNAMED for name in lines):
         raise InputError(f"--labels {labels}: no name, or one name twice; write one class per line")
+    odd = next((name for name in found if not is_label(name)), None)
+    if odd is not None:
+        raise InputError(f"--labels {labels}: line {found[odd] + 1}: {odd!r}: {LABEL_RULE}")
     return found, len(lines)
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 from edge import certificate, durable, interpreter, manifest
 from edge.detector import Detector
+from edge.errors import ModelError, UsageError
 from edge.interpreter import Interpreter
 from edge.manifest import (
     Accuracy,
@@ -63,6 +64,19 @@ class Facts:
     licence: str
     golden: Golden | None = None
     is_foreign: bool = False
+
+
+def refuse_other_kind(folder: Path, decoder: str) -> None:
+    """Raise UsageError when a folder holds a model with another decoder: it would be lost."""
+    try:
+        there = manifest.read(folder)
+    except ModelError:
+        return
+    if there.decoder.name != decoder:
+        raise UsageError(
+            f"--output {folder}: holds {there.name}, a model of another kind "
+            f"({there.task}, {there.decoder.name}); name another folder"
+        )
 
 
 def write_folder(folder: Path, model: Path, facts: Facts) -> Manifest:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from edge.detector import Letterbox
 from edge.errors import InputError, ModelError, UsageError
 from edge.manifest import Decoder, Input, Manifest
 from edge.values import Image
-from tools import dataset, int8_detector, package, tracking
+from tools import dataset, detector_card, int8_detector, package, tracking
 from tools.architectures import yolox
 from tools.arguments import (
     count,
@@ -48,6 +48,7 @@ IMAGE = {
     "range": "0..255",
     "follows_frame": True,
 }
+DECODER: Literal["yolox"] = "yolox"
 NMS_IOU = 0.65  # the YOLOX authors' value
 VERSION = "1.0.0"
 PTQ_GROUPS = 3  # channel groups of the stem for post-training quantization
@@ -130,7 +131,7 @@ def facts_of(
         version=version,
         task="detect",
         image=IMAGE,
-        decoder=Decoder(name="yolox", strides=yolox.STRIDES, nms_iou=NMS_IOU),
+        decoder=Decoder(name=DECODER, strides=yolox.STRIDES, nms_iou=NMS_IOU),
         labels=labels,
         parameters=sum(item.numel() for item in graph.parameters()),
         training=training,
@@ -179,16 +180,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=count, help="calibration pictures; default %(default)s")
     parser.set_defaults(**MEASURING)
     parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
-    parser.add_argument("--golden", type=Path, help="picture to store with its detections")
+    parser.add_argument(
+        "--golden",
+        type=Path,
+        help="picture to store with its detections; default: that of the --model or of the model "
+        "before",
+    )
     tracking.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Quantize, write the model folder, print a summary; return the exit code."""
     _refuse_unused(args)
+    package.refuse_other_kind(args.output, DECODER)
     torch.set_num_threads(args.threads)
-    if args.golden:
-        read_image(args.golden)  # used last, but an unreadable file must be refused first
+    former = _golden_of(args.output)
+    golden = args.golden or (args.model and _golden_of(args.model)) or former
+    if golden:
+        read_image(golden)  # used last, but an unreadable file must be refused first
     graph, ranges, training, labels = _make(args)
     with tracking.start(
         "quantize-detect",
@@ -201,8 +210,11 @@ def run(args: argparse.Namespace) -> int:
         earlier = _earlier_card(args.output)
         made = write_model(args.output, graph, ranges, facts)
         package.write_card(args.output, _card(made), earlier)
-        if args.golden:
-            package.add_golden_detections(args.output, args.golden, tolerance=GOLDEN_TOLERANCE)
+        (args.output / detector_card.SEEN_FILE).unlink(missing_ok=True)  # of the model before
+        if golden:
+            package.add_golden_detections(args.output, golden, tolerance=GOLDEN_TOLERANCE)
+        if former and former != _golden_of(args.output):
+            former.unlink()
         record.params(training)
         record.artifact(args.output)
     print(f"{args.output}: {name} {args.version}, sha256 {made.sha256[:12]}…")
@@ -298,11 +310,21 @@ def _from_model(args: argparse.Namespace) -> Made:
     return Made(read.graph, read.ranges, training, read.manifest.labels)
 
 
+def _golden_of(folder: Path) -> Path | None:
+    """Return the golden picture of a model folder, None if there is none."""
+    try:
+        golden = manifest.read(folder).golden
+    except ModelError:
+        return None
+    path = folder / golden.file if golden else None
+    return path if path and path.is_file() else None
+
+
 def _earlier_card(folder: Path) -> str | None:
     """Return the card generated for the model that a folder holds, None if it holds none."""
     try:
         return _card(manifest.read(folder))
-    except (ModelError, KeyError):  # KeyError: a model from another command
+    except (ModelError, KeyError):  # KeyError: made by another program
         return None
 
 

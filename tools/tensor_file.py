@@ -41,9 +41,7 @@ def read(
     except FileNotFoundError:
         raise InputError(f"{path} is missing; make one with `edge-tools {command}`") from None
     except IsADirectoryError:
-        inside = next(iter(sorted(path.glob("*.pt"))), None)
-        such = f", such as {inside}" if inside else ""
-        raise InputError(f"{path} is a folder; name a file in it{such}") from None
+        raise a_folder(path) from None
     except PermissionError as error:
         raise InputError(f"{path}: {error.strerror}; let this user read it") from None
     except UNREADABLE:
@@ -51,6 +49,13 @@ def read(
     if not isinstance(stored, dict) or not stored.keys() >= set(keys):
         raise foreign(path, command)
     return stored
+
+
+def a_folder(path: Path) -> InputError:
+    """Return the error for a folder named instead of a checkpoint in it."""
+    inside = next(iter(sorted(path.glob("*.pt"))), None)
+    such = f", such as {inside}" if inside else ""
+    return InputError(f"{path} is a folder; name a file in it{such}")
 
 
 def foreign(path: Path, command: str) -> InputError:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import __version__
-from edge.errors import UnavailableError, brief
+from edge.errors import InputError, UnavailableError, brief
 
 logger = logging.getLogger(__name__)
 
@@ -135,15 +135,19 @@ def hash_of(paths: Sequence[Path]) -> str:
     """Return one sha256 (hex) over the names and contents of files and folders.
 
     It depends neither on the order of a folder's entries nor on where the files are stored.
+    Raises InputError when a file is missing.
     """
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
         for one in files:
             digest.update(os.fsencode(f"{one.relative_to(path.parent).as_posix()}\0"))
-            with one.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    digest.update(chunk)
+            try:
+                with one.open("rb") as file:
+                    while chunk := file.read(_CHUNK_BYTES):
+                        digest.update(chunk)
+            except FileNotFoundError:
+                raise InputError(f"{one}: no such file; check the path") from None
     return digest.hexdigest()
 
 

@@ -41,6 +41,8 @@ def read(path: Path) -> Stored:
     """Return a file's content. Raises InputError when it is unreadable or neither of the two."""
     try:
         return _read_saved(path) if path.suffix == ".pt" else _read_published(path)
+    except IsADirectoryError:
+        raise tensor_file.a_folder(path) from None
     except OSError as error:
         raise InputError(f"weights {path}: {error.strerror}") from None
     except tensor_file.UNREADABLE:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import msgspec
@@ -34,6 +35,7 @@ from tools.train import color_int8_state, commands
 from tools.train.color_answers import top1
 from tools.train.color_state import ColorTraining, load_network, mean_of
 
+DECODER: Literal["color_shares"] = "color_shares"
 GOLDEN = "golden.png"
 GOLDEN_TOLERANCE = 0.05  # kernels differ by a few output levels between runtimes and CPUs
 PIXELS = Quantization(1 / 128, 0)  # real values (level - 128) / 128
@@ -90,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the model folder and print its figures beside the float network's."""
+    package.refuse_other_kind(args.output, DECODER)
     torch.set_num_threads(1)
     config, network = load_network(args.checkpoint)
     items = dataset.validation_items(args.data)
@@ -196,7 +199,7 @@ def describe(path: Path, config: ColorTraining, name: str, version: str) -> pack
             "range": "-1..1",
             "classes": arrays.OBJECT_CLASSES,
         },
-        decoder=Decoder(name="color_shares"),
+        decoder=Decoder(name=DECODER),
         labels=TERMS,
         parameters=certificate.parameter_count(path.read_bytes()),
         training=card.training(config),
@@ -219,7 +222,7 @@ def fit(folder: Path, items: list[dataset.ColorItem]) -> None:
     kinds = [kind for kind in (has_class, ~has_class) if kind.any()]
     best = [round(best_temperature(select(answers, kind)), 3) for kind in kinds]
     decoder = Decoder(
-        name="color_shares",
+        name=DECODER,
         temperature=best[0],
         temperature_without_class=best[1] if len(best) > 1 else None,
         unknown_below=UNKNOWN_BELOW,

@@ -8,6 +8,7 @@ near-duplicate pictures, and near-duplicates in two splits.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow",
         nargs="+",
+        action="extend",
         choices=KINDS,
         default=[],
         metavar="KIND",
@@ -81,7 +83,10 @@ def _warn_of_splits(data: list[Path]) -> None:
         stale = folder.stale_splits(path)
         if stale:
             message = f"{stale} differ from {folder.ALL}.json"
-            print(f"{path}: {message}; run edge-tools data split {path}", file=sys.stderr)
+            print(
+                f"{path}: {message}; run edge-tools data split {shlex.quote(str(path))}",
+                file=sys.stderr,
+            )
 
 
 def find_faults(sets: list[Dataset], workers: int, dask: str | None) -> list[Fault]:

@@ -38,11 +38,16 @@ def files(data: list[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        present = splits_in(path) or [path / f"{ALL}.json"]
-        if not present[0].is_file():
-            raise InputError(f"{path}: no {ALL}.json in it; make it with edge-tools data import")
-        found += present
+        found += splits_in(path) or [whole(path)]
     return found
+
+
+def whole(data: Path) -> Path:
+    """Return the COCO file of all pictures in a data set; InputError when it is missing."""
+    file = data / f"{ALL}.json"
+    if not file.is_file():
+        raise InputError(f"{data}: no {ALL}.json in it; make it with edge-tools data import")
+    return file
 
 
 def splits_in(data: Path) -> list[Path]:

@@ -7,6 +7,8 @@ cluster whose workers see the same paths.
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -78,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     content = make_document(listing, sizes, str(args.source))
     _report_problems(listing.problems, args.output / PROBLEMS_FILE)
     if not content["images"]:
-        raise InputError(f"{args.source}: no picture could be imported")
+        fix = "name the folder of its pictures with --images"
+        raise InputError(f"{args.source}: no picture could be imported; {fix}")
+    _tell_replaced(args.output / f"{folder.ALL}.json", str(args.source))
     folder.write(args.output / f"{folder.ALL}.json", content)
     print(
         f"{args.output}: {len(content['images'])} pictures, {len(content['annotations'])} objects, "
@@ -86,9 +90,21 @@ def run(args: argparse.Namespace) -> int:
     )
     stale = folder.stale_splits(args.output)
     if stale:
-        fix = f"run edge-tools data split {args.output}"
+        fix = f"run edge-tools data split {shlex.quote(str(args.output))}"
         print(f"{args.output}: {stale} are of the import before; {fix}", file=sys.stderr)
     return EXIT_FAILURE if listing.problems else EXIT_OK
+
+
+def _tell_replaced(file: Path, source: str) -> None:
+    """Print which other source's set the new one replaces: sets are not merged."""
+    try:
+        before = json.loads(file.read_bytes())["info"]["imported_from"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if before != source:
+        print(
+            f"{file.parent}: replaces the import of {before}; sets are not merged", file=sys.stderr
+        )
 
 
 def _renaming(text: str) -> tuple[str, str]:

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the splits and print how many pictures and objects each got."""
     if args.val + args.test >= 1:
         raise InputError("--val and --test leave nothing to train on; together they are below 1")
-    file = args.data / f"{folder.ALL}.json"
+    file = folder.whole(args.data)
     data = folder.read(file, None)
     taken, faults = check.fingerprints(list(data.pictures), args.workers, args.dask)
     if faults:

@@ -139,7 +139,8 @@ def _reference(loaded: Sequence[Subject], wanted: str | None) -> str:
     """Return the model that times are relative to; UsageError if unknown or if names repeat."""
     names = [one.name for one in loaded]
     if len(set(names)) < len(names):
-        raise UsageError(f"two models have one name; rename a folder: {', '.join(sorted(names))}")
+        same = sorted({name for name in names if names.count(name) > 1})
+        raise UsageError(f"two models have one name; rename a folder or file: {', '.join(same)}")
     if wanted and wanted not in names:
         raise UsageError(f"--reference {wanted}: measured are {', '.join(names)}")
     return wanted or names[0]

@@ -20,17 +20,23 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 
 from edge.errors import ConfigError
-from edge.manifest import Label
 from tools import dataset, tracking
 from tools.architectures import yolox
-from tools.arguments import count, positive, positive_or_zero, seed, share_or_all
+from tools.arguments import (
+    LABEL_RULE,
+    count,
+    is_label,
+    positive,
+    positive_or_zero,
+    seed,
+    share_or_all,
+)
 from tools.dataset import Dataset
 from tools.evaluate.accuracy import MIN_SCORE, Accuracy, collect, restrict_to_labels, score
 from tools.input_size import InputSize
@@ -319,13 +325,11 @@ def _names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"{text!r}: different names, separated by commas")
-    try:
-        return msgspec.convert(names, tuple[Label, ...])
-    except msgspec.ValidationError:
+    if not all(map(is_label, names)):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: names become MQTT topics, without + # / and of 64 letters at most; "
-            "edge-tools data import --rename OLD=NEW gives others"
-        ) from None
+            f"{text!r}: {LABEL_RULE}; edge-tools data import --rename OLD=NEW gives others"
+        )
+    return names
 
 
 def _sizes(text: str) -> tuple[int, ...]:

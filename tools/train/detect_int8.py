@@ -24,12 +24,13 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from edge.errors import InputError
 from edge.values import Image
 from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import count, seed
 from tools.dataset import Dataset, Picture
-from tools.evaluate.accuracy import Accuracy, evaluate
+from tools.evaluate.accuracy import Accuracy, evaluate, restrict_to_labels
 from tools.input_size import InputSize
 from tools.quantize import Calibration, FakeQuantizer, calibrate
 from tools.quantize.ranges import PIXELS, batches
@@ -115,8 +116,7 @@ def run(args: argparse.Namespace) -> int:
     """Train to the last step or until AP50 stops improving; write metrics, `best`, `best.pt`."""
     torch.set_num_threads(args.threads)
     training = dataset.read(args.train, args.images)
-    validation = dataset.read(args.val, args.images)
-    warn_without_objects(validation)
+    validation = _validation(args)
     config = _config(args)
     args.output.mkdir(parents=True, exist_ok=True)
     path = args.output / CHECKPOINT
@@ -138,6 +138,23 @@ def run(args: argparse.Namespace) -> int:
         train_and_measure(args, config, state, callbacks, record)
     print(f"{args.output / BEST}.pt: AP50 {state.best:.4f} after at most {state.step} steps")
     return 0
+
+
+def _validation(args: argparse.Namespace) -> Dataset:
+    """Return the validation set with the classes of the weights; InputError if it has only others.
+
+    Without objects, only a warning is logged.
+    """
+    data = dataset.read(args.val, args.images)
+    labels = yolox.stored_labels(args.weights)
+    known = restrict_to_labels(data, labels)
+    if data.annotations and not known.annotations:
+        raise InputError(
+            f"{data.name}: none of its objects is one of {', '.join(labels)}, which "
+            f"{args.weights} detects; name your own best.pt with --weights"
+        )
+    warn_without_objects(known)
+    return known
 
 
 def _config(args: argparse.Namespace) -> DetectTraining:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ def teacher_detections(
 def refuse_unknown(data: Dataset, labels: Sequence[str], weights: Path) -> None:
     """Raise InputError for a class that neither the set nor the first network knows.
 
-    Nothing would teach it: it is mistyped, or a class of another set.
+    Nothing would teach it: it is mistyped, or a class of another set. The same when the set
+    annotates none of the labels.
     """
     named = data.labels.values()
     known = yolox.trained_labels(weights).union(named)
@@ -88,6 +90,11 @@ def refuse_unknown(data: Dataset, labels: Sequence[str], weights: Path) -> None:
             f"--labels {','.join(unknown)}: not known to {weights.name} and no category of "
             f"{data.name}, which has {', '.join(named)}"
         )
+    if not set(labels).intersection(named):
+        raise InputError(
+            f"{data.name}: none of its categories is one of {', '.join(labels)}; name yours with "
+            f"--labels {shlex.quote(','.join(named))}"
+        )
 
 
 def build_targets(
@@ -96,15 +103,10 @@ def build_targets(
     """Return every picture with its training targets.
 
     Categories not in `labels` and boxes that are empty or outside of their picture are left out,
-    each kind with a line in the log that counts them. detections: from `teacher_detections`.
-    Raises InputError when the set annotates none of the labels.
+    each kind with a line in the log that counts them; so is a category of `labels` without any
+    object. detections: from `teacher_detections`.
     """
     indices = {number: labels.index(name) for number, name in data.labels.items() if name in labels}
-    if not indices:
-        raise InputError(
-            f"{data.name}: none of its categories is one of {', '.join(labels)}; name yours with "
-            f"--labels {','.join(data.labels.values())}"
-        )
     annotated: dict[int, list[dict[str, Any]]] = defaultdict(list)
     pictures = {picture.image_id: picture for picture in data.pictures}
     left_out: Counter[str] = Counter()
@@ -129,10 +131,14 @@ def build_targets(
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for item in detections:
         found[item["image_id"]].append(item)
-    return [
+    targets = [
         _targets_of(picture, annotated[picture.image_id], found[picture.image_id])
         for picture in data.pictures
     ]
+    shown = {int(index) for one in targets for index in one.labels}
+    for index in sorted(set(indices.values()) - shown):
+        logger.warning("train.untaught set=%s label=%s objects=0", data.name, labels[index])
+    return targets
 
 
 def _is_outside(bbox: Sequence[float], picture: Picture) -> bool:

@@ -29,8 +29,9 @@ Outline = Annotated[Polygon, msgspec.Meta(min_length=1)]
 
 
 class _Answers(msgspec.Struct):
-    """The answers in a row; each may be missing."""
+    """The picture of a row, and its answers; each of them may be missing."""
 
+    image: str
     label_1: Label = UNCLEAR
     label_2: Label = UNCLEAR
     colors_1: list[Color] = []

@@ -178,6 +178,8 @@ def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:
     human = {key: row[key] for key in row if key not in {"image", "bbox", "cls"}}
     label = row.get("cls") or ""
     if "image" in row and (images is not None or "file_name" not in row):
+        if not isinstance(row["image"], str):
+            raise ValueError(f"image {row['image']!r} is not a file name")
         box = read_box(row["bbox"])
         return LabelObject((images or folder) / row["image"], row["image"], box, label, human)
     name = row["file_name"]

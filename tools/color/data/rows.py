@@ -55,12 +55,19 @@ def read(path: Path, make: Callable[[Row], T], split: str | None = None) -> list
     for number, row in enumerate(_rows(path), 1):
         try:
             if split is None or row["split"] == split:
+                _check_names(row)
                 found.append(make(row))
         except KeyError as error:
             raise InputError(f"{path}: row {number} has no {error}; add it") from None
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: row {number}: {error}; correct it") from None
     return found
+
+
+def _check_names(row: Row) -> None:
+    for key in ("image", "file_name"):
+        if not isinstance(row.get(key, ""), str):
+            raise TypeError(f"{key} {row[key]!r} is not a file name")
 
 
 def _rows(path: Path) -> list[Row]:

@@ -13,11 +13,16 @@ from tools.data.entry import Entry, Labelled, Listing, region, safe_name
 def read(source: Path, images: Path | None) -> Listing:
     """Return the pictures of a JSON file.
 
-    images: folder that its file names are relative to; default: see `folder.root_of`.
+    images: folder that its file names are relative to; default: see `folder.root_of`, or the file's
+        own folder where the first picture is there.
     Raises InputError when the file is missing or not COCO JSON.
     """
     root = folder.root_of(source, images)
     data = dataset.read_unchecked(source, root)
+    if images is None and root != source.parent:
+        beside = dataset.read_unchecked(source, source.parent)
+        if _has_first(beside) and not _has_first(data):  # Label Studio's names: `images/a.jpg`
+            root, data = source.parent, beside
     listing = Listing(classes=[data.labels[number] for number in sorted(data.labels)])
     objects = _objects(data, listing, source)
     for picture in data.pictures:
@@ -34,9 +39,20 @@ def read(source: Path, images: Path | None) -> Listing:
     return listing
 
 
+def _has_first(data: dataset.Dataset) -> bool:
+    """Return whether the file of the set's first picture is there."""
+    return any(_slashed(picture.path).exists() for picture in data.pictures[:1])
+
+
+def _slashed(path: Path) -> Path:
+    """Return the path; with slashes if Windows wrote it and only that file exists."""
+    other = Path(str(path).replace("\\", "/"))
+    return other if other != path and not path.exists() and other.exists() else path
+
+
 def _entry(picture: dataset.Picture, name: str, objects: list[Labelled]) -> Entry:
     return Entry(
-        path=picture.path,
+        path=_slashed(picture.path),
         name=name,
         objects=tuple(objects),
         source=picture.source,

@@ -2,9 +2,9 @@
 
 x and y are the box's center. Lines with more numbers are outlines, of which the bounding box is
 taken; where the YAML file has `kpt_shape`, they are boxes with key points, which are ignored. Class
-names come from a YAML file (`names:`, a list or by number) or `classes.txt`. `labels/…/a.txt`
-belongs to `images/…/a.jpg`, or the text file lies beside its picture. A picture without a text file
-is left out; one with an empty text file has no objects.
+names come from a YAML file (`names:`, a list or by number), `classes.txt` or Darknet's `obj.names`.
+`labels/…/a.txt` belongs to `images/…/a.jpg`, or the text file lies beside its picture. A picture
+without a text file is left out; one with an empty text file has no objects.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import yaml
 
 from edge.errors import InputError
 from tools.data.entry import Entry, Labelled, Listing, number, pictures_below
+
+LISTS = ("classes.txt", "obj.names")  # files of class names, one per line
 
 
 def read(source: Path, images: Path | None) -> Listing:
@@ -44,8 +46,8 @@ def _names(source: Path) -> tuple[dict[int, str], bool]:
     Names are in ascending order of their numbers, which may have gaps. In classes.txt, a line's
     number counts from 0. Raises InputError when there are no names.
     """
-    listed = source / "classes.txt"
-    if listed.is_file():
+    listed = next((source / name for name in LISTS if (source / name).is_file()), None)
+    if listed:
         lines = _text(listed).splitlines()
         named = {place: line.strip() for place, line in enumerate(lines) if line.strip()}
         if not named:
@@ -58,6 +60,8 @@ def _names(source: Path) -> tuple[dict[int, str], bool]:
             return _numbered(names, path), "kpt_shape" in keys
     if source.is_file():
         raise InputError(f"{source}: a file; name the folder that holds it")
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder")
     raise InputError(f"{source}: no classes.txt and no YAML file with names: in it; add one")
 
 
