@@ -140,8 +140,11 @@ def rounded(folder: Path) -> dict[str, Any]:
     images = inputs()
     copy(images, training=True)
     off = np.abs(copy.predict_on_batch(images) - net.predict_on_batch(images)).max()
+    features = network.features_network(copy, pooled=False).predict_on_batch(images)
     return {
         "network": float(off),
+        "levels": len(np.unique(features)),
+        "values": features.size,
         "Conv2D": error(GENERATOR.normal(size=(3, 3, 5, 4)) * [1e-3, 1, 10, 1e3], -1),
         "DepthwiseConv2D": error(
             GENERATOR.normal(size=(3, 3, 4, 1)) * np.reshape([1e-3, 1, 10, 1e3], (4, 1)), 2

@@ -71,6 +71,10 @@ def test_simulated_int8_is_near_the_float_network_but_not_equal(found: dict[str,
     assert 1e-5 < found["rounded"]["network"] < 0.05
 
 
+def test_simulated_int8_stores_at_most_256_levels(found: dict[str, Any]) -> None:
+    assert 16 < found["rounded"]["levels"] <= 256 < found["rounded"]["values"]
+
+
 def test_network_with_a_layer_that_reshapes_can_be_trained(found: dict[str, Any]) -> None:
     assert found["reshaping"] == [3] * 16
 
