@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
-import labelled
-from edge.errors import EXIT_FAILURE, EXIT_UNAVAILABLE
-from waiting import wait_until
 
 pytest.importorskip("distributed")
+Image = pytest.importorskip("PIL.Image")
+
+import labelled  # noqa: E402
+from edge.errors import EXIT_FAILURE, EXIT_UNAVAILABLE  # noqa: E402
+from waiting import wait_until  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 PICTURES = 300

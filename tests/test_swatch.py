@@ -68,7 +68,7 @@ def test_pixels_count_where_the_cells_support_the_color() -> None:
 def test_table_is_written_to_the_given_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("rich")
+    pytest.importorskip("matplotlib")
     from tools.cli import main
 
     assert main(["color", "names", "--output", str(tmp_path / "names")]) == 0
