@@ -7,7 +7,7 @@ model file that differs from it. `edge.decoder_rules` checks that a manifest is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -218,8 +218,17 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 def is_file_name(text: str) -> bool:
     """Return whether a text can name a file, a model or a version: one part of a path."""
+    return _fits(text, FileName)
+
+
+def is_label(text: str) -> bool:
+    """Return whether a model may have a class of this name."""
+    return _fits(text, Label)
+
+
+def _fits(text: str, kind: Any) -> bool:
     try:
-        msgspec.convert(text, FileName)
+        msgspec.convert(text, kind)
     except msgspec.ValidationError:
         return False
     return True

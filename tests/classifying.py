@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from class_folders import CLASSES, draw_splits
 from tools.classifier import description
@@ -42,19 +44,32 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | NO_NETWORK | own | {"PYTHONPATH": str(ROOT)}
 
 
-def run_all(folder: Path, commands: dict[str, list[str]]) -> dict[str, tuple[int, str, str]]:
-    """Run commands one after another in one process of their own."""
+def skip_without(*modules: str) -> None:
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"classifiers need {module}: pip install 'edge-camera[tools,keras]'")
+
+
+def run_python(folder: Path, *words: str, given: str | None = None) -> list[str]:
+    """Run Python in a folder without a network; return the lines it prints. given: its input."""
     done = subprocess.run(
-        [sys.executable, str(CHILD)],
-        input=json.dumps(list(commands.values())),
+        [sys.executable, *words],
+        input=given,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         cwd=folder,
         env=environment(folder),
         timeout=600,
     )
-    answers = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def run_all(folder: Path, commands: dict[str, list[str]]) -> dict[str, tuple[int, str, str]]:
+    """Run commands one after another in one process of their own."""
+    printed = run_python(folder, str(CHILD), given=json.dumps(list(commands.values())))
+    answers = json.loads(printed[-1])
     return {name: tuple(answer) for name, answer in zip(commands, answers, strict=True)}
 
 

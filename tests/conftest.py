@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import shutil
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pytest
 from _pytest.logging import LogCaptureHandler
 
 from browser import browser
-from classifying import Walk, taken_through
+from classifying import Walk, skip_without, taken_through
 from disk import small_file_system
 from edge.logs import facts
 from fault_table import Fault, FaultTable
@@ -216,7 +215,5 @@ def coco(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     """A trained classifier, taken through every command once; it takes minutes."""
-    for module in ("rich", "matplotlib", "tensorflow", "keras", "optuna"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"classifiers need {module}: pip install 'edge-camera[tools,keras]'")
+    skip_without("rich", "matplotlib", "tensorflow", "keras", "optuna")
     return taken_through(tmp_path_factory.mktemp("classifier"))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from classifying import ROOT, environment
+from classifying import ROOT, run_python, skip_without
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TRAINABLE = ["classes", "depthwise", "expand", "last", "project", "stem"]
@@ -19,21 +16,10 @@ TRAINABLE = ["classes", "depthwise", "expand", "last", "project", "stem"]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The facts that the child found."""
-    for module in ("rich", "tensorflow", "keras"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"classifiers need {module}: pip install 'edge-camera[tools,keras]'")
+    skip_without("rich", "tensorflow", "keras")
     folder = tmp_path_factory.mktemp("parts")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "classifier_parts_child.py"), str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=environment(folder),
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr
-    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    child = ROOT / "tests" / "classifier_parts_child.py"
+    facts: dict[str, Any] = json.loads(run_python(folder, str(child), str(folder))[-1])
     return facts
 
 

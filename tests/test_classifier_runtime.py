@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from class_folders import draw
-from classifying import environment
+from classifying import run_python
 
 # Trains up to the point where the network is built, then says what TensorFlow would use.
 SCRIPT = """
@@ -34,13 +32,5 @@ def test_tensorflow_uses_the_threads_that_were_asked_for(tmp_path: Path) -> None
     pytest.importorskip("tensorflow")
     draw(tmp_path / "set", 20, seed=1)
     words = ["train", "classifier", str(tmp_path / "set"), "--side", "32", "--threads", "2"]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *words, "--output", str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        timeout=500,
-    )
-    assert done.stdout.splitlines()[-2:] == ["2", "2"]
+    printed = run_python(tmp_path, "-c", SCRIPT, *words, "--output", str(tmp_path / "run"))
+    assert printed[-2:] == ["2", "2"]

@@ -7,23 +7,12 @@ import os.path
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from edge.errors import UsageError
-from edge.manifest import Label, is_file_name
+from edge.manifest import is_file_name
 
 LARGEST_SEED = 2**32 - 1  # limit of NumPy's global generator
 LABEL_RULE = "names become MQTT topics, without + # / and of 64 letters at most"
 NAME_RULE = "give letters, digits, -, _ and, but not first, dots"
-
-
-def is_label(name: str) -> bool:
-    """Return whether a model may have a class of this name."""
-    try:
-        msgspec.convert(name, Label)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def refuse_options(names: Sequence[str], beside: str) -> None:

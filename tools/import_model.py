@@ -20,9 +20,9 @@ from edge.detector import Detector
 from edge.detector.letterbox import RANGES
 from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
 from edge.interpreter import Interpreter
-from edge.manifest import Decoder, Manifest
+from edge.manifest import Decoder, Manifest, is_label
 from tools import coco_labels, foreign_file, package
-from tools.arguments import LABEL_RULE, is_label, model_folder, model_version, share_or_all
+from tools.arguments import LABEL_RULE, model_folder, model_version, share_or_all
 from tools.foreign_file import BoxUnit, ForeignFile, Range
 
 EXAMPLES = """examples:

@@ -118,9 +118,12 @@ def run(args: argparse.Namespace) -> int:
     Raises InputError when the folders hold no labelled crop.
     """
     model = ColorModel(Interpreter.load(args.model))
-    named, items = _labelled(args)
+    found = _items(args)
     causes = card.read_causes(args.card) if args.card else None
-    answers = ask(model, items)
+    shares, stage_ms = _shares(model, found)
+    rows = [row for row, item in enumerate(found) if dataset.is_agreed(item)]
+    items = [found[row] for row in rows]
+    answers = _answers(items, shares[rows], stage_ms[rows])
     threshold = model.manifest.decoder.unknown_below
     reports = {
         name: figures(some, threshold, args.coverage)
@@ -131,7 +134,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(_confusion_table(reports["all"]))
     plain = plain_colors(model)
     console.print(f"plain colors, rendered: top-1 {plain:.3f}")
-    soft = cross_entropy(named, _shares(model, named)[0])
+    named = [row for row, item in enumerate(found) if max(item.shares) > min(item.shares)]
+    soft = cross_entropy([found[row] for row in named], shares[named])
     console.print(f"{len(named)} crops whose color somebody named: cross entropy {soft:.3f}")
     _print_times(console, answers, model.interpreter.runtime)
     others = _baselines(args, items) if args.baselines else {}
@@ -170,26 +174,17 @@ def plain_colors(model: ColorModel) -> float:
     return float(np.mean(right))
 
 
-def _labelled(args: argparse.Namespace) -> tuple[list[ColorItem], list[ColorItem]]:
-    """Return the crops whose color somebody named, and those with an agreed term."""
+def _items(args: argparse.Namespace) -> list[ColorItem]:
+    """Return the crops to run the model on; InputError when no term of any of them is agreed."""
     if args.hold_out is not None:
         if len(args.data) > 1 or args.card:
             raise UsageError("--hold-out takes one --data folder, that of the run, and no --card")
-        known = dataset.training_items(args.data[0])
-        labelled = dataset.by_picture(known, args.hold_out, args.hold_from)[1]
-        found = [item for item in labelled if item.box_px is not None]
-        agreed = dataset.hold_out(known, args.hold_out, args.hold_from)[1]
+        items = dataset.held_out(args.data[0], args.hold_out, args.hold_from)
     else:
-        found = [item for folder in args.data for item in read_set(folder, args.split)]
-        agreed = [item for item in found if item.label is not None]
-    if not agreed:
+        items = [item for folder in args.data for item in read_set(folder, args.split)]
+    if not any(map(dataset.is_agreed, items)):
         raise InputError("no crop with an agreed basic color term; name other folders with --data")
-    named = [item for item in found if max(item.shares) > min(item.shares)]
-    if args.no_class:
-        named, agreed = (
-            [replace(item, object_class=None) for item in some] for some in (named, agreed)
-        )
-    return named, agreed
+    return [replace(item, object_class=None) for item in items] if args.no_class else items
 
 
 def ask(model: ColorModel, items: Sequence[ColorItem]) -> Answers:

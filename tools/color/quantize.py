@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
             facts.training["weights"] = f"mean of {len(epochs)} networks, after epochs {after}"
         package.write_folder(args.output, path, facts)
         held = dataset.held_out(args.data, config.hold_out, config.hold_from)
-        fit(args.output, items + held)
+        fit(args.output, items + [item for item in held if dataset.is_agreed(item)])
         answers = ask(ColorModel(Interpreter.load(args.output)), items)
         final = finish(args.output, answers, args.data)
         text = card.text(final, answers, args.data, causes)

@@ -42,7 +42,6 @@ from tools.train.color_state import (
     ColorTraining,
     State,
     parameter_count,
-    refuse_other_architecture,
     resume,
     save,
     start,
@@ -86,8 +85,6 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     config = color_arguments.config_of(args)
     size = config.architecture
-    if args.weights:
-        refuse_other_architecture(args.weights, size)
     _check_options(args, size)
     cache = args.output.parent / "cache"
     known, agreed = dataset.training_items(args.data), dataset.validation_items(args.data)

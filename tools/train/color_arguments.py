@@ -20,7 +20,12 @@ from tools.arguments import (
 )
 from tools.train import commands
 from tools.train.color_augment import Augmentation
-from tools.train.color_state import CHECKPOINT, ColorTraining, load_network
+from tools.train.color_state import (
+    CHECKPOINT,
+    ColorTraining,
+    load_network,
+    refuse_other_architecture,
+)
 from tools.train.device import usable_device
 
 SIDE_STEP = 16  # of the input's side
@@ -180,6 +185,8 @@ def config_of(args: argparse.Namespace) -> ColorTraining:
         if value is not None
     }
     architecture = replace(found, **given)
+    if args.weights:
+        refuse_other_architecture(args.weights, found, architecture)
     return ColorTraining(
         architecture=architecture,
         augmentation=Augmentation(balance=args.white_balance, cutmix=args.cutmix),

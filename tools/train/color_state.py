@@ -102,20 +102,22 @@ def start(config: ColorTraining, device: torch.device, weights: Path | None = No
 @torch.no_grad()
 def _begin_with(network: ColorNet, size: ColorArchitecture, weights: Path) -> None:
     """Copy a checkpoint's averaged network, whose blocks may be wider than those of `network`."""
-    refuse_other_architecture(weights, size)
     found, source = load_network(weights)
+    refuse_other_architecture(weights, found.architecture, size)
     if found.architecture.expansions != size.expansions:
         efficientnet_lite.load(network.trunk, source.trunk)
         source.trunk = network.trunk
     network.load_state_dict(source.state_dict())
 
 
-def refuse_other_architecture(weights: Path, size: ColorArchitecture) -> None:
+def refuse_other_architecture(
+    weights: Path, of: ColorArchitecture, size: ColorArchitecture
+) -> None:
     """Raise InputError when a network of this size cannot begin with a checkpoint's.
 
     Only its input may have another size, and its blocks may be narrower.
+    of: the checkpoint's architecture.
     """
-    of = load_network(weights)[0].architecture
     same = replace(of, input_px=size.input_px, expansions=size.expansions)
     wanted = asdict(size)
     other = [name for name, value in asdict(same).items() if value != wanted[name]]

@@ -26,12 +26,12 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from edge.errors import ConfigError
+from edge.manifest import is_label
 from tools import dataset, tracking
 from tools.architectures import yolox
 from tools.arguments import (
     LABEL_RULE,
     count,
-    is_label,
     positive,
     positive_or_zero,
     seed,

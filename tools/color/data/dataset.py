@@ -114,13 +114,20 @@ def hold_out(
     figures stay comparable with those of runs before these labels.
     """
     kept, held = by_picture(items, share, start)
-    known = [item for item in held if item.box_px is not None and item.source != OURS]
-    return kept, [item for item in known if item.label is not None]
+    return kept, [item for item in held if item.box_px is not None and is_agreed(item)]
 
 
 def held_out(data: Path, share: float, start: float) -> list[ColorItem]:
-    """Return the agreed objects that a run with these options did not train on; see `hold_out`."""
-    return hold_out(training_items(data), share, start)[1] if share else []
+    """Return the scene objects, agreed or not, that a run with these options did not train on."""
+    if not share:
+        return []
+    held = by_picture(training_items(data), share, start)[1]
+    return [item for item in held if item.box_px is not None]
+
+
+def is_agreed(item: ColorItem) -> bool:
+    """Return whether figures count an item: people agreed on its term."""
+    return item.label is not None and item.source != OURS
 
 
 def by_picture(

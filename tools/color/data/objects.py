@@ -93,6 +93,14 @@ def _refuse_split(source: Path, split: str | None) -> None:
         raise InputError(f"{source} has no splits; leave out --split {split}")
 
 
+def file_name(row: Row, key: str) -> str:
+    """Return a row's file name; KeyError when it has none, ValueError when that is no text."""
+    name = row[key]
+    if not isinstance(name, str):
+        raise ValueError(f"{key} {name!r} is not a file name")  # noqa: TRY004 - a wrong row
+    return name
+
+
 def read_box(value: object) -> Box | None:
     """Return a row's box, None = the whole picture; ValueError for any other value."""
     if value is None:
@@ -178,10 +186,9 @@ def _listed_object(row: Row, folder: Path, images: Path | None) -> LabelObject:
     human = {key: row[key] for key in row if key not in {"image", "bbox", "cls"}}
     label = row.get("cls") or ""
     if "image" in row and (images is not None or "file_name" not in row):
-        if not isinstance(row["image"], str):
-            raise ValueError(f"image {row['image']!r} is not a file name")
+        image = file_name(row, "image")
         box = read_box(row["bbox"])
-        return LabelObject((images or folder) / row["image"], row["image"], box, label, human)
+        return LabelObject((images or folder) / image, image, box, label, human)
     name = row["file_name"]
     if "color" in row:
         human |= {"label_1": row["color"], "sure_1": True}

@@ -19,7 +19,7 @@ import numpy as np
 from edge.color import TERMS
 from edge.errors import InputError
 from tools.color.data.labels import LABELS, MIXED
-from tools.color.data.objects import Row, read_box
+from tools.color.data.objects import Row, file_name, read_box
 
 T = TypeVar("T")
 BoxPx = tuple[float, float, float, float]
@@ -55,19 +55,14 @@ def read(path: Path, make: Callable[[Row], T], split: str | None = None) -> list
     for number, row in enumerate(_rows(path), 1):
         try:
             if split is None or row["split"] == split:
-                _check_names(row)
+                for key in row.keys() & {"image", "file_name"}:
+                    file_name(row, key)
                 found.append(make(row))
         except KeyError as error:
             raise InputError(f"{path}: row {number} has no {error}; add it") from None
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: row {number}: {error}; correct it") from None
     return found
-
-
-def _check_names(row: Row) -> None:
-    for key in ("image", "file_name"):
-        if not isinstance(row.get(key, ""), str):
-            raise TypeError(f"{key} {row[key]!r} is not a file name")
 
 
 def _rows(path: Path) -> list[Row]:

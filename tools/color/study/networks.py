@@ -168,17 +168,17 @@ def _vgg_features(plan: tuple[tuple[int, int], ...]) -> list[nn.Module]:
     return layers
 
 
-FAST, ACCURATE = (
-    ColorArchitecture(
-        "efficientnet-lite0",
-        side,
-        (0, 0, width),
-        colors=colors,
-        blocks=blocks,
-        expansions=(1, 4, 4, narrowest, 6),
-        classes=0,
-    )
-    for side, width, colors, blocks, narrowest in ((96, 88, 32, 7, 2), (128, 128, 64, 11, 6))
+FAST = ColorArchitecture(
+    "efficientnet-lite0",
+    96,
+    (0, 0, 88),
+    colors=32,
+    blocks=7,
+    expansions=(1, 4, 4, 2, 6),
+    classes=0,
+)
+ACCURATE = ColorArchitecture(
+    "efficientnet-lite0", 128, (0, 0, 128), colors=64, expansions=(1, 4, 4, 6, 6), classes=0
 )
 STUDY: dict[str, Studied] = {
     "twin, base": Studied(

@@ -19,9 +19,9 @@ def read(source: Path, images: Path | None) -> Listing:
     """
     root = folder.root_of(source, images)
     data = dataset.read_unchecked(source, root)
-    if images is None and root != source.parent:
+    if images is None and root != source.parent and not _has_first(data):
         beside = dataset.read_unchecked(source, source.parent)
-        if _has_first(beside) and not _has_first(data):  # Label Studio's names: `images/a.jpg`
+        if _has_first(beside):  # Label Studio's names: `images/a.jpg`
             root, data = source.parent, beside
     listing = Listing(classes=[data.labels[number] for number in sorted(data.labels)])
     objects = _objects(data, listing, source)
