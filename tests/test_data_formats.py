@@ -54,6 +54,31 @@ def test_coco_class_names_have_no_blanks_around(tmp_path: Path) -> None:
     assert coco.read(file, None).classes == ["fork lift"]
 
 
+def test_coco_folder_of_splits_is_read_as_one_set(tmp_path: Path) -> None:
+    for split, classes in (("train", ("none", "cat")), ("valid", ("none", "dog"))):
+        content = json.loads(labelled.coco(tmp_path / split, 1).read_text())
+        content["categories"] = [{"id": id_, "name": name} for id_, name in enumerate(classes)]
+        (tmp_path / split / coco.IN_SPLIT).write_text(json.dumps(content))
+        (tmp_path / split / "images" / "000.jpg").rename(tmp_path / split / "000.jpg")
+    listing = coco.read(tmp_path, None)
+    assert listing.classes == ["none", "cat", "dog"]
+    assert names(listing) == ["train/000.jpg", "valid/000.jpg"]
+    assert [entry.objects[0].label for entry in listing.entries] == ["cat", "dog"]
+    assert [entry.exhaustive_classes for entry in listing.entries] == [
+        ("cat", "none"),
+        ("dog", "none"),
+    ]
+    assert all(entry.path.is_file() for entry in listing.entries)
+
+
+def test_coco_folder_without_a_file_of_splits_is_refused(tmp_path: Path) -> None:
+    labelled.coco(tmp_path / "train", 1)
+    with pytest.raises(InputError, match="name the JSON file"):
+        coco.read(tmp_path, None)
+    with pytest.raises(InputError, match=r"--images .* is a folder"):
+        coco.read(tmp_path, tmp_path)
+
+
 def test_class_folders_are_sorted_and_other_entries_skipped(tmp_path: Path) -> None:
     source = tmp_path / "birds"
     for place in ("wren/b.png", "wren/a.png", "owl/deep/a.png", ".trash/a.png", "loose.png"):

@@ -8,7 +8,6 @@ near-duplicate pictures, and near-duplicates in two splits.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -82,11 +81,8 @@ def _warn_of_splits(data: list[Path]) -> None:
     for path in data:
         stale = folder.stale_splits(path)
         if stale:
-            message = f"{stale} differ from {folder.ALL}.json"
-            print(
-                f"{path}: {message}; run edge-tools data split {shlex.quote(str(path))}",
-                file=sys.stderr,
-            )
+            fault = f"{path}: {stale} differ from {folder.ALL}.json"
+            print(f"{fault}; {folder.split_again(path)}", file=sys.stderr)
 
 
 def find_faults(sets: list[Dataset], workers: int, dask: str | None) -> list[Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ def stale_splits(data: Path) -> str | None:
     except InputError:
         pass
     return ", ".join(file.name for file in splits)
+
+
+def split_again(data: Path) -> str:
+    """Return what to do about stale splits, as the end of a message."""
+    return f"run edge-tools data split {shlex.quote(str(data))}"
 
 
 def _contents(files: list[Path]) -> tuple[set[Picture], set[str], set[tuple[tuple[int, str], ...]]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -60,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Declare the source, its format, and the maximum size of pictures."""
-    parser.add_argument("source", type=Path, help="COCO's JSON file; else the data set's folder")
+    parser.add_argument("source", type=Path, help="the data set's folder; of COCO, its JSON file")
     parser.add_argument(
         "--format",
         choices=sorted(READERS),
@@ -90,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
     )
     stale = folder.stale_splits(args.output)
     if stale:
-        fix = f"run edge-tools data split {shlex.quote(str(args.output))}"
-        print(f"{args.output}: {stale} are of the import before; {fix}", file=sys.stderr)
+        fault = f"{args.output}: {stale} are of the import before"
+        print(f"{fault}; {folder.split_again(args.output)}", file=sys.stderr)
     return EXIT_FAILURE if listing.problems else EXIT_OK
 
 

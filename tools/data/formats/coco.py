@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
+from edge.errors import InputError
 from tools import dataset
 from tools.data import folder
 from tools.data.entry import Entry, Labelled, Listing, region, safe_name
 
+IN_SPLIT = "_annotations.coco.json"  # Roboflow's file, beside the pictures of each split
+
 
 def read(source: Path, images: Path | None) -> Listing:
+    """Return the pictures of a JSON file, or of all splits in a folder as Roboflow exports it.
+
+    images: see `_read_file`; None for a folder, whose pictures lie beside each split's file.
+    Raises InputError when a file is missing or not COCO JSON.
+    """
+    if not source.is_dir():
+        return _read_file(source, images)
+    if images is not None:
+        raise InputError(f"--images {images}: only for a JSON file, but {source} is a folder")
+    return _read_splits(source)
+
+
+def _read_splits(source: Path) -> Listing:
+    """Return the pictures of each split, below a folder of the split's name."""
+    files = sorted(source.glob(f"*/{IN_SPLIT}"))
+    if not files:
+        raise InputError(f"{source}: a folder without */{IN_SPLIT}; name the JSON file")
+    listing = Listing()
+    for file in files:
+        part = _read_file(file, file.parent)
+        for name in part.classes:
+            listing.add_class(name)
+        listing.entries += [
+            replace(entry, name=f"{file.parent.name}/{entry.name}") for entry in part.entries
+        ]
+        listing.problems += part.problems
+    return listing
+
+
+def _read_file(source: Path, images: Path | None) -> Listing:
     """Return the pictures of a JSON file.
 
     images: folder that its file names are relative to; default: see `folder.root_of`, or the file's
