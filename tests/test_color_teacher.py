@@ -42,6 +42,15 @@ def test_teachers_answer_as_the_daemon_would_and_are_averaged() -> None:
         assert found[row].tolist() == pytest.approx(wanted, abs=1e-6)
 
 
+def test_teachers_in_several_threads_give_the_same_answers_in_order() -> None:
+    folders = [MODELS / "color-64"]
+    rgb = np.random.default_rng(3).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    pixels, classes = plain(torch.from_numpy(rgb)), torch.arange(5)
+    alone = Teachers(folders).shares(pixels, classes)
+    for threads in (2, 4, 8):
+        assert torch.equal(Teachers(folders, threads).shares(pixels, classes), alone)
+
+
 def test_model_with_other_labels_cannot_teach(tmp_path: Path) -> None:
     for file in (MODELS / "color-64").iterdir():
         text = file.read_bytes()

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     config = replace(config, labels_sha256=labels_digest(known))
     items, held = dataset.hold_out(known, args.hold_out, args.hold_from)
     args.output.mkdir(parents=True, exist_ok=True)
-    teachers = Teachers(args.teacher)
+    teachers = Teachers(args.teacher, args.threads)
     config = replace(config, teachers=teachers.names)
     stored_px = round(STORED * max(size.input_px, teachers.side_px))
     painted = color_composites.pack(items, args.composites, stored_px, MARGIN, args.seed, cache)

@@ -170,7 +170,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="CHANNELS",
         help="of the path of plain colors beside a pretrained trunk; default 0: none",
     )
-    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
+    parser.add_argument(
+        "--threads",
+        type=count,
+        default=1,
+        help="CPU threads of PyTorch and of the teachers; default %(default)s",
+    )
     parser.add_argument("--device", type=usable_device, default="cpu", help="cpu, cuda, mps …")
     tracking.add_argument(parser)
 

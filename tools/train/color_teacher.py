@@ -11,11 +11,14 @@ distillation: A good teacher is patient and consistent, 2022.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,10 +26,12 @@ from torch.nn import functional
 from edge.color import TERMS, ColorModel
 from edge.errors import InputError
 from edge.interpreter import Interpreter
+from edge.values import Image
 from tools.color.data import dataset
 from tools.color.data.arrays import OBJECT_CLASSES
 from tools.color.data.dataset import ColorItem
 
+Shares = npt.NDArray[np.float32]  # (n, 11), each row summing to 1
 UNLABELLED_WEIGHT = 0.6
 MIN_BOX_PX = 14.0  # longer side of the smallest unlabelled box that is used
 
@@ -34,12 +39,15 @@ MIN_BOX_PX = 14.0  # longer side of the smallest unlabelled box that is used
 class Teachers:
     """Trained color models whose calibrated shares are averaged; none: no answers."""
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
-        """Load the models.
+    def __init__(self, folders: Sequence[Path] = (), threads: int = 1) -> None:
+        """Load the models, once per thread that asks them.
 
         Raises ModelError when a folder is no color model, InputError when its labels are others.
         """
-        self._models = [ColorModel(Interpreter.load(folder)) for folder in folders]
+        self._by_thread = [
+            [ColorModel(Interpreter.load(folder)) for folder in folders] for _ in range(threads)
+        ]
+        self._models = self._by_thread[0]
         for model in self._models:
             if model.manifest.labels != TERMS:
                 raise InputError(
@@ -66,12 +74,23 @@ class Teachers:
         levels = (pixels * 128 + 128).round().to(torch.uint8)
         pictures = levels.flip(1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         labels = [OBJECT_CLASSES[row] if row >= 0 else None for row in classes.tolist()]
-        found = np.zeros((len(pictures), len(TERMS)), np.float32)
-        for row, (bgr, label) in enumerate(zip(pictures, labels, strict=True)):
-            for model in self._models:
-                for share in model.classify(bgr, label):
-                    found[row, TERMS.index(share.name)] += share.score
-        return torch.from_numpy(found / len(self._models)).to(pixels.device)
+        crops = list(zip(pictures, labels, strict=True))
+        size = math.ceil(len(crops) / len(self._by_thread))
+        parts = [crops[start : start + size] for start in range(0, len(crops), size)]
+        with ThreadPoolExecutor(len(self._by_thread)) as pool:
+            found = np.concatenate([*pool.map(_mean_shares, self._by_thread, parts)])
+        return torch.from_numpy(found).to(pixels.device)
+
+
+def _mean_shares(models: Sequence[ColorModel], crops: Sequence[tuple[Image, str | None]]) -> Shares:
+    """Return the models' mean shares of BGR crops with their classes, (n, 11)."""
+    found = np.zeros((len(crops), len(TERMS)), np.float32)
+    for row, (bgr, label) in enumerate(crops):
+        for model in models:
+            for share in model.classify(bgr, label):
+                found[row, TERMS.index(share.name)] += share.score
+    found /= len(models)
+    return found
 
 
 NO_TEACHERS = Teachers()
