@@ -25,6 +25,14 @@ STATE_NAME = "state.json"
 PARTIAL = ".partial-"  # begins the names of what is being made
 
 
+def pulled_version(folder: Path) -> str | None:
+    """Return the registry's version of a model folder, None for one that was not pulled.
+
+    folder: without links, as `edge.lookup.real` returns it.
+    """
+    return folder.name if folder.parent.parent.name == VERSIONS_DIR else None
+
+
 class State(Struct, frozen=True, kw_only=True):
     """What a board remembers of one model.
 

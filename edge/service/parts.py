@@ -18,7 +18,7 @@ from edge.detector import Detector
 from edge.errors import ConfigError, ModelError
 from edge.interpreter import Interpreter
 from edge.messages import ModelInfo
-from edge.model_shelf import Shelf
+from edge.model_shelf import Shelf, pulled_version
 from edge.pipeline import Models, Pipeline, Thresholds, check_labels
 
 logger = logging.getLogger(__name__)
@@ -160,6 +160,7 @@ def model_infos(interpreters: dict[str, Interpreter]) -> dict[str, ModelInfo]:
 def only_camera(config: Config) -> str:
     """Return the name of the only camera.
 
+            pulled=pulled_version(interpreter.folder),
     Raises ConfigError for several: a daemon serves one camera for now.
     """
     if len(config.cameras) > 1:

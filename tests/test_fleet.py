@@ -1,0 +1,46 @@
+"""What the owner of many boards must be able to see, and what a board must not need a hand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cryptography")
+
+
+from boards import Board, config_of
+from edge import cli, config_file
+from edge.cli.status import lines_of
+from edge.errors import EXIT_OK
+from edge.messages import Health, Info, Report
+from edge.service.parts import load_interpreters, model_infos
+from models import COLOR
+from registered import golden_folder
+from tools.registry import versions
+
+
+def test_two_versions_of_one_network_are_told_apart(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when only the manifest changed, or an earlier folder was pushed to go back."""
+    folder = golden_folder(tmp_path / "source", "1.0.0")
+    config = config_file.load(config_of(board, tmp_path))
+    for version in ("1.0.0", "1.1.0"):
+        versions.push(board.registry.store, folder, board.registry.key, version=version)
+        board.pull(version)
+        infos = model_infos(load_interpreters(config))
+        assert (infos["color"].version, infos["color"].pulled) == ("1.0.0", version)
+    assert infos["detector"].pulled is None
+    listed = cli.main(["models", "--models-dir", str(board.models_dir)])
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith(COLOR)]
+    assert (listed, line.split()[1:3]) == (EXIT_OK, ["1.0.0", "1.1.0"])
+    info = Info(
+        device="gate", version="1", boot_id="b", models=infos, cameras=(), labels=(), budget_ms=1,
+        commands=(),
+    )  # fmt: skip
+    health = Health(status="ok", camera="live", frame_age_s=0)
+    first = next(lines_of(Report(health=health, info=info, stats=None)))
+    assert first.endswith(
+        f"yolox-nano-352 {infos['detector'].version}, {COLOR} 1.0.0 (pulled as 1.1.0)"
+    )
