@@ -10,12 +10,15 @@ pytest.importorskip("cryptography")
 
 
 from boards import Board, config_of
-from edge import cli, config_file
+from daemon import Daemon
+from edge import cli, config_file, model_update
 from edge.cli.status import lines_of
 from edge.errors import EXIT_OK
 from edge.messages import Health, Info, Report
+from edge.model_update import MAX_STARTS
 from edge.service.parts import load_interpreters, model_infos
 from models import COLOR
+from mosquitto import Mosquitto
 from registered import golden_folder
 from tools.registry import versions
 
@@ -44,3 +47,22 @@ def test_two_versions_of_one_network_are_told_apart(
     assert first.endswith(
         f"yolox-nano-352 {infos['detector'].version}, {COLOR} 1.0.0 (pulled as 1.1.0)"
     )
+
+
+def test_starts_without_a_camera_end_no_trial(
+    board: Board, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        model_update.confirm({board.shelf: board.shelf.active})
+        board.registry.push(version)
+        board.pull(version)
+    daemon = Daemon(
+        tmp_path, mosquitto.port, models_dir=str(board.models_dir), color={"model": COLOR},
+        cameras={"front": {"source": "/dev/video77"}},
+    )  # fmt: skip
+    for count in range(MAX_STARTS + 1):
+        daemon.log.clear()
+        with daemon:
+            daemon.wait_for_log("state=lost")
+            daemon.kill() if count % 2 else daemon.stop()
+    assert board.shelf.state().trial == board.loaded() == "1.1.0"

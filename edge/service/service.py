@@ -111,6 +111,7 @@ class Service:
         model_update.count_starts(shelves_of(config), trusted)  # a reload is no start
         self._parts = build_parts(config, self._camera_name)
         stack.enter_context(WebServer(config.web, self._view))
+        model_update.wait_for_frame(self._parts.pulled)
         state_dir = config_file.state_dir(config)
         self._spool = stack.enter_context(
             Spool(state_dir / SPOOL_NAME, config.spool, boot_id=self._boot_id)
@@ -186,6 +187,7 @@ class Service:
     def _process(self, frame: Frame) -> None:
         if self._newest is not None and frame.size != self._newest.size:
             self._end_objects()  # their boxes are pixels of the old size
+        self._parts.begin_frame()
         self._newest = frame
         result = self._parts.pipeline.process(frame, is_paused=self._is_paused)
         with timed(time.monotonic, "publish", result.stage_ms):
