@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from edge.messages import Health, Info, Report
 from edge.model_update import MAX_STARTS
 from edge.service.parts import load_interpreters, model_infos
 from models import COLOR
-from mosquitto import Mosquitto
+from mosquitto import Mosquitto, Subscriber
 from registered import golden_folder
 from tools.registry import versions
 
@@ -66,3 +67,23 @@ def test_starts_without_a_camera_end_no_trial(
             daemon.wait_for_log("state=lost")
             daemon.kill() if count % 2 else daemon.stop()
     assert board.shelf.state().trial == board.loaded() == "1.1.0"
+
+
+def test_what_the_daemon_logs_before_it_is_connected_is_published(
+    board: Board, tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    """As a version that is rolled back at the start."""
+    for version in ("1.0.0", "1.1.0"):
+        model_update.confirm({board.shelf: board.shelf.active})
+        board.registry.push(version)
+        board.pull(version)
+    (board.models_dir / COLOR / "model.tflite").write_bytes(b"TFL3")
+    daemon = Daemon(
+        tmp_path, mosquitto.port, models_dir=str(board.models_dir), color={"model": COLOR},
+        log={"mqtt_level": "warning"},
+    )  # fmt: skip
+    with daemon:
+        (first, *_) = subscriber.wait_for_topic("edge/gate/log")
+    record = json.loads(first.payload)
+    assert record["event"] == "model.rolled_back"
+    assert record["fields"]["from"] == "1.1.0"

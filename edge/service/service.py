@@ -107,11 +107,12 @@ class Service:
 
     def _start(self, stack: ExitStack) -> None:
         config = self._config
+        self._mqtt_log = stack.enter_context(logs.published(config.log.mqtt_level))
         trusted = signature.parse_all(config.models.trusted_keys)
         model_update.count_starts(shelves_of(config), trusted)  # a reload is no start
         self._parts = build_parts(config, self._camera_name)
-        stack.enter_context(WebServer(config.web, self._view))
         model_update.wait_for_frame(self._parts.pulled)
+        stack.enter_context(WebServer(config.web, self._view))
         state_dir = config_file.state_dir(config)
         self._spool = stack.enter_context(
             Spool(state_dir / SPOOL_NAME, config.spool, boot_id=self._boot_id)
@@ -122,9 +123,7 @@ class Service:
         self._publisher = stack.enter_context(
             Publisher(config.mqtt, self._topics, self._spool, birth)
         )
-        self._mqtt_log = stack.enter_context(
-            logs.published(config.log.mqtt_level, self._publish_log)
-        )
+        self._mqtt_log.send_to(self._publish_log)
         self._reporter = Reporter(
             self._camera_name,
             self._topics,
@@ -153,7 +152,7 @@ class Service:
         return messages.encode(report)
 
     def _publish_log(self, payload: bytes) -> None:
-        self._publisher.publish(Message(self._topics.of("log"), payload))
+        self._publisher.publish(Message(self._topics.of("log"), payload), waits=True)
 
     def _open_camera(self, config: Config, before: CaptureStatus | None = None) -> None:
         camera = Camera(self._camera_name, config.cameras[self._camera_name], before=before)
@@ -187,8 +186,8 @@ class Service:
     def _process(self, frame: Frame) -> None:
         if self._newest is not None and frame.size != self._newest.size:
             self._end_objects()  # their boxes are pixels of the old size
-        self._parts.begin_frame()
         self._newest = frame
+        self._parts.begin_frame()
         result = self._parts.pipeline.process(frame, is_paused=self._is_paused)
         with timed(time.monotonic, "publish", result.stage_ms):
             self._hand_over(result)
