@@ -50,6 +50,21 @@ def test_two_versions_of_one_network_are_told_apart(
     )
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+def test_pull_says_whether_the_daemon_uses_the_model(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, is_named: bool
+) -> None:
+    board.registry.push("1.0.0")
+    path = config_of(board, tmp_path)
+    if not is_named:
+        path.write_text(path.read_text().replace(COLOR, "color-64"))
+    pull = ["models", "pull", COLOR, "--version", "1.0.0", "--config", str(path)]
+    assert cli.main(pull) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert ("The daemon takes it at its next reload" in printed) == is_named
+    assert (f"The daemon does not use it: name it in {path}" in printed) != is_named
+
+
 def test_starts_without_a_camera_end_no_trial(
     board: Board, tmp_path: Path, mosquitto: Mosquitto
 ) -> None:

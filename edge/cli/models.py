@@ -143,7 +143,8 @@ def _line(folder: Path) -> str:
 
 def _pull(args: argparse.Namespace) -> int:
     """Pull a version; with `--exit-code` return 4 when it is active already, and whole."""
-    board = _board(config_file.load(args.config))
+    config = config_file.load(args.config)
+    board = _board(config)
     if board.registry is None:
         raise ConfigError(f"{args.config}: models.registry is empty; name a folder or s3://…")
     store = registry.open_store(board.registry)
@@ -160,12 +161,19 @@ def _pull(args: argparse.Namespace) -> int:
     if before == version:
         print(f"{args.name} {version}: was damaged here, pulled again; reload the daemon")
         return EXIT_OK
+    step = _next_step(args.name, config, args.config)
     print(
         f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
-        f"linked; before: {before or _shipped(args.name)}. The daemon takes it at its next "
-        f"reload (systemctl reload {config_file.unit(args.config)})"
+        f"linked; before: {before or _shipped(args.name)}. {step}"
     )
     return EXIT_OK
+
+
+def _next_step(name: str, config: Config, path: Path) -> str:
+    """Return what brings a linked model into service; path: where the config is."""
+    if name not in (config.detector.model, config.color.model if config.color.enabled else ""):
+        return f"The daemon does not use it: name it in {path}, as detector.model or color.model"
+    return f"The daemon takes it at its next reload (systemctl reload {config_file.unit(path)})"
 
 
 def _shipped(name: str) -> str:
