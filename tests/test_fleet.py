@@ -102,3 +102,23 @@ def test_what_the_daemon_logs_before_it_is_connected_is_published(
     record = json.loads(first.payload)
     assert record["event"] == "model.rolled_back"
     assert record["fields"]["from"] == "1.1.0"
+
+
+def test_answer_to_a_reload_names_the_version_that_was_rolled_back_to(
+    board: Board, tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    board.registry.push("1.0.0")
+    board.pull("1.0.0")
+    daemon = Daemon(
+        tmp_path, mosquitto.port, models_dir=str(board.models_dir), color={"model": COLOR},
+        motion={"enabled": False},
+    )  # fmt: skip
+    with daemon:
+        daemon.wait_for_log("model.confirmed name=tiny-color version=1.0.0")
+        board.registry.push("1.1.0")
+        board.pull("1.1.0")
+        (board.models_dir / COLOR / "model.tflite").write_bytes(b"TFL3")
+        subscriber.publish("edge/gate/command/reload", b"{}")
+        (answer,) = subscriber.wait_for_topic("edge/gate/response/reload")
+    result = json.loads(answer.payload)["result"]
+    assert (result["reloaded"], result["models"]["color"]["pulled"]) == (True, "1.0.0")

@@ -45,7 +45,7 @@ from edge.publisher import Publisher, options
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
 from edge.service.fixed import refuse_fixed_changes
-from edge.service.parts import Parts, build_parts, only_camera, shelves_of
+from edge.service.parts import Parts, build_parts, model_infos, only_camera, shelves_of
 from edge.service.permission import Permission
 from edge.service.reporter import Reporter
 from edge.service.signals import signals
@@ -334,7 +334,8 @@ class Service:
         self._mqtt_log.choose(config.log.mqtt_level)
         self._reporter.announce(parts)
         logger.info("service.reloaded path=%s", self._path)
-        return {"reloaded": True}
+        # A version on trial that cannot be used was rolled back: the caller must see what runs.
+        return {"reloaded": True, "models": model_infos(parts.interpreters)}
 
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
         """Return what a reload swaps; log handlers come last, so no failure leaks them."""
