@@ -61,8 +61,9 @@ def _version(distribution: str) -> str:
 class Interpreter:
     """One loaded model: write into `input_view()`, `invoke()`, read `output(name)`."""
 
-    def __init__(self, model: Manifest, engine: Any, runtime: str) -> None:
+    def __init__(self, folder: Path, model: Manifest, engine: Any, runtime: str) -> None:
         """Wrap an engine that `load` has allocated and checked; use `load`."""
+        self.folder = folder
         self.manifest = model
         self.runtime = runtime
         self.input_size = model.input.size
@@ -97,9 +98,13 @@ class Interpreter:
         kernels = "xnnpack" if is_fast else "builtin kernels"
         described = f"{runtime}, {kernels}, {threads} thread(s)"
         logger.info(
-            "model.loaded name=%s version=%s runtime=%r", model.name, model.version, described
+            "model.loaded name=%s version=%s folder=%s runtime=%r",
+            model.name,
+            model.version,
+            folder,
+            described,
         )
-        return cls(model, engine, described)
+        return cls(folder, model, engine, described)
 
     def resize(self, size: tuple[int, int]) -> None:
         """Resize the input to (width, height), and the outputs with it; their content is lost.

@@ -219,7 +219,11 @@ def check_installed(config: MetricsConfig) -> None:
 
 
 class Collector:
-    """Makes metrics of what is known at the moment of asking."""
+    """Makes metrics of what is known at the moment of asking.
+
+    Each has the label `device`: several daemons of one board write files into one folder, and
+    node_exporter drops a metric that has the name and labels of another.
+    """
 
     def __init__(self, known: Callable[[], tuple[Info | None, Stats | None]]) -> None:
         self._known = known
@@ -227,16 +231,23 @@ class Collector:
     def collect(self) -> Iterator[Metric]:
         """Yield all families; none before the first stats."""
         info, stats = self._known()
-        if info is not None:
-            yield _labelled(
-                "gauge", "edge_info", "What runs.", ("device", "version"),
-                [((info.device, info.version), 1.0)],
-            )  # fmt: skip
-        if stats is not None:
-            yield from _simple(stats)
-            yield from _frames(stats)
-            yield from _cameras(stats)
-            yield from _connections(stats)
+        device = {} if info is None else {"device": info.device}
+        for family in _families(info, stats):
+            family.samples = [
+                sample._replace(labels={**device, **sample.labels}) for sample in family.samples
+            ]
+            yield family
+
+
+def _families(info: Info | None, stats: Stats | None) -> Iterator[Metric]:
+    if info is not None:
+        yield _labelled("gauge", "edge_info", "What runs.", ("version",), [((info.version,), 1.0)])
+        yield _models(info)
+    if stats is not None:
+        yield from _simple(stats)
+        yield from _frames(stats)
+        yield from _cameras(stats)
+        yield from _connections(stats)
 
 
 def _labelled(
@@ -272,6 +283,17 @@ def _quantiles(
             share = f"{int(quantile.removeprefix('p')) / 100:g}"
             family.add_sample(name, {**labels, "quantile": share}, ms / 1000)
     return family
+
+
+def _models(info: Info) -> Metric:
+    return _labelled(
+        "gauge", "edge_model_info", "Loaded models; pulled: the registry's version.",
+        ("role", "name", "version", "pulled", "sha256"),
+        [
+            ((role, model.name, model.version, model.pulled or "", model.sha256), 1.0)
+            for role, model in info.models.items()
+        ],
+    )  # fmt: skip
 
 
 def _simple(stats: Stats) -> Iterator[Metric]:

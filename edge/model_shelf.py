@@ -25,6 +25,14 @@ STATE_NAME = "state.json"
 PARTIAL = ".partial-"  # begins the names of what is being made
 
 
+def pulled_version(folder: Path) -> str | None:
+    """Return the registry's version of a model folder, None for one that was not pulled.
+
+    folder: without links, as `edge.lookup.real` returns it.
+    """
+    return folder.name if folder.parent.parent.name == VERSIONS_DIR else None
+
+
 class State(Struct, frozen=True, kw_only=True):
     """What a board remembers of one model.
 
@@ -73,12 +81,22 @@ class Shelf:
             raise ModelError(f"{path}: {error.strerror}; check models_dir") from None
 
     @property
+    def previous(self) -> str | None:
+        """Return the version before the active one, None when the shipped model is.
+
+        What is remembered may be the active one itself: when that was pulled again in place of one
+        on trial, or a pull was cut short. Raises ModelError as `state` does.
+        """
+        version = self.state().previous
+        return version if version != self.active else None
+
+    @property
     def has_way_back(self) -> bool:
         """Return whether there is a version before the active one, or one ships with edge.
 
         Raises ModelError as `state` does.
         """
-        return self.state().previous is not None or model_store.is_shipped_name(self.name)
+        return self.previous is not None or model_store.is_shipped_name(self.name)
 
     def remember(self, state: State) -> None:
         """Write what is remembered, at once."""

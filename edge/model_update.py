@@ -3,9 +3,10 @@
 A version is downloaded beside the others (`model_shelf`), checked against its signature and hashes,
 made to repeat its golden picture (the canary) and only then linked, by one rename: a power cut at
 any moment leaves the old version or the new one. It is on trial until the daemon has processed a
-frame with it. When the daemon cannot be built with it, or MAX_STARTS starts in a row ended before
-that frame, the link goes back to the version before, and the failed one is not taken again. For
-that, all of it belongs to the owner of models_dir, the daemon's user, as whom root pulls.
+frame with it. When the daemon cannot be built with it, or ended MAX_STARTS times while it was built
+or processed its first frame, the link goes back to the version before, and the failed one is not
+taken again. A camera without a frame is not held against it. For that, all of it belongs to the
+owner of models_dir, the daemon's user, as whom root pulls.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from edge.signature import PublicKey, SignatureError
 
 logger = logging.getLogger(__name__)
 
-MAX_STARTS = 3  # without a frame, before a version on trial is given up
+MAX_STARTS = 3  # that end with the version at work, before one on trial is given up
 
 
 def refuse_unsigned(folder: Path, trusted: Sequence[PublicKey]) -> None:
@@ -84,19 +85,19 @@ def roll_back(shelf: Shelf, reason: str, trusted: Sequence[PublicKey]) -> str | 
     """
     _refuse_odd_name(shelf.name)
     with shelf.changing():
-        state, failed = shelf.state(), shelf.active
+        state, failed, previous = shelf.state(), shelf.active, shelf.previous
         if failed is None:
             raise ModelError(f"model {shelf.name}: no pulled version is active")
         if not shelf.has_way_back:
             raise ModelError(
                 f"model {shelf.name}: {failed} stays, without it there is none; pull another one"
             )
-        if state.previous is not None:  # the key that signed it may be one of former times
-            refuse_unsigned(shelf.folder / state.previous, trusted)
+        if previous is not None:  # the key that signed it may be one of former times
+            refuse_unsigned(shelf.folder / previous, trusted)
         calm = msgspec.structs.replace(
             _refusing(state, failed), previous=None, trial=None, starts=0
         )
-        shelf.switch(state.previous)  # first: a power cut in between leaves nothing on trial
+        shelf.switch(previous)  # first: a power cut in between leaves nothing on trial
         try:
             shelf.remember(calm)
         except OSError as error:  # a full disk: it is back all the same
@@ -105,10 +106,10 @@ def roll_back(shelf: Shelf, reason: str, trusted: Sequence[PublicKey]) -> str | 
         "model.rolled_back name=%s from=%s to=%s reason=%s",
         shelf.name,
         failed,
-        state.previous or "the shipped one",
+        previous or "the shipped one",
         reason,
     )
-    return state.previous
+    return previous
 
 
 def count_starts(shelves: Sequence[Shelf], trusted: Sequence[PublicKey]) -> None:
@@ -118,7 +119,7 @@ def count_starts(shelves: Sequence[Shelf], trusted: Sequence[PublicKey]) -> None
             continue
         try:
             if _count_start(shelf) > MAX_STARTS and shelf.has_way_back:
-                roll_back(shelf, f"{MAX_STARTS} starts without a frame", trusted)
+                roll_back(shelf, f"the daemon ended {MAX_STARTS} times with it", trusted)
         except SignatureError as error:
             logger.warning("model.not_rolled_back name=%s reason=%s", shelf.name, error)
         except OSError as error:
@@ -155,6 +156,32 @@ def try_again(tried: Mapping[Shelf, State]) -> None:
             logger.warning("model.trial_resumed name=%s version=%s", shelf.name, state.trial)
         except OSError as error:
             logger.warning("model.trial_not_resumed name=%s reason=%s", shelf.name, error)
+
+
+def wait_for_frame(loaded: Mapping[Shelf, str | None]) -> None:
+    """Take back that the daemon started with the versions on trial: it was built with them."""
+    for shelf, version in loaded.items():
+        _count_anew(shelf, version, -1)
+
+
+def begin_frame(loaded: Mapping[Shelf, str | None]) -> None:
+    """Count the start again, before the first frame is processed with the versions on trial."""
+    for shelf, version in loaded.items():
+        _count_anew(shelf, version, 1)
+
+
+def _count_anew(shelf: Shelf, version: str | None, step: int) -> None:
+    state = _trial(shelf)
+    if state is None or state.trial != version:
+        return
+    try:
+        with shelf.changing():
+            state = _trial(shelf)
+            if state is not None and state.trial == version:  # else a pull came first
+                starts = min(max(0, state.starts + step), MAX_STARTS)
+                shelf.remember(msgspec.structs.replace(state, starts=starts))
+    except OSError as error:
+        logger.warning("model.trial_not_counted name=%s reason=%s", shelf.name, error)
 
 
 def _count_start(shelf: Shelf) -> int:

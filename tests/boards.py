@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from edge import bundle, model_store, model_update
 from edge.interpreter import Interpreter
 from edge.model_shelf import Shelf
@@ -39,3 +41,20 @@ class Board:
             source, COLOR, version, versions._next_serial(self.registry.store, COLOR)
         )
         versions._upload(self.registry.store, source, new, self.registry.key)
+
+
+def config_of(board: Board, folder: Path) -> Path:
+    """The config file of a daemon on that board, which names colors with the pulled model."""
+    path = folder / "edge.yaml"
+    models = {
+        "registry": str(board.registry.folder / "registry"),
+        "trusted_keys": [board.registry.key.public.text()],
+    }
+    config = {
+        "models_dir": str(board.models_dir),
+        "models": models,
+        "cameras": {"front": {"source": 0}},
+        "color": {"model": COLOR},
+    }
+    path.write_text(yaml.safe_dump(config))
+    return path

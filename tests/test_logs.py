@@ -227,7 +227,8 @@ def test_collector_gets_severity_body_and_attributes() -> None:
 
 def test_mqtt_log_is_rate_limited_and_reports_suppressed_records() -> None:
     clock, sent = FakeClock(), []
-    handler = mqtt.MqttLog(lambda payload: sent.append(json.loads(payload)), "info", clock)
+    handler = mqtt.MqttLog("info", clock)
+    handler.send_to(lambda payload: sent.append(json.loads(payload)))
     for number in range(mqtt.BURST + 30):
         handler.handle(record("counted number=%d", number))
     assert len(sent) == mqtt.BURST
@@ -244,7 +245,8 @@ def test_mqtt_log_excludes_records_of_the_publisher() -> None:
         handler.handle(record("said while publishing"))
         sent.append(payload)
 
-    handler = mqtt.MqttLog(publish, "info")
+    handler = mqtt.MqttLog("info")
+    handler.send_to(publish)
     handler.handle(record("once"))
     own = record("mqtt.lost")
     own.name = "edge.publisher.connection"
@@ -256,7 +258,8 @@ def test_failing_publisher_loses_only_the_record() -> None:
     def publish(payload: bytes) -> None:
         raise RuntimeError("the thread died")
 
-    handler = mqtt.MqttLog(publish, "info")
+    handler = mqtt.MqttLog("info")
+    handler.send_to(publish)
     handler.handle(record("x"))
     handler.handle(record("%d items", "no"))
     assert handler.lost == 2
@@ -265,7 +268,8 @@ def test_failing_publisher_loses_only_the_record() -> None:
 @pytest.mark.parametrize("text", ["x", "\x1b"])
 def test_large_message_is_truncated(text: str) -> None:
     clock, sent = FakeClock(), []
-    handler = mqtt.MqttLog(sent.append, "info", clock)
+    handler = mqtt.MqttLog("info", clock)
+    handler.send_to(sent.append)
     for _ in range(mqtt.BURST + 2):
         handler.handle(record("counted"))
     clock.now_s += 1 / mqtt.PER_SECOND

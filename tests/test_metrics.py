@@ -14,14 +14,17 @@ from prometheus_client.registry import CollectorRegistry
 
 from edge.config import MetricsConfig
 from edge.errors import ConfigError, WebError
-from edge.messages import CameraStats, Info, SpoolStats, Stats
+from edge.messages import CameraStats, Info, ModelInfo, SpoolStats, Stats
 from edge.metrics import Collector, Metrics
 from mosquitto import LOOPBACK, free_port
 from waiting import wait_until
 
+MODEL = ModelInfo(
+    name="tiny", version="0.3.2", pulled="0.4.0", sha256="cafe", integer_only=True, runtime="r"
+)
 INFO = Info(
-    device="gate", version="1.2", boot_id="b", models={}, cameras=("front",), labels=(),
-    budget_ms=200, commands=(),
+    device="gate", version="1.2", boot_id="b", models={"color": MODEL}, cameras=("front",),
+    labels=(), budget_ms=200, commands=(),
 )  # fmt: skip
 CAMERA = CameraStats(state="live", frames=21, bad_frames=22, reconnects=23, hung=24, paused=True)
 MQTT: dict[str, int | float | str] = {
@@ -38,40 +41,41 @@ STATS = Stats(
 )  # fmt: skip
 EXPECTED = {
     'edge_info{device="gate",version="1.2"}': 1,
-    "edge_uptime_seconds": 1,
-    "edge_frames_per_second": 2.5,
-    "edge_temperature_celsius": 51.5,
-    "edge_cpu_hertz": 1.5e9,
-    "edge_load1": 0.5,
-    "edge_resident_memory_bytes": 52,
-    "edge_frames_detected_total": 3,
-    "edge_frames_late_total": 6,
-    "edge_colors_shed_total": 7,
-    "edge_events_total": 8,
-    'edge_frames_skipped_total{cause="stale"}': 4,
-    'edge_frames_skipped_total{cause="budget"}': 5,
-    'edge_latency_seconds{quantile="0.5"}': 0.02,
-    'edge_latency_seconds{quantile="0.95"}': 0.03,
-    'edge_stage_seconds{quantile="0.99",stage="detector"}': 0.04,
-    'edge_camera_live{camera="front"}': 1,
-    'edge_camera_paused{camera="front"}': 1,
-    'edge_camera_frames_total{camera="front"}': 21,
-    'edge_camera_bad_frames_total{camera="front"}': 22,
-    'edge_camera_reconnects_total{camera="front"}': 23,
-    'edge_camera_hung_total{camera="front"}': 24,
-    "edge_broker_connected": 1,
-    "edge_mqtt_connects_total": 31,
-    "edge_mqtt_refusals_total": 32,
-    "edge_mqtt_sent_total": 33,
-    "edge_mqtt_acknowledged_total": 34,
-    "edge_mqtt_rejected_total": 35,
-    "edge_mqtt_dropped_total": 36,
-    "edge_mqtt_commands_total": 37,
-    "edge_spool_waiting": 41,
-    "edge_spool_used_bytes": 43,
-    "edge_spool_writable": 1,
-    "edge_spool_lost_total": 42,
-    "edge_spool_written_bytes_total": 44,
+    'edge_model_info{device="gate",name="tiny",pulled="0.4.0",role="color",sha256="cafe",version="0.3.2"}': 1,  # noqa: E501
+    'edge_uptime_seconds{device="gate"}': 1,
+    'edge_frames_per_second{device="gate"}': 2.5,
+    'edge_temperature_celsius{device="gate"}': 51.5,
+    'edge_cpu_hertz{device="gate"}': 1.5e9,
+    'edge_load1{device="gate"}': 0.5,
+    'edge_resident_memory_bytes{device="gate"}': 52,
+    'edge_frames_detected_total{device="gate"}': 3,
+    'edge_frames_late_total{device="gate"}': 6,
+    'edge_colors_shed_total{device="gate"}': 7,
+    'edge_events_total{device="gate"}': 8,
+    'edge_frames_skipped_total{cause="stale",device="gate"}': 4,
+    'edge_frames_skipped_total{cause="budget",device="gate"}': 5,
+    'edge_latency_seconds{device="gate",quantile="0.5"}': 0.02,
+    'edge_latency_seconds{device="gate",quantile="0.95"}': 0.03,
+    'edge_stage_seconds{device="gate",quantile="0.99",stage="detector"}': 0.04,
+    'edge_camera_live{camera="front",device="gate"}': 1,
+    'edge_camera_paused{camera="front",device="gate"}': 1,
+    'edge_camera_frames_total{camera="front",device="gate"}': 21,
+    'edge_camera_bad_frames_total{camera="front",device="gate"}': 22,
+    'edge_camera_reconnects_total{camera="front",device="gate"}': 23,
+    'edge_camera_hung_total{camera="front",device="gate"}': 24,
+    'edge_broker_connected{device="gate"}': 1,
+    'edge_mqtt_connects_total{device="gate"}': 31,
+    'edge_mqtt_refusals_total{device="gate"}': 32,
+    'edge_mqtt_sent_total{device="gate"}': 33,
+    'edge_mqtt_acknowledged_total{device="gate"}': 34,
+    'edge_mqtt_rejected_total{device="gate"}': 35,
+    'edge_mqtt_dropped_total{device="gate"}': 36,
+    'edge_mqtt_commands_total{device="gate"}': 37,
+    'edge_spool_waiting{device="gate"}': 41,
+    'edge_spool_used_bytes{device="gate"}': 43,
+    'edge_spool_writable{device="gate"}': 1,
+    'edge_spool_lost_total{device="gate"}': 42,
+    'edge_spool_written_bytes_total{device="gate"}': 44,
 }
 
 

@@ -53,6 +53,22 @@ def test_version_that_was_not_linked_before_a_power_cut_is_not_on_trial(board: B
     assert board.loaded() == "1.0.0"
 
 
+def test_only_starts_that_end_with_the_version_at_work_count(board: Board) -> None:
+    loaded = {board.shelf: "1.1.0"}
+    for _ in range(MAX_STARTS + 1):  # no frame comes
+        model_update.count_starts([board.shelf], ())
+        model_update.wait_for_frame(loaded)
+    assert board.shelf.state().starts == 0
+    for count in range(1, MAX_STARTS + 1):  # the first frame ends the daemon
+        model_update.count_starts([board.shelf], ())
+        model_update.wait_for_frame(loaded)
+        model_update.begin_frame(loaded)
+        assert board.shelf.state().starts == count
+    assert board.loaded() == "1.1.0"
+    model_update.count_starts([board.shelf], ())
+    assert board.loaded() == "1.0.0"
+
+
 def test_models_that_were_never_pulled_are_left_alone(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, "color-64")  # ships with edge: it would have a way back
     for _ in range(MAX_STARTS + 1):
@@ -88,6 +104,20 @@ def test_rollback_goes_past_what_a_power_cut_left(board: Board) -> None:
     (board.shelf.folder / f"{PARTIAL}link").symlink_to(board.shelf.link.readlink())
     assert model_update.roll_back(board.shelf, "test", ()) == "1.0.0"
     assert board.loaded() == "1.0.0"
+
+
+@pytest.mark.parametrize("is_cut_short", [True, False])
+def test_version_is_no_way_back_for_itself(board: Board, *, is_cut_short: bool) -> None:
+    """As after a pull of 1.1.0 that a power cut or the owner took back before it was linked."""
+    if is_cut_short:
+        board.shelf.switch("1.0.0")
+    else:
+        board.pull("1.0.0", is_forced=True)
+    assert (board.shelf.active, board.shelf.state().previous) == ("1.0.0", "1.0.0")
+    assert not board.shelf.has_way_back
+    with pytest.raises(ModelError, match=r"1\.0\.0 stays, without it there is none"):
+        model_update.roll_back(board.shelf, "test", ())
+    assert board.shelf.state().refused == ()
 
 
 def test_way_back_that_the_daemon_would_refuse_is_not_taken(
@@ -145,6 +175,7 @@ def test_damaged_state_stops_pulls_but_no_daemon(
     path = board.shelf.folder / STATE_NAME
     path.write_bytes(path.read_bytes()[:-5])
     model_update.count_starts([board.shelf], ())
+    model_update.wait_for_frame({board.shelf: board.shelf.active})
     model_update.confirm({board.shelf: board.shelf.active})
     assert not model_update.give_up_trials([board.shelf], "damaged", ())
     assert "model.trial_unknown name=tiny-color reason=" in caplog.text

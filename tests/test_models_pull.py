@@ -16,9 +16,7 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-import yaml
-
-from boards import Board
+from boards import Board, config_of
 from daemon import Daemon
 from edge import cli, config_file, model_store, model_update
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_UNCHANGED, ConfigError
@@ -33,24 +31,6 @@ from tools.registry import versions
 from waiting import wait_until
 
 NOBODY = 65534
-
-
-def config_of(board: Board, folder: Path) -> Path:
-    path = folder / "edge.yaml"
-    models = {
-        "registry": str(board.registry.folder / "registry"),
-        "trusted_keys": [board.registry.key.public.text()],
-    }
-    cameras = {"front": {"source": 0}}
-    color = {"model": COLOR}
-    config = {
-        "models_dir": str(board.models_dir),
-        "models": models,
-        "cameras": cameras,
-        "color": color,
-    }
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 def test_edge_models_pulls_the_production_version(

@@ -63,6 +63,23 @@ def test_transient_messages_are_dropped_without_a_connection(box: Outbox) -> Non
     assert (fresh.dropped, fresh.take()) == (1, None)
 
 
+def test_messages_that_may_wait_survive_until_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_MESSAGES", 3)
+    box = Outbox()
+    records = [Outgoing(Message("edge/gate/log", b"%d" % n), waits=True) for n in range(5)]
+    for record in records[:4]:
+        box.put(record)
+    box.open()
+    box.put(moment(1))
+    box.close()
+    box.put(records[4])
+    assert box.dropped == 2 + 1  # the oldest two, and what may not wait
+    box.open()
+    assert taken(box) == [record.message for record in records[2:]]
+
+
 @pytest.mark.parametrize(("bound", "value"), [("MAX_MESSAGES", 3), ("MAX_BYTES", 30)])
 def test_oldest_transient_messages_make_room(
     box: Outbox, monkeypatch: pytest.MonkeyPatch, bound: str, value: int

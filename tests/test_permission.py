@@ -222,6 +222,18 @@ def test_payload_that_is_not_utf8_is_not_signed(
     assert "is not UTF-8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("payload", ["{for_s: 60}", "{", "60s"])
+def test_payload_that_is_not_json_is_not_signed(
+    keyed: Guarded, capsys: pytest.CaptureFixture[str], payload: str
+) -> None:
+    from edge.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["sign-command", "--key-file", str(keyed.folder / "key"), PAUSE, payload])
+    assert ended.value.code == EXIT_USAGE
+    assert f"argument JSON: {payload!r}: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("topic", ["edge/gate/pause", "edge/gate/command/+", "gate/command/pause"])
 def test_topic_on_which_no_device_listens_is_not_signed(
     keyed: Guarded, capsys: pytest.CaptureFixture[str], topic: str

@@ -51,6 +51,21 @@ def test_pushed_version_is_never_overwritten(signed_registry: Registry, tmp_path
     assert signed_registry.file("1.0.0", VERSION_NAME).read_bytes() == before
 
 
+def test_push_that_was_stopped_before_its_promotion_resumes(
+    signed_registry: Registry, tmp_path: Path
+) -> None:
+    made = signed_registry.push("1.0.0")
+    store, folder = signed_registry.store, tmp_path / "sources" / "1.0.0" / COLOR
+    assert versions.push(store, folder, signed_registry.key) == made
+    assert [one.serial for one in registry.versions(store, COLOR)] == [1]
+    for key in (None, SecretKey.generate()):
+        with pytest.raises(ModelError, match="cannot change"):
+            versions.push(store, folder, key)
+    versions.promote(store, COLOR, "1.0.0", "archived", signed_registry.key)
+    with pytest.raises(ModelError, match="cannot change"):  # its stage was decided
+        versions.push(store, folder, signed_registry.key)
+
+
 def test_one_of_two_simultaneous_pushes_wins(signed_registry: Registry, tmp_path: Path) -> None:
     store = signed_registry.store
     store.put("a/b/version.json", b"first", is_new=True)

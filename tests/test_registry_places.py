@@ -61,8 +61,9 @@ def test_commands_work_on_a_bucket(
     assert Path(key).stat().st_mode & 0o077 == 0
     for version in ("1.0.0", "1.1.0"):
         folder = str(golden_folder(tmp_path, version))
-        assert main(["registry", "push", folder, "--sign-key", key]) == EXIT_OK
-        assert main(["registry", "push", folder, "--sign-key", key]) == EXIT_CONFIG
+        other = str(golden_folder(tmp_path / "other", version, licence="MIT"))
+        for pushed, code in ((folder, EXIT_OK), (folder, EXIT_OK), (other, EXIT_CONFIG)):
+            assert main(["registry", "push", pushed, "--sign-key", key]) == code
     promote = ["registry", "promote", COLOR, "1.1.0", "production", "--sign-key", key]
     assert main(promote) == EXIT_OK
     assert main(["registry", "remove", COLOR, "1.0.0", "--sign-key", key]) == EXIT_OK

@@ -38,7 +38,7 @@ def guarded(tmp_path: Path, mosquitto_program: str) -> Any:
     broker = Mosquitto(folder, login=Login("gate", SECRET), settings=f"acl_file {ACL}")
     passwords = folder / "passwords"
     with broker:
-        for user in ("operator", "viewer", "garden"):
+        for user in ("operator", "viewer", "garden", "cleaner"):
             subprocess.run(["mosquitto_passwd", "-b", passwords, user, SECRET], check=True)
         broker.reload()
         yield broker
@@ -84,6 +84,27 @@ def test_viewer_may_not_send_commands_and_operator_may(
     assert command is not None
     assert b"operator" in command.payload
     assert publisher.take_command() is None
+
+
+@pytest.mark.parametrize(("user", "is_gone"), [("operator", False), ("cleaner", True)])
+def test_only_the_cleaner_removes_what_a_renamed_board_left(
+    guarded: Mosquitto, tmp_path: Path, start: Start, user: str, *, is_gone: bool
+) -> None:
+    account = {"username": "gate", "password_file": password_file(tmp_path)}
+    publisher, _ = start(guarded.port, **account)
+    wait_connected(publisher)
+    publisher.close()
+    left, marker = TOPICS.of("status"), TOPICS.command("marker")
+    with (
+        Subscriber(guarded.port, left, login=Login(user, SECRET)) as own,
+        Subscriber(guarded.port, marker, login=Login("operator", SECRET)) as operator,
+    ):
+        own.wait_for_topic(left)
+        own.publish(left, b"", retain=True)
+        with Subscriber(guarded.port, "edge/#", login=Login("viewer", SECRET)) as viewer:
+            operator.publish(marker, b"")
+            viewer.wait_for_topic(marker)  # after what was retained
+            assert any(one.topic == left for one in viewer.received) != is_gone
 
 
 def test_secrets_show_in_no_log_topic_or_process_list(tmp_path: Path, guarded: Mosquitto) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge import config_file, model_store, model_update, registry, signature
+from edge import config_file, lookup, model_store, model_update, registry, signature
 from edge.config import Config
 from edge.errors import (
     EXIT_CONFIG,
@@ -23,7 +23,7 @@ from edge.errors import (
     one_line,
 )
 from edge.interpreter import Interpreter
-from edge.model_shelf import Shelf
+from edge.model_shelf import Shelf, pulled_version
 from edge.registry import Source
 from edge.signature import PublicKey
 
@@ -115,7 +115,10 @@ def _list(models_dir: str | None, trusted: tuple[PublicKey, ...]) -> int:
     if not folders:
         raise ModelError("no model is installed; give --models-dir or install edge-camera again")
     broken = 0
-    print(f"{'name':<22} {'version':<9} {'task':<7} {'input':<9} {'sha256':<14} certificate")
+    print(
+        f"{'name':<22} {'version':<9} {'pulled':<9} {'task':<7} {'input':<9} {'sha256':<14} "
+        "certificate"
+    )
     for folder in folders:
         try:
             model_update.refuse_unsigned(folder, trusted)
@@ -131,15 +134,17 @@ def _line(folder: Path) -> str:
     width, height = model.input.size
     tensors = ", ".join(f"{count} {dtype}" for dtype, count in model.certificate.tensors.items())
     verdict = "integer-only" if model.certificate.integer_only else "NOT integer-only, allowed"
+    pulled = pulled_version(lookup.real(folder)) or "-"
     return (
-        f"{model.name:<22} {model.version:<9} {model.task:<7} {f'{width}x{height}':<9} "
+        f"{model.name:<22} {model.version:<9} {pulled:<9} {model.task:<7} {f'{width}x{height}':<9} "
         f"{model.sha256[:12]:<14} {verdict} ({tensors})"
     )
 
 
 def _pull(args: argparse.Namespace) -> int:
     """Pull a version; with `--exit-code` return 4 when it is active already, and whole."""
-    board = _board(config_file.load(args.config))
+    config = config_file.load(args.config)
+    board = _board(config)
     if board.registry is None:
         raise ConfigError(f"{args.config}: models.registry is empty; name a folder or s3://…")
     store = registry.open_store(board.registry)
@@ -156,12 +161,19 @@ def _pull(args: argparse.Namespace) -> int:
     if before == version:
         print(f"{args.name} {version}: was damaged here, pulled again; reload the daemon")
         return EXIT_OK
+    step = _next_step(args.name, config, args.config)
     print(
         f"{args.name} {version}: verified (serial {bundle.serial}), golden picture repeated, "
-        f"linked; before: {before or _shipped(args.name)}. The daemon takes it at its next "
-        f"reload (systemctl reload {config_file.unit(args.config)})"
+        f"linked; before: {before or _shipped(args.name)}. {step}"
     )
     return EXIT_OK
+
+
+def _next_step(name: str, config: Config, path: Path) -> str:
+    """Return what brings a linked model into service; path: where the config is."""
+    if name not in (config.detector.model, config.color.model if config.color.enabled else ""):
+        return f"The daemon does not use it: name it in {path}, as detector.model or color.model"
+    return f"The daemon takes it at its next reload (systemctl reload {config_file.unit(path)})"
 
 
 def _shipped(name: str) -> str:

@@ -7,6 +7,8 @@ import re
 import time
 from pathlib import Path
 
+import msgspec
+
 from edge.errors import EXIT_OK
 from edge.messages.signing import read_key, sign
 
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "topic", type=_command_topic, metavar="TOPIC", help="<prefix>/<device>/command/<name>"
     )
     parser.add_argument(
-        "payload", type=_utf8_text, nargs="?", default="", metavar="JSON", help="default: empty"
+        "payload", type=_json, nargs="?", default="", metavar="JSON", help="default: empty"
     )
 
 
@@ -40,6 +42,14 @@ def run(args: argparse.Namespace) -> int:
 def _command_topic(word: str) -> str:
     if not _COMMAND_TOPIC.fullmatch(_utf8_text(word)):
         raise argparse.ArgumentTypeError(f"{word!r} is not <prefix>/<device>/command/<name>")
+    return word
+
+
+def _json(word: str) -> str:
+    try:
+        msgspec.json.decode(_utf8_text(word) or "{}")
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError(f"{word!r}: {error}; quote it for the shell") from None
     return word
 
 

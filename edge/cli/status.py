@@ -10,7 +10,7 @@ import msgspec
 
 from edge import config_file, status_socket
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, UnavailableError
-from edge.messages import Report, Stats
+from edge.messages import ModelInfo, Report, Stats
 
 EXAMPLES = """examples:
   edge status                       # the daemon of /etc/edge/edge.yaml
@@ -76,12 +76,17 @@ def lines_of(report: Report) -> Iterator[str]:
     age = report.health.frame_age_s
     frame = "no frame yet" if age is None else f"newest frame {age:.1f} s ago"
     if report.info is not None:
-        models = ", ".join(model.name for model in report.info.models.values())
+        models = ", ".join(_model(model) for model in report.info.models.values())
         yield f"device    {report.info.device}, edge {report.info.version}, {models}"
     paused = ", paused: the command resume ends it" if report.health.paused else ""
     yield f"camera    {report.health.camera or 'not opened yet'}, {frame}{paused}"
     if report.stats is not None:
         yield from _stats_lines(report.stats)
+
+
+def _model(model: ModelInfo) -> str:
+    pulled = "" if model.pulled is None else f" (pulled as {model.pulled})"
+    return f"{model.name} {model.version}{pulled}"
 
 
 def _stats_lines(stats: Stats) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -23,19 +24,16 @@ SILENT = ("edge.publisher", "edge.logs", "paho")
 class MqttLog(logging.Handler):
     """Publishes records as JSON; records beyond the rate are counted in the next one published.
 
-    publish: takes a payload and never waits; an exception from it only loses the record.
+    Until `send_to` says where, they wait here: what happens to a board before it has a connection
+    matters most.
     """
 
-    def __init__(
-        self,
-        publish: Callable[[bytes], None],
-        level: str | None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, level: str | None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.choose(level)
         self.lost = 0
-        self._publish = publish
+        self._publish: Callable[[bytes], None] | None = None
+        self._early: deque[bytes] = deque(maxlen=BURST)
         self._allowance = Allowance(BURST, PER_SECOND, clock)
         self._busy = threading.local()
         self._suppressed = 0
@@ -43,6 +41,19 @@ class MqttLog(logging.Handler):
     def choose(self, level: str | None) -> None:
         """Publish records of this level and above; None publishes none."""
         self.setLevel(level.upper() if level else logging.CRITICAL + 1)
+
+    def send_to(self, publish: Callable[[bytes], None]) -> None:
+        """Publish what waits, and every record from now on.
+
+        publish: takes a payload and never waits; an exception from it only loses the record.
+        """
+        self.acquire()
+        try:
+            self._publish = publish
+            while self._early:
+                self._send(self._early.popleft())
+        finally:
+            self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Publish a record, unless publishing itself caused it or the rate is exceeded."""
@@ -52,12 +63,23 @@ class MqttLog(logging.Handler):
         if not self._allowance.take():
             self._suppressed += 1
             return
-        self._busy.value = True
         try:
             facts = facts_of(record)
             if self._suppressed:
                 facts["suppressed"], self._suppressed = self._suppressed, 0
-            self._publish(_bounded(facts))
+            payload = _bounded(facts)
+        except Exception:  # noqa: BLE001 - logging never ends the daemon
+            self.lost += 1
+        else:
+            self._send(payload)
+
+    def _send(self, payload: bytes) -> None:
+        if self._publish is None:
+            self._early.append(payload)
+            return
+        self._busy.value = True
+        try:
+            self._publish(payload)
         except Exception:  # noqa: BLE001 - logging never ends the daemon
             self.lost += 1
         finally:

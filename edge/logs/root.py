@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -139,9 +139,9 @@ def close(handlers: list[logging.Handler]) -> None:
 
 
 @contextlib.contextmanager
-def published(level: str | None, publish: Callable[[bytes], None]) -> Iterator[MqttLog]:
+def published(level: str | None) -> Iterator[MqttLog]:
     """Let the root logger also publish within the block; yield the handler."""
-    handler = MqttLog(publish, level)
+    handler = MqttLog(level)
     logging.getLogger().addHandler(handler)
     try:
         yield handler

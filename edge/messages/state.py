@@ -25,13 +25,17 @@ class CameraState(Payload, frozen=True, kw_only=True):
 
 
 class ModelInfo(Payload, frozen=True, kw_only=True):
-    """A loaded model in `info`."""
+    """A loaded model in `info`.
+
+    version: the manifest's. pulled: the registry's, None for a model that was not pulled.
+    """
 
     name: str
     version: str
     sha256: str
     integer_only: bool
     runtime: str
+    pulled: str | None = None
 
 
 class Info(Payload, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """Messages other than events that wait for the network thread.
 
 A retained QoS 1 message is a state: the newest of each topic is kept and sent on every connection.
-All other messages are transient: without a connection, or when too many wait, they are dropped
-and counted.
+All other messages are transient: when too many wait, the oldest are dropped and counted. So are all
+without a connection, except those that may wait for it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ MAX_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message and, for a response by MQTT 5, the correlation data of its request."""
+    """A message to send.
+
+    correlation_data: of the request, in a response by MQTT 5. waits: for a connection.
+    """
 
     message: Message
     correlation_data: bytes | None = None
+    waits: bool = False
 
 
 class Outbox:
@@ -50,7 +54,7 @@ class Outbox:
             if message.retain and message.qos > 0:
                 self._retained[message.topic] = self._unsent[message.topic] = message
                 return
-            if not self._is_open:
+            if not self._is_open and not outgoing.waits:
                 self._dropped += 1
                 return
             self._queue.append(outgoing)
@@ -71,18 +75,19 @@ class Outbox:
             return outgoing
 
     def open(self) -> None:
-        """Accept transient messages from now on, and send all states again."""
+        """Accept all transient messages from now on, and send all states again."""
         with self._lock:
             self._is_open = True
             self._unsent = dict(self._retained)
 
     def close(self) -> None:
-        """Drop all waiting messages except states."""
+        """Drop all messages except states and those that may wait."""
         with self._lock:
             self._is_open = False
-            self._dropped += len(self._queue)
-            self._queue.clear()
-            self._queue_bytes = 0
+            kept = [outgoing for outgoing in self._queue if outgoing.waits]
+            self._dropped += len(self._queue) - len(kept)
+            self._queue = deque(kept)
+            self._queue_bytes = sum(len(outgoing.message.payload) for outgoing in kept)
 
     def send_again(self, prefix: str) -> None:
         """Send all states under a topic prefix again."""

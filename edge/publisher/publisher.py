@@ -1,8 +1,9 @@
 """Publishes to the broker from a thread of its own; nothing here waits on the network.
 
 Events go through the spool and are sent at QoS 1 until the broker has acknowledged them. Retained
-QoS 1 messages are states, sent again on every connection. All other messages are dropped and
-counted while there is no connection. Commands arrive through a bounded queue.
+QoS 1 messages are states, sent again on every connection. Log records wait in memory while there
+is no connection; all other messages are dropped and counted. Commands arrive through a bounded
+queue.
 
 `protocol: auto` begins with MQTT 5. It falls back to 3.1.1 when the broker refuses it, closes the
 connection before its answer or does not answer in time. A refused login is a state of its own: it
@@ -136,13 +137,14 @@ class Publisher:
         """Return the state of the connection, and the reason when it is not connected."""
         return self._state
 
-    def publish(self, message: Message) -> None:
-        """Hand over a message that is not an event; never waits.
+    def publish(self, message: Message, *, waits: bool = False) -> None:
+        """Hand over a message that is not an event; never blocks.
 
+        waits: in memory for a connection; a transient message is else dropped without one.
         Raises PublishError when the network thread has died.
         """
         self._check_alive()
-        self._outbox.put(Outgoing(message))
+        self._outbox.put(Outgoing(message, waits=waits))
         self._waker.wake()
 
     def publish_event(self, topic: str, body: bytes) -> int:

@@ -18,7 +18,7 @@ from edge.detector import Detector
 from edge.errors import ConfigError, ModelError
 from edge.interpreter import Interpreter
 from edge.messages import ModelInfo
-from edge.model_shelf import Shelf
+from edge.model_shelf import Shelf, pulled_version
 from edge.pipeline import Models, Pipeline, Thresholds, check_labels
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ class Parts:
     """The models, governor and pipeline of one config.
 
     interpreters: loaded models by role. pulled: the version on each shelf when they were loaded.
-    is_confirmed: they have processed a frame, so a pulled model's trial is over.
+    has_begun: they were given a frame. is_confirmed: they have processed one, so a pulled model's
+    trial is over.
     """
 
     config: Config
@@ -39,7 +40,14 @@ class Parts:
     governor: Governor
     pipeline: Pipeline
     pulled: dict[Shelf, str | None]
+    has_begun: bool = False
     is_confirmed: bool = False
+
+    def begin_frame(self) -> None:
+        """Count what the first frame does to the daemon against pulled models on trial."""
+        if not self.has_begun:
+            self.has_begun = True
+            model_update.begin_frame(self.pulled)
 
     def confirm_models(self) -> None:
         """End the trial of pulled models: they have processed a frame."""
@@ -152,6 +160,7 @@ def model_infos(interpreters: dict[str, Interpreter]) -> dict[str, ModelInfo]:
             sha256=interpreter.manifest.sha256,
             integer_only=interpreter.manifest.certificate.integer_only,
             runtime=interpreter.runtime,
+            pulled=pulled_version(interpreter.folder),
         )
         for role, interpreter in interpreters.items()
     }

@@ -45,7 +45,7 @@ from edge.publisher import Publisher, options
 from edge.service.commands import CommandDesk
 from edge.service.counters import Counters
 from edge.service.fixed import refuse_fixed_changes
-from edge.service.parts import Parts, build_parts, only_camera, shelves_of
+from edge.service.parts import Parts, build_parts, model_infos, only_camera, shelves_of
 from edge.service.permission import Permission
 from edge.service.reporter import Reporter
 from edge.service.signals import signals
@@ -107,9 +107,11 @@ class Service:
 
     def _start(self, stack: ExitStack) -> None:
         config = self._config
+        self._mqtt_log = stack.enter_context(logs.published(config.log.mqtt_level))
         trusted = signature.parse_all(config.models.trusted_keys)
         model_update.count_starts(shelves_of(config), trusted)  # a reload is no start
         self._parts = build_parts(config, self._camera_name)
+        model_update.wait_for_frame(self._parts.pulled)
         stack.enter_context(WebServer(config.web, self._view))
         state_dir = config_file.state_dir(config)
         self._spool = stack.enter_context(
@@ -121,9 +123,7 @@ class Service:
         self._publisher = stack.enter_context(
             Publisher(config.mqtt, self._topics, self._spool, birth)
         )
-        self._mqtt_log = stack.enter_context(
-            logs.published(config.log.mqtt_level, self._publish_log)
-        )
+        self._mqtt_log.send_to(self._publish_log)
         self._reporter = Reporter(
             self._camera_name,
             self._topics,
@@ -152,7 +152,7 @@ class Service:
         return messages.encode(report)
 
     def _publish_log(self, payload: bytes) -> None:
-        self._publisher.publish(Message(self._topics.of("log"), payload))
+        self._publisher.publish(Message(self._topics.of("log"), payload), waits=True)
 
     def _open_camera(self, config: Config, before: CaptureStatus | None = None) -> None:
         camera = Camera(self._camera_name, config.cameras[self._camera_name], before=before)
@@ -187,6 +187,7 @@ class Service:
         if self._newest is not None and frame.size != self._newest.size:
             self._end_objects()  # their boxes are pixels of the old size
         self._newest = frame
+        self._parts.begin_frame()
         result = self._parts.pipeline.process(frame, is_paused=self._is_paused)
         with timed(time.monotonic, "publish", result.stage_ms):
             self._hand_over(result)
@@ -333,7 +334,8 @@ class Service:
         self._mqtt_log.choose(config.log.mqtt_level)
         self._reporter.announce(parts)
         logger.info("service.reloaded path=%s", self._path)
-        return {"reloaded": True}
+        # A version on trial that cannot be used was rolled back: the caller must see what runs.
+        return {"reloaded": True, "models": model_infos(parts.interpreters)}
 
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
         """Return what a reload swaps; log handlers come last, so no failure leaks them."""

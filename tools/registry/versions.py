@@ -43,9 +43,10 @@ def push(
     registered if that requires a signature and there is no key. The folder is loaded and its golden
     picture checked before anything is written, so that no version is registered that boards would
     refuse. A version exists once its last object is written; of two concurrent pushes only one can
-    write it, and no object is ever replaced. Objects of an interrupted push are reused by the next
-    push of the same folder, and deleted by that of another folder. Raises ModelError when the
-    folder fails the checks, or the version exists or existed.
+    write it, and no object is ever replaced. What an interrupted push wrote is reused by the next
+    push of the same folder, and deleted by that of another folder; a whole version, by one with the
+    same key as long as it was in no stage. Raises ModelError when the folder fails the
+    checks, or the version exists otherwise or existed.
     """
     _check_golden(folder)
     described = manifest.read(folder)
@@ -60,10 +61,16 @@ def push(
     stages = registry.read_stages(store, name)
     if new.version in stages.removed:
         raise ModelError(f"{name} {new.version} was removed; versions are never given again")
-    if new.version in {one.version for one in registry.versions(store, name)}:
-        raise ModelError(
-            f"{name} {new.version} is registered and cannot change; use a new version number"
-        )
+    for one in registry.versions(store, name):
+        if one.version == new.version:
+            same = msgspec.structs.replace(new, serial=one.serial)
+            made = store.get(_made_by(same), MAX_VERSION_BYTES)
+            if new.version in stages.stages or made != _signed(same, key):
+                raise ModelError(
+                    f"{name} {new.version} is registered and cannot change; "
+                    "use a new version number"
+                )
+            return same
     new = _with_serial(store, new)
     _upload(store, folder, new, key)
     return new
@@ -163,10 +170,8 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
         if bundle.fact_of(content) != fact:
             raise ModelError(f"model {folder}: {file} changed meanwhile; push again")
         store.put(registry.file_key(new, file), content)
-    text = new.encode()
-    comment = f"{new.name} {new.version} serial {new.serial}"
-    made_by = f"{new.name}/{new.version}/{VERSION_NAME}"
-    if not _create(store, made_by, _envelope(text, comment, key)):
+    made_by = _made_by(new)
+    if not _create(store, made_by, _signed(new, key)):
         raise ModelError(
             f"{new.name} {new.version}: another push was first; use a new version number"
         )
@@ -176,6 +181,17 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
             f"{new.name} {new.version} was pushed and removed meanwhile; use a new version number"
         )
     _delete_leftovers(store, new)
+
+
+def _made_by(version: Bundle) -> str:
+    """Return the key of the object that makes a version exist."""
+    return f"{version.name}/{version.version}/{VERSION_NAME}"
+
+
+def _signed(version: Bundle, key: SecretKey | None) -> bytes:
+    """Return the content of that object; a key always makes the same signature."""
+    comment = f"{version.name} {version.version} serial {version.serial}"
+    return _envelope(version.encode(), comment, key)
 
 
 def _delete_leftovers(store: Store, made: Bundle) -> None:
