@@ -210,11 +210,12 @@ def test_name_that_is_not_utf8_is_reported_and_the_rest_processed(
     assert re.search("its name is not UTF-8; rename it|not an image", complaint)
 
 
-def test_pictures_with_names_that_are_not_utf8_are_annotated(tmp_path: Path, infer: Infer):
+def test_pictures_with_names_that_are_not_utf8_are_read(tmp_path: Path, infer: Infer):
     odd = save(tmp_path / "a.png", street()).rename(tmp_path / os.fsdecode(b"\xff.png"))
     code, document = infer(odd, "--annotate", tmp_path / os.fsdecode(b"an\xff"))
     assert code == EXIT_OK
     assert len(document[0]["detections"]) == 2
+    assert document[0]["file"] == f"{tmp_path}/\\xff.png"  # strict readers refuse "\\udcff"
     (drawn,) = (tmp_path / os.fsdecode(b"an\xff")).iterdir()
     assert cv2.imdecode(np.fromfile(drawn, np.uint8), cv2.IMREAD_COLOR) is not None
 

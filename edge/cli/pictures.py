@@ -42,8 +42,13 @@ class Picture:
     def head(self) -> dict[str, Any]:
         """Return the first fields of a picture's entry in the output."""
         height, width = self.bgr.shape[:2]
-        head: dict[str, Any] = {"file": str(self.path), "width": width, "height": height}
+        head: dict[str, Any] = {"file": text_of(self.path), "width": width, "height": height}
         return head if self.frame is None else {**head, "frame": self.frame}
+
+
+def text_of(path: Path | str) -> str:
+    r"""Return a path as text for JSON, with bytes that are not UTF-8 as `\xff`."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def expand(
