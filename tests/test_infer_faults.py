@@ -44,6 +44,14 @@ def test_named_pipe_is_refused_without_blocking(tmp_path: Path, infer: Infer, na
     assert f"{name}: a pipe" in infer.complaints[-1]
 
 
+@pytest.mark.parametrize("name", ["http://host/a.jpg", "s3://bucket/a.mp4", "rtsp://host/stream"])
+def test_address_is_refused_with_the_fix(infer: Infer, name: str):
+    assert infer(name) == (EXIT_NO_INPUT, [])
+    assert infer.complaints == [
+        f"edge: {name}: an address; download it first, or give a camera to `edge run`"
+    ]
+
+
 def test_document_is_complete_when_pictures_cannot_be_saved(tmp_path: Path, infer: Infer):
     for name in ("a.png", "b.png"):
         save(tmp_path / "in" / name, street())
