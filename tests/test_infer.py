@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -226,9 +227,13 @@ def test_unmatched_objects_entries_are_reported_beside_matched_ones(
 
 
 def test_objects_entries_with_equal_names_are_distinguished_by_path(tmp_path: Path, infer: Infer):
-    crops = [save(tmp_path / x / "1.png", np.full((40, 20, 3), RED, np.uint8)) for x in "ab"]
+    crop = save(tmp_path / "1.png", np.full((40, 20, 3), RED, np.uint8))
+    crops = [tmp_path / os.fsdecode(folder) / "1.png" for folder in (b"\xff", b"b")]
+    for path in crops:
+        path.parent.mkdir()
+        path.write_bytes(crop.read_bytes())
     objects = tmp_path / "objects.json"
-    objects.write_text(json.dumps({str(crops[0]): "dog", "1.png": "car"}))
+    objects.write_text(json.dumps({f"{tmp_path}/\\xff/1.png": "dog", "1.png": "car"}))
     options = ("--objects", objects, "--color-model", CLASS_COLOR)
     _, document = infer(*crops, *options, task="color")
     assert [entry["colors"][0]["name"] for entry in document] == ["brown", "red"]

@@ -44,6 +44,14 @@ def test_named_pipe_is_refused_without_blocking(tmp_path: Path, infer: Infer, na
     assert f"{name}: a pipe" in infer.complaints[-1]
 
 
+@pytest.mark.parametrize("name", ["http://host/a.jpg", "s3://bucket/a.mp4", "rtsp://host/stream"])
+def test_address_is_refused_with_the_fix(infer: Infer, name: str):
+    assert infer(name) == (EXIT_NO_INPUT, [])
+    assert infer.complaints == [
+        f"edge: {name}: an address; download it first, or give a camera to `edge run`"
+    ]
+
+
 def test_document_is_complete_when_pictures_cannot_be_saved(tmp_path: Path, infer: Infer):
     for name in ("a.png", "b.png"):
         save(tmp_path / "in" / name, street())
@@ -210,11 +218,12 @@ def test_name_that_is_not_utf8_is_reported_and_the_rest_processed(
     assert re.search("its name is not UTF-8; rename it|not an image", complaint)
 
 
-def test_pictures_with_names_that_are_not_utf8_are_annotated(tmp_path: Path, infer: Infer):
+def test_pictures_with_names_that_are_not_utf8_are_read(tmp_path: Path, infer: Infer):
     odd = save(tmp_path / "a.png", street()).rename(tmp_path / os.fsdecode(b"\xff.png"))
     code, document = infer(odd, "--annotate", tmp_path / os.fsdecode(b"an\xff"))
     assert code == EXIT_OK
     assert len(document[0]["detections"]) == 2
+    assert document[0]["file"] == f"{tmp_path}/\\xff.png"  # strict readers refuse "\\udcff"
     (drawn,) = (tmp_path / os.fsdecode(b"an\xff")).iterdir()
     assert cv2.imdecode(np.fromfile(drawn, np.uint8), cv2.IMREAD_COLOR) is not None
 

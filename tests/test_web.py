@@ -258,6 +258,19 @@ def test_silent_connections_time_out_and_block_nobody(
                 pass
 
 
+@pytest.mark.parametrize("first", [b"ZZ\r\n", b"5\r\nhello\r\n"])
+def test_malformed_body_ends_the_connection_and_logs_nothing(
+    site: Site, caplog: pytest.LogCaptureFixture, first: bytes
+) -> None:
+    request = b"HEAD /schema HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", site.config.port), timeout=20) as client:
+        client.sendall(request + first)
+        with suppress(ConnectionResetError, BrokenPipeError):
+            while client.recv(4096):  # a time-out would raise
+                client.sendall(b"ZZ\r\n")
+    assert not caplog.records
+
+
 def test_connections_that_ask_nothing_do_not_take_all_descriptors(site: Site) -> None:
     held = [
         socket.create_connection(("127.0.0.1", site.config.port), timeout=20)

@@ -20,7 +20,14 @@ import cv2
 import msgspec
 
 from edge import lookup, model_store, picture_file
-from edge.cli.pictures import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Picture, expand, pictures
+from edge.cli.pictures import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Picture,
+    expand,
+    pictures,
+    text_of,
+)
 from edge.cli.progress import bar
 from edge.color import ColorModel
 from edge.config import ColorConfig, DetectorConfig
@@ -205,7 +212,8 @@ def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
         )
 
     def make_entry(picture: Picture) -> dict[str, Any]:
-        label = labels.get(str(picture.path), labels.get(picture.path.name))
+        path = picture.path
+        label = labels.get(text_of(path), labels.get(text_of(path.name)))
         scores = color.classify(picture.bgr, label)
         dominant = color.dominant(scores)
         return {**picture.head(), "dominant": dominant, "colors": _scores(scores)}
@@ -229,7 +237,7 @@ def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str | None]:
             f'{objects}: not a JSON object of labels by file name ({{"a.jpg": "dog"}}): '
             f"{brief(error)}"
         ) from None
-    names = {name for path in paths for name in (str(path), path.name)}
+    names = {name for path in paths for name in (text_of(path), text_of(path.name))}
     strangers = labels.keys() - names
     if paths and strangers:
         logger.warning(

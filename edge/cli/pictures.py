@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge import lookup, picture_file
-from edge.capture import HEIC_SUFFIXES, Source, open_source, read_image, refuse_pipe
+from edge.capture import HEIC_SUFFIXES, Source, open_source, read_image, redact, refuse_pipe
 from edge.cli.progress import bar
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
@@ -42,8 +42,13 @@ class Picture:
     def head(self) -> dict[str, Any]:
         """Return the first fields of a picture's entry in the output."""
         height, width = self.bgr.shape[:2]
-        head: dict[str, Any] = {"file": str(self.path), "width": width, "height": height}
+        head: dict[str, Any] = {"file": text_of(self.path), "width": width, "height": height}
         return head if self.frame is None else {**head, "frame": self.frame}
+
+
+def text_of(path: Path | str) -> str:
+    r"""Return a path as text for JSON, with bytes that are not UTF-8 as `\xff`."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def expand(
@@ -150,6 +155,7 @@ def _open(path: Path) -> Image | Source:
     A file with an unknown suffix is tried as an image first. Text is refused as a video: ffmpeg
     would render it, or follow a playlist into the network.
     """
+    _refuse_address(path)
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         refuse_pipe(path)
@@ -163,6 +169,16 @@ def _open(path: Path) -> Image | Source:
             return _open_video(path)
         except (InputError, CameraError):
             raise fault from None
+
+
+def _refuse_address(path: Path) -> None:
+    """Raise InputError for an address, of which Path has made `rtsp:/host/stream`."""
+    scheme, mark, rest = str(path).partition(":/")
+    if mark and scheme.isalnum() and scheme != "file" and not lookup.is_folder(path.parent):
+        address = redact(f"{scheme}://{rest}")
+        raise InputError(
+            f"{address}: an address; download it first, or give a camera to `edge run`"
+        )
 
 
 def _open_video(path: Path) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 ANSWERED_S = 20.0  # for request and response, including a large picture over a slow radio link
@@ -27,6 +28,17 @@ class BoundedConnection(H11Protocol):
             transport.abort()
             return
         self._restart_timer()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; close without an answer where it is a request's body.
+
+        uvicorn would answer such a request twice, which fails, and log a traceback for each.
+        """
+        if self.conn.our_state is h11.IDLE:
+            super().send_400_response(msg)
+            return
+        self.cycle.disconnected = True  # drops the answer
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """Restart the timer for the next request."""
