@@ -5,7 +5,6 @@ OpenCV shows what lies under transparent pixels, often black, and leaves half a 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,6 @@ from edge.values import Image
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 PNG_ALPHA = frozenset({4, 6})  # color types: gray with alpha, RGB with alpha
 WHITE = 255
-HEAD_BYTES = 4096  # of an AVIF or JPEG 2000, where alpha is declared
-TIFF_HEADS = {b"II*\0": "<", b"MM\0*": ">"}  # with the order of bytes
-SAMPLES_PER_PIXEL, EXTRA_SAMPLES = 277, 338  # TIFF's tags
-ALPHA = frozenset({1, 2})  # in EXTRA_SAMPLES: colors are multiplied with it, or not
 BAND_ROWS = 64  # blended at once: 16 bytes a pixel in each
 
 
@@ -32,7 +27,7 @@ def decode(content: NDArray[np.uint8]) -> Image | None:
     """Return the picture in a file's bytes, uint8 (height, width, 3) BGR; None when it is none.
 
     It is turned as its EXIF says. Transparent pixels show white behind them; in a picture that
-    was turned, a TIFF of 16 bits and gray ones other than PNG and WebP they may keep another color.
+    was turned they keep their hidden color.
     Raises ValueError, which says the fix, for one of more than MAX_PIXELS; cv2.error for one that
     OpenCV refuses otherwise.
     """
@@ -47,32 +42,23 @@ def decode(content: NDArray[np.uint8]) -> Image | None:
     if bgr is None:
         return None
     if _may_be_transparent(content):
-        stored = np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED))
-        is_premultiplied = _tiff_tags(content).get(EXTRA_SAMPLES) in ALPHA  # libtiff does it, too
-        _blend_with_white(bgr, stored, is_premultiplied=is_premultiplied)
+        _blend_with_white(bgr, np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED)))
     return np.asarray(bgr, np.uint8)
 
 
-def _blend_with_white(bgr: NDArray[Any], stored: NDArray[Any], *, is_premultiplied: bool) -> None:
+def _blend_with_white(bgr: NDArray[Any], stored: NDArray[Any]) -> None:
     """Blend a decoded picture with white, in place, as the alpha channel of `stored` says, if any.
 
     stored: the pixels as the file has them, uint8 or uint16, not turned.
-    is_premultiplied: their colors are multiplied with their opacity already.
     """
     if stored.shape != (*bgr.shape[:2], 4):
         return
     bands = [slice(top, top + BAND_ROWS) for top in range(0, len(bgr), BAND_ROWS)]
-    if any(_differ(bgr[rows], _levels(stored[rows])[..., :3]) for rows in bands):
+    if not all(np.array_equal(bgr[rows], _levels(stored[rows])[..., :3]) for rows in bands):
         return  # it was turned
     for rows in bands:
         opacity = _levels(stored[rows])[..., 3:].astype(np.float32) / 255
-        colors = bgr[rows] if is_premultiplied else bgr[rows] * opacity
-        bgr[rows] = np.rint(np.minimum(colors + WHITE * (1 - opacity), WHITE))
-
-
-def _differ(bgr: NDArray[Any], stored: NDArray[Any]) -> bool:
-    """Return whether two pictures differ by more than the rounding of 16 bits to 8."""
-    return bool(cv2.absdiff(bgr, np.ascontiguousarray(stored, np.uint8)).max() > 1)
+        bgr[rows] = np.rint(bgr[rows] * opacity + WHITE * (1 - opacity))
 
 
 def _levels(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -80,36 +66,16 @@ def _levels(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _may_be_transparent(content: NDArray[np.uint8]) -> bool:
-    """Return whether the bytes are of a picture that may have transparent pixels."""
-    head = content[:HEAD_BYTES].tobytes()
+    """Return whether the bytes are of a PNG or WebP that may have transparent pixels."""
+    head = content[:30].tobytes()
     if head.startswith(b"\x89PNG"):
         return head[25] in PNG_ALPHA or _has_transparent_colors(content.tobytes())
-    if tags := _tiff_tags(content):
-        return tags.get(SAMPLES_PER_PIXEL) == 4
-    if head[4:8] in {b"ftyp", b"jP  "}:  # AVIF, JPEG 2000
-        return b":auxiliary:alpha" in head or b"cdef" in head
-    return head.startswith(b"GIF8") or (head[8:12] == b"WEBP" and head[12:16] in {b"VP8X", b"VP8L"})
+    return head[8:12] == b"WEBP" and head[12:16] in {b"VP8X", b"VP8L"}
 
 
 def _has_transparent_colors(png: bytes) -> bool:
     """Return whether colors of a PNG's palette, or one color of an RGB picture, are transparent."""
     return b"tRNS" in png[: png.find(b"IDAT")]
-
-
-def _tiff_tags(content: NDArray[np.uint8]) -> dict[int, int]:
-    """Return the short numbers in the first directory of a TIFF, by tag; of others, none."""
-    order = TIFF_HEADS.get(content[:4].tobytes())
-    if order is None:
-        return {}
-    try:
-        (at,) = struct.unpack_from(f"{order}I", content.data, 4)
-        (count,) = struct.unpack_from(f"{order}H", content.data, at)
-        entries = [
-            struct.unpack_from(f"{order}HHIH", content.data, at + 2 + 12 * n) for n in range(count)
-        ]
-    except struct.error:  # it is cut
-        return {}
-    return {tag: value for tag, _, _, value in entries}
 
 
 def jpeg(bgr: Image, quality: int) -> bytes:

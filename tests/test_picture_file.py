@@ -37,36 +37,15 @@ def test_full_disk_keeps_the_old_picture_and_leaves_no_partial_file(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".avif", ".jp2"])
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
 def test_transparent_pixels_are_blended_with_white(suffix: str) -> None:
-    if suffix == ".avif" and not cv2.haveImageWriter("a.avif"):
-        pytest.skip("this OpenCV writes no AVIF")
     bgra = np.zeros((60, 80, 4), np.uint8)
     bgra[20:40, 20:40] = (0, 0, 255, 255)
     bgra[20:40, 50:70] = (0, 0, 255, 128)
     bgr = decoded(suffix, bgra)
     assert bgr[0, 0].tolist() == [255, 255, 255]
-    np.testing.assert_allclose(bgr[30, 30], [0, 0, 255], atol=2)
+    assert bgr[30, 30].tolist() == [0, 0, 255]
     np.testing.assert_allclose(bgr[30, 60], [127, 127, 255], atol=2)
-
-
-@pytest.mark.parametrize(("kind", "red"), [(1, 64), (2, 128)])
-def test_a_tiff_tells_whether_its_colors_are_multiplied_with_their_opacity(
-    kind: int, red: int
-) -> None:
-    pixel = np.array([red, 0, 0, 128], np.uint8)
-    bgr = picture_file.decode(tiff(np.tile(pixel, (4, 6, 1)), kind))
-    np.testing.assert_allclose(np.asarray(bgr)[2, 3], [127, 127, 191], atol=2)
-
-
-def test_transparent_color_of_a_gif_is_white() -> None:
-    red_green = b"\xff\0\0\0\xff\0"
-    content = b"GIF89a\2\0\1\0\x80\0\0" + red_green + b"\x21\xf9\4\1\0\0\0\0"  # color 0 is none
-    content += b"\x2c\0\0\0\0\2\0\1\0\0\2\2\x44\x0a\0\x3b"
-    bgr = picture_file.decode(np.frombuffer(content, np.uint8))
-    if bgr is None:
-        pytest.skip("this OpenCV reads no GIF")
-    assert bgr.tolist() == [[[255, 255, 255], [0, 255, 0]]]
 
 
 def test_transparent_16_bit_pixels_are_blended_with_white() -> None:
@@ -77,7 +56,7 @@ def test_transparent_16_bit_pixels_are_blended_with_white() -> None:
     assert bgr[30, 30].tolist() == [0, 0, 255]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".jp2"])
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
 def test_opaque_pixels_stay_as_they_are(suffix: str) -> None:
     opaque = np.dstack([NOISE, np.full(NOISE.shape[:2], 255, np.uint8)])
     for pixels in (NOISE, opaque):
@@ -114,16 +93,6 @@ def png(color_type: int, rows: np.ndarray, **chunks: bytes) -> np.ndarray:
         body = name.encode() + data
         content += struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
     return np.frombuffer(content, np.uint8)
-
-
-def tiff(rgba: np.ndarray, kind: int) -> np.ndarray:
-    """Return an 8-bit TIFF. kind: 1 where colors are multiplied with their opacity, else 2."""
-    height, width = rgba.shape[:2]
-    tags = {256: width, 257: height, 258: 8, 259: 1, 262: 2, 273: 200, 277: 4, 278: height}
-    tags |= {279: rgba.nbytes, 338: kind}
-    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items())
-    content = struct.pack("<4sIH", b"II*\0", 8, len(tags)) + entries
-    return np.frombuffer(content.ljust(200, b"\0") + rgba.tobytes(), np.uint8)
 
 
 def test_blending_needs_little_memory_beside_the_picture() -> None:
