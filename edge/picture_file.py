@@ -26,8 +26,8 @@ BAND_ROWS = 64  # blended at once: 16 bytes a pixel in each
 def decode(content: NDArray[np.uint8]) -> Image | None:
     """Return the picture in a file's bytes, uint8 (height, width, 3) BGR; None when it is none.
 
-    It is turned as its EXIF says. Transparent pixels show white behind them; in a picture that
-    was turned they keep their hidden color.
+    It is turned as its EXIF says. Transparent pixels of PNG and WebP show white behind them; in a
+    picture that was turned, and in other formats, they keep their hidden color.
     Raises ValueError, which says the fix, for one of more than MAX_PIXELS; cv2.error for one that
     OpenCV refuses otherwise.
     """
