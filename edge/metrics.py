@@ -110,7 +110,7 @@ class Metrics:
         self._stack.callback(thread.join)
         self._stack.callback(server.server_close)
         self._stack.callback(server.shutdown)
-        logger.info("metrics.started url=http://%s/metrics", where)
+        logger.info("metrics.started url=%s", f"http://{where}/metrics")
 
     def _start_writer(self, registry: CollectorRegistry, path: Path) -> None:
         thread = threading.Thread(

@@ -10,5 +10,4 @@ PROGRAM = "/opt/edge/bin/edge"
 
 
 def call(root: Path, command: str = "install-service", *more: str) -> int:
-    program = ["--program", PROGRAM] if command == "install-service" else []
-    return main([command, "--root", str(root), *program, *more])
+    return main([command, "--root", str(root), *more])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -306,7 +307,9 @@ def test_every_tool_has_a_help_text(call: Callable[..., Outcome], words: tuple[s
         return
     assert outcome.code == EXIT_OK
     assert f"usage: edge-tools {' '.join(words)}" in outcome.out
-    assert "example" in outcome.out
+    examples = outcome.out.partition("\nexample")[2]
+    assert examples
+    assert not re.search(r"\S {2,}--", examples)  # a line that goes on after a lost line break
 
 
 @pytest.mark.parametrize("action", ["pull", "rollback"])

@@ -14,6 +14,8 @@ import yaml
 
 from edge import cli, config, config_file, errors, messages
 from edge.config import Config
+from edge.publisher import Publisher
+from edge.spool import Spool
 from edge.values import EventKind, SkipCause
 from tools import cli as tools_cli
 
@@ -75,6 +77,33 @@ def test_readme_names_every_make_target() -> None:
 def test_readme_event_is_a_valid_event() -> None:
     (block,) = re.findall(r"An event:\n\n```json\n(.*?)```", README, re.DOTALL)
     assert msgspec.json.decode(block, type=messages.Event).kind == "new"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        messages.Status, messages.Info, messages.ModelInfo, messages.CameraState,
+        messages.Detections, messages.Stats, messages.CameraStats, messages.SpoolStats,
+        messages.LostRange, messages.Response,
+    ],
+)  # fmt: skip
+def test_readme_names_every_key_of_a_payload(payload: type[msgspec.Struct]) -> None:
+    keys = {field.encode_name for field in msgspec.structs.fields(payload)}
+    assert {key for key in keys if f"`{key}`" not in README} == set()
+
+
+def test_readme_names_every_counter_of_the_connection(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", config.SpoolConfig(), boot_id="b")
+    birth = messages.Status(status="online", boot_id="b", version="1")
+    publisher = Publisher(config.MqttConfig(), messages.Topics("edge", "gate"), spool, birth)
+    assert {key for key in publisher.counters() if f"`{key}`" not in README} == set()
+
+
+def test_log_events_that_the_readme_quotes_exist() -> None:
+    code = "".join(file.read_text() for file in (ROOT / "edge").rglob("*.py"))
+    quoted = re.findall(r"`([a-z]+\.[a-z_]+) \w+=", README)
+    assert quoted
+    assert [event for event in quoted if f'"{event} ' not in code] == []
 
 
 def test_readme_yaml_is_a_valid_config() -> None:

@@ -144,10 +144,6 @@ def test_classes_that_a_model_lacks_are_reported_and_no_common_class_is_refused(
     assert "does not know pedestrian, forklift: no class of " in capsys.readouterr().err
 
 
-def test_examples_of_the_help_keep_their_line_breaks() -> None:
-    assert "--kernels all \\\n    --tflite-runtime" in command.EXAMPLES
-
-
 def test_kernels_are_compared_by_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -217,11 +217,14 @@ def test_template_has_config_and_state_of_its_own_for_each_instance(tmp_path: Pa
     }
 
 
-def test_unit_starts_the_program_it_was_installed_with(tmp_path: Path) -> None:
-    main(["install-service", "--root", str(tmp_path), "--program", "/usr/local/bin/edge"])
+@pytest.mark.parametrize("program", [None, "/usr/local/bin/edge"])
+def test_unit_in_an_image_starts_the_named_program_else_the_usual_one(
+    tmp_path: Path, program: str | None
+) -> None:
+    call(tmp_path, "install-service", *(["--program", program] if program else []))
     for name in (install.UNIT, install.TEMPLATE):
         unit = (tmp_path / "etc/systemd/system" / name).read_text()
-        assert "ExecStart=/usr/local/bin/edge run" in unit
+        assert f"ExecStart={program or PROGRAM} run" in unit
 
 
 def test_sysusers_and_tmpfiles_are_valid(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import socket
 import socketserver
@@ -44,6 +45,13 @@ def set_up(**config: Any) -> None:
 
 def record(template: str, *args: object) -> logging.LogRecord:
     return logging.LogRecord("edge.x", logging.INFO, "x.py", 1, template, args, None)
+
+
+@pytest.mark.parametrize("package", ["edge", "tools"])
+def test_every_named_value_of_a_message_is_a_field(package: str) -> None:
+    for file in (Path(__file__).parents[1] / package).rglob("*.py"):
+        split = re.findall(r'logger\.\w+\(\s*"[^"]*\w=[^%\s"]+%', file.read_text())
+        assert split == [], file
 
 
 def test_json_has_event_and_typed_fields(capsys: pytest.CaptureFixture[str]) -> None:

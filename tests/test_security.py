@@ -16,6 +16,7 @@ import tools.cli
 from daemon import Daemon
 from edge.cli import main
 from edge.config import CommandsConfig
+from edge.discovery import discovery_topic
 from edge.errors import EXIT_CONFIG
 from edge.messages import COMMANDS, Message, Topics, decode_command
 from edge.service.commands import CommandDesk
@@ -38,7 +39,7 @@ def guarded(tmp_path: Path, mosquitto_program: str) -> Any:
     broker = Mosquitto(folder, login=Login("gate", SECRET), settings=f"acl_file {ACL}")
     passwords = folder / "passwords"
     with broker:
-        for user in ("operator", "viewer", "garden", "cleaner"):
+        for user in ("operator", "viewer", "homeassistant", "garden", "cleaner"):
             subprocess.run(["mosquitto_passwd", "-b", passwords, user, SECRET], check=True)
         broker.reload()
         yield broker
@@ -105,6 +106,30 @@ def test_only_the_cleaner_removes_what_a_renamed_board_left(
             operator.publish(marker, b"")
             viewer.wait_for_topic(marker)  # after what was retained
             assert any(one.topic == left for one in viewer.received) != is_gone
+
+
+def test_home_assistant_finds_the_board_and_may_only_pause_and_resume(
+    guarded: Mosquitto, tmp_path: Path, start: Start
+) -> None:
+    account = {"username": "gate", "password_file": password_file(tmp_path)}
+    publisher, _ = start(guarded.port, **account)
+    guarded.wait_for_log("edge/gate/command/+ (QoS 1)")
+    discovery = discovery_topic("homeassistant", "gate")
+    with (
+        Subscriber(guarded.port, "homeassistant/#", login=Login("homeassistant", SECRET)) as home,
+        Subscriber(guarded.port, "edge/#", login=Login("homeassistant", SECRET)) as seen,
+    ):
+        publisher.publish(Message(discovery, b"{}", qos=1, retain=True))
+        home.wait_for_topic(discovery)
+        seen.wait_for_topic(TOPICS.of("status"))
+        home.publish("homeassistant/status", b"online")
+        home.wait_for_topic("homeassistant/status")
+        home.publish(TOPICS.command("reload"), b"{}")
+        home.publish(TOPICS.command("pause"), b"{}")
+        wait_until(lambda: publisher.counters()["commands"] == 1)
+    command = publisher.take_command()
+    assert command is not None
+    assert command.name == "pause"
 
 
 def test_secrets_show_in_no_log_topic_or_process_list(tmp_path: Path, guarded: Mosquitto) -> None:

@@ -93,14 +93,6 @@ def test_largest_seed_is_accepted(tmp_path: Path) -> None:
     assert training.train(config, patches(32), {}, tmp_path, CPU).epoch == 1
 
 
-def test_examples_of_the_help_are_valid_shell_lines(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main(["train", "color", "--help"])
-    assert "efficientnet-lite0 \\\n      --colors 64" in capsys.readouterr().out
-
-
 def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = training.train(SMALL, patches(), {}, tmp_path / "whole", CPU)
     cut = tmp_path / "cut"

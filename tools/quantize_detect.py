@@ -72,7 +72,7 @@ examples:
     --annotations ../shared/data/detection/train.json --images ../shared/data/detection \\
     --golden street.jpg --output models/yolox-nano-352
   edge-tools quantize detect --model models/yolox-nano-352 --size 288x224 --output models/small
-  edge-tools quantize detect --model models/made-by-an-older-version --output models/faster \
+  edge-tools quantize detect --model models/made-by-an-older-version --output models/faster \\
     --annotations ../shared/data/detection/train.json --images ../shared/data/detection
 """
 

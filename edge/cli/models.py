@@ -67,7 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--config", type=Path, required=True, metavar="FILE")
     which = pull.add_mutually_exclusive_group()
     which.add_argument("--version", metavar="V", help="this one")
-    which.add_argument("--stage", choices=("production", "staging"), default="production")
+    which.add_argument(
+        "--stage",
+        choices=("production", "staging"),
+        default="production",
+        help="default: production",
+    )
     pull.add_argument(
         "--exit-code", action="store_true", help="exit with 4 when the version is active already"
     )

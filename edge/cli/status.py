@@ -16,7 +16,8 @@ EXAMPLES = """examples:
   edge status                       # the daemon of /etc/edge/edge.yaml
   edge status /etc/edge/gate.yaml --json | jq .stats.latency_ms
 
-exit codes: 0 running and well; 3 running with something wrong; 69 no daemon answers."""
+exit codes: 0 running and well; 3 running with something wrong; 69 no daemon answers;
+78 wrong config."""
 
 DEFAULT_CONFIG = config_file.SERVICE_CONFIGS / "edge.yaml"
 

@@ -51,7 +51,8 @@ class WebServer:
         self._server = self._make_server(listener)
         self._thread = threading.Thread(target=_serve, args=(self._server, listener), name="web")
         self._thread.start()
-        logger.info("web.started url=http://%s:%d", in_url(self._config.host), self._config.port)
+        url = f"http://{in_url(self._config.host)}:{self._config.port}"
+        logger.info("web.started url=%s", url)
         if is_open:
             logger.warning(
                 "web.open host=%s anyone on that network can see the page", self._config.host

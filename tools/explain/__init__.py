@@ -1,1 +1,1 @@
-"""Why a network answers as it does: Grad-CAM pictures of classifiers and detectors."""
+"""Why a network answers as it does: HiResCAM pictures of classifiers and detectors."""
