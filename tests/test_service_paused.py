@@ -33,7 +33,8 @@ def test_pause_ends_the_objects_and_is_published_everywhere(
         def is_told() -> bool:
             address = f"http://127.0.0.1:{port}/metrics"
             with urllib.request.urlopen(address, timeout=10) as answer:
-                return 'edge_camera_paused{camera="front"} 1.0' in answer.read().decode()
+                told = answer.read().decode()
+            return 'edge_camera_paused{camera="front",device="gate"} 1.0' in told
 
         wait_until(is_told)
         assert main(["status", str(daemon.config_path)]) == 0
