@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -171,15 +171,11 @@ def begin_frame(loaded: Mapping[Shelf, str | None]) -> None:
 
 
 def _count_anew(shelf: Shelf, version: str | None, step: int) -> None:
-    state = _trial(shelf)
-    if state is None or state.trial != version:
-        return
+    def count(state: State) -> State:
+        return msgspec.structs.replace(state, starts=min(max(0, state.starts + step), MAX_STARTS))
+
     try:
-        with shelf.changing():
-            state = _trial(shelf)
-            if state is not None and state.trial == version:  # else a pull came first
-                starts = min(max(0, state.starts + step), MAX_STARTS)
-                shelf.remember(msgspec.structs.replace(state, starts=starts))
+        _change_trial(shelf, version, count)
     except OSError as error:
         logger.warning("model.trial_not_counted name=%s reason=%s", shelf.name, error)
 
@@ -198,19 +194,33 @@ def _count_start(shelf: Shelf) -> int:
 def confirm(loaded: Mapping[Shelf, str | None]) -> None:
     """End the trials of the versions that the daemon loaded: a frame was processed with them."""
     for shelf, version in loaded.items():
-        state = _trial(shelf)
-        if state is None or state.trial != version:
-            continue
         try:
-            with shelf.changing():
-                state = _trial(shelf)
-                if state is None or state.trial != version:  # a pull came first
-                    continue
-                shelf.remember(msgspec.structs.replace(state, trial=None, starts=0))
+            is_ended = _change_trial(shelf, version, _end_trial)
         except OSError as error:
             logger.warning("model.trial_not_ended name=%s reason=%s", shelf.name, error)
             continue
-        logger.info("model.confirmed name=%s version=%s", shelf.name, version)
+        if is_ended:
+            logger.info("model.confirmed name=%s version=%s", shelf.name, version)
+
+
+def _end_trial(state: State) -> State:
+    return msgspec.structs.replace(state, trial=None, starts=0)
+
+
+def _change_trial(shelf: Shelf, version: str | None, change: Callable[[State], State]) -> bool:
+    """Change what is remembered of a version; return whether it is on trial, else do nothing.
+
+    Raises OSError when that cannot be written.
+    """
+    state = _trial(shelf)  # mostly there is none, and nothing to lock
+    if state is None or state.trial != version:
+        return False
+    with shelf.changing():
+        state = _trial(shelf)
+        if state is None or state.trial != version:  # a pull came first
+            return False
+        shelf.remember(change(state))
+    return True
 
 
 def _refuse_odd_name(word: str) -> None:

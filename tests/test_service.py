@@ -247,7 +247,9 @@ def test_reload_ends_tracked_objects_and_never_reuses_an_id(
 def test_reload_of_another_source_opens_it(daemon: Daemon, subscriber: Subscriber) -> None:
     daemon.config["cameras"]["front"] = {"source": str(CLIP), "realtime": False}
     daemon.write_config()
-    assert (ask(subscriber, "reload", {}).result or {})["reloaded"]
+    result = ask(subscriber, "reload", {}).result or {}
+    assert result["reloaded"] is True
+    assert result.keys() == {"reloaded", "models"}
     assert daemon.wait(60) == 0  # it ends with the file, which is no longer looped
 
 
