@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ import pytest
 
 from edge import lookup
 from edge.cli import main, progress
-from edge.cli.infer import Album
+from edge.cli.album import Album
 from edge.cli.pictures import Picture
-from edge.color import TERMS
+from edge.color import TERMS, ColorModel
 from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.manifest import Decoder
+from edge.values import ColorScore
 from inferring import BLUE, CLIP, RED, ROOT, Infer, save, street, video
 from models import CLASS_COLOR, COLOR, DETECT, color_folder
 
@@ -198,6 +201,25 @@ def test_color_task_writes_the_color_on_the_picture(tmp_path: Path, infer: Infer
     drawn = cv2.imread(str(tmp_path / "out" / "crop.jpg"))
     assert drawn is not None
     assert (drawn.min(axis=2) > 180).any()  # white letters
+
+
+def test_threads_process_pictures_at_a_time_and_keep_their_order(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        save(tmp_path / name, street())
+    together = threading.Barrier(2, timeout=20)
+    classify = ColorModel.classify
+
+    def slow_first(model: ColorModel, bgr: np.ndarray, label: str | None) -> list[ColorScore]:
+        if together.wait() == 0:
+            time.sleep(0.05)
+        return classify(model, bgr, label)
+
+    monkeypatch.setattr(ColorModel, "classify", slow_first)
+    code, document = infer(tmp_path, "--threads", 2, task="color")
+    assert code == EXIT_OK
+    assert [Path(entry["file"]).name for entry in document] == ["a.png", "b.png", "c.png", "d.png"]
 
 
 def test_objects_option_passes_the_class_of_each_image_to_the_color_model(

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import logging
 import math
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
-import cv2
 import msgspec
 
-from edge import lookup, model_store, picture_file
+from edge import lookup, model_store
+from edge.cli.album import Album
 from edge.cli.pictures import (
     PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -44,7 +45,7 @@ from edge.errors import (
     one_line,
 )
 from edge.interpreter import Interpreter
-from edge.pipeline import crop
+from edge.pipeline import Models, crop
 from edge.swatch import lab_of
 from edge.values import ColorScore, Detection, Image
 
@@ -65,9 +66,9 @@ color look; small shares have none. A folder gives its own images and videos; th
 with --recursive; never hidden ones. An animated picture counts as its first one."""
 
 MIN_FURTHER_COLOR = ColorConfig().min_score
-BOX_BGR = (0, 200, 255)
 
 EntryMaker = Callable[[Picture], dict[str, Any]]  # returns a picture's entry in the document
+T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-color", action="store_true", help="do not name detections' colors")
     parser.add_argument(
-        "--threads", type=int, default=1, choices=range(1, 17), metavar="N", help="default 1"
+        "--threads",
+        type=int,
+        default=1,
+        choices=range(1, 17),
+        metavar="N",
+        help="pictures at a time; default 1",
     )
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
 
@@ -123,16 +129,14 @@ def run(args: argparse.Namespace) -> int:
     make_entry = _color_task(args, paths) if args.task == "color" else _detect_task(args)
     album = Album(args.annotate, paths) if args.annotate else None
     entries: list[str] = []  # as JSON, to save memory: a long video has a hundred thousand
+
+    def keep(picture: Picture, entry: dict[str, Any]) -> None:
+        entries.append(json.dumps(entry))
+        if album:
+            album.add(picture, entry)
+
     try:
-        for path in bar(paths, len(paths), "files"):
-            try:
-                for picture in pictures(path):
-                    entry = make_entry(picture)
-                    entries.append(json.dumps(entry))
-                    if album:
-                        album.add(picture, entry)
-            except (InputError, CameraError) as error:
-                errors.append(error)
+        _process(_readable(paths, errors), make_entry, args.threads, keep)
     finally:
         fault = album.fault if album else None
         try:
@@ -143,6 +147,59 @@ def run(args: argparse.Namespace) -> int:
     if fault:
         return EXIT_FAILURE
     return EXIT_NO_INPUT if errors else EXIT_OK
+
+
+def _readable(paths: list[Path], errors: list[EdgeError]) -> Iterator[Picture]:
+    """Yield the pictures of files; what cannot be read is added to `errors`."""
+    for path in bar(paths, len(paths), "files"):
+        try:
+            yield from pictures(path)
+        except (InputError, CameraError) as error:
+            errors.append(error)
+
+
+def _process(
+    found: Iterable[Picture],
+    make_entry: EntryMaker,
+    threads: int,
+    keep: Callable[[Picture, dict[str, Any]], None],
+) -> None:
+    """Give `keep` the pictures, in order, with their entries, made while the next ones are read.
+
+    After an exception `keep` still gets what was read before.
+    """
+    waiting: deque[tuple[Picture, Future[dict[str, Any]]]] = deque()
+
+    def finish(count: int) -> None:
+        while len(waiting) > count:
+            picture, entry = waiting.popleft()
+            keep(picture, entry.result())
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for picture in found:
+                waiting.append((picture, pool.submit(make_entry, picture)))
+                finish(threads)
+        finally:
+            finish(0)
+
+
+class Copies(Generic[T]):
+    """Copies of a model, each of which serves one thread at a time."""
+
+    def __init__(self, load: Callable[[], T], count: int) -> None:
+        self._idle: SimpleQueue[T] = SimpleQueue()
+        for _ in range(count):
+            self._idle.put(load())
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[T]:
+        """Take a copy out, and put it back."""
+        copy = self._idle.get()
+        try:
+            yield copy
+        finally:
+            self._idle.put(copy)
 
 
 def _end_like_ctrl_c() -> None:
@@ -178,21 +235,21 @@ def _score(text: str) -> float:
 
 def _detect_task(args: argparse.Namespace) -> EntryMaker:
     """Return the function that finds a picture's objects, and their colors unless disabled."""
-    detector = Detector(
-        Interpreter.load(
-            model_store.find(args.model or DetectorConfig().model, args.models_dir),
-            threads=args.threads,
-        ),
-        min_score=args.min_score,
-    )
-    color = None if args.no_color else _color_model(args, args.color_model)
+    folder = model_store.find(args.model or DetectorConfig().model, args.models_dir)
+
+    def load() -> Models:
+        detector = Detector(Interpreter.load(folder), min_score=args.min_score)
+        return Models(detector, None if args.no_color else _color_model(args, args.color_model))
+
+    copies = Copies(load, args.threads)
 
     def make_entry(picture: Picture) -> dict[str, Any]:
-        detections = detector.detect(picture.bgr)
-        return {
-            **picture.head(),
-            "detections": [_detection_entry(item, picture.bgr, color) for item in detections],
-        }
+        with copies.one() as models:
+            found = [
+                _detection_entry(item, picture.bgr, models.color)
+                for item in models.detector.detect(picture.bgr)
+            ]
+        return {**picture.head(), "detections": found}
 
     return make_entry
 
@@ -200,22 +257,25 @@ def _detect_task(args: argparse.Namespace) -> EntryMaker:
 def _color_task(args: argparse.Namespace, paths: list[Path]) -> EntryMaker:
     """Return the function that names the colors of a picture that shows one object."""
     labels = _object_labels(args.objects, paths) if args.objects else {}
-    color = _color_model(args, args.model or args.color_model)
-    known = color.manifest.input.classes
+    copies = Copies(lambda: _color_model(args, args.model or args.color_model), args.threads)
+    with copies.one() as color:
+        model = color.manifest
+    known = model.input.classes
     if unknown := sorted({label for label in labels.values() if label} - {*known}):
         logger.warning(
             "infer.unknown_labels file=%s labels=%s; %s knows %s",
             args.objects,
             ", ".join(unknown),
-            color.manifest.name,
+            model.name,
             ", ".join(known) or "no labels",
         )
 
     def make_entry(picture: Picture) -> dict[str, Any]:
         path = picture.path
         label = labels.get(text_of(path), labels.get(text_of(path.name)))
-        scores = color.classify(picture.bgr, label)
-        dominant = color.dominant(scores)
+        with copies.one() as color:
+            scores = color.classify(picture.bgr, label)
+            dominant = color.dominant(scores)
         return {**picture.head(), "dominant": dominant, "colors": _scores(scores)}
 
     return make_entry
@@ -253,8 +313,7 @@ def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str | None]:
 
 
 def _color_model(args: argparse.Namespace, name: str) -> ColorModel:
-    folder = model_store.find(name, args.models_dir)
-    return ColorModel(Interpreter.load(folder, threads=args.threads))
+    return ColorModel(Interpreter.load(model_store.find(name, args.models_dir)))
 
 
 def _detection_entry(detection: Detection, bgr: Image, color: ColorModel | None) -> dict[str, Any]:
@@ -280,82 +339,6 @@ def _scores(colors: list[ColorScore]) -> list[dict[str, Any]]:
         | ({"rgb": color.rgb, "lab": lab_of(color.rgb)} if color.rgb else {})
         for color in colors
     ]
-
-
-class Album:
-    """The folder of annotated pictures; names are unique, and no input is overwritten."""
-
-    def __init__(self, folder: Path, inputs: list[Path]) -> None:
-        """Make the folder; raise EdgeError, before hours of work, when it is not writable."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise EdgeError(
-                f"{folder}: {error.strerror}; name a folder that can be written"
-            ) from None
-        self.fault: EdgeError | None = None
-        self._folder = folder
-        self._taken = {lookup.real(path) for path in inputs}
-        self._numbers: dict[str, int] = {}  # by stem, the next number to try
-
-    def add(self, picture: Picture, entry: dict[str, Any]) -> None:
-        """Save the picture with the results drawn into it; after a `fault`, do nothing."""
-        if self.fault is not None:
-            return
-        path = self._free_path(picture)
-        try:
-            picture_file.write(path, _draw_results(picture.bgr, entry))
-        except OSError as error:
-            text = f"{path}: {error.strerror}; pictures from here on are missing"
-            self.fault = EdgeError(text)
-
-    def _free_path(self, picture: Picture) -> Path:
-        """Return `<stem>.jpg`, with the frame's number for videos, or `<stem>-2.jpg` and so on."""
-        stem = picture.path.stem
-        if picture.frame is not None:
-            stem += f"-{picture.frame:06d}"
-        for number in itertools.count(self._numbers.get(stem, 1)):
-            path = self._folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
-            if lookup.real(path) not in self._taken:
-                break
-        self._taken.add(lookup.real(path))
-        self._numbers[stem] = number + 1
-        return path
-
-
-def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
-    """Return a copy with boxes, labels and colors drawn into it.
-
-    Captions are written over all boxes, the surest last. Lines and letters grow with the picture.
-    """
-    drawn = bgr.copy()
-    detections = sorted(entry.get("detections", ()), key=lambda detection: detection["score"])
-    line_px = max(2, round(bgr.shape[0] / 400))
-    for detection in detections:
-        x, y, width, height = (round(value) for value in detection["box_px"])
-        cv2.rectangle(drawn, (x, y), (x + width, y + height), BOX_BGR, line_px)
-    for detection in detections:
-        x, y = (round(value) for value in detection["box_px"][:2])
-        color = f" {detection['colors'][0]['name']}" if detection["colors"] else ""
-        text = f"{detection['label']}{color} {detection['score']:.2f}"
-        _caption(drawn, text, (x + 2, y - 2 - line_px))
-    if "colors" in entry:
-        _caption(drawn, f"{entry['dominant']} {entry['colors'][0]['score']:.2f}", (2, 0))
-    return drawn
-
-
-def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
-    """Write text on a dark plate, inside the picture; `at` is its lower left corner."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, bgr.shape[0] / 1100)
-    thick = max(1, round(1.4 * scale))
-    (width, height), below = cv2.getTextSize(text, font, scale, thick)
-    left = max(0, min(at[0], bgr.shape[1] - width - 2))
-    base = max(at[1], height + 2)
-    plate = (left - 2, base - height - 2), (left + width + 2, base + below)
-    cv2.rectangle(bgr, *plate, 0, cv2.FILLED)
-    cv2.rectangle(bgr, *plate, BOX_BGR, thick)  # an edge: plates may overlap
-    cv2.putText(bgr, text, (left, base), font, scale, (255, 255, 255), thick, cv2.LINE_AA)
 
 
 def _check_writable(output: Path) -> None:

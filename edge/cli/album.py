@@ -1,0 +1,93 @@
+"""Pictures with the results of `edge infer` drawn into them."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edge import lookup, picture_file
+from edge.cli.pictures import Picture
+from edge.errors import EdgeError
+from edge.values import Image
+
+BOX_BGR = (0, 200, 255)
+
+
+class Album:
+    """The folder of annotated pictures; names are unique, and no input is overwritten."""
+
+    def __init__(self, folder: Path, inputs: list[Path]) -> None:
+        """Make the folder; raise EdgeError, before hours of work, when it is not writable."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise EdgeError(
+                f"{folder}: {error.strerror}; name a folder that can be written"
+            ) from None
+        self.fault: EdgeError | None = None
+        self._folder = folder
+        self._taken = {lookup.real(path) for path in inputs}
+        self._numbers: dict[str, int] = {}  # by stem, the next number to try
+
+    def add(self, picture: Picture, entry: dict[str, Any]) -> None:
+        """Save the picture with the results drawn into it; after a `fault`, do nothing."""
+        if self.fault is not None:
+            return
+        path = self._free_path(picture)
+        try:
+            picture_file.write(path, _draw_results(picture.bgr, entry))
+        except OSError as error:
+            text = f"{path}: {error.strerror}; pictures from here on are missing"
+            self.fault = EdgeError(text)
+
+    def _free_path(self, picture: Picture) -> Path:
+        """Return `<stem>.jpg`, with the frame's number for videos, or `<stem>-2.jpg` and so on."""
+        stem = picture.path.stem
+        if picture.frame is not None:
+            stem += f"-{picture.frame:06d}"
+        for number in itertools.count(self._numbers.get(stem, 1)):
+            path = self._folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
+            if lookup.real(path) not in self._taken:
+                break
+        self._taken.add(lookup.real(path))
+        self._numbers[stem] = number + 1
+        return path
+
+
+def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
+    """Return a copy with boxes, labels and colors drawn into it.
+
+    Captions are written over all boxes, the surest last. Lines and letters grow with the picture.
+    """
+    drawn = bgr.copy()
+    detections = sorted(entry.get("detections", ()), key=lambda detection: detection["score"])
+    line_px = max(2, round(bgr.shape[0] / 400))
+    for detection in detections:
+        x, y, width, height = (round(value) for value in detection["box_px"])
+        cv2.rectangle(drawn, (x, y), (x + width, y + height), BOX_BGR, line_px)
+    for detection in detections:
+        x, y = (round(value) for value in detection["box_px"][:2])
+        color = f" {detection['colors'][0]['name']}" if detection["colors"] else ""
+        text = f"{detection['label']}{color} {detection['score']:.2f}"
+        _caption(drawn, text, (x + 2, y - 2 - line_px))
+    if "colors" in entry:
+        _caption(drawn, f"{entry['dominant']} {entry['colors'][0]['score']:.2f}", (2, 0))
+    return drawn
+
+
+def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
+    """Write text on a dark plate, inside the picture; `at` is its lower left corner."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, bgr.shape[0] / 1100)
+    thick = max(1, round(1.4 * scale))
+    (width, height), below = cv2.getTextSize(text, font, scale, thick)
+    left = max(0, min(at[0], bgr.shape[1] - width - 2))
+    base = max(at[1], height + 2)
+    plate = (left - 2, base - height - 2), (left + width + 2, base + below)
+    cv2.rectangle(bgr, *plate, 0, cv2.FILLED)
+    cv2.rectangle(bgr, *plate, BOX_BGR, thick)  # an edge: plates may overlap
+    cv2.putText(bgr, text, (left, base), font, scale, (255, 255, 255), thick, cv2.LINE_AA)
