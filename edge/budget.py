@@ -2,20 +2,21 @@
 
 Method: the 95th percentile (nearest rank) of a stage's last times estimates its next cost. Before
 the detector runs, the frame's age plus the cost of the detector and the following stages must stay
-within `frame_ms`, else the frame is skipped. The same check precedes each color crop. A frame that
-is too old already is `stale`; one that would become too old is `budget`, or `thermal` while the
-board is throttled by heat.
+within `frame_ms`, else a faster detector is tried, if there is one, and then the frame is skipped.
+The same check precedes each color crop. A frame that is too old already is `stale`; one that would
+become too old is `budget`, or `thermal` while the board is throttled by heat.
 A skipped stage is not measured, so its estimate could stay too high forever. Therefore a stage that
 does not fit runs once every PROBE_S all the same, and its time replaces the old ones. The color
-stage probes only on a frame that its fastest run would fit, since a crop can wait. The detector
-probes on any frame: a budget that the board cannot keep should show in `late`, not in silence.
+stage, and a detector beside a faster one, probe only on a frame that their fastest run would fit,
+since a crop can wait. The last detector probes on any frame: a budget that the board cannot keep
+should show in `late`, not in silence.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from edge.values import SkipCause
@@ -85,25 +86,29 @@ class Governor:
         """Add a stage's measured time."""
         self._times.add(stage, ms)
 
-    def refuse_detector(self, captured_mono_s: float) -> SkipCause | None:
-        """Return why the detector must not run on a frame captured then, None when it may."""
-        age_ms = self._age_ms(captured_mono_s)
-        if age_ms >= self.frame_ms:
+    def choose_detector(self, captured_mono_s: float, stages: Sequence[str]) -> str | SkipCause:
+        """Return the detector to run on a frame captured then, or why none may.
+
+        stages: the detectors' names, the best first, the fastest last.
+        """
+        if self._age_ms(captured_mono_s) >= self.frame_ms:
             return SkipCause.STALE
-        if age_ms + self._times.cost_ms("detector") + self._tail_ms() <= self.frame_ms:
-            self._waiting_since.pop("detector", None)
-            return None
-        if self._is_probe("detector"):
-            return None
+        left_ms = self._left_ms(captured_mono_s)
+        for stage in stages:
+            if self._allows(stage, left_ms, may_be_late=stage == stages[-1]):
+                return stage
         return SkipCause.THERMAL if self.is_hot else SkipCause.BUDGET
 
     def allows_color(self, captured_mono_s: float) -> bool:
         """Return whether one more color crop fits this frame."""
-        left_ms = self.frame_ms - self._age_ms(captured_mono_s) - self._tail_ms()
-        if self._times.cost_ms("color") <= left_ms:
-            self._waiting_since.pop("color", None)
+        return self._allows("color", self._left_ms(captured_mono_s), may_be_late=False)
+
+    def _allows(self, stage: str, left_ms: float, *, may_be_late: bool) -> bool:
+        if self._times.cost_ms(stage) <= left_ms:
+            self._waiting_since.pop(stage, None)
             return True
-        return self._times.fastest_ms("color") <= left_ms and self._is_probe("color")
+        may_fit = self._times.fastest_ms(stage) <= left_ms
+        return (may_fit or may_be_late) and self._is_probe(stage)
 
     def is_late(self, captured_mono_s: float) -> bool:
         """Return whether a frame whose result is handed over now exceeds the budget."""
@@ -112,8 +117,10 @@ class Governor:
     def _age_ms(self, captured_mono_s: float) -> float:
         return 1000 * (self._clock() - captured_mono_s)
 
-    def _tail_ms(self) -> float:
-        return sum(self._times.cost_ms(stage) for stage in ("tracker", "events", "publish"))
+    def _left_ms(self, captured_mono_s: float) -> float:
+        """Return what a frame's budget leaves for detector and color."""
+        after_ms = sum(self._times.cost_ms(stage) for stage in ("tracker", "events", "publish"))
+        return self.frame_ms - self._age_ms(captured_mono_s) - after_ms
 
     def _is_probe(self, stage: str) -> bool:
         now_s = self._clock()

@@ -171,12 +171,15 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
     """The detector model, and the score from which an object counts.
 
     model: name of an installed model (`edge models`) or path of a model folder.
+    faster_model: another one for the same classes, which runs on the frames whose budget `model`
+        does not fit; None = such frames are skipped.
     threads: CPU threads for one invoke.
     min_score: score that begins a track; the score of a tracked object may fall to half of it.
     labels: per-class settings.
     """
 
     model: Text = "yolox-nano-352"
+    faster_model: Text | None = None
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     min_score: Score = 0.5
     labels: dict[str, LabelConfig] = {}
@@ -335,3 +338,12 @@ class Config(Section, frozen=True, kw_only=True):
     web: WebConfig = WebConfig()
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
+
+    def models_by_role(self) -> dict[str, str]:
+        """Return the models that the daemon loads: `detector`, and where set the other two."""
+        models = {"detector": self.detector.model}
+        if self.detector.faster_model is not None:
+            models["faster_detector"] = self.detector.faster_model
+        if self.color.enabled:
+            models["color"] = self.color.model
+        return models

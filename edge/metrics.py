@@ -46,6 +46,7 @@ GAUGES = (
 )
 COUNTERS = (
     ("frames_detected", "Frames whose detector ran.", "detected"),
+    ("frames_detected_faster", "Frames whose faster detector ran.", "detected_faster"),
     ("frames_late", "Results handed over after the promised age.", "late"),
     ("colors_shed", "Color crops left out for the budget.", "colors_shed"),
     ("events", "Events handed to the spool.", "events"),

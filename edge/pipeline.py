@@ -1,14 +1,14 @@
 """One frame in, one FrameResult out: motion gate, budget, detector, tracker, color, events.
 
 No threads and no I/O. The governor gets every stage's time and decides what fits the next frame.
-When time is short, color crops are shed first; then the detector is skipped and tracks move on by
-prediction.
+When time is short, color crops are shed first; then a faster detector runs, if there is one; then
+none, and tracks move on by prediction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edge.budget import Clock, Governor, timed
 from edge.color import ColorModel
@@ -29,10 +29,16 @@ MIN_CROP_PX = 4
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The loaded models; color is None when disabled."""
+    """The loaded models; color is None when disabled, faster_detector where there is none."""
 
     detector: Detector
     color: ColorModel | None
+    faster_detector: Detector | None = None
+
+    def detectors(self) -> dict[str, Detector]:
+        """Return the detectors by stage, the best first."""
+        found = {"detector": self.detector}
+        return found | ({"faster_detector": self.faster_detector} if self.faster_detector else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Pipeline:
         """Take the camera's and the whole config; `clock` is monotonic, in seconds."""
         self.thresholds = Thresholds(config.detector.min_score, config.detector.labels)
         self._config = config
-        self._models = models
+        self._models, self._detectors = models, models.detectors()
         self._governor = governor
         self._clock = clock
         self._masks = camera.masks
@@ -115,17 +121,18 @@ class Pipeline:
         self._tracker = Tracker(self._config.tracker, self._tracker.next_id)
         return FrameResult(frame, None, detections=(), tracks=(), events=events)
 
-    def set_thresholds(self, thresholds: Thresholds, detector: Detector) -> None:
-        """Use other thresholds; `detector` is made for `thresholds.lowest()`."""
+    def set_thresholds(self, thresholds: Thresholds, models: Models) -> None:
+        """Use other thresholds; the detectors are made for `thresholds.lowest()`."""
         self.thresholds = thresholds
-        self._models = replace(self._models, detector=detector)
+        self._models, self._detectors = models, models.detectors()
 
     def warm_up(self, bgr: Image) -> None:
-        """Run both models on an image a few times, so that the governor knows their cost."""
+        """Run all models on an image a few times, so that the governor knows their cost."""
         for _ in range(3):
             stages: dict[str, float] = {}
-            with timed(self._clock, "detector", stages):
-                self._models.detector.detect(bgr)
+            for stage, detector in self._detectors.items():
+                with timed(self._clock, stage, stages):
+                    detector.detect(bgr)
             if self._models.color is not None:
                 with timed(self._clock, "color", stages):
                     self._models.color.classify(bgr)
@@ -138,8 +145,9 @@ class Pipeline:
         is_paused: a command has paused the detector.
         """
         stages: dict[str, float] = {}
-        skipped = SkipCause.PAUSED if is_paused else self._skip_cause(frame, stages)
-        detections = () if skipped else self._detect(frame, stages)
+        chosen = SkipCause.PAUSED if is_paused else self._choose_detector(frame, stages)
+        skipped = chosen if isinstance(chosen, SkipCause) else None
+        detections = () if skipped else self._detect(frame, chosen, stages)
         with timed(self._clock, "tracker", stages):
             tracks = self._follow(frame, skipped, detections)
         shed = self._look_at_colors(frame, tracks, stages)
@@ -159,12 +167,13 @@ class Pipeline:
             stage_ms=stages,
         )
 
-    def _skip_cause(self, frame: Frame, stages: dict[str, float]) -> SkipCause | None:
+    def _choose_detector(self, frame: Frame, stages: dict[str, float]) -> str | SkipCause:
+        """Return the stage of the detector to run, or why none runs."""
         with timed(self._clock, "motion", stages):
             is_moving = self._is_moving(frame)
         if not is_moving:
             return SkipCause.MOTION
-        return self._governor.refuse_detector(frame.captured_mono_s)
+        return self._governor.choose_detector(frame.captured_mono_s, [*self._detectors])
 
     def _is_moving(self, frame: Frame) -> bool:
         if not self._config.motion.enabled:
@@ -172,10 +181,10 @@ class Pipeline:
         is_moving = self._gate.update(frame.bgr, frame.time_s).is_moving
         return is_moving or frame.time_s - self._detected_s >= self._config.motion.refresh_s
 
-    def _detect(self, frame: Frame, stages: dict[str, float]) -> tuple[Detection, ...]:
+    def _detect(self, frame: Frame, stage: str, stages: dict[str, float]) -> tuple[Detection, ...]:
         self._detected_s = frame.time_s
-        with timed(self._clock, "detector", stages):
-            detections = self._models.detector.detect(frame.bgr)
+        with timed(self._clock, stage, stages):
+            detections = self._detectors[stage].detect(frame.bgr)
         return tuple(
             detection
             for detection in detections

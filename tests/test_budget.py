@@ -19,10 +19,12 @@ from fakes import FakeClock
 class Run:
     """Frames driven through a governor on a fake clock, as the pipeline does it.
 
+    faster_ms: cost of a faster detector, 0: there is none.
     color_ms, crops: cost and number of color crops due in every frame.
     """
 
     detector_ms: float
+    faster_ms: float = 0.0
     color_ms: float = 5.0
     crops: int = 2
     frame_ms: float = 100.0
@@ -30,6 +32,7 @@ class Run:
     clock: FakeClock = field(default_factory=FakeClock)
     skipped: Counter = field(default_factory=Counter)
     detected: int = 0
+    detected_faster: int = 0
     colored: int = 0
     late: int = 0
 
@@ -44,14 +47,18 @@ class Run:
     def _frame(self, age_ms: float) -> None:
         captured_s = self.clock.now_s
         self.clock.advance(age_ms / 1000)
-        cause = self.governor.refuse_detector(captured_s)
-        if cause is None:
-            self.detected += 1
-            self._work("detector", self.detector_ms)
+        costs = {"detector": self.detector_ms}
+        if self.faster_ms:
+            costs["faster_detector"] = self.faster_ms
+        chosen = self.governor.choose_detector(captured_s, [*costs])
+        if isinstance(chosen, SkipCause):
+            self.skipped[chosen] += 1
         else:
-            self.skipped[cause] += 1
+            self.detected += 1
+            self.detected_faster += chosen != "detector"
+            self._work(chosen, costs[chosen])
         self._work("tracker", 1.0)
-        for _ in range(self.crops if cause is None else 0):
+        for _ in range(0 if isinstance(chosen, SkipCause) else self.crops):
             if self.governor.allows_color(captured_s):
                 self.colored += 1
                 self._work("color", self.color_ms)
@@ -84,6 +91,36 @@ def test_detector_slower_than_the_budget_only_probes():
     run.frames(300)  # 30 s
     assert run.detected <= 1 + 30 / PROBE_S + 1
     assert run.late <= run.detected
+    assert run.skipped[SkipCause.BUDGET] == 300 - run.detected
+
+
+def test_faster_detector_runs_where_the_better_one_does_not_fit():
+    run = Run(detector_ms=150, faster_ms=60)
+    run.frames(300)
+    assert (run.detected, run.skipped) == (300, {})
+    assert run.detected_faster == 299  # the better one ran once, to be known
+    assert run.late == 1
+
+
+def test_better_detector_is_back_when_the_load_has_gone():
+    run = Run(detector_ms=60, faster_ms=20)
+    run.frames(100)
+    assert run.detected_faster == 0
+    run.detector_ms, run.faster_ms = 180, 60
+    run.frames(100)  # 10 s of load
+    assert run.detected == 200
+    assert run.late <= 10 + 10 / PROBE_S
+    run.detector_ms, run.faster_ms = 60, 20
+    run.frames(30)  # within one probe
+    before = run.detected_faster
+    run.frames(100)
+    assert run.detected_faster == before
+
+
+def test_faster_detector_that_does_not_fit_either_only_probes():
+    run = Run(detector_ms=300, faster_ms=150)
+    run.frames(300)  # 30 s
+    assert run.detected <= 2 + 30 / PROBE_S
     assert run.skipped[SkipCause.BUDGET] == 300 - run.detected
 
 
@@ -141,11 +178,11 @@ def test_a_frame_that_would_become_too_old_is_skipped_for_budget():
 def test_stages_after_the_detector_count_toward_the_budget():
     governor = Governor(100, FakeClock())
     governor.record("detector", 60)
-    assert governor.refuse_detector(0.0) is None
+    assert governor.choose_detector(0.0, ["detector"]) == "detector"
     assert governor.allows_color(0.0)
     for stage in ("tracker", "events", "publish"):
         governor.record(stage, 15)
-    assert governor.refuse_detector(0.0) is SkipCause.BUDGET
+    assert governor.choose_detector(0.0, ["detector"]) is SkipCause.BUDGET
     governor.record("color", 60)
     assert not governor.allows_color(0.0)
 
@@ -154,9 +191,9 @@ def test_skip_on_a_hot_board_is_counted_as_thermal():
     governor = Governor(100, FakeClock())
     governor.record("detector", 160)
     governor.is_hot = True
-    assert governor.refuse_detector(0.0) is SkipCause.THERMAL
+    assert governor.choose_detector(0.0, ["detector"]) is SkipCause.THERMAL
     governor.is_hot = False
-    assert governor.refuse_detector(0.0) is SkipCause.BUDGET
+    assert governor.choose_detector(0.0, ["detector"]) is SkipCause.BUDGET
 
 
 @pytest.mark.parametrize("stage", ["detector", "color"])
@@ -168,7 +205,7 @@ def test_stage_over_budget_runs_once_per_probe_interval(stage: str):
         clock.now_s = now_s
         if stage == "color":
             return governor.allows_color(now_s)
-        return governor.refuse_detector(now_s) is None
+        return governor.choose_detector(now_s, ["detector"]) == "detector"
 
     for ms in (100, 150):
         governor.record(stage, ms)
@@ -184,10 +221,10 @@ def test_stage_over_budget_runs_once_per_probe_interval(stage: str):
 def test_stages_without_measurements_are_allowed():
     clock = FakeClock()
     governor = Governor(100, clock)
-    assert governor.refuse_detector(0.0) is None
+    assert governor.choose_detector(0.0, ["detector"]) == "detector"
     assert governor.allows_color(0.0)
     clock.advance(0.1)
-    assert governor.refuse_detector(0.0) is SkipCause.STALE
+    assert governor.choose_detector(0.0, ["detector"]) is SkipCause.STALE
     assert not governor.is_late(0.0)
     clock.advance(0.001)
     assert governor.is_late(0.0)

@@ -33,6 +33,7 @@ MQTT: dict[str, int | float | str] = {
 }  # fmt: skip
 STATS = Stats(
     boot_id="b", uptime_s=1, frames_per_s=2.5, detected=3, skipped={"stale": 4, "budget": 5},
+    detected_faster=2,
     late=6, colors_shed=7, events=8, latency_ms={"p50": 20, "p95": 30},
     stages_ms={"detector": {"p99": 40}}, degraded="", cameras={"front": CAMERA},
     spool=SpoolStats(waiting=41, lost=42, used_bytes=43, written_bytes=44, failure=""),
@@ -49,6 +50,7 @@ EXPECTED = {
     'edge_load1{device="gate"}': 0.5,
     'edge_resident_memory_bytes{device="gate"}': 52,
     'edge_frames_detected_total{device="gate"}': 3,
+    'edge_frames_detected_faster_total{device="gate"}': 2,
     'edge_frames_late_total{device="gate"}': 6,
     'edge_colors_shed_total{device="gate"}': 7,
     'edge_events_total{device="gate"}': 8,

@@ -142,6 +142,7 @@ def test_status_shows_the_stats_as_text() -> None:
     spool = SpoolStats(waiting=7, lost=3, used_bytes=0, written_bytes=0, failure="")
     current = stats(
         frames_per_s=9.5, detected=120, skipped={"stale": 4, "motion": 0, "budget": 2},
+        detected_faster=30,
         latency_ms={"p50": 21.5, "p95": 40}, degraded="thermal", spool=spool, temperature_c=61.6,
         rss_bytes=107_400_000, uptime_s=60,
         mqtt={"state": "lost: no route", "acknowledged": 11},
@@ -151,7 +152,7 @@ def test_status_shows_the_stats_as_text() -> None:
     faults = status.faults_of(report, Path("/etc/edge/door.yaml"))
     assert [*status.lines_of(report), *faults] == [
         "camera    ended, newest frame 1.3 s ago, paused: the command resume ends it",
-        "frames    9.5 a second detected, 120 so far",
+        "frames    9.5 a second detected, 120 so far, 30 by the faster model",
         "skipped   stale 4, budget 2",
         "latency   p50 21.5 ms, p95 40 ms, degraded",
         "broker    lost: no route, 11 events acknowledged",

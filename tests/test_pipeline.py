@@ -84,13 +84,16 @@ class Watch:
         thresholds = Thresholds(config.detector.min_score, config.detector.labels)
         self.interpreter = Interpreter.load(folders["detect"])
         self.detector = SlowDetector(self.interpreter, min_score=thresholds.lowest())
+        self.faster = SlowDetector(self.interpreter, min_score=thresholds.lowest())
         self.color = SlowColor(Interpreter.load(folders["color"]))
-        self.detector.clock = self.color.clock = self.clock
+        self.detector.clock = self.faster.clock = self.color.clock = self.clock
+        color = self.color if config.color.enabled else None
+        has_faster = config.detector.faster_model is not None
         self.governor = Governor(config.budget.frame_ms, self.clock)
         self.pipeline = Pipeline(
             config.cameras["front"],
             config,
-            Models(self.detector, self.color if config.color.enabled else None),
+            Models(self.detector, color, self.faster if has_faster else None),
             self.governor,
             self.clock,
         )
@@ -239,6 +242,19 @@ def test_a_detector_over_budget_is_skipped_and_tracks_live_on(watch: Callable[..
     assert EventKind.END not in seen.kinds()
 
 
+def test_faster_detector_replaces_one_over_budget(watch: Callable[..., Watch]):
+    seen = watch(budget=BudgetConfig(frame_ms=100), detector=DetectorConfig(faster_model="faster"))
+    seen.show_often(scene(), 5)
+    seen.detector.ms, seen.faster.ms = 150, 50
+    results = seen.show_often(scene(), 15)
+    assert "faster_detector" not in results[0].stage_ms
+    for result in results[2:]:
+        assert (result.skipped, result.tracks[0].track_id) == (None, 1)
+        assert "detector" not in result.stage_ms
+        assert result.stage_ms["faster_detector"] == pytest.approx(50, abs=10)
+        assert [found.label for found in result.detections] == ["person"]
+
+
 def test_color_is_shed_before_the_detector(watch: Callable[..., Watch]):
     seen = watch(budget=BudgetConfig(frame_ms=100), color=ColorConfig(refresh_s=0.05))
     seen.detector.ms, seen.color.ms = 60, 20
@@ -327,15 +343,16 @@ def test_changed_thresholds_apply_from_the_next_frame(watch: Callable[..., Watch
     for min_score, count in ((0.99, 0), (0.3, 1)):
         changed = Thresholds(min_score, {})
         detector = Detector(seen.interpreter, min_score=changed.lowest())
-        seen.pipeline.set_thresholds(changed, detector)
+        seen.pipeline.set_thresholds(changed, Models(detector, seen.color))
         assert len(seen.show(scene()).detections) == count
 
 
-def test_warm_up_records_both_stage_times_in_the_governor(watch: Callable[..., Watch]):
-    seen = watch(budget=BudgetConfig(frame_ms=100))
-    seen.detector.ms, seen.color.ms = 150, 130
+def test_warm_up_records_every_models_time_in_the_governor(watch: Callable[..., Watch]):
+    seen = watch(budget=BudgetConfig(frame_ms=100), detector=DetectorConfig(faster_model="faster"))
+    seen.detector.ms, seen.faster.ms, seen.color.ms = 150, 120, 130
     seen.pipeline.warm_up(empty())
-    assert seen.governor.refuse_detector(seen.clock.now_s) is SkipCause.BUDGET
+    for stage in ("detector", "faster_detector"):
+        assert seen.governor.choose_detector(seen.clock.now_s, [stage]) is SkipCause.BUDGET
     assert not seen.governor.allows_color(seen.clock.now_s)
 
 

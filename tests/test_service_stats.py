@@ -33,7 +33,8 @@ def test_stats_give_the_reason_while_work_is_skipped(cause: SkipCause) -> None:
 
 
 def test_rates_are_since_the_last_stats_and_totals_since_the_start() -> None:
-    counters, maker = Counters(detected=7, late=1, colors_shed=2, events=5), StatsMaker("b", 100.0)
+    counters = Counters(detected=7, detected_faster=3, late=1, colors_shed=2, events=5)
+    maker = StatsMaker("b", 100.0)
     board = Condition(61.5, "ondemand", 1_500_000_000, 107, 0.75)
     spool = SpoolCounters(waiting=1, lost=2, used_bytes=3, written_bytes=4, failure="")
     status = CaptureStatus(
@@ -49,6 +50,7 @@ def test_rates_are_since_the_last_stats_and_totals_since_the_start() -> None:
     assert (first.frames_per_s, second.frames_per_s) == (3.5, 10.0)
     assert (first.uptime_s, second.uptime_s) == (2.0, 5.0)
     assert (second.detected, second.late, second.colors_shed, second.events) == (37, 1, 2, 5)
+    assert second.detected_faster == 3
     assert {cause: n for cause, n in second.skipped.items() if n} == {"stale": 5}
     assert second.latency_ms["p50"] == 30
     assert {stage: times["p95"] for stage, times in second.stages_ms.items()} == {"detector": 20}
@@ -67,19 +69,22 @@ def test_skipped_frame_is_counted_by_cause_and_has_no_latency() -> None:
     counters = Counters()
     counters.add(result(), 30.0, is_late=False)
     counters.add(result(colors_shed=2), 250.0, is_late=True)
+    counters.add(result(stage="faster_detector"), 20.0, is_late=False)
     for cause in (SkipCause.BUDGET, SkipCause.THERMAL, SkipCause.STALE, SkipCause.MOTION):
         counters.add(result(skipped=cause), 900.0, is_late=True)
-    assert (counters.detected, counters.late, counters.colors_shed) == (2, 1, 2)
+    assert (counters.detected, counters.late, counters.colors_shed) == (3, 1, 2)
+    assert counters.detected_faster == 1
     assert counters.stages.quantiles()[LATENCY]["p99"] == 250
     assert counters.stages.quantiles()["motion"]["p50"] == 0.5
     skips = counters.skips(CaptureStatus(dropped=4))
     expected = {"budget": 1, "thermal": 1, "stale": 5, "motion": 1, "paused": 0}
     assert skips == expected
-    assert counters.skipped_for_budget() == 5  # three frames and two crops; not the unchanged ones
+    # Three frames, two crops, one better detector; not the unchanged ones.
+    assert counters.saved_for_budget() == 6
 
 
-def result(*, skipped: SkipCause | None = None, colors_shed: int = 0) -> FrameResult:
+def result(
+    *, skipped: SkipCause | None = None, colors_shed: int = 0, stage: str = "motion"
+) -> FrameResult:
     frame = Frame("front", 1, np.zeros((4, 4, 3), np.uint8), 0.0, 0.0, 0.0)
-    return FrameResult(
-        frame, skipped, (), (), (), stage_ms={"motion": 0.5}, colors_shed=colors_shed
-    )
+    return FrameResult(frame, skipped, (), (), (), stage_ms={stage: 0.5}, colors_shed=colors_shed)

@@ -92,7 +92,8 @@ def _model(model: ModelInfo) -> str:
 
 def _stats_lines(stats: Stats) -> Iterator[str]:
     skipped = ", ".join(f"{cause} {n}" for cause, n in stats.skipped.items() if n) or "none"
-    yield f"frames    {stats.frames_per_s:g} a second detected, {stats.detected} so far"
+    faster = f", {stats.detected_faster} by the faster model" if stats.detected_faster else ""
+    yield f"frames    {stats.frames_per_s:g} a second detected, {stats.detected} so far{faster}"
     yield f"skipped   {skipped}"
     latency = ", ".join(f"{name} {ms:g} ms" for name, ms in stats.latency_ms.items())
     yield f"latency   {latency or 'not known yet'}{', degraded' if stats.degraded else ''}"

@@ -80,9 +80,10 @@ class Stats(Payload, frozen=True, kw_only=True):
     """`stats`: counters since the daemon's start, quantiles over the last frames.
 
     frames_per_s: detected frames per second since the last stats.
+    detected_faster: those of `detected` on which `detector.faster_model` ran.
     skipped: frames by cause; `late`: results handed over after the promised age.
     latency_ms: age of frames when their result was handed to the publisher.
-    degraded: why work is being skipped now: `budget`, or `thermal` while the board is throttled by
+    degraded: why work is being saved now: `budget`, or `thermal` while the board is throttled by
         heat; else empty.
     Readings that the board does not provide are None.
     """
@@ -92,6 +93,7 @@ class Stats(Payload, frozen=True, kw_only=True):
     frames_per_s: float
     detected: int
     skipped: dict[str, int]
+    detected_faster: int = 0
     late: int
     colors_shed: int
     events: int

@@ -18,6 +18,7 @@ class Counters:
     """Sums since the daemon's start; quantiles over the last frames."""
 
     detected: int = 0
+    detected_faster: int = 0
     late: int = 0
     colors_shed: int = 0
     events: int = 0
@@ -28,6 +29,7 @@ class Counters:
         """Count one processed frame; `latency_ms` is its age when handed over."""
         if result.skipped is None:
             self.detected += 1
+            self.detected_faster += "faster_detector" in result.stage_ms
             self.late += is_late
             self.stages.add(LATENCY, latency_ms)
         else:
@@ -43,7 +45,8 @@ class Counters:
         skips[SkipCause.STALE.value] += status.dropped
         return skips
 
-    def skipped_for_budget(self) -> int:
-        """Return how many frames and color crops were skipped for the budget so far."""
+    def saved_for_budget(self) -> int:
+        """Return how often a frame, a color crop or the better detector was skipped for it."""
         causes = (SkipCause.BUDGET, SkipCause.THERMAL, SkipCause.STALE)
-        return sum(self.skipped[cause] for cause in causes) + self.colors_shed
+        skipped = sum(self.skipped[cause] for cause in causes)
+        return skipped + self.colors_shed + self.detected_faster

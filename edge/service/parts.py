@@ -63,15 +63,14 @@ class Parts:
 
     def set_thresholds(self, thresholds: Thresholds) -> None:
         """Use other thresholds from the next frame on."""
-        detector = Detector(self.interpreters["detector"], min_score=thresholds.lowest())
-        self.pipeline.set_thresholds(thresholds, detector)
+        self.pipeline.set_thresholds(thresholds, _models(self.interpreters, thresholds))
 
 
 def build_parts(config: Config, camera: str) -> Parts:
     """Return loaded models and a warm pipeline; versions on trial that fail are rolled back.
 
     Raises ModelError when a model is missing or contradicts its manifest, ConfigError when the
-    config names classes that the detector does not have.
+    config names classes that the detector does not have, or its two detectors differ in theirs.
     """
     shelves = shelves_of(config)
     try:
@@ -91,7 +90,7 @@ def build_parts(config: Config, camera: str) -> Parts:
 def shelves_of(config: Config) -> list[Shelf]:
     """Return the shelves that hold pulled versions of the config's models."""
     models_dir = Path(config.models_dir) if config.models_dir else None
-    names = [config.detector.model, *([config.color.model] if config.color.enabled else [])]
+    names = dict.fromkeys(config.models_by_role().values())
     return [Shelf(models_dir, name) for name in names if models_dir and "/" not in name]
 
 
@@ -107,18 +106,16 @@ def _build(config: Config, camera: str) -> Parts:
 
 
 def load_interpreters(config: Config) -> dict[str, Interpreter]:
-    """Return the loaded models by role: `detector`, and `color` unless switched off.
+    """Return the loaded models by role, see `Config.models_by_role`.
 
     Raises ModelError when a model is missing, contradicts its manifest, or is not signed by a key
     that the config trusts; ConfigError when such a key is not valid.
     """
     trusted = signature.parse_all(config.models.trusted_keys)
-    roles = {"detector": (config.detector.model, config.detector.threads)}
-    if config.color.enabled:
-        roles["color"] = (config.color.model, config.color.threads)
     models_dir = _models_dir(config)
     interpreters = {}
-    for role, (model, threads) in roles.items():
+    for role, model in config.models_by_role().items():
+        threads = (config.color if role == "color" else config.detector).threads
         # One version throughout, even if a pull changes the link meanwhile.
         folder = lookup.real(model_store.find(model, models_dir))
         model_update.refuse_unsigned(folder, trusted)
@@ -140,14 +137,28 @@ def _models_dir(config: Config) -> str | None:
 def build_models(interpreters: dict[str, Interpreter], config: Config) -> Models:
     """Return the stages that use the loaded models.
 
-    Raises ConfigError when the config names classes that the detector does not have.
+    Raises ConfigError when the config names classes that the detector does not have, or the faster
+    one has others.
     """
-    check_labels(config, interpreters["detector"].manifest.labels)
-    thresholds = Thresholds(config.detector.min_score, config.detector.labels)
-    color = interpreters.get("color")
+    known = interpreters["detector"].manifest.labels
+    check_labels(config, known)
+    faster = interpreters.get("faster_detector")
+    if faster and {*faster.manifest.labels} != {*known}:
+        raise ConfigError(
+            f"detector.faster_model: {faster.manifest.name} finds "
+            f"{', '.join(faster.manifest.labels)}, but {config.detector.model} {', '.join(known)}; "
+            "name a model for the same classes"
+        )
+    return _models(interpreters, Thresholds(config.detector.min_score, config.detector.labels))
+
+
+def _models(interpreters: dict[str, Interpreter], thresholds: Thresholds) -> Models:
+    color, faster = interpreters.get("color"), interpreters.get("faster_detector")
+    min_score = thresholds.lowest()
     return Models(
-        Detector(interpreters["detector"], min_score=thresholds.lowest()),
+        Detector(interpreters["detector"], min_score=min_score),
         ColorModel(color) if color else None,
+        Detector(faster, min_score=min_score) if faster else None,
     )
 
 

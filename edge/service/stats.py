@@ -56,22 +56,23 @@ class StatsMaker:
         self._boot_id = boot_id
         self._started_s = self._last_s = now_s
         self._last_detected = 0
-        self._last_skipped_for_budget = 0
+        self._last_saved_for_budget = 0
 
     def make(self, counters: Counters, readings: Readings, now_s: float) -> Stats:
         """Return the payload; rates are since the previous call. now_s: monotonic."""
         board, status = readings.board, readings.capture
         elapsed_s = max(now_s - self._last_s, 1e-3)
         rate = (counters.detected - self._last_detected) / elapsed_s
-        is_degraded = counters.skipped_for_budget() > self._last_skipped_for_budget
+        is_degraded = counters.saved_for_budget() > self._last_saved_for_budget
         self._last_s, self._last_detected = now_s, counters.detected
-        self._last_skipped_for_budget = counters.skipped_for_budget()
+        self._last_saved_for_budget = counters.saved_for_budget()
         quantiles = counters.stages.quantiles()
         return Stats(
             boot_id=self._boot_id,
             uptime_s=round(now_s - self._started_s, 1),
             frames_per_s=round(rate, 2),
             detected=counters.detected,
+            detected_faster=counters.detected_faster,
             skipped=counters.skips(status),
             late=counters.late,
             colors_shed=counters.colors_shed,

@@ -173,7 +173,7 @@ function showBudget(stats) {
   $("gauge").setAttribute("aria-valuetext", isKnown ? `${p95.toFixed(0)} of ${promise} ms` : "not known yet");
   $("gauge-fill").style.width = `${Math.min(100, share)}%`;
   $("gauge-mark").style.left = isKnown ? `${Math.min(100, (100 * p50) / promise)}%` : "";
-  const why = stats.degraded ? `Work is being skipped: ${stats.degraded}. ` : "";
+  const why = stats.degraded ? `Work is being saved: ${stats.degraded}. ` : "";
   tell("budget-note", `${why}Late results ${stats.late}, color crops shed ${stats.colors_shed}.`);
   const stages = Object.entries(stats.stages_ms).filter(([, one]) => one.p50 !== undefined);
   fill("stages", stages.map(([name, one]) => row(name, ms(one.p50), ms(one.p95), ms(one.p99))));
@@ -181,10 +181,13 @@ function showBudget(stats) {
 
 function showFrames(stats) {
   tell("rate", stats.frames_per_s.toFixed(1));
-  const outcomes = [["detected", stats.detected], ...Object.entries(stats.skipped)];
+  const faster = stats.detected_faster;
+  const outcomes = [["detected", stats.detected - faster]];
+  if (faster) outcomes.push(["detected by the faster model", faster]);
+  for (const [cause, count] of Object.entries(stats.skipped)) outcomes.push([`skipped: ${cause}`, count]);
   const all = outcomes.reduce((sum, [, count]) => sum + count, 0) || 1;
-  fill("skips", outcomes.map(([name, count], place) =>
-    row(place ? `skipped: ${name}` : name, count.toLocaleString(), `${((100 * count) / all).toFixed(1)} %`),
+  fill("skips", outcomes.map(([name, count]) =>
+    row(name, count.toLocaleString(), `${((100 * count) / all).toFixed(1)} %`),
   ));
 }
 

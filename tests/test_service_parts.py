@@ -1,0 +1,50 @@
+"""The parts of the daemon that a reload replaces, with shipped models."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.config import BudgetConfig, CameraConfig, Config, DetectorConfig
+from edge.errors import ConfigError
+from edge.pipeline import Thresholds
+from edge.service.parts import build_parts, model_infos
+from edge.values import Frame
+from models import detect_folder
+
+ROOT = Path(__file__).parent.parent
+
+
+def config_of(tmp_path: Path, **detector: str) -> Config:
+    return Config(
+        cameras={"front": CameraConfig(source=0)},
+        models_dir=str(tmp_path),
+        budget=BudgetConfig(frame_ms=60_000),
+        detector=DetectorConfig(**detector),
+    )
+
+
+def test_faster_model_takes_over_with_the_thresholds_in_force(tmp_path: Path) -> None:
+    parts = build_parts(config_of(tmp_path, faster_model="yolox-nano-288"), "front")
+    names = {role: info.name for role, info in model_infos(parts.interpreters).items()}
+    assert names == {
+        "detector": "yolox-nano-352", "faster_detector": "yolox-nano-288", "color": "color-160",
+    }  # fmt: skip
+    parts.governor.record("detector", 1e6)
+    bgr = cv2.imread(str(next((ROOT / "models" / "yolox-nano-352").glob("golden.*"))))
+    for thresholds, is_seen in ((parts.pipeline.thresholds, True), (Thresholds(0.99, {}), False)):
+        parts.set_thresholds(thresholds)
+        frame = Frame("front", 1, np.asarray(bgr), time.monotonic(), time.time(), 0.0)
+        result = parts.pipeline.process(frame)
+        assert "faster_detector" in result.stage_ms
+        assert bool(result.detections) is is_seen
+
+
+def test_faster_model_for_other_classes_is_refused(tmp_path: Path) -> None:
+    detect_folder(tmp_path, "pets", labels=("cat", "dog"))
+    with pytest.raises(ConfigError, match=r"faster_model: pets finds cat, dog, but yolox-nano-352"):
+        build_parts(config_of(tmp_path, faster_model="pets"), "front")
