@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from waiting import is_running, wait_until
 
 TIMEOUT_S = 60
@@ -77,11 +77,12 @@ def test_stopping_the_demo_stops_its_daemon_and_shows_the_summary(
         (["--seconds", "0"], EXIT_USAGE, "'0' is not a number above 0"),
         (["--seconds", "nan"], EXIT_USAGE, "'nan' is not a number above 0"),
         (["--budget-ms", "3"], EXIT_USAGE, "argument --budget-ms: '3': Expected `float` >= 5.0"),
+        (["--faster-model", "nothing"], EXIT_CONFIG, "'nothing' is not installed"),
         (["--source", "none.mp4"], EXIT_NO_INPUT, "none.mp4: no such file"),
         (["--source", "rtsp://me:secret@localhost:1/", "--seconds", "3"], EXIT_FAILURE, "no frame"),
         (["--source", str(PICTURE)], EXIT_FAILURE, "edge infer looks at single pictures"),
     ],
-    ids=["zero", "nan", "budget", "source", "camera", "picture"],
+    ids=["zero", "nan", "budget", "model", "source", "camera", "picture"],
 )
 def test_impossible_demo_options_are_one_line_errors(words: list[str], code: int, part: str):
     done = subprocess.run(
