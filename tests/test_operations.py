@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon import Daemon
 from edge import config_file, metrics, status_socket
 from edge.cli import doctor, main, status
-from edge.config import MetricsConfig
+from edge.config import CameraConfig, Config, MetricsConfig
 from edge.errors import WebError
 from edge.messages import Health, Report, SpoolStats, Stats
 from mosquitto import Mosquitto, free_port
@@ -162,6 +162,32 @@ def test_status_shows_the_stats_as_text() -> None:
         "broker lost: no route; events wait in the spool",
         "3 events lost since the start; see the topic lost",
     ]
+
+
+@pytest.mark.parametrize(
+    ("skipped", "degraded", "level", "fix"),
+    [
+        (0, "", "ok", ""),
+        (300, "", "ok", ""),  # over by now
+        (100, "budget", "ok", ""),
+        (101, "budget", "warn", "detector.faster_model"),
+        (101, "thermal", "warn", "cool the board"),
+    ],
+)
+def test_doctor_says_when_most_frames_miss_the_budget(
+    tmp_path: Path, skipped: int, degraded: str, level: str, fix: str
+) -> None:
+    health = Health(status="ok", camera="live", frame_age_s=1)
+    config = Config(state_dir=str(tmp_path), cameras={"front": CameraConfig(source=0)})
+    assert doctor.check_budget(config).level == "ok"
+    current = stats(detected=100, skipped={"budget": skipped, "stale": 900}, degraded=degraded)
+    report = msgspec.json.encode(Report(health=health, info=None, stats=current))
+    with status_socket.StatusSocket(tmp_path, lambda: report):
+        found = doctor.check_budget(config)
+    assert found.text == f"100 frames detected, {skipped} skipped, for 200 ms"
+    assert found.level == level
+    assert fix in found.fix
+    assert bool(found.fix) == (level != "ok")
 
 
 def test_status_without_a_daemon_is_one_line_and_exit_code_69(

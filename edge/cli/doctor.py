@@ -159,6 +159,21 @@ def check_models(config: Config) -> Finding:
     return Finding(Level.OK, ", ".join(model.manifest.name for model in interpreters.values()))
 
 
+def check_budget(config: Config) -> Finding:
+    """Return whether a running daemon detects more frames than it skips for the latency budget."""
+    report = _ask_daemon(config)
+    if report is None or report.stats is None:
+        return Finding(Level.OK, "how well it is kept shows while the daemon runs")
+    stats = report.stats
+    skipped = sum(stats.skipped.get(cause, 0) for cause in ("budget", "thermal"))
+    text = f"{stats.detected} frames detected, {skipped} skipped, for {config.budget.frame_ms:g} ms"
+    if not stats.degraded or skipped <= stats.detected:
+        return Finding(Level.OK, text)
+    if stats.degraded == "thermal":
+        return Finding(Level.WARN, text, "cool the board")
+    return Finding(Level.WARN, text, "name a detector.faster_model, or raise budget.frame_ms")
+
+
 def check_broker(config: Config) -> Finding:
     """Return whether the broker answers and accepts the login."""
     where = f"{config.mqtt.host}:{config.mqtt.port}"
@@ -272,6 +287,7 @@ def checks(unit: str) -> dict[str, Callable[[Config], Finding]]:
         "daemon": partial(check_daemon, unit=unit),
         "camera": partial(check_camera, unit=unit),
         "models": check_models,
+        "budget": check_budget,
         "broker": check_broker,
         "permissions": check_permissions,
         "disk": check_disk,
