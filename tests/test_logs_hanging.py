@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon import Daemon
 from edge import logs
 from edge.config import LogConfig
 from edge.logs import sinks
@@ -95,6 +96,18 @@ def test_unresponsive_collector_is_abandoned_in_time() -> None:
         before_s = time.monotonic()
         sink.close()
         assert time.monotonic() - before_s < sinks.CLOSE_S + 2  # all its time-outs: 9 s
+
+
+def test_daemon_stops_in_time_while_a_log_server_hangs(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.create_connection(server.getsockname()),  # takes the only place of those that wait
+        Daemon(tmp_path, 1, log={"syslog": f"tcp://127.0.0.1:{server.getsockname()[1]}"}) as daemon,
+    ):
+        daemon.wait_for_log("camera.state")
+        before_s = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - before_s < sinks.CLOSE_S + 2
 
 
 @pytest.mark.usefixtures("_on_stderr")

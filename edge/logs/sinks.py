@@ -66,11 +66,22 @@ class _Reporting(logging.Handler):
             logger.warning("log.sink_back sink=%s lost=%d", self.sink, lost)
 
 
-class _File(_Reporting, RotatingFileHandler):
+class _Sink(_Reporting):
+    """A sink that one thread uses."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write a record without the lock, for which closing would wait as long as it hangs."""
+        is_wanted = bool(self.filter(record))
+        if is_wanted:
+            self.emit(record)
+        return is_wanted
+
+
+class _File(_Sink, RotatingFileHandler):
     """JSON lines in a rotated file."""
 
 
-class _Syslog(_Reporting, SysLogHandler):
+class _Syslog(_Sink, SysLogHandler):
     """A syslog server that may be unreachable: connects when there is a record to send."""
 
     append_nul = False
@@ -95,7 +106,7 @@ class _Syslog(_Reporting, SysLogHandler):
             broken.close()
 
 
-class _Otlp(_Reporting):
+class _Otlp(_Sink):
     """An OpenTelemetry collector; the exporter batches in a thread of its own."""
 
     def __init__(self, endpoint: str, device: str) -> None:
@@ -158,19 +169,20 @@ def _otlp_record(record: logging.LogRecord) -> Any:
 class _Listener(QueueListener):
     """The thread that writes; stopping it takes a bounded time."""
 
-    def __init__(self, waiting: queue.Queue[Any], *sinks: logging.Handler) -> None:
-        super().__init__(waiting, *sinks)
-        self._waiting = waiting
+    _is_over = False
 
     def stop(self) -> None:
-        """Write the waiting records, within CLOSE_S."""
+        """Write the waiting records, within CLOSE_S; drop those that are left then."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            try:
-                self._waiting.put(None, timeout=CLOSE_S)
-            except queue.Full:
-                return
+            self.enqueue_sentinel()
             thread.join(CLOSE_S)
+            self._is_over = True
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Let the sinks write a record."""
+        if not self._is_over:
+            super().handle(record)
 
 
 class Queued(_Reporting, QueueHandler):
@@ -180,10 +192,10 @@ class Queued(_Reporting, QueueHandler):
 
     def __init__(self, sinks: Sequence[logging.Handler]) -> None:
         """Start the thread."""
-        waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
-        super().__init__(waiting)
+        self._waiting: queue.Queue[Any] = queue.Queue()  # bounded in `enqueue`: the end always fits
+        super().__init__(self._waiting)
         self._sinks = sinks
-        self._thread = _Listener(waiting, *sinks)
+        self._thread = _Listener(self._waiting, *sinks)
         self._thread.start()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
@@ -192,9 +204,9 @@ class Queued(_Reporting, QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Put a record into the queue, or count it as lost when it is full."""
-        try:
+        if self._waiting.qsize() < MAX_WAITING:
             super().enqueue(record)
-        except queue.Full:
+        else:
             self.report_lost(f"{MAX_WAITING} records wait for a sink that hangs")
 
     def close(self) -> None:
