@@ -1,4 +1,4 @@
-"""Log sinks besides standard error; each is behind a queue and may fail."""
+"""Log sinks besides standard error; each is behind a queue of its own and may fail."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _Reporting(logging.Handler):
             logger.warning("log.sink_back sink=%s lost=%d", self.sink, lost)
 
 
-class _Sink(_Reporting):
+class Sink(_Reporting):
     """A sink that one thread uses."""
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -77,11 +77,11 @@ class _Sink(_Reporting):
         return is_wanted
 
 
-class _File(_Sink, RotatingFileHandler):
+class _File(Sink, RotatingFileHandler):
     """JSON lines in a rotated file."""
 
 
-class _Syslog(_Sink, SysLogHandler):
+class _Syslog(Sink, SysLogHandler):
     """A syslog server that may be unreachable: connects when there is a record to send."""
 
     append_nul = False
@@ -106,7 +106,7 @@ class _Syslog(_Sink, SysLogHandler):
             broken.close()
 
 
-class _Otlp(_Sink):
+class _Otlp(Sink):
     """An OpenTelemetry collector; the exporter batches in a thread of its own."""
 
     def __init__(self, endpoint: str, device: str) -> None:
@@ -139,7 +139,7 @@ class _Otlp(_Sink):
         """Hand a record to the exporter."""
         try:
             self._logger.emit(_otlp_record(record))
-        except Exception:  # noqa: BLE001 - it would end the thread of all sinks
+        except Exception:  # noqa: BLE001 - it would end the sink's thread
             self.handleError(record)
 
     def close(self) -> None:
@@ -180,26 +180,25 @@ class _Listener(QueueListener):
             self._is_over = True
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Let the sinks write a record."""
+        """Let the sink write a record."""
         if not self._is_over:
             super().handle(record)
 
 
 class Queued(_Reporting, QueueHandler):
-    """Hands records to sinks in another thread; never waits."""
+    """Hands records to a sink in another thread; never waits."""
 
-    sink = "queue"
-
-    def __init__(self, sinks: Sequence[logging.Handler]) -> None:
+    def __init__(self, sink: Sink) -> None:
         """Start the thread."""
         self._waiting: queue.Queue[Any] = queue.Queue()  # bounded in `enqueue`: the end always fits
         super().__init__(self._waiting)
-        self._sinks = sinks
-        self._thread = _Listener(self._waiting, *sinks)
+        self.sink = f"queue of {sink.sink}"
+        self._behind = sink
+        self._thread = _Listener(self._waiting, sink)
         self._thread.start()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return the record with its arguments: sinks are in this process and need the types."""
+        """Return the record with its arguments: the sink is in this process and needs the types."""
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -207,17 +206,16 @@ class Queued(_Reporting, QueueHandler):
         if self._waiting.qsize() < MAX_WAITING:
             super().enqueue(record)
         else:
-            self.report_lost(f"{MAX_WAITING} records wait for a sink that hangs")
+            self.report_lost(f"it hangs, {MAX_WAITING} records wait")
 
     def close(self) -> None:
-        """Write the waiting records, then close the sinks; both within a bounded time."""
+        """Write the waiting records, then close the sink; both within a bounded time."""
         self._thread.stop()
-        for sink in self._sinks:
-            sink.close()
+        self._behind.close()
         super().close()
 
 
-def file_sink(path: Path, config: LogConfig, device: str) -> logging.Handler:
+def file_sink(path: Path, config: LogConfig, device: str) -> Sink:
     """Return a rotated file of JSON lines. Raises ConfigError when it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +229,7 @@ def file_sink(path: Path, config: LogConfig, device: str) -> logging.Handler:
     return sink
 
 
-def syslog_sink(address: str, device: str) -> logging.Handler:
+def syslog_sink(address: str, device: str) -> Sink:
     """Return a syslog sink: `host`, `host:port` (UDP), `tcp://host:port`, or a socket's path.
 
     Raises ConfigError when the address is not valid.
@@ -256,7 +254,7 @@ def syslog_sink(address: str, device: str) -> logging.Handler:
     return sink
 
 
-def otlp_sink(endpoint: str, device: str) -> logging.Handler:
+def otlp_sink(endpoint: str, device: str) -> Sink:
     """Return a sink for an OpenTelemetry collector, `http://host:4318`; OTLP over HTTP.
 
     Raises ConfigError when the extra is not installed or the address is not valid.
