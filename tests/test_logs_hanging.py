@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon import Daemon
 from edge import logs
 from edge.config import LogConfig
 from edge.logs import sinks
@@ -51,7 +52,8 @@ def test_odd_record_of_a_library_stops_no_sink(tmp_path: Path) -> None:
     file = tmp_path / "log"
     handlers = logs.make_handlers(LogConfig(file=str(file), otlp=COLLECTOR), environment={})
     for template, value in (("", ()), ("%d items", ("no",)), ("later", ())):
-        handlers[1].handle(logging.LogRecord("x", logging.INFO, "x.py", 1, template, value, None))
+        for handler in handlers[1:]:
+            handler.handle(logging.LogRecord("x", logging.INFO, "x.py", 1, template, value, None))
     logs.close(handlers)
     messages = [json.loads(line)["message"] for line in file.read_text().splitlines()]
     assert messages == ["", "later"]
@@ -73,16 +75,29 @@ def test_install_does_not_close_handlers_itself() -> None:
 def test_hanging_log_handler_does_not_block() -> None:
     release = threading.Event()
 
-    class Hanging(logging.Handler):
+    class Hanging(sinks.Sink):
         def emit(self, record: logging.LogRecord) -> None:
             release.wait(30)
 
-    queued = sinks.Queued([Hanging()])
+    queued = sinks.Queued(Hanging())
     for _ in range(sinks.MAX_WAITING + 50):
         queued.handle(logging.makeLogRecord({"msg": "counted"}))
     assert queued.lost >= 40
     release.set()
     queued.close()
+
+
+def test_sink_that_hangs_delays_no_other(tmp_path: Path) -> None:
+    file, address = tmp_path / "log", tmp_path / "syslog"
+    with syslog_daemon(address):  # it never reads, so that sending hangs for ever
+        handlers = logs.make_handlers(
+            LogConfig(file=str(file), syslog=str(address)), environment={}
+        )
+        for _ in range(999):  # more than Linux keeps for a socket
+            for handler in handlers[1:]:
+                send(handler)
+        wait_until(lambda: len(file.read_text().splitlines()) == 999)
+        logs.close(handlers)
 
 
 def test_unresponsive_collector_is_abandoned_in_time() -> None:
@@ -95,6 +110,18 @@ def test_unresponsive_collector_is_abandoned_in_time() -> None:
         before_s = time.monotonic()
         sink.close()
         assert time.monotonic() - before_s < sinks.CLOSE_S + 2  # all its time-outs: 9 s
+
+
+def test_daemon_stops_in_time_while_a_log_server_hangs(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.create_connection(server.getsockname()),  # takes the only place of those that wait
+        Daemon(tmp_path, 1, log={"syslog": f"tcp://127.0.0.1:{server.getsockname()[1]}"}) as daemon,
+    ):
+        daemon.wait_for_log("camera.state")
+        before_s = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - before_s < sinks.CLOSE_S + 2
 
 
 @pytest.mark.usefixtures("_on_stderr")
@@ -134,13 +161,13 @@ def test_full_queue_is_logged(
     monkeypatch.setattr(sinks, "MAX_WAITING", 5)
     hangs, release, written = threading.Event(), threading.Event(), []
 
-    class Hanging(logging.Handler):
+    class Hanging(sinks.Sink):
         def emit(self, record: logging.LogRecord) -> None:
             hangs.set()
             release.wait(30)
             written.append(record)
 
-    queued = sinks.Queued([Hanging()])
+    queued = sinks.Queued(Hanging())
     send(queued)
     assert hangs.wait(30)
     for _ in range(8):

@@ -135,7 +135,7 @@ window.fetch = async (path, options) => {
   if (path.startsWith("/api/events")) {
     for (const one of body) Object.assign(one, {
       id: "yesterday", captured_utc: new Date(Date.now() - 864e5).toISOString(),
-      colors: [{ name: "red", score: 1 }],
+      label: "motorcycle", kind: "update", colors: [{ name: "red", score: 1 }],
     });
   }
   return Response.json(body);
@@ -171,7 +171,7 @@ window.fetch = async () => Response.json(health, { status: 503 });
 def test_page_dates_old_events_fits_a_phone_and_shows_colors_in_high_contrast(
     port: int, chrome: Chrome
 ) -> None:
-    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+    size = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": False}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "forced-colors", "value": "active"}]
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -188,6 +188,9 @@ def test_page_dates_old_events_fits_a_phone_and_shows_colors_in_high_contrast(
     )
     wait_until(lambda: "WWW" in chrome.find_element("id", "picture-text").text, 30)
     assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    lines = f"{first} const all = new Range(); all.selectNodeContents(one.querySelector('.kind'));"
+    assert chrome.execute_script(f"{lines} return all.getClientRects().length") == 1
+    assert "motorcycle update" in chrome.execute_script(f"{first} return one.textContent")
     patch = f"{first} return getComputedStyle(one.firstChild).backgroundColor"
     assert chrome.execute_script(patch) == "rgb(215, 40, 40)"
     chrome.execute_script(JUST_STARTED)

@@ -5,9 +5,9 @@ the same fields everywhere: time, level, logger, event, message, and the named v
 types. Secrets are removed from all of them: those given to `hide`, logins in addresses, and values
 named password, secret or token.
 
-The logging thread itself writes only standard error. File, syslog and OTLP have a thread of their
-own behind a bounded queue, so a full disk, or a name server or collector that hangs, never delays a
-frame. Records that do not fit the queue are dropped and counted.
+The logging thread itself writes only standard error. File, syslog and OTLP each have a thread of
+their own behind a bounded queue, so a full disk, or a name server or collector that hangs, delays
+neither a frame nor another of them. Records that do not fit the queue are dropped and counted.
 """
 
 from edge.logs.facts import hide, redacted

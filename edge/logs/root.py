@@ -17,7 +17,7 @@ from edge.config import LogConfig, LogFormat, LogLevel
 from edge.errors import ConfigError
 from edge.logs.facts import JsonFormatter, TextFormatter
 from edge.logs.mqtt import MqttLog
-from edge.logs.sinks import Queued, file_sink, otlp_sink, syslog_sink
+from edge.logs.sinks import Queued, Sink, file_sink, otlp_sink, syslog_sink
 
 TEXT = "%(levelname)s %(name)s %(message)s"
 # Used for keys that the config leaves unset.
@@ -93,14 +93,14 @@ def make_handlers(
     stderr = _Stderr()
     is_json = config.format == "json"
     stderr.setFormatter(JsonFormatter(device) if is_json else TextFormatter(text))
-    sinks: list[logging.Handler] = []
+    sinks: list[Sink] = []
     if config.file:
         sinks.append(file_sink(Path(config.file), config, device))
     if config.syslog:
         sinks.append(syslog_sink(config.syslog, device))
     if config.otlp:
         sinks.append(otlp_sink(config.otlp, device))
-    return [stderr, Queued(sinks)] if sinks else [stderr]
+    return [stderr, *map(Queued, sinks)]
 
 
 def check(config: LogConfig) -> None:

@@ -1,4 +1,4 @@
-"""Log sinks besides standard error; each is behind a queue and may fail."""
+"""Log sinks besides standard error; each is behind a queue of its own and may fail."""
 
 from __future__ import annotations
 
@@ -66,11 +66,22 @@ class _Reporting(logging.Handler):
             logger.warning("log.sink_back sink=%s lost=%d", self.sink, lost)
 
 
-class _File(_Reporting, RotatingFileHandler):
+class Sink(_Reporting):
+    """A sink that one thread uses."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write a record without the lock, for which closing would wait as long as it hangs."""
+        is_wanted = bool(self.filter(record))
+        if is_wanted:
+            self.emit(record)
+        return is_wanted
+
+
+class _File(Sink, RotatingFileHandler):
     """JSON lines in a rotated file."""
 
 
-class _Syslog(_Reporting, SysLogHandler):
+class _Syslog(Sink, SysLogHandler):
     """A syslog server that may be unreachable: connects when there is a record to send."""
 
     append_nul = False
@@ -95,7 +106,7 @@ class _Syslog(_Reporting, SysLogHandler):
             broken.close()
 
 
-class _Otlp(_Reporting):
+class _Otlp(Sink):
     """An OpenTelemetry collector; the exporter batches in a thread of its own."""
 
     def __init__(self, endpoint: str, device: str) -> None:
@@ -128,7 +139,7 @@ class _Otlp(_Reporting):
         """Hand a record to the exporter."""
         try:
             self._logger.emit(_otlp_record(record))
-        except Exception:  # noqa: BLE001 - it would end the thread of all sinks
+        except Exception:  # noqa: BLE001 - it would end the sink's thread
             self.handleError(record)
 
     def close(self) -> None:
@@ -158,54 +169,53 @@ def _otlp_record(record: logging.LogRecord) -> Any:
 class _Listener(QueueListener):
     """The thread that writes; stopping it takes a bounded time."""
 
-    def __init__(self, waiting: queue.Queue[Any], *sinks: logging.Handler) -> None:
-        super().__init__(waiting, *sinks)
-        self._waiting = waiting
+    _is_over = False
 
     def stop(self) -> None:
-        """Write the waiting records, within CLOSE_S."""
+        """Write the waiting records, within CLOSE_S; drop those that are left then."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            try:
-                self._waiting.put(None, timeout=CLOSE_S)
-            except queue.Full:
-                return
+            self.enqueue_sentinel()
             thread.join(CLOSE_S)
+            self._is_over = True
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Let the sink write a record."""
+        if not self._is_over:
+            super().handle(record)
 
 
 class Queued(_Reporting, QueueHandler):
-    """Hands records to sinks in another thread; never waits."""
+    """Hands records to a sink in another thread; never waits."""
 
-    sink = "queue"
-
-    def __init__(self, sinks: Sequence[logging.Handler]) -> None:
+    def __init__(self, sink: Sink) -> None:
         """Start the thread."""
-        waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
-        super().__init__(waiting)
-        self._sinks = sinks
-        self._thread = _Listener(waiting, *sinks)
+        self._waiting: queue.Queue[Any] = queue.Queue()  # bounded in `enqueue`: the end always fits
+        super().__init__(self._waiting)
+        self.sink = f"queue of {sink.sink}"
+        self._behind = sink
+        self._thread = _Listener(self._waiting, sink)
         self._thread.start()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return the record with its arguments: sinks are in this process and need the types."""
+        """Return the record with its arguments: the sink is in this process and needs the types."""
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Put a record into the queue, or count it as lost when it is full."""
-        try:
+        if self._waiting.qsize() < MAX_WAITING:
             super().enqueue(record)
-        except queue.Full:
-            self.report_lost(f"{MAX_WAITING} records wait for a sink that hangs")
+        else:
+            self.report_lost(f"it hangs, {MAX_WAITING} records wait")
 
     def close(self) -> None:
-        """Write the waiting records, then close the sinks; both within a bounded time."""
+        """Write the waiting records, then close the sink; both within a bounded time."""
         self._thread.stop()
-        for sink in self._sinks:
-            sink.close()
+        self._behind.close()
         super().close()
 
 
-def file_sink(path: Path, config: LogConfig, device: str) -> logging.Handler:
+def file_sink(path: Path, config: LogConfig, device: str) -> Sink:
     """Return a rotated file of JSON lines. Raises ConfigError when it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +229,7 @@ def file_sink(path: Path, config: LogConfig, device: str) -> logging.Handler:
     return sink
 
 
-def syslog_sink(address: str, device: str) -> logging.Handler:
+def syslog_sink(address: str, device: str) -> Sink:
     """Return a syslog sink: `host`, `host:port` (UDP), `tcp://host:port`, or a socket's path.
 
     Raises ConfigError when the address is not valid.
@@ -244,7 +254,7 @@ def syslog_sink(address: str, device: str) -> logging.Handler:
     return sink
 
 
-def otlp_sink(endpoint: str, device: str) -> logging.Handler:
+def otlp_sink(endpoint: str, device: str) -> Sink:
     """Return a sink for an OpenTelemetry collector, `http://host:4318`; OTLP over HTTP.
 
     Raises ConfigError when the extra is not installed or the address is not valid.

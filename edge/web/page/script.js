@@ -132,7 +132,7 @@ function eventLine(event) {
   const paint = color ? COLORS[color.name] : undefined;
   const patch = make("span", "", paint ? "patch" : "patch none");
   if (paint) patch.style.background = paint;
-  const name = make("span", event.label);
+  const name = make("span", `${event.label} `);
   name.append(make("span", event.kind, `kind ${event.kind}`));
   const time = make("time", moment(event.captured_utc));
   time.dateTime = event.captured_utc;
