@@ -16,8 +16,9 @@ import pytest
 
 pytest.importorskip("cryptography")
 
+from asking import ask
 from boards import Board, config_of
-from daemon import Daemon
+from daemon import CLIP, Daemon
 from edge import cli, config_file, model_store, model_update
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_UNCHANGED, ConfigError
 from edge.model_shelf import Shelf, State
@@ -25,7 +26,7 @@ from edge.model_update import MAX_STARTS
 from edge.service.parts import build_parts, load_interpreters
 from edge.signature import PublicKey
 from models import COLOR
-from mosquitto import Mosquitto
+from mosquitto import Mosquitto, Subscriber
 from registered import golden_folder
 from tools.registry import versions
 from waiting import wait_until
@@ -217,18 +218,23 @@ def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
     )
 
 
-def test_reloads_without_a_camera_end_no_trial(
-    board: Board, tmp_path: Path, mosquitto: Mosquitto
+@pytest.mark.parametrize("is_paused", [False, True], ids=["without a camera", "paused"])
+def test_reloads_without_frames_to_detect_in_end_no_trial(
+    board: Board, tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber, is_paused: bool
 ) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")
     model_update.confirm({board.shelf: board.shelf.active})
     daemon = Daemon(
         tmp_path, mosquitto.port, models_dir=str(board.models_dir), color={"model": COLOR},
-        cameras={"front": {"source": "/dev/video77"}},
+        cameras={"front": {"source": str(CLIP) if is_paused else "/dev/video77", "loop": True}},
     )  # fmt: skip
     with daemon:
-        daemon.wait_for_log("state=lost")
+        if is_paused:
+            subscriber.wait_for_topic("edge/gate/info")
+            assert ask(subscriber, "pause", {}).status == "ok"
+        else:
+            daemon.wait_for_log("state=lost")
         board.registry.push("1.1.0")
         board.pull("1.1.0")
         for count in range(1, MAX_STARTS + 2):
