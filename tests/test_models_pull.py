@@ -195,6 +195,30 @@ def test_pull_while_the_daemon_loads_mixes_no_versions(
     assert board.loaded() == "1.1.0"
 
 
+def test_pull_that_removes_what_the_daemon_loads_is_not_blamed_for_it(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at boot with a version on trial: a pull keeps only the one before."""
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        board.registry.push(version)
+    board.pull("1.0.0")
+    model_update.confirm({board.shelf: board.shelf.active})
+    board.pull("1.1.0")
+    find = model_store.find
+
+    def pull_after_the_look(model: str, models_dir: str | None) -> Path:
+        folder = find(model, models_dir).resolve()
+        if folder.name == "1.1.0":
+            board.pull("1.2.0")
+        return folder
+
+    monkeypatch.setattr(model_store, "find", pull_after_the_look)
+    parts = build_parts(config_file.load(config_of(board, tmp_path)), "front")
+    assert parts.interpreters["color"].manifest.version == board.loaded() == "1.2.0"
+    assert board.shelf.state().trial == "1.2.0"
+    assert board.shelf.state().refused == ()
+
+
 def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
     board: Board, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
