@@ -231,6 +231,7 @@ def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
     good = path.read_text()
     path.write_text(f"{good}detector: {{labels: {{persn: {{enabled: false}}}}}}\n")
     for _ in range(MAX_STARTS + 1):
+        model_update.count_starts([board.shelf], ())
         with pytest.raises(ConfigError, match="persn"):
             build_parts(config_file.load(path), "front")
     assert board.loaded() == board.shelf.state().trial == "1.1.0"
