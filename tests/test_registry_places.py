@@ -61,6 +61,7 @@ def test_commands_work_on_a_bucket(
     assert Path(key).stat().st_mode & 0o077 == 0
     for version in ("1.0.0", "1.1.0"):
         folder = str(golden_folder(tmp_path, version))
+        Path(folder, "NOTICE").touch()  # S3 has no range of an empty object
         other = str(golden_folder(tmp_path / "other", version, licence="MIT"))
         for pushed, code in ((folder, EXIT_OK), (folder, EXIT_OK), (other, EXIT_CONFIG)):
             assert main(["registry", "push", pushed, "--sign-key", key]) == code
@@ -77,6 +78,7 @@ def test_commands_work_on_a_bucket(
     pull = ["registry", "pull", COLOR, "--output", str(back), "--trusted-key", public]
     assert main(pull) == EXIT_OK
     assert manifest.read(back).version == "1.1.0"
+    assert (back / "NOTICE").read_bytes() == b""
     store = registry.open_store(bucket)
     with pytest.raises(FileExistsError):
         store.put(f"{COLOR}/1.1.0/{VERSION_NAME}", b"other", is_new=True)
