@@ -102,6 +102,25 @@ def test_version_that_a_rollback_returned_to_is_active_already(board: Board) -> 
     assert board.shelf.state() == before
 
 
+def test_what_is_pulled_is_on_disk_before_it_is_linked(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        synced.append((name, board.shelf.link.is_symlink()))
+
+    board.registry.push("1.0.0")
+    monkeypatch.setattr(os, "fsync", fsync)
+    board.pull("1.0.0")
+    files = {path.name for path in (board.shelf.folder / "1.0.0").iterdir()}
+    (part,) = {name for name, _ in synced if name.startswith(PARTIAL)}
+    order = [part, COLOR, f".{STATE_NAME}.part", COLOR]
+    assert {name for name, _ in synced[:-5]} == files
+    assert synced[-5:] == [*((name, False) for name in order), (board.models_dir.name, True)]
+
+
 def test_two_versions_of_one_serial_are_refused(board: Board) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")

@@ -84,9 +84,12 @@ def test_commands_work_on_a_bucket(
         store.put(f"{COLOR}/1.1.0/{VERSION_NAME}", b"other", is_new=True)
 
 
-def test_objects_of_a_bucket_are_listed_read_and_removed() -> None:
-    pytest.importorskip("fsspec")
-    store = registry.open_store("memory://models/edge/")
+@pytest.mark.parametrize("is_bucket", [True, False], ids=["bucket", "folder"])
+def test_objects_are_listed_read_and_removed(tmp_path: Path, is_bucket: bool) -> None:
+    if is_bucket:
+        pytest.importorskip("fsspec")
+    address = "memory://models/edge/" if is_bucket else str(tmp_path / "new")
+    store = registry.open_store(address, is_new=True)
     for name in ("b/two", "b/one", "a/one", "c"):
         store.put(f"dog/{name}", name.encode())
     assert store.names("dog") == ["a", "b", "c"]
