@@ -88,6 +88,8 @@ def test_replayed_older_version_is_refused_unless_forced(board: Board) -> None:
     board.pull("1.0.0", is_forced=True)
     assert board.loaded() == "1.0.0"
     assert board.shelf.state().serial == 2
+    board.pull("1.1.0")
+    assert board.loaded() == "1.1.0"
 
 
 def test_version_that_a_rollback_returned_to_is_active_already(board: Board) -> None:
