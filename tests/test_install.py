@@ -363,13 +363,14 @@ def test_empty_root_is_a_usage_error(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["install-service", "uninstall-service"])
 def test_service_of_the_debian_package_is_left_to_apt(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     packaged = tmp_path / "usr/lib/systemd/system/edge.service"
     packaged.parent.mkdir(parents=True)
     packaged.write_text("[Unit]\n")
-    assert call(tmp_path) == EXIT_UNAVAILABLE
+    assert call(tmp_path, command) == EXIT_UNAVAILABLE
     assert "Debian package" in capsys.readouterr().err
 
 

@@ -291,9 +291,13 @@ def test_every_user_may_read_a_pulled_version(board: Board) -> None:
     assert (board.shelf.folder / "1.0.0").stat().st_mode & 0o777 == 0o755
 
 
-def test_own_folder_is_not_overwritten(board: Board) -> None:
+@pytest.mark.parametrize("is_link", [False, True])
+def test_own_folder_is_not_overwritten(board: Board, tmp_path: Path, *, is_link: bool) -> None:
     board.registry.push("1.0.0")
-    board.shelf.link.mkdir()
+    if is_link:
+        board.shelf.link.symlink_to(tmp_path)
+    else:
+        board.shelf.link.mkdir()
     with pytest.raises(ModelError, match="was not pulled"):
         board.pull("1.0.0")
 
