@@ -276,9 +276,8 @@ def _link(path: Path, target: Path) -> Step:
 
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Independent of the umask: the service's user must read its config. A masked unit is a link to
-    # /dev/null, whose mode must stay: the link is replaced.
-    durable.replace(path, text.encode(), is_synced=True, mode=0o644)
+    # A masked unit is a link to /dev/null, whose mode must stay: the link is replaced.
+    durable.replace(path, text.encode(), is_synced=True)
 
 
 def _local_paths(place: Place) -> Iterator[Path]:

@@ -150,8 +150,6 @@ def _bounded(handler: Any) -> Any:
     """Return a request handler that gives up a client that is slow to ask, or has gone."""
 
     class Bounded(handler):  # type: ignore[misc]
-        timeout = REQUEST_S
-
         def setup(self) -> None:
             super().setup()
             self.rfile = io.BufferedReader(_Request(self.connection))

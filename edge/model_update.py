@@ -172,7 +172,7 @@ def begin_frame(loaded: Mapping[Shelf, str | None]) -> None:
 
 def _count_anew(shelf: Shelf, version: str | None, step: int) -> None:
     def count(state: State) -> State:
-        return msgspec.structs.replace(state, starts=min(max(0, state.starts + step), MAX_STARTS))
+        return msgspec.structs.replace(state, starts=max(0, state.starts + step))
 
     try:
         _change_trial(shelf, version, count)

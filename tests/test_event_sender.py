@@ -231,6 +231,18 @@ def test_forbidden_event_is_retried_after_a_pause_from_the_oldest_on(
     assert caplog.text.count("mqtt.event_rejected") == 2  # another was accepted between
 
 
+def test_what_waited_for_the_connection_is_historical_after_a_pause_too(bench: Bench) -> None:
+    bench.put(MAX_IN_FLIGHT + 2)
+    bench.sender.begin()
+    bench.feed()
+    bench.answer(1, reason=NOT_AUTHORIZED)
+    bench.answer(2, 3)
+    bench.clock.advance(REJECTED_RETRY_S)
+    bench.feed()
+    assert bench.line.seqs() == [1, 2, 3, 1, 4, 5]
+    assert all(bench.line.historical())
+
+
 def test_forbidden_topic_holds_up_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(200):
         bench.queue.put("edge/former/front/events", body(1))
@@ -371,18 +383,18 @@ def test_forbidden_lost_ranges_are_retried_after_a_pause(
 ) -> None:
     bench.queue.losses = {1: LOST, 2: LOST}
     bench.feed()
-    message = "mqtt.event_rejected topic=edge/gate/lost"
-    for message_id in (1, 2):
-        bench.answer(message_id, reason=NOT_AUTHORIZED)
-        assert caplog.text.count(message) == 1
+    bench.answer(1, 2, reason=NOT_AUTHORIZED)
     bench.put(1)
     bench.clock.advance(REJECTED_RETRY_S - 0.01)
     bench.feed()
-    assert bench.line.seqs() == [1]  # events go on
-    assert len(bench.line.sent) == 3
+    assert (bench.line.seqs(), len(bench.line.sent)) == ([1], 3)  # events go on
     bench.clock.advance(0.01)
     bench.feed()
-    assert len(bench.line.sent) == 5
-    bench.answer(4, 5)
-    assert bench.queue.losses == {}
-    assert bench.sender.counts.rejected == 2
+    bench.answer(4, reason=NOT_AUTHORIZED)
+    bench.answer(5)
+    assert bench.queue.losses == {1: LOST}
+    bench.clock.advance(REJECTED_RETRY_S)
+    bench.feed()
+    bench.answer(6, reason=NOT_AUTHORIZED)
+    assert bench.sender.counts.rejected == 4
+    assert caplog.text.count("topic=edge/gate/lost") == 2  # another was accepted between

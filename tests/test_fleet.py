@@ -17,6 +17,8 @@ from edge.cli.status import lines_of
 from edge.errors import EXIT_OK
 from edge.messages import Health, Info, Report
 from edge.model_update import MAX_STARTS
+from edge.pipeline import Pipeline
+from edge.service import Service
 from edge.service.parts import load_interpreters, model_infos
 from models import COLOR
 from mosquitto import Mosquitto, Subscriber
@@ -82,6 +84,28 @@ def test_starts_without_a_camera_end_no_trial(
             daemon.wait_for_log("state=lost")
             daemon.kill() if count % 2 else daemon.stop()
     assert board.shelf.state().trial == board.loaded() == "1.1.0"
+
+
+def test_version_that_ends_the_daemon_at_its_first_frame_is_given_up(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        model_update.confirm({board.shelf: board.shelf.active})
+        board.registry.push(version)
+        board.pull(version)
+    daemon = Daemon(tmp_path, 9, models_dir=str(board.models_dir), color={"model": COLOR})
+    config = config_file.load(daemon.config_path)
+
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("in native code")
+
+    monkeypatch.setattr(Pipeline, "process", crash)
+    ran = []
+    for _ in range(MAX_STARTS + 1):
+        with pytest.raises(RuntimeError, match="in native code"):
+            Service(daemon.config_path, config, lambda: config).run()
+        ran.append(board.loaded())
+    assert ran == ["1.1.0"] * MAX_STARTS + ["1.0.0"]
 
 
 def test_what_the_daemon_logs_before_it_is_connected_is_published(

@@ -45,6 +45,7 @@ def test_document_has_the_promised_shape(tmp_path: Path, infer: Infer):
     assert car["colors"][0]["rgb"] == list(BLUE[::-1])
     assert car["colors"][0]["lab"][2] < -20  # CIELAB's b: towards blue
     assert all({*color} >= {"name", "score"} for color in car["colors"])
+    assert len(car["colors"]) == 1  # no other has enough of it
 
 
 def test_color_task_gives_all_colors_best_first(tmp_path: Path, infer: Infer):
@@ -68,6 +69,10 @@ def test_color_task_calls_what_is_below_the_threshold_unknown(tmp_path: Path, in
     (entry,) = document
     assert entry["dominant"] == "unknown"
     assert entry["colors"][0]["name"] == "red"
+    _, (entry,) = infer(save(tmp_path / "b.png", street()), "--color-model", tmp_path / "wary")
+    for found in entry["detections"]:
+        (color,) = found["colors"]
+        assert (color["name"], list(color)) == ("unknown", ["name", "score"])
 
 
 def test_video_has_one_entry_per_frame(tmp_path: Path, infer: Infer):
@@ -170,14 +175,15 @@ def test_annotated_frames_of_a_video_are_numbered(tmp_path: Path, infer: Infer):
 
 
 def test_annotating_overwrites_neither_inputs_nor_each_other(tmp_path: Path, infer: Infer):
-    originals = [save(tmp_path / name, street()) for name in ("a.jpg", "a.png", "sub/a.jpg")]
+    names = ("a.jpg", "a.png", "sub/a.jpg", "sub/a-2.jpg")
+    originals = [save(tmp_path / name, street()) for name in names]
     before = [path.read_bytes() for path in originals]
     code, document = infer(*originals, "--annotate", tmp_path)
     assert code == EXIT_OK
-    assert len(document) == 3
+    assert len(document) == 4
     assert [path.read_bytes() for path in originals] == before
     new = {path.name for path in tmp_path.iterdir()} - {"a.jpg", "a.png", "sub"}
-    assert new == {"a-2.jpg", "a-3.jpg", "a-4.jpg"}
+    assert new == {"a-2.jpg", "a-3.jpg", "a-4.jpg", "a-2-2.jpg"}
 
 
 def test_output_names_for_many_equal_names_take_linear_time(
@@ -277,7 +283,7 @@ def test_objects_entries_without_picture_or_class_are_reported(
     assert "labels=Dog; tiny-class-color knows" in caplog.text
 
 
-@pytest.mark.parametrize("content", [None, "", "[1]", '{"a.png": 3}', "\xff"])
+@pytest.mark.parametrize("content", [None, "", "[1]", '{"a.png": 3}', "\xff", '{"a.png": "\xff"}'])
 def test_malformed_objects_file_is_named(tmp_path: Path, infer: Infer, content: str | None):
     crop = save(tmp_path / "a.png", np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
@@ -287,6 +293,15 @@ def test_malformed_objects_file_is_named(tmp_path: Path, infer: Infer, content: 
     assert (code, document) == (EXIT_NO_INPUT, None)
     (complaint,) = infer.complaints
     assert str(objects) in complaint
+
+
+def test_objects_of_an_empty_folder_are_no_further_fault(tmp_path: Path, infer: Infer):
+    (tmp_path / "empty").mkdir()
+    objects = tmp_path / "objects.json"
+    objects.write_text('{"a.png": "dog"}')
+    code, document = infer(tmp_path / "empty", "--objects", objects, task="color")
+    assert (code, document) == (EXIT_NO_INPUT, [])
+    assert "no images or videos" in infer.complaints[-1]
 
 
 def test_objects_without_the_color_task_are_a_usage_error(tmp_path: Path, infer: Infer):

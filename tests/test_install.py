@@ -39,6 +39,20 @@ def test_image_gets_units_a_valid_config_and_the_complete_example(tmp_path: Path
     assert config_file.load(tmp_path / "etc/edge/edge.yaml").cameras
 
 
+def test_service_may_read_what_root_of_any_umask_installs(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.mkdir()
+    before = os.umask(0o077)
+    try:
+        assert call(image) == EXIT_OK
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    for path in image.rglob("*"):
+        wanted = 0o755 if path.is_dir() else 0o644
+        assert path.is_symlink() or path.stat().st_mode & 0o777 == wanted, path
+
+
 def test_second_install_reports_that_nothing_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -363,13 +377,14 @@ def test_empty_root_is_a_usage_error(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["install-service", "uninstall-service"])
 def test_service_of_the_debian_package_is_left_to_apt(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     packaged = tmp_path / "usr/lib/systemd/system/edge.service"
     packaged.parent.mkdir(parents=True)
     packaged.write_text("[Unit]\n")
-    assert call(tmp_path) == EXIT_UNAVAILABLE
+    assert call(tmp_path, command) == EXIT_UNAVAILABLE
     assert "Debian package" in capsys.readouterr().err
 
 

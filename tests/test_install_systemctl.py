@@ -43,9 +43,16 @@ def test_systemctl_is_called_only_for_what_changed(
         *made, "systemctl daemon-reload", "systemctl try-restart edge.service", start,
     ]  # fmt: skip
     assert placed() == [start]
-    (tmp_path / "etc/systemd/system/edge.service").write_text("old")
-    assert placed(is_started=False) == ["systemctl daemon-reload"]
-    assert placed(is_started=False) == []
+    for unit in ("edge.service", "edge@.service"):
+        (tmp_path / "etc/systemd/system" / unit).write_text("old")
+        assert placed(is_started=False) == ["systemctl daemon-reload"]
+    (tmp_path / "etc/edge/edge.example.yaml").write_text("old")
+    assert placed() == [start]  # no unit changed: the daemon goes on
+
+
+def test_service_that_is_absent_is_not_stopped(tmp_path: Path, systemctl_calls: list[str]) -> None:
+    list(install.run(install.uninstall_steps(Place(tmp_path)), is_dry=False))
+    assert systemctl_calls == ["systemctl daemon-reload"]
 
 
 def test_service_is_stopped_before_its_units_are_removed(

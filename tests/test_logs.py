@@ -236,17 +236,18 @@ def test_collector_gets_severity_body_and_attributes() -> None:
 def test_mqtt_log_is_rate_limited_and_reports_suppressed_records() -> None:
     clock, sent = FakeClock(), []
     handler = mqtt.MqttLog("info", clock)
-    handler.send_to(lambda payload: sent.append(json.loads(payload)))
     for number in range(mqtt.BURST + 30):
         handler.handle(record("counted number=%d", number))
-    assert len(sent) == mqtt.BURST
-    clock.now_s += 1 / mqtt.PER_SECOND
-    handler.handle(record("later"))
-    assert len(sent) == mqtt.BURST + 1
-    assert sent[-1]["suppressed"] == 30
+    handler.send_to(lambda payload: sent.append(json.loads(payload)))
+    assert [one["fields"]["number"] for one in sent] == [*range(mqtt.BURST)]
+    for _ in range(2):
+        clock.now_s += 1 / mqtt.PER_SECOND
+        handler.handle(record("later"))
+    assert len(sent) == mqtt.BURST + 2
+    assert [one.get("suppressed") for one in sent[-2:]] == [30, None]
 
 
-def test_mqtt_log_excludes_records_of_the_publisher() -> None:
+def test_mqtt_log_excludes_records_of_the_publisher_but_not_of_lost_logs() -> None:
     sent: list[bytes] = []
 
     def publish(payload: bytes) -> None:
@@ -260,6 +261,10 @@ def test_mqtt_log_excludes_records_of_the_publisher() -> None:
     own.name = "edge.publisher.connection"
     handler.handle(own)
     assert len(sent) == 1
+    lost = record("log.sink_lost")
+    lost.name = "edge.logs.sinks"
+    handler.handle(lost)
+    assert len(sent) == 2
 
 
 def test_failing_publisher_loses_only_the_record() -> None:

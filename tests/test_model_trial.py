@@ -58,6 +58,7 @@ def test_only_starts_that_end_with_the_version_at_work_count(board: Board) -> No
     for _ in range(MAX_STARTS + 1):  # no frame comes
         model_update.count_starts([board.shelf], ())
         model_update.wait_for_frame(loaded)
+    model_update.wait_for_frame(loaded)  # pulled again in between, or not counted on a full disk
     assert board.shelf.state().starts == 0
     for count in range(1, MAX_STARTS + 1):  # the first frame ends the daemon
         model_update.count_starts([board.shelf], ())
@@ -167,6 +168,24 @@ def test_way_back_is_taken_on_a_full_disk(
     assert board.loaded() == "1.0.0"
     assert "model.refusal_not_kept name=tiny-color reason=[Errno 28]" in caplog.text
     assert not model_update.give_up_trials([board.shelf], "damaged", ())
+
+
+def test_card_that_cannot_be_written_stops_no_daemon(
+    board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    tried = {board.shelf: board.shelf.state()}
+    loaded = {board.shelf: "1.1.0"}
+    monkeypatch.setattr(Shelf, "remember", read_only)
+    model_update.count_starts([board.shelf], ())
+    model_update.wait_for_frame(loaded)
+    model_update.begin_frame(loaded)
+    model_update.confirm(loaded)
+    model_update.try_again(tried)
+    told = ["not_counted"] * 3 + ["not_ended", "not_resumed"]
+    assert [line.split("model.trial_")[1].split()[0] for line in caplog.messages] == told
 
 
 def test_damaged_state_stops_pulls_but_no_daemon(

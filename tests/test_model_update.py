@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import random
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +88,8 @@ def test_replayed_older_version_is_refused_unless_forced(board: Board) -> None:
     board.pull("1.0.0", is_forced=True)
     assert board.loaded() == "1.0.0"
     assert board.shelf.state().serial == 2
+    board.pull("1.1.0")
+    assert board.loaded() == "1.1.0"
 
 
 def test_version_that_a_rollback_returned_to_is_active_already(board: Board) -> None:
@@ -97,6 +102,25 @@ def test_version_that_a_rollback_returned_to_is_active_already(board: Board) -> 
     board.pull("1.0.0")  # what a timer does once it is in production again
     assert board.loaded() == "1.0.0"
     assert board.shelf.state() == before
+
+
+def test_what_is_pulled_is_on_disk_before_it_is_linked(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        synced.append((name, board.shelf.link.is_symlink()))
+
+    board.registry.push("1.0.0")
+    monkeypatch.setattr(os, "fsync", fsync)
+    board.pull("1.0.0")
+    files = {path.name for path in (board.shelf.folder / "1.0.0").iterdir()}
+    (part,) = {name for name, _ in synced if name.startswith(PARTIAL)}
+    order = [part, COLOR, f".{STATE_NAME}.part", COLOR]
+    assert {name for name, _ in synced[:-5]} == files
+    assert synced[-5:] == [*((name, False) for name in order), (board.models_dir.name, True)]
 
 
 def test_two_versions_of_one_serial_are_refused(board: Board) -> None:
@@ -160,24 +184,35 @@ def test_frame_with_an_older_version_does_not_end_the_trial_of_a_newer_one(
     assert before.trial == "1.1.0"
 
 
-def test_daemon_and_pull_change_the_state_under_a_lock(board: Board) -> None:
+def test_daemon_and_pull_change_link_and_state_under_a_lock(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = []
+
+    def locked(change: Callable[[Shelf, Any], None]) -> Callable[[Shelf, Any], None]:
+        def call(shelf: Shelf, what: Any) -> None:
+            with (shelf.folder / ".state.lock").open() as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            changes.append(change(shelf, what))
+
+        return call
+
+    for name in ("remember", "switch"):
+        monkeypatch.setattr(Shelf, name, locked(getattr(Shelf, name)))
+    shelves, loaded = [board.shelf], {board.shelf: "1.0.0"}
     board.registry.push("1.0.0")
     board.pull("1.0.0")
-    changes = (
-        lambda: model_update.count_starts([board.shelf], ()),
-        lambda: model_update.confirm({board.shelf: "1.0.0"}),
-    )
-    for change in changes:
-        thread = threading.Thread(target=change)
-        with board.shelf.changing():
-            thread.start()
-            thread.join(0.2)
-            assert thread.is_alive()
-            # A pull that is about to switch writes what it read under the same lock.
-            board.shelf.remember(board.shelf.state())
-        thread.join(10)
-        assert not thread.is_alive()
-    assert board.shelf.state().trial is None
+    model_update.count_starts(shelves, ())
+    model_update.wait_for_frame(loaded)
+    model_update.begin_frame(loaded)
+    model_update.confirm(loaded)
+    board.register_wrong("1.1.0")
+    with pytest.raises(ModelError, match="canary run failed"):
+        board.pull("1.1.0")
+    board.registry.push("1.2.0")
+    board.pull("1.2.0")
+    model_update.try_again(model_update.give_up_trials(shelves, "test", ()))
+    assert (board.loaded(), len(changes)) == ("1.2.0", 2 + 4 + 1 + 2 + 2 + 2)
 
 
 def test_first_pulled_version_rolls_back_to_the_shipped_one(
@@ -256,9 +291,13 @@ def test_every_user_may_read_a_pulled_version(board: Board) -> None:
     assert (board.shelf.folder / "1.0.0").stat().st_mode & 0o777 == 0o755
 
 
-def test_own_folder_is_not_overwritten(board: Board) -> None:
+@pytest.mark.parametrize("is_link", [False, True])
+def test_own_folder_is_not_overwritten(board: Board, tmp_path: Path, *, is_link: bool) -> None:
     board.registry.push("1.0.0")
-    board.shelf.link.mkdir()
+    if is_link:
+        board.shelf.link.symlink_to(tmp_path)
+    else:
+        board.shelf.link.mkdir()
     with pytest.raises(ModelError, match="was not pulled"):
         board.pull("1.0.0")
 

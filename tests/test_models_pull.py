@@ -16,8 +16,9 @@ import pytest
 
 pytest.importorskip("cryptography")
 
+from asking import ask
 from boards import Board, config_of
-from daemon import Daemon
+from daemon import CLIP, Daemon
 from edge import cli, config_file, model_store, model_update
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_UNCHANGED, ConfigError
 from edge.model_shelf import Shelf, State
@@ -25,7 +26,7 @@ from edge.model_update import MAX_STARTS
 from edge.service.parts import build_parts, load_interpreters
 from edge.signature import PublicKey
 from models import COLOR
-from mosquitto import Mosquitto
+from mosquitto import Mosquitto, Subscriber
 from registered import golden_folder
 from tools.registry import versions
 from waiting import wait_until
@@ -194,6 +195,30 @@ def test_pull_while_the_daemon_loads_mixes_no_versions(
     assert board.loaded() == "1.1.0"
 
 
+def test_pull_that_removes_what_the_daemon_loads_is_not_blamed_for_it(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at boot with a version on trial: a pull keeps only the one before."""
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        board.registry.push(version)
+    board.pull("1.0.0")
+    model_update.confirm({board.shelf: board.shelf.active})
+    board.pull("1.1.0")
+    find = model_store.find
+
+    def pull_after_the_look(model: str, models_dir: str | None) -> Path:
+        folder = find(model, models_dir).resolve()
+        if folder.name == "1.1.0":
+            board.pull("1.2.0")
+        return folder
+
+    monkeypatch.setattr(model_store, "find", pull_after_the_look)
+    parts = build_parts(config_file.load(config_of(board, tmp_path)), "front")
+    assert parts.interpreters["color"].manifest.version == board.loaded() == "1.2.0"
+    assert board.shelf.state().trial == "1.2.0"
+    assert board.shelf.state().refused == ()
+
+
 def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
     board: Board, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,6 +231,7 @@ def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
     good = path.read_text()
     path.write_text(f"{good}detector: {{labels: {{persn: {{enabled: false}}}}}}\n")
     for _ in range(MAX_STARTS + 1):
+        model_update.count_starts([board.shelf], ())
         with pytest.raises(ConfigError, match="persn"):
             build_parts(config_file.load(path), "front")
     assert board.loaded() == board.shelf.state().trial == "1.1.0"
@@ -217,18 +243,23 @@ def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
     )
 
 
-def test_reloads_without_a_camera_end_no_trial(
-    board: Board, tmp_path: Path, mosquitto: Mosquitto
+@pytest.mark.parametrize("is_paused", [False, True], ids=["without a camera", "paused"])
+def test_reloads_without_frames_to_detect_in_end_no_trial(
+    board: Board, tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber, is_paused: bool
 ) -> None:
     board.registry.push("1.0.0")
     board.pull("1.0.0")
     model_update.confirm({board.shelf: board.shelf.active})
     daemon = Daemon(
         tmp_path, mosquitto.port, models_dir=str(board.models_dir), color={"model": COLOR},
-        cameras={"front": {"source": "/dev/video77"}},
+        cameras={"front": {"source": str(CLIP) if is_paused else "/dev/video77", "loop": True}},
     )  # fmt: skip
     with daemon:
-        daemon.wait_for_log("state=lost")
+        if is_paused:
+            subscriber.wait_for_topic("edge/gate/info")
+            assert ask(subscriber, "pause", {}).status == "ok"
+        else:
+            daemon.wait_for_log("state=lost")
         board.registry.push("1.1.0")
         board.pull("1.1.0")
         for count in range(1, MAX_STARTS + 2):

@@ -59,6 +59,13 @@ def test_receive_maximum_of_the_broker_is_respected(start: Start) -> None:
             assert EVENTS.encode() not in sent
             client.sendall(b"\x40\x02\x00\x01")
             received_until(client, EVENTS.encode())
+            publisher.publish(Message(TOPICS.of("info"), b"a state", qos=1, retain=True))
+            for number in (b"\x0a", b"\x0b"):  # it could be sent between the two
+                client.sendall(b"\x32\x07\x00\x01x\x00" + number + b"\x00y")
+                sent = received_until(client, b"\x40\x02\x00" + number)
+                assert b"a state" not in sent
+            client.sendall(b"\x40\x02\x00\x03")
+            received_until(client, b"a state")
 
 
 def test_event_does_not_wait_for_a_burst_of_answers(start: Start) -> None:

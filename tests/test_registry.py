@@ -321,5 +321,11 @@ def test_version_under_another_name_is_refused(signed_registry: Registry, tmp_pa
     signed_registry.push("1.1.0")
     content = signed_registry.file("1.0.0", VERSION_NAME).read_bytes()
     signed_registry.file("1.1.0", VERSION_NAME).write_bytes(content)
-    with pytest.raises(SignatureError, match="somebody moved it"):
+    with pytest.raises(SignatureError, match=f"1.1.0: it is {COLOR} 1.0.0; somebody moved it"):
         fetch(signed_registry, "1.1.0", tmp_path / "back")
+    folder = signed_registry.folder / "registry"
+    (folder / COLOR).rename(folder / "other")
+    with pytest.raises(SignatureError, match=f"other 1.0.0: it is {COLOR} 1.0.0; somebody moved"):
+        registry.fetch(
+            signed_registry.store, "other", "1.0.0", tmp_path / "back", signed_registry.trusted
+        )

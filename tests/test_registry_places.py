@@ -61,6 +61,7 @@ def test_commands_work_on_a_bucket(
     assert Path(key).stat().st_mode & 0o077 == 0
     for version in ("1.0.0", "1.1.0"):
         folder = str(golden_folder(tmp_path, version))
+        Path(folder, "NOTICE").touch()  # S3 has no range of an empty object
         other = str(golden_folder(tmp_path / "other", version, licence="MIT"))
         for pushed, code in ((folder, EXIT_OK), (folder, EXIT_OK), (other, EXIT_CONFIG)):
             assert main(["registry", "push", pushed, "--sign-key", key]) == code
@@ -77,14 +78,18 @@ def test_commands_work_on_a_bucket(
     pull = ["registry", "pull", COLOR, "--output", str(back), "--trusted-key", public]
     assert main(pull) == EXIT_OK
     assert manifest.read(back).version == "1.1.0"
+    assert (back / "NOTICE").read_bytes() == b""
     store = registry.open_store(bucket)
     with pytest.raises(FileExistsError):
         store.put(f"{COLOR}/1.1.0/{VERSION_NAME}", b"other", is_new=True)
 
 
-def test_objects_of_a_bucket_are_listed_read_and_removed() -> None:
-    pytest.importorskip("fsspec")
-    store = registry.open_store("memory://models/edge/")
+@pytest.mark.parametrize("is_bucket", [True, False], ids=["bucket", "folder"])
+def test_objects_are_listed_read_and_removed(tmp_path: Path, is_bucket: bool) -> None:
+    if is_bucket:
+        pytest.importorskip("fsspec")
+    address = "memory://models/edge/" if is_bucket else str(tmp_path / "new")
+    store = registry.open_store(address, is_new=True)
     for name in ("b/two", "b/one", "a/one", "c"):
         store.put(f"dog/{name}", name.encode())
     assert store.names("dog") == ["a", "b", "c"]

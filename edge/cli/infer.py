@@ -292,7 +292,7 @@ def _object_labels(objects: Path, paths: list[Path]) -> dict[str, str | None]:
         raise InputError(
             f"{objects}: {error.strerror}; name a readable file with --objects"
         ) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InputError(
             f'{objects}: not a JSON object of labels by file name ({{"a.jpg": "dog"}}): '
             f"{brief(error)}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import config_file, lookup, model_store, model_update, registry, signature
+from edge.cli.umask import read_by_all
 from edge.config import Config
 from edge.errors import (
     EXIT_CONFIG,
@@ -97,21 +98,11 @@ def _action(actions: Any, name: str, text: str, examples: str) -> argparse.Argum
 def run(args: argparse.Namespace) -> int:
     """List the models, or run the action."""
     if args.action == "pull":
-        with _read_by_all():
+        with read_by_all():
             return _pull(args)
     if args.action == "rollback":
         return _rollback(args)
     return _list(args.models_dir, signature.parse_all(args.trusted_key))
-
-
-@contextmanager
-def _read_by_all() -> Iterator[None]:
-    """Let every user read what is made inside the block: the daemon is another one than root."""
-    before = os.umask(0o022)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def _list(models_dir: str | None, trusted: tuple[PublicKey, ...]) -> int:

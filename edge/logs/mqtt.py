@@ -18,7 +18,7 @@ PER_SECOND = 0.5  # in the long run
 MAX_BYTES = 8192  # of a payload; a larger one has its message cut and loses its traceback
 KEPT = ("time", "level", "logger", "event", "suppressed")
 # Publishing the connection's own records would cause further records.
-SILENT = ("edge.publisher", "edge.logs", "paho")
+SILENT = "edge.publisher"
 
 
 class MqttLog(logging.Handler):

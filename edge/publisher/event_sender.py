@@ -223,12 +223,11 @@ class EventSender:
         """Remove a delivered lost range; send a rejected one again later."""
         if reason < 128:
             self._queue.acknowledge_lost(loss_id)
+            self._logged.discard(self._lost_topic)
             return
         self.counts.rejected += 1
-        now_s = time.monotonic()
-        if self._lost_check_s <= now_s + LOST_CHECK_S:
-            _log_rejected(self._lost_topic, reason)
-        self._lost_check_s = now_s + REJECTED_RETRY_S
+        self._log_rejected(self._lost_topic, reason)
+        self._lost_check_s = time.monotonic() + REJECTED_RETRY_S
 
     def _deliver(self, sent: _InFlight) -> None:
         event, now_s = sent.event, time.monotonic()
@@ -251,9 +250,7 @@ class EventSender:
             )
             self._delivered.append(event.row)
             return
-        if event.topic not in self._logged:
-            self._logged.add(event.topic)
-            _log_rejected(event.topic, reason)
+        self._log_rejected(event.topic, reason)
         self._held.add(event.topic)
         self._held_until_s = time.monotonic() + REJECTED_RETRY_S
 
@@ -264,15 +261,17 @@ class EventSender:
         self.begin()
         self._historical_row = historical_row
 
-
-def _log_rejected(topic: str, reason: int) -> None:
-    logger.error(
-        "mqtt.event_rejected topic=%s reason=%d retry_s=%.0f; %s",
-        topic,
-        reason,
-        REJECTED_RETRY_S,
-        fix_of(reason),
-    )
+    def _log_rejected(self, topic: str, reason: int) -> None:
+        if topic in self._logged:
+            return
+        self._logged.add(topic)
+        logger.error(
+            "mqtt.event_rejected topic=%s reason=%d retry_s=%.0f; %s",
+            topic,
+            reason,
+            REJECTED_RETRY_S,
+            fix_of(reason),
+        )
 
 
 def fix_of(reason: int) -> str:

@@ -72,12 +72,15 @@ def build_parts(config: Config, camera: str) -> Parts:
     Raises ModelError when a model is missing or contradicts its manifest, ConfigError when the
     config names classes that the detector does not have, or its two detectors differ in theirs.
     """
-    shelves = shelves_of(config)
+    active = {shelf: shelf.active for shelf in shelves_of(config)}
     try:
         return _build(config, camera)
     except (ModelError, ConfigError) as error:
+        if any(shelf.active != version for shelf, version in active.items()):
+            # A pull came in between: it removes what is on trial, and its version was not tried.
+            return build_parts(config, camera)
         trusted = signature.parse_all(config.models.trusted_keys)
-        tried = model_update.give_up_trials(shelves, str(error), trusted)
+        tried = model_update.give_up_trials([*active], str(error), trusted)
         if not tried:
             raise
     try:

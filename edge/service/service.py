@@ -187,8 +187,10 @@ class Service:
         if self._newest is not None and frame.size != self._newest.size:
             self._end_objects()  # their boxes are pixels of the old size
         self._newest = frame
-        self._parts.begin_frame()
-        result = self._parts.pipeline.process(frame, is_paused=self._is_paused)
+        is_paused = self._is_paused
+        if not is_paused:  # else no model runs
+            self._parts.begin_frame()
+        result = self._parts.pipeline.process(frame, is_paused=is_paused)
         with timed(time.monotonic, "publish", result.stage_ms):
             self._hand_over(result)
             self._publish_detections(result)

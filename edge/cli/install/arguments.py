@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from edge import install
+from edge.cli.umask import read_by_all
 from edge.errors import EXIT_OK
 
 
@@ -44,6 +45,7 @@ def place(args: argparse.Namespace) -> install.Place:
 
 def carry_out(steps: list[install.Step], args: argparse.Namespace) -> int:
     """Run and print the steps, or only print them in a dry run; return the exit code."""
-    for step in install.run(steps, is_dry=args.dry_run):
-        print(f"would {step.text}" if args.dry_run and step.act else step.text)
+    with read_by_all():
+        for step in install.run(steps, is_dry=args.dry_run):
+            print(f"would {step.text}" if args.dry_run and step.act else step.text)
     return EXIT_OK
