@@ -37,6 +37,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "halving_with_norm": lambda: nn.Sequential(HalvingConv2d(3, 8, 3), nn.BatchNorm2d(8)),
     "channels": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), Channels(2, 7)),
     "first_pixel": OfFirstPixel,
+    "depthwise_with_two_kernels_a_channel": lambda: nn.Conv2d(3, 6, 3, padding=1, groups=3),
 }
 
 

@@ -140,9 +140,8 @@ class _Writer:
         if node.kind == "resize":
             operands[0] = self._copies(node)
         operands += self._constants(node)
-        self._operator(
-            node.kind, operands, self._index[node.name], _options(node, same=self._same(node))
-        )
+        options = _options(node, self._input_shape(node)[0], same=self._same(node))
+        self._operator(node.kind, operands, self._index[node.name], options)
 
     def _operator(self, kind: str, operands: list[int], output: int, options: Any) -> None:
         if kind not in self._codes:
@@ -302,15 +301,16 @@ def _is_padded(node: Node) -> bool:
     return any(node.padding) or any(node.padding_after)
 
 
-def _options(node: Node, *, same: bool) -> Any:
-    """Return the operator's option table, None if it has none."""
+def _options(node: Node, channels: int, *, same: bool) -> Any:
+    """Return the operator's option table, None if it has none. channels: of the input."""
     padding = schema.Padding.SAME if same else schema.Padding.VALID
     fused = _ACTIVATIONS[node.activation]
     rows, columns = node.stride
     if node.kind == "conv":
         return schema.Conv2DOptionsT(padding, columns, rows, fused)
     if node.kind in ("depthwise", "average_pool"):
-        return schema.DepthwiseConv2DOptionsT(padding, columns, rows, 1, fused)
+        multiplier = node.shape[0] // channels
+        return schema.DepthwiseConv2DOptionsT(padding, columns, rows, multiplier, fused)
     if node.kind == "max_pool":
         return schema.Pool2DOptionsT(padding, columns, rows, node.kernel[1], node.kernel[0])
     tables = {
