@@ -225,6 +225,18 @@ def test_percentile_cuts_activations_but_not_outputs() -> None:
     assert next(q for name, q in wide.items() if name.endswith("_gate")) == LOGISTIC
 
 
+class SigmoidAdded(nn.Module):
+    """A map to which its sigmoid is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, value: Tensor) -> Tensor:
+        made: Tensor = self.conv(value)
+        return made + torch.sigmoid(made)
+
+
 class ReadTwice(nn.Module):
     """A map that a SiLU reads and an addition, too."""
 
@@ -242,7 +254,9 @@ class ReadTwice(nn.Module):
 def test_range_of_a_tensor_read_only_by_silu_starts_at_the_silu_floor() -> None:
     torch.manual_seed(2)
     alone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
-    for net, is_cut in ((alone, True), (ReadTwice().eval(), False)):
+    scores = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sigmoid())
+    others = [ReadTwice(), SigmoidAdded(), scores]
+    for net, is_cut in ((alone, True), *((other.eval(), False) for other in others)):
         graph = trace(net).with_shapes(SHAPE)
         found = calibrate(graph, pictures(8))[graph.nodes[1].name]
         assert graph.nodes[1].kind == "conv"

@@ -162,11 +162,14 @@ def choose(
 def _silu_inputs(graph: Graph) -> set[str]:
     """Return the nodes read only by a SiLU, i.e. by a sigmoid and its product with the node."""
     users = graph.users()
+    kinds = {node.name: node.kind for node in graph.nodes}
     read = {node.inputs[0]: node.name for node in graph.nodes if node.kind == "logistic"}
     return {
         name
         for name, gate in read.items()
-        if set(users[name]) == {gate, *users[gate]} and name not in graph.outputs.values()
+        if [kinds[user] for user in users[gate]] == ["mul"]
+        and set(users[name]) == {gate, *users[gate]}
+        and name not in graph.outputs.values()
     }
 
 
