@@ -225,6 +225,15 @@ def test_percentile_cuts_activations_but_not_outputs() -> None:
     assert next(q for name, q in wide.items() if name.endswith("_gate")) == LOGISTIC
 
 
+def test_percentile_does_not_cut_what_an_output_only_moves() -> None:
+    torch.manual_seed(2)
+    graph = trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2)).eval()).with_shapes(SHAPE)
+    wide, tight = (
+        calibrate(graph, pictures(8), options=Calibration(percentile=share)) for share in (100, 95)
+    )
+    assert tight == wide
+
+
 class SigmoidAdded(nn.Module):
     """A map to which its sigmoid is added."""
 

@@ -2,7 +2,7 @@
 
 Method: a histogram per tensor over all images, cut at a percentile on both sides. The model's
 outputs use their true minimum and maximum (a percentile would cap the class scores). Tensors joined
-by a concatenation, resize or pooling share one range. A sigmoid's output is 0..1 by definition. The
+by a concatenation, resize or pooling share one range, uncut if one of them is an output. A sigmoid's output is 0..1 by definition. The
 range of a tensor that only a SiLU reads starts at `SILU_FLOOR`, below which SiLU is almost zero.
 Source: tools/experiments-detector.md; min-max ranges lose most of a SiLU network's accuracy.
 """
@@ -145,7 +145,7 @@ def choose(
         fixed = {LOGISTIC for name in group if kinds[name] == "logistic"}
         fixed |= {pixels for name in group if name == INPUT}
         ranges = [
-            statistics.range(name, 1.0 if name in exact else options.percentile / 100)
+            statistics.range(name, 1.0 if exact & set(group) else options.percentile / 100)
             for name in group
             if name in statistics.ranges
         ]
