@@ -218,6 +218,18 @@ def test_drop_limit_without_a_float_figure_fails(
     assert "no 'top-1 float' in its manifest" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("count", "taken"), [(3, "0 1 2"), (31, "0 1 3 5 7"), (160, "0 10 20")])
+def test_layers_are_compared_on_pictures_from_the_whole_folder(
+    count: int, taken: str, tmp_path: Path
+) -> None:
+    for number in range(count):
+        (tmp_path / f"{number:03}.jpg").touch()
+    found = [int(path.stem) for path in validate._pictures(None, tmp_path)]
+    assert found[: len(taken.split())] == [int(number) for number in taken.split()]
+    assert len(found) == min(count, validate.MAX_PICTURES)
+    assert found[-1] >= count - 1 - count // validate.MAX_PICTURES
+
+
 def test_another_environment_checks_on_its_own_runtime(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

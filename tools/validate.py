@@ -331,7 +331,8 @@ def _pictures(folder: Path | None, images: Path | None) -> list[Path]:
         found = pictures_below(images)
         if not found:
             raise ModelError(f"{images}: no pictures (jpg, png) there; name a folder of some")
-        return found[:: max(1, len(found) // MAX_PICTURES)][:MAX_PICTURES]
+        count = min(len(found), MAX_PICTURES)
+        return [found[place * len(found) // count] for place in range(count)]
     stored = manifest.read(folder).golden if folder else None
     if folder is None or stored is None:
         raise ConfigError("--float needs pictures; give --images DIR")
