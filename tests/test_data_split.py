@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,12 @@ import pytest
 pytest.importorskip("imagehash")
 
 import labelled
+from edge import lookup
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EdgeError, InputError
 from labelled import document, imported
 from tools.cli import main
 from tools.data import folder, split
+from tools.data.fingerprint import Fingerprint
 from tools.data.split import Group
 
 SHARES = {"val": 0.2, "test": 0.2}
@@ -261,6 +264,19 @@ def test_near_duplicates_stay_in_one_split(tmp_path: Path):
     sides = sides_of(tmp_path / "set")
     assert set(sides.values()) == {"train", "val", "test"}
     assert all(sides[f"{n:03}.jpg"] == sides[f"{n + 15:03}.jpg"] for n in range(15))
+
+
+def test_near_duplicates_are_one_group_in_any_order(ready: Path) -> None:
+    data = folder.read(ready / "annotations.json", None)
+    same = Fingerprint((64, 48), 1, bytes(192), "")
+    taken = {
+        lookup.real(one.path): replace(same, sha256=str(number))
+        for number, one in enumerate(data.pictures)
+    }
+    for pictures in (data.pictures, data.pictures[::-1]):
+        (group,) = split.make_groups(replace(data, pictures=pictures), taken, ready / "images")
+        assert group.key == "0"
+        assert group.labels == set(data.labels.values())
 
 
 def test_class_folders_come_out_as_class_folders(tmp_path: Path):

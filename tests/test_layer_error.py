@@ -74,6 +74,35 @@ def test_too_large_range_costs_six_db_per_bit(tmp_path: Path, pictures: list[np.
     assert 9 < drop_db < 24  # three bits are 18 dB; what comes from before adds to both
 
 
+def test_error_is_that_of_all_pictures_in_decibels_and_steps() -> None:
+    detail = {"quantization": (0.5, 10)}
+    sums: dict[str, layer_error._Sum] = {}
+    for stored, wanted in (([12, 14], [1.0, 3.0]), ([127, -128], [60.0, -69.25])):
+        found = {"a": (np.array(stored, np.int8), detail)}
+        layer_error.add(sums, found, {"a": np.array(wanted, np.float32)})
+    (one,) = layer_error.finish(sums)
+    signal, noise = 1 + 9 + 60**2 + 69.25**2, 1 + 1.5**2 + 0.25**2  # real: 1, 2, 58.5, -69
+    assert one == layer_error.LayerError("a", pytest.approx(10 * np.log10(signal / noise)), 3, 0.25)
+
+
+def test_tensors_that_do_not_correspond_are_left_out() -> None:
+    detail = {"quantization": (0.5, 10)}
+    map_, bias = np.zeros((2, 3), np.int8), np.zeros(3, np.int32)
+    found = {"map": (map_, detail), "bias": (bias, detail), "ids": (map_, detail)}
+    wanted = {"map": np.zeros(3), "bias": np.zeros(3), "ids": np.zeros((2, 3), np.int64)}
+    sums: dict[str, layer_error._Sum] = {}
+    layer_error.add(sums, found, wanted)
+    assert not sums
+
+
+@pytest.mark.parametrize(("dtype", "below"), [(np.uint8, 0), (np.int8, 128)])
+def test_levels_are_stored_in_the_type_of_the_input(dtype: type, below: int) -> None:
+    picture = np.arange(0, 256, 17, np.uint8)[:12].reshape(2, 2, 3)
+    stored = layer_error._quantized_input(picture, {"shape": (1, 2, 2, 3), "dtype": dtype})
+    assert stored.dtype == dtype
+    assert (stored[0].astype(int) == picture.astype(int) - below).all()
+
+
 def test_plot_is_a_picture(tmp_path: Path, pictures: list[np.ndarray]) -> None:
     pytest.importorskip("matplotlib")
     found = sorted(errors(tmp_path, pictures, 1.0).values(), key=lambda one: one.snr_db)

@@ -70,8 +70,7 @@ def from_range(low: float, high: float) -> Quantization:
     """
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / (INT8_MAX - INT8_MIN), 1e-8)
-    zero_point = round(INT8_MIN - low / scale)
-    return Quantization(float(np.float32(scale)), min(max(zero_point, INT8_MIN), INT8_MAX))
+    return Quantization(float(np.float32(scale)), round(INT8_MIN - low / scale))
 
 
 def batches(images: Iterable[np.ndarray], pixels: Quantization, size: int) -> Iterable[Tensor]:
