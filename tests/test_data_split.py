@@ -239,6 +239,22 @@ def test_a_split_depends_on_content_not_on_names(ready: Path):
     assert sides_of(ready) == {f"renamed-{99 - int(n[:3])}.jpg": s for n, s in first.items()}
 
 
+@pytest.mark.parametrize("root", [".", "images"])
+def test_names_with_a_dot_or_a_whole_path_are_split_and_keep_their_split(
+    root: str, ready: Path
+) -> None:
+    main(["data", "split", str(ready), "--workers", "1"])
+    first = sides_of(ready)
+    content = document(ready)
+    for image in content["images"]:
+        image["id"] = str(image["id"])
+        image["file_name"] = f"{ready / root if root == 'images' else root}/{image['file_name']}"
+    folder.write(ready / "annotations.json", content)
+    main(["data", "split", str(ready), "--val", "0.4", "--workers", "1"])
+    assert {Path(name).name: side for name, side in sides_of(ready).items()} == first
+    assert len(document(ready, "train")["annotations"]) == len(document(ready, "train")["images"])
+
+
 def test_pictures_stay_in_their_split_when_the_set_grows(tmp_path: Path):
     output = tmp_path / "set"
     for count in (20, 40):

@@ -114,9 +114,9 @@ def read_all(data: list[Path], images: Path | None, *, is_checked: bool = True) 
     return [read(file, images, is_checked=is_checked) for file in files(data)]
 
 
-def name_of(picture: Picture, root: Path) -> str:
-    """Return a picture's file name as written in a COCO file, relative to `root`."""
-    return picture.path.relative_to(root).as_posix()
+def name_of(path: Path, root: Path) -> str:
+    """Return a picture's path relative to `root`, whole where it lies elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def document(file: Path) -> dict[str, Any]:

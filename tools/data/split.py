@@ -81,15 +81,16 @@ def run(args: argparse.Namespace) -> int:
     taken, faults = check.fingerprints(list(data.pictures), args.workers, args.dask)
     if faults:
         raise InputError(f"{faults[0].text} ({len(faults)} broken; see edge-tools data check)")
-    groups = make_groups(data, taken, args.data / "images")
+    root = folder.root_of(file, None)
+    groups = make_groups(data, taken, root)
     shares = {VAL: args.val, TEST: args.test}
-    splits = assign_splits(groups, shares, _kept_splits(args, groups))
+    splits = assign_splits(groups, shares, _kept_splits(args, groups, root))
     content = folder.document(file)
     for split in folder.SPLITS:
         names = {name for name, where in splits.items() if where == split}
         path = args.data / f"{split}.json"
         if names or split == TRAIN:
-            part = part_of(content, names)
+            part = part_of(content, names, root)
             folder.write(path, part)
             print(f"{path}: {len(part['images'])} pictures, {len(part['annotations'])} objects")
         else:
@@ -99,14 +100,14 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _kept_splits(args: argparse.Namespace, groups: list[Group]) -> dict[str, str]:
+def _kept_splits(args: argparse.Namespace, groups: list[Group], root: Path) -> dict[str, str]:
     """Return the split of each picture that is assigned already: in files, or by its folder.
 
     Raises InputError when folders are to be kept and none is named after a split.
     """
     names = [name for group in groups for name in group.names]
     by_folder = {name: split for name in names if (split := _folder_split(name))}
-    earlier = _earlier_splits(args.data)
+    earlier = _earlier_splits(args.data, root)
     if args.keep_folders:
         if not by_folder:
             raise InputError(
@@ -135,7 +136,7 @@ def make_groups(data: Dataset, taken: dict[Path, Fingerprint], root: Path) -> li
     prints = [taken[lookup.real(picture.path)] for picture in pictures]
     return [
         Group(
-            tuple(folder.name_of(pictures[index], root) for index in members),
+            tuple(folder.name_of(pictures[index].path, root) for index in members),
             frozenset().union(*(labels[pictures[index].image_id] for index in members)),
             min(prints[index].sha256 for index in members),
         )
@@ -184,19 +185,23 @@ def _split_of(group: Group, earlier: dict[str, str]) -> str | None:
     return next((split for split in folder.SPLITS if split in known), None)
 
 
-def _earlier_splits(data: Path) -> dict[str, str]:
+def _earlier_splits(data: Path, root: Path) -> dict[str, str]:
     """Return the split of each picture according to the existing split files."""
     return {
-        item["file_name"]: split
+        folder.name_of(root / item["file_name"], root): split
         for split in folder.SPLITS
         if (data / f"{split}.json").is_file()
         for item in folder.document(data / f"{split}.json").get("images", ())
     }
 
 
-def part_of(content: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """Return a COCO document with only the named pictures; ids stay."""
-    images = [item for item in content["images"] if item["file_name"] in names]
+def part_of(content: dict[str, Any], names: set[str], root: Path) -> dict[str, Any]:
+    """Return a COCO document with only the named pictures; ids stay. names: of `folder.name_of`."""
+    images = [
+        item
+        for item in content["images"]
+        if folder.name_of(root / item["file_name"], root) in names
+    ]
     numbers = {whole_number(item["id"]) for item in images}
     found = [item for item in content["annotations"] if whole_number(item["image_id"]) in numbers]
     return {**content, "images": images, "annotations": found}
