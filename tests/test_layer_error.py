@@ -95,6 +95,12 @@ def test_tensors_that_do_not_correspond_are_left_out() -> None:
     assert not sums
 
 
+def test_kernels_are_matched_by_their_shape_not_their_size() -> None:
+    kernels = np.random.default_rng(1).normal(size=(4, 3, 3, 2))
+    sizes = np.array([0.1, 20, 3, 0.5]).reshape(4, 1, 1, 1)
+    assert layer_error._match_kernels((kernels * sizes)[::-1], kernels) == [3, 2, 1, 0]
+
+
 @pytest.mark.parametrize(("dtype", "below"), [(np.uint8, 0), (np.int8, 128)])
 def test_levels_are_stored_in_the_type_of_the_input(dtype: type, below: int) -> None:
     picture = np.arange(0, 256, 17, np.uint8)[:12].reshape(2, 2, 3)

@@ -12,10 +12,13 @@ import msgspec
 import pytest
 
 from edge import certificate, manifest, model_store
+from edge.capture import read_image
 from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE, ModelError
+from edge.values import Image
 from models import DATA
 from tools import validate
 from tools.cli import main
+from tools.layer_error import LayerError
 
 SSD = Path(__file__).parents[2] / "shared" / "baselines" / "ssd_mobilenet_v1_coco_uint8.tflite"
 
@@ -46,6 +49,22 @@ def test_plot_of_layer_errors_names_the_model(monkeypatch: pytest.MonkeyPatch) -
     )
     main(["validate", "color-64", "--float", "tl.tflite", "--plot", "p.png"])
     assert titles == ["color-64 against tl.tflite"]
+
+
+@pytest.mark.parametrize(("limit", "code"), [("15", EXIT_OK), ("15.1", EXIT_CONFIG)])
+def test_the_worst_output_is_held_to_the_limit_on_pictures_in_rgb(
+    limit: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compare(_int8: Path, _original: Path, pictures: list[Image]) -> list[LayerError]:
+        assert (pictures[0][:, :, ::-1] == read_image(golden)).all()
+        levels = {"inside": 3.0, "cells": 15.0, "color": 20.0}
+        return [LayerError(name, snr_db, 1.0, 0.0) for name, snr_db in levels.items()]
+
+    golden = model_store.find("color-64") / "golden.png"
+    monkeypatch.setattr(validate.layer_error, "compare", compare)
+    words = ["--float", "tl.tflite", "--min-snr-db", limit]
+    assert main(["validate", "color-64", *words]) == code
+    assert f"--min-snr-db: cells: 15.0 dB, at least {limit}\n" in capsys.readouterr().out
 
 
 def test_another_golden_result_fails_and_is_named(
@@ -210,10 +229,19 @@ def test_accuracy_drop_is_measured_against_the_float_figure_of_the_manifest(
     assert f"float 0.9000: 0.0100 lower, at most {limit}" in capsys.readouterr().out
 
 
-def test_drop_limit_without_a_float_figure_fails(
+def test_int8_model_better_than_its_original_has_no_drop(tmp_path: Path) -> None:
+    model = recorded(tmp_path / COLOR, **{"top-1": 0.89, "top-1 float": 0.8})
+    assert main(["validate", model, "--max-drop", "0"]) == EXIT_OK
+
+
+def test_drop_limit_without_a_float_figure_of_the_same_set_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = recorded(tmp_path / COLOR, **{"top-1": 0.89})
+    model = recorded(tmp_path / COLOR, **{"top-1": 0.89, "top-1 float": 0.89})
+    described = manifest.read(Path(model))
+    own, other = described.accuracy
+    other = msgspec.structs.replace(other, dataset="other/val")
+    manifest.write(Path(model), msgspec.structs.replace(described, accuracy=(own, other)))
     assert main(["validate", model, "--max-drop", "0.5"]) == EXIT_CONFIG
     assert "no 'top-1 float' in its manifest" in capsys.readouterr().out
 

@@ -242,4 +242,4 @@ class Statistics:
         width = (high - low) / BINS
         first = int(torch.searchsorted(below, 1 - share))
         last = int(torch.searchsorted(below, share))
-        return low + first * width, low + min(last + 1, BINS) * width
+        return low + first * width, low + (last + 1) * width
