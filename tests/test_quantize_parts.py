@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from disk import full_disk  # noqa: E402
-from tools.quantize import export  # noqa: E402
+from tools.quantize import convolve_before_upsampling, export, trace  # noqa: E402
 from tools.quantize.graph import Channels, FirstPixel, HalvingConv2d  # noqa: E402
 from written_networks import answers, packed  # noqa: E402
 
@@ -48,6 +48,40 @@ def test_file_agrees_with_torch(name: str, shape: tuple[int, int], tmp_path: Pat
     found, simulated, exact, step = answers(NETS[name]().eval(), shape, tmp_path)
     assert np.abs(found - simulated).max() <= 2.01 * step
     assert np.abs(found - exact).mean() <= 2 * step
+
+
+class Neck(nn.Module):
+    """A coarse map, upsampled, and a fine one, which a convolution reads together."""
+
+    def __init__(self, shown: str, kernel: int) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 5, 2, 2)
+        self.up, self.joined = nn.Upsample(scale_factor=2), nn.Conv2d(9, 6, 1)
+        self.other = nn.Conv2d(9, 2, kernel)
+        self.shown = shown
+
+    def forward(self, value: Tensor) -> dict[str, Tensor]:
+        up = self.up(self.coarse(value))
+        both = torch.cat([up, self.fine(value)], 1)
+        made = {"up": up, "both": both, "joined": torch.relu(self.joined(both)), "other": self.other(both)}
+        return {name: made[name] for name in ("joined", "other", self.shown)}
+
+
+@pytest.mark.parametrize(
+    ("shown", "kernel", "is_split"),
+    [("joined", 1, True), ("up", 1, True), ("both", 1, False), ("joined", 3, False)],
+)
+def test_convolution_comes_before_upsampling_only_where_that_is_the_same(
+    shown: str, kernel: int, is_split: bool
+) -> None:
+    graph = trace(Neck(shown, kernel).eval()).with_shapes((3, 8, 12))
+    split = convolve_before_upsampling(graph)
+    assert any(node.kind == "concat" for node in split.nodes) is not is_split
+    value = torch.rand(1, 3, 8, 12)
+    wanted, found = graph(value), split(value)
+    assert found.keys() == wanted.keys()
+    for name, one in wanted.items():
+        torch.testing.assert_close(found[name], one)
 
 
 def test_halving_needs_no_padding_operator_for_even_sides(tmp_path: Path) -> None:
