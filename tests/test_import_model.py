@@ -15,7 +15,7 @@ pytest.importorskip("ai_edge_litert.schema_py_generated", reason="tflite-runtime
 
 from edge import manifest
 from edge.detector import Detector
-from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
 from edge.interpreter import Interpreter
 from models import DATA
 from tools import coco_labels, foreign_file, golden, import_model, package
@@ -118,6 +118,15 @@ def test_defaults_are_those_of_published_files(tmp_path: Path, two: str) -> None
 def test_any_share_is_an_overlap_to_suppress(tmp_path: Path, two: str, share: str) -> None:
     more = ["--labels", two, "--nms-iou", share]
     assert imported("yolov5", "yolov5", tmp_path / "m", *more) == EXIT_OK
+
+
+@pytest.mark.parametrize("option", ["--nms-iou 0.4", "--box-unit share"])
+def test_option_that_a_decoder_does_not_read_is_refused(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert imported("ssd", "ssd_postprocess", tmp_path / "m", *option.split()) == EXIT_USAGE
+    told = f"--decoder ssd_postprocess takes no {option.split()[0]}\n"
+    assert capsys.readouterr().err.endswith(told)
 
 
 def test_parameters_are_counted(tmp_path: Path, two: str) -> None:

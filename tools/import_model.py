@@ -22,7 +22,13 @@ from edge.errors import EXIT_OK, EdgeError, InputError, ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, Manifest, is_label
 from tools import coco_labels, foreign_file, package
-from tools.arguments import LABEL_RULE, model_folder, model_version, share_or_all
+from tools.arguments import (
+    LABEL_RULE,
+    model_folder,
+    model_version,
+    refuse_options,
+    share_or_all,
+)
 from tools.foreign_file import BoxUnit, ForeignFile, Range
 
 EXAMPLES = """examples:
@@ -102,8 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nms-iou",
         type=share_or_all,
-        default=NMS_IOU,
-        help="overlap from which boxes of a label are one object's; default: %(default)s",
+        help=f"overlap from which boxes of a label are one object's; default: {NMS_IOU}",
     )
     parser.add_argument(
         "--golden", type=Path, metavar="PICTURE", help="picture whose result `validate` repeats"
@@ -125,6 +130,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> ImportOptions:
+    if args.decoder == "ssd_postprocess":  # suppresses within the model, in shares
+        given = [name for name in ("nms_iou", "box_unit") if getattr(args, name) is not None]
+        refuse_options(given, f"--decoder {args.decoder}")
     class_ids, classes = read_labels(args.labels or default_labels(args.decoder))
     return ImportOptions(
         decoder=args.decoder,
@@ -138,7 +146,7 @@ def _options(args: argparse.Namespace) -> ImportOptions:
         resize=args.resize,
         range=args.range,
         box_unit=args.box_unit,
-        nms_iou=args.nms_iou,
+        nms_iou=NMS_IOU if args.nms_iou is None else args.nms_iou,
         golden=args.golden,
     )
 
