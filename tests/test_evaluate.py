@@ -128,6 +128,15 @@ def test_missing_area_is_that_of_the_box(tmp_path: Path) -> None:
     assert measured.sizes["medium"] == accuracy.GroupAccuracy(1.0, 1.0, 1, 1.0)
 
 
+def test_area_of_an_outline_decides_the_size(tmp_path: Path) -> None:
+    """COCO's files give the object's own area, which is smaller than its box's."""
+    wide = [0.0, 0.0, 64.0, 24.0]
+    data = write_set(tmp_path, [{}], [annotation(1, wide)])
+    data = replace(data, annotations=({**data.annotations[0], "area": 700.0},))
+    measured = accuracy.score(data, [annotation(1, wide, score=0.9)])
+    assert measured.sizes["small"] == accuracy.GroupAccuracy(1.0, 1.0, 1, 1.0)
+
+
 def test_curves_fall_from_one_for_a_perfect_class_and_leave_out_absent_ones(tmp_path: Path) -> None:
     data = write_set(tmp_path, [{}], [annotation(1, HERE)])
     run_ = accuracy.accumulated(data, [annotation(1, HERE, score=0.9)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -221,6 +222,20 @@ def test_loss_is_lower_for_correct_than_for_shifted_boxes() -> None:
         cell += torch.tensor([0.5 + shift, 0.5, 0.0, 0.0])
         made["objectness_16"][0, 0, 1, 1] = 3
     assert assign.loss(right, [shown], yolox.STRIDES) < assign.loss(wrong, [shown], yolox.STRIDES)
+
+
+def test_loss_of_one_object_is_that_of_the_method() -> None:
+    """One object over the middle of 3x3 cells, whose box it overlaps by 48 of 80 pixels."""
+    made = {"box_8": torch.zeros(1, 4, 3, 3), "objectness_8": torch.zeros(1, 1, 3, 3)}
+    made["class_8"] = torch.zeros(1, 2, 3, 3)
+    made["class_8"][0, 0] = 1.0
+    shown = truth([[6.0, 4.0, 14.0, 12.0]], [[0.0, 0.0, 8.0, 8.0], [8.0, 8.0, 16.0, 16.0]])
+    log2 = math.log(2)
+    box = 5 * (1 - 0.6**2)
+    classes = math.log(1 + math.e) - 0.6 + log2
+    objectness = 8 * log2  # all but the ignored corner; the object's own cell counts
+    found = float(assign.loss(made, [shown], (8,)))
+    assert found == pytest.approx(box + classes + objectness, abs=1e-5)
 
 
 def test_cells_inside_an_ignored_box_are_not_background() -> None:
