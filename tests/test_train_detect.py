@@ -257,6 +257,14 @@ def test_cell_is_assigned_to_one_object_only() -> None:
     assert set(objects.tolist()) == {0, 1}
 
 
+def test_contested_cell_goes_to_the_cheaper_object_and_no_object_to_a_far_cell() -> None:
+    far = 1e6
+    cost = torch.tensor([[2.0, 5.0, far], [1.0, far, far + 5], [far + 1, far + 2, far]])
+    overlap = torch.tensor([[0.9, 0.8, 0.6], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]])  # 2, 1, 1 cells
+    matched = assign._dynamic_k_match(cost, overlap)
+    assert matched.tolist() == [[False, True, False], [True, False, False], [False] * 3]
+
+
 def test_saved_weights_are_the_same_network(weights: Path) -> None:
     value = torch.rand(1, 3, 64, 64) * 255
     groups = [[5, 3, 9], [0, 1, 2, 4, 6, 7, 8], list(range(10, 16))]
