@@ -43,6 +43,7 @@ def test_figures_of_known_answers() -> None:
     assert report.confusion["white"] == {"black": 1, "white": 2}
     assert report.selective_top1 == pytest.approx(2 / 3)  # three of four crops are 80 %
     assert figures.figures(answers, 0.5, coverage=0.25).selective_top1 == 1.0
+    assert figures.figures(answers, 0.5, coverage=0.1).selective_top1 == 1.0  # of one at least
     assert figures.figures(figures.only(answers, "carpanel"), 0.5).top1 == 1.0
 
 

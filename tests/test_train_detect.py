@@ -59,14 +59,20 @@ def test_confident_teacher_boxes_become_targets_and_uncertain_ones_are_ignored()
 
 def test_annotated_object_gets_no_second_teacher_box() -> None:
     car = {"image_id": 1, "category_id": 3, "bbox": [1, 0, 10, 10], "iscrowd": 0}
-    assert len(targets([car], [teacher_detection(0.9, [0, 0, 10, 10])]).boxes) == 1
+    person = car | {"category_id": 1}  # in the car
+    found = [teacher_detection(0.9, [0, 0, 10, 10])]
+    assert len(targets([car], found).boxes) == 1
+    assert len(targets([person], found).boxes) == 2
 
 
-def test_crowds_are_ignored() -> None:
+def test_crowds_and_ignore_regions_are_ignored() -> None:
     crowd = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 10], "iscrowd": 1}
-    labelled = targets([crowd], [])
+    shown = picture(ignore_regions=((20.0, 0.0, 5.0, 6.0),))
+    (labelled,) = labels.build_targets(
+        dataset.Dataset("set", (shown,), LABELS, (crowd,)), [], yolox.LABELS
+    )
     assert not len(labelled.boxes)
-    assert labelled.ignored.tolist() == [[1, 2, 11, 12]]
+    assert labelled.ignored.tolist() == [[1, 2, 11, 12], [20, 0, 25, 6]]
 
 
 def test_class_without_labels_or_teacher_is_refused(weights: Path) -> None:
