@@ -125,7 +125,7 @@ def test_option_that_a_decoder_does_not_read_is_refused(
     tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert imported("ssd", "ssd_postprocess", tmp_path / "m", *option.split()) == EXIT_USAGE
-    told = f"--decoder ssd_postprocess takes no {option.split()[0]}\n"
+    told = f"--decoder ssd_postprocess takes no {option.split(maxsplit=1)[0]}\n"
     assert capsys.readouterr().err.endswith(told)
 
 

@@ -63,7 +63,12 @@ class Neck(nn.Module):
     def forward(self, value: Tensor) -> dict[str, Tensor]:
         up = self.up(self.coarse(value))
         both = torch.cat([up, self.fine(value)], 1)
-        made = {"up": up, "both": both, "joined": torch.relu(self.joined(both)), "other": self.other(both)}
+        made = {
+            "up": up,
+            "both": both,
+            "joined": torch.relu(self.joined(both)),
+            "other": self.other(both),
+        }
         return {name: made[name] for name in ("joined", "other", self.shown)}
 
 

@@ -2,8 +2,9 @@
 
 Method: a histogram per tensor over all images, cut at a percentile on both sides. The model's
 outputs use their true minimum and maximum (a percentile would cap the class scores). Tensors joined
-by a concatenation, resize or pooling share one range, uncut if one of them is an output. A sigmoid's output is 0..1 by definition. The
-range of a tensor that only a SiLU reads starts at `SILU_FLOOR`, below which SiLU is almost zero.
+by a concatenation, resize or pooling share one range, uncut if one of them is an output. A
+sigmoid's output is 0..1 by definition. The range of a tensor that only a SiLU reads starts at
+`SILU_FLOOR`, below which SiLU is almost zero.
 Source: tools/experiments-detector.md; min-max ranges lose most of a SiLU network's accuracy.
 """
 
