@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,11 @@ def compared(own: KernelResult, first: KernelResult, ap50: float = 0.5) -> kerne
     return kernels._compare(own, first, ap50, 0.5, 0.1)
 
 
+def test_relative_time_is_the_own_over_that_of_the_first() -> None:
+    own, first = (replace(kernel_result(), invoke_ms={"p50": ms}) for ms in (3.0, 2.0))
+    assert compared(own, first).relative_time == 1.5
+
+
 def test_equal_objects_agree() -> None:
     found = compared(
         kernel_result(one(0.5)), kernel_result(one(0.55, box_px=[11.0, 10.0, 20.0, 20.0]))
@@ -143,5 +149,6 @@ def test_every_differing_object_is_reported() -> None:
 
 def test_accuracy_difference_above_the_limit_is_a_fault() -> None:
     assert compared(kernel_result(), kernel_result(), ap50=0.5029).faults == ()
+    assert compared(kernel_result(), kernel_result(), ap50=0.496).faults
     (fault,) = compared(kernel_result(), kernel_result(), ap50=0.504).faults
     assert "AP50 0.5040 against 0.5000" in fault

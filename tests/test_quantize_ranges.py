@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from edge.errors import InputError  # noqa: E402
+from tools import tflite_file  # noqa: E402
 from tools.quantize import (  # noqa: E402
     Calibration,
     FakeQuantizer,
@@ -148,6 +149,10 @@ def test_a_bias_far_above_its_input_keeps_every_channel_of_a_linear_layer(tmp_pa
     interpreter = packed(tmp_path / "folder", tmp_path / "net.tflite")
     found = infer(interpreter, pictures(1)[0])["output"]
     assert np.ravel(found) == pytest.approx([1, 20, 5], abs=scale_of(interpreter, "output"))
+    weights = tflite_file.unpacked((tmp_path / "net.tflite").read_bytes()).subgraphs[0].tensors
+    scales = {one.name.decode(): one.quantization.scale for one in weights}
+    assert len(scales["_3_weight"]) == 1  # tflite-runtime has no kernel for one a channel
+    assert len(scales["_0_weight"]) == 4
 
 
 def test_a_convolution_has_a_scale_for_each_channel_and_a_linear_layer_one() -> None:

@@ -203,6 +203,14 @@ def test_pictures_of_rare_labels_are_sampled_more_often() -> None:
     assert share_of_cars(1.0) == pytest.approx(0.5, abs=0.03)
 
 
+def test_picture_weighs_as_its_rarest_label_and_without_objects_as_the_commonest() -> None:
+    car = {"image_id": 1, "category_id": 3, "bbox": [1, 0, 10, 10]}
+    person = car | {"category_id": 1}
+    persons, both, nothing = targets([person], []), targets([person, car], []), targets([], [])
+    assert sampler([persons, persons, both, nothing], 1.0).cumulative == [1, 2, 5, 6]
+    assert sampler([nothing, nothing], 1.0).cumulative == [1, 2]
+
+
 def outputs(size: int = 64) -> dict[str, torch.Tensor]:
     shapes = {"box": 4, "objectness": 1, "class": 9}
     return {
