@@ -24,6 +24,11 @@ from tools.data.convert import (
 )
 
 
+def test_box_is_scaled_by_the_factor_of_each_side() -> None:
+    done = Converted(size=(50, 30), source_size=(100, 90))
+    assert done.scaled([10, 9, 20, 45]) == [5, 3, 10, 15]
+
+
 @pytest.mark.parametrize(
     ("size", "max_side_px", "made"),
     [

@@ -34,6 +34,11 @@ def test_hidden_macos_files_are_ignored(tmp_path: Path) -> None:
     assert [one.label for one in listed.objects] == ["person"]
 
 
+def test_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    source = yolo_of(tmp_path / "own", "{2: car, 0: person}", [0])
+    assert yolo.read(source, None).classes == ["person", "car"]
+
+
 QUOTED = "{" + ", ".join(f"'{number}': name{number}" for number in range(12)) + "}"
 
 

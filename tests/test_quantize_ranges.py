@@ -22,7 +22,7 @@ from tools.quantize import (  # noqa: E402
     export,
     trace,
 )
-from tools.quantize.integers import weight_scales  # noqa: E402
+from tools.quantize.integers import quantize_bias, quantize_weight, weight_scales  # noqa: E402
 from tools.quantize.ranges import (  # noqa: E402
     BINS,
     LOGISTIC,
@@ -162,6 +162,13 @@ def test_a_convolution_has_a_scale_for_each_channel_and_a_linear_layer_one() -> 
     assert weight_scales(weight[:, :, None, None])[:2].tolist() == pytest.approx(one)
     assert weight_scales(weight[:, :, None, None])[2] > 0  # a channel that is all zero
     assert weight_scales(weight).tolist() == pytest.approx([0.01] * 3)
+
+
+def test_weights_and_biases_are_rounded_to_the_nearest_step() -> None:
+    weight = torch.tensor([[1.27, -1.27, 0.0149, -0.0151]])
+    scales = weight_scales(weight)
+    assert quantize_weight(weight, scales).tolist() == [[127, -127, 1, -2]]
+    assert quantize_bias(torch.tensor([0.0149]), scales, 0.5).tolist() == [3]
 
 
 def test_simulation_rounds_the_same_tensors_as_the_file_once() -> None:

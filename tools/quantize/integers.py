@@ -30,9 +30,9 @@ def with_room_for_bias(scales: Tensor, bias: Tensor, input_scale: float) -> Tens
 
 
 def quantize_weight(weight: Tensor, scales: Tensor) -> Tensor:
-    """Return the weight as int8 values in -127..127, same shape."""
+    """Return the weight as int8 values in -127..127, same shape. scales: from `weight_scales`."""
     shaped = scales.reshape(-1, *[1] * (weight.dim() - 1))
-    return (weight.detach() / shaped).round().clamp(-WEIGHT_MAX, WEIGHT_MAX).to(torch.int8)
+    return (weight.detach() / shaped).round().to(torch.int8)
 
 
 def quantize_bias(bias: Tensor, scales: Tensor, input_scale: float) -> Tensor:

@@ -81,7 +81,7 @@ def _has_first(data: dataset.Dataset) -> bool:
 def _slashed(path: Path) -> Path:
     """Return the path; with slashes if Windows wrote it and only that file exists."""
     other = Path(str(path).replace("\\", "/"))
-    return other if other != path and not path.exists() and other.exists() else path
+    return other if other.exists() and not path.exists() else path
 
 
 def _entry(picture: dataset.Picture, name: str, objects: list[Labelled]) -> Entry:
