@@ -63,6 +63,7 @@ def test_crops_for_the_ranges_have_every_class_also_where_the_data_has_none(
     given = images[:, 0, 0, 3:] == 255
     assert given.any(0).tolist() == [True] * len(OBJECT_CLASSES)
     assert not given.any(1)[:3].any()  # the pictures of the data, as they are
+    assert set(np.unique(images[..., 3:])) == {128, 255}  # real values 0 and nearly 1
 
 
 def test_diverged_network_creates_no_folder(tmp_path: Path) -> None:

@@ -145,6 +145,9 @@ def test_unnamed_labels_are_dropped_and_keep_selects_labels(tmp_path: Path) -> N
     assert imported("yolov5", "yolov5", tmp_path / "two", *more) == EXIT_OK
     assert manifest.read(tmp_path / "two").decoder == model.decoder
     assert found_in_red_and_blue(tmp_path / "two") == {"car"}
+    more = ["--labels", str(labels), "--keep", "person"]
+    assert imported("yolov5", "yolov5", tmp_path / "first", *more) == EXIT_OK
+    assert found_in_red_and_blue(tmp_path / "first") == {"person"}
 
 
 def test_labels_as_windows_programs_save_them_have_their_own_names(tmp_path: Path) -> None:
