@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -267,6 +268,18 @@ def test_torn_journal_line_does_not_spoil_later_lines(
     for _ in range(2):
         assert imported(source, "yolo", tmp_path / "set") == EXIT_OK
     assert "1 pictures are done, 0 to do" in capfd.readouterr().err
+
+
+def test_changed_picture_or_setting_is_converted_again(tmp_path: Path) -> None:
+    source = labelled.save(tmp_path / "a.jpg", 1)
+    task = Task(source, tmp_path / "set" / "images" / "a.jpg", None, is_copied=False)
+    with Journal(tmp_path / "set") as journal:
+        journal.add(task, convert(task))
+        assert journal.find(task) is not None
+        assert journal.find(replace(task, is_copied=True)) is None
+        assert journal.find(replace(task, max_side_px=48)) is None
+        os.utime(source, (1, 1))  # another picture of the same size
+        assert journal.find(task) is None
 
 
 def test_journal_entries_are_on_disk_at_once(tmp_path: Path):
