@@ -165,10 +165,19 @@ def test_address_of_unknown_kind_is_a_one_line_error(
 def test_empty_registry_and_unknown_model_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = ["--registry", str(tmp_path / "new")]
+    place = ["--registry", str(tmp_path)]
     for words, missing in (([], "no model in it"), (["dog"], "no dog in it")):
         assert main(["registry", "list", *words, *place]) == EXIT_OK
         assert missing in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "dog", "1"], ["promote", "dog", "1", "none"]])
+def test_folder_that_is_not_there_is_no_empty_registry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    place = str(tmp_path / "not-mounted")
+    assert main(["registry", *words, "--registry", place]) == EXIT_UNAVAILABLE
+    assert f"registry {place}: no such folder; is it mounted?" in capsys.readouterr().err
 
 
 def test_error_for_a_missing_registry_names_the_fix(
