@@ -87,6 +87,7 @@ def test_signal_keeps_the_results_so_far(
             signal.signal(one, handler)
     assert code == EXIT_FAILURE
     assert [Path(entry["file"]).name for entry in document] == ["a.png"]
+    assert infer.complaints == ["edge: stopped; the document has what was found so far"]
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])

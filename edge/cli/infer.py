@@ -133,16 +133,23 @@ def run(args: argparse.Namespace) -> int:
                         album.add(picture, entry)
             except (InputError, CameraError) as error:
                 errors.append(error)
+    except KeyboardInterrupt:
+        errors.append(EdgeError("stopped; the document has what was found so far"))
+        raise
     finally:
         fault = album.fault if album else None
         try:
             _write(entries, args.output)
         finally:  # last: a closed terminal takes no more lines
-            for failure in (*errors, fault) if fault else errors:
-                print(f"edge: {one_line(failure)}", file=sys.stderr)
+            _tell([*errors, fault] if fault else errors)
     if fault:
         return EXIT_FAILURE
     return EXIT_NO_INPUT if errors else EXIT_OK
+
+
+def _tell(failures: list[EdgeError]) -> None:
+    for failure in failures:
+        print(f"edge: {one_line(failure)}", file=sys.stderr)
 
 
 def _end_like_ctrl_c() -> None:
@@ -291,9 +298,8 @@ class Album:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise EdgeError(
-                f"{folder}: {error.strerror}; name a folder that can be written"
-            ) from None
+            text = f"{folder}: {error.strerror}; name a folder that can be written"
+            raise EdgeError(text) from None
         self.fault: EdgeError | None = None
         self._folder = folder
         self._taken = {lookup.real(path) for path in inputs}
@@ -307,8 +313,7 @@ class Album:
         try:
             picture_file.write(path, _draw_results(picture.bgr, entry))
         except OSError as error:
-            text = f"{path}: {error.strerror}; pictures from here on are missing"
-            self.fault = EdgeError(text)
+            self.fault = EdgeError(f"{path}: {error.strerror}; pictures from here on are missing")
 
     def _free_path(self, picture: Picture) -> Path:
         """Return `<stem>.jpg`, with the frame's number for videos, or `<stem>-2.jpg` and so on."""
