@@ -38,7 +38,8 @@ SERIALS_NAME = ".serials"
 MAX_STAGES_BYTES = 1_048_576
 MAX_VERSION_BYTES = 4 * bundle.MAX_BUNDLE_BYTES  # quoted in JSON, and signed
 CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 60
+READ_TIMEOUT_S = 20  # s3fs tries five times, each time ATTEMPTS times
+ATTEMPTS = 2
 
 
 class Stages(Struct, frozen=True, kw_only=True):
@@ -170,7 +171,11 @@ def open_store(address: str, *, is_new: bool = False) -> Store:
         raise ModelError(f"registry {scheme}://…@…: no login here; use AWS's usual variables")
     if scheme in ("http", "https"):  # lists nothing and keeps no limit of size
         raise ModelError(f"registry {address}: not over HTTP; name a folder or s3://bucket/models")
-    limits = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
+    limits = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+        "retries": {"total_max_attempts": ATTEMPTS},
+    }
     options: dict[str, Any] = {"config_kwargs": limits} if scheme == "s3" else {}
     try:
         import fsspec

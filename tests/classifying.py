@@ -113,7 +113,7 @@ def taken_through(folder: Path) -> Walk:
         "other": train(folder, "base", *whole, "--seed", "7"),
         "misfit": train(folder, "misfit", "--weights", str(CHILD)),
         "corrected": train(folder, "misfit", *whole[:2], "--epochs", "1"),
-        "diverged": train(folder, "diverged", *whole, "--learning-rate", "1e20"),
+        "diverged": train(folder, "diverged", *whole, "--learning-rate", "1e38"),
         "unknown": [*train(folder, "unknown"), "--backbone", "MobileNet9"],
         "unreadable": ["quantize", "classifier", str(folder / "broken"), *data],
         "dataless": ["quantize", str(folder / "broken")],

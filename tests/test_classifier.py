@@ -38,6 +38,9 @@ def test_training_learns_and_keeps_the_best_epoch(walk: Walk) -> None:
     best = min(validated, key=lambda epoch: epoch["val_loss"])
     assert best["is_best"]
     measured = figures(walk)["NQ"]
+    assert f"{measured['pictures']} pictures of set/test, one at a time" in output_of(
+        walk, "evaluate", 0
+    )
     assert float(measured["accuracy"]) > 0.8
     assert measured["runtime"].endswith(", 1 thread(s)")
     assert epochs[-1]["learning_rate"] < epochs[0]["learning_rate"] / 10

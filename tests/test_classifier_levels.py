@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("rich", reason="classifiers need rich: pip install 'edge-camera[tools]'")
 
 from classifying import describe
-from tools.classifier import adapt, convert, description, folder, levels, network, sweep
+from disk import full_disk
+from tools.classifier import adapt, convert, description, folder, levels, network, runtime, sweep
 from tools.classifier.adapt import Adaptation
 from tools.classifier.claim import STATE
 from tools.classifier.data import Pictures
@@ -85,6 +86,25 @@ def test_half_written_level_is_not_taken_for_the_former_one(
         with pytest.raises(OSError, match="full"):
             write(tmp_path, "IO", a_job(count=2))
     assert write(tmp_path, "IO", a_job()) == "IO 4"
+
+
+def test_full_disk_names_the_file_and_leaves_no_part(
+    tmp_path: Path, converted: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Model:
+        def __init__(self, *_: Any) -> None: ...
+
+        def save(self, path: Path) -> None:
+            path.write_bytes(bytes(100))
+
+    monkeypatch.setattr(runtime, "load", lambda: (SimpleNamespace(Model=Model), None))
+    net = SimpleNamespace(count_params=lambda: 5, input=None, output=None)
+    for level, name in (("NQ", description.KERAS_FILE), ("TL", description.TFLITE_FILE)):
+        target = tmp_path / level
+        with full_disk(3), pytest.raises(OSError, match="File too large") as caught:
+            levels.write_level(target, level, net, a_job())
+        assert caught.value.filename == str(target / name)
+        assert list(target.iterdir()) == []
 
 
 def test_adaptation_names_only_what_is_asked_for() -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ Image = pytest.importorskip("PIL.Image")
 
 import labelled  # noqa: E402
 from edge.errors import EXIT_FAILURE, EXIT_UNAVAILABLE  # noqa: E402
+from tools import parallel  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +138,21 @@ def test_killed_scheduler_ends_the_command_in_one_line_and_starting_again_resume
     again = subprocess.run(data_import(source, output), cwd=ROOT, capture_output=True, check=True)
     assert b"pictures are done" in again.stderr
     assert b"300 pictures, 300 objects, 2 classes; 0 problems" in again.stdout
+
+
+@pytest.mark.slow
+def test_command_ends_when_all_workers_have_gone(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]], monkeypatch: pytest.MonkeyPatch
+):
+    address, (_, *workers) = cluster
+    monkeypatch.setattr(parallel, "WORKERLESS_S", 0.5)
+    outcomes = parallel.run_tasks(time.sleep, [0, 60], workers=1, dask=address, title="sleep")
+    with contextlib.closing(outcomes):
+        assert next(outcomes).index == 0
+        for worker in workers:
+            os.kill(worker.pid, 9)
+        with pytest.raises(parallel.WorkerError, match="no worker is left; start `dask worker"):
+            next(outcomes)
 
 
 @pytest.mark.slow

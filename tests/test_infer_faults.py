@@ -6,21 +6,17 @@ import inspect
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from disk import full_disk
-from edge.cli import infer as infer_command
 from edge.cli import pictures as infer_pictures
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
-from edge.values import Image
 from fakes import FakeSource
 from inferring import CLIP, ROOT, Infer, save, street, video
 
@@ -64,58 +60,6 @@ def test_document_is_complete_when_pictures_cannot_be_saved(tmp_path: Path, infe
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_keeps_the_results_so_far(
-    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-):
-    read = infer_pictures.read_image
-
-    def interrupted(path: Path) -> Image:
-        if path.name == "b.png":
-            signal.raise_signal(number)
-        return read(path)
-
-    for name in ("a.png", "b.png"):
-        save(tmp_path / name, street())
-    monkeypatch.setattr(infer_pictures, "read_image", interrupted)
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    signal.signal(number, signal.default_int_handler)  # a job in the background ignores it
-    try:
-        code, document = infer(tmp_path)
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-    assert code == EXIT_FAILURE
-    assert [Path(entry["file"]).name for entry in document] == ["a.png"]
-
-
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
-def test_second_signal_does_not_disturb_the_writing_of_results(
-    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, second: signal.Signals
-):
-    write = infer_command._write
-
-    def interrupted(*args: Any) -> None:
-        signal.raise_signal(second)
-        write(*args)
-
-    def ended(_: Path) -> Image:
-        signal.raise_signal(signal.SIGTERM)
-        raise AssertionError("still running")
-
-    save(tmp_path / "a.png", street())
-    monkeypatch.setattr(infer_pictures, "read_image", ended)
-    monkeypatch.setattr(infer_command, "_write", interrupted)
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
-    for one in before:
-        signal.signal(one, signal.SIG_DFL)
-    try:
-        assert infer(tmp_path) == (EXIT_FAILURE, [])
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
 def test_results_are_kept_when_errors_cannot_be_printed(tmp_path: Path):
     save(tmp_path / "a.png", street())
     output = tmp_path / "found.json"
@@ -123,18 +67,6 @@ def test_results_are_kept_when_errors_cannot_be_printed(tmp_path: Path):
     with Path("/dev/full").open("w") as full:
         subprocess.run([*command, "--output", output], cwd=ROOT, stderr=full, check=False)
     assert len(json.loads(output.read_text())) == 1
-
-
-def test_run_under_nohup_survives_its_terminal(
-    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
-):
-    save(tmp_path / "a.png", street())
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        infer(tmp_path)
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -74,6 +75,28 @@ def test_text_format_is_one_readable_line(capsys: pytest.CaptureFixture[str]) ->
     set_up()
     logger.info("service.started device=%s", "gate")
     assert capsys.readouterr().err == "INFO edge.test_logs service.started device=gate\n"
+
+
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_journal_gets_each_lines_priority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_journal: bool
+) -> None:
+    set_up()
+    path = tmp_path / "journal"
+    with path.open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        status = os.fstat(stream.fileno())
+        inode = status.st_ino + (not is_journal)  # another one: standard error was redirected
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{inode}")
+        logger.info("service.started")
+        logger.error("camera.lost\nat once")
+        assert cli.main(["check-config", str(tmp_path / "none.yaml")]) == EXIT_CONFIG
+        monkeypatch.undo()
+    lines = path.read_text().splitlines()
+    texts = ["INFO edge.test_logs service.started", "ERROR edge.test_logs camera.lost", "at once"]
+    prefixes = ["<6>", "<3>", "<3>", "<3>"] if is_journal else [""] * 4
+    assert lines[:3] == [prefix + text for prefix, text in zip(prefixes, texts, strict=False)]
+    assert lines[3].startswith(f"{prefixes[3]}edge: {tmp_path}/none.yaml")
 
 
 def test_template_that_does_not_fit_its_values_loses_no_message() -> None:

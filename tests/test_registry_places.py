@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -104,16 +105,24 @@ def test_objects_are_listed_read_and_removed(tmp_path: Path, is_bucket: bool) ->
         store.get("dog/b/one", 99)
 
 
-def test_unresponsive_bucket_times_out() -> None:
-    s3fs = pytest.importorskip("s3fs")
-    store = registry.open_store("s3://models/edge")
-    assert isinstance(store, registry.BucketStore)
-    assert isinstance(store._files, s3fs.S3FileSystem)
-    limits = {
-        "connect_timeout": registry.CONNECT_TIMEOUT_S,
-        "read_timeout": registry.READ_TIMEOUT_S,
-    }
-    assert store._files.config_kwargs == limits
+def test_bucket_that_never_answers_is_asked_ten_times(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setattr(registry, "READ_TIMEOUT_S", 0.1)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert main(["registry", "list", "--registry", "s3://silent/models"]) == EXIT_UNAVAILABLE
+        silent.settimeout(0)
+        asked = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                asked += 1
+    assert asked == 10
+    assert "registry s3://silent/models: ReadTimeoutError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -161,10 +170,19 @@ def test_address_of_unknown_kind_is_a_one_line_error(
 def test_empty_registry_and_unknown_model_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = ["--registry", str(tmp_path / "new")]
+    place = ["--registry", str(tmp_path)]
     for words, missing in (([], "no model in it"), (["dog"], "no dog in it")):
         assert main(["registry", "list", *words, *place]) == EXIT_OK
         assert missing in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "dog", "1"], ["promote", "dog", "1", "none"]])
+def test_folder_that_is_not_there_is_no_empty_registry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    place = str(tmp_path / "not-mounted")
+    assert main(["registry", *words, "--registry", place]) == EXIT_UNAVAILABLE
+    assert f"registry {place}: no such folder; is it mounted?" in capsys.readouterr().err
 
 
 def test_error_for_a_missing_registry_names_the_fix(

@@ -32,6 +32,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from multiprocessing import forkserver, resource_tracker
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from edge.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, EdgeError, brief
@@ -39,6 +40,7 @@ from tools.arguments import count
 
 QUEUE_PER_WORKER = 4
 CONNECT_S = 10
+WORKERLESS_S = 60  # without a result until workers are counted: time to start another one
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -270,35 +272,43 @@ def _on_dask(
     function: Callable[[Item], Result], items: Sequence[Item], address: str
 ) -> Iterator[Done[Item, Result]]:
     """Run on a cluster; Dask reassigns a dead worker's items."""
-    from distributed import as_completed
-
     with connect(address) as client:
         cores = sum(client.nthreads().values())
         waiting = iter(enumerate(items))
-        running: dict[str, tuple[int, Item]] = {}
-        futures = as_completed(loop=client.loop)
+        running: dict[Any, tuple[int, Item]] = {}  # by future
+        ended: SimpleQueue[Any] = SimpleQueue()
         for _ in range(max(QUEUE_PER_WORKER * cores, QUEUE_PER_WORKER)):
-            _submit(client, function, waiting, running, futures)
-        for future in futures:
-            if future.key in running:
-                index, item = running.pop(future.key)
-                yield _gathered(future, index, item, address)
+            _submit(client, function, waiting, running, ended)
+        while running:
+            future = _next_ended(ended, client, address)
+            yield _gathered(future, *running.pop(future), address)
             future.release()
-            _submit(client, function, waiting, running, futures)
+            _submit(client, function, waiting, running, ended)
 
 
 def _submit(
     client: Any,
     function: Callable[[Item], Result],
     waiting: Iterator[tuple[int, Item]],
-    running: dict[str, tuple[int, Item]],
-    futures: Any,
+    running: dict[Any, tuple[int, Item]],
+    ended: SimpleQueue[Any],
 ) -> None:
     for index, item in waiting:
         future = client.submit(_call, function, index, item, pure=False)
-        running[future.key] = (index, item)
-        futures.add(future)
+        running[future] = (index, item)
+        future.add_done_callback(ended.put)
         return
+
+
+def _next_ended(ended: SimpleQueue[Any], client: Any, address: str) -> Any:
+    """Return the next future that is done; WorkerError when all workers have gone."""
+    while True:
+        try:
+            return ended.get(timeout=WORKERLESS_S)
+        except Empty:
+            if not client.nthreads():
+                fault = f"no worker is left; start `dask worker {address}`, then this again"
+                raise WorkerError(f"--dask {address}: {fault}") from None
 
 
 def _gathered(future: Any, index: int, item: Item, address: str) -> Done[Item, Result]:

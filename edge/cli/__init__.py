@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -92,7 +93,8 @@ def _run(args: argparse.Namespace) -> int:
         logs.set_up(logs.chosen(args, LogConfig(level="warning")), text="%(levelname)s %(message)s")
         return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except EdgeError as error:
-        print(f"edge: {logs.redacted(one_line(error))}", file=sys.stderr)
+        text = f"edge: {logs.redacted(one_line(error))}"
+        print(logs.for_stderr(text, logging.ERROR), file=sys.stderr)
         return error.exit_code
 
 

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -137,13 +137,15 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         _process(_readable(paths, errors), make_entry, args.threads, keep)
+    except KeyboardInterrupt:
+        errors.append(EdgeError("stopped; the document has what was found so far"))
+        raise
     finally:
         fault = album.fault if album else None
         try:
             _write(entries, args.output)
         finally:  # last: a closed terminal takes no more lines
-            for failure in (*errors, fault) if fault else errors:
-                print(f"edge: {one_line(failure)}", file=sys.stderr)
+            _tell([*errors, fault] if fault else errors)
     if fault:
         return EXIT_FAILURE
     return EXIT_NO_INPUT if errors else EXIT_OK
@@ -172,6 +174,7 @@ def _process(
 
     def finish(count: int) -> None:
         while len(waiting) > count:
+            wait([waiting[0][1]])  # Ctrl-C comes here: nothing is lost
             picture, entry = waiting.popleft()
             keep(picture, entry.result())
 
@@ -200,6 +203,11 @@ class Copies(Generic[T]):
             yield copy
         finally:
             self._idle.put(copy)
+
+
+def _tell(failures: list[EdgeError]) -> None:
+    for failure in failures:
+        print(f"edge: {one_line(failure)}", file=sys.stderr)
 
 
 def _end_like_ctrl_c() -> None:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import TextIO, get_args
 
 import msgspec
 
@@ -27,6 +27,14 @@ VARIABLES = {
     "syslog": "EDGE_LOG_SYSLOG",
     "otlp": "EDGE_LOG_OTLP",
 }
+# Of the journal, by level; source: sd-daemon(3).
+PRIORITIES = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
 _ours: list[logging.Handler] = []
 
 
@@ -36,12 +44,28 @@ class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; a closed standard error is ignored."""
         try:
-            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.write(for_stderr(self.format(record), record.levelno) + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
             pass
         except Exception:  # noqa: BLE001 - a library's template that does not fit its values
             self.handleError(record)
+
+
+def for_stderr(text: str, level: int) -> str:
+    """Return text for standard error: for systemd's journal, each line with its priority."""
+    if not _is_journal(sys.stderr):
+        return text
+    return "\n".join(f"<{PRIORITIES.get(level, 6)}>{line}" for line in text.splitlines())
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Return whether systemd's journal reads a stream. Source: systemd.exec(5), $JOURNAL_STREAM."""
+    wanted = os.environ.get("JOURNAL_STREAM")
+    with contextlib.suppress(OSError, ValueError):  # of a stream that is no file
+        status = os.fstat(stream.fileno()) if wanted else None
+        return status is not None and wanted == f"{status.st_dev}:{status.st_ino}"
+    return False
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:

@@ -51,6 +51,8 @@ check "logs in with the credential, and edge status says that all is well" healt
 check "node_exporter may read the metrics, whoever it is" anybody_reads /run/edge/edge.prom
 check "the environment file is read" logged '"event":"service.started"'
 check "no log has the password" fails logged the-password
+check "the journal has the lines' priorities" sh -c 'journalctl -u edge -p info -o cat | grep -q service.started &&
+    ! journalctl -u edge -p warning -o cat | grep -q service.started'
 check "is not root" test "$(ps -o uid= -p "$pid")" -gt 1000
 check "has no capability" grep -q 'CapEff:.0000000000000000' "/proc/$pid/status"
 check "has a system-call filter" grep -q 'Seccomp:.2' "/proc/$pid/status"

@@ -89,10 +89,11 @@ def run(args: argparse.Namespace) -> int:
             )
         ]
         found = figures(answered, pictures)
-        _print(found)
+        where = f"{args.data.resolve().name}/{args.split}"
+        _print(found, where)
         _write(found, answered, pictures, args.output)
         if args.record:
-            recorded.write(found, f"{args.data.resolve().name}/{args.split}")
+            recorded.write(found, where)
         _track(kept, found, args.output)
     forget(args.output)
     return 0
@@ -190,9 +191,10 @@ def _pictures(args: argparse.Namespace, described: Description) -> Pictures:
     return data.subset(pictures, rows)
 
 
-def _print(found: Sequence[Figures]) -> None:
+def _print(found: Sequence[Figures], where: str) -> None:
     heads = ("level", "loss", "accuracy", "agreement", "mean ms", "p50", "p95", "p99")
-    table = Table(*heads, "load ms", "file MB", "memory MB", title="One picture at a time")
+    title = f"{found[0].pictures} pictures of {where}, one at a time"
+    table = Table(*heads, "load ms", "file MB", "memory MB", title=title)
     for one in found:
         times = (one.mean_ms, one.p50_ms, one.p95_ms, one.p99_ms)
         table.add_row(

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from edge import durable
 from tools import arguments, tracking
 from tools.classifier import (
     adapt,
@@ -134,7 +135,7 @@ def write_level(target: Path, level: str, net: Any, job: Job) -> Path:
     if level == "NQ":
         network.save(net, target / file)
     else:
-        (target / file).write_bytes(convert.convert(net, level, job.pixels()))
+        durable.replace(target / file, convert.convert(net, level, job.pixels()))
     if level == "IO":
         folder.complete(target, described, job.pixels()[0])
     description.write(target, described)  # last, because it marks the folder as complete

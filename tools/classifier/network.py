@@ -122,12 +122,17 @@ def load(path: Path) -> Any:
 
 
 def save(network: Any, path: Path) -> None:
-    """Write `model.keras` atomically, without optimizer state."""
+    """Write `model.keras` atomically, without optimizer state; OSError, which names `path`."""
     keras, _ = runtime.load()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{path.name}")  # Keras needs a path with this suffix
-    keras.Model(network.input, network.output).save(part)
-    part.replace(path)
+    try:
+        keras.Model(network.input, network.output).save(part)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        error.filename = str(path)
+        raise
 
 
 def parameters(network: Any) -> int:

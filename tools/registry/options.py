@@ -45,11 +45,14 @@ def add_trusted(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_registry(args: argparse.Namespace) -> Store:
-    """Return the registry. Raises ConfigError when none is given."""
+def open_registry(args: argparse.Namespace, *, is_new: bool = False) -> Store:
+    """Return the registry. is_new: its folder need not exist yet.
+
+    Raises ConfigError when none is given, and what `open_store` raises.
+    """
     if not args.registry:
         raise ConfigError(f"no registry; give --registry or ${REGISTRY_VARIABLE}")
-    return open_store(args.registry, is_new=True)
+    return open_store(args.registry, is_new=is_new)
 
 
 def sign_key(args: argparse.Namespace) -> SecretKey | None:

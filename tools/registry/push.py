@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check the folder, upload it, and print its name, version and serial number."""
     key = options.sign_key(args)
-    store = options.open_registry(args)
+    store = options.open_registry(args, is_new=True)
     with registry.reaching(args.registry):
         new = versions.push(
             store,

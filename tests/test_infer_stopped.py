@@ -1,0 +1,118 @@
+"""`edge infer` ended by a signal: the results so far are kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.cli import infer as infer_command
+from edge.cli import pictures as infer_pictures
+from edge.color import ColorModel
+from edge.errors import EXIT_FAILURE
+from edge.values import ColorScore, Image
+from inferring import Infer, save, street
+from waiting import wait_until
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_keeps_the_results_so_far(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+):
+    read = infer_pictures.read_image
+
+    def interrupted(path: Path) -> Image:
+        if path.name == "b.png":
+            signal.raise_signal(number)
+        return read(path)
+
+    for name in ("a.png", "b.png"):
+        save(tmp_path / name, street())
+    monkeypatch.setattr(infer_pictures, "read_image", interrupted)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(number, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        code, document = infer(tmp_path)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert code == EXIT_FAILURE
+    assert [Path(entry["file"]).name for entry in document] == ["a.png"]
+    assert infer.complaints == ["edge: stopped; the document has what was found so far"]
+
+
+def test_ctrl_c_while_a_result_is_awaited_keeps_it(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
+):
+    classify = ColorModel.classify
+
+    def interrupted(model: ColorModel, bgr: Image, label: str | None) -> list[ColorScore]:
+        if not calls:
+            calls.append("a.png")
+            wait_until(lambda: len(read) == 2)
+            time.sleep(0.1)  # until the main thread waits for this one
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        return classify(model, bgr, label)
+
+    def noted(path: Path) -> Image:
+        read.append(path.name)
+        return read_image(path)
+
+    calls: list[str] = []
+    read: list[str] = []
+    read_image = infer_pictures.read_image
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / name, street())
+    monkeypatch.setattr(infer_pictures, "read_image", noted)
+    monkeypatch.setattr(ColorModel, "classify", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, document = infer(tmp_path, task="color")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == EXIT_FAILURE
+    assert [Path(entry["file"]).name for entry in document] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+def test_second_signal_does_not_disturb_the_writing_of_results(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, second: signal.Signals
+):
+    write = infer_command._write
+
+    def interrupted(*args: Any) -> None:
+        signal.raise_signal(second)
+        write(*args)
+
+    def ended(_: Path) -> Image:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("still running")
+
+    save(tmp_path / "a.png", street())
+    monkeypatch.setattr(infer_pictures, "read_image", ended)
+    monkeypatch.setattr(infer_command, "_write", interrupted)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    for one in before:
+        signal.signal(one, signal.SIG_DFL)
+    try:
+        assert infer(tmp_path) == (EXIT_FAILURE, [])
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def test_run_under_nohup_survives_its_terminal(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
+):
+    save(tmp_path / "a.png", street())
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        infer(tmp_path)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
