@@ -86,6 +86,7 @@ WRONG = {
     "motion: {threshold: 0}": ("motion.threshold", ">= 1", "found 0"),
     "motion:": ("motion", "null"),
     "detector: {min_score: 1.5}": ("detector.min_score", "<= 1.0", "1.5"),
+    "detector: {faster_model: yolox-nano-352}": ("faster_model is detector.model", "smaller"),
     "detector: {labels: {car: {min_scor: 1}}}": (
         "unknown key 'detector.labels.car.min_scor'",
         "min_score, min_width_px",
