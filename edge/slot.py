@@ -94,4 +94,4 @@ class LatestSlot(Generic[T]):
             self._changed.notify_all()
 
     def _is_settled(self) -> bool:
-        return self._item is not None or self._error is not None or self._is_closed
+        return self._item is not None or self._is_closed
