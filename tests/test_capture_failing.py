@@ -124,15 +124,15 @@ def test_leaving_a_camera_does_not_wait_for_its_time_out():
     assert time.monotonic() - began_s < 10
 
 
-def test_frames_of_an_abandoned_reader_are_discarded():
+@pytest.mark.parametrize("is_live", [True, False])
+def test_frames_of_an_abandoned_reader_are_discarded(*, is_live: bool):
     release = threading.Event()
-    sources = iter([FakeSource([release, gray_level(200)]), FakeSource([gray_level(20)] * 3)])
+    late = FakeSource([release, gray_level(200)], is_live=is_live, fps=100)
+    sources = iter([late, FakeSource([gray_level(20)] * 3, is_live=is_live, fps=100)])
     config = CameraConfig(source=63, read_timeout_s=0.05, **FAST_RETRY)
-    late = next(sources)
-    first = iter([late])
 
     def opener(_: CameraConfig) -> FakeSource:
-        return next(first, None) or next(sources, None) or FakeSource([threading.Event()])
+        return next(sources, None) or FakeSource([threading.Event()])
 
     with Camera("a", config, open_source=opener) as camera:
         wait_until(lambda: camera.status.frames == 3)

@@ -339,7 +339,8 @@ def test_hold_keeps_a_stationary_object_in_place():
         track = only(tracker.hold(now_s))
     assert (track.state, track.last_seen_s) == (TrackState.CONFIRMED, 0.0)
     assert track.box_px.x == pytest.approx(100, abs=1)
-    assert only(tracker.update([person(100)], 60.2)).track_id == 1
+    assert only(tracker.update([], 60.2)).state is TrackState.LOST  # nobody had looked
+    assert only(tracker.update([person(100)], 60.3)).track_id == 1
 
 
 def test_ended_box_is_where_the_object_was_last_seen():
