@@ -148,7 +148,8 @@ class MotionConfig(Section, frozen=True, kw_only=True):
     threshold: gray levels (0..255) by which a pixel must differ from the background.
     min_area: share of the unmasked picture that must differ.
     hold_s: the gate stays open this long after the last motion.
-    refresh_s: the detector runs at least this often, motion or not.
+    refresh_s: the detector runs at least this often, motion or not; an object that it misses then
+        is looked for on every frame, until `tracker.max_lost_s`.
     """
 
     enabled: bool = True

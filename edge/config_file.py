@@ -374,6 +374,8 @@ def _refuse_contradictions(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: cameras.{name}: retry_min_s is larger than retry_max_s")
         if 0 < camera.fps < 1 / DAY_S:
             raise ConfigError(f"{source}: cameras.{name}: fps is less than one a day; raise it")
+    if config.detector.faster_model == config.detector.model:
+        raise ConfigError(f"{source}: detector.faster_model is detector.model; name a smaller one")
     if config.mqtt.retry_min_s > config.mqtt.retry_max_s:
         raise ConfigError(f"{source}: mqtt: retry_min_s is larger than retry_max_s")
     hosts = {config.web.host, config.metrics.host}

@@ -76,8 +76,7 @@ class LatestSlot(Generic[T]):
         """Let the consumer's `take` raise `error`, now and every time after."""
         with self._changed:
             self._error = error
-            self._is_closed = True
-            self._changed.notify_all()
+            self.close()
 
     def close(self) -> None:
         """End the hand-over: waiters wake up, an untaken item stays to be taken."""
@@ -90,8 +89,7 @@ class LatestSlot(Generic[T]):
         with self._changed:
             self._dropped += self._item is not None
             self._item = None
-            self._is_closed = True
-            self._changed.notify_all()
+            self.close()
 
     def _is_settled(self) -> bool:
-        return self._item is not None or self._error is not None or self._is_closed
+        return self._item is not None or self._is_closed

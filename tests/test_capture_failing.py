@@ -24,7 +24,7 @@ from edge.capture import (
 )
 from edge.capture import camera as camera_module
 from edge.capture.camera import LOGGED_AT_ONCE
-from edge.capture.reader import Reader
+from edge.capture.reader import GRACE_S, Reader
 from edge.capture.source import checked
 from edge.config import CameraConfig
 from edge.errors import CameraError
@@ -94,25 +94,45 @@ def test_camera_of_which_all_attempts_hang_for_long_asks_for_a_new_process(
 ):
     monkeypatch.setattr(camera_module, "STUCK_S", 0.3)
     release = threading.Event()
+    asked_s: list[float] = []
+
+    def hang(_: CameraConfig) -> FakeSource:
+        asked_s.append(time.monotonic())
+        return FakeSource([release])
+
     config = CameraConfig(source=63, open_timeout_s=0.01, read_timeout_s=0.01, **FAST_RETRY)
     try:
-        with Camera("a", config, open_source=lambda _: FakeSource([release])) as camera:
+        with Camera("a", config, open_source=hang) as camera:
             with pytest.raises(CameraError, match="camera a: 4 attempts hang"):
                 wait_until(lambda: camera.take(0.05))
+            assert time.monotonic() - asked_s[-1] >= GRACE_S + 0.3
             assert camera.status.hung == 4
     finally:
         release.set()
 
 
-def test_frames_of_an_abandoned_reader_are_discarded():
+def test_leaving_a_camera_does_not_wait_for_its_time_out():
+    class Endless(FakeSource):
+        def read(self) -> Image | None:
+            time.sleep(0.01)
+            return gray_level(20)
+
+    config = CameraConfig(source=63, read_timeout_s=30)
+    with Camera("a", config, open_source=lambda _: Endless([])) as camera:
+        wait_until(lambda: camera.status.frames)
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 10
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_frames_of_an_abandoned_reader_are_discarded(*, is_live: bool):
     release = threading.Event()
-    sources = iter([FakeSource([release, gray_level(200)]), FakeSource([gray_level(20)] * 3)])
+    late = FakeSource([release, gray_level(200)], is_live=is_live, fps=100)
+    sources = iter([late, FakeSource([gray_level(20)] * 3, is_live=is_live, fps=100)])
     config = CameraConfig(source=63, read_timeout_s=0.05, **FAST_RETRY)
-    late = next(sources)
-    first = iter([late])
 
     def opener(_: CameraConfig) -> FakeSource:
-        return next(first, None) or next(sources, None) or FakeSource([threading.Event()])
+        return next(sources, None) or FakeSource([threading.Event()])
 
     with Camera("a", config, open_source=opener) as camera:
         wait_until(lambda: camera.status.frames == 3)
@@ -153,6 +173,19 @@ def test_invalid_frames_are_counted_and_skipped():
         frame = camera.take(0)
         assert frame is not None
         assert frame.size == (32, 32)
+
+
+def test_damaged_picture_after_long_good_ones_is_only_skipped():
+    class Slow(FakeSource):
+        def read(self) -> Image | None:
+            time.sleep(0.1)
+            return super().read()
+
+    script = [*[gray_level(20)] * 6, ValueError("damaged"), gray_level(40), threading.Event()]
+    config = CameraConfig(source=63, read_timeout_s=0.5)
+    with Camera("a", config, open_source=lambda _: Slow(script)) as camera:
+        wait_until(lambda: camera.status.frames == 7)
+        assert (camera.status.bad_frames, camera.status.reconnects) == (1, 0)
 
 
 def test_source_whose_every_picture_is_refused_is_lost_with_the_reason():
@@ -255,12 +288,18 @@ def test_camera_is_asked_again_after_growing_waits_and_each_attempt_counts():
 def test_life_of_a_camera_is_counted_from_its_first_picture(
     monkeypatch: pytest.MonkeyPatch,
 ):
+    class Slow(FakeSource):
+        def read(self) -> Image | None:
+            time.sleep(0.05)
+            return super().read()
+
     lived_s: list[float] = []
     monkeypatch.setattr(Backoff, "reset_after", lambda _self, held_s: lived_s.append(held_s))
     config = CameraConfig(source=0, **FAST_RETRY)
-    with Camera("a", config, open_source=lambda _: FakeSource([gray_level(1)])):
+    with Camera("a", config, open_source=lambda _: Slow([gray_level(1)] * 3)):
         wait_until(lambda: len(lived_s) >= 2)  # else it would be asked again without a pause
-    assert 0 <= max(lived_s) < PATIENCE_S
+    assert min(lived_s) >= 0.15
+    assert max(lived_s) < PATIENCE_S
 
 
 def test_camera_that_comes_and_goes_does_not_fill_the_log(caplog: pytest.LogCaptureFixture):

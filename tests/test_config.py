@@ -86,6 +86,7 @@ WRONG = {
     "motion: {threshold: 0}": ("motion.threshold", ">= 1", "found 0"),
     "motion:": ("motion", "null"),
     "detector: {min_score: 1.5}": ("detector.min_score", "<= 1.0", "1.5"),
+    "detector: {faster_model: yolox-nano-352}": ("faster_model is detector.model", "smaller"),
     "detector: {labels: {car: {min_scor: 1}}}": (
         "unknown key 'detector.labels.car.min_scor'",
         "min_score, min_width_px",
@@ -252,6 +253,9 @@ def test_state_dir_of_a_service_is_found_from_its_config(
     assert loaded.state_dir == (None if found is None else str(tmp_path / found))
     path.write_text("state_dir: /elsewhere\ncameras: {front: {source: 0}}\n")
     assert config_file.load_of_service(path).state_dir == "/elsewhere"
+    path.write_text("cameras: {front: {source: 0}}\n")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/more")
+    assert config_file.load_of_service(path).state_dir is None
 
 
 def test_json_schema_knows_every_key_and_refuses_others():
@@ -268,6 +272,18 @@ def test_unset_environment_is_not_an_error(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("HOME", str(tmp_path))
     assert config_file.state_dir(parse(SMALLEST)) == tmp_path / ".local" / "state" / "edge"
     assert not list(tmp_path.iterdir())  # loading creates nothing
+    monkeypatch.setenv("XDG_STATE_HOME", "")
+    assert config_file.state_dir(parse(SMALLEST)) == tmp_path / ".local" / "state" / "edge"
+
+
+def test_camera_may_have_many_zones():
+    zones = {f"z{number}": [[0, 0], [1, 0], [1, 1]] for number in range(30)}
+    text = json.dumps({"cameras": {"front": {"source": 0, "zones": zones}}})
+    assert len(parse(text).cameras["front"].zones) == 30
+
+
+def test_long_wrong_value_is_cut_in_the_complaint():
+    assert len(complaint(f"{SMALLEST}mqtt: {{protocol: {'x' * 5000}}}")) < 200
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,19 @@ def test_object_is_visible_while_a_pixel_of_it_is_in_the_frame(box_px: Box, *, i
     assert (feed.at(2.0, is_at(box_px)) is not None) == is_visible
 
 
+def test_lost_object_makes_no_update():
+    feed = EventFeed()
+    feed.at(0.0, SEEN)
+    assert feed.at(2.0, is_at(RIGHT, state=TrackState.LOST)) is None
+    assert feed.kind_at(2.1, is_at(RIGHT)) is EventKind.UPDATE
+
+
+def test_object_that_began_without_area_makes_an_update():
+    feed = EventFeed()
+    feed.at(0.0, is_at(Box(10, 10, 0, 20)))
+    assert feed.kind_at(2.0, is_at(RIGHT)) is EventKind.UPDATE
+
+
 def test_update_needs_a_change_and_the_interval():
     feed = EventFeed()
     feed.at(0.0, SEEN)

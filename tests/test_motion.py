@@ -62,7 +62,9 @@ def test_motion_in_a_mask_is_ignored_and_the_rest_still_counts():
     left_half = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
     gate = settled_gate(masks=[left_half])
     assert not gate.update(with_person(100), 5.1).is_moving
-    assert gate.update(with_person(500), 5.2).is_moving
+    motion = gate.update(with_person(500), 5.2)
+    assert motion.is_moving
+    assert motion.area == pytest.approx(2 * 40 * 100 / (640 * 480), rel=0.15)
 
 
 def test_fully_masked_picture_never_has_motion():
@@ -98,6 +100,26 @@ def test_person_is_seen_although_the_light_changes():
     assert settled_gate().update(bgr, 5.1).is_moving
 
 
+@pytest.mark.parametrize("level", [10, 250])
+def test_large_object_that_drives_in_is_not_taken_for_a_change_of_light(level: int):
+    gate = settled_gate()
+    for index in range(1, 26):
+        bgr = QUIET.copy()
+        bgr[:, : 10 * index] = level
+        motion = gate.update(bgr, 5 + index / 10)
+        assert motion.area == pytest.approx(10 * index / 640, rel=0.2)
+
+
+def test_lamp_that_is_switched_off_is_motion():
+    assert settled_gate().update(lit(0.3), 5.1).is_moving
+
+
+def test_smallest_area_of_0_needs_one_pixel_that_moves():
+    gate = MotionGate(MotionConfig(min_area=0))
+    assert not last(gate, [QUIET] * 51).is_moving
+    assert gate.update(with_person(320), 5.1).is_moving
+
+
 def test_new_scene_is_motion_once_and_then_the_background():
     gate = settled_gate()
     turned = np.ascontiguousarray(QUIET[::-1])
@@ -114,10 +136,12 @@ def test_sensor_noise_is_not_motion():
     assert max(areas[1:]) == 0.0
 
 
-def test_stationary_object_becomes_background_slowly():
-    gate = settled_gate()
-    assert last(gate, [with_person(320)] * 100, 5.1).is_moving
-    assert not last(gate, [with_person(320)] * 900, 15.1).is_moving
+@pytest.mark.parametrize("rate_hz", [10, 30])
+def test_stationary_object_becomes_background_slowly(rate_hz: int):
+    gate, bgr = settled_gate(), with_person(320)
+    opens = [gate.update(bgr, 5.1 + i / rate_hz).is_moving for i in range(100 * rate_hz)]
+    assert opens.index(False) > 10 * rate_hz
+    assert not opens[-1]
 
 
 @pytest.mark.parametrize("rate_hz", [3, 10, 50])
@@ -135,6 +159,12 @@ def test_after_a_long_gap_the_picture_is_the_background():
     gate = settled_gate()
     scene = [(QUIET + times * by_side).astype(np.uint8) for times in (1, 0, 2)]
     assert not last(gate, scene, 15.0).is_moving
+
+
+def test_after_a_long_gap_what_stands_there_is_the_background():
+    gate = settled_gate()
+    opens = [gate.update(with_person(320), now_s).is_moving for now_s in (5.1, 65.0, 68.0)]
+    assert opens == [True, True, False]
 
 
 def test_change_over_a_second_is_motion():

@@ -170,7 +170,7 @@ def test_status_shows_the_stats_as_text() -> None:
         (0, "", "ok", ""),
         (300, "", "ok", ""),  # over by now
         (100, "budget", "ok", ""),
-        (101, "budget", "warn", "detector.faster_model"),
+        (101, "budget", "warn", "a smaller detector.faster_model"),
         (101, "thermal", "warn", "cool the board"),
     ],
 )

@@ -184,6 +184,27 @@ def test_without_motion_the_detector_is_skipped_and_objects_stay(watch: Callable
     assert results[-1].tracks[0].state is TrackState.CONFIRMED
 
 
+def test_resting_object_that_was_missed_is_looked_for_until_it_is_found_or_has_left(
+    watch: Callable[..., Watch],
+):
+    seen = watch(motion=MotionConfig(refresh_s=5.0), tracker=TrackerConfig(max_lost_s=1.0))
+    car = (Detection("car", 0.9, Box(50, 50, 80, 60)),)
+    seen.detector.sees = car
+    seen.show_often(empty(), 40)
+    seen.detector.sees = ()
+    while seen.show(empty()).skipped is SkipCause.MOTION:
+        pass
+    seen.detector.sees = car
+    found, rested = seen.show_often(empty(), 2)
+    assert (found.skipped, rested.skipped) == (None, SkipCause.MOTION)
+    assert seen.kinds() == [EventKind.NEW]
+    seen.detector.sees = ()
+    assert [one.skipped for one in seen.show_often(empty(), 100)].count(
+        None
+    ) == 11  # until it has ended
+    assert seen.kinds() == [EventKind.NEW, EventKind.END]
+
+
 def test_stationary_object_makes_a_new_event_right_after_finish(watch: Callable[..., Watch]):
     seen = watch(motion=MotionConfig(threshold=50, hold_s=0.5, refresh_s=60.0))
     seen.show_often(empty(), 3)
@@ -204,20 +225,23 @@ def test_paused_frames_are_counted_and_nothing_is_detected(watch: Callable[..., 
     assert seen.show(scene()).skipped is None
 
 
-def test_objects_are_frozen_while_paused_and_predicted_over_a_skipped_frame(
+def test_objects_are_frozen_without_motion_and_while_paused_and_predicted_over_a_skipped_frame(
     watch: Callable[..., Watch],
 ):
-    def moved_by(**options: Any) -> float:
+    def moved_by(cause: SkipCause, motion: MotionConfig, **options: Any) -> float:
         """Return how far a moving object's box goes on in a frame without detection."""
-        seen = watch(budget=BudgetConfig(frame_ms=100))
+        seen = watch(budget=BudgetConfig(frame_ms=100), motion=motion)
         for x in range(0, 100, 10):
             seen.detector.sees = (Detection("car", 0.9, Box(x, 50, 80, 60)),)
             before = seen.show(empty()).tracks
-        after = seen.show(empty(), **options).tracks
-        return after[0].box_px.x - before[0].box_px.x
+        after = seen.show(empty(), **options)
+        assert after.skipped is cause
+        return after.tracks[0].box_px.x - before[0].box_px.x
 
-    assert moved_by(is_paused=True) == 0
-    assert 5 < moved_by(age_ms=150) < 15
+    off = MotionConfig(enabled=False)
+    assert moved_by(SkipCause.MOTION, MotionConfig(hold_s=0.95)) == 0
+    assert moved_by(SkipCause.PAUSED, off, is_paused=True) == 0
+    assert 5 < moved_by(SkipCause.STALE, off, age_ms=150) < 15
 
 
 def test_old_frames_are_stale(watch: Callable[..., Watch]):
@@ -268,6 +292,38 @@ def test_color_is_shed_before_the_detector(watch: Callable[..., Watch]):
     assert results[-1].tracks
 
 
+def test_crops_are_budgeted_one_by_one(watch: Callable[..., Watch]):
+    seen = watch(budget=BudgetConfig(frame_ms=100), color=ColorConfig(refresh_s=0.05))
+    seen.detector.ms, seen.color.ms = 40, 25
+    seen.detector.sees = (Detection("car", 0.9, Box(150, 150, 80, 60)),)
+    results = seen.show_often(scene(), 10)
+    assert seen.color.runs == 16  # two objects, from their third frame on
+    assert results[-1].colors_shed == 0
+    assert results[-1].stage_ms["color"] == pytest.approx(50)
+    seen.detector.ms = 90
+    assert seen.show_often(scene(), 3)[-1].colors_shed == 2
+
+
+def test_object_too_small_for_a_color_does_not_keep_others_from_theirs(
+    watch: Callable[..., Watch],
+):
+    seen = watch()
+    seen.detector.sees = (Detection("car", 0.9, Box(200, 200, 3, 3)),)
+    seen.show_often(empty(), 5)
+    seen.show_often(scene(), 5)
+    assert [bool(event.colors) for event in seen.events] == [False, True]
+
+
+def test_color_is_not_read_where_an_object_is_only_predicted(watch: Callable[..., Watch]):
+    seen = watch(budget=BudgetConfig(frame_ms=100), color=ColorConfig(refresh_s=0.05))
+    seen.show_often(scene(), 5)
+    seen.detector.ms = 150
+    seen.show(scene())
+    before = seen.color.runs
+    assert seen.show(scene()).skipped is SkipCause.BUDGET
+    assert seen.color.runs == before
+
+
 def test_color_is_classified_at_intervals_not_on_every_frame(watch: Callable[..., Watch]):
     seen = watch(color=ColorConfig(refresh_s=1.0))
     seen.show_often(scene(), 50)
@@ -294,6 +350,13 @@ def test_objects_inside_a_mask_are_ignored(watch: Callable[..., Watch]):
     assert seen.show(scene(y=128)).detections == ()
     assert seen.show(scene(y=192)).detections == ()  # its foot is the frame's lower edge
     assert len(seen.show(scene(y=0)).detections) == 1
+
+
+def test_motion_inside_a_mask_does_not_start_the_detector(watch: Callable[..., Watch]):
+    seen = watch({"masks": (LOWER_HALF,)}, motion=MotionConfig(threshold=50, hold_s=0.5))
+    assert seen.show_often(empty(), 20)[-1].skipped is SkipCause.MOTION
+    assert seen.show(scene(y=192)).skipped is SkipCause.MOTION
+    assert seen.show(scene(y=0)).skipped is None
 
 
 def test_events_name_the_zone(watch: Callable[..., Watch]):
@@ -339,21 +402,25 @@ def test_weak_detection_continues_an_object_but_starts_none(watch: Callable[...,
 
 def test_changed_thresholds_apply_from_the_next_frame(watch: Callable[..., Watch]):
     seen = watch()
-    assert len(seen.show(scene()).detections) == 1
-    for min_score, count in ((0.99, 0), (0.3, 1)):
+    dim = scene(color=(0, 0, 120))  # scores less than half of the default threshold
+    for min_score, bgr, count in ((0.5, scene(), 1), (0.99, scene(), 0), (0.2, dim, 1)):
         changed = Thresholds(min_score, {})
         detector = Detector(seen.interpreter, min_score=changed.lowest())
         seen.pipeline.set_thresholds(changed, Models(detector, seen.color))
-        assert len(seen.show(scene()).detections) == count
+        assert len(seen.show(bgr).detections) == count
 
 
-def test_warm_up_records_every_models_time_in_the_governor(watch: Callable[..., Watch]):
+@pytest.mark.parametrize(("ms", "fits"), [(110, False), (90, True)])
+def test_warm_up_lets_the_governor_know_every_models_cost(
+    watch: Callable[..., Watch], ms: float, fits: bool
+):
     seen = watch(budget=BudgetConfig(frame_ms=100), detector=DetectorConfig(faster_model="faster"))
-    seen.detector.ms, seen.faster.ms, seen.color.ms = 150, 120, 130
+    seen.detector.ms = seen.faster.ms = seen.color.ms = ms
     seen.pipeline.warm_up(empty())
     for stage in ("detector", "faster_detector"):
-        assert seen.governor.choose_detector(seen.clock.now_s, [stage]) is SkipCause.BUDGET
-    assert not seen.governor.allows_color(seen.clock.now_s)
+        chosen = seen.governor.choose_detector(seen.clock.now_s, [stage])
+        assert chosen == (stage if fits else SkipCause.BUDGET)
+    assert seen.governor.allows_color(seen.clock.now_s) == fits
 
 
 def test_single_frame_objects_make_no_events(watch: Callable[..., Watch]):
@@ -369,6 +436,14 @@ def test_detector_uses_the_lowest_threshold_of_all_labels():
     thresholds = Thresholds(0.5, labels)
     assert thresholds.lowest() == pytest.approx(0.1)
     assert [thresholds.of(label) for label in ("car", "cat", "dog")] == [0.2, 0.9, 0.5]
+
+
+def test_object_is_followed_down_to_half_the_threshold_of_its_class():
+    thresholds = Thresholds(0.5, {"cat": LabelConfig(min_score=0.9)})
+    for label, score, is_kept in (
+        ("cat", 0.45, True), ("cat", 0.44, False), ("dog", 0.25, True), ("dog", 0.24, False),
+    ):  # fmt: skip
+        assert thresholds.keeps(Detection(label, score, Box(0, 0, 9, 9))) == is_kept
 
 
 def test_classes_the_model_does_not_have_are_refused():

@@ -177,4 +177,5 @@ def test_objects_end_in_their_old_pixel_size_when_the_frame_size_changes(
     sizes = {id_: {e.frame_size for e in events if e.id == id_} for id_ in {e.id for e in events}}
     assert {size for own in sizes.values() for size in own} == {(640, 480), (320, 240)}
     assert all(len(own) == 1 for own in sizes.values())
+    assert stats_of(deliveries)[-1].events == len({event.seq for event in events})
     assert all(event.box.w > 0 and event.box.h > 0 for event in events)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from edge.config import BudgetConfig, CameraConfig, Config, DetectorConfig
+from edge.config import BudgetConfig, CameraConfig, Config, DetectorConfig, LabelConfig
 from edge.errors import ConfigError
 from edge.pipeline import Thresholds
 from edge.service.parts import build_parts, model_infos
@@ -19,7 +20,7 @@ from models import detect_folder
 ROOT = Path(__file__).parent.parent
 
 
-def config_of(tmp_path: Path, **detector: str) -> Config:
+def config_of(tmp_path: Path, **detector: Any) -> Config:
     return Config(
         cameras={"front": CameraConfig(source=0)},
         models_dir=str(tmp_path),
@@ -42,6 +43,20 @@ def test_faster_model_takes_over_with_the_thresholds_in_force(tmp_path: Path) ->
         result = parts.pipeline.process(frame)
         assert "faster_detector" in result.stage_ms
         assert bool(result.detections) is is_seen
+
+
+def test_detectors_get_their_threads_and_classes_switched_off_are_not_announced(
+    tmp_path: Path,
+) -> None:
+    off = {"car": LabelConfig(enabled=False), "cat": LabelConfig(min_score=0.7)}
+    config = config_of(tmp_path, faster_model="yolox-nano-288", threads=2, labels=off)
+    parts = build_parts(config, "front")
+    runtimes = {role: info.runtime for role, info in model_infos(parts.interpreters).items()}
+    assert {role: text.split(", ")[-1] for role, text in runtimes.items()} == {
+        "detector": "2 thread(s)", "faster_detector": "2 thread(s)", "color": "1 thread(s)",
+    }  # fmt: skip
+    known = parts.interpreters["detector"].manifest.labels
+    assert parts.labels() == tuple(label for label in known if label != "car")
 
 
 def test_faster_model_for_other_classes_is_refused(tmp_path: Path) -> None:

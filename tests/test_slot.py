@@ -39,6 +39,7 @@ def test_waiting_consumer_gets_an_item_that_comes_later():
 def test_failure_of_the_producer_is_raised_every_time():
     slot = LatestSlot[int]()
     slot.fail(CameraError("front: gone"))
+    assert slot.is_over
     for _ in range(2):
         with pytest.raises(CameraError, match="front: gone"):
             slot.take(0)

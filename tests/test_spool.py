@@ -12,7 +12,7 @@ from edge.config import SpoolConfig
 from edge.messages import LostRange, SpooledEvent
 from edge.spool import spool as spool_module
 from edge.spool.event_file import Change, EventFile, add_losses
-from edge.spool.spool import HOLD_EVENTS, MAX_BODY_BYTES, Spool
+from edge.spool.spool import HOLD_EVENTS, MAX_BODY_BYTES, MEMORY_BYTES, Spool
 from fakes import FakeClock
 from spooling import LAZY, PROMPT, SMALLEST, TOPIC, body, open_spool, seqs
 from waiting import wait_until
@@ -77,6 +77,7 @@ def test_acknowledged_events_are_deleted_without_a_further_event(
         before = spool.counters().written_bytes
         spool.acknowledge([event.row for event in spool.pending()])
         wait_until(lambda: spool.counters().written_bytes > before)
+        assert spool.counters().waiting == 0
 
 
 def test_event_acknowledged_before_its_commit_never_touches_the_disk(tmp_path: Path) -> None:
@@ -88,6 +89,29 @@ def test_event_acknowledged_before_its_commit_never_touches_the_disk(tmp_path: P
         counters = spool.counters()
     assert (counters.put, counters.acknowledged, counters.waiting) == (20, 20, 0)
     assert counters.written_bytes == 0
+
+
+def test_event_is_on_disk_in_time_though_others_follow(tmp_path: Path) -> None:
+    with open_spool(tmp_path, SpoolConfig(commit_interval_s=0.2)) as spool:
+        for n in range(1, 100):
+            spool.put(TOPIC, body(n))
+            time.sleep(0.02)
+            if spool.counters().waiting_in_memory < n:
+                break
+        else:
+            pytest.fail("the events put off each other's commit")
+
+
+def test_memory_is_free_again_once_events_are_delivered_or_on_disk(tmp_path: Path) -> None:
+    large = body(1, MAX_BODY_BYTES - 100)
+    with open_spool(tmp_path, LAZY) as spool:
+        for _ in range(MEMORY_BYTES // MAX_BODY_BYTES + 2):
+            spool.put(TOPIC, large)
+            spool.acknowledge([spool.last_row()])
+        for _ in range(MEMORY_BYTES // MAX_BODY_BYTES + 2):
+            spool.put(TOPIC, large)
+            wait_until(lambda: spool.counters().waiting_in_memory < 5)
+        assert spool.counters().lost == 0
 
 
 def test_flush_commits(tmp_path: Path) -> None:

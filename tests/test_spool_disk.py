@@ -20,6 +20,7 @@ from edge.messages import LostRange
 from edge.spool import Spool
 from edge.spool import spool as spool_module
 from edge.spool.event_file import EventFile
+from edge.spool.spool import HOLD_EVENTS
 from spooling import LAZY, PROMPT, TOPIC, body, open_spool, seqs
 from waiting import wait_until
 
@@ -249,6 +250,19 @@ def test_file_that_cannot_be_read_is_not_tried_at_every_turn(
         assert spool.pending() == []  # not yet
         spool._read_retry_s = 0.0
         assert seqs(spool) == [1]
+
+
+def test_disk_that_fails_is_not_tried_at_every_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "RETRY_S", 60)
+    with open_spool(tmp_path) as spool, full_disk(4096):
+        for n in range(HOLD_EVENTS + 50):
+            spool.put(TOPIC, body(n))
+        wait_until(lambda: spool.counters().write_failures)
+        spool.put(TOPIC, body(n))
+        assert not spool.flush(0.2)
+        assert spool.counters().write_failures == 1
 
 
 NEWEST_BYTES = sum(len(body(n)) for n in range(70, 120))

@@ -227,7 +227,7 @@ class Camera:
             if is_new and state is CaptureState.LIVE:
                 self._live_since_s = at_s
             self._unlogged += is_new
-            is_logged = self._unlogged > 0 and (self._may_log.take() or state is CaptureState.ENDED)
+            is_logged = self._unlogged > 0 and self._may_log.take()
             status, changes = self._status, self._unlogged
             if is_logged:
                 self._unlogged = 0

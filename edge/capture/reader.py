@@ -97,10 +97,10 @@ class Reader:
 
     def patience_s(self) -> float:
         """Return how long to wait for `wake` before checking `outcome` again."""
-        return min(max(self._overdue_s - time.monotonic(), 0.01), self._config.read_timeout_s)
+        return min(self._overdue_s - time.monotonic(), self._config.read_timeout_s)
 
     def stop(self) -> None:
-        """Ask the thread to end after its running call; nothing is delivered from now on."""
+        """Ask the thread to end after its running call; `deliver` refuses what still comes."""
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -159,9 +159,8 @@ class Reader:
                 limit_s = self._config.frozen_timeout_s
                 return Outcome(EndCause.LOST, f"the same picture for {limit_s:g} s; frozen?")
             position_s = 0.0 if source.is_live else pace.wait(source.fps)
-            if not self._stop.is_set():
-                self._deliver(bgr, position_s)
-                delivered += 1
+            self._deliver(bgr, position_s)
+            delivered += 1
         return None
 
     def _at_end(self, source: Source, delivered: int) -> Outcome | None:

@@ -169,9 +169,8 @@ def check_budget(config: Config) -> Finding:
     text = f"{stats.detected} frames detected, {skipped} skipped, for {config.budget.frame_ms:g} ms"
     if not stats.degraded or skipped <= stats.detected:
         return Finding(Level.OK, text)
-    if stats.degraded == "thermal":
-        return Finding(Level.WARN, text, "cool the board")
-    return Finding(Level.WARN, text, "name a detector.faster_model, or raise budget.frame_ms")
+    fix = "name a smaller detector.faster_model, or raise budget.frame_ms"
+    return Finding(Level.WARN, text, "cool the board" if stats.degraded == "thermal" else fix)
 
 
 def check_broker(config: Config) -> Finding:

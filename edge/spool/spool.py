@@ -50,7 +50,6 @@ HOLD_BYTES = 1024 * 1024
 DELETE_AFTER_S = 2.0
 RETRY_S = 5.0
 READ_RETRY_S = 1.0  # each failed read also probes the disk
-_BATCH_EVENTS = 256
 _NEVER_S = float("inf")
 _ALL_READ = sys.maxsize  # no row is larger
 
@@ -271,7 +270,7 @@ class Spool:
             return False
         if self._file.allowance_bytes() <= 0:
             return False
-        return now_s >= self._due_s or len(self._memory) >= _BATCH_EVENTS
+        return now_s >= self._due_s
 
     def _wait_s(self) -> float | None:
         """Return how long no batch can become due, None when only a call can make one due."""

@@ -44,11 +44,9 @@ class Followed:
         self.box_px = _moved(self.box_px, self._velocity, moving_s)
 
     def stay(self, elapsed_s: float) -> None:
-        """Stay in place; age only when out of sight."""
+        """Stay in place without ageing."""
         self._velocity = (0.0, 0.0)
         self._since_seen_s += elapsed_s
-        if self.state is TrackState.LOST:
-            self._unseen_s += elapsed_s
 
     def see(self, detection: Detection, now_s: float, config: TrackerConfig) -> None:
         """Update the track with a detection of its object."""
@@ -72,7 +70,7 @@ class Followed:
     def end_if_unseen(self, max_lost_s: float) -> None:
         """End the track when the detector missed it and it has been unseen for too long."""
         is_tentative = self.state is TrackState.TENTATIVE
-        limit_s = min(TENTATIVE_S, max_lost_s) if is_tentative else max_lost_s
+        limit_s = TENTATIVE_S if is_tentative else max_lost_s
         if self._has_missed and self._unseen_s > limit_s:
             self.state = TrackState.ENDED
             self.is_forgotten = is_tentative

@@ -40,7 +40,8 @@ class Tracker:
     ) -> list[Track]:
         """Return all tracks after the detector ran on a frame; ended ones for the last time.
 
-        detections: of this frame, including weak ones. now_s: the frame's time.
+        detections: of this frame, including weak ones.
+        now_s: the frame's time, never before that of the last call.
         strong_score: per label, the score from which a detection may begin a track.
         """
         self._advance(now_s)
@@ -69,10 +70,7 @@ class Tracker:
         return self._report()
 
     def hold(self, now_s: float) -> list[Track]:
-        """Return all tracks while nothing moves or detection is paused: seen ones stay in place.
-
-        Lost tracks age, so that an object that left is ended.
-        """
+        """Return all tracks while nothing moves or detection is paused: they stay in place."""
         elapsed_s = self._elapsed_s(now_s)
         for track in self._followed:
             track.stay(elapsed_s)
@@ -84,9 +82,9 @@ class Tracker:
             track.advance(elapsed_s)
 
     def _elapsed_s(self, now_s: float) -> float:
-        """Return the time since the last call, never negative, and record this one's time."""
-        elapsed_s = max(0.0, now_s - self._now_s) if math.isfinite(self._now_s) else 0.0
-        self._now_s = max(self._now_s, now_s)
+        """Return the time since the last call, and record this one's; infinite at the first."""
+        elapsed_s = now_s - self._now_s
+        self._now_s = now_s
         return elapsed_s
 
     def _match(
