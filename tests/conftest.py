@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from fault_table import Fault, FaultTable
 from inferring import Infer, tiny_models
 from mosquitto import Certificates, Mosquitto, Subscriber, find_mosquitto, make_certificates
 from publishing import Start, starting
+from watching import Watch, watching
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -169,6 +171,12 @@ def tiny_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def infer(tiny_models_dir: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
     """`edge infer` with the tiny models."""
     return Infer(tiny_models_dir, capsys)
+
+
+@pytest.fixture
+def watch(tiny_models_dir: Path) -> Callable[..., Watch]:
+    """Return a maker of pipelines with the tiny models; see `watching`."""
+    return partial(watching, tiny_models_dir)
 
 
 @pytest.fixture

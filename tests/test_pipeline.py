@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge.budget import Governor
-from edge.color import ColorModel
 from edge.config import (
     BudgetConfig,
     CameraConfig,
-    ColorConfig,
     Config,
     DetectorConfig,
     EventsConfig,
@@ -24,125 +20,12 @@ from edge.config import (
 )
 from edge.detector import Detector
 from edge.errors import ConfigError
-from edge.interpreter import Interpreter
-from edge.pipeline import Models, Pipeline, Thresholds, check_labels, crop
-from edge.values import (
-    Box,
-    Detection,
-    EventKind,
-    Frame,
-    FrameResult,
-    Image,
-    ObjectEvent,
-    SkipCause,
-    TrackState,
-)
-from fakes import FakeClock
-from models import color_folder, detect_folder
+from edge.pipeline import Models, Thresholds, check_labels, crop
+from edge.values import Box, Detection, EventKind, SkipCause, TrackState
+from watching import BLUE, PINK, RED, Watch, empty, scene
 
-RED, BLUE, PINK = (0, 0, 220), (220, 60, 0), (180, 130, 255)
-INTERVAL_S = 0.1
 UPPER_HALF = ((0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5))
 LOWER_HALF = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
-
-
-class SlowDetector(Detector):
-    """A real detector that takes `ms` of the fake clock; `sees` is detected in addition."""
-
-    clock: FakeClock
-    ms = 0.0
-    runs = 0
-    sees: tuple[Detection, ...] = ()
-
-    def detect(self, bgr: Image) -> list[Detection]:
-        self.runs += 1
-        self.clock.advance(self.ms / 1000)
-        return [*super().detect(bgr), *self.sees]
-
-
-class SlowColor(ColorModel):
-    """A real color model that takes `ms` of the fake clock."""
-
-    clock: FakeClock
-    ms = 0.0
-    runs = 0
-
-    label: str | None = None  # of the last crop
-
-    def classify(self, bgr_crop: Image, label: str | None = None) -> list[Any]:
-        self.runs += 1
-        self.label = label
-        self.clock.advance(self.ms / 1000)
-        return super().classify(bgr_crop, label)
-
-
-class Watch:
-    """A pipeline that is shown a frame every INTERVAL_S, as long as its work allows."""
-
-    def __init__(self, folders: dict[str, Path], config: Config) -> None:
-        self.clock = FakeClock(100.0)
-        thresholds = Thresholds(config.detector.min_score, config.detector.labels)
-        self.interpreter = Interpreter.load(folders["detect"])
-        self.detector = SlowDetector(self.interpreter, min_score=thresholds.lowest())
-        self.faster = SlowDetector(self.interpreter, min_score=thresholds.lowest())
-        self.color = SlowColor(Interpreter.load(folders["color"]))
-        self.detector.clock = self.faster.clock = self.color.clock = self.clock
-        color = self.color if config.color.enabled else None
-        has_faster = config.detector.faster_model is not None
-        self.governor = Governor(config.budget.frame_ms, self.clock)
-        self.pipeline = Pipeline(
-            config.cameras["front"],
-            config,
-            Models(self.detector, color, self.faster if has_faster else None),
-            self.governor,
-            self.clock,
-        )
-        self.events: list[ObjectEvent] = []
-        self._frames = 0
-
-    def show(self, bgr: Image, *, age_ms: float = 0.0, is_paused: bool = False) -> FrameResult:
-        captured_s = self.clock.now_s
-        self.clock.advance(age_ms / 1000)
-        self._frames += 1
-        frame = Frame("front", self._frames, bgr, captured_s, 1.7e9, captured_s)
-        result = self.pipeline.process(frame, is_paused=is_paused)
-        self.events += result.events
-        self.clock.now_s = max(self.clock.now_s, captured_s + INTERVAL_S)
-        return result
-
-    def show_often(self, bgr: Image, count: int, **options: Any) -> list[FrameResult]:
-        return [self.show(bgr, **options) for _ in range(count)]
-
-    def kinds(self) -> list[EventKind]:
-        return [event.kind for event in self.events]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    parent = tmp_path_factory.mktemp("models")
-    return {"detect": detect_folder(parent), "color": color_folder(parent)}
-
-
-@pytest.fixture
-def watch(folders: dict[str, Path]) -> Callable[..., Watch]:
-    """Return a maker of pipelines; keyword arguments are sections, `camera` the camera's keys."""
-
-    def make(camera: dict[str, Any] | None = None, **sections: Any) -> Watch:
-        sections.setdefault("motion", MotionConfig(enabled=False))
-        cameras = {"front": CameraConfig(source=0, **(camera or {}))}
-        return Watch(folders, Config(cameras=cameras, **sections))
-
-    return make
-
-
-def empty() -> Image:
-    return np.zeros((256, 256, 3), np.uint8)
-
-
-def scene(x: int = 64, y: int = 64, color: tuple[int, int, int] = RED) -> Image:
-    bgr = empty()
-    bgr[y : y + 64, x : x + 64] = color
-    return bgr
 
 
 def test_object_makes_new_update_and_end_events(watch: Callable[..., Watch]):
@@ -244,107 +127,6 @@ def test_objects_are_frozen_without_motion_and_while_paused_and_predicted_over_a
     assert 5 < moved_by(SkipCause.STALE, off, age_ms=150) < 15
 
 
-def test_old_frames_are_stale(watch: Callable[..., Watch]):
-    seen = watch(budget=BudgetConfig(frame_ms=100))
-    assert seen.show(scene(), age_ms=150).skipped is SkipCause.STALE
-    assert seen.show(scene(), age_ms=50).skipped is None
-
-
-def test_a_detector_over_budget_is_skipped_and_tracks_live_on(watch: Callable[..., Watch]):
-    seen = watch(budget=BudgetConfig(frame_ms=100))
-    seen.show_often(scene(), 5)
-    seen.detector.ms = 150
-    results = seen.show_often(scene(), 15)
-    assert [result.skipped for result in results][:1] == [None]
-    skipped = [result for result in results if result.skipped is SkipCause.BUDGET]
-    assert len(skipped) >= 13
-    assert all(result.tracks[0].track_id == 1 for result in skipped)
-    assert all(not result.detections for result in skipped)
-    seen.detector.ms = 20
-    assert all(result.skipped is None for result in seen.show_often(scene(), 40)[30:])
-    assert seen.kinds().count(EventKind.NEW) == 1
-    assert EventKind.END not in seen.kinds()
-
-
-def test_faster_detector_replaces_one_over_budget(watch: Callable[..., Watch]):
-    seen = watch(budget=BudgetConfig(frame_ms=100), detector=DetectorConfig(faster_model="faster"))
-    seen.show_often(scene(), 5)
-    seen.detector.ms, seen.faster.ms = 150, 50
-    results = seen.show_often(scene(), 15)
-    assert "faster_detector" not in results[0].stage_ms
-    for result in results[2:]:
-        assert (result.skipped, result.tracks[0].track_id) == (None, 1)
-        assert "detector" not in result.stage_ms
-        assert result.stage_ms["faster_detector"] == pytest.approx(50, abs=10)
-        assert [found.label for found in result.detections] == ["person"]
-
-
-def test_color_is_shed_before_the_detector(watch: Callable[..., Watch]):
-    seen = watch(budget=BudgetConfig(frame_ms=100), color=ColorConfig(refresh_s=0.05))
-    seen.detector.ms, seen.color.ms = 60, 20
-    seen.show_often(scene(), 10)
-    before = seen.color.runs
-    seen.color.ms, seen.detector.ms = 20, 90
-    results = seen.show_often(scene(), 10)
-    assert all(result.skipped is None for result in results)
-    assert sum(result.colors_shed for result in results) == 10
-    assert seen.color.runs == before
-    assert results[-1].tracks
-
-
-def test_crops_are_budgeted_one_by_one(watch: Callable[..., Watch]):
-    seen = watch(budget=BudgetConfig(frame_ms=100), color=ColorConfig(refresh_s=0.05))
-    seen.detector.ms, seen.color.ms = 40, 25
-    seen.detector.sees = (Detection("car", 0.9, Box(150, 150, 80, 60)),)
-    results = seen.show_often(scene(), 10)
-    assert seen.color.runs == 16  # two objects, from their third frame on
-    assert results[-1].colors_shed == 0
-    assert results[-1].stage_ms["color"] == pytest.approx(50)
-    seen.detector.ms = 90
-    assert seen.show_often(scene(), 3)[-1].colors_shed == 2
-
-
-def test_object_too_small_for_a_color_does_not_keep_others_from_theirs(
-    watch: Callable[..., Watch],
-):
-    seen = watch()
-    seen.detector.sees = (Detection("car", 0.9, Box(200, 200, 3, 3)),)
-    seen.show_often(empty(), 5)
-    seen.show_often(scene(), 5)
-    assert [bool(event.colors) for event in seen.events] == [False, True]
-
-
-def test_color_is_not_read_where_an_object_is_only_predicted(watch: Callable[..., Watch]):
-    seen = watch(budget=BudgetConfig(frame_ms=100), color=ColorConfig(refresh_s=0.05))
-    seen.show_often(scene(), 5)
-    seen.detector.ms = 150
-    seen.show(scene())
-    before = seen.color.runs
-    assert seen.show(scene()).skipped is SkipCause.BUDGET
-    assert seen.color.runs == before
-
-
-def test_color_is_classified_at_intervals_not_on_every_frame(watch: Callable[..., Watch]):
-    seen = watch(color=ColorConfig(refresh_s=1.0))
-    seen.show_often(scene(), 50)
-    assert 4 <= seen.color.runs <= 6
-    assert seen.events[-1].colors[0].name == "red"
-
-
-def test_color_model_gets_the_class_of_the_object(watch: Callable[..., Watch]):
-    seen = watch()
-    seen.show_often(scene(color=BLUE), 4)
-    assert seen.color.runs
-    assert seen.color.label == "car"
-
-
-def test_color_switched_off_leaves_colors_empty(watch: Callable[..., Watch]):
-    seen = watch(color=ColorConfig(enabled=False))
-    assert not any(result.colors_shed for result in seen.show_often(scene(), 10))
-    assert seen.color.runs == 0
-    assert [event.colors for event in seen.events] == [()]
-
-
 def test_objects_inside_a_mask_are_ignored(watch: Callable[..., Watch]):
     seen = watch({"masks": (LOWER_HALF,)})
     assert seen.show(scene(y=128)).detections == ()
@@ -408,19 +190,6 @@ def test_changed_thresholds_apply_from_the_next_frame(watch: Callable[..., Watch
         detector = Detector(seen.interpreter, min_score=changed.lowest())
         seen.pipeline.set_thresholds(changed, Models(detector, seen.color))
         assert len(seen.show(bgr).detections) == count
-
-
-@pytest.mark.parametrize(("ms", "fits"), [(110, False), (90, True)])
-def test_warm_up_lets_the_governor_know_every_models_cost(
-    watch: Callable[..., Watch], ms: float, fits: bool
-):
-    seen = watch(budget=BudgetConfig(frame_ms=100), detector=DetectorConfig(faster_model="faster"))
-    seen.detector.ms = seen.faster.ms = seen.color.ms = ms
-    seen.pipeline.warm_up(empty())
-    for stage in ("detector", "faster_detector"):
-        chosen = seen.governor.choose_detector(seen.clock.now_s, [stage])
-        assert chosen == (stage if fits else SkipCause.BUDGET)
-    assert seen.governor.allows_color(seen.clock.now_s) == fits
 
 
 def test_single_frame_objects_make_no_events(watch: Callable[..., Watch]):

@@ -333,6 +333,12 @@ def test_predicted_frames_alone_never_end_a_track():
     assert only(young.predict(10.0)).state is TrackState.TENTATIVE
 
 
+def test_file_that_begins_anew_makes_no_object_younger():
+    tracker = confirmed_tracker()
+    states = [only(tracker.update([], now_s)).state for now_s in (0.1, -5.0, -4.0, -2.9)]
+    assert states == ["lost", "lost", "lost", "ended"]
+
+
 def test_hold_keeps_a_stationary_object_in_place():
     tracker = confirmed_tracker()
     for now_s in moments(600, start_s=0.1):

@@ -40,8 +40,7 @@ class Tracker:
     ) -> list[Track]:
         """Return all tracks after the detector ran on a frame; ended ones for the last time.
 
-        detections: of this frame, including weak ones.
-        now_s: the frame's time, never before that of the last call.
+        detections: of this frame, including weak ones. now_s: the frame's time.
         strong_score: per label, the score from which a detection may begin a track.
         """
         self._advance(now_s)
@@ -82,8 +81,8 @@ class Tracker:
             track.advance(elapsed_s)
 
     def _elapsed_s(self, now_s: float) -> float:
-        """Return the time since the last call, and record this one's; infinite at the first."""
-        elapsed_s = now_s - self._now_s
+        """Return the time since the last call, 0 when a file began anew, and record this one's."""
+        elapsed_s = max(0.0, now_s - self._now_s)
         self._now_s = now_s
         return elapsed_s
 
