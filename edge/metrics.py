@@ -128,7 +128,7 @@ class Metrics:
         """Replace the file at each interval, and remove it at the end; a failure is logged once."""
         from prometheus_client import generate_latest
 
-        told = ""
+        told: str | None = ""
         written_s = time.monotonic()
         while not self._stop.wait(self._pause_s(written_s)):
             if time.monotonic() - written_s < self._interval_s():
@@ -139,8 +139,8 @@ class Metrics:
                 durable.replace(path, generate_latest(registry), mode=0o644)
                 told = ""
             except OSError as error:
-                if str(error) != told:
-                    told = str(error)
+                if error.strerror != told:
+                    told = error.strerror
                     logger.warning("metrics.not_written path=%s error=%s", path, error.strerror)
         with suppress(OSError):  # why it cannot be written is logged already
             path.unlink()  # old numbers would pass for new ones
