@@ -168,7 +168,8 @@ def _pull(args: argparse.Namespace) -> int:
 def _next_step(name: str, config: Config, path: Path) -> str:
     """Return what brings a linked model into service; path: where the config is."""
     if name not in config.models_by_role().values():
-        return f"The daemon does not use it: name it in {path}, as detector.model or color.model"
+        keys = "detector.model, detector.faster_model or color.model"
+        return f"The daemon does not use it: name it in {path}, as {keys}"
     return f"The daemon takes it at its next reload (systemctl reload {config_file.unit(path)})"
 
 
