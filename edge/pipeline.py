@@ -20,7 +20,7 @@ from edge.events import EventLogic
 from edge.geometry import contains, foot_point
 from edge.motion import MotionGate
 from edge.tracker import Tracker
-from edge.values import Box, Detection, Frame, FrameResult, Image, SkipCause, Track, TrackState
+from edge.values import Box, Detection, Frame, FrameResult, Image, SkipCause, Track
 
 # A followed object may fall to this share of its class's threshold before it counts as unseen.
 KEEP_RATIO = 0.5
@@ -29,16 +29,10 @@ MIN_CROP_PX = 4
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The loaded models; color is None when disabled, faster_detector where there is none."""
+    """The loaded models: detectors by stage, the best first; color is None when disabled."""
 
-    detector: Detector
+    detectors: Mapping[str, Detector]
     color: ColorModel | None
-    faster_detector: Detector | None = None
-
-    def detectors(self) -> dict[str, Detector]:
-        """Return the detectors by stage, the best first."""
-        found = {"detector": self.detector}
-        return found | ({"faster_detector": self.faster_detector} if self.faster_detector else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +94,6 @@ class Pipeline:
         unknown_below = models.color.manifest.decoder.unknown_below if models.color else 0.0
         self._colors = ColorMemory(config.color, unknown_below=unknown_below)
         self._events = EventLogic(config.events, camera.zones)
-        self._has_lost = False
         self._reset_gate()
 
     def _reset_gate(self) -> None:
@@ -131,7 +124,7 @@ class Pipeline:
         """Run all models on an image a few times, so that the governor knows their cost."""
         for _ in range(3):
             stages: dict[str, float] = {}
-            for stage, detector in self._models.detectors().items():
+            for stage, detector in self._models.detectors.items():
                 with timed(self._clock, stage, stages):
                     detector.detect(bgr)
             if self._models.color is not None:
@@ -151,7 +144,6 @@ class Pipeline:
         detections = () if skipped else self._detect(frame, chosen, stages)
         with timed(self._clock, "tracker", stages):
             tracks = self._follow(frame, skipped, detections)
-        self._has_lost = any(track.state is TrackState.LOST for track in tracks)
         shed = self._look_at_colors(frame, tracks, stages)
         with timed(self._clock, "events", stages):
             events = self._events.update(tracks, self._colors.colors, frame.time_s, frame.size)
@@ -175,19 +167,19 @@ class Pipeline:
             is_moving = self._is_moving(frame)
         if not is_moving:
             return SkipCause.MOTION
-        return self._governor.choose_detector(frame.captured_mono_s, [*self._models.detectors()])
+        return self._governor.choose_detector(frame.captured_mono_s, [*self._models.detectors])
 
     def _is_moving(self, frame: Frame) -> bool:
         if not self._config.motion.enabled:
             return True
         is_moving = self._gate.update(frame.bgr, frame.time_s).is_moving
         is_due = frame.time_s - self._detected_s >= self._config.motion.refresh_s
-        return is_moving or is_due or self._has_lost  # one miss must not end what rests
+        return is_moving or is_due or self._tracker.has_lost  # one miss must not end what rests
 
     def _detect(self, frame: Frame, stage: str, stages: dict[str, float]) -> tuple[Detection, ...]:
         self._detected_s = frame.time_s
         with timed(self._clock, stage, stages):
-            detections = self._models.detectors()[stage].detect(frame.bgr)
+            detections = self._models.detectors[stage].detect(frame.bgr)
         return tuple(
             detection
             for detection in detections

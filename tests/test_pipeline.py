@@ -188,7 +188,7 @@ def test_changed_thresholds_apply_from_the_next_frame(watch: Callable[..., Watch
     for min_score, bgr, count in ((0.5, scene(), 1), (0.99, scene(), 0), (0.2, dim, 1)):
         changed = Thresholds(min_score, {})
         detector = Detector(seen.interpreter, min_score=changed.lowest())
-        seen.pipeline.set_thresholds(changed, Models(detector, seen.color))
+        seen.pipeline.set_thresholds(changed, Models({"detector": detector}, seen.color))
         assert len(seen.show(bgr).detections) == count
 
 

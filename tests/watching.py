@@ -63,12 +63,14 @@ class Watch:
         self.color = SlowColor(Interpreter.load(models_dir / COLOR))
         self.detector.clock = self.faster.clock = self.color.clock = self.clock
         color = self.color if config.color.enabled else None
-        has_faster = config.detector.faster_model is not None
+        detectors = {"detector": self.detector}
+        if config.detector.faster_model is not None:
+            detectors["faster_detector"] = self.faster
         self.governor = Governor(config.budget.frame_ms, self.clock)
         self.pipeline = Pipeline(
             config.cameras["front"],
             config,
-            Models(self.detector, color, self.faster if has_faster else None),
+            Models(detectors, color),
             self.governor,
             self.clock,
         )

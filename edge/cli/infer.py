@@ -45,7 +45,7 @@ from edge.errors import (
     one_line,
 )
 from edge.interpreter import Interpreter
-from edge.pipeline import Models, crop
+from edge.pipeline import crop
 from edge.swatch import lab_of
 from edge.values import ColorScore, Detection, Image
 
@@ -245,18 +245,16 @@ def _detect_task(args: argparse.Namespace) -> EntryMaker:
     """Return the function that finds a picture's objects, and their colors unless disabled."""
     folder = model_store.find(args.model or DetectorConfig().model, args.models_dir)
 
-    def load() -> Models:
+    def load() -> tuple[Detector, ColorModel | None]:
         detector = Detector(Interpreter.load(folder), min_score=args.min_score)
-        return Models(detector, None if args.no_color else _color_model(args, args.color_model))
+        return detector, None if args.no_color else _color_model(args, args.color_model)
 
     copies = Copies(load, args.threads)
 
     def make_entry(picture: Picture) -> dict[str, Any]:
-        with copies.one() as models:
-            found = [
-                _detection_entry(item, picture.bgr, models.color)
-                for item in models.detector.detect(picture.bgr)
-            ]
+        with copies.one() as (detector, color):
+            detections = detector.detect(picture.bgr)
+            found = [_detection_entry(item, picture.bgr, color) for item in detections]
         return {**picture.head(), "detections": found}
 
     return make_entry

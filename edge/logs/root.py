@@ -61,11 +61,11 @@ def for_stderr(text: str, level: int) -> str:
 
 def _is_journal(stream: TextIO) -> bool:
     """Return whether systemd's journal reads a stream. Source: systemd.exec(5), $JOURNAL_STREAM."""
-    wanted = os.environ.get("JOURNAL_STREAM")
-    with contextlib.suppress(OSError, ValueError):  # of a stream that is no file
-        status = os.fstat(stream.fileno()) if wanted else None
-        return status is not None and wanted == f"{status.st_dev}:{status.st_ino}"
-    return False
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, level: str) -> None:

@@ -93,7 +93,7 @@ def build_parts(config: Config, camera: str) -> Parts:
 def shelves_of(config: Config) -> list[Shelf]:
     """Return the shelves that hold pulled versions of the config's models."""
     models_dir = Path(config.models_dir) if config.models_dir else None
-    names = dict.fromkeys(config.models_by_role().values())
+    names = config.models_by_role().values()
     return [Shelf(models_dir, name) for name in names if models_dir and "/" not in name]
 
 
@@ -156,13 +156,13 @@ def build_models(interpreters: dict[str, Interpreter], config: Config) -> Models
 
 
 def _models(interpreters: dict[str, Interpreter], thresholds: Thresholds) -> Models:
-    color, faster = interpreters.get("color"), interpreters.get("faster_detector")
-    min_score = thresholds.lowest()
-    return Models(
-        Detector(interpreters["detector"], min_score=min_score),
-        ColorModel(color) if color else None,
-        Detector(faster, min_score=min_score) if faster else None,
-    )
+    detectors = {
+        role: Detector(interpreter, min_score=thresholds.lowest())
+        for role, interpreter in interpreters.items()
+        if role != "color"
+    }
+    color = interpreters.get("color")
+    return Models(detectors, ColorModel(color) if color else None)
 
 
 def model_infos(interpreters: dict[str, Interpreter]) -> dict[str, ModelInfo]:

@@ -32,6 +32,11 @@ class Tracker:
         """Return the id that the next track will get."""
         return self._next_id
 
+    @property
+    def has_lost(self) -> bool:
+        """Return whether the detector missed an object that is still followed."""
+        return any(track.state is TrackState.LOST for track in self._followed)
+
     def update(
         self,
         detections: Sequence[Detection],

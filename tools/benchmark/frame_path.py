@@ -91,7 +91,8 @@ class Rig:
             config.cameras["clip"],
             config,
             Models(
-                Detector(self._detector, min_score=thresholds.lowest()), ColorModel(self._color)
+                {"detector": Detector(self._detector, min_score=thresholds.lowest())},
+                ColorModel(self._color),
             ),
             Governor(config.budget.frame_ms, time.monotonic),
             time.perf_counter,
