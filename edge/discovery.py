@@ -70,13 +70,14 @@ def components_of(
     commands: the commands that Home Assistant may send; others get no button.
     """
     components = _readings(topics)
-    components |= {
-        command: _button(topics, command, icon)
-        for command, icon in BUTTON_ICONS.items()
-        if command in commands
-    }
+    allowed = [command for command in BUTTON_ICONS if command in commands]
+    components |= {command: _button(topics, command) for command in allowed}
     for camera in cameras:
         components |= _camera_components(topics, camera, labels)
+        if len(cameras) > 1:
+            components |= {
+                f"{camera}_{command}": _button(topics, command, camera) for command in allowed
+            }
     return components
 
 
@@ -107,13 +108,14 @@ def _readings(topics: Topics) -> dict[str, Component]:
     }
 
 
-def _button(topics: Topics, command: str, icon: str) -> Component:
+def _button(topics: Topics, command: str, camera: str | None = None) -> Component:
+    """Return the button that sends a command to one camera, or to all."""
     return {
         "platform": "button",
-        "name": command.capitalize(),
+        "name": f"{camera} {command}" if camera else command.capitalize(),
         "command_topic": topics.command(command),
-        "payload_press": "{}",
-        "icon": icon,
+        "payload_press": f'{{"camera": "{camera}"}}' if camera else "{}",
+        "icon": BUTTON_ICONS[command],
     }
 
 

@@ -325,6 +325,7 @@ def _cameras(stats: Stats) -> Iterator[Metric]:
     )  # fmt: skip
     for field, text in (
         ("frames", "Frames read."),
+        ("detected", "Frames whose detector ran."),
         ("bad_frames", "Damaged frames skipped."),
         ("reconnects", "Attempts to open after the first."),
         ("hung", "Hanging readers abandoned."),

@@ -67,6 +67,11 @@ class Thresholds:
 _ANY = LabelConfig()
 
 
+def thresholds_of(config: Config) -> Thresholds:
+    """Return the thresholds that a config gives; a command may change them later."""
+    return Thresholds(config.detector.min_score, config.detector.labels)
+
+
 def check_labels(config: Config, known: Sequence[str]) -> None:
     """Raise ConfigError when the config names a class that the detector does not have."""
     for label in config.detector.labels:
@@ -77,6 +82,20 @@ def check_labels(config: Config, known: Sequence[str]) -> None:
             )
 
 
+def warm_up(models: Models, governor: Governor, clock: Clock, bgr: Image) -> None:
+    """Run all models on an image a few times, so that the governor knows their cost."""
+    for _ in range(3):
+        stages: dict[str, float] = {}
+        for stage, detector in models.detectors.items():
+            with timed(clock, stage, stages):
+                detector.detect(bgr)
+        if models.color is not None:
+            with timed(clock, "color", stages):
+                models.color.classify(bgr)
+    for stage, ms in stages.items():  # of the last run: the first ones have cold caches
+        governor.record(stage, ms)
+
+
 class Pipeline:
     """The stages of one camera; the models and the governor are shared between cameras."""
 
@@ -84,7 +103,7 @@ class Pipeline:
         self, camera: CameraConfig, config: Config, models: Models, governor: Governor, clock: Clock
     ) -> None:
         """Take the camera's and the whole config; `clock` is monotonic, in seconds."""
-        self.thresholds = Thresholds(config.detector.min_score, config.detector.labels)
+        self.thresholds = thresholds_of(config)
         self._config = config
         self._models = models
         self._governor = governor
@@ -119,19 +138,6 @@ class Pipeline:
         """Use other thresholds; the detectors are made for `thresholds.lowest()`."""
         self.thresholds = thresholds
         self._models = models
-
-    def warm_up(self, bgr: Image) -> None:
-        """Run all models on an image a few times, so that the governor knows their cost."""
-        for _ in range(3):
-            stages: dict[str, float] = {}
-            for stage, detector in self._models.detectors.items():
-                with timed(self._clock, stage, stages):
-                    detector.detect(bgr)
-            if self._models.color is not None:
-                with timed(self._clock, "color", stages):
-                    self._models.color.classify(bgr)
-        for stage, ms in stages.items():  # of the last run: the first ones have cold caches
-            self._governor.record(stage, ms)
 
     def process(self, frame: Frame, *, is_paused: bool = False) -> FrameResult:
         """Return a frame's detections, tracks and events.

@@ -14,10 +14,13 @@ T = TypeVar("T")
 
 
 class LatestSlot(Generic[T]):
-    """The newest item of a producer, for one consumer; all methods may be called by any thread."""
+    """The newest item of a producer, for one consumer; all methods may be called by any thread.
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
+    changed: is notified of every change; slots of one consumer may share it.
+    """
+
+    def __init__(self, changed: threading.Condition | None = None) -> None:
+        self._changed = changed or threading.Condition()
         self._item: T | None = None
         self._error: Exception | None = None
         self._is_closed = False
@@ -34,6 +37,18 @@ class LatestSlot(Generic[T]):
         """Return whether the producer has closed or failed and nothing is left to take."""
         with self._changed:
             return self._is_closed and self._item is None
+
+    @property
+    def waiting(self) -> T | None:
+        """Return the item that is there to be taken."""
+        with self._changed:
+            return self._item
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether `take` raises, now or after the last item."""
+        with self._changed:
+            return self._error is not None
 
     def put(self, item: T) -> None:
         """Offer an item at once; an older untaken one is dropped and counted."""

@@ -174,7 +174,7 @@ WRONG = {
     ("model: tiny-detect", "model: tiny-color"): "tiny-color",
     ("model: tiny-detect", "model: tiny-detect, labels: {dog: {}}"): "no such class",
     ("models_dir:", "models_dir: /nowhere #"): "/nowhere",
-    ("cameras: {", "cameras: {back: {source: 0}, "): "one daemon serves one camera",
+    ("cameras: {", "cameras: {back: {source: 'foo://x'}, "): "foo",
     ("port: 1}", "port: 0}"): "mqtt.port",
     ("port: 1}", "username: a, password_file: /nowhere}"): "mqtt.password_file /nowhere",
     ("port: 1}", "ca_file: /nowhere}"): "mqtt.ca_file /nowhere",

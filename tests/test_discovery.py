@@ -10,7 +10,17 @@ import jinja2
 import msgspec
 
 from edge.discovery import components_of, discovery_message, discovery_topic
-from edge.messages import COMMANDS, CameraState, Event, Stats, Status, Topics, decode_command
+from edge.messages import (
+    COMMANDS,
+    CameraState,
+    Event,
+    Pause,
+    Resume,
+    Stats,
+    Status,
+    Topics,
+    decode_command,
+)
 
 # The keys that Home Assistant's schemas accept, recorded by tests/homeassistant.sh.
 REFERENCE = Path(__file__).parent / "reference" / "homeassistant.json"
@@ -101,12 +111,25 @@ def test_latency_is_unknown_before_the_first_frame_and_a_number_after_it():
     assert template.render(value_json={"latency_ms": {"p95": 31.5}}) == "31.5"
 
 
-def test_buttons_press_commands_that_exist():
-    buttons = [entity for entity in COMPONENTS.values() if entity["platform"] == "button"]
-    assert buttons
-    for button in buttons:
+def test_buttons_press_commands_that_exist_on_all_cameras_or_one():
+    buttons = {key: one for key, one in COMPONENTS.items() if one["platform"] == "button"}
+    pressed = {}
+    for key, button in buttons.items():
         name = button["command_topic"].removeprefix(TOPICS.command(""))
-        assert decode_command(name, button["payload_press"].encode()) == COMMANDS[name]()
+        pressed[key] = decode_command(name, button["payload_press"].encode())
+    assert pressed == {
+        "pause": Pause(), "resume": Resume(),
+        "front_pause": Pause(camera="front"), "front_resume": Resume(camera="front"),
+        "back_pause": Pause(camera="back"), "back_resume": Resume(camera="back"),
+    }  # fmt: skip
+
+
+def test_an_only_camera_has_no_buttons_of_its_own():
+    found = components_of(TOPICS, ["front"], LABELS, COMMANDS)
+    assert {key for key, one in found.items() if one["platform"] == "button"} == {
+        "pause",
+        "resume",
+    }
 
 
 def test_commands_that_are_not_allowed_have_no_button():

@@ -45,7 +45,7 @@ def test_two_versions_of_one_network_are_told_apart(
         device="gate", version="1", boot_id="b", models=infos, cameras=(), labels=(), budget_ms=1,
         commands=(),
     )  # fmt: skip
-    health = Health(status="ok", camera="live", frame_age_s=0)
+    health = Health(status="ok", cameras={})
     first = next(lines_of(Report(health=health, info=info, stats=None)))
     assert first.endswith(
         f"yolox-nano-352 {infos['detector'].version}, {COLOR} 1.0.0 (pulled as 1.1.0)"

@@ -213,7 +213,7 @@ def test_pull_that_removes_what_the_daemon_loads_is_not_blamed_for_it(
         return folder
 
     monkeypatch.setattr(model_store, "find", pull_after_the_look)
-    parts = build_parts(config_file.load(config_of(board, tmp_path)), "front")
+    parts = build_parts(config_file.load(config_of(board, tmp_path)))
     assert parts.interpreters["color"].manifest.version == board.loaded() == "1.2.0"
     assert board.shelf.state().trial == "1.2.0"
     assert board.shelf.state().refused == ()
@@ -233,11 +233,11 @@ def test_fault_of_the_config_is_not_blamed_on_the_version_on_trial(
     for _ in range(MAX_STARTS + 1):
         model_update.count_starts([board.shelf], ())
         with pytest.raises(ConfigError, match="persn"):
-            build_parts(config_file.load(path), "front")
+            build_parts(config_file.load(path))
     assert board.loaded() == board.shelf.state().trial == "1.1.0"
     assert "model.trial_resumed name=tiny-color version=1.1.0" in caplog.text
     path.write_text(good)
-    build_parts(config_file.load(path), "front").confirm_models()
+    build_parts(config_file.load(path)).confirm_models()
     assert board.shelf.state() == State(
         serial=2, bundle_sha256=board.shelf.state().bundle_sha256, previous="1.0.0"
     )

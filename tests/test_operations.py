@@ -23,8 +23,9 @@ from edge import config_file, metrics, status_socket
 from edge.cli import doctor, main, status
 from edge.config import CameraConfig, Config, MetricsConfig
 from edge.errors import WebError
-from edge.messages import Health, Report, SpoolStats, Stats
+from edge.messages import Report, SpoolStats, Stats
 from mosquitto import Mosquitto, free_port
+from viewed import health_of
 from waiting import wait_until
 
 
@@ -53,7 +54,7 @@ def watched(
 def test_status_of_a_healthy_daemon(watched: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(watched.config_path)]) == 0
     printed = capsys.readouterr().out
-    assert "camera    live" in printed
+    assert "camera    front live" in printed
     assert "broker    connected" in printed
     assert "WRONG" not in printed
     assert main(["status", "--json", str(watched.config_path)]) == 0
@@ -115,7 +116,7 @@ def stats(**changes: object) -> Stats:
 @pytest.mark.parametrize(
     ("camera", "alive", "changes", "fault"),
     [
-        ("lost", "ok", {}, "camera lost"),
+        ("lost", "ok", {}, "camera front lost"),
         ("", "failing", {}, "still starting"),
         ("live", "failing", {}, "no progress"),
         ("live", "ok", {"mqtt": {"state": "refused: bad password", "acknowledged": 0}}, "refused"),
@@ -129,7 +130,7 @@ def test_status_names_each_fault(
 ) -> None:  # fmt: skip
     config = tmp_path / "edge.yaml"
     config.write_text(f"state_dir: {tmp_path}\ncameras: {{front: {{source: 0}}}}\n")
-    state = Health(status=alive, camera=camera, frame_age_s=None)
+    state = health_of(camera, alive)
     report = Report(health=state, info=None, stats=stats(**changes))
     with status_socket.StatusSocket(tmp_path, lambda: msgspec.json.encode(report)):
         assert main(["status", str(config)]) == 3
@@ -147,18 +148,18 @@ def test_status_shows_the_stats_as_text() -> None:
         rss_bytes=107_400_000, uptime_s=60,
         mqtt={"state": "lost: no route", "acknowledged": 11},
     )  # fmt: skip
-    paused = Health(status="ok", camera="ended", frame_age_s=1.26, paused=True)
+    paused = health_of("ended", frame_age_s=1.26, paused=True)
     report = Report(health=paused, info=None, stats=current)
     faults = status.faults_of(report, Path("/etc/edge/door.yaml"))
     assert [*status.lines_of(report), *faults] == [
-        "camera    ended, newest frame 1.3 s ago, paused: the command resume ends it",
+        "camera    front ended, newest frame 1.3 s ago, paused: the command resume ends it",
         "frames    9.5 a second detected, 120 so far, 30 by the faster model",
         "skipped   stale 4, budget 2",
         "latency   p50 21.5 ms, p95 40 ms, degraded",
         "broker    lost: no route, 11 events acknowledged",
         "spool     7 waiting, 3 lost",
         "board     62 °C, 107 MB, up 60 s",
-        "camera ended; run edge doctor /etc/edge/door.yaml",
+        "camera front ended; run edge doctor /etc/edge/door.yaml",
         "broker lost: no route; events wait in the spool",
         "3 events lost since the start; see the topic lost",
     ]
@@ -177,11 +178,10 @@ def test_status_shows_the_stats_as_text() -> None:
 def test_doctor_says_when_most_frames_miss_the_budget(
     tmp_path: Path, skipped: int, degraded: str, level: str, fix: str
 ) -> None:
-    health = Health(status="ok", camera="live", frame_age_s=1)
     config = Config(state_dir=str(tmp_path), cameras={"front": CameraConfig(source=0)})
     assert doctor.check_budget(config).level == "ok"
     current = stats(detected=100, skipped={"budget": skipped, "stale": 900}, degraded=degraded)
-    report = msgspec.json.encode(Report(health=health, info=None, stats=current))
+    report = msgspec.json.encode(Report(health=health_of("live"), info=None, stats=current))
     with status_socket.StatusSocket(tmp_path, lambda: report):
         found = doctor.check_budget(config)
     assert found.text == f"100 frames detected, {skipped} skipped, for 200 ms"

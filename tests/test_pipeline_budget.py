@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from edge.config import BudgetConfig, ColorConfig, DetectorConfig
+from edge.pipeline import warm_up
 from edge.values import Box, Detection, EventKind, SkipCause
 from watching import BLUE, Watch, empty, scene
 
@@ -118,7 +119,7 @@ def test_warm_up_lets_the_governor_know_every_models_cost(
 ):
     seen = watch(budget=BudgetConfig(frame_ms=100), detector=DetectorConfig(faster_model="faster"))
     seen.detector.ms = seen.faster.ms = seen.color.ms = ms
-    seen.pipeline.warm_up(empty())
+    warm_up(seen.models, seen.governor, seen.clock, empty())
     for stage in ("detector", "faster_detector"):
         chosen = seen.governor.choose_detector(seen.clock.now_s, [stage])
         assert chosen == (stage if fits else SkipCause.BUDGET)

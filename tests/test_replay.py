@@ -34,12 +34,12 @@ CONFIG = Config(
 
 def replay() -> tuple[list[dict[str, Any]], list[FrameResult]]:
     """Return the clip's events, and the result of every frame."""
-    parts = build_parts(CONFIG, "demo")
+    parts = build_parts(CONFIG)
     results = []
     with Camera("demo", CONFIG.cameras["demo"]) as camera:
         while (frame := camera.take(10)) is not None or not camera.is_over:
             assert frame is not None, "the clip stopped coming"
-            results.append(parts.pipeline.process(frame))
+            results.append(parts.pipelines["demo"].process(frame))
     return [_fact(result, event) for result in results for event in result.events], results
 
 

@@ -334,7 +334,7 @@ def test_service_manager_is_notified(
             assert states[0].startswith("READY=1")
             while states.count("WATCHDOG=1") < 3:
                 states.append(manager.recv(4096).decode())
-            assert any(text.startswith("STATUS=camera live") for text in states)
+            assert any(text.startswith("STATUS=front live, ") for text in states)
             for text, end in ((None, "service.reloaded"), ("no config", "service.reload_refused")):
                 daemon.write_config(text)
                 daemon.signal(signal.SIGHUP)
@@ -357,7 +357,6 @@ def test_service_manager_is_notified(
         ({"detector": {"labels": {"unicorn": {}}}}, 78, "unicorn"),
         ({"state_dir": "/proc/nowhere"}, 69, "/proc/nowhere"),
         ({"mqtt": {"ca_file": "/nowhere/ca.pem"}}, 78, "/nowhere/ca.pem"),
-        ({"cameras": {"a": {"source": 0}, "b": {"source": 1}}}, 78, "one camera"),
     ],
 )
 def test_failed_start_is_a_one_line_error_with_a_documented_exit_code(

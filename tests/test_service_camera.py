@@ -133,12 +133,13 @@ def test_objects_outlive_a_short_absence_of_their_camera(
     config = Config(cameras={"front": CameraConfig(source=str(CLIP))})
     service = Service(tmp_path / "edge.yaml", config, lambda: config)
     ends = []
-    monkeypatch.setattr(service, "_end_objects", lambda: ends.append(True))
-    service._end_unseen()  # before the first frame
+    monkeypatch.setattr(service, "_end_objects", lambda _stream: ends.append(True))
+    stream = service._streams["front"]
+    service._end_unseen(stream)  # before the first frame
     for share, is_end in ((0.5, False), (1.1, True)):
         seen_s = time.monotonic() - share * config.tracker.max_lost_s
-        service._newest = Frame("front", 1, scene(), seen_s, 0.0, 0.0)
-        service._end_unseen()
+        stream.newest = Frame("front", 1, scene(), seen_s, 0.0, 0.0)
+        service._end_unseen(stream)
         assert bool(ends) == is_end
 
 

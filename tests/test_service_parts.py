@@ -30,17 +30,17 @@ def config_of(tmp_path: Path, **detector: Any) -> Config:
 
 
 def test_faster_model_takes_over_with_the_thresholds_in_force(tmp_path: Path) -> None:
-    parts = build_parts(config_of(tmp_path, faster_model="yolox-nano-288"), "front")
+    parts = build_parts(config_of(tmp_path, faster_model="yolox-nano-288"))
     names = {role: info.name for role, info in model_infos(parts.interpreters).items()}
     assert names == {
         "detector": "yolox-nano-352", "faster_detector": "yolox-nano-288", "color": "color-160",
     }  # fmt: skip
     parts.governor.record("detector", 1e6)
     bgr = cv2.imread(str(next((ROOT / "models" / "yolox-nano-352").glob("golden.*"))))
-    for thresholds, is_seen in ((parts.pipeline.thresholds, True), (Thresholds(0.99, {}), False)):
+    for thresholds, is_seen in ((parts.thresholds, True), (Thresholds(0.99, {}), False)):
         parts.set_thresholds(thresholds)
         frame = Frame("front", 1, np.asarray(bgr), time.monotonic(), time.time(), 0.0)
-        result = parts.pipeline.process(frame)
+        result = parts.pipelines["front"].process(frame)
         assert "faster_detector" in result.stage_ms
         assert bool(result.detections) is is_seen
 
@@ -50,7 +50,7 @@ def test_detectors_get_their_threads_and_classes_switched_off_are_not_announced(
 ) -> None:
     off = {"car": LabelConfig(enabled=False), "cat": LabelConfig(min_score=0.7)}
     config = config_of(tmp_path, faster_model="yolox-nano-288", threads=2, labels=off)
-    parts = build_parts(config, "front")
+    parts = build_parts(config)
     runtimes = {role: info.runtime for role, info in model_infos(parts.interpreters).items()}
     assert {role: text.split(", ")[-1] for role, text in runtimes.items()} == {
         "detector": "2 thread(s)", "faster_detector": "2 thread(s)", "color": "1 thread(s)",
@@ -62,4 +62,4 @@ def test_detectors_get_their_threads_and_classes_switched_off_are_not_announced(
 def test_faster_model_for_other_classes_is_refused(tmp_path: Path) -> None:
     detect_folder(tmp_path, "pets", labels=("cat", "dog"))
     with pytest.raises(ConfigError, match=r"faster_model: pets finds cat, dog, but yolox-nano-352"):
-        build_parts(config_of(tmp_path, faster_model="pets"), "front")
+        build_parts(config_of(tmp_path, faster_model="pets"))

@@ -13,52 +13,61 @@ from edge.service.stats import Readings, StatsMaker
 from edge.spool import SpoolCounters
 from edge.values import Frame, FrameResult, SkipCause
 
+NONE = {cause.value: 0 for cause in SkipCause}
+
 
 @pytest.mark.parametrize("cause", [SkipCause.BUDGET, SkipCause.THERMAL])
 def test_stats_give_the_reason_while_work_is_skipped(cause: SkipCause) -> None:
     counters, maker = Counters(), StatsMaker("boot", 0.0)
     board = Condition(None, None, None, None, None, is_hot=cause is SkipCause.THERMAL)
     readings = Readings(
-        camera="front",
-        capture=CaptureStatus(CaptureState.LIVE),
-        is_paused=False,
+        capture={"front": CaptureStatus(CaptureState.LIVE)},
+        paused=(),
         spool=SpoolCounters(),
         mqtt={},
         board=board,
     )
-    counters.skipped[cause] += 1
+    counters.cameras["front"].skipped[cause] += 1
     first, second = (maker.make(counters, readings, now_s) for now_s in (1.0, 2.0))
     assert first.skipped[cause] == 1
     assert (first.degraded, second.degraded) == (cause.value, "")
 
 
 def test_rates_are_since_the_last_stats_and_totals_since_the_start() -> None:
-    counters = Counters(detected=7, detected_faster=3, late=1, colors_shed=2, events=5)
+    counters = Counters(detected_faster=3, late=1, colors_shed=2, events=5)
+    counters.cameras["front"].detected = 6
+    counters.cameras["door"].detected = 1
     maker = StatsMaker("b", 100.0)
     board = Condition(61.5, "ondemand", 1_500_000_000, 107, 0.75)
     spool = SpoolCounters(waiting=1, lost=2, used_bytes=3, written_bytes=4, failure="")
     status = CaptureStatus(
         CaptureState.LIVE, frames=20, dropped=4, bad_frames=3, reconnects=2, hung=1
     )
-    counters.skipped[SkipCause.STALE] += 1
+    counters.cameras["front"].skipped[SkipCause.STALE] += 1
     counters.stages.add(LATENCY, 30.0)
     counters.stages.add("detector", 20.0)
-    readings = Readings("front", status, True, spool, {"state": "lost"}, board)
+    door = CaptureStatus(CaptureState.LOST, frames=3, dropped=2)
+    readings = Readings({"front": status, "door": door}, {"front"}, spool, {"state": "lost"}, board)
     first = maker.make(counters, readings, 102.0)
-    counters.detected += 30
+    counters.cameras["front"].detected += 30
     second = maker.make(counters, readings, 105.0)
     assert (first.frames_per_s, second.frames_per_s) == (3.5, 10.0)
     assert (first.uptime_s, second.uptime_s) == (2.0, 5.0)
     assert (second.detected, second.late, second.colors_shed, second.events) == (37, 1, 2, 5)
     assert second.detected_faster == 3
-    assert {cause: n for cause, n in second.skipped.items() if n} == {"stale": 5}
+    assert {cause: n for cause, n in second.skipped.items() if n} == {"stale": 7}
     assert second.latency_ms["p50"] == 30
     assert {stage: times["p95"] for stage, times in second.stages_ms.items()} == {"detector": 20}
     assert second.cameras == {
         "front": CameraStats(
-            state="live", frames=20, bad_frames=3, reconnects=2, hung=1, paused=True
-        )
-    }
+            state="live", frames=20, frames_per_s=10, detected=36, skipped=NONE | {"stale": 5},
+            bad_frames=3, reconnects=2, hung=1, paused=True,
+        ),
+        "door": CameraStats(
+            state="lost", frames=3, detected=1, skipped=NONE | {"stale": 2}, bad_frames=0,
+            reconnects=0, hung=0,
+        ),
+    }  # fmt: skip
     assert second.spool == SpoolStats(waiting=1, lost=2, used_bytes=3, written_bytes=4, failure="")
     assert second.mqtt == {"state": "lost"}
     assert (second.temperature_c, second.cpu_governor, second.cpu_hz) == (61.5, "ondemand", 1.5e9)
@@ -76,7 +85,7 @@ def test_skipped_frame_is_counted_by_cause_and_has_no_latency() -> None:
     assert counters.detected_faster == 1
     assert counters.stages.quantiles()[LATENCY]["p99"] == 250
     assert counters.stages.quantiles()["motion"]["p50"] == 0.5
-    skips = counters.skips(CaptureStatus(dropped=4))
+    skips = counters.skips({"front": CaptureStatus(dropped=4)})
     expected = {"budget": 1, "thermal": 1, "stale": 5, "motion": 1, "paused": 0}
     assert skips == expected
     # Three frames, two crops, one better detector; not the unchanged ones.

@@ -19,7 +19,8 @@ from edge import config_file, status_socket
 from edge.cli import doctor, main
 from edge.config import CameraConfig, Config
 from edge.errors import EXIT_UNAVAILABLE
-from edge.messages import Health, Report
+from edge.messages import Report
+from viewed import health_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,7 +63,7 @@ def test_user_without_permission_gets_a_hint_to_sudo(
 def test_doctor_uses_the_state_reported_by_the_daemon(
     tmp_path: Path, camera: str, levels: tuple[str, str], *, is_well: bool
 ) -> None:
-    health = Health(status="ok" if is_well else "failing", camera=camera, frame_age_s=1)
+    health = health_of(camera, "ok" if is_well else "failing")
     report = msgspec.json.encode(Report(health=health, info=None, stats=None))
     # This source does not exist: opening it fails.
     source = CameraConfig(source=str(tmp_path / "none.mp4"))

@@ -31,7 +31,7 @@ from edge.web.server import MAX_CONNECTIONS
 from edge.web.view import HEALTHY_S
 from fakes import FakeClock
 from mosquitto import free_port
-from viewed import decoded, result
+from viewed import decoded, health_of, info_of, result
 from waiting import wait_until
 
 pytest.importorskip("litestar", reason="the extra `web` is not installed")
@@ -74,36 +74,67 @@ def test_answers_before_the_first_frame_say_that_nothing_is_known(site: Site) ->
 
 
 def test_health_is_ok_while_frames_arrive_or_the_camera_is_retried(site: Site) -> None:
-    site.view.tell_camera("live", is_alive=True, is_paused=False)
+    site.view.tell_camera("front", "live", is_paused=False)
+    site.view.tell_progress()
     site.clock.advance(HEALTHY_S)
     assert site.get("/healthz").status_code == 200
     site.clock.advance(1)
-    site.view.tell_camera("live", is_alive=False, is_paused=False)
+    site.view.tell_camera("front", "live", is_paused=False)
     answer = site.get("/healthz")
     assert answer.status_code == 503
     assert msgspec.json.decode(answer.content, type=Health).status == "failing"
-    site.view.tell_camera("lost", is_alive=True, is_paused=False)
+    site.view.tell_camera("front", "lost", is_paused=False)
+    site.view.tell_progress()
     answer = site.get("/healthz")
     assert answer.status_code == 200
-    assert msgspec.json.decode(answer.content, type=Health).camera == "lost"
+    assert msgspec.json.decode(answer.content, type=Health) == health_of("lost")
 
 
 def test_health_has_the_age_of_the_newest_frame_and_the_pause() -> None:
     view = View(FakeClock(5.0))
-    assert view.health() == Health(status="failing", camera="", frame_age_s=None)
+    assert view.health() == health_of("", "failing")
     seen = result(1)
     view.tell_frame(replace(seen, frame=replace(seen.frame, captured_mono_s=3.5)))
-    view.tell_camera("live", is_alive=True, is_paused=True)
-    assert view.health() == Health(status="ok", camera="live", frame_age_s=1.5, paused=True)
+    view.tell_camera("front", "live", is_paused=True)
+    view.tell_progress()
+    assert view.health() == health_of("live", frame_age_s=1.5, paused=True)
+
+
+def test_each_camera_has_its_own_picture_and_health(site: Site) -> None:
+    site.view.tell_info(info_of("front", "door"))
+    seen = result(1)
+    site.view.tell_frame(seen)
+    assert site.get("/api/frame.jpg?camera=door").status_code == 503
+    dark = np.zeros((120, 160, 3), np.uint8)
+    site.view.tell_frame(replace(seen, frame=replace(seen.frame, camera="door", bgr=dark)))
+    pictures = [
+        site.get(f"/api/frame.jpg{chosen}") for chosen in ("", "?camera=front", "?camera=door")
+    ]
+    assert [decoded(one.content).shape for one in pictures] == [
+        (240, 320, 3), (240, 320, 3), (120, 160, 3)
+    ]  # fmt: skip
+    tags = [one.headers["etag"] for one in pictures]
+    assert tags[0] == tags[1] != tags[2]
+    site.view.tell_camera("front", "lost", is_paused=False)
+    site.view.tell_camera("door", "live", is_paused=True)
+    health = msgspec.json.decode(site.get("/healthz").content, type=Health)
+    assert {name: (one.state, one.paused) for name, one in health.cameras.items()} == {
+        "front": ("lost", False), "door": ("live", True)
+    }  # fmt: skip
+    wrong = site.get("/api/frame.jpg?camera=roof")
+    assert wrong.status_code == 404
+    assert wrong.json()["detail"] == "no such camera; known: front, door"
 
 
 def test_head_is_like_get_without_a_body(site: Site) -> None:
-    site.view.tell_camera("live", is_alive=True, is_paused=False)
+    site.view.tell_camera("front", "live", is_paused=False)
+    site.view.tell_progress()
     answer = httpx.head(f"http://127.0.0.1:{site.config.port}/healthz", **QUICK)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_picture_is_sent_once_and_then_answered_not_modified(site: Site) -> None:
+    site.view.tell_info(info_of("front"))
     site.view.tell_frame(result(1))
     first = site.get("/api/frame.jpg")
     assert first.headers["content-type"] == "image/jpeg"
@@ -224,7 +255,8 @@ def test_any_host_is_accepted_on_an_open_server_which_is_logged(
 
 
 def test_connections_are_limited_and_accepted_again_when_some_close(site: Site) -> None:
-    site.view.tell_camera("live", is_alive=True, is_paused=False)
+    site.view.tell_camera("front", "live", is_paused=False)
+    site.view.tell_progress()
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     held: list[socket.socket] = []
     answers = []
@@ -243,7 +275,8 @@ def test_silent_connections_time_out_and_block_nobody(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.web.connection.ANSWERED_S", 0.5)
-    site.view.tell_camera("live", is_alive=True, is_paused=False)
+    site.view.tell_camera("front", "live", is_paused=False)
+    site.view.tell_progress()
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     held = [
         socket.create_connection(("127.0.0.1", site.config.port), timeout=20)
@@ -332,6 +365,7 @@ def test_client_that_does_not_read_delays_the_stop_only_briefly(
     site = Site()
     noise = np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), np.uint8)
     seen = result(1)
+    site.view.tell_info(info_of("front"))
     site.view.tell_frame(replace(seen, frame=replace(seen.frame, bgr=noise)))
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

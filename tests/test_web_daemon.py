@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from daemon import Daemon
+from daemon import CLIP, Daemon
 from edge.messages import EventBody, Health, Info, Stats
 from mosquitto import free_port
 from waiting import wait_until
@@ -60,8 +60,8 @@ def test_api_answers_decode_into_the_daemon_types(port: int) -> None:
     assert stats.cameras["front"].state == "live"
     assert events[0].captured_utc >= events[-1].captured_utc
     assert len(ask(port, "/api/events?limit=1").json()) == 1
-    assert (health.status, health.camera) == ("ok", "live")
-    assert health.frame_age_s is not None
+    assert (health.status, health.cameras["front"].state) == ("ok", "live")
+    assert health.cameras["front"].frame_age_s is not None
     bgr = cv2.imdecode(
         np.frombuffer(ask(port, "/api/frame.jpg").content, np.uint8), cv2.IMREAD_COLOR
     )
@@ -103,7 +103,7 @@ def test_page_loads_nothing_from_other_hosts(port: int) -> None:
 
 
 SHOWN = (
-    r'<figure id="figure" data-frame="&quot;[0-9a-f]+-\d+-1',
+    r'<figure id="figure" data-frame="&quot;front-[0-9a-f]+-\d+-1',
     r'<ol id="events".*?<li>.*?person',
     r'<h1 id="device">gate</h1>',
     r'id="camera-state" class="state good">live<',
@@ -163,7 +163,7 @@ window.fetch = async (path, options) => {
 };
 """
 JUST_STARTED = """
-const health = { status: "failing", camera: "", frame_age_s: null, paused: false };
+const health = { status: "failing", cameras: {} };
 window.fetch = async () => Response.json(health, { status: 503 });
 """
 
@@ -240,6 +240,35 @@ def test_page_gives_the_age_of_the_picture_shown_and_asks_again_for_one_cut_shor
     assert '"cut"' not in chrome.execute_script("return tags")
 
 
+def test_page_of_two_cameras_shows_the_one_chosen_and_the_states_of_both(
+    chrome: Chrome, tmp_path: Path
+) -> None:
+    port = free_port()
+    cameras = {
+        "door": {"source": str(CLIP), "loop": True},
+        "front": {"source": "rtsp://127.0.0.1:1/stream"},
+    }
+
+    def text(name: str) -> str:
+        return str(chrome.find_element("id", name).text)
+
+    with Daemon(tmp_path, 1, cameras=cameras, web={"enabled": True, "port": port}) as daemon:
+        daemon.wait_for_log("service.started")
+        chrome.get(f"http://localhost:{port}/")
+        wait_until(lambda: text("camera-state") == "door live; front lost", 60)
+        wait_until(lambda: text("picture-text") == "door, now", 30)
+        wait_until(lambda: "door" in text("camera-rows") and "front" in text("camera-rows"), 30)
+        wait_until(lambda: "· door" in text("events"), 30)
+        chooser = chrome.find_element("id", "camera")
+        assert chooser.is_displayed()
+        chooser.find_element("xpath", "option[text()='front']").click()
+        wait_until(lambda: text("picture-text") == "front", 30)
+        assert not chrome.find_element("id", "picture").is_displayed()
+        chooser.find_element("xpath", "option[text()='door']").click()
+        wait_until(lambda: text("picture-text") == "door, now", 30)
+        assert chrome.find_element("id", "picture").is_displayed()
+
+
 def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(
     chrome: Chrome, tmp_path: Path
 ) -> None:
@@ -292,7 +321,7 @@ def test_camera_that_never_opens_is_healthy_and_its_address_stays_secret(tmp_pat
     cameras = {"front": {"source": "rtsp://admin:hunter2@127.0.0.1:1/stream"}}
     with Daemon(tmp_path, 1, cameras=cameras, web={"enabled": True, "port": port}) as daemon:
         daemon.wait_for_log("state=lost")
-        wait_until(lambda: ask(port, "/healthz").json()["camera"] == "lost")
+        wait_until(lambda: "lost" in ask(port, "/healthz").text)
         assert ask(port, "/healthz").status_code == 200
         assert ask(port, "/api/frame.jpg").status_code == 503
         for path in ROUTES:

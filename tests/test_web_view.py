@@ -30,34 +30,33 @@ def test_view_remembers_an_objects_color_until_it_is_gone() -> None:
     red = track(1, Box(10, 60, 40, 80))
     view.tell_frame(result(1, red, color="red"))
     view.tell_frame(result(2, red))
-    assert view.scene is not None
-    assert view.scene.colors[1][0].name == "red"
+    assert shown(view).colors[1][0].name == "red"
     view.tell_frame(result(3))
     view.tell_frame(result(4, red))
-    assert view.scene.colors == {}
+    assert shown(view).colors == {}
 
 
 def test_frame_encoding_is_rate_limited() -> None:
     clock, view = FakeClock(1000.0), View()
     pictures = Pictures(view, clock)
-    assert pictures.newest(boxes=True) is None
+    assert pictures.newest("front", boxes=True) is None
     view.tell_frame(result(1))
-    first = pictures.newest(boxes=True)
+    first = pictures.newest("front", boxes=True)
     view.tell_frame(result(2))
-    assert pictures.newest(boxes=True) is first
+    assert pictures.newest("front", boxes=True) is first
     clock.advance(1.01 / MAX_JPEGS_PER_S)
-    second = pictures.newest(boxes=True)
+    second = pictures.newest("front", boxes=True)
     assert second is not None
     assert second.name != first.name
     clock.advance(10)
-    assert pictures.newest(boxes=True) is second  # the same frame is not encoded again
+    assert pictures.newest("front", boxes=True) is second  # the same frame is not encoded again
 
 
 def test_picture_has_boxes_only_where_they_are_asked_for() -> None:
     view = View()
     view.tell_frame(result(1, track(1, Box(100, 60, 60, 120))))
     pictures = Pictures(view)
-    plain, boxed = (pictures.newest(boxes=boxes) for boxes in (False, True))
+    plain, boxed = (pictures.newest("front", boxes=boxes) for boxes in (False, True))
     assert plain is not None
     assert boxed is not None
     assert decoded(plain.jpeg).std() < 1
@@ -70,7 +69,7 @@ def test_first_frame_after_a_restart_is_not_taken_for_the_one_before() -> None:
         view, first = View(), result(1)
         frame = replace(first.frame, captured_utc_s=captured_utc_s)
         view.tell_frame(replace(first, frame=frame))
-        made = Pictures(view).newest(boxes=True)
+        made = Pictures(view).newest("front", boxes=True)
         assert made is not None
         names.add(made.name)
     assert len(names) == 2
@@ -81,10 +80,9 @@ def test_boxes_captions_and_colors_are_drawn_into_a_copy() -> None:
     seen, lost = Box(100.4, 59.6, 60.3, 120.2), Box(220.4, 59.6, 60.3, 120.2)
     young = track(3, Box(20, 60, 60, 120), TrackState.TENTATIVE)
     view.tell_frame(result(1, track(1, seen), track(2, lost, TrackState.LOST), young, color="red"))
-    assert view.scene is not None
-    before = view.scene.frame.bgr.copy()
-    made = drawn(view.scene)
-    assert np.array_equal(view.scene.frame.bgr, before)
+    before = shown(view).frame.bgr.copy()
+    made = drawn(shown(view))
+    assert np.array_equal(shown(view).frame.bgr, before)
     changed = (made != before).any(axis=2)
     assert changed[120, 100]
     assert changed[120, 95:105].sum() > changed[120, 215:225].sum() > 0  # thinner
@@ -100,9 +98,7 @@ def test_captions_cover_the_boxes_of_others() -> None:
     front, behind = track(1, Box(100, 60, 60, 120)), track(2, Box(110, 20, 20, 200))
     alone.tell_frame(result(1, front))
     beside.tell_frame(result(1, front, behind))
-    assert alone.scene is not None
-    assert beside.scene is not None
-    plates = [drawn(view.scene)[46:56, 100:170] for view in (alone, beside) if view.scene]
+    plates = [drawn(shown(view))[46:56, 100:170] for view in (alone, beside)]
     assert np.array_equal(*plates)
 
 
@@ -110,8 +106,13 @@ def test_captions_cover_the_boxes_of_others() -> None:
 def test_box_beyond_the_edge_is_drawn_clipped(box_px: Box) -> None:
     view = View()
     view.tell_frame(result(1, track(1, box_px), color="unknown"))
-    assert view.scene is not None
-    assert drawn(view.scene).shape == (240, 320, 3)
+    assert drawn(shown(view)).shape == (240, 320, 3)
+
+
+def shown(view: View) -> Scene:
+    scene = view.scene("front")
+    assert scene is not None
+    return scene
 
 
 def scene(track_: Track, colors: tuple[ColorScore, ...] = (), height: int = 240) -> Scene:

@@ -1,10 +1,11 @@
-"""Frames as the page's view is told of them."""
+"""Frames as the page's view is told of them, and what it tells of the daemon's health."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
+from edge.messages import CameraHealth, Health, Info
 from edge.values import (
     Box,
     ColorScore,
@@ -28,6 +29,22 @@ def result(frame_id: int, *tracks: Track, color: str | None = None) -> FrameResu
     colors = (ColorScore(color, 0.9),) if color else ()
     events = [ObjectEvent(EventKind.NEW, one, 0.9, colors, ()) for one in tracks if color]
     return FrameResult(frame, None, (), tracks, tuple(events))
+
+
+def health_of(
+    state: str, status: str = "ok", *, frame_age_s: float | None = None, paused: bool = False
+) -> Health:
+    """The health of a daemon with the camera `front`; with an empty state it has not begun."""
+    camera = CameraHealth(state=state, frame_age_s=frame_age_s, paused=paused)
+    return Health(status=status, cameras={"front": camera} if state else {})
+
+
+def info_of(*cameras: str) -> Info:
+    """The description of a daemon with these cameras."""
+    return Info(
+        device="gate", version="1.2.3", boot_id="b", models={}, cameras=cameras, labels=(),
+        budget_ms=200, commands=(),
+    )  # fmt: skip
 
 
 def decoded(jpeg: bytes) -> np.ndarray:

@@ -12,7 +12,7 @@ from edge.color import ColorModel
 from edge.config import CameraConfig, Config, MotionConfig
 from edge.detector import Detector
 from edge.interpreter import Interpreter
-from edge.pipeline import Models, Pipeline, Thresholds
+from edge.pipeline import Models, Pipeline, thresholds_of
 from edge.values import Detection, EventKind, Frame, FrameResult, Image, ObjectEvent
 from fakes import FakeClock
 from models import COLOR, DETECT
@@ -56,7 +56,7 @@ class Watch:
 
     def __init__(self, models_dir: Path, config: Config) -> None:
         self.clock = FakeClock(100.0)
-        thresholds = Thresholds(config.detector.min_score, config.detector.labels)
+        thresholds = thresholds_of(config)
         self.interpreter = Interpreter.load(models_dir / DETECT)
         self.detector = SlowDetector(self.interpreter, min_score=thresholds.lowest())
         self.faster = SlowDetector(self.interpreter, min_score=thresholds.lowest())
@@ -67,12 +67,9 @@ class Watch:
         if config.detector.faster_model is not None:
             detectors["faster_detector"] = self.faster
         self.governor = Governor(config.budget.frame_ms, self.clock)
+        self.models = Models(detectors, color)
         self.pipeline = Pipeline(
-            config.cameras["front"],
-            config,
-            Models(detectors, color),
-            self.governor,
-            self.clock,
+            config.cameras["front"], config, self.models, self.governor, self.clock
         )
         self.events: list[ObjectEvent] = []
         self._frames = 0

@@ -68,6 +68,7 @@ class Camera:
     name: the camera's name in the config, copied into every frame.
     open_source: opens the source that a config names.
     before: status of the same camera under an older config; its counters continue.
+    changed: is notified of every frame and of the end, see `edge.capture.cameras`.
     Entering raises InputError, CameraError or ConfigError for faults that no retry can fix, as
     `check_source` does. Enter it only once.
     """
@@ -79,11 +80,12 @@ class Camera:
         *,
         open_source: Opener = open_source,
         before: CaptureStatus | None = None,
+        changed: threading.Condition | None = None,
     ) -> None:
         self.name = name
         self._config = config
         self._open_source = open_source
-        self._slot = LatestSlot[Frame]()
+        self._slot = LatestSlot[Frame](changed)
         self._is_lossless = not kind_of(config.source).is_live and not config.realtime
         self._lock = threading.RLock()
         before = before or CaptureStatus()
@@ -104,11 +106,15 @@ class Camera:
 
     def __exit__(self, *_: object) -> None:
         """Stop and join within about JOIN_S; a hanging reader is left to end by itself."""
+        self.stop()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
+
+    def stop(self) -> None:
+        """Let the threads end, without waiting for them; no frame is left to take."""
         self._stop.set()
         self._slot.leave()
         self._wake.set()
-        if self._supervisor.is_alive():
-            self._supervisor.join()
 
     @property
     def status(self) -> CaptureStatus:
@@ -120,6 +126,17 @@ class Camera:
     def is_over(self) -> bool:
         """Return whether no frame is left to take: the file ended, or the camera was exited."""
         return self._slot.is_over
+
+    @property
+    def waiting_since_s(self) -> float | None:
+        """Return when the frame that waits was captured, monotonic; None when none waits.
+
+        The beginning of time when `take` would raise: a failure does not wait its turn.
+        """
+        frame = self._slot.waiting
+        if frame is not None:
+            return frame.captured_mono_s
+        return float("-inf") if self._slot.has_failed else None
 
     def take(self, timeout_s: float) -> Frame | None:
         """Return the newest frame; None on timeout, and at once when the camera `is_over`.

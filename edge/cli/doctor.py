@@ -23,13 +23,13 @@ from edge import config_file, status_socket
 from edge.capture import Camera
 from edge.cli.check.config import check_settings
 from edge.cli.status import DEFAULT_CONFIG
-from edge.config import Config
+from edge.config import CameraConfig, Config
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
 from edge.health import is_clock_synchronized, read_condition, read_throttling
 from edge.messages import Message, Report, Topics
 from edge.publisher import options
 from edge.publisher.connection import Connection, ConnectionEndedError, EndKind, Handlers, Waker
-from edge.service.parts import build_models, load_interpreters, only_camera
+from edge.service.parts import build_models, load_interpreters
 
 EXAMPLES = """examples:
   edge doctor                       # of /etc/edge/edge.yaml
@@ -72,7 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print each finding as it is made; raise ConfigError when the config itself is wrong."""
     config = config_file.load_of_service(args.config)
-    only_camera(config)
     findings: dict[str, Finding] = {}
     for name, check in checks(config_file.unit(args.config)).items():
         findings[name] = finding = _run_check(check, config)
@@ -132,24 +131,39 @@ def check_daemon(config: Config, unit: str) -> Finding:
 
 
 def check_camera(config: Config, unit: str) -> Finding:
-    """Return whether the camera delivers a frame."""
-    name = only_camera(config)
+    """Return whether every camera delivers frames."""
     report = _ask_daemon(config)
-    if report is not None and report.health.camera:
-        state = f"{name}: {report.health.camera}, says the daemon"
-        if report.health.camera == "live":
-            return Finding(Level.OK, state)
-        if report.health.camera == "opening":
-            return Finding(Level.WARN, state, "ask again in a few seconds")
-        return Finding(Level.FAIL, state, f"check cable, address, power; see journalctl -u {unit}")
-    camera_config = config.cameras[name]
-    with Camera(name, camera_config) as camera:
-        frame = camera.take(camera_config.open_timeout_s + camera_config.read_timeout_s)
-        if frame is None:
+    known = {} if report is None else report.health.cameras
+    findings = [
+        _told(name, known[name].state, unit) if name in known else _tried(name, camera)
+        for name, camera in config.cameras.items()
+    ]
+    worst = max(findings, key=lambda finding: [*Level].index(finding.level))
+    return Finding(worst.level, "; ".join(finding.text for finding in findings), worst.fix)
+
+
+def _told(name: str, state: str, unit: str) -> Finding:
+    """Return what a daemon said of a camera."""
+    text = f"{name}: {state}, says the daemon"
+    if state == "live":
+        return Finding(Level.OK, text)
+    if state == "opening":
+        return Finding(Level.WARN, text, "ask again in a few seconds")
+    return Finding(Level.FAIL, text, f"check cable, address, power; see journalctl -u {unit}")
+
+
+def _tried(name: str, config: CameraConfig) -> Finding:
+    """Return whether a camera delivers a frame to this process."""
+    try:
+        with Camera(name, config) as camera:
+            frame = camera.take(config.open_timeout_s + config.read_timeout_s)
             reason = camera.status.reason or "no frame in time"
-            return Finding(Level.FAIL, f"{name}: {reason}", "check cable, address and power")
-        width, height = frame.size
-        return Finding(Level.OK, f"{name}: gives {width}x{height}")
+    except EdgeError as error:
+        return Finding(Level.FAIL, f"{name}: {one_line(error)}")
+    if frame is None:
+        return Finding(Level.FAIL, f"{name}: {reason}", "check cable, address and power")
+    width, height = frame.size
+    return Finding(Level.OK, f"{name}: gives {width}x{height}")
 
 
 def check_models(config: Config) -> Finding:

@@ -10,7 +10,7 @@ import msgspec
 
 from edge import config_file, status_socket
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, UnavailableError
-from edge.messages import ModelInfo, Report, Stats
+from edge.messages import CameraHealth, ModelInfo, Report, Stats
 
 EXAMPLES = """examples:
   edge status                       # the daemon of /etc/edge/edge.yaml
@@ -56,12 +56,13 @@ def run(args: argparse.Namespace) -> int:
 
 def faults_of(report: Report, config: Path) -> Iterator[str]:
     """Yield each fault with the place to look at; config: the daemon's file."""
-    if not report.health.camera:
+    if not report.health.cameras:
         yield "it is still starting; ask again"
     elif report.health.status != "ok":
         yield f"no progress; see journalctl -u {config_file.unit(config)}"
-    if report.health.camera in {"lost", "ended"}:
-        yield f"camera {report.health.camera}; run edge doctor {config}"
+    for name, camera in report.health.cameras.items():
+        if camera.state in {"lost", "ended"}:
+            yield f"camera {name} {camera.state}; run edge doctor {config}"
     if report.stats is None:
         return
     if not report.stats.is_connected:
@@ -74,15 +75,22 @@ def faults_of(report: Report, config: Path) -> Iterator[str]:
 
 def lines_of(report: Report) -> Iterator[str]:
     """Yield the report's lines for people."""
-    age = report.health.frame_age_s
-    frame = "no frame yet" if age is None else f"newest frame {age:.1f} s ago"
     if report.info is not None:
         models = ", ".join(_model(model) for model in report.info.models.values())
         yield f"device    {report.info.device}, edge {report.info.version}, {models}"
-    paused = ", paused: the command resume ends it" if report.health.paused else ""
-    yield f"camera    {report.health.camera or 'not opened yet'}, {frame}{paused}"
+    for name, camera in report.health.cameras.items():
+        yield f"camera    {name} {_camera(camera)}"
+    if not report.health.cameras:
+        yield "camera    not opened yet"
     if report.stats is not None:
         yield from _stats_lines(report.stats)
+
+
+def _camera(camera: CameraHealth) -> str:
+    age = camera.frame_age_s
+    frame = "no frame yet" if age is None else f"newest frame {age:.1f} s ago"
+    paused = ", paused: the command resume ends it" if camera.paused else ""
+    return f"{camera.state}, {frame}{paused}"
 
 
 def _model(model: ModelInfo) -> str:

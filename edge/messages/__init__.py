@@ -28,6 +28,7 @@ from edge.messages.event import (
 )
 from edge.messages.payload import Payload, encode, utc_text
 from edge.messages.state import (
+    CameraHealth,
     CameraState,
     CameraStats,
     Health,
@@ -43,6 +44,7 @@ from edge.messages.topics import Message, Topics
 __all__ = [
     "COMMANDS",
     "BoxBody",
+    "CameraHealth",
     "CameraState",
     "CameraStats",
     "Command",

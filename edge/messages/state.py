@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from edge.messages.payload import Payload
 
 
@@ -54,12 +56,16 @@ class Info(Payload, frozen=True, kw_only=True):
 class CameraStats(Payload, frozen=True, kw_only=True):
     """A camera in `stats`; counters since the daemon's start.
 
-    frames: read from the source; each is detected or counted in `Stats.skipped`.
+    frames: read from the source; each is detected or counted in `skipped` by cause.
+    frames_per_s: detected frames per second since the last stats.
     paused: whether the command `pause` stopped detection.
     """
 
     state: str
     frames: int
+    frames_per_s: float = 0.0
+    detected: int = 0
+    skipped: dict[str, int] = msgspec.field(default_factory=dict)
     bad_frames: int
     reconnects: int
     hung: int
@@ -77,7 +83,7 @@ class SpoolStats(Payload, frozen=True, kw_only=True):
 
 
 class Stats(Payload, frozen=True, kw_only=True):
-    """`stats`: counters since the daemon's start, quantiles over the last frames.
+    """`stats`: counters since the daemon's start, quantiles over the last frames, of all cameras.
 
     frames_per_s: detected frames per second since the last stats.
     detected_faster: those of `detected` on which `detector.faster_model` ran.
@@ -115,18 +121,27 @@ class Stats(Payload, frozen=True, kw_only=True):
         return str(self.mqtt["state"]).startswith("connected")
 
 
-class Health(Payload, frozen=True, kw_only=True):
-    """`/healthz`: `ok` while frames arrive or the camera is being retried.
+class CameraHealth(Payload, frozen=True, kw_only=True):
+    """A camera in `Health`.
 
-    camera: its state: opening, live, lost or ended; empty before the first report.
+    state: opening, live, lost or ended.
     frame_age_s: age of the newest frame, None before the first.
     paused: whether the command `pause` stopped detection.
     """
 
-    status: Literal["ok", "failing"]
-    camera: str
+    state: str
     frame_age_s: float | None
     paused: bool = False
+
+
+class Health(Payload, frozen=True, kw_only=True):
+    """`/healthz`: `ok` while frames arrive from each camera or it is being retried.
+
+    cameras: by name; empty before the first report.
+    """
+
+    status: Literal["ok", "failing"]
+    cameras: dict[str, CameraHealth]
 
 
 class Report(Payload, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edge.budget import StageTimes
@@ -14,30 +15,11 @@ LATENCY_WINDOW = 512
 
 
 @dataclass(slots=True)
-class Counters:
-    """Sums since the daemon's start; quantiles over the last frames."""
+class FrameCounters:
+    """What became of a camera's frames: detected, or skipped by cause."""
 
     detected: int = 0
-    detected_faster: int = 0
-    late: int = 0
-    colors_shed: int = 0
-    events: int = 0
     skipped: Counter[SkipCause] = field(default_factory=Counter)
-    stages: StageTimes = field(default_factory=lambda: StageTimes(LATENCY_WINDOW))
-
-    def add(self, result: FrameResult, latency_ms: float, *, is_late: bool) -> None:
-        """Count one processed frame; `latency_ms` is its age when handed over."""
-        if result.skipped is None:
-            self.detected += 1
-            self.detected_faster += "faster_detector" in result.stage_ms
-            self.late += is_late
-            self.stages.add(LATENCY, latency_ms)
-        else:
-            self.skipped[result.skipped] += 1
-        self.colors_shed += result.colors_shed
-        self.events += len(result.events)
-        for stage, ms in result.stage_ms.items():
-            self.stages.add(stage, ms)
 
     def skips(self, status: CaptureStatus) -> dict[str, int]:
         """Return skipped frames by cause; frames replaced before the loop took them are stale."""
@@ -45,8 +27,52 @@ class Counters:
         skips[SkipCause.STALE.value] += status.dropped
         return skips
 
+
+@dataclass(slots=True)
+class Counters:
+    """Sums since the daemon's start; quantiles over the last frames.
+
+    cameras: what became of frames, by camera.
+    """
+
+    cameras: defaultdict[str, FrameCounters] = field(
+        default_factory=lambda: defaultdict(FrameCounters)
+    )
+    detected_faster: int = 0
+    late: int = 0
+    colors_shed: int = 0
+    events: int = 0
+    stages: StageTimes = field(default_factory=lambda: StageTimes(LATENCY_WINDOW))
+
+    def add(self, result: FrameResult, latency_ms: float, *, is_late: bool) -> None:
+        """Count one processed frame; `latency_ms` is its age when handed over."""
+        frames = self.cameras[result.frame.camera]
+        if result.skipped is None:
+            frames.detected += 1
+            self.detected_faster += "faster_detector" in result.stage_ms
+            self.late += is_late
+            self.stages.add(LATENCY, latency_ms)
+        else:
+            frames.skipped[result.skipped] += 1
+        self.colors_shed += result.colors_shed
+        self.events += len(result.events)
+        for stage, ms in result.stage_ms.items():
+            self.stages.add(stage, ms)
+
+    @property
+    def detected(self) -> int:
+        """Return on how many frames a detector ran."""
+        return sum(frames.detected for frames in self.cameras.values())
+
+    def skips(self, statuses: Mapping[str, CaptureStatus]) -> dict[str, int]:
+        """Return the skipped frames of all cameras by cause."""
+        skips = Counter({cause.value: 0 for cause in SkipCause})
+        for name, status in statuses.items():
+            skips.update(self.cameras[name].skips(status))
+        return dict(skips)
+
     def saved_for_budget(self) -> int:
         """Return how often a frame, a color crop or the better detector was skipped for it."""
         causes = (SkipCause.BUDGET, SkipCause.THERMAL, SkipCause.STALE)
-        skipped = sum(self.skipped[cause] for cause in causes)
+        skipped = sum(frames.skipped[cause] for frames in self.cameras.values() for cause in causes)
         return skipped + self.colors_shed + self.detected_faster

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from edge.config import Config
 from edge.errors import ConfigError
-from edge.service.parts import only_camera
 
 FIXED_SECTIONS = ("device", "state_dir", "mqtt", "commands", "spool", "web", "metrics")
 
@@ -14,7 +13,7 @@ FIXED_SECTIONS = ("device", "state_dir", "mqtt", "commands", "spool", "web", "me
 def refuse_fixed_changes(path: Path, old: Config, new: Config) -> None:
     """Raise ConfigError, naming the file and the sections, when a change needs a restart."""
     changed = [name for name in FIXED_SECTIONS if getattr(new, name) != getattr(old, name)]
-    if only_camera(new) != only_camera(old):
-        changed.append("cameras")
+    if new.cameras.keys() != old.cameras.keys():
+        changed.append("the cameras' names")
     if changed:
         raise ConfigError(f"{path}: restart needed for a change of {', '.join(changed)}")

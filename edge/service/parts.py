@@ -1,4 +1,4 @@
-"""Builds the parts that a reload replaces: models, governor and pipeline of one config."""
+"""Builds the parts that a reload replaces: models, governor and pipelines of one config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge.errors import ConfigError, ModelError
 from edge.interpreter import Interpreter
 from edge.messages import ModelInfo
 from edge.model_shelf import Shelf, pulled_version
-from edge.pipeline import Models, Pipeline, Thresholds, check_labels
+from edge.pipeline import Models, Pipeline, Thresholds, check_labels, thresholds_of, warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +28,19 @@ WARM_UP_SIZE = (640, 480)
 
 @dataclass(slots=True)
 class Parts:
-    """The models, governor and pipeline of one config.
+    """The models, governor and pipelines of one config.
 
-    interpreters: loaded models by role. pulled: the version on each shelf when they were loaded.
+    interpreters: loaded models by role. pipelines: by camera; all use these models.
+    pulled: the version on each shelf when they were loaded.
     has_begun: they were given a frame. is_confirmed: they have processed one, so a pulled model's
-    trial is over.
+        trial is over.
     """
 
     config: Config
     interpreters: dict[str, Interpreter]
     governor: Governor
-    pipeline: Pipeline
+    pipelines: dict[str, Pipeline]
+    thresholds: Thresholds
     pulled: dict[Shelf, str | None]
     has_begun: bool = False
     is_confirmed: bool = False
@@ -63,28 +65,31 @@ class Parts:
 
     def set_thresholds(self, thresholds: Thresholds) -> None:
         """Use other thresholds from the next frame on."""
-        self.pipeline.set_thresholds(thresholds, _models(self.interpreters, thresholds))
+        self.thresholds = thresholds
+        models = _models(self.interpreters, thresholds)
+        for pipeline in self.pipelines.values():
+            pipeline.set_thresholds(thresholds, models)
 
 
-def build_parts(config: Config, camera: str) -> Parts:
-    """Return loaded models and a warm pipeline; versions on trial that fail are rolled back.
+def build_parts(config: Config) -> Parts:
+    """Return loaded models and warm pipelines; versions on trial that fail are rolled back.
 
     Raises ModelError when a model is missing or contradicts its manifest, ConfigError when the
     config names classes that the detector does not have, or its two detectors differ in theirs.
     """
     active = {shelf: shelf.active for shelf in shelves_of(config)}
     try:
-        return _build(config, camera)
+        return _build(config)
     except (ModelError, ConfigError) as error:
         if any(shelf.active != version for shelf, version in active.items()):
             # A pull came in between: it removes what is on trial, and its version was not tried.
-            return build_parts(config, camera)
+            return build_parts(config)
         trusted = signature.parse_all(config.models.trusted_keys)
         tried = model_update.give_up_trials([*active], str(error), trusted)
         if not tried:
             raise
     try:
-        return _build(config, camera)
+        return _build(config)
     except (ModelError, ConfigError):
         model_update.try_again(tried)
         raise
@@ -97,15 +102,18 @@ def shelves_of(config: Config) -> list[Shelf]:
     return [Shelf(models_dir, name) for name in names if models_dir and "/" not in name]
 
 
-def _build(config: Config, camera: str) -> Parts:
+def _build(config: Config) -> Parts:
     pulled = {shelf: shelf.active for shelf in shelves_of(config)}
     interpreters = load_interpreters(config)
     models = build_models(interpreters, config)
     governor = Governor(config.budget.frame_ms, time.monotonic)
-    pipeline = Pipeline(config.cameras[camera], config, models, governor, time.monotonic)
     width, height = WARM_UP_SIZE
-    pipeline.warm_up(np.full((height, width, 3), 114, dtype=np.uint8))
-    return Parts(config, interpreters, governor, pipeline, pulled)
+    warm_up(models, governor, time.monotonic, np.full((height, width, 3), 114, dtype=np.uint8))
+    pipelines = {
+        name: Pipeline(camera, config, models, governor, time.monotonic)
+        for name, camera in config.cameras.items()
+    }
+    return Parts(config, interpreters, governor, pipelines, thresholds_of(config), pulled)
 
 
 def load_interpreters(config: Config) -> dict[str, Interpreter]:
@@ -152,7 +160,7 @@ def build_models(interpreters: dict[str, Interpreter], config: Config) -> Models
             f"{', '.join(faster.manifest.labels)}, but {config.detector.model} {', '.join(known)}; "
             "name a model for the same classes"
         )
-    return _models(interpreters, Thresholds(config.detector.min_score, config.detector.labels))
+    return _models(interpreters, thresholds_of(config))
 
 
 def _models(interpreters: dict[str, Interpreter], thresholds: Thresholds) -> Models:
@@ -178,16 +186,3 @@ def model_infos(interpreters: dict[str, Interpreter]) -> dict[str, ModelInfo]:
         )
         for role, interpreter in interpreters.items()
     }
-
-
-def only_camera(config: Config) -> str:
-    """Return the name of the only camera.
-
-    Raises ConfigError for several: a daemon serves one camera for now.
-    """
-    if len(config.cameras) > 1:
-        raise ConfigError(
-            f"cameras: {', '.join(config.cameras)}: one daemon serves one camera; "
-            "run one daemon a camera, each with its own device name and state_dir"
-        )
-    return next(iter(config.cameras))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 
 from edge import __version__, config_file, messages
 from edge.capture import CaptureStatus
@@ -13,7 +14,7 @@ from edge.publisher import Publisher
 from edge.service import announced
 from edge.service.counters import Counters
 from edge.service.parts import Parts, model_infos
-from edge.service.stats import Readings, StatsMaker
+from edge.service.stats import Readings, StatsMaker, cameras_text
 from edge.spool import Spool
 from edge.web import View
 
@@ -21,18 +22,16 @@ LIVE_S = 2.0  # how old the stats of `edge status`, page and metrics may be
 
 
 class Reporter:
-    """The reports of one camera's daemon; used by the main loop alone."""
+    """The daemon's reports; used by the main loop alone."""
 
     def __init__(
         self,
-        camera: str,
         topics: Topics,
         publisher: Publisher,
         spool: Spool,
         view: View,
         notifier: Notifier,
     ) -> None:
-        self._camera = camera
         self._topics = topics
         self._publisher = publisher
         self._spool = spool
@@ -43,7 +42,7 @@ class Reporter:
         self._published_maker = StatsMaker(spool.boot_id, started_s)
         self._live_maker = StatsMaker(spool.boot_id, started_s)
         self._published_s = self._live_s = float("-inf")
-        self._last_state: CameraState | None = None
+        self._last_states: dict[str, CameraState] = {}
         self.is_hot = False  # whether the board was at the last reading
 
     def announce(self, parts: Parts) -> None:
@@ -54,7 +53,7 @@ class Reporter:
             version=__version__,
             boot_id=self._spool.boot_id,
             models=model_infos(parts.interpreters),
-            cameras=(self._camera,),
+            cameras=tuple(config.cameras),
             labels=parts.labels(),
             budget_ms=config.budget.frame_ms,
             commands=config.commands.allow,
@@ -70,7 +69,7 @@ class Reporter:
         config = parts.config
         prefix = config.mqtt.discovery_prefix
         commands = () if config.commands.key_file else config.commands.allow
-        components = components_of(self._topics, [self._camera], parts.labels(), commands)
+        components = components_of(self._topics, [*config.cameras], parts.labels(), commands)
         gone = announced.gone(
             config_file.state_dir(config),
             discovery_topic(prefix, self._topics.device),
@@ -78,46 +77,53 @@ class Reporter:
         )
         return discovery_message(prefix, self._topics, __version__, components, gone)
 
-    def tell_camera(self, status: CaptureStatus, *, is_paused: bool) -> None:
-        """Publish the camera's state when it differs from the last one published."""
+    def tell_camera(self, name: str, status: CaptureStatus, *, is_paused: bool) -> None:
+        """Publish a camera's state when it differs from the last one published."""
         state = CameraState(
-            camera=self._camera,
+            camera=name,
             state=status.state.value,
             reason=status.reason,
             paused=is_paused,
         )
-        if state != self._last_state:
-            self._last_state = state
-            topic = self._topics.camera(self._camera, "state")
+        if state != self._last_states.get(name):
+            self._last_states[name] = state
+            topic = self._topics.camera(name, "state")
             self._publisher.publish(Message(topic, messages.encode(state), qos=1, retain=True))
 
     def tell_stats(
-        self, counters: Counters, status: CaptureStatus, interval_s: float, *, is_paused: bool
+        self,
+        counters: Counters,
+        statuses: Mapping[str, CaptureStatus],
+        paused: Collection[str],
+        interval_s: float,
     ) -> None:
         """Publish `stats` every `interval_s`; update page and service manager every LIVE_S."""
         now_s = time.monotonic()
         if now_s - self._live_s >= LIVE_S:
             self._live_s = now_s
-            stats = self._stats(self._live_maker, counters, status, is_paused=is_paused)
+            stats = self._stats(self._live_maker, counters, statuses, paused)
             self._view.tell_stats(stats)
             self._notifier.status(
-                f"camera {status.state}, {stats.frames_per_s:g} frames/s, "
+                f"{cameras_text(statuses)}, {stats.frames_per_s:g} frames/s, "
                 f"broker {self._publisher.state[0]}, {stats.spool.waiting} events waiting"
             )
         if now_s - self._published_s >= interval_s:
             self._published_s = now_s
-            stats = self._stats(self._published_maker, counters, status, is_paused=is_paused)
+            stats = self._stats(self._published_maker, counters, statuses, paused)
             self._publisher.publish(Message(self._topics.of("stats"), messages.encode(stats)))
 
     def _stats(
-        self, maker: StatsMaker, counters: Counters, status: CaptureStatus, *, is_paused: bool
+        self,
+        maker: StatsMaker,
+        counters: Counters,
+        statuses: Mapping[str, CaptureStatus],
+        paused: Collection[str],
     ) -> Stats:
         board = read_condition()
         self.is_hot = board.is_hot
         readings = Readings(
-            camera=self._camera,
-            capture=status,
-            is_paused=is_paused,
+            capture=statuses,
+            paused=paused,
             spool=self._spool.counters(),
             mqtt=self._publisher.counters(),
             board=board,

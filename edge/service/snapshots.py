@@ -12,11 +12,12 @@ MARGIN = 0.1  # of the box, kept around it
 
 
 class Snapshots:
-    """Best crops of one camera's objects."""
+    """Best crops of the cameras' objects."""
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
-        self._best: dict[str, tuple[int, float]] = {}  # track id and score by label
+        # Track id and score by camera and label.
+        self._best: dict[tuple[str, str], tuple[int, float]] = {}
 
     def messages(self, result: FrameResult) -> list[Message]:
         """Return a retained JPEG for each event whose object is newer or scores higher than before.
@@ -29,12 +30,12 @@ class Snapshots:
             track = event.track
             if event.kind is EventKind.END or track.last_seen_s != frame.time_s:
                 continue
-            rank = (track.track_id, track.score)
-            if rank <= self._best.get(track.label, (0, 0.0)):
+            place, rank = (frame.camera, track.label), (track.track_id, track.score)
+            if rank <= self._best.get(place, (0, 0.0)):
                 continue
             bgr = crop(frame.bgr, widened(track.box_px))
             if bgr is not None:
-                self._best[track.label] = rank
+                self._best[place] = rank
                 messages.append(self._message(frame.camera, track.label, bgr))
         return messages
 

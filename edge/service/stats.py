@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from edge.capture import CaptureStatus
 from edge.health import Condition
 from edge.messages import CameraStats, SpoolStats, Stats
-from edge.service.counters import LATENCY, Counters
+from edge.service.counters import LATENCY, Counters, FrameCounters
 from edge.spool import SpoolCounters
 
 
@@ -15,22 +16,31 @@ from edge.spool import SpoolCounters
 class Readings:
     """The state of the daemon's parts at one moment, besides `Counters`.
 
-    camera: its name. mqtt: `Publisher.counters`.
+    capture: by camera. paused: the cameras that are. mqtt: `Publisher.counters`.
     """
 
-    camera: str
-    capture: CaptureStatus
-    is_paused: bool
+    capture: Mapping[str, CaptureStatus]
+    paused: Collection[str]
     spool: SpoolCounters
     mqtt: dict[str, int | float | str]
     board: Condition
 
 
-def camera_stats(status: CaptureStatus, *, is_paused: bool) -> CameraStats:
-    """Return a camera's part of `stats`."""
+def cameras_text(statuses: Mapping[str, CaptureStatus]) -> str:
+    """Return the cameras' states for people."""
+    return ", ".join(f"{name} {status.state}" for name, status in statuses.items())
+
+
+def camera_stats(
+    status: CaptureStatus, frames: FrameCounters, rate: float, *, is_paused: bool
+) -> CameraStats:
+    """Return a camera's part of `stats`; rate: detected frames per second."""
     return CameraStats(
         state=status.state.value,
         paused=is_paused,
+        frames_per_s=round(rate, 2),
+        detected=frames.detected,
+        skipped=frames.skips(status),
         frames=status.frames,
         bad_frames=status.bad_frames,
         reconnects=status.reconnects,
@@ -55,32 +65,41 @@ class StatsMaker:
     def __init__(self, boot_id: str, now_s: float) -> None:
         self._boot_id = boot_id
         self._started_s = self._last_s = now_s
-        self._last_detected = 0
+        self._last_detected: dict[str, int] = {}
         self._last_saved_for_budget = 0
 
     def make(self, counters: Counters, readings: Readings, now_s: float) -> Stats:
         """Return the payload; rates are since the previous call. now_s: monotonic."""
-        board, status = readings.board, readings.capture
+        board = readings.board
         elapsed_s = max(now_s - self._last_s, 1e-3)
-        rate = (counters.detected - self._last_detected) / elapsed_s
+        detected = {name: counters.cameras[name].detected for name in readings.capture}
+        rates = {
+            name: (count - self._last_detected.get(name, 0)) / elapsed_s
+            for name, count in detected.items()
+        }
         is_degraded = counters.saved_for_budget() > self._last_saved_for_budget
-        self._last_s, self._last_detected = now_s, counters.detected
+        self._last_s, self._last_detected = now_s, detected
         self._last_saved_for_budget = counters.saved_for_budget()
         quantiles = counters.stages.quantiles()
         return Stats(
             boot_id=self._boot_id,
             uptime_s=round(now_s - self._started_s, 1),
-            frames_per_s=round(rate, 2),
+            frames_per_s=round(sum(rates.values()), 2),
             detected=counters.detected,
             detected_faster=counters.detected_faster,
-            skipped=counters.skips(status),
+            skipped=counters.skips(readings.capture),
             late=counters.late,
             colors_shed=counters.colors_shed,
             events=counters.events,
             latency_ms=quantiles.pop(LATENCY, {}),
             stages_ms=quantiles,
             degraded=("thermal" if board.is_hot else "budget") if is_degraded else "",
-            cameras={readings.camera: camera_stats(status, is_paused=readings.is_paused)},
+            cameras={
+                name: camera_stats(
+                    status, counters.cameras[name], rates[name], is_paused=name in readings.paused
+                )
+                for name, status in readings.capture.items()
+            },
             spool=spool_stats(readings.spool),
             mqtt=readings.mqtt,
             temperature_c=board.temperature_c,

@@ -1,4 +1,4 @@
-"""JPEGs of the newest frame, with or without boxes: made on request, shared by all clients."""
+"""JPEGs of the newest frames, with or without boxes: made on request, shared by all clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge import picture_file
 from edge.values import ColorScore, Image, Track, TrackState
 from edge.web.view import Scene, View
 
-MAX_JPEGS_PER_S = 5  # of each kind; more requests get the same picture again
+MAX_JPEGS_PER_S = 5  # of each kind and camera; more requests get the same picture again
 JPEG_QUALITY = 80
 LINE_PX_HEIGHT = 360  # one pixel of line width per this many of the picture's height
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -54,7 +54,7 @@ class Picture:
 
 
 class Pictures:
-    """Pictures of a view's newest frame; for the web thread alone.
+    """Pictures of a view's newest frames; for the web thread alone.
 
     clock: monotonic, in seconds.
     """
@@ -62,19 +62,20 @@ class Pictures:
     def __init__(self, view: View, clock: Callable[[], float] = time.monotonic) -> None:
         self._view = view
         self._clock = clock
-        self._cache: dict[bool, Picture] = {}
+        self._cache: dict[tuple[str, bool], Picture] = {}
 
-    def newest(self, *, boxes: bool) -> Picture | None:
-        """Return the newest frame as JPEG, with boxes drawn or without; None before the first."""
-        scene = self._view.scene
+    def newest(self, camera: str, *, boxes: bool) -> Picture | None:
+        """Return a camera's newest frame as JPEG, with boxes or without; None before the first."""
+        scene = self._view.scene(camera)
         if scene is None:
             return None
-        name = f"{round(1e6 * scene.frame.captured_utc_s):x}-{scene.frame.frame_id}-{boxes:d}"
-        cached, now_s = self._cache.get(boxes), self._clock()
+        captured = f"{round(1e6 * scene.frame.captured_utc_s):x}"
+        name = f"{camera}-{captured}-{scene.frame.frame_id}-{boxes:d}"
+        cached, now_s = self._cache.get((camera, boxes)), self._clock()
         if cached is None or (cached.name != name and now_s - cached.made_s >= 1 / MAX_JPEGS_PER_S):
             bgr = drawn(scene) if boxes else scene.frame.bgr
             jpeg = picture_file.jpeg(bgr, JPEG_QUALITY)
-            cached = self._cache[boxes] = Picture(name, jpeg, now_s)
+            cached = self._cache[camera, boxes] = Picture(name, jpeg, now_s)
         return cached
 
 

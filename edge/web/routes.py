@@ -32,6 +32,7 @@ Viewed = NamedDependency[View]
 Pictured = NamedDependency[Pictures]
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_EVENTS, description="1 to 100 events.")]
 Boxes = Annotated[bool, QueryParameter(description="Draw boxes, labels and colors.")]
+Camera = Annotated[str | None, QueryParameter(description="Its name; default: the first.")]
 Known = Annotated[str | None, HeaderParameter(name="If-None-Match", description="ETag you have.")]
 
 
@@ -60,9 +61,19 @@ def events(view: Viewed, limit: Limit = 20) -> list[EventBody]:
 
 
 @get("/api/frame.jpg", media_type="image/jpeg", sync_to_thread=False)
-def frame(pictures: Pictured, boxes: Boxes = True, known: Known = None) -> Response[bytes]:  # noqa: FBT002 - a query parameter
-    """Return the newest frame as JPEG; 304 when it is the one whose ETag was sent."""
-    picture = _known_or_503(pictures.newest(boxes=boxes))
+def frame(
+    view: Viewed,
+    pictures: Pictured,
+    camera: Camera = None,
+    boxes: Boxes = True,  # noqa: FBT002 - a query parameter
+    known: Known = None,
+) -> Response[bytes]:
+    """Return a camera's newest frame as JPEG; 304 when it is the one whose ETag was sent."""
+    cameras = _known_or_503(view.info).cameras
+    name = cameras[0] if camera is None else camera
+    if name not in cameras:
+        raise HTTPException(f"no such camera; known: {', '.join(cameras)}", status_code=404)
+    picture = _known_or_503(pictures.newest(name, boxes=boxes))
     tag = f'"{picture.name}"'
     if known is not None and tag in known:  # a proxy may have made it weak: W/"…"
         return Response(b"", status_code=304, headers={"etag": tag})
@@ -71,7 +82,7 @@ def frame(pictures: Pictured, boxes: Boxes = True, known: Known = None) -> Respo
 
 @get("/healthz", sync_to_thread=False)
 def healthz(view: Viewed) -> Response[Health]:
-    """Return 200 while frames arrive or the camera is being retried, else 503."""
+    """Return 200 while frames arrive from each camera or it is being retried, else 503."""
     health = view.health()
     return Response(health, status_code=200 if health.status == "ok" else 503)
 
@@ -97,7 +108,7 @@ def make_app(view: View) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="edge",
             version=__version__,
-            description="Read-only view of one camera daemon.",
+            description="Read-only view of a camera daemon.",
             path="/schema",
             render_plugins=[JsonRenderPlugin()],
             use_handler_docstrings=True,

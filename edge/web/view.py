@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge.messages import Health, Info, Stats
+from edge.messages import CameraHealth, Health, Info, Stats
 from edge.values import ColorScore, Frame, FrameResult, Track
 
 MAX_EVENTS = 100
@@ -29,7 +29,7 @@ class Scene:
 
 
 class View:
-    """The newest info, stats, frame and events; safe between main loop and web thread.
+    """The newest info, stats, frames and events; safe between main loop and web thread.
 
     clock: monotonic, in seconds.
     """
@@ -39,10 +39,9 @@ class View:
         self._lock = threading.Lock()
         self._info: Info | None = None
         self._stats: Stats | None = None
-        self._scene: Scene | None = None
+        self._scenes: dict[str, Scene] = {}
         self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
-        self._camera = ""
-        self._is_paused = False
+        self._cameras: dict[str, tuple[str, bool]] = {}  # state, and whether it is paused
         self._alive_s = float("-inf")
 
     # Called by the main loop.
@@ -65,19 +64,22 @@ class View:
     def tell_frame(self, result: FrameResult) -> None:
         """Store a processed frame by reference; an object's colors come from its events."""
         with self._lock:
-            known = dict(self._scene.colors) if self._scene else {}
+            before = self._scenes.get(result.frame.camera)
+            known = dict(before.colors) if before else {}
             known |= {event.track.track_id: event.colors for event in result.events}
             present = {track.track_id for track in result.tracks}
             colors = {track_id: color for track_id, color in known.items() if track_id in present}
-            self._scene = Scene(result.frame, result.tracks, colors)
+            self._scenes[result.frame.camera] = Scene(result.frame, result.tracks, colors)
 
-    def tell_camera(self, state: str, *, is_alive: bool, is_paused: bool) -> None:
-        """Store the camera's state; `is_alive`: a frame came, or a retry is in progress."""
+    def tell_camera(self, name: str, state: str, *, is_paused: bool) -> None:
+        """Store a camera's state."""
         with self._lock:
-            self._camera = state
-            self._is_paused = is_paused
-            if is_alive:
-                self._alive_s = self._clock()
+            self._cameras[name] = state, is_paused
+
+    def tell_progress(self) -> None:
+        """Store that frames come from each camera now, or that it is being retried."""
+        with self._lock:
+            self._alive_s = self._clock()
 
     # Called by the web thread.
 
@@ -93,11 +95,10 @@ class View:
         with self._lock:
             return self._stats
 
-    @property
-    def scene(self) -> Scene | None:
-        """Return the newest frame with its tracks, None before the first."""
+    def scene(self, camera: str) -> Scene | None:
+        """Return a camera's newest frame with its tracks, None before the first."""
         with self._lock:
-            return self._scene
+            return self._scenes.get(camera)
 
     def events(self, limit: int) -> list[bytes]:
         """Return the last encoded `EventBody`s, newest first."""
@@ -108,10 +109,17 @@ class View:
         """Return whether the daemon makes progress."""
         with self._lock:
             now_s = self._clock()
-            age_s = now_s - self._scene.frame.captured_mono_s if self._scene else None
+            captured_s = {name: one.frame.captured_mono_s for name, one in self._scenes.items()}
             return Health(
                 status="ok" if now_s - self._alive_s <= HEALTHY_S else "failing",
-                camera=self._camera,
-                paused=self._is_paused,
-                frame_age_s=None if age_s is None else round(age_s, 3),
+                cameras={
+                    name: CameraHealth(
+                        state=state,
+                        frame_age_s=(
+                            round(now_s - captured_s[name], 3) if name in captured_s else None
+                        ),
+                        paused=is_paused,
+                    )
+                    for name, (state, is_paused) in self._cameras.items()
+                },
             )

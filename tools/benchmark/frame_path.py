@@ -32,7 +32,7 @@ from edge.config import (
 from edge.detector import Detector
 from edge.errors import EdgeError, InputError
 from edge.interpreter import Interpreter
-from edge.pipeline import Models, Pipeline, Thresholds
+from edge.pipeline import Models, Pipeline, thresholds_of
 from edge.values import Frame, Image
 from tools.benchmark.quantiles import cells, quantiles
 
@@ -86,16 +86,14 @@ class Rig:
     def __init__(self, config: Config, models_dir: str | None) -> None:
         self._detector = self._load(config.detector.model, models_dir)
         self._color = self._load(config.color.model, models_dir)
-        thresholds = Thresholds(config.detector.min_score, config.detector.labels)
+        thresholds = thresholds_of(config)
+        self.models = Models(
+            {"detector": Detector(self._detector, min_score=thresholds.lowest())},
+            ColorModel(self._color),
+        )
+        self.governor = Governor(config.budget.frame_ms, time.monotonic)
         self.pipeline = Pipeline(
-            config.cameras["clip"],
-            config,
-            Models(
-                {"detector": Detector(self._detector, min_score=thresholds.lowest())},
-                ColorModel(self._color),
-            ),
-            Governor(config.budget.frame_ms, time.monotonic),
-            time.perf_counter,
+            config.cameras["clip"], config, self.models, self.governor, time.perf_counter
         )
         self._stages: dict[str, list[float]] = {}
         self._loop_ms: list[float] = []

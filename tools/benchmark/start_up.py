@@ -20,13 +20,14 @@ CHILD = """
 import json, sys, time
 from edge.capture import open_source
 from edge.health import read_condition
+from edge.pipeline import warm_up
 from edge.values import Frame
 from tools.benchmark.frame_path import FRAME_S, Rig, config_with
 models, models_dir = json.loads(sys.argv[1])
 config = config_with(models)
 source = open_source(config.cameras["clip"])
 rig = Rig(config, models_dir)
-rig.pipeline.warm_up(source.read())
+warm_up(rig.models, rig.governor, time.monotonic, source.read())
 loaded_s = time.monotonic()
 number, events = 0, ()
 while not events:

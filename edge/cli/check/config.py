@@ -11,7 +11,7 @@ from edge.config import Config
 from edge.errors import EXIT_OK
 from edge.messages.signing import read_key
 from edge.publisher import options
-from edge.service.parts import build_models, load_interpreters, only_camera
+from edge.service.parts import build_models, load_interpreters
 from edge.web import check_installed
 
 EXAMPLES = "example:\n  edge check-config /etc/edge/edge.yaml"
@@ -28,11 +28,11 @@ def run(args: argparse.Namespace) -> int:
     Opens no device.
     """
     config = config_file.load(args.file)
-    camera = only_camera(config)
     check_settings(config)
     interpreters = load_interpreters(config)
     build_models(interpreters, config)
-    check_source(config.cameras[camera])
+    for camera in config.cameras.values():
+        check_source(camera)
     models = ", ".join(
         f"{role} {interpreter.manifest.name}" for role, interpreter in interpreters.items()
     )

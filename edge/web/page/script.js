@@ -9,6 +9,7 @@ const COLORS = {
 };
 const $ = (id) => document.getElementById(id);
 let info = null;
+let camera = ""; // whose picture is shown
 
 function make(tag, text = "", kind = "") {
   const element = document.createElement(tag);
@@ -75,7 +76,10 @@ function showNoPicture() {
 }
 
 async function showPicture() {
-  const response = await ask(`/api/frame.jpg?boxes=${$("boxes").checked}`, tag ? { "If-None-Match": tag } : {});
+  if (!camera) return;
+  const [asked, boxes] = [camera, $("boxes").checked];
+  const response = await ask(`/api/frame.jpg?camera=${asked}&boxes=${boxes}`, tag ? { "If-None-Match": tag } : {});
+  if (asked !== camera) return;
   if (response.status === 304) current = Date.now();
   if (response.status !== 200) return;
   const address = URL.createObjectURL(await response.blob());
@@ -90,8 +94,24 @@ async function showPicture() {
   $("figure").dataset.frame = tag;
 }
 
-function cameraName() {
-  return info ? info.cameras.join(", ") : "camera";
+function showCamera(name) {
+  camera = $("camera").value = name;
+  showNoPicture();
+  tell("picture-text", camera);
+  showPicture().catch(() => {});
+}
+
+function showCameras() {
+  fill("camera", info.cameras.map((name) => make("option", name)));
+  $("chooser").hidden = info.cameras.length < 2;
+  if (!info.cameras.includes(camera)) showCamera(info.cameras[0]);
+}
+
+// One word while they agree, else each camera with its own.
+function stateOf(cameras) {
+  const states = cameras.map(([, one]) => one.state + (one.paused ? ", paused" : ""));
+  if (new Set(states).size <= 1) return states[0] || "starting";
+  return cameras.map(([name], place) => `${name} ${states[place]}`).join("; ");
 }
 
 let seen = null; // when the daemon last answered
@@ -100,14 +120,17 @@ async function showHealth() {
   const health = await response.json();
   seen = new Date();
   document.body.classList.remove("away");
-  const level = health.paused ? "" : { live: "good", lost: "bad", ended: "bad" }[health.camera];
-  tellState("camera-state", (health.camera || "starting") + (health.paused ? ", paused" : ""), level || "");
-  const failing = health.camera ? ["not working", "bad"] : ["starting", ""];
+  const cameras = Object.entries(health.cameras);
+  const levels = cameras.map(([, one]) => (one.paused ? "" : { live: "good", lost: "bad", ended: "bad" }[one.state] || ""));
+  const level = levels.includes("bad") ? "bad" : levels.includes("") ? "" : levels[0] || "";
+  tellState("camera-state", stateOf(cameras), level);
+  const failing = cameras.length ? ["not working", "bad"] : ["starting", ""];
   tellState("daemon-state", ...(response.ok ? ["working", "good"] : failing));
-  if (health.frame_age_s === null) showNoPicture();
-  const age = Math.max(health.frame_age_s, (Date.now() - current) / 1000);
-  $("picture").alt = `Newest frame of ${cameraName()}`;
-  tell("picture-text", current ? `${cameraName()}, ${age < 2 ? "now" : span(age) + " ago"}` : cameraName());
+  const shownCamera = health.cameras[camera];
+  if (!shownCamera || shownCamera.frame_age_s === null) showNoPicture();
+  const age = Math.max(shownCamera ? shownCamera.frame_age_s : 0, (Date.now() - current) / 1000);
+  $("picture").alt = `Newest frame of ${camera}`;
+  tell("picture-text", current ? `${camera}, ${age < 2 ? "now" : span(age) + " ago"}` : camera || "camera");
 }
 
 // What the page still shows is from before; it must not look as if it were true now.
@@ -116,7 +139,7 @@ function showAway() {
   tellState("daemon-state", `not reachable${since}`, "bad");
   tellState("camera-state", "not known", "");
   tellState("broker-state", "not known", "");
-  tell("picture-text", current ? `${cameraName()}, as of ${new Date(current).toLocaleTimeString()}` : "");
+  tell("picture-text", current ? `${camera}, as of ${new Date(current).toLocaleTimeString()}` : "");
   document.body.classList.add("away");
 }
 
@@ -138,6 +161,7 @@ function eventLine(event) {
   time.dateTime = event.captured_utc;
   const facts = [`score ${event.score.toFixed(2)}`];
   facts.push(...event.colors.map((one) => `${one.name} ${Math.round(100 * one.score)} %`));
+  if (info && info.cameras.length > 1) facts.push(event.camera);
   if (event.zones.length) facts.push(`in ${event.zones.join(", ")}`);
   if (event.kind === "end") facts.push(`seen for ${span(event.duration_s)}`);
   line.append(patch, name, time, make("small", facts.join(" · ")));
@@ -189,6 +213,11 @@ function showFrames(stats) {
   fill("skips", outcomes.map(([name, count]) =>
     row(name, count.toLocaleString(), `${((100 * count) / all).toFixed(1)} %`),
   ));
+  const cameras = Object.entries(stats.cameras);
+  $("cameras").hidden = cameras.length < 2;
+  fill("camera-rows", cameras.map(([name, one]) =>
+    row(name, one.frames_per_s.toFixed(1), one.detected.toLocaleString(), one.frames.toLocaleString()),
+  ));
 }
 
 function showBoard(stats) {
@@ -217,6 +246,7 @@ function showInfo() {
   document.title = `${info.device} · edge`;
   tell("device", info.device);
   tell("version", `edge ${info.version}`);
+  showCameras();
   fill("models", Object.entries(info.models).map(([role, model]) => {
     const line = make("li", `${role}: ${model.name} ${model.version}`);
     const proof = model.integer_only ? "integer-only" : "not integer-only";
@@ -248,6 +278,7 @@ function every(ms, work, failed = () => {}) {
 }
 
 $("boxes").addEventListener("change", () => { tag = ""; showPicture().catch(() => {}); });
+$("camera").addEventListener("change", () => showCamera($("camera").value));
 every(PICTURE_MS, showPicture);
 every(LIST_MS, showHealth, showAway);
 every(LIST_MS, showEvents);

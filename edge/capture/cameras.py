@@ -1,0 +1,94 @@
+"""Several cameras for one loop: the frame whose result is due first is taken first.
+
+Method: earliest deadline first. All results are due `budget.frame_ms` after their capture, so that
+is the frame captured first. While frames come faster than they are taken, each is soon replaced by
+a newer one, and cameras whose frames happen to be older at those moments would get every turn.
+Therefore a camera that had its turn waits until every other one with a frame had its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Self
+
+from edge.capture.camera import Camera, CaptureStatus
+from edge.capture.reader import Opener
+from edge.capture.source import open_source
+from edge.config import CameraConfig
+from edge.values import Frame
+
+
+class Cameras:
+    """Cameras that run until they are replaced or the block ends; for one thread.
+
+    Entering raises what `Camera` raises. Enter it only once.
+    """
+
+    def __init__(
+        self, configs: Mapping[str, CameraConfig], *, open_source: Opener = open_source
+    ) -> None:
+        """Take the cameras' configs by name; `open_source` opens the source that a config names."""
+        self._open_source = open_source
+        self._changed = threading.Condition()
+        self._configs = dict(configs)
+        self._cameras: dict[str, Camera] = {}
+        self._had_turn: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Start reading."""
+        try:
+            for name, config in self._configs.items():
+                self._open(name, config, CaptureStatus())
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop and join all; statuses remain known."""
+        for camera in self._cameras.values():
+            camera.stop()
+        for camera in self._cameras.values():
+            camera.__exit__()
+
+    def _open(self, name: str, config: CameraConfig, before: CaptureStatus) -> None:
+        camera = Camera(
+            name, config, open_source=self._open_source, before=before, changed=self._changed
+        )
+        self._cameras[name] = camera.__enter__()
+
+    def replace(self, name: str, config: CameraConfig) -> None:
+        """Close a camera and read from another source in its place; its counters continue."""
+        self._cameras[name].__exit__()
+        self._open(name, config, self._cameras[name].status)
+
+    def status(self, name: str) -> CaptureStatus:
+        """Return a camera's state and counters."""
+        return self._cameras[name].status
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether no frame is left to take: all files have ended."""
+        return all(camera.is_over for camera in self._cameras.values())
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """Return the frame whose turn it is; None on timeout, and at once when `is_over`.
+
+        Raises what `Camera.take` raises.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting() or self.is_over, timeout_s)
+            waiting = self._waiting()
+            if not waiting:
+                return None
+            if waiting.keys() <= self._had_turn:
+                self._had_turn.clear()
+            name = min(waiting.keys() - self._had_turn, key=waiting.__getitem__)
+            self._had_turn.add(name)
+        return self._cameras[name].take(0)
+
+    def _waiting(self) -> dict[str, float]:
+        """Return when the frames that wait were captured, by camera."""
+        since = {name: camera.waiting_since_s for name, camera in self._cameras.items()}
+        return {name: captured_s for name, captured_s in since.items() if captured_s is not None}

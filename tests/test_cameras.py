@@ -1,0 +1,160 @@
+"""Several cameras for one consumer: real threads, fake sources."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from edge.capture import Cameras, CaptureState
+from edge.capture.camera import JOIN_S
+from edge.capture.source import Source
+from edge.config import CameraConfig
+from edge.errors import InputError
+from edge.values import Image
+from fakes import FakeSource
+from pictures import PATIENCE_S, gray_level
+from waiting import wait_until
+
+Script = list[Image | Exception | threading.Event]
+
+
+def opener(scripts: list[Script], *, is_live: bool = True) -> Callable[[CameraConfig], Source]:
+    """Opens the script whose number is the camera's source."""
+    return lambda config: FakeSource(scripts[int(config.source)], is_live=is_live, fps=50)
+
+
+def names(count: int) -> dict[str, CameraConfig]:
+    """Cameras c, b, a, … with the sources 0, 1, 2, …: neither order is that of their names."""
+    return {name: CameraConfig(source=number) for number, name in enumerate("cba"[:count])}
+
+
+def taken(cameras: Cameras, count: int) -> list[str]:
+    """The cameras of the next frames."""
+    frames = [cameras.take(PATIENCE_S) for _ in range(count)]
+    return [frame.camera for frame in frames if frame is not None]
+
+
+def frames_read(cameras: Cameras, name: str, count: int) -> None:
+    wait_until(lambda: cameras.status(name).frames == count)
+
+
+def test_frame_captured_first_is_taken_first() -> None:
+    go = [threading.Event() for _ in range(3)]
+    hold = threading.Event()
+    scripts: list[Script] = [[event, gray_level(40), hold] for event in go]
+    with Cameras(names(3), open_source=opener(scripts)) as cameras:
+        for number, name in ((2, "a"), (0, "c"), (1, "b")):
+            go[number].set()
+            frames_read(cameras, name, 1)
+        assert taken(cameras, 3) == ["a", "c", "b"]
+        assert cameras.take(0) is None
+        hold.set()
+
+
+def test_camera_that_had_its_turn_waits_for_the_others_even_with_an_older_frame() -> None:
+    go = [threading.Event() for _ in range(2)]
+    hold = threading.Event()
+    scripts: list[Script] = [
+        [gray_level(40), go[0], gray_level(60), hold],
+        [go[1], gray_level(40), hold],
+    ]
+    with Cameras(names(2), open_source=opener(scripts)) as cameras:
+        assert taken(cameras, 1) == ["c"]
+        for number, name, count in ((0, "c", 2), (1, "b", 1)):
+            go[number].set()
+            frames_read(cameras, name, count)
+        assert taken(cameras, 2) == ["b", "c"]
+        hold.set()
+
+
+def test_cameras_take_turns_while_each_always_has_a_frame() -> None:
+    def endless(config: CameraConfig) -> Source:
+        return Endless(0.001 * (1 + int(config.source)))
+
+    with Cameras(names(3), open_source=endless) as cameras:
+        for name in names(3):
+            wait_until(lambda name=name: cameras.status(name).frames > 3)
+        turns = []
+        for _ in range(30):
+            turns += taken(cameras, 1)
+            time.sleep(0.01)  # the consumer's work, in which each source reads several frames
+    assert all(len({*turns[start : start + 3]}) == 3 for start in range(0, 30, 3))
+
+
+class Endless:
+    """A source that has a frame every `interval_s`."""
+
+    is_live, fps, frames, seen_s = True, 0.0, 0, 0.0
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+
+    def read(self) -> Image:
+        time.sleep(self.interval_s)
+        return gray_level(40)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_failure_of_one_camera_is_raised_although_another_delivers() -> None:
+    def opened(config: CameraConfig) -> Source:
+        if config.source == 1:
+            raise InputError("clip.mp4: not a video; choose another")
+        return Endless(0.001)
+
+    with Cameras(names(2), open_source=opened) as cameras:
+        wait_until(lambda: cameras.status("c").frames > 3)
+        with pytest.raises(InputError, match=r"clip\.mp4"):
+            taken(cameras, 20)
+
+
+def test_others_go_on_when_one_file_has_ended_and_all_are_over_with_the_last() -> None:
+    go = threading.Event()
+    scripts: list[Script] = [[gray_level(40)], [go, gray_level(60)]]
+    with Cameras(names(2), open_source=opener(scripts, is_live=False)) as cameras:
+        assert taken(cameras, 1) == ["c"]
+        wait_until(lambda: cameras.status("c").state is CaptureState.ENDED)
+        began_s = time.monotonic()
+        assert cameras.take(0.2) is None
+        assert time.monotonic() - began_s >= 0.2  # no busy loop
+        assert not cameras.is_over
+        go.set()
+        assert taken(cameras, 1) == ["b"]
+        began_s = time.monotonic()
+        assert cameras.take(PATIENCE_S) is None
+        assert time.monotonic() - began_s < PATIENCE_S / 2
+        assert cameras.is_over
+
+
+def test_replaced_camera_continues_its_counters_and_leaves_the_others_alone() -> None:
+    hold = threading.Event()
+    scripts: list[Script] = [[gray_level(40), gray_level(50), hold], [gray_level(60), hold]]
+    with Cameras(names(2), open_source=opener(scripts)) as cameras:
+        frames_read(cameras, "c", 2)
+        frames_read(cameras, "b", 1)
+        hold.set()
+        cameras.replace("c", CameraConfig(source=1))
+        wait_until(lambda: cameras.status("c").frames == 3)
+        assert cameras.status("b").frames == 1
+
+
+def test_hanging_cameras_are_left_together() -> None:
+    hold = threading.Event()
+    scripts: list[Script] = [[hold], [hold], [hold]]
+    with Cameras(names(3), open_source=opener(scripts)) as cameras:
+        assert cameras.take(0.1) is None
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 2 * JOIN_S
+    hold.set()
+
+
+def test_camera_that_cannot_begin_ends_those_that_have() -> None:
+    before = set(threading.enumerate())
+    configs = {"c": CameraConfig(source=0), "b": CameraConfig(source="/nowhere/clip.mp4")}
+    with pytest.raises(InputError, match="/nowhere"):
+        Cameras(configs, open_source=lambda _: Endless(0.01)).__enter__()
+    wait_until(lambda: set(threading.enumerate()) <= before)

@@ -1,0 +1,145 @@
+"""One daemon with two cameras: shared models and budget, everything else by camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import msgspec
+import pytest
+
+from asking import ask, is_offline, stats_of
+from daemon import CLIP, Daemon
+from edge.cli import main
+from edge.errors import EXIT_OK, EXIT_UNHEALTHY
+from edge.messages import CameraState, Event, Info
+from http_camera import MotionJpegServer
+from mosquitto import Mosquitto, Received, Subscriber
+from pictures import gray_level
+from waiting import wait_until
+
+PLAYED = {"source": str(CLIP), "loop": True}
+TWO = {"door": PLAYED, "front": {**PLAYED}}  # two dicts: YAML would write an alias
+
+
+def events_at(received: list[Received], camera: str) -> list[Event]:
+    topic = f"edge/gate/{camera}/events"
+    return [msgspec.json.decode(one.payload, type=Event) for one in received if one.topic == topic]
+
+
+def states_at(received: list[Received], camera: str) -> list[CameraState]:
+    mine = [one.payload for one in received if one.topic == f"edge/gate/{camera}/state"]
+    return [msgspec.json.decode(payload, type=CameraState) for payload in mine]
+
+
+def test_both_cameras_are_detected_counted_and_published(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Daemon(tmp_path, mosquitto.port, cameras=TWO) as daemon:
+        (info,) = subscriber.wait_for_topic("edge/gate/info")
+        assert msgspec.json.decode(info.payload, type=Info).cameras == ("door", "front")
+        for camera in TWO:
+            subscriber.wait_for(lambda all_, camera=camera: len(events_at(all_, camera)) > 2, 60)
+            subscriber.wait_for_topic(f"edge/gate/{camera}/snapshot/person")
+        assert main(["status", str(daemon.config_path)]) == EXIT_OK
+        shown = capsys.readouterr().out
+        assert "camera    front live, newest frame" in shown
+        assert "camera    door live, newest frame" in shown
+        assert main(["doctor", str(daemon.config_path)]) == EXIT_OK
+        assert "door: live, says the daemon; front: live, says" in capsys.readouterr().out
+        assert daemon.stop() == EXIT_OK
+    received = subscriber.wait_for(is_offline)
+    events = {camera: events_at(received, camera) for camera in TWO}
+    for camera, mine in events.items():
+        assert {event.camera for event in mine} == {camera}
+        assert len({event.id for event in mine if event.kind == "new"}) > 0
+    ids = [{event.id for event in mine} for mine in events.values()]
+    assert not ids[0] & ids[1]
+    numbers = sorted(event.seq for mine in events.values() for event in mine)
+    assert numbers == [*range(1, len(numbers) + 1)]
+    last = stats_of(received)[-1]
+    assert last.detected == sum(one.detected for one in last.cameras.values())
+    for one in last.cameras.values():
+        assert one.frames == one.detected + sum(one.skipped.values())
+        assert one.detected > 0
+    for cause, count in last.skipped.items():
+        assert count == sum(one.skipped[cause] for one in last.cameras.values())
+
+
+def test_command_reaches_the_camera_that_it_names(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    with Daemon(tmp_path, mosquitto.port, cameras=TWO):
+        subscriber.wait_for(lambda all_: events_at(all_, "front") and events_at(all_, "door"), 60)
+        assert ask(subscriber, "pause", {"camera": "door"}).status == "ok"
+        subscriber.wait_for(lambda all_: states_at(all_, "door")[-1].paused)
+        received = subscriber.wait_for(
+            lambda all_: stats_of(all_)[-1].cameras["door"].skipped["paused"] > 5
+        )
+        last = stats_of(received)[-1]
+        assert last.cameras["front"].skipped["paused"] == 0
+        assert not states_at(received, "front")[-1].paused
+        assert [event.kind for event in events_at(received, "door")][-1] == "end"
+        assert ask(subscriber, "resume", {}).status == "ok"
+        subscriber.wait_for(lambda all_: not states_at(all_, "door")[-1].paused)
+        unnamed = ask(subscriber, "snapshot", {})
+        assert (unnamed.status, unnamed.error) == ("error", "name a camera: door, front")
+        unknown = ask(subscriber, "pause", {"camera": "roof"})
+        assert unknown.error == "no camera 'roof'; known: door, front"
+        named = ask(subscriber, "snapshot", {"camera": "door"})
+        assert named.result is not None
+        assert named.result["topic"] == "edge/gate/door/snapshot/frame"
+
+
+def test_lost_camera_leaves_the_other_at_work_and_is_named(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cameras = {"front": PLAYED, "door": {"source": "/dev/video63"}}
+    with Daemon(tmp_path, mosquitto.port, cameras=cameras) as daemon:
+        subscriber.wait_for(lambda all_: "lost" in {one.state for one in states_at(all_, "door")})
+        subscriber.wait_for(lambda all_: len(events_at(all_, "front")) > 2, 60)
+        wait_until(lambda: main(["status", str(daemon.config_path)]) == EXIT_UNHEALTHY)
+        assert "WRONG: camera door lost; run edge doctor" in capsys.readouterr().out
+        error = ask(subscriber, "snapshot", {"camera": "door"}).error
+        assert error == "camera door is lost; try later"
+        assert daemon.stop() == EXIT_OK
+
+
+def test_reload_replaces_the_camera_that_changed_and_no_other(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    capture = cv2.VideoCapture(str(CLIP))
+    server = MotionJpegServer(capture.read()[1], interval_s=0.1)
+    capture.release()
+    try:
+        cameras = {"front": {"source": server.address}, "door": {"source": "/dev/video63"}}
+        with Daemon(tmp_path, mosquitto.port, cameras=cameras) as daemon:
+            subscriber.wait_for(lambda all_: events_at(all_, "front"), 60)
+            assert not events_at(subscriber.received, "door")
+            daemon.config["cameras"]["door"] = PLAYED
+            daemon.write_config()
+            assert ask(subscriber, "reload", {}).status == "ok"
+            subscriber.wait_for(lambda all_: events_at(all_, "door"), 60)
+            received = subscriber.received
+            assert {state.state for state in states_at(received, "front")} <= {"opening", "live"}
+            assert "lost" in {state.state for state in states_at(received, "door")}
+            assert server.viewers == 1
+            daemon.config["cameras"]["roof"] = {**PLAYED}
+            daemon.write_config()
+            error = ask(subscriber, "reload", {}).error
+            assert error is not None
+            assert error.endswith("restart needed for a change of the cameras' names")
+    finally:
+        server.leave()
+
+
+def test_daemon_ends_when_all_files_have(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    short = tmp_path / "short"
+    short.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(short / f"{number}.png"), gray_level(20 * number, (64, 48)))
+    files = {"source": str(short), "realtime": False}
+    cameras = {"front": files, "door": {"source": str(CLIP), "realtime": False}}
+    with Daemon(tmp_path, mosquitto.port, cameras=cameras) as daemon:
+        assert daemon.wait(120) == EXIT_OK
+    assert [line for line in daemon.log if "service.source_ended cameras=door,front" in line]
