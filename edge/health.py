@@ -118,6 +118,11 @@ class Condition:
     load_1min: float | None
     is_hot: bool = False
 
+    @property
+    def is_loaded(self) -> bool:
+        """Return whether more tasks want to run than there are cores, besides the daemon's loop."""
+        return self.load_1min is not None and self.load_1min > (os.cpu_count() or 1) + 1
+
 
 def read_condition(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Condition:
     """Return temperature, clock, memory and load from the kernel.

@@ -155,7 +155,7 @@ def test_status_shows_the_stats_as_text() -> None:
         "camera    front ended, newest frame 1.3 s ago, paused: the command resume ends it",
         "frames    9.5 a second detected, 120 so far, 30 by the faster model",
         "skipped   stale 4, budget 2",
-        "latency   p50 21.5 ms, p95 40 ms, degraded",
+        "latency   p50 21.5 ms, p95 40 ms, degraded: thermal",
         "broker    lost: no route, 11 events acknowledged",
         "spool     7 waiting, 3 lost",
         "board     62 °C, 107 MB, up 60 s",
@@ -173,6 +173,7 @@ def test_status_shows_the_stats_as_text() -> None:
         (100, "budget", "ok", ""),
         (101, "budget", "warn", "a smaller detector.faster_model"),
         (101, "thermal", "warn", "cool the board"),
+        (101, "load", "warn", "other programs"),
     ],
 )
 def test_doctor_says_when_most_frames_miss_the_budget(

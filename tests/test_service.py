@@ -296,7 +296,7 @@ def test_every_frame_is_detected_or_counted_under_its_cause_and_none_is_logged(
     assert stats.cameras["front"].frames == 250
     assert stats.detected + sum(stats.skipped.values()) == 250
     assert stats.skipped["budget"] + stats.skipped["stale"] > 0
-    assert stats.degraded in {"", "budget"}
+    assert stats.degraded in {"", "budget", "load"}
     assert len(daemon.log) < 15
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -16,10 +18,23 @@ from edge.values import Frame, FrameResult, SkipCause
 NONE = {cause.value: 0 for cause in SkipCause}
 
 
-@pytest.mark.parametrize("cause", [SkipCause.BUDGET, SkipCause.THERMAL])
-def test_stats_give_the_reason_while_work_is_skipped(cause: SkipCause) -> None:
+CORES = os.cpu_count() or 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "load", "reason"),
+    [
+        (SkipCause.BUDGET, None, "budget"),
+        (SkipCause.BUDGET, CORES + 1, "budget"),  # the daemon itself may be one of these
+        (SkipCause.BUDGET, CORES + 1.5, "load"),
+        (SkipCause.THERMAL, CORES + 9, "thermal"),
+    ],
+)
+def test_stats_give_the_reason_while_work_is_skipped(
+    cause: SkipCause, load: float | None, reason: str
+) -> None:
     counters, maker = Counters(), StatsMaker("boot", 0.0)
-    board = Condition(None, None, None, None, None, is_hot=cause is SkipCause.THERMAL)
+    board = Condition(None, None, None, None, load, is_hot=cause is SkipCause.THERMAL)
     readings = Readings(
         capture={"front": CaptureStatus(CaptureState.LIVE)},
         paused=(),
@@ -30,7 +45,7 @@ def test_stats_give_the_reason_while_work_is_skipped(cause: SkipCause) -> None:
     counters.cameras["front"].skipped[cause] += 1
     first, second = (maker.make(counters, readings, now_s) for now_s in (1.0, 2.0))
     assert first.skipped[cause] == 1
-    assert (first.degraded, second.degraded) == (cause.value, "")
+    assert (first.degraded, second.degraded) == (reason, "")
 
 
 def test_rates_are_since_the_last_stats_and_totals_since_the_start() -> None:

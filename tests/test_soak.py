@@ -124,15 +124,16 @@ def test_command_names_the_broken_budgets_and_fails(
     asked = []
     samples = [replace(one, **changes) for one in steady()]
 
-    def fake(_folder: Path, source: str | None, run_s: float) -> tuple[list[Sample], int]:
-        asked.append((source, run_s))
+    def fake(_folder: Path, sources: list[str], run_s: float) -> tuple[list[Sample], int]:
+        asked.append((sources, run_s))
         return samples, exit_code
 
     monkeypatch.setattr(soak, "_run_and_sample", fake)
     report = tmp_path / "soak.json"
-    words = ["soak", "--minutes", "1", "--source", "clip.mp4", "--json", str(report)]
+    words = ["soak", "--minutes", "1", "--source", "clip.mp4", "--cameras", "2"]
+    words += ["--json", str(report)]
     assert main(words) == (EXIT_FAILURE if names else EXIT_OK)
-    assert asked == [("clip.mp4", 60)]
+    assert asked == [(["clip.mp4", "clip.mp4"], 60)]
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines] == list(BUDGETS)
     assert [line[0] for line in lines if line[-1] == "BROKEN"] == names

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -34,12 +34,13 @@ from edge import status_socket
 from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, UsageError
 from tools import json_file
-from tools.arguments import positive
+from tools.arguments import count, positive
 from tools.benchmark.frame_path import DEMO_CLIP
 
 EXAMPLES = """examples:
   edge-tools soak --minutes 30
   edge-tools soak --minutes 720 --source /dev/video0 --json soak.json
+  edge-tools soak --cameras 4
 
 exit codes: 0 all budgets held; 1 one was broken."""
 
@@ -104,6 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default 30; in a shorter run the start may break the budgets of memory and log lines",
     )
     parser.add_argument("--source", metavar="S", help="a camera or clip; default: the demo clip")
+    parser.add_argument(
+        "--cameras", type=count, default=1, metavar="N", help="so many, all with this source"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save figures and samples")
 
 
@@ -112,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
     if args.minutes * 60 < 12 * SAMPLE_S:
         raise UsageError(f"--minutes {args.minutes:g}: too short to measure; give at least 1")
     with tempfile.TemporaryDirectory(prefix="edge-soak-") as folder:
-        samples, exit_code = _run_and_sample(Path(folder), args.source, args.minutes * 60)
+        cameras = [args.source or str(DEMO_CLIP)] * args.cameras
+        samples, exit_code = _run_and_sample(Path(folder), cameras, args.minutes * 60)
     figures = figures_of(samples) | {"exit_code": float(exit_code)}
     broken = [name for name, limit in BUDGETS.items() if figures[name] > limit]
     for name, limit in BUDGETS.items():
@@ -160,12 +165,15 @@ def _mb_per_day(samples: list[Sample], *, is_away: bool) -> float:
     return written_bytes / max(events, 1) * DAY_S / 1e6
 
 
-def _run_and_sample(folder: Path, source: str | None, run_s: float) -> tuple[list[Sample], int]:
-    """Run daemon and broker; return the samples and the daemon's exit code."""
+def _run_and_sample(folder: Path, sources: Sequence[str], run_s: float) -> tuple[list[Sample], int]:
+    """Run daemon and broker; return the samples and the daemon's exit code.
+
+    sources: one for each camera.
+    """
     broker = Broker(folder)
     log = LogCounter()
     samples: list[Sample] = []
-    with broker, _daemon(folder, broker.port, source) as daemon:
+    with broker, _daemon(folder, broker.port, sources) as daemon:
         threading.Thread(target=log.read, args=(daemon.stderr,), daemon=True).start()
         started_s = time.monotonic()
         for _ in track(range(int(run_s / SAMPLE_S)), "soaking"):
@@ -219,12 +227,15 @@ def _sample(folder: Path, pid: int, at_s: float, lines: int, *, is_away: bool) -
 
 
 @contextlib.contextmanager
-def _daemon(folder: Path, port: int, source: str | None) -> Iterator[subprocess.Popen[str]]:
+def _daemon(folder: Path, port: int, sources: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     config = {
         "device": "soak",
         "state_dir": str(folder / "state"),
         "mqtt": {"host": "127.0.0.1", "port": port, "retry_max_s": 5},
-        "cameras": {"front": {"source": source or str(DEMO_CLIP), "loop": True}},
+        "cameras": {
+            f"camera-{number}": {"source": source, "loop": True}
+            for number, source in enumerate(sources)
+        },
         "publish": {"stats_interval_s": SAMPLE_S / 2},
     }
     path = folder / "edge.yaml"

@@ -39,6 +39,11 @@ exit codes: 0 nothing failed (warnings do not count); 3 something failed; 78 wro
 
 WARM_C = 75.0
 HOT_C = 82.0  # a Raspberry Pi throttles at 80 to 85
+BUDGET_FIXES = {
+    "budget": "name a smaller detector.faster_model, or raise budget.frame_ms",
+    "thermal": "cool the board",
+    "load": "other programs use the processor: see top",
+}
 BROKER_FIXES = {
     EndKind.LOST: "check mqtt.host, port and network",
     EndKind.REFUSED: "check mqtt.username, its password, and TLS",
@@ -183,8 +188,7 @@ def check_budget(config: Config) -> Finding:
     text = f"{stats.detected} frames detected, {skipped} skipped, for {config.budget.frame_ms:g} ms"
     if not stats.degraded or skipped <= stats.detected:
         return Finding(Level.OK, text)
-    fix = "name a smaller detector.faster_model, or raise budget.frame_ms"
-    return Finding(Level.WARN, text, "cool the board" if stats.degraded == "thermal" else fix)
+    return Finding(Level.WARN, text, BUDGET_FIXES.get(stats.degraded, ""))
 
 
 def check_broker(config: Config) -> Finding:

@@ -103,8 +103,9 @@ def _stats_lines(stats: Stats) -> Iterator[str]:
     faster = f", {stats.detected_faster} by the faster model" if stats.detected_faster else ""
     yield f"frames    {stats.frames_per_s:g} a second detected, {stats.detected} so far{faster}"
     yield f"skipped   {skipped}"
+    degraded = f", degraded: {stats.degraded}" if stats.degraded else ""
     latency = ", ".join(f"{name} {ms:g} ms" for name, ms in stats.latency_ms.items())
-    yield f"latency   {latency or 'not known yet'}{', degraded' if stats.degraded else ''}"
+    yield f"latency   {latency or 'not known yet'}{degraded}"
     yield f"broker    {stats.mqtt['state']}, {stats.mqtt['acknowledged']} events acknowledged"
     yield f"spool     {stats.spool.waiting} waiting, {stats.spool.lost} lost"
     memory = "?" if stats.rss_bytes is None else f"{stats.rss_bytes / 1e6:.0f}"

@@ -89,8 +89,8 @@ class Stats(Payload, frozen=True, kw_only=True):
     detected_faster: those of `detected` on which `detector.faster_model` ran.
     skipped: frames by cause; `late`: results handed over after the promised age.
     latency_ms: age of frames when their result was handed to the publisher.
-    degraded: why work is being saved now: `budget`, or `thermal` while the board is throttled by
-        heat; else empty.
+    degraded: why work is being saved now: `thermal` while the board is throttled by heat, `load`
+        while other programs use the processor, else `budget`; empty when none is.
     Readings that the board does not provide are None.
     """
 

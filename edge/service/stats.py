@@ -93,7 +93,7 @@ class StatsMaker:
             events=counters.events,
             latency_ms=quantiles.pop(LATENCY, {}),
             stages_ms=quantiles,
-            degraded=("thermal" if board.is_hot else "budget") if is_degraded else "",
+            degraded=_cause(board) if is_degraded else "",
             cameras={
                 name: camera_stats(
                     status, counters.cameras[name], rates[name], is_paused=name in readings.paused
@@ -108,3 +108,10 @@ class StatsMaker:
             load_1min=board.load_1min,
             rss_bytes=board.rss_bytes,
         )
+
+
+def _cause(board: Condition) -> str:
+    """Return why work is being saved: the budget, unless heat or other programs explain it."""
+    if board.is_hot:
+        return "thermal"
+    return "load" if board.is_loaded else "budget"
