@@ -110,38 +110,6 @@ class BudgetConfig(Section, frozen=True, kw_only=True):
     frame_ms: Annotated[float, Meta(ge=5, le=60_000)] = 200
 
 
-class CameraConfig(Section, frozen=True, kw_only=True):
-    """One source of frames.
-
-    source: index or /dev path (V4L2), rtsp:// or http(s):// address, video file, image, folder of
-        images, or a GStreamer pipeline (contains `!`).
-    loop: files begin again at their end.
-    realtime: files play at their recorded rate; false = as fast as possible, no frame dropped.
-    open_timeout_s, read_timeout_s: after these the source counts as lost and is opened again.
-    frozen_timeout_s: a live source that repeats the same picture for this long counts as lost;
-        0 = never.
-    retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
-    width, height, fps: requested from a V4L2 camera; 0 = its default. fps is also the rate of a
-        folder of images; 0 = one a second; at least one a day.
-    zones: named polygons; events list those that contain the object's foot point.
-    masks: polygons without motion or detections.
-    """
-
-    source: Annotated[int, Meta(ge=0)] | Text
-    loop: bool = False
-    realtime: bool = True
-    open_timeout_s: Seconds = 10
-    read_timeout_s: Seconds = 5
-    frozen_timeout_s: Annotated[float, Meta(ge=0, le=86_400)] = 300
-    retry_min_s: Seconds = 0.5
-    retry_max_s: Seconds = 30
-    width: Pixels = 0
-    height: Pixels = 0
-    fps: Rate = 0
-    zones: dict[Name, PolygonConfig] = {}
-    masks: tuple[PolygonConfig, ...] = ()
-
-
 class MotionConfig(Section, frozen=True, kw_only=True):
     """The motion gate: without motion the detector does not run.
 
@@ -157,6 +125,40 @@ class MotionConfig(Section, frozen=True, kw_only=True):
     min_area: Share = 0.0008
     hold_s: NotNegative = 2.0
     refresh_s: Seconds = 10.0
+
+
+class CameraConfig(Section, frozen=True, kw_only=True):
+    """One source of frames.
+
+    source: index or /dev path (V4L2), rtsp:// or http(s):// address, video file, image, folder of
+        images, or a GStreamer pipeline (contains `!`).
+    loop: files begin again at their end.
+    realtime: files play at their recorded rate; false = as fast as possible, no frame dropped.
+    open_timeout_s, read_timeout_s: after these the source counts as lost and is opened again.
+    frozen_timeout_s: a live source that repeats the same picture for this long counts as lost;
+        0 = never.
+    retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
+    width, height, fps: requested from a V4L2 camera; 0 = its default. fps is also the rate of a
+        folder of images; 0 = one a second; at least one a day.
+    zones: named polygons; events list those that contain the object's foot point.
+    masks: polygons without motion or detections.
+    motion: this camera's motion gate; None = that of the whole file.
+    """
+
+    source: Annotated[int, Meta(ge=0)] | Text
+    loop: bool = False
+    realtime: bool = True
+    open_timeout_s: Seconds = 10
+    read_timeout_s: Seconds = 5
+    frozen_timeout_s: Annotated[float, Meta(ge=0, le=86_400)] = 300
+    retry_min_s: Seconds = 0.5
+    retry_max_s: Seconds = 30
+    width: Pixels = 0
+    height: Pixels = 0
+    fps: Rate = 0
+    zones: dict[Name, PolygonConfig] = {}
+    masks: tuple[PolygonConfig, ...] = ()
+    motion: MotionConfig | None = None
 
 
 class LabelConfig(Section, frozen=True, kw_only=True):

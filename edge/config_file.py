@@ -334,6 +334,8 @@ def _type_at(steps: list[str]) -> Any:
     current: Any = msgspec.inspect.type_info(Config)
     for step in steps:
         current = _type_of_key(current, step)
+        sections = [kind for kind in getattr(current, "types", ()) if hasattr(kind, "fields")]
+        current = sections[0] if sections else current  # of a section or null
     return current
 
 

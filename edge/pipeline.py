@@ -109,6 +109,7 @@ class Pipeline:
         self._governor = governor
         self._clock = clock
         self._masks = camera.masks
+        self._motion = camera.motion or config.motion
         self._tracker = Tracker(config.tracker)
         unknown_below = models.color.manifest.decoder.unknown_below if models.color else 0.0
         self._colors = ColorMemory(config.color, unknown_below=unknown_below)
@@ -117,7 +118,7 @@ class Pipeline:
 
     def _reset_gate(self) -> None:
         """Let the detector run on the next frame, with or without motion."""
-        self._gate = MotionGate(self._config.motion, self._masks)
+        self._gate = MotionGate(self._motion, self._masks)
         self._detected_s = float("-inf")
 
     def continue_ids_of(self, old: Pipeline) -> None:
@@ -176,10 +177,10 @@ class Pipeline:
         return self._governor.choose_detector(frame.captured_mono_s, [*self._models.detectors])
 
     def _is_moving(self, frame: Frame) -> bool:
-        if not self._config.motion.enabled:
+        if not self._motion.enabled:
             return True
         is_moving = self._gate.update(frame.bgr, frame.time_s).is_moving
-        is_due = frame.time_s - self._detected_s >= self._config.motion.refresh_s
+        is_due = frame.time_s - self._detected_s >= self._motion.refresh_s
         return is_moving or is_due or self._tracker.has_lost  # one miss must not end what rests
 
     def _detect(self, frame: Frame, stage: str, stages: dict[str, float]) -> tuple[Detection, ...]:

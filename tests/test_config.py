@@ -303,3 +303,8 @@ def test_page_and_metrics_cannot_share_an_address(web: str, metrics: str, is_ref
         assert "web.port and metrics.port are one" in complaint(text)
     else:
         assert parse(text).metrics.port == 9100
+
+
+def test_unknown_key_of_a_cameras_own_motion_names_the_known_ones():
+    fault = complaint("cameras: {front: {source: 0, motion: {enable: false}}}")
+    assert "unknown key 'cameras.front.motion.enable'; known here: enabled, threshold" in fault

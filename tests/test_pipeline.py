@@ -67,6 +67,14 @@ def test_without_motion_the_detector_is_skipped_and_objects_stay(watch: Callable
     assert results[-1].tracks[0].state is TrackState.CONFIRMED
 
 
+def test_camera_may_have_its_own_motion_gate(watch: Callable[..., Watch]):
+    off, on = MotionConfig(enabled=False), MotionConfig()
+    for camera, others, is_gated in ((off, on, False), (on, off, True), (None, on, True)):
+        seen = watch({"motion": camera}, motion=others)
+        causes = [result.skipped for result in seen.show_often(empty(), 30)]
+        assert (SkipCause.MOTION in causes) is is_gated
+
+
 def test_resting_object_that_was_missed_is_looked_for_until_it_is_found_or_has_left(
     watch: Callable[..., Watch],
 ):
