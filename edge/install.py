@@ -6,7 +6,7 @@ correct stay untouched, and a config file is never overwritten.
 Under a root other than `/` (an image, a package's staging folder) systemd is not called; in an
 image the daemon is enabled by the link that systemd would make.
 
-`edge@.service` is derived from `edge.service` and runs one daemon per camera: its instance `door`
+`edge@.service` is derived from `edge.service` and runs further daemons: its instance `door`
 reads /etc/edge/door.yaml and keeps its state in /var/lib/edge-door.
 """
 
@@ -215,7 +215,18 @@ def _program_path(program: Path, place: Place) -> str:
             raise InstallError(
                 f"{path}: the service cannot see {hidden}; install edge in /opt/edge"
             )
+    for needed in (lookup.real(program), _PACKAGE):
+        _check_open(needed, program)
     return text
+
+
+def _check_open(path: Path, program: Path) -> None:
+    """Refuse what other users may not read, as a umask of 077 makes it: the service is one."""
+    for one in (path, *path.parents):
+        needed = 0o005 if one == path else 0o001
+        if one.exists() and one.stat().st_mode & needed != needed:
+            fix = f"chmod -R go+rX {program.parents[1]}"
+            raise InstallError(f"{one}: other users may not read it, nor may the service; {fix}")
 
 
 def _check_systemd(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -273,6 +274,23 @@ def test_program_hidden_by_the_sandbox_is_refused(
     program = tmp_path / "edge"
     program.write_text("#!/bin/sh\n")
     with pytest.raises(install.InstallError, match="the service cannot see"):
+        install.install_steps(Place(tmp_path), program)
+
+
+@pytest.mark.parametrize("closed", ["opt/edge", "opt/edge/bin", "opt/edge/bin/edge"])
+def test_program_that_the_services_user_may_not_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    monkeypatch.setattr(Place, "is_running_system", property(lambda _self: True))
+    monkeypatch.setattr(install, "_check_systemd", lambda _place: None)
+    monkeypatch.setattr(install, "_HIDDEN_FROM_SERVICE", ())
+    program = tmp_path / "opt/edge/bin/edge"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / closed).chmod(0o750)
+    fault = f"{tmp_path / closed}: other users may not read it, nor may the service; chmod -R"
+    with pytest.raises(install.InstallError, match=re.escape(fault)):
         install.install_steps(Place(tmp_path), program)
 
 
