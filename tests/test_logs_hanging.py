@@ -100,6 +100,29 @@ def test_sink_that_hangs_delays_no_other(tmp_path: Path) -> None:
         logs.close(handlers)
 
 
+@pytest.mark.usefixtures("_on_stderr")
+def test_sink_whose_write_fails_after_it_was_closed_tells_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "CLOSE_S", 0.1)
+    hangs, release, failed = threading.Event(), threading.Event(), threading.Event()
+
+    class Failing(sinks.Sink):
+        def emit(self, record: logging.LogRecord) -> None:
+            hangs.set()
+            release.wait(30)
+            self.report_lost("gone")
+            failed.set()
+
+    queued = sinks.Queued(Failing())
+    send(queued)
+    assert hangs.wait(30)
+    queued.close()
+    release.set()
+    assert failed.wait(30)
+    assert told(capsys) == []
+
+
 def test_unresponsive_collector_is_abandoned_in_time() -> None:
     pytest.importorskip("opentelemetry.sdk")
     with socket.create_server(("127.0.0.1", 0)) as silent:

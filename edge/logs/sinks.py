@@ -34,11 +34,13 @@ class _Reporting(logging.Handler):
 
     Once each for an outage: the warning may be lost as well, and one that fails now and then must
     not fill the log with both. lost: since it last was back.
+    A closed one tells nothing more, although a write that hung may fail much later.
     """
 
     sink = ""
     lost = 0
     _lost_s = 0.0
+    _is_closed = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -56,14 +58,20 @@ class _Reporting(logging.Handler):
         is_first = not self.lost
         self.lost += count
         self._lost_s = time.monotonic()
-        if is_first:
+        if is_first and not self._is_closed:
             logger.warning("log.sink_lost sink=%s reason=%s", self.sink, reason)
 
     def report_delivered(self) -> None:
         """Log the end of an outage and how many records it took."""
-        if self.lost and time.monotonic() - self._lost_s >= QUIET_S:
+        is_over = time.monotonic() - self._lost_s >= QUIET_S
+        if self.lost and is_over and not self._is_closed:
             lost, self.lost = self.lost, 0
             logger.warning("log.sink_back sink=%s lost=%d", self.sink, lost)
+
+    def close(self) -> None:
+        """Close it; see the class."""
+        super().close()
+        self._is_closed = True
 
 
 class Sink(_Reporting):
