@@ -143,6 +143,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     zones: named polygons; events list those that contain the object's foot point.
     masks: polygons without motion or detections.
     motion: this camera's motion gate; None = that of the whole file.
+    labels: the classes that count on this camera, of those enabled; None = all.
     """
 
     source: Annotated[int, Meta(ge=0)] | Text
@@ -159,6 +160,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     zones: dict[Name, PolygonConfig] = {}
     masks: tuple[PolygonConfig, ...] = ()
     motion: MotionConfig | None = None
+    labels: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
 
 
 class LabelConfig(Section, frozen=True, kw_only=True):

@@ -62,17 +62,17 @@ def discovery_message(
 
 
 def components_of(
-    topics: Topics, cameras: Sequence[str], labels: Sequence[str], commands: Container[str]
+    topics: Topics, cameras: Mapping[str, Sequence[str]], commands: Container[str]
 ) -> dict[str, Component]:
     """Return the parts of the device, by name; each becomes an entity.
 
-    labels: classes that may have snapshots.
+    cameras: by name, the classes of which there may be snapshots.
     commands: the commands that Home Assistant may send; others get no button.
     """
     components = _readings(topics)
     allowed = [command for command in BUTTON_ICONS if command in commands]
     components |= {command: _button(topics, command) for command in allowed}
-    for camera in cameras:
+    for camera, labels in cameras.items():
         components |= _camera_components(topics, camera, labels)
         if len(cameras) > 1:
             components |= {

@@ -74,10 +74,13 @@ def thresholds_of(config: Config) -> Thresholds:
 
 def check_labels(config: Config, known: Sequence[str]) -> None:
     """Raise ConfigError when the config names a class that the detector does not have."""
-    for label in config.detector.labels:
+    named = {f"detector.labels.{label}": label for label in config.detector.labels}
+    for name, camera in config.cameras.items():
+        named |= {f"cameras.{name}.labels: {label}": label for label in camera.labels or ()}
+    for place, label in named.items():
         if label not in known:
             raise ConfigError(
-                f"detector.labels.{label}: the model {config.detector.model} has no such class; "
+                f"{place}: the model {config.detector.model} has no such class; "
                 f"known: {', '.join(known)}"
             )
 
@@ -110,6 +113,7 @@ class Pipeline:
         self._clock = clock
         self._masks = camera.masks
         self._motion = camera.motion or config.motion
+        self._labels = camera.labels
         self._tracker = Tracker(config.tracker)
         unknown_below = models.color.manifest.decoder.unknown_below if models.color else 0.0
         self._colors = ColorMemory(config.color, unknown_below=unknown_below)
@@ -190,7 +194,8 @@ class Pipeline:
         return tuple(
             detection
             for detection in detections
-            if self.thresholds.keeps(detection)
+            if (self._labels is None or detection.label in self._labels)
+            and self.thresholds.keeps(detection)
             and not self._is_masked(detection.box_px, frame.size)
         )
 

@@ -25,9 +25,10 @@ from edge.messages import (
 # The keys that Home Assistant's schemas accept, recorded by tests/homeassistant.sh.
 REFERENCE = Path(__file__).parent / "reference" / "homeassistant.json"
 TOPICS = Topics("edge", "gate")
-CAMERAS, LABELS = ["front", "back"], ["person", "car"]
+LABELS = ["person", "car"]
+CAMERAS = {"front": LABELS, "back": LABELS}
 MESSAGE = discovery_message(
-    "homeassistant", TOPICS, "1.2.3", components_of(TOPICS, CAMERAS, LABELS, COMMANDS), {}
+    "homeassistant", TOPICS, "1.2.3", components_of(TOPICS, CAMERAS, COMMANDS), {}
 )
 PAYLOAD = json.loads(MESSAGE.payload)
 COMPONENTS = PAYLOAD["components"]
@@ -125,7 +126,7 @@ def test_buttons_press_commands_that_exist_on_all_cameras_or_one():
 
 
 def test_an_only_camera_has_no_buttons_of_its_own():
-    found = components_of(TOPICS, ["front"], LABELS, COMMANDS)
+    found = components_of(TOPICS, {"front": LABELS}, COMMANDS)
     assert {key for key, one in found.items() if one["platform"] == "button"} == {
         "pause",
         "resume",
@@ -133,13 +134,13 @@ def test_an_only_camera_has_no_buttons_of_its_own():
 
 
 def test_commands_that_are_not_allowed_have_no_button():
-    found = components_of(TOPICS, CAMERAS, LABELS, ["resume"])
+    found = components_of(TOPICS, CAMERAS, ["resume"])
     assert "resume" in found
     assert "pause" not in found
 
 
 def test_removed_components_have_only_their_platform():
-    components = components_of(TOPICS, ["front"], ["person"], COMMANDS)
+    components = components_of(TOPICS, {"front": ["person"]}, COMMANDS)
     gone = {"old_objects": "event", "old_person_snapshot": "image"}
     message = discovery_message("homeassistant", TOPICS, "1", components, gone)
     found = json.loads(message.payload)["components"]

@@ -178,6 +178,22 @@ def test_labels_have_their_own_threshold_and_sizes(
     assert [event.track.label for event in blue.events] == ["car"]
 
 
+def test_only_the_classes_named_for_a_camera_count_on_it(watch: Callable[..., Watch]):
+    found = {}
+    for labels in (None, ("car",), ("car", "person")):
+        seen = watch({"labels": labels})
+        both = scene()
+        both[128:192, 192:256] = BLUE
+        result = seen.show_often(both, 5)[-1]
+        found[labels] = {detection.label for detection in result.detections}
+        assert {event.track.label for event in seen.events} == found[labels]
+    assert found == {
+        None: {"person", "car"},
+        ("car",): {"car"},
+        ("car", "person"): {"person", "car"},
+    }
+
+
 def test_weak_detection_continues_an_object_but_starts_none(watch: Callable[..., Watch]):
     faint = scene(color=(0, 0, 160))  # scores between half the threshold and the threshold
     seen = watch(detector=DetectorConfig(min_score=0.8))
@@ -229,6 +245,9 @@ def test_classes_the_model_does_not_have_are_refused():
         detector=DetectorConfig(labels={"persn": LabelConfig()}),
     )
     with pytest.raises(ConfigError, match=r"detector\.labels\.persn: .* known: person, car"):
+        check_labels(config, ("person", "car"))
+    config = Config(cameras={"front": CameraConfig(source=0, labels=("person", "cra"))})
+    with pytest.raises(ConfigError, match=r"cameras\.front\.labels: cra: .* known: person, car"):
         check_labels(config, ("person", "car"))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
@@ -50,13 +51,17 @@ def test_detectors_get_their_threads_and_classes_switched_off_are_not_announced(
 ) -> None:
     off = {"car": LabelConfig(enabled=False), "cat": LabelConfig(min_score=0.7)}
     config = config_of(tmp_path, faster_model="yolox-nano-288", threads=2, labels=off)
+    door = CameraConfig(source=1, labels=("cat", "car"))
+    config = msgspec.structs.replace(config, cameras={**config.cameras, "door": door})
     parts = build_parts(config)
     runtimes = {role: info.runtime for role, info in model_infos(parts.interpreters).items()}
     assert {role: text.split(", ")[-1] for role, text in runtimes.items()} == {
         "detector": "2 thread(s)", "faster_detector": "2 thread(s)", "color": "1 thread(s)",
     }  # fmt: skip
     known = parts.interpreters["detector"].manifest.labels
-    assert parts.labels() == tuple(label for label in known if label != "car")
+    assert parts.labels() == {
+        "front": tuple(label for label in known if label != "car"), "door": ("cat",)
+    }  # fmt: skip
 
 
 def test_faster_model_for_other_classes_is_refused(tmp_path: Path) -> None:

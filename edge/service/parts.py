@@ -57,11 +57,15 @@ class Parts:
             self.is_confirmed = True
             model_update.confirm(self.pulled)
 
-    def labels(self) -> tuple[str, ...]:
-        """Return the classes that the config enables."""
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Return the classes that the config enables, by camera."""
         settings = self.config.detector.labels
         known = self.interpreters["detector"].manifest.labels
-        return tuple(label for label in known if label not in settings or settings[label].enabled)
+        enabled = [label for label in known if label not in settings or settings[label].enabled]
+        return {
+            name: tuple(label for label in enabled if label in (camera.labels or enabled))
+            for name, camera in self.config.cameras.items()
+        }
 
     def set_thresholds(self, thresholds: Thresholds) -> None:
         """Use other thresholds from the next frame on."""

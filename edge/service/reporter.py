@@ -47,14 +47,14 @@ class Reporter:
 
     def announce(self, parts: Parts) -> None:
         """Publish what this device is; the publisher repeats it on every connection."""
-        config = parts.config
+        config, labels = parts.config, parts.labels()
         info = Info(
             device=self._topics.device,
             version=__version__,
             boot_id=self._spool.boot_id,
             models=model_infos(parts.interpreters),
             cameras=tuple(config.cameras),
-            labels=parts.labels(),
+            labels=tuple({label: None for mine in labels.values() for label in mine}),
             budget_ms=config.budget.frame_ms,
             commands=config.commands.allow,
         )
@@ -69,7 +69,7 @@ class Reporter:
         config = parts.config
         prefix = config.mqtt.discovery_prefix
         commands = () if config.commands.key_file else config.commands.allow
-        components = components_of(self._topics, [*config.cameras], parts.labels(), commands)
+        components = components_of(self._topics, parts.labels(), commands)
         gone = announced.gone(
             config_file.state_dir(config),
             discovery_topic(prefix, self._topics.device),
