@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from edge.errors import InputError
+from tools import parallel
 from tools.parallel import QUEUE_PER_WORKER, WorkerError, run_tasks
 from waiting import is_running, wait_until
 
@@ -116,6 +119,14 @@ def test_ctrl_c_stops_the_pool_without_a_traceback_from_workers():
     )
     assert done.stdout == "stopped\n"
     assert done.stderr == ""
+
+
+def test_caller_that_stops_does_not_wait_for_items_that_run_long(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parallel, "GRACE_S", 0.2)
+    with contextlib.closing(run_tasks(time.sleep, [0, 60, 60], workers=2, title="sleep")) as done:
+        assert next(done).index == 0
+        started_s = time.monotonic()
+    assert time.monotonic() - started_s < 20
 
 
 def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.MonkeyPatch):

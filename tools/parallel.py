@@ -40,6 +40,7 @@ from tools.arguments import count
 
 QUEUE_PER_WORKER = 4
 CONNECT_S = 10
+GRACE_S = 5.0  # for items that run when the caller stops early
 WORKERLESS_S = 60  # without a result until workers are counted: time to start another one
 
 Item = TypeVar("Item")
@@ -101,7 +102,8 @@ def run_tasks(
     scheduler to use instead of processes; its workers need this package and the same file paths.
     title: of the progress bar.
     A caller that may stop early must use `contextlib.closing`: the garbage collector might close
-    the generator in the pool's own thread, which cannot join itself.
+    the generator in the pool's own thread, which cannot join itself. Items that run then have
+    GRACE_S to end before their processes are killed.
     Raises WorkerError when the scheduler does not answer, or no longer.
     """
     if dask is not None:
@@ -198,8 +200,17 @@ def _until_broken(
     except BrokenProcessPool:  # raised by submit
         pass
     finally:
+        grace = threading.Timer(GRACE_S, _kill_workers)
+        grace.start()
         pool.shutdown(wait=True, cancel_futures=True)
+        grace.cancel()
     yield from _drained(running, items, suspects)
+
+
+def _kill_workers() -> None:
+    """Kill the pool's processes; this one starts no others by `multiprocessing`."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 @contextmanager
