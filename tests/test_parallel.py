@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor, _base
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -127,6 +129,31 @@ def test_caller_that_stops_does_not_wait_for_items_that_run_long(monkeypatch: py
         assert next(done).index == 0
         started_s = time.monotonic()
     assert time.monotonic() - started_s < 20
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("line", range(40, 400, 12))
+def test_ctrl_c_while_results_are_awaited_leaves_no_lock_that_the_pool_needs(line: int):
+    """`concurrent.futures.wait`, interrupted, keeps locks without which the pool never ends."""
+    left = [line]
+
+    def struck(frame: FrameType, event: str, _: Any) -> Any:
+        """Strike at the given line that the main thread runs in the futures' module."""
+        if event == "line" and frame.f_code.co_filename == _base.__file__:
+            left[0] -= 1
+            if left[0] == 0:
+                signal.raise_signal(signal.SIGINT)
+        return struck
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    outcomes = run_tasks(square, range(10**6), workers=2, title="squares")
+    try:
+        sys.settrace(struck)
+        with contextlib.closing(outcomes), pytest.raises(KeyboardInterrupt):
+            deque(outcomes)
+    finally:
+        sys.settrace(None)
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.MonkeyPatch):

@@ -20,13 +20,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    CancelledError,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,19 +178,24 @@ def _until_broken(
     _start_server()
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _begin_worker)
     running: dict[Future[Done[Item, Result]], int] = {}
+    ended: SimpleQueue[Future[Done[Item, Result]]] = SimpleQueue()
     try:
         while (waiting or running) and not suspects:
             while waiting and len(running) < queue:
                 index = waiting[0]
-                with _sigint_deferred():  # in starting workers, it would leave a broken pool
-                    running[pool.submit(_call, function, index, items[index])] = index
+                # Deferred: in starting workers, SIGINT would leave a broken pool, and in a future's
+                # methods before it is done (also those of `wait`) a lock that the pool needs.
+                with _sigint_deferred():
+                    future = pool.submit(_call, function, index, items[index])
+                    running[future] = index
+                    future.add_done_callback(ended.put)
                 waiting.popleft()
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                index = running.pop(future)
-                if isinstance(future.exception(), BrokenProcessPool):
-                    suspects.append(index)
-                else:
-                    yield _outcome(future, index, items[index])
+            future = ended.get()
+            index = running.pop(future)
+            if isinstance(future.exception(), BrokenProcessPool):
+                suspects.append(index)
+            else:
+                yield _outcome(future, index, items[index])
     except BrokenProcessPool:  # raised by submit
         pass
     finally:
