@@ -69,6 +69,10 @@ def expand(
     paths: list[Path] = []
     errors: list[InputError] = []
     for path in inputs:
+        if address := _address(path):
+            fix = "download it first, or give a camera to `edge run`"
+            errors.append(InputError(f"{address}: an address; {fix}"))
+            continue
         if not lookup.is_folder(path):
             paths.append(path)  # a missing file is reported when its turn comes
             continue
@@ -171,7 +175,6 @@ def _open(path: Path) -> Image | Source:
     A file with an unknown suffix is tried as an image first. Text is refused as a video: ffmpeg
     would render it, or follow a playlist into the network.
     """
-    _refuse_address(path)
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         refuse_pipe(path)
@@ -187,14 +190,12 @@ def _open(path: Path) -> Image | Source:
             raise fault from None
 
 
-def _refuse_address(path: Path) -> None:
-    """Raise InputError for an address, of which Path has made `rtsp:/host/stream`."""
+def _address(path: Path) -> str | None:
+    """Return the address of which Path has made `rtsp:/host/stream`, None for other paths."""
     scheme, mark, rest = str(path).partition(":/")
     if mark and scheme.isalnum() and scheme != "file" and not lookup.is_folder(path.parent):
-        address = redact(f"{scheme}://{rest}")
-        raise InputError(
-            f"{address}: an address; download it first, or give a camera to `edge run`"
-        )
+        return redact(f"{scheme}://{rest}")
+    return None
 
 
 def _open_video(path: Path) -> Source:
