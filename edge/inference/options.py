@@ -14,7 +14,9 @@ from edge.inference.tasks import ColorTask, DetectTask, Task
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the inputs, and the options that decide about an entry."""
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT")
+    parser.add_argument(
+        "inputs", type=Path, nargs="+", metavar="INPUT", help="image, video or folder of such"
+    )
     parser.add_argument(
         "--recursive", action="store_true", help="read the folders in folders, too, but not links"
     )
