@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,8 @@ RUNTIMES = (
 )
 XNNPACK_BY_DEFAULT = "ai-edge-litert"
 SCALE_RELATIVE_TOLERANCE = 1e-5  # float32 in the flatbuffer against float64 in JSON
+VIEW_KEPT = "reference to internal data"  # in the runtime's error
+VIEW_TRIES, VIEW_PAUSE_S = 250, 0.002
 
 
 def installed_runtime() -> tuple[str, ModuleType]:
@@ -112,14 +115,16 @@ class Interpreter:
         For a model whose input follows the frame; its strides must divide both sides. It takes
         about half the time of an invoke.
         """
-        _resize(self._engine, self._input_index, self.manifest.at_size(size))
+        resized = self.manifest.at_size(size)
+        _without_views(lambda: _resize(self._engine, self._input_index, resized))
         self.input_size = size
 
     def input_view(self) -> NDArray[Any]:
         """Return the input tensor as a view of the manifest's dtype, (height, width, channels).
 
         channels: three colors in the manifest's order, then a plane for each of `input.classes`.
-        Valid until the next `invoke`; a view kept longer makes `invoke` raise RuntimeError.
+        Valid until the next `invoke`; a view kept longer makes `invoke` raise RuntimeError after
+        half a second.
         """
         view: NDArray[Any] = self._input()[0]
         return view
@@ -131,7 +136,7 @@ class Interpreter:
         without data, or an operator that it cannot run. Later failures are RuntimeErrors.
         """
         try:
-            self._engine.invoke()
+            _without_views(self._engine.invoke)
         except RuntimeError as error:
             if self._has_run:
                 raise
@@ -273,6 +278,24 @@ def _check_tensors(engine: Any, model: Manifest) -> None:
             )
         for spec in specs:
             _check_tensor(by_name[spec.name], spec, model.name)
+
+
+def _without_views(call: Callable[[], None]) -> None:
+    """Call the runtime, which refuses while there is a view into its memory; wait for that.
+
+    A profiler that samples threads, as each Dask worker has one, keeps the views of a function that
+    has ended for a moment.
+    """
+    for _ in range(VIEW_TRIES):
+        try:
+            call()
+        except RuntimeError as error:
+            if VIEW_KEPT not in str(error):
+                raise
+            time.sleep(VIEW_PAUSE_S)
+        else:
+            return
+    call()
 
 
 def _resize(engine: Any, index: int, resized: Manifest) -> None:

@@ -23,10 +23,10 @@ pytest.importorskip("sklearn", reason="pip install 'edge-camera[tools]'")
 from edge import durable
 from edge.errors import EXIT_FAILURE, EdgeError, InputError, ModelError
 from scenes import overlap, truth, write_boxes, write_scenes
+from tools import lock
 from tools.cli import main
 from tools.color import agreement, auto_label
 from tools.color.agreement import Pair
-from tools.color.data import label_file
 from tools.color.data.label_file import LabelFile, opened
 from tools.color.data.labels import LABELS
 from tools.color.data.objects import LABELS_NAME, Row, read_objects
@@ -332,15 +332,15 @@ def test_lock_removed_while_being_acquired_is_acquired_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = tmp_path / "labels.json"
-    flock = label_file.fcntl.flock
+    flock = lock.fcntl.flock
 
     def ending(file: TextIO, how: int) -> None:
         """Another command ends between our opening the lock and taking it."""
-        monkeypatch.setattr(label_file.fcntl, "flock", flock)
+        monkeypatch.setattr(lock.fcntl, "flock", flock)
         Path(file.name).unlink()
         flock(file, how)
 
-    monkeypatch.setattr(label_file.fcntl, "flock", ending)
+    monkeypatch.setattr(lock.fcntl, "flock", ending)
     with (
         opened(labels, "--output"),
         pytest.raises(EdgeError, match="another edge-tools writes to it"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,54 +17,21 @@ import pytest
 pytest.importorskip("distributed")
 Image = pytest.importorskip("PIL.Image")
 
+import dask_cluster  # noqa: E402
 import labelled  # noqa: E402
+from dask_cluster import START_S, Cluster  # noqa: E402
 from edge.errors import EXIT_FAILURE, EXIT_UNAVAILABLE  # noqa: E402
 from tools import parallel  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 PICTURES = 300
-START_S = 60
-PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"  # set where edge was imported, as in this process
-
-
-def start(*words: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a Dask command in a group of its own: a nanny's child dies with it."""
-    with log.open("w") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dask", *words],
-            stdout=file,
-            stderr=file,
-            cwd=ROOT,
-            env={name: value for name, value in os.environ.items() if name != PIXEL_LIMIT},
-            start_new_session=True,
-        )
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The address of a scheduler with two workers, and the three processes, it first."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
-    worker = ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    running = [start(*scheduler, log=tmp_path / "scheduler.log")]
-    logs = [tmp_path / f"worker{number}.log" for number in (1, 2)]
-    running += [
-        start(*worker, "--local-directory", str(tmp_path / log.stem), log=log) for log in logs
-    ]
-    try:
-        wait_until(
-            lambda: all("Registered to:" in log.read_text() for log in logs), timeout_s=START_S
-        )
-        yield address, running
-    finally:
-        for process in running[::-1]:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            process.wait()
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with dask_cluster.running(tmp_path, workers=2) as found:
+        yield found
 
 
 def data_import(source: Path, output: Path, *more: str) -> list[str]:
@@ -91,9 +57,7 @@ def importing(source: Path, output: Path, address: str) -> Iterator[subprocess.P
 
 
 @pytest.mark.slow
-def test_killed_worker_loses_nothing_and_duplicates_nothing(
-    tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
-):
+def test_killed_worker_loses_nothing_and_duplicates_nothing(tmp_path: Path, cluster: Cluster):
     address, (_, *workers) = cluster
     source = labelled.coco(tmp_path / "source", PICTURES)
     output = tmp_path / "set"
@@ -121,7 +85,7 @@ def test_killed_worker_loses_nothing_and_duplicates_nothing(
 
 @pytest.mark.slow
 def test_killed_scheduler_ends_the_command_in_one_line_and_starting_again_resumes(
-    tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+    tmp_path: Path, cluster: Cluster
 ):
     address, (scheduler, *_) = cluster
     source = labelled.coco(tmp_path / "source", PICTURES)
@@ -141,9 +105,7 @@ def test_killed_scheduler_ends_the_command_in_one_line_and_starting_again_resume
 
 
 @pytest.mark.slow
-def test_command_ends_when_all_workers_have_gone(
-    cluster: tuple[str, list[subprocess.Popen[bytes]]], monkeypatch: pytest.MonkeyPatch
-):
+def test_command_ends_when_all_workers_have_gone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
     address, (_, *workers) = cluster
     monkeypatch.setattr(parallel, "WORKERLESS_S", 0.5)
     outcomes = parallel.run_tasks(time.sleep, [0, 60], workers=1, dask=address, title="sleep")
@@ -156,9 +118,7 @@ def test_command_ends_when_all_workers_have_gone(
 
 
 @pytest.mark.slow
-def test_workers_refuse_the_pictures_that_this_machine_refuses(
-    tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
-):
+def test_workers_refuse_the_pictures_that_this_machine_refuses(tmp_path: Path, cluster: Cluster):
     source = labelled.coco(tmp_path / "source", 2)
     image = Image.new("1", (8193, 8192))
     image.save(source.parent / "images" / "001.jpg", "PNG")

@@ -19,9 +19,9 @@ import pytest
 from edge import lookup
 from edge.cli import main, progress
 from edge.cli.album import Album
-from edge.cli.pictures import Picture
 from edge.color import TERMS, ColorModel
 from edge.errors import EXIT_CONFIG, EXIT_NO_INPUT, EXIT_OK, EXIT_USAGE
+from edge.inference.inputs import Picture
 from edge.manifest import Decoder
 from edge.values import ColorScore
 from inferring import BLUE, CLIP, RED, ROOT, Infer, save, street, video

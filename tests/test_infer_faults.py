@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from disk import full_disk
-from edge.cli import pictures as infer_pictures
 from edge.errors import EXIT_FAILURE, EXIT_NO_INPUT, EXIT_OK
+from edge.inference import inputs as infer_pictures
 from fakes import FakeSource
 from inferring import CLIP, ROOT, Infer, save, street, video
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from edge.cli import infer as infer_command
-from edge.cli import pictures as infer_pictures
 from edge.color import ColorModel
 from edge.errors import EXIT_FAILURE
+from edge.inference import inputs as infer_pictures
 from edge.values import ColorScore, Image
 from inferring import Infer, save, street
 from waiting import wait_until

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,17 @@ def test_a_view_kept_over_an_invoke_is_an_error_not_a_wrong_result(tmp_path: Pat
     with pytest.raises(RuntimeError):
         loaded.invoke()
     assert view.shape == (64, 64, 3)
+
+
+def test_a_view_that_a_sampling_profiler_keeps_for_a_moment_is_waited_for():
+    """Dask's workers have one: it holds the frame, and so the view, of a function that ended."""
+    loaded = Interpreter.load(ROOT / "models" / "yolox-nano-288")  # its input follows the frame
+    for call in (loaded.invoke, lambda: loaded.resize((96, 64)), loaded.invoke):
+        kept = [loaded.input_view()]
+        release = threading.Timer(0.05, kept.clear)
+        release.start()
+        call()
+        release.join()
 
 
 def test_model_that_loads_but_cannot_run_is_refused_at_its_first_run(tmp_path: Path):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor, _base
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from edge.errors import InputError
+from tools import parallel
 from tools.parallel import QUEUE_PER_WORKER, WorkerError, run_tasks
 from waiting import is_running, wait_until
 
@@ -116,6 +121,39 @@ def test_ctrl_c_stops_the_pool_without_a_traceback_from_workers():
     )
     assert done.stdout == "stopped\n"
     assert done.stderr == ""
+
+
+def test_caller_that_stops_does_not_wait_for_items_that_run_long(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parallel, "GRACE_S", 0.2)
+    with contextlib.closing(run_tasks(time.sleep, [0, 60, 60], workers=2, title="sleep")) as done:
+        assert next(done).index == 0
+        started_s = time.monotonic()
+    assert time.monotonic() - started_s < 20
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("line", range(40, 400, 12))
+def test_ctrl_c_while_results_are_awaited_leaves_no_lock_that_the_pool_needs(line: int):
+    """`concurrent.futures.wait`, interrupted, keeps locks without which the pool never ends."""
+    left = [line]
+
+    def struck(frame: FrameType, event: str, _: Any) -> Any:
+        """Strike at the given line that the main thread runs in the futures' module."""
+        if event == "line" and frame.f_code.co_filename == _base.__file__:
+            left[0] -= 1
+            if left[0] == 0:
+                signal.raise_signal(signal.SIGINT)
+        return struck
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    outcomes = run_tasks(square, range(10**6), workers=2, title="squares")
+    try:
+        sys.settrace(struck)
+        with contextlib.closing(outcomes), pytest.raises(KeyboardInterrupt):
+            deque(outcomes)
+    finally:
+        sys.settrace(None)
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.MonkeyPatch):

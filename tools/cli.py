@@ -47,6 +47,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("quantize", "color"): ("tools.color.quantize", "Make the color model's int8 model folder."),
     ("quantize", "classifier"): ("tools.classifier.levels", "Convert a classifier to every level."),
     ("import-model",): ("tools.import_model", "Make a model folder from a third-party detector."),
+    ("infer",): ("tools.infer", "Detect objects or name colors in many files, by all cores."),
     ("evaluate", "detect"): ("tools.evaluate.command", "Accuracy and speed of detectors."),
     ("evaluate", "color"): ("tools.color.evaluate", "Accuracy and calibration of a color model."),
     ("evaluate", "classifier"): ("tools.classifier.evaluate", "Accuracy and speed at all levels."),

@@ -20,13 +20,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    CancelledError,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +34,7 @@ from tools.arguments import count
 
 QUEUE_PER_WORKER = 4
 CONNECT_S = 10
+GRACE_S = 5.0  # for items that run when the caller stops early
 WORKERLESS_S = 60  # without a result until workers are counted: time to start another one
 
 Item = TypeVar("Item")
@@ -101,7 +96,8 @@ def run_tasks(
     scheduler to use instead of processes; its workers need this package and the same file paths.
     title: of the progress bar.
     A caller that may stop early must use `contextlib.closing`: the garbage collector might close
-    the generator in the pool's own thread, which cannot join itself.
+    the generator in the pool's own thread, which cannot join itself. Items that run then have
+    GRACE_S to end before their processes are killed.
     Raises WorkerError when the scheduler does not answer, or no longer.
     """
     if dask is not None:
@@ -182,24 +178,38 @@ def _until_broken(
     _start_server()
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _begin_worker)
     running: dict[Future[Done[Item, Result]], int] = {}
+    ended: SimpleQueue[Future[Done[Item, Result]]] = SimpleQueue()
     try:
         while (waiting or running) and not suspects:
             while waiting and len(running) < queue:
                 index = waiting[0]
-                with _sigint_deferred():  # in starting workers, it would leave a broken pool
-                    running[pool.submit(_call, function, index, items[index])] = index
+                # Deferred: in starting workers, SIGINT would leave a broken pool, and in a future's
+                # methods before it is done (also those of `wait`) a lock that the pool needs.
+                with _sigint_deferred():
+                    future = pool.submit(_call, function, index, items[index])
+                    running[future] = index
+                    future.add_done_callback(ended.put)
                 waiting.popleft()
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                index = running.pop(future)
-                if isinstance(future.exception(), BrokenProcessPool):
-                    suspects.append(index)
-                else:
-                    yield _outcome(future, index, items[index])
+            future = ended.get()
+            index = running.pop(future)
+            if isinstance(future.exception(), BrokenProcessPool):
+                suspects.append(index)
+            else:
+                yield _outcome(future, index, items[index])
     except BrokenProcessPool:  # raised by submit
         pass
     finally:
+        grace = threading.Timer(GRACE_S, _kill_workers)
+        grace.start()
         pool.shutdown(wait=True, cancel_futures=True)
+        grace.cancel()
     yield from _drained(running, items, suspects)
+
+
+def _kill_workers() -> None:
+    """Kill the pool's processes; this one starts no others by `multiprocessing`."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 @contextmanager

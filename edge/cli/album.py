@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 
 from edge import lookup, picture_file
-from edge.cli.pictures import Picture
 from edge.errors import EdgeError
+from edge.inference.inputs import Picture
 from edge.values import Image
 
 BOX_BGR = (0, 200, 255)

@@ -7,12 +7,10 @@ in pixels), `by_N`; `agreed` where two have answered. `dataset` reads the same r
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import msgspec
 
@@ -20,6 +18,7 @@ from edge import durable
 from edge.color import TERMS
 from edge.errors import EdgeError, InputError
 from edge.values import Polygon
+from tools import lock
 from tools.color.data.labels import LABELS, UNCLEAR
 from tools.color.data.objects import Key, Row, key_of, read_json
 
@@ -104,54 +103,17 @@ def opened(path: Path, option: str) -> Iterator[LabelFile]:
     another command holds the lock, as each would overwrite the other's labels, and when the file
     cannot be written.
     """
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(lock)
-    except BlockingIOError:
-        told = "another edge-tools writes to it"
-        raise EdgeError(f"{path}: {told}; end that, or name another file with {option}") from None
-    except OSError as error:
-        raise _unwritable(path, error, option) from None
-    with file:
-        try:
-            labels = LabelFile(path)
-            _check_writable(labels, option)
-            yield labels
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _locked(lock: Path) -> TextIO:
-    """Return the lock file, open and locked; BlockingIOError while another process has it."""
-    while True:
-        file = lock.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(lock, file):
-                return file
-        except OSError:
-            file.close()
-            raise
-        file.close()  # its owner removed it at its end, after we had opened it
-
-
-def _is_at(path: Path, file: TextIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+    with lock.held(path, option):
+        labels = LabelFile(path)
+        _check_writable(labels, option)
+        yield labels
 
 
 def _check_writable(labels: LabelFile, option: str) -> None:
     try:
         labels.save()
     except OSError as error:
-        raise _unwritable(labels.path, error, option) from None
-
-
-def _unwritable(path: Path, error: OSError, option: str) -> EdgeError:
-    return EdgeError(f"{path}: {error.strerror}; name a file you may write with {option}")
+        raise lock.unwritable(labels.path, error, option) from None
 
 
 def with_agreement(row: Row) -> Row:

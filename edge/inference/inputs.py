@@ -1,10 +1,10 @@
-"""The inputs of `edge infer`: image files, the files in folders, and the frames of videos."""
+"""Inputs: image files, the files in folders, and the frames of videos."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 
 from edge import lookup, picture_file
 from edge.capture import HEIC_SUFFIXES, Source, open_source, read_image, redact, refuse_pipe
-from edge.cli.progress import bar
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from edge.values import Image
@@ -30,14 +29,22 @@ MIN_COMPLETE = 0.95
 
 logger = logging.getLogger(__name__)
 
+# Yields the frames of a video and shows how many are done: frames, their number (None: unknown),
+# what they are.
+Bar = Callable[[Iterator[Image], int | None, str], Iterator[Image]]
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image to process; `frame` counts a video's frames from 1, None for a still image."""
+    """An image to process; `frame` counts a video's frames from 1, None for a still image.
+
+    label: of the one object that it shows, None where that is not known.
+    """
 
     path: Path
     bgr: Image
     frame: int | None
+    label: str | None = None
 
     def head(self) -> dict[str, Any]:
         """Return the first fields of a picture's entry in the output."""
@@ -62,6 +69,10 @@ def expand(
     paths: list[Path] = []
     errors: list[InputError] = []
     for path in inputs:
+        if address := _address(path):
+            fix = "download it first, or give a camera to `edge run`"
+            errors.append(InputError(f"{address}: an address; {fix}"))
+            continue
         if not lookup.is_folder(path):
             paths.append(path)  # a missing file is reported when its turn comes
             continue
@@ -118,17 +129,26 @@ def _folders_in(folder: Path, drawn: Path | None) -> list[Path]:
     return []
 
 
-def pictures(path: Path) -> Iterator[Picture]:
-    """Yield the image, or the frames of a video; raise InputError when it cannot be decoded."""
+def no_bar(frames: Iterator[Image], _total: int | None, _unit: str) -> Iterator[Image]:
+    """Yield the frames and show nothing."""
+    return frames
+
+
+def pictures(path: Path, *, label: str | None = None, bar: Bar = no_bar) -> Iterator[Picture]:
+    """Yield the image, or the frames of a video, with the label.
+
+    Raises InputError or CameraError when it cannot be decoded; of a damaged video, after the frames
+    that can.
+    """
     source = _open(path)
     if isinstance(source, np.ndarray):
-        yield Picture(path, source, None)
+        yield Picture(path, source, None, label)
         return
     try:
         number = 0
         for bgr in bar(_frames(source), source.frames or None, f"frames of {path.name}"):
             number += 1
-            yield Picture(path, bgr, number)
+            yield Picture(path, bgr, number, label)
         _check_complete(path, source, number)
     except ValueError as error:
         raise InputError(f"{path}: frame {number + 1} is damaged ({error})") from None
@@ -155,7 +175,6 @@ def _open(path: Path) -> Image | Source:
     A file with an unknown suffix is tried as an image first. Text is refused as a video: ffmpeg
     would render it, or follow a playlist into the network.
     """
-    _refuse_address(path)
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         refuse_pipe(path)
@@ -171,14 +190,12 @@ def _open(path: Path) -> Image | Source:
             raise fault from None
 
 
-def _refuse_address(path: Path) -> None:
-    """Raise InputError for an address, of which Path has made `rtsp:/host/stream`."""
+def _address(path: Path) -> str | None:
+    """Return the address of which Path has made `rtsp:/host/stream`, None for other paths."""
     scheme, mark, rest = str(path).partition(":/")
     if mark and scheme.isalnum() and scheme != "file" and not lookup.is_folder(path.parent):
-        address = redact(f"{scheme}://{rest}")
-        raise InputError(
-            f"{address}: an address; download it first, or give a camera to `edge run`"
-        )
+        return redact(f"{scheme}://{rest}")
+    return None
 
 
 def _open_video(path: Path) -> Source:
