@@ -186,6 +186,19 @@ def test_annotating_overwrites_neither_inputs_nor_each_other(tmp_path: Path, inf
     assert new == {"a-2.jpg", "a-3.jpg", "a-4.jpg", "a-2-2.jpg"}
 
 
+def test_annotating_beside_the_inputs_overwrites_nothing_there(tmp_path: Path, infer: Infer):
+    picture = save(tmp_path / "a.jpg", street())
+    other = save(tmp_path / "a-2.jpg", street()[::2])
+    before = other.read_bytes()
+    infer(picture, "--annotate", tmp_path)
+    assert other.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "a-2.jpg", "a-3.jpg"}
+    elsewhere = tmp_path / "drawn"
+    for _ in range(2):  # a further run replaces its own pictures
+        infer(picture, "--annotate", elsewhere)
+    assert [path.name for path in elsewhere.iterdir()] == ["a.jpg"]
+
+
 def test_output_names_for_many_equal_names_take_linear_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -18,7 +18,10 @@ BOX_BGR = (0, 200, 255)
 
 
 class Album:
-    """The folder of annotated pictures; names are unique, and no input is overwritten."""
+    """The folder of annotated pictures; names are unique.
+
+    No input is overwritten, nor anything else in a folder with inputs: it is the user's own.
+    """
 
     def __init__(self, folder: Path, inputs: list[Path]) -> None:
         """Make the folder; raise EdgeError, before hours of work, when it is not writable."""
@@ -32,6 +35,8 @@ class Album:
         self.fault: EdgeError | None = None
         self._folder = folder
         self._taken = {lookup.real(path) for path in inputs}
+        if lookup.real(folder) in {lookup.real(path.parent) for path in inputs}:
+            self._taken |= {lookup.real(path) for path in folder.iterdir()}
         self._numbers: dict[str, int] = {}  # by stem, the next number to try
 
     def add(self, picture: Picture, entry: dict[str, Any]) -> None:
