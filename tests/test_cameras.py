@@ -152,6 +152,29 @@ def test_hanging_cameras_are_left_together() -> None:
     hold.set()
 
 
+def test_stream_that_waits_for_the_opening_of_others_is_lost_not_hung_and_opens_at_last() -> None:
+    hold = threading.Event()
+    opened: list[str] = []
+
+    def opened_in_turn(config: CameraConfig) -> Source:
+        opened.append(str(config.source))
+        if "silent" in opened[-1]:
+            hold.wait(PATIENCE_S)
+        return Endless(0.01)
+
+    silent = CameraConfig(source="rtsp://silent/", open_timeout_s=2 * PATIENCE_S)
+    good = CameraConfig(source="rtsp://good/", open_timeout_s=0.2, read_timeout_s=0.1)
+    with Cameras({"silent": silent}, open_source=opened_in_turn):
+        wait_until(lambda: opened)
+        with Cameras({"good": good}, open_source=opened_in_turn) as cameras:
+            wait_until(lambda: "other cameras" in cameras.status("good").reason)
+            assert cameras.status("good").state is CaptureState.LOST
+            assert opened == ["rtsp://silent/"]
+            hold.set()
+            wait_until(lambda: cameras.status("good").state is CaptureState.LIVE)
+            assert cameras.status("good").hung == 0
+
+
 def test_camera_that_cannot_begin_ends_those_that_have() -> None:
     before = set(threading.enumerate())
     configs = {"c": CameraConfig(source=0), "b": CameraConfig(source="/nowhere/clip.mp4")}
