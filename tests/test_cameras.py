@@ -137,7 +137,7 @@ def test_replaced_camera_continues_its_counters_and_leaves_the_others_alone() ->
         frames_read(cameras, "c", 2)
         frames_read(cameras, "b", 1)
         hold.set()
-        cameras.replace("c", CameraConfig(source=1))
+        cameras.replace({"c": CameraConfig(source=1)})
         wait_until(lambda: cameras.status("c").frames == 3)
         assert cameras.status("b").frames == 1
 
@@ -149,6 +149,17 @@ def test_hanging_cameras_are_left_together() -> None:
         assert cameras.take(0.1) is None
         began_s = time.monotonic()
     assert time.monotonic() - began_s < 2 * JOIN_S
+    hold.set()
+
+
+def test_hanging_cameras_are_replaced_together() -> None:
+    hold = threading.Event()
+    scripts: list[Script] = [[hold], [hold], [hold]]
+    with Cameras(names(3), open_source=opener(scripts)) as cameras:
+        assert cameras.take(0.1) is None
+        began_s = time.monotonic()
+        cameras.replace(names(3))
+        assert time.monotonic() - began_s < 2 * JOIN_S
     hold.set()
 
 
