@@ -54,6 +54,15 @@ def test_frame_captured_first_is_taken_first() -> None:
         hold.set()
 
 
+def test_take_returns_as_soon_as_a_frame_comes() -> None:
+    go = threading.Event()
+    with Cameras(names(2), open_source=opener([[go, gray_level(40)], [go]])) as cameras:
+        began_s = time.monotonic()
+        threading.Timer(0.2, go.set).start()
+        assert taken(cameras, 1) == ["c"]
+        assert time.monotonic() - began_s < PATIENCE_S / 2
+
+
 def test_camera_that_had_its_turn_waits_for_the_others_even_with_an_older_frame() -> None:
     go = [threading.Event() for _ in range(2)]
     hold = threading.Event()
