@@ -150,9 +150,13 @@ def test_reload_replaces_the_camera_that_changed_and_no_other(
         with Daemon(tmp_path, mosquitto.port, cameras=cameras) as daemon:
             subscriber.wait_for(lambda all_: events_at(all_, "front"), 60)
             assert not events_at(subscriber.received, "door")
+            assert ask(subscriber, "pause", {"camera": "door"}).status == "ok"
             daemon.config["cameras"]["door"] = PLAYED
             daemon.write_config()
             assert ask(subscriber, "reload", {}).status == "ok"
+            subscriber.wait_for(lambda all_: states_at(all_, "door")[-1].state == "live")
+            assert states_at(subscriber.received, "door")[-1].paused
+            assert ask(subscriber, "resume", {"camera": "door"}).status == "ok"
             subscriber.wait_for(lambda all_: events_at(all_, "door"), 60)
             received = subscriber.received
             assert {state.state for state in states_at(received, "front")} <= {"opening", "live"}
