@@ -32,6 +32,10 @@ def kinds_at(received: list[Received], camera: str) -> list[str]:
     return [event.kind for event in events_at(received, camera)]
 
 
+def new_ids_at(received: list[Received], camera: str) -> list[str]:
+    return [event.id for event in events_at(received, camera) if event.kind == "new"]
+
+
 def states_at(received: list[Received], camera: str) -> list[CameraState]:
     mine = [one.payload for one in received if one.topic == f"edge/gate/{camera}/state"]
     return [msgspec.json.decode(payload, type=CameraState) for payload in mine]
@@ -158,7 +162,8 @@ def test_reload_replaces_the_camera_that_changed_and_no_other(
             assert states_at(subscriber.received, "door")[-1].paused
             assert ask(subscriber, "resume", {"camera": "door"}).status == "ok"
             subscriber.wait_for(lambda all_: events_at(all_, "door"), 60)
-            received = subscriber.received
+            received = subscriber.wait_for(lambda all_: kinds_at(all_, "front")[-1] != "end", 60)
+            assert len({*new_ids_at(received, "front")}) == len(new_ids_at(received, "front"))
             assert {state.state for state in states_at(received, "front")} <= {"opening", "live"}
             assert "lost" in {state.state for state in states_at(received, "door")}
             assert server.viewers == 1
