@@ -6,7 +6,8 @@ within `frame_ms`, else a faster detector is tried, if there is one, and then th
 The same check precedes each color crop. A frame that is too old already is `stale`; one that would
 become too old is `budget`, or `thermal` while the board is throttled by heat.
 A skipped stage is not measured, so its estimate could stay too high forever. Therefore a stage that
-does not fit runs once every PROBE_S all the same, and its time replaces the old ones. The color
+does not fit runs once every PROBE_S all the same, and its time replaces the old ones; for each
+camera, since the frames of one may always have to wait for those of another. The color
 stage, and a detector beside a faster one, probe only on a frame that their fastest run would fit,
 since a crop can wait. The last detector probes on any frame: a budget that the board cannot keep
 should show in `late`, not in silence.
@@ -80,14 +81,16 @@ class Governor:
         self.is_hot = False  # the board is throttled by heat: skips count as `thermal`
         self._clock = clock
         self._times = StageTimes()
-        self._waiting_since: dict[str, float] = {}
+        self._waiting_since: dict[tuple[str, str], float] = {}
 
     def record(self, stage: str, ms: float) -> None:
         """Add a stage's measured time."""
         self._times.add(stage, ms)
 
-    def choose_detector(self, captured_mono_s: float, stages: Sequence[str]) -> str | SkipCause:
-        """Return the detector to run on a frame captured then, or why none may.
+    def choose_detector(
+        self, captured_mono_s: float, stages: Sequence[str], camera: str
+    ) -> str | SkipCause:
+        """Return the detector to run on a camera's frame captured then, or why none may.
 
         stages: the detectors' names, the best first, the fastest last.
         """
@@ -95,20 +98,20 @@ class Governor:
             return SkipCause.STALE
         left_ms = self._left_ms(captured_mono_s)
         for stage in stages:
-            if self._allows(stage, left_ms, may_be_late=stage == stages[-1]):
+            if self._allows(stage, left_ms, camera, may_be_late=stage == stages[-1]):
                 return stage
         return SkipCause.THERMAL if self.is_hot else SkipCause.BUDGET
 
-    def allows_color(self, captured_mono_s: float) -> bool:
-        """Return whether one more color crop fits this frame."""
-        return self._allows("color", self._left_ms(captured_mono_s), may_be_late=False)
+    def allows_color(self, captured_mono_s: float, camera: str) -> bool:
+        """Return whether one more color crop fits this frame of a camera."""
+        return self._allows("color", self._left_ms(captured_mono_s), camera, may_be_late=False)
 
-    def _allows(self, stage: str, left_ms: float, *, may_be_late: bool) -> bool:
+    def _allows(self, stage: str, left_ms: float, camera: str, *, may_be_late: bool) -> bool:
         if self._times.cost_ms(stage) <= left_ms:
-            self._waiting_since.pop(stage, None)
+            self._waiting_since.pop((camera, stage), None)
             return True
         may_fit = self._times.fastest_ms(stage) <= left_ms
-        return (may_fit or may_be_late) and self._is_probe(stage)
+        return (may_fit or may_be_late) and self._is_probe(stage, camera)
 
     def is_late(self, captured_mono_s: float) -> bool:
         """Return whether a frame whose result is handed over now exceeds the budget."""
@@ -122,11 +125,11 @@ class Governor:
         after_ms = sum(self._times.cost_ms(stage) for stage in ("tracker", "events", "publish"))
         return self.frame_ms - self._age_ms(captured_mono_s) - after_ms
 
-    def _is_probe(self, stage: str) -> bool:
+    def _is_probe(self, stage: str, camera: str) -> bool:
         now_s = self._clock()
-        if now_s - self._waiting_since.setdefault(stage, now_s) < PROBE_S:
+        if now_s - self._waiting_since.setdefault((camera, stage), now_s) < PROBE_S:
             return False
-        self._waiting_since[stage] = now_s
+        self._waiting_since[camera, stage] = now_s
         self._times.restart(stage)
         return True
 

@@ -178,7 +178,8 @@ class Pipeline:
             is_moving = self._is_moving(frame)
         if not is_moving:
             return SkipCause.MOTION
-        return self._governor.choose_detector(frame.captured_mono_s, [*self._models.detectors])
+        detectors = [*self._models.detectors]
+        return self._governor.choose_detector(frame.captured_mono_s, detectors, frame.camera)
 
     def _is_moving(self, frame: Frame) -> bool:
         if not self._motion.enabled:
@@ -222,7 +223,7 @@ class Pipeline:
         shed = 0
         seen_now = [track for track in tracks if track.last_seen_s == frame.time_s]
         for track in self._colors.due(seen_now, frame.time_s):
-            if not self._governor.allows_color(frame.captured_mono_s):
+            if not self._governor.allows_color(frame.captured_mono_s, frame.camera):
                 shed += 1
                 continue
             bgr_crop = crop(frame.bgr, track.box_px)

@@ -50,7 +50,7 @@ class Run:
         costs = {"detector": self.detector_ms}
         if self.faster_ms:
             costs["faster_detector"] = self.faster_ms
-        chosen = self.governor.choose_detector(captured_s, [*costs])
+        chosen = self.governor.choose_detector(captured_s, [*costs], "front")
         if isinstance(chosen, SkipCause):
             self.skipped[chosen] += 1
         else:
@@ -59,7 +59,7 @@ class Run:
             self._work(chosen, costs[chosen])
         self._work("tracker", 1.0)
         for _ in range(0 if isinstance(chosen, SkipCause) else self.crops):
-            if self.governor.allows_color(captured_s):
+            if self.governor.allows_color(captured_s, "front"):
                 self.colored += 1
                 self._work("color", self.color_ms)
         self._work("events", 0.5)
@@ -178,22 +178,22 @@ def test_a_frame_that_would_become_too_old_is_skipped_for_budget():
 def test_stages_after_the_detector_count_toward_the_budget():
     governor = Governor(100, FakeClock())
     governor.record("detector", 60)
-    assert governor.choose_detector(0.0, ["detector"]) == "detector"
-    assert governor.allows_color(0.0)
+    assert governor.choose_detector(0.0, ["detector"], "front") == "detector"
+    assert governor.allows_color(0.0, "front")
     for stage in ("tracker", "events", "publish"):
         governor.record(stage, 15)
-    assert governor.choose_detector(0.0, ["detector"]) is SkipCause.BUDGET
+    assert governor.choose_detector(0.0, ["detector"], "front") is SkipCause.BUDGET
     governor.record("color", 60)
-    assert not governor.allows_color(0.0)
+    assert not governor.allows_color(0.0, "front")
 
 
 def test_skip_on_a_hot_board_is_counted_as_thermal():
     governor = Governor(100, FakeClock())
     governor.record("detector", 160)
     governor.is_hot = True
-    assert governor.choose_detector(0.0, ["detector"]) is SkipCause.THERMAL
+    assert governor.choose_detector(0.0, ["detector"], "front") is SkipCause.THERMAL
     governor.is_hot = False
-    assert governor.choose_detector(0.0, ["detector"]) is SkipCause.BUDGET
+    assert governor.choose_detector(0.0, ["detector"], "front") is SkipCause.BUDGET
 
 
 @pytest.mark.parametrize("stage", ["detector", "color"])
@@ -204,8 +204,8 @@ def test_stage_over_budget_runs_once_per_probe_interval(stage: str):
     def runs(now_s: float) -> bool:
         clock.now_s = now_s
         if stage == "color":
-            return governor.allows_color(now_s)
-        return governor.choose_detector(now_s, ["detector"]) == "detector"
+            return governor.allows_color(now_s, "front")
+        return governor.choose_detector(now_s, ["detector"], "front") == "detector"
 
     for ms in (100, 150):
         governor.record(stage, ms)
@@ -221,10 +221,10 @@ def test_stage_over_budget_runs_once_per_probe_interval(stage: str):
 def test_stages_without_measurements_are_allowed():
     clock = FakeClock()
     governor = Governor(100, clock)
-    assert governor.choose_detector(0.0, ["detector"]) == "detector"
-    assert governor.allows_color(0.0)
+    assert governor.choose_detector(0.0, ["detector"], "front") == "detector"
+    assert governor.allows_color(0.0, "front")
     clock.advance(0.1)
-    assert governor.choose_detector(0.0, ["detector"]) is SkipCause.STALE
+    assert governor.choose_detector(0.0, ["detector"], "front") is SkipCause.STALE
     assert not governor.is_late(0.0)
     clock.advance(0.001)
     assert governor.is_late(0.0)

@@ -54,6 +54,15 @@ def test_frame_captured_first_is_taken_first() -> None:
         hold.set()
 
 
+def test_take_returns_as_soon_as_a_frame_comes() -> None:
+    go = threading.Event()
+    with Cameras(names(2), open_source=opener([[go, gray_level(40)], [go]])) as cameras:
+        began_s = time.monotonic()
+        threading.Timer(0.2, go.set).start()
+        assert taken(cameras, 1) == ["c"]
+        assert time.monotonic() - began_s < PATIENCE_S / 2
+
+
 def test_camera_that_had_its_turn_waits_for_the_others_even_with_an_older_frame() -> None:
     go = [threading.Event() for _ in range(2)]
     hold = threading.Event()
@@ -137,7 +146,7 @@ def test_replaced_camera_continues_its_counters_and_leaves_the_others_alone() ->
         frames_read(cameras, "c", 2)
         frames_read(cameras, "b", 1)
         hold.set()
-        cameras.replace("c", CameraConfig(source=1))
+        cameras.replace({"c": CameraConfig(source=1)})
         wait_until(lambda: cameras.status("c").frames == 3)
         assert cameras.status("b").frames == 1
 
@@ -150,6 +159,40 @@ def test_hanging_cameras_are_left_together() -> None:
         began_s = time.monotonic()
     assert time.monotonic() - began_s < 2 * JOIN_S
     hold.set()
+
+
+def test_hanging_cameras_are_replaced_together() -> None:
+    hold = threading.Event()
+    scripts: list[Script] = [[hold], [hold], [hold]]
+    with Cameras(names(3), open_source=opener(scripts)) as cameras:
+        assert cameras.take(0.1) is None
+        began_s = time.monotonic()
+        cameras.replace(names(3))
+        assert time.monotonic() - began_s < 2 * JOIN_S
+    hold.set()
+
+
+def test_stream_that_waits_for_the_opening_of_others_is_lost_not_hung_and_opens_at_last() -> None:
+    hold = threading.Event()
+    opened: list[str] = []
+
+    def opened_in_turn(config: CameraConfig) -> Source:
+        opened.append(str(config.source))
+        if "silent" in opened[-1]:
+            hold.wait(PATIENCE_S)
+        return Endless(0.01)
+
+    silent = CameraConfig(source="rtsp://silent/", open_timeout_s=2 * PATIENCE_S)
+    good = CameraConfig(source="rtsp://good/", open_timeout_s=0.2, read_timeout_s=0.1)
+    with Cameras({"silent": silent}, open_source=opened_in_turn):
+        wait_until(lambda: opened)
+        with Cameras({"good": good}, open_source=opened_in_turn) as cameras:
+            wait_until(lambda: "other cameras" in cameras.status("good").reason)
+            assert cameras.status("good").state is CaptureState.LOST
+            assert opened == ["rtsp://silent/"]
+            hold.set()
+            wait_until(lambda: cameras.status("good").state is CaptureState.LIVE)
+            assert cameras.status("good").hung == 0
 
 
 def test_camera_that_cannot_begin_ends_those_that_have() -> None:

@@ -6,14 +6,17 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from daemon import CLIP, Daemon
-from edge import health
+from edge import health, status_socket
 from edge.cli import doctor, main
 from edge.config import CameraConfig, Config, MqttConfig
+from edge.messages import CameraHealth, Health, Report
 from mosquitto import LOOPBACK, Login, Mosquitto
 from relay import Relay
+from viewed import health_of
 from waiting import wait_until
 
 
@@ -180,3 +183,17 @@ def test_throttling_is_read_as_the_firmware_writes_it(
     (folder / "get_throttled").write_text(f"{bits}\n")
     assert health.read_throttling(tmp_path) == health.Throttling(now, before)
     assert health.read_throttling(tmp_path / "elsewhere") is None
+
+
+def test_doctor_fails_when_one_of_the_cameras_is_lost_or_cannot_be_opened(tmp_path: Path) -> None:
+    cameras = {"front": CameraConfig(source=0), "door": CameraConfig(source="/dev/video63")}
+    config = Config(state_dir=str(tmp_path), cameras=cameras)
+    lost = CameraHealth(state="lost", frame_age_s=None)
+    for known, text in (({"door": lost}, "door: lost, says"), ({}, "door: cannot open")):
+        health = Health(status="ok", cameras={**health_of("live").cameras, **known})
+        report = msgspec.json.encode(Report(health=health, info=None, stats=None))
+        with status_socket.StatusSocket(tmp_path, lambda report=report: report):
+            found = doctor.check_camera(config, "edge")
+        assert found.level == "fail"
+        assert "front: live, says the daemon; " in found.text
+        assert text in found.text

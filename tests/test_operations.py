@@ -23,7 +23,7 @@ from edge import config_file, metrics, status_socket
 from edge.cli import doctor, main, status
 from edge.config import CameraConfig, Config, MetricsConfig
 from edge.errors import WebError
-from edge.messages import Report, SpoolStats, Stats
+from edge.messages import CameraStats, Report, SpoolStats, Stats
 from mosquitto import Mosquitto, free_port
 from viewed import health_of
 from waiting import wait_until
@@ -181,14 +181,35 @@ def test_doctor_says_when_most_frames_miss_the_budget(
 ) -> None:
     config = Config(state_dir=str(tmp_path), cameras={"front": CameraConfig(source=0)})
     assert doctor.check_budget(config).level == "ok"
-    current = stats(detected=100, skipped={"budget": skipped, "stale": 900}, degraded=degraded)
-    report = msgspec.json.encode(Report(health=health_of("live"), info=None, stats=current))
-    with status_socket.StatusSocket(tmp_path, lambda: report):
-        found = doctor.check_budget(config)
+    front = camera_stats(100, {"budget": skipped, "stale": 900})
+    found = budget_finding(config, detected=100, cameras={"front": front}, degraded=degraded)
     assert found.text == f"100 frames detected, {skipped} skipped, for 200 ms"
     assert found.level == level
     assert fix in found.fix
     assert bool(found.fix) == (level != "ok")
+
+
+def test_doctor_names_the_camera_whose_frames_miss_the_budget(tmp_path: Path) -> None:
+    config = Config(state_dir=str(tmp_path), cameras={"front": CameraConfig(source=0)})
+    cameras = {"front": camera_stats(100, {"budget": 1}), "door": camera_stats(2, {"thermal": 3})}
+    found = budget_finding(config, detected=102, cameras=cameras, degraded="budget")
+    assert found.level == "warn"
+    assert found.text == "102 frames detected, 4 skipped, for 200 ms; of door most are skipped"
+
+
+def camera_stats(detected: int, skipped: dict[str, int]) -> CameraStats:
+    return CameraStats(
+        state="live", frames=0, detected=detected, skipped=skipped, bad_frames=0, reconnects=0,
+        hung=0,
+    )  # fmt: skip
+
+
+def budget_finding(config: Config, **changes: object) -> doctor.Finding:
+    """What doctor finds beside a daemon with these stats."""
+    current = Report(health=health_of("live"), info=None, stats=stats(**changes))
+    report = msgspec.json.encode(current)
+    with status_socket.StatusSocket(Path(config.state_dir), lambda: report):
+        return doctor.check_budget(config)
 
 
 def test_status_without_a_daemon_is_one_line_and_exit_code_69(

@@ -34,6 +34,19 @@ def test_a_detector_over_budget_is_skipped_and_tracks_live_on(watch: Callable[..
     assert EventKind.END not in seen.kinds()
 
 
+def test_camera_whose_frames_wait_too_long_for_anothers_is_detected_every_two_seconds(
+    watch: Callable[..., Watch],
+):
+    seen = watch(budget=BudgetConfig(frame_ms=100))
+    seen.detector.ms = 60
+    skipped = []
+    for _ in range(60):  # 0.2 s each: one frame of each camera
+        assert seen.show(scene()).skipped is None
+        skipped.append(seen.show(scene(), age_ms=60, camera="door").skipped)
+    assert skipped[:9] == [SkipCause.BUDGET] * 9
+    assert skipped.count(None) == 5
+
+
 def test_faster_detector_replaces_one_over_budget(watch: Callable[..., Watch]):
     seen = watch(budget=BudgetConfig(frame_ms=100), detector=DetectorConfig(faster_model="faster"))
     seen.show_often(scene(), 5)
@@ -121,6 +134,6 @@ def test_warm_up_lets_the_governor_know_every_models_cost(
     seen.detector.ms = seen.faster.ms = seen.color.ms = ms
     warm_up(seen.models, seen.governor, seen.clock, empty())
     for stage in ("detector", "faster_detector"):
-        chosen = seen.governor.choose_detector(seen.clock.now_s, [stage])
+        chosen = seen.governor.choose_detector(seen.clock.now_s, [stage], "front")
         assert chosen == (stage if fits else SkipCause.BUDGET)
-    assert seen.governor.allows_color(seen.clock.now_s) == fits
+    assert seen.governor.allows_color(seen.clock.now_s, "front") == fits

@@ -325,16 +325,25 @@ def test_service_manager_is_notified(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
     address = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
         manager.settimeout(20)
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "1000000"}
-        with Daemon(tmp_path, mosquitto.port, environment=environment) as daemon:
-            states = [manager.recv(4096).decode()]
-            assert states[0].startswith("READY=1")
+        stream = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        cameras = {
+            "front": {"source": stream, "open_timeout_s": 1},
+            "yard": {"source": str(CLIP), "loop": True},
+        }
+        with Daemon(tmp_path, mosquitto.port, environment=environment, cameras=cameras) as daemon:
+            states = [""]
+            while not states[-1].startswith("READY=1"):
+                states.append(manager.recv(4096).decode())
+            assert states[-1] == "READY=1\nSTATUS=front lost, yard live"
             while states.count("WATCHDOG=1") < 3:
                 states.append(manager.recv(4096).decode())
-            assert any(text.startswith("STATUS=front live, ") for text in states)
+            while not states[-1].startswith("STATUS=front lost, yard live, "):
+                states.append(manager.recv(4096).decode())
             for text, end in ((None, "service.reloaded"), ("no config", "service.reload_refused")):
                 daemon.write_config(text)
                 daemon.signal(signal.SIGHUP)

@@ -13,6 +13,7 @@ from daemon import CLIP, Daemon
 from edge.cli import main
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY
 from edge.messages import CameraState, Event, Info
+from edge.values import Image
 from http_camera import MotionJpegServer
 from mosquitto import Mosquitto, Received, Subscriber
 from pictures import gray_level
@@ -25,6 +26,14 @@ TWO = {"door": PLAYED, "front": {**PLAYED}}  # two dicts: YAML would write an al
 def events_at(received: list[Received], camera: str) -> list[Event]:
     topic = f"edge/gate/{camera}/events"
     return [msgspec.json.decode(one.payload, type=Event) for one in received if one.topic == topic]
+
+
+def kinds_at(received: list[Received], camera: str) -> list[str]:
+    return [event.kind for event in events_at(received, camera)]
+
+
+def new_ids_at(received: list[Received], camera: str) -> list[str]:
+    return [event.id for event in events_at(received, camera) if event.kind == "new"]
 
 
 def states_at(received: list[Received], camera: str) -> list[CameraState]:
@@ -105,22 +114,56 @@ def test_lost_camera_leaves_the_other_at_work_and_is_named(
         assert daemon.stop() == EXIT_OK
 
 
+def test_objects_of_a_paused_or_lost_camera_end_and_those_of_the_other_do_not(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    servers = {name: MotionJpegServer(people(), interval_s=0.1) for name in TWO}
+    try:
+        cameras = {name: {"source": server.address} for name, server in servers.items()}
+        tracker = {"max_lost_s": 0.5}
+        with Daemon(tmp_path, mosquitto.port, cameras=cameras, tracker=tracker):
+            for name in TWO:
+                subscriber.wait_for(lambda all_, name=name: events_at(all_, name), 60)
+            ask(subscriber, "pause", {"camera": "front"})
+            ask(subscriber, "resume", {"camera": "front"})
+            subscriber.wait_for(lambda all_: kinds_at(all_, "front")[-1] == "new", 60)
+            ended = kinds_at(subscriber.received, "front").count("end")
+            assert ended > 0
+            servers["front"].leave()
+            subscriber.wait_for(lambda all_: kinds_at(all_, "front").count("end") > ended, 60)
+            assert "end" not in kinds_at(subscriber.received, "door")
+    finally:
+        for server in servers.values():
+            server.leave()
+
+
+def people() -> Image:
+    """The first picture of the clip."""
+    capture = cv2.VideoCapture(str(CLIP))
+    bgr = capture.read()[1]
+    capture.release()
+    return bgr
+
+
 def test_reload_replaces_the_camera_that_changed_and_no_other(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
-    capture = cv2.VideoCapture(str(CLIP))
-    server = MotionJpegServer(capture.read()[1], interval_s=0.1)
-    capture.release()
+    server = MotionJpegServer(people(), interval_s=0.1)
     try:
         cameras = {"front": {"source": server.address}, "door": {"source": "/dev/video63"}}
         with Daemon(tmp_path, mosquitto.port, cameras=cameras) as daemon:
             subscriber.wait_for(lambda all_: events_at(all_, "front"), 60)
             assert not events_at(subscriber.received, "door")
+            assert ask(subscriber, "pause", {"camera": "door"}).status == "ok"
             daemon.config["cameras"]["door"] = PLAYED
             daemon.write_config()
             assert ask(subscriber, "reload", {}).status == "ok"
+            subscriber.wait_for(lambda all_: states_at(all_, "door")[-1].state == "live")
+            assert states_at(subscriber.received, "door")[-1].paused
+            assert ask(subscriber, "resume", {"camera": "door"}).status == "ok"
             subscriber.wait_for(lambda all_: events_at(all_, "door"), 60)
-            received = subscriber.received
+            received = subscriber.wait_for(lambda all_: kinds_at(all_, "front")[-1] != "end", 60)
+            assert len({*new_ids_at(received, "front")}) == len(new_ids_at(received, "front"))
             assert {state.state for state in states_at(received, "front")} <= {"opening", "live"}
             assert "lost" in {state.state for state in states_at(received, "door")}
             assert server.viewers == 1

@@ -46,6 +46,14 @@ def test_faster_model_takes_over_with_the_thresholds_in_force(tmp_path: Path) ->
         assert bool(result.detections) is is_seen
 
 
+def test_thresholds_hold_for_every_camera(tmp_path: Path) -> None:
+    cameras = {name: CameraConfig(source=0) for name in ("front", "door")}
+    parts = build_parts(msgspec.structs.replace(config_of(tmp_path), cameras=cameras))
+    strict = Thresholds(0.99, {})
+    parts.set_thresholds(strict)
+    assert [one.thresholds for one in parts.pipelines.values()] == [strict, strict]
+
+
 def test_detectors_get_their_threads_and_classes_switched_off_are_not_announced(
     tmp_path: Path,
 ) -> None:

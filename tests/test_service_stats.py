@@ -42,6 +42,7 @@ def test_stats_give_the_reason_while_work_is_skipped(
         mqtt={},
         board=board,
     )
+    counters.cameras["door"].detected += 1
     counters.cameras["front"].skipped[cause] += 1
     first, second = (maker.make(counters, readings, now_s) for now_s in (1.0, 2.0))
     assert first.skipped[cause] == 1

@@ -14,8 +14,8 @@ from edge.values import Box, EventKind, Frame, FrameResult, ObjectEvent, Track, 
 JPEG_START = b"\xff\xd8"
 
 
-def result(*events: ObjectEvent) -> FrameResult:
-    frame = Frame("front", 1, np.zeros((48, 64, 3), np.uint8), 0.0, 0.0, 0.0)
+def result(*events: ObjectEvent, camera: str = "front") -> FrameResult:
+    frame = Frame(camera, 1, np.zeros((48, 64, 3), np.uint8), 0.0, 0.0, 0.0)
     return FrameResult(frame, None, (), tuple(event.track for event in events), events)
 
 
@@ -43,6 +43,13 @@ def test_older_object_never_replaces_a_newer_one():
     assert not snapshots.messages(result(event(2, 0.9, EventKind.END)))
     assert not snapshots.messages(result(event(1, 0.99)))
     assert snapshots.messages(result(event(2, 0.5)))
+
+
+def test_each_camera_has_its_own_best_view():
+    snapshots = Snapshots(Topics("edge", "gate"))
+    assert snapshots.messages(result(event(7, 0.9)))
+    (message,) = snapshots.messages(result(event(1, 0.5), camera="door"))
+    assert message.topic == "edge/gate/door/snapshot/person"
 
 
 def test_predicted_box_makes_no_snapshot():

@@ -29,6 +29,9 @@ def test_view_remembers_an_objects_color_until_it_is_gone() -> None:
     view = View()
     red = track(1, Box(10, 60, 40, 80))
     view.tell_frame(result(1, red, color="red"))
+    other = result(1, red)  # an object with the same number
+    view.tell_frame(replace(other, frame=replace(other.frame, camera="door")))
+    assert view.scene("door").colors == {}
     view.tell_frame(result(2, red))
     assert shown(view).colors[1][0].name == "red"
     view.tell_frame(result(3))

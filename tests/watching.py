@@ -74,11 +74,13 @@ class Watch:
         self.events: list[ObjectEvent] = []
         self._frames = 0
 
-    def show(self, bgr: Image, *, age_ms: float = 0.0, is_paused: bool = False) -> FrameResult:
+    def show(
+        self, bgr: Image, *, age_ms: float = 0.0, is_paused: bool = False, camera: str = "front"
+    ) -> FrameResult:
         captured_s = self.clock.now_s
         self.clock.advance(age_ms / 1000)
         self._frames += 1
-        frame = Frame("front", self._frames, bgr, captured_s, 1.7e9, captured_s)
+        frame = Frame(camera, self._frames, bgr, captured_s, 1.7e9, captured_s)
         result = self.pipeline.process(frame, is_paused=is_paused)
         self.events += result.events
         self.clock.now_s = max(self.clock.now_s, captured_s + INTERVAL_S)

@@ -206,6 +206,8 @@ class Camera:
             self._wake.wait(reader.patience_s())
             self._wake.clear()
             outcome = reader.outcome()
+            if reader.queued_s > self._config.open_timeout_s:
+                self._change(CaptureState.LOST, "waits for other cameras, which are being opened")
         if outcome is None:
             reader.stop()
             if not reader.join(JOIN_S):

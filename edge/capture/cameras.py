@@ -58,10 +58,13 @@ class Cameras:
         )
         self._cameras[name] = camera.__enter__()
 
-    def replace(self, name: str, config: CameraConfig) -> None:
-        """Close a camera and read from another source in its place; its counters continue."""
-        self._cameras[name].__exit__()
-        self._open(name, config, self._cameras[name].status)
+    def replace(self, configs: Mapping[str, CameraConfig]) -> None:
+        """Close cameras and read from other sources in their place; their counters continue."""
+        for name in configs:
+            self._cameras[name].stop()  # all at once, since each may hang
+        for name, config in configs.items():
+            self._cameras[name].__exit__()
+            self._open(name, config, self._cameras[name].status)
 
     def status(self, name: str) -> CaptureStatus:
         """Return a camera's state and counters."""

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from edge.capture.address import SourceKind, kind_of
 from edge.capture.source import FOLDER_FPS, Source
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
@@ -27,6 +28,10 @@ from edge.values import Image
 Opener = Callable[[CameraConfig], Source]
 THREAD_NAME = "capture-reader"
 GRACE_S = 0.5  # lets OpenCV's own time-out strike first: it ends a call more cleanly
+# OpenCV opens one source at a time with ffmpeg (opencv/opencv#17057). A reader that waited for
+# another inside it would seem to hang, so readers wait here.
+FFMPEG_KINDS = frozenset({SourceKind.STREAM, SourceKind.VIDEO})
+LOOK_S = 0.1  # how often a waiting reader looks whether it is its turn
 
 
 class EndCause(StrEnum):
@@ -56,6 +61,9 @@ class Reader:
     wake: set when the reader has stopped; the supervisor waits for it.
     """
 
+    _turn = threading.Lock()
+    _opening: Reader | None = None  # whose turn it is, of all readers
+
     def __init__(
         self,
         config: CameraConfig,
@@ -72,6 +80,7 @@ class Reader:
         self._stop = threading.Event()
         self._outcome: Outcome | None = None
         self._overdue_s = math.inf  # monotonic time at which the running call is overdue
+        self._queued_s = math.inf  # since when, monotonic, it waits for its turn to open
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     @property
@@ -94,6 +103,11 @@ class Reader:
             self.stop()
             return Outcome(EndCause.HUNG, "no answer in time; the hanging reader was given up")
         return self._outcome
+
+    @property
+    def queued_s(self) -> float:
+        """Return for how long it has waited for others to be opened; negative when it does not."""
+        return time.monotonic() - self._queued_s
 
     def patience_s(self) -> float:
         """Return how long to wait for `wake` before checking `outcome` again."""
@@ -123,8 +137,9 @@ class Reader:
     def _read_all(self) -> Outcome:
         pace = _Pace(self._stop, is_realtime=self._config.realtime)
         while not self._stop.is_set():
-            self._expect_within(self._config.open_timeout_s)
-            source = self._open_source(self._config)
+            source = self._open()
+            if source is None:
+                break
             try:
                 outcome = self._read(source, pace)
             finally:
@@ -133,6 +148,31 @@ class Reader:
             if outcome is not None:
                 return outcome
         return Outcome(EndCause.END, "stopped")
+
+    def _open(self) -> Source | None:
+        """Open the source when it is its turn; return None when stopped before."""
+        if kind_of(self._config.source) not in FFMPEG_KINDS:
+            self._expect_within(self._config.open_timeout_s)
+            return self._open_source(self._config)
+        self._overdue_s, self._queued_s = math.inf, time.monotonic()
+        while not self._take_turn():
+            if self._stop.wait(LOOK_S):
+                return None
+        self._queued_s = math.inf
+        self._expect_within(self._config.open_timeout_s)
+        try:
+            return self._open_source(self._config)
+        finally:
+            with Reader._turn:
+                if Reader._opening is self:
+                    Reader._opening = None
+
+    def _take_turn(self) -> bool:
+        """Return whether this reader may open its source: none does, or one that was given up."""
+        with Reader._turn:
+            if Reader._opening is None or Reader._opening.is_stopped:
+                Reader._opening = self
+            return Reader._opening is self
 
     def _read(self, source: Source, pace: _Pace) -> Outcome | None:
         """Deliver a source's images; return None when stopped, or when a file loops."""

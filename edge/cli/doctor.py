@@ -26,7 +26,7 @@ from edge.cli.status import DEFAULT_CONFIG
 from edge.config import CameraConfig, Config
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, EdgeError, one_line
 from edge.health import is_clock_synchronized, read_condition, read_throttling
-from edge.messages import Message, Report, Topics
+from edge.messages import CameraStats, Message, Report, Topics
 from edge.publisher import options
 from edge.publisher.connection import Connection, ConnectionEndedError, EndKind, Handlers, Waker
 from edge.service.parts import build_models, load_interpreters
@@ -179,16 +179,26 @@ def check_models(config: Config) -> Finding:
 
 
 def check_budget(config: Config) -> Finding:
-    """Return whether a running daemon detects more frames than it skips for the latency budget."""
+    """Return whether of each camera more frames are detected than skipped for the budget."""
     report = _ask_daemon(config)
     if report is None or report.stats is None:
         return Finding(Level.OK, "how well it is kept shows while the daemon runs")
     stats = report.stats
-    skipped = sum(stats.skipped.get(cause, 0) for cause in ("budget", "thermal"))
-    text = f"{stats.detected} frames detected, {skipped} skipped, for {config.budget.frame_ms:g} ms"
-    if not stats.degraded or skipped <= stats.detected:
+    skipped = {name: _skipped_for_budget(camera) for name, camera in stats.cameras.items()}
+    starved = [name for name, camera in stats.cameras.items() if skipped[name] > camera.detected]
+    text = (
+        f"{stats.detected} frames detected, {sum(skipped.values())} skipped, "
+        f"for {config.budget.frame_ms:g} ms"
+    )
+    if not stats.degraded or not starved:
         return Finding(Level.OK, text)
+    if len(skipped) > 1:
+        text += f"; of {', '.join(starved)} most are skipped"
     return Finding(Level.WARN, text, BUDGET_FIXES.get(stats.degraded, ""))
+
+
+def _skipped_for_budget(camera: CameraStats) -> int:
+    return sum(camera.skipped.get(cause, 0) for cause in ("budget", "thermal"))
 
 
 def check_broker(config: Config) -> Finding:

@@ -323,12 +323,14 @@ class Service:
         except OSError as error:  # a path that cannot be inspected
             raise ConfigError(f"{self._path}: {error}; correct the path") from None
         self._end_all_objects()
-        for name, camera in config.cameras.items():
-            parts.pipelines[name].continue_ids_of(self._parts.pipelines[name])
-            if camera != self._config.cameras[name]:
-                self._cameras.replace(name, camera)
-                paused_until_s = self._streams[name].paused_until_s
-                self._streams[name] = Stream(name, camera, paused_until_s=paused_until_s)
+        cameras, old = config.cameras.items(), self._config.cameras
+        changed = {name: camera for name, camera in cameras if camera != old[name]}
+        self._cameras.replace(changed)
+        for name, camera in changed.items():
+            paused_until_s = self._streams[name].paused_until_s
+            self._streams[name] = Stream(name, camera, paused_until_s=paused_until_s)
+        for name, pipeline in parts.pipelines.items():
+            pipeline.continue_ids_of(self._parts.pipelines[name])
         self._config, self._parts = config, parts
         before = logs.install(handlers, config.log.level)
         threading.Thread(target=logs.close, args=(before,), name="log-close").start()
