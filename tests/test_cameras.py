@@ -79,6 +79,27 @@ def test_camera_that_had_its_turn_waits_for_the_others_even_with_an_older_frame(
         hold.set()
 
 
+def test_camera_whose_detector_ran_longest_ago_is_next_even_with_a_newer_frame() -> None:
+    go = [threading.Event() for _ in range(6)]
+    hold = threading.Event()
+    scripts: list[Script] = [
+        [go[number], gray_level(40), go[number + 3], gray_level(60), hold] for number in range(3)
+    ]
+    with Cameras(names(3), open_source=opener(scripts)) as cameras:
+        for number, name in ((2, "a"), (0, "c"), (1, "b")):
+            go[number].set()
+            frames_read(cameras, name, 1)
+        for name, is_detected in (("a", True), ("c", False), ("b", True)):
+            assert taken(cameras, 1) == [name]
+            if is_detected:
+                cameras.tell_detected(name)
+        for number, name in ((1, "b"), (2, "a"), (0, "c")):
+            go[number + 3].set()
+            frames_read(cameras, name, 2)
+        assert taken(cameras, 3) == ["c", "a", "b"]
+        hold.set()
+
+
 def test_cameras_take_turns_while_each_always_has_a_frame() -> None:
     def endless(config: CameraConfig) -> Source:
         return Endless(0.001 * (1 + int(config.source)))

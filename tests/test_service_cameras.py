@@ -10,9 +10,12 @@ import pytest
 
 from asking import ask, is_offline, stats_of
 from daemon import CLIP, Daemon
+from edge import config_file
+from edge.capture import Cameras
 from edge.cli import main
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY
 from edge.messages import CameraState, Event, Info
+from edge.service import Service
 from edge.values import Image
 from http_camera import MotionJpegServer
 from mosquitto import Mosquitto, Received, Subscriber
@@ -174,6 +177,38 @@ def test_reload_replaces_the_camera_that_changed_and_no_other(
             assert error.endswith("restart needed for a change of the cameras' names")
     finally:
         server.leave()
+
+
+def test_objects_of_a_file_that_has_ended_end_while_others_go_on(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    cameras = {"front": {**PLAYED}, "door": {"source": str(CLIP), "realtime": False}}
+    with Daemon(tmp_path, mosquitto.port, cameras=cameras, tracker={"max_lost_s": 1}) as daemon:
+        subscriber.wait_for(lambda all_: "ended" in {one.state for one in states_at(all_, "door")})
+        ended = subscriber.wait_for(
+            lambda all_: (
+                {event.id for event in events_at(all_, "door")}
+                == {event.id for event in events_at(all_, "door") if event.kind == "end"}
+                != set()
+            )
+        )
+        before = len(events_at(ended, "front"))
+        subscriber.wait_for(lambda all_: len(events_at(all_, "front")) > before)
+        assert daemon.stop() == EXIT_OK
+
+
+def test_order_of_the_cameras_follows_their_detections(
+    tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Cameras, "tell_detected", lambda _, name: told.append(name))
+    cv2.imwrite(str(tmp_path / "still.png"), gray_level(40, (64, 48)))
+    files = {"source": str(tmp_path / "still.png"), "realtime": False}
+    cameras = {"door": files, "front": {**files}}
+    daemon = Daemon(tmp_path, mosquitto.port, cameras=cameras)
+    config = config_file.load(daemon.config_path)
+    assert Service(daemon.config_path, config, lambda: config).run() == EXIT_OK
+    assert set(told) == {"door", "front"}
 
 
 def test_daemon_ends_when_all_files_have(tmp_path: Path, mosquitto: Mosquitto) -> None:

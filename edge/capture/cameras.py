@@ -1,9 +1,10 @@
-"""Several cameras for one loop: the frame whose result is due first is taken first.
+"""Several cameras for one loop, in turns.
 
-Method: earliest deadline first. All results are due `budget.frame_ms` after their capture, so that
-is the frame captured first. While frames come faster than they are taken, each is soon replaced by
-a newer one, and cameras whose frames happen to be older at those moments would get every turn.
-Therefore a camera that had its turn waits until every other one with a frame had its own.
+Method: of the cameras with a frame, the one whose detector ran longest ago is next, so that scarce
+time is shared. A camera that had its turn waits until every other one with a frame had its own, so
+that one whose frames are always skipped, because they come too late, does not hold up the others.
+Earliest deadline first would starve: while frames come faster than they are taken, each is soon
+replaced by a newer one, and the camera whose frames happen to be a little older gets every turn.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Cameras:
         self._configs = dict(configs)
         self._cameras: dict[str, Camera] = {}
         self._had_turn: set[str] = set()
+        self._detected: dict[str, int] = {}  # by camera; grows with every detector's run
 
     def __enter__(self) -> Self:
         """Start reading."""
@@ -41,12 +43,16 @@ class Cameras:
             for name, config in self._configs.items():
                 self._open(name, config, CaptureStatus())
         except BaseException:
-            self.__exit__()
+            self.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop and join all; statuses remain known."""
+        """Close all."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop and join all; a second time does nothing. Statuses remain known."""
         for camera in self._cameras.values():
             camera.stop()
         for camera in self._cameras.values():
@@ -87,9 +93,16 @@ class Cameras:
                 return None
             if waiting.keys() <= self._had_turn:
                 self._had_turn.clear()
-            name = min(waiting.keys() - self._had_turn, key=waiting.__getitem__)
+            name = min(
+                waiting.keys() - self._had_turn,
+                key=lambda name: (self._detected.get(name, 0), waiting[name]),
+            )
             self._had_turn.add(name)
         return self._cameras[name].take(0)
+
+    def tell_detected(self, name: str) -> None:
+        """Remember that the detector has run on a camera's frame now."""
+        self._detected[name] = 1 + max(self._detected.values(), default=0)
 
     def _waiting(self) -> dict[str, float]:
         """Return when the frames that wait were captured, by camera."""

@@ -101,7 +101,7 @@ class Service:
             self._loop()
             self._notifier.stopping()
             self._end_all_objects()
-            self._camera_stack.close()  # before the last stats, so that they count every frame
+            self._cameras.close()  # before the last stats, so that they count every frame
             self._report(stats_every_s=0)
         return EXIT_OK
 
@@ -137,8 +137,7 @@ class Service:
                 lambda: self._config.publish.stats_interval_s,
             )
         )
-        self._camera_stack = stack.enter_context(ExitStack())
-        self._cameras = self._camera_stack.enter_context(Cameras(config.cameras))
+        self._cameras = stack.enter_context(Cameras(config.cameras))
         logger.info("service.started device=%s boot_id=%s", self._topics.device, self._boot_id)
 
     def _answer_status(self) -> bytes:
@@ -189,6 +188,7 @@ class Service:
         is_late = self._parts.governor.is_late(frame.captured_mono_s)
         if result.skipped is None:
             self._parts.confirm_models()
+            self._cameras.tell_detected(stream.name)
         self._counters.add(result, latency_ms, is_late=is_late)
         self._view.tell_frame(result)
         if self._config.publish.snapshots:
@@ -227,7 +227,7 @@ class Service:
             self._notifier.progress()
             self._view.tell_progress()
         for stream, status in streams:
-            if status.state is CaptureState.LOST:
+            if status.state in {CaptureState.LOST, CaptureState.ENDED}:
                 self._end_unseen(stream)
             self._view.tell_camera(stream.name, status.state.value, is_paused=stream.is_paused)
         self._report(self._config.publish.stats_interval_s)
