@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from edge import durable
-from edge.errors import EdgeError, InputError, UsageError, brief, why_not_written
+from edge.errors import EdgeError, InputError, UsageError, brief
 from tools import lock
 
 FIX = "name another file with --output"
@@ -70,7 +70,7 @@ class Output:
             with self._path.open("ab") as file:
                 file.write(content)
         except OSError as error:
-            raise EdgeError(f"{self._path}: {why_not_written(error)}") from None
+            raise lock.unwritable(self._path, error, "--output") from None
         self.size += len(content)
         self.done.add(name)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from edge.errors import EdgeError
+from edge.errors import NO_ROOM, EdgeError
 
 
 @contextmanager
@@ -38,7 +38,9 @@ def held(path: Path, option: str) -> Iterator[None]:
 
 def unwritable(path: Path, error: OSError, option: str) -> EdgeError:
     """Return the error for a file that cannot be written, with the fix."""
-    return EdgeError(f"{path}: {error.strerror}; name a file you may write with {option}")
+    is_full = error.errno in NO_ROOM
+    fix = "make room and start again" if is_full else f"name a file you may write with {option}"
+    return EdgeError(f"{path}: {error.strerror}; {fix}")
 
 
 def _locked(lock: Path) -> TextIO:
