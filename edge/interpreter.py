@@ -3,7 +3,8 @@
 Runtimes: ai-edge-litert where installed, else tflite-runtime (ARMv7, older boards). Both run int8
 convolutions through XNNPACK when it is enabled. With tflite-runtime 2.14 it is not enabled by
 default, and the built-in kernels become very slow with two threads, so callers there use one.
-`input_view` is a view into the interpreter's own memory, `output` a copy. Both have the manifest's
+`input_view` is a view of a buffer of ours, `output` a copy: the runtime refuses to run while
+anything refers to its own memory, as a profiler that samples threads may. Both have the manifest's
 dtype; nothing is converted to float here. A model that is not integer-only is refused, unless its
 manifest says `allow_float`: such an imported model is loaded with a warning.
 """
@@ -14,8 +15,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import logging
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self, cast, get_args
@@ -36,8 +35,6 @@ RUNTIMES = (
 )
 XNNPACK_BY_DEFAULT = "ai-edge-litert"
 SCALE_RELATIVE_TOLERANCE = 1e-5  # float32 in the flatbuffer against float64 in JSON
-VIEW_KEPT = "reference to internal data"  # in the runtime's error
-VIEW_TRIES, VIEW_PAUSE_S = 250, 0.002
 
 
 def installed_runtime() -> tuple[str, ModuleType]:
@@ -72,10 +69,10 @@ class Interpreter:
         self.input_size = model.input.size
         self._engine = engine
         self._input_index = engine.get_input_details()[0]["index"]
-        self._input = engine.tensor(self._input_index)
+        self._input = _buffer(model)
         self._has_run = False
-        self._outputs: dict[str, Callable[[], NDArray[Any]]] = {
-            detail["name"]: engine.tensor(detail["index"]) for detail in engine.get_output_details()
+        self._outputs: dict[str, int] = {
+            detail["name"]: detail["index"] for detail in engine.get_output_details()
         }
 
     @classmethod
@@ -116,27 +113,28 @@ class Interpreter:
         about a quarter of the time of an invoke.
         """
         resized = self.manifest.at_size(size)
-        _without_views(lambda: _resize(self._engine, self._input_index, resized))
+        _resize(self._engine, self._input_index, resized)
+        self._input = _buffer(resized)
         self.input_size = size
 
     def input_view(self) -> NDArray[Any]:
-        """Return the input tensor as a view of the manifest's dtype, (height, width, channels).
+        """Return the input as a view of the manifest's dtype, (height, width, channels).
 
         channels: three colors in the manifest's order, then a plane for each of `input.classes`.
-        Valid until the next `invoke`; a view kept longer makes `invoke` raise RuntimeError after
-        half a second.
+        What it holds is kept over an `invoke`. Valid until the next `resize`.
         """
-        view: NDArray[Any] = self._input()[0]
+        view: NDArray[Any] = self._input[0]
         return view
 
     def invoke(self) -> None:
-        """Run the network on what the input tensor holds.
+        """Run the network on what the input holds.
 
         Raises ModelError when the first run fails: only then does the runtime notice a constant
         without data, or an operator that it cannot run. Later failures are RuntimeErrors.
         """
         try:
-            _without_views(self._engine.invoke)
+            self._engine.set_tensor(self._input_index, self._input)
+            self._engine.invoke()
         except RuntimeError as error:
             if self._has_run:
                 raise
@@ -151,7 +149,7 @@ class Interpreter:
 
         Raises KeyError for a name that the manifest does not list.
         """
-        copy: NDArray[Any] = self._outputs[name]()[0].copy()
+        copy: NDArray[Any] = self._engine.get_tensor(self._outputs[name])[0]
         return copy
 
 
@@ -280,22 +278,8 @@ def _check_tensors(engine: Any, model: Manifest) -> None:
             _check_tensor(by_name[spec.name], spec, model.name)
 
 
-def _without_views(call: Callable[[], None]) -> None:
-    """Call the runtime, which refuses while there is a view into its memory; wait for that.
-
-    A profiler that samples threads, as each Dask worker has one, keeps the views of a function that
-    has ended for a moment.
-    """
-    for _ in range(VIEW_TRIES):
-        try:
-            call()
-        except RuntimeError as error:
-            if VIEW_KEPT not in str(error):
-                raise
-            time.sleep(VIEW_PAUSE_S)
-        else:
-            return
-    call()
+def _buffer(model: Manifest) -> NDArray[Any]:
+    return np.zeros(model.input.shape, model.input.dtype)
 
 
 def _resize(engine: Any, index: int, resized: Manifest) -> None:

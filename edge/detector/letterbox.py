@@ -48,7 +48,7 @@ class Letterbox:
         inner = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
         if self._swaps_colors:
             inner = cv2.cvtColor(inner, cv2.COLOR_BGR2RGB)
-        # The runtime reuses the input's memory, so the padding is written every time.
+        # A frame of another shape may have been there.
         view[height:] = self._pad
         view[:height, width:] = self._pad
         if self._only_flips:
