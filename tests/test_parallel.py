@@ -206,6 +206,17 @@ def test_unreachable_scheduler_is_a_one_line_error(monkeypatch: pytest.MonkeyPat
         list(run_tasks(square, [1], workers=1, dask="tcp://127.0.0.1:9", title="x"))
 
 
+def test_scheduler_that_dies_while_a_result_is_fetched_is_not_the_items_fault():
+    comm = pytest.importorskip("distributed.comm")
+
+    class Cut:
+        def result(self) -> None:
+            raise comm.CommClosedError("in <TCP (closed)>: Stream is closed")
+
+    with pytest.raises(WorkerError, match="the connection to the scheduler was lost"):
+        parallel._gathered(Cut(), 0, "a.jpg", "tcp://127.0.0.1:9")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path, number: signal.Signals):
     script = (

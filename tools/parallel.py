@@ -323,11 +323,12 @@ def _next_ended(ended: SimpleQueue[Any], client: Any, address: str) -> Any:
 
 def _gathered(future: Any, index: int, item: Item, address: str) -> Done[Item, Result]:
     """Return the outcome of a future that is done; WorkerError if the scheduler has gone."""
+    from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
     try:
         outcome: Done[Item, Result] = future.result()
-    except CancelledError:
+    except (CancelledError, CommClosedError):
         fault = "the connection to the scheduler was lost; what was saved so far is kept"
         raise WorkerError(f"--dask {address}: {fault}, start again") from None
     except KilledWorker as error:
