@@ -206,15 +206,22 @@ def test_unreachable_scheduler_is_a_one_line_error(monkeypatch: pytest.MonkeyPat
         list(run_tasks(square, [1], workers=1, dask="tcp://127.0.0.1:9", title="x"))
 
 
-def test_scheduler_that_dies_while_a_result_is_fetched_is_not_the_items_fault():
+@pytest.mark.parametrize(
+    ("kind", "text", "fault"),
+    [
+        ("CommClosedError", "Stream is closed", "the connection to the scheduler was lost"),
+        ("RuntimeError", "Error during deserialization of the task graph.", "install this version"),
+    ],
+)
+def test_fault_of_the_scheduler_is_not_the_items(kind: str, text: str, fault: str):
     comm = pytest.importorskip("distributed.comm")
 
-    class Cut:
+    class Lost:
         def result(self) -> None:
-            raise comm.CommClosedError("in <TCP (closed)>: Stream is closed")
+            raise getattr(comm, kind, RuntimeError)(text)
 
-    with pytest.raises(WorkerError, match="the connection to the scheduler was lost"):
-        parallel._gathered(Cut(), 0, "a.jpg", "tcp://127.0.0.1:9")
+    with pytest.raises(WorkerError, match=fault):
+        parallel._gathered(Lost(), 0, "a.jpg", "tcp://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

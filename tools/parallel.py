@@ -93,7 +93,8 @@ def run_tasks(
 
     function: importable by the workers (a module's function, or a partial of one); items and
     results are pickled. workers: number of processes; 1: run in this process. dask: address of a
-    scheduler to use instead of processes; its workers need this package and the same file paths.
+    scheduler to use instead of processes; it and its workers need this package, and they the same
+    file paths.
     title: of the progress bar.
     A caller that may stop early must use `contextlib.closing`: the garbage collector might close
     the generator in the pool's own thread, which cannot join itself. Items that run then have
@@ -322,7 +323,10 @@ def _next_ended(ended: SimpleQueue[Any], client: Any, address: str) -> Any:
 
 
 def _gathered(future: Any, index: int, item: Item, address: str) -> Done[Item, Result]:
-    """Return the outcome of a future that is done; WorkerError if the scheduler has gone."""
+    """Return the outcome of a future that is done.
+
+    Raises WorkerError if the scheduler has gone, or cannot read the task.
+    """
     from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
@@ -331,6 +335,9 @@ def _gathered(future: Any, index: int, item: Item, address: str) -> Done[Item, R
     except (CancelledError, CommClosedError):
         fault = "the connection to the scheduler was lost; what was saved so far is kept"
         raise WorkerError(f"--dask {address}: {fault}, start again") from None
+    except RuntimeError:  # `_call` returns those of the function
+        fault = "the scheduler cannot read the tasks; install this version of the package there"
+        raise WorkerError(f"--dask {address}: {fault}") from None
     except KilledWorker as error:
         return Done(
             index, item, error=WorkerError(f"killed its worker {error.allowed_failures + 1} times")
