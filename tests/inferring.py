@@ -1,8 +1,11 @@
-"""`edge infer` in this process with tiny models, and pictures for it."""
+"""`edge infer` and `edge-tools infer` with tiny models, and pictures for them."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cli import main
+import edge.cli
+import tools.cli
 from models import COLOR, DETECT, class_color_folder, color_folder, detect_folder
 
 ROOT = Path(__file__).parent.parent
@@ -36,11 +40,51 @@ class Infer:
 
     def __call__(self, *arguments: object, task: str = "detect") -> tuple[int, Any]:
         model = ["--task", task] + (["--model", DETECT] if task == "detect" else [])
-        code = main(["infer", *self._models, *model, *map(str, arguments)])
+        code = edge.cli.main(["infer", *self._models, *model, *map(str, arguments)])
         out, err = self._capsys.readouterr()
         self.complaints = err.splitlines()
         assert "Traceback" not in err
         return code, json.loads(out) if out else None
+
+
+class Spread:
+    """Runs `edge-tools infer` with the tiny models, in this process or as one of its own."""
+
+    def __init__(self, models_dir: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.output = output
+        self.complaints: list[str] = []
+        self.summary = ""
+        self._models = ["--models-dir", models_dir, "--color-model", COLOR]
+        self._capsys = capsys
+
+    def words(self, *arguments: object, task: str = "detect") -> list[str]:
+        model = ["--task", task] + (["--model", DETECT] if task == "detect" else [])
+        words = ["infer", *self._models, *model, "--output", self.output, *arguments]
+        return [str(word) for word in words]
+
+    def __call__(self, *arguments: object, task: str = "detect", workers: int = 1) -> int:
+        code = tools.cli.main(self.words("--workers", workers, *arguments, task=task))
+        self.summary, complaints = self._capsys.readouterr()
+        self.complaints = complaints.splitlines()
+        return code
+
+    def start(self, *arguments: object, cwd: Path = ROOT) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tools", *self.words(*arguments)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def lines(self) -> int:
+        return self.output.read_bytes().count(b"\n") if self.output.exists() else 0
+
+    @property
+    def entries(self) -> list[Any]:
+        return [json.loads(line) for line in self.output.read_text().splitlines()]
 
 
 def street() -> np.ndarray:

@@ -111,7 +111,8 @@ def test_version_and_help():
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("dance",), ("infer",), ("run",), ("infer", "x.png", "--min-score", "2")],
+    [(), ("dance",), ("infer",), ("run",)]
+    + [("infer", "x.png", "--min-score", score) for score in ("0", "2")],
     ids=" ".join,
 )
 def test_usage_error_exits_with_2(call: Callable[..., Outcome], words: tuple[str, ...]):

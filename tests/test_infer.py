@@ -25,7 +25,7 @@ from edge.inference.inputs import Picture
 from edge.manifest import Decoder
 from edge.values import ColorScore
 from inferring import BLUE, CLIP, RED, ROOT, Infer, save, street, video
-from models import CLASS_COLOR, COLOR, DETECT, color_folder
+from models import CLASS_COLOR, COLOR, DETECT, color_folder, detect_folder
 
 
 def test_document_has_the_promised_shape(tmp_path: Path, infer: Infer):
@@ -87,6 +87,15 @@ def test_min_score_and_no_color(tmp_path: Path, infer: Infer):
     assert infer(picture, "--min-score", "0.999")[1][0]["detections"] == []
     found = infer(picture, "--no-color")[1][0]["detections"]
     assert [one["colors"] for one in found] == [[], []]
+
+
+def test_color_of_a_detection_depends_on_its_class(tmp_path: Path, infer: Infer):
+    picture = save(tmp_path / "street.png", street())
+    for label, color in (("person", "red"), ("dog", "brown")):
+        model = detect_folder(tmp_path, label, labels=(label, "car"))
+        _, (entry,) = infer(picture, "--model", model, "--color-model", CLASS_COLOR)
+        colors = {one["label"]: one["colors"][0]["name"] for one in entry["detections"]}
+        assert colors[label] == color
 
 
 def test_folder_with_a_broken_image_is_processed_without_it(tmp_path: Path, infer: Infer):

@@ -189,7 +189,8 @@ def test_file_that_is_neither_image_nor_video_is_reported(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     monkeypatch.chdir(tmp_path)
-    Path(name).write_text("#EXTM3U\nhttp://127.0.0.1:9/x.ts\n")
+    Path("clip.mp4").symlink_to(CLIP)
+    Path(name).write_text("ffconcat version 1.0\nfile clip.mp4\n")  # ffmpeg would play it
     code, document = infer(name, "live ! appsink")
     assert code == EXIT_NO_INPUT
     assert document == []

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, _base
@@ -58,6 +59,8 @@ def test_every_item_has_one_result_and_a_failure_stops_nothing(workers: int):
     ]
     (failed,) = [item for item in done if item.error]
     assert (failed.item, failed.reason) == (3, "three: is never squared")
+    timers = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+    assert all(timer.finished.is_set() for timer in timers)  # else the command ends 5 s later
 
 
 def test_item_that_kills_its_worker_is_named_and_the_rest_is_processed():

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
 import pytest
 
 from dask_cluster import running
 from disk import full_disk
+from edge import manifest
 from edge.errors import (
     EXIT_CONFIG,
     EXIT_FAILURE,
@@ -23,55 +24,18 @@ from edge.errors import (
     EXIT_OK,
     EXIT_UNAVAILABLE,
     EXIT_USAGE,
+    CameraError,
     ModelError,
 )
 from edge.inference.tasks import DetectTask
-from inferring import RED, ROOT, Infer, save, street, video
-from models import CLASS_COLOR, COLOR, DETECT, change_manifest, color_folder, detect_folder
+from inferring import RED, ROOT, Infer, Spread, save, street, video
+from models import CLASS_COLOR, COLOR, change_manifest, color_folder, detect_folder
 from tools import infer as command
 from tools import infer_output
 from tools.cli import main
 from waiting import wait_until
 
 FRAMES = 12
-
-
-class Spread:
-    """Runs the command with the tiny models, in this process or as one of its own."""
-
-    def __init__(self, models_dir: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.output = output
-        self.complaints: list[str] = []
-        self._models = ["--models-dir", models_dir, "--color-model", COLOR]
-        self._capsys = capsys
-
-    def words(self, *arguments: object, task: str = "detect") -> list[str]:
-        model = ["--task", task] + (["--model", DETECT] if task == "detect" else [])
-        words = ["infer", *self._models, *model, "--output", self.output, *arguments]
-        return [str(word) for word in words]
-
-    def __call__(self, *arguments: object, task: str = "detect", workers: int = 1) -> int:
-        code = main(self.words("--workers", workers, *arguments, task=task))
-        self.complaints = self._capsys.readouterr().err.splitlines()
-        return code
-
-    def start(self, *arguments: object, cwd: Path = ROOT) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tools", *self.words(*arguments)],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    @property
-    def lines(self) -> int:
-        return self.output.read_bytes().count(b"\n") if self.output.exists() else 0
-
-    @property
-    def entries(self) -> list[Any]:
-        return [json.loads(line) for line in self.output.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -122,12 +86,15 @@ def test_color_task_with_objects_gives_the_entries_of_edge_infer(
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / "crops" / name, np.full((40, 20, 3), RED, np.uint8))
     objects = tmp_path / "objects.json"
-    objects.write_text(json.dumps({"a.png": "dog", f"{tmp_path}/crops/b.png": "car"}))
+    labels = {"a.png": "dog", f"{tmp_path}/crops/b.png": "car", "c.png": "cow"}
+    objects.write_text(json.dumps(labels))
     options = (tmp_path / "crops", "--objects", objects, "--color-model", CLASS_COLOR)
     _, document = infer(*options, task="color")
     assert spread(*options, task="color", workers=2) == EXIT_OK
     assert by_file(spread.entries) == document
     assert [entry["dominant"] for entry in document] == ["brown", "red", "red"]
+    assert "labels=cow; tiny-class-color knows person, car, dog" in spread.complaints[0]
+    assert spread(*options, "--min-score", "0.9", task="color") == EXIT_OK  # means nothing here
 
 
 def test_files_are_named_as_given_and_found_from_there(
@@ -135,11 +102,16 @@ def test_files_are_named_as_given_and_found_from_there(
 ) -> None:
     mixed_folder(tmp_path / "in")
     monkeypatch.chdir(tmp_path)
-    assert spread("in", workers=2) == EXIT_OK
-    assert {entry["file"] for entry in spread.entries} >= {"in/0.png", "in/z.avi"}
+    assert spread("in", tmp_path / "in" / "0.png", workers=2) == EXIT_OK
+    names = {entry["file"] for entry in spread.entries}
+    assert names >= {"in/0.png", "in/z.avi", f"{tmp_path}/in/0.png"}
     monkeypatch.chdir(tmp_path / "in")  # here they would be others
     assert spread("in") == EXIT_USAGE
     assert f"other settings (folder {tmp_path}, now {tmp_path}/in)" in spread.complaints[0]
+    spread.output = tmp_path / "absolute.jsonl"
+    for folder in (tmp_path, tmp_path / "in"):
+        monkeypatch.chdir(folder)
+        assert spread(tmp_path / "in" / "0.png") == EXIT_OK
 
 
 def test_unreadable_files_are_named_and_tried_again(tmp_path: Path, spread: Spread) -> None:
@@ -163,12 +135,15 @@ def test_unreadable_files_are_named_and_tried_again(tmp_path: Path, spread: Spre
 
 def test_second_run_adds_only_what_is_new(tmp_path: Path, spread: Spread) -> None:
     folder = mixed_folder(tmp_path / "in")
+    save(folder / "deeper" / "left_out.png", street())
+    spread.output.touch()  # as mktemp does
     assert spread(folder) == EXIT_OK
     before = spread.output.read_bytes()
     assert spread(folder) == EXIT_OK
     assert spread.output.read_bytes() == before
     assert spread(folder, save(tmp_path / "new.png", street())) == EXIT_OK
-    assert "7 files are done, 1 to do" in spread.complaints[0]
+    assert "7 files are done, 1 to do" in spread.complaints[-1]
+    assert spread.summary == f"{spread.output}: 1 files done now, 8 in all\n"
     assert spread.output.read_bytes().startswith(before)
     assert len(spread.entries) == 6 + FRAMES + 1
     assert not list(tmp_path.glob(".*"))
@@ -217,9 +192,35 @@ def test_file_that_kills_its_worker_is_named_and_the_others_are_done(
     folder = linked_folder(tmp_path / "in", 8)
     (folder / "0003.png").rename(folder / "3.png")
     monkeypatch.setattr(command, "lines_of", deadly)
-    assert spread(folder, workers=2) == EXIT_UNAVAILABLE
-    assert spread.complaints == [f"edge-tools: {folder}/3.png: its worker process died"]
+    assert spread(folder, "rtsp://host/stream", workers=2) == EXIT_UNAVAILABLE
+    assert spread.complaints[1:] == [f"edge-tools: {folder}/3.png: its worker process died"]
     assert spread.lines == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "complaint"),
+    [
+        (CameraError("a.png: hangs"), EXIT_NO_INPUT, "edge-tools: a.png: hangs"),
+        (ModelError("another model"), EXIT_CONFIG, "edge-tools: another model"),
+        (ModuleNotFoundError(name="cv2"), EXIT_CONFIG, "edge-tools infer: needs cv2; "),
+    ],
+)
+def test_fault_of_a_worker_ends_the_run_and_that_of_a_file_does_not(
+    tmp_path: Path,
+    spread: Spread,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: int,
+    complaint: str,
+) -> None:
+    def fail(*_: object, **_options: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(command, "pictures", fail)
+    assert spread(save(tmp_path / "a.png", street()), "rtsp://host/stream") == code
+    address, other = spread.complaints
+    assert address.startswith("edge-tools: rtsp://host/stream: an address")
+    assert other.startswith(complaint)
 
 
 @pytest.mark.parametrize(
@@ -245,11 +246,22 @@ def test_other_options_than_those_of_the_output_are_refused(
     assert spread(picture, *options) == EXIT_OK
 
 
-def test_model_that_replaced_another_is_refused(tmp_path: Path, spread: Spread) -> None:
+@pytest.mark.parametrize("part", ["labels", "decoder", "input", "sha256"])
+def test_model_that_replaced_another_is_refused(tmp_path: Path, spread: Spread, part: str) -> None:
     picture = save(tmp_path / "a.png", street())
     model = detect_folder(tmp_path)
     assert spread(picture, "--model", model) == EXIT_OK
-    change_manifest(model, labels=("car", "person"))
+    known = manifest.read(model)
+    content = (model / known.file).read_bytes() + b"\0"
+    changes = {
+        "labels": ("car", "person"),
+        "decoder": msgspec.structs.replace(known.decoder, nms_iou=0.5),
+        "input": msgspec.structs.replace(known.input, pad_value=0),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    change_manifest(model, **{part: changes[part]})
+    if part == "sha256":
+        (model / known.file).write_bytes(content)
     assert spread(picture, "--model", model) == EXIT_USAGE
     assert "(models tiny-detect 0.0.1 " in spread.complaints[0]
 
@@ -298,6 +310,9 @@ def test_file_of_another_program_is_left_alone(tmp_path: Path, spread: Spread) -
     assert spread(picture) == EXIT_USAGE
     assert "there already, without found.jsonl.settings beside it" in spread.complaints[0]
     assert spread.output.read_text() == "my notes\n"
+    (tmp_path / "found.jsonl.settings").write_text("{")
+    assert spread(picture) == EXIT_USAGE
+    assert "found.jsonl.settings: Input data was truncated" in spread.complaints[0]
     spread.output = tmp_path
     assert spread(picture) == EXIT_FAILURE
     assert "not a plain file; name another file with --output" in spread.complaints[0]

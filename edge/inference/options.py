@@ -20,9 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recursive", action="store_true", help="read the folders in folders, too, but not links"
     )
-    parser.add_argument("--min-score", type=_score, default=0.25, metavar="S", help="default 0.25")
     parser.add_argument(
-        "--task", choices=("detect", "color"), default="detect", help="default detect"
+        "--min-score", type=_score, default=0.25, metavar="S", help="default %(default)s"
+    )
+    parser.add_argument(
+        "--task", choices=("detect", "color"), default="detect", help="default %(default)s"
     )
     parser.add_argument(
         "--model",
