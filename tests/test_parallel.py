@@ -12,6 +12,7 @@ import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, _base
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -207,6 +208,20 @@ def test_unreachable_scheduler_is_a_one_line_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tools.parallel.CONNECT_S", 0.5)
     with pytest.raises(WorkerError, match=r"^--dask tcp://127\.0\.0\.1:9: .*dask scheduler"):
         list(run_tasks(square, [1], workers=1, dask="tcp://127.0.0.1:9", title="x"))
+
+
+def test_item_that_takes_long_is_waited_for_while_there_are_workers(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(parallel, "WORKERLESS_S", 0.01)
+    ended: SimpleQueue[str] = SimpleQueue()
+
+    class Client:
+        def nthreads(self) -> dict[str, int]:
+            ended.put("a future")
+            return {"worker": 1}
+
+    assert parallel._next_ended(ended, Client(), "tcp://127.0.0.1:9") == "a future"
 
 
 @pytest.mark.parametrize(

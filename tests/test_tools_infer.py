@@ -223,6 +223,15 @@ def test_fault_of_a_worker_ends_the_run_and_that_of_a_file_does_not(
     assert other.startswith(complaint)
 
 
+def test_file_that_fails_in_an_unforeseen_way_is_named(
+    tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "pictures", None)
+    picture = save(tmp_path / "a.png", street())
+    assert spread(picture) == EXIT_FAILURE
+    assert spread.complaints[0].startswith(f"edge-tools: {picture}: TypeError(")
+
+
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
@@ -348,16 +357,21 @@ def test_full_disk_keeps_whole_files_and_a_later_run_adds_the_rest(
 
 @pytest.mark.slow
 def test_dask_cluster_gives_the_same_entries(
-    tmp_path: Path, spread: Spread, infer: Infer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    spread: Spread,
+    infer: Infer,
+    tiny_models_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("distributed")
     folder = mixed_folder(tmp_path / "in", pictures=60)
     (folder / "broken.png").write_bytes(b"no picture")
     monkeypatch.chdir(tmp_path)
     _, document = infer("in")
+    models = os.path.relpath(tiny_models_dir, tmp_path)  # its workers run in another folder
     with running(tmp_path, workers=1) as (address, _):
         for expected in ("broken.png: not an image", "61 files are done, 1 to do"):
-            process = spread.start("in", "--dask", address, cwd=tmp_path)
+            process = spread.start("in", "--models-dir", models, "--dask", address, cwd=tmp_path)
             _, complaints = process.communicate(timeout=120)
             assert process.returncode == EXIT_NO_INPUT
             assert expected in complaints

@@ -42,8 +42,8 @@ may be given then, but other options and models are refused: FILE.jsonl.settings
 output. To begin anew, remove the output.
 
 exit codes: 0 the output has all files; 1 stopped, or the output cannot be written; 2 wrong usage,
-or other settings than the output's; 66 some files cannot be read, the others are done; 69 so, and
-some killed their worker, or no Dask scheduler or worker is there; 78 wrong model"""
+or other settings than the output's; 66 some files cannot be read, the others are done; 69 some
+killed their worker, the others are done, or Dask's scheduler or workers are away; 78 wrong model"""
 
 
 @dataclass(frozen=True, slots=True)
