@@ -170,6 +170,12 @@ def test_reload_replaces_the_camera_that_changed_and_no_other(
             assert {state.state for state in states_at(received, "front")} <= {"opening", "live"}
             assert "lost" in {state.state for state in states_at(received, "door")}
             assert server.viewers == 1
+            daemon.config["cameras"]["front"]["labels"] = ["car"]
+            daemon.config["cameras"]["front"]["zones"] = {"all": [[0, 0], [1, 0], [1, 1]]}
+            daemon.write_config()
+            assert ask(subscriber, "reload", {}).status == "ok"
+            subscriber.wait_for(lambda all_: kinds_at(all_, "front")[-1] == "end", 60)
+            assert server.visits == 1
             daemon.config["cameras"]["roof"] = {**PLAYED}
             daemon.write_config()
             error = ask(subscriber, "reload", {}).error

@@ -324,7 +324,7 @@ class Service:
             raise ConfigError(f"{self._path}: {error}; correct the path") from None
         self._end_all_objects()
         cameras, old = config.cameras.items(), self._config.cameras
-        changed = {name: camera for name, camera in cameras if camera != old[name]}
+        changed = {name: camera for name, camera in cameras if not camera.is_read_like(old[name])}
         self._cameras.replace(changed)
         for name, camera in changed.items():
             paused_until_s = self._streams[name].paused_until_s
