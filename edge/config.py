@@ -162,6 +162,12 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     motion: MotionConfig | None = None
     labels: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
 
+    def is_read_like(self, other: CameraConfig) -> bool:
+        """Return whether the frames are the same: what differs is at most what is made of them."""
+        return self == msgspec.structs.replace(
+            other, zones=self.zones, masks=self.masks, motion=self.motion, labels=self.labels
+        )
+
 
 class LabelConfig(Section, frozen=True, kw_only=True):
     """What a detection of a class needs to count; None = the detector's default."""

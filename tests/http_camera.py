@@ -18,6 +18,7 @@ class MotionJpeg(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
         self.end_headers()
         self.server.viewers += 1
+        self.server.visits += 1
         try:
             while not self.server.stop.wait(self.server.interval_s):
                 jpeg = self.server.jpeg
@@ -42,7 +43,7 @@ class MotionJpegServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), MotionJpeg)
         self.jpeg = cv2.imencode(".jpg", bgr)[1].tobytes()
         self.interval_s = interval_s
-        self.sent = self.viewers = 0
+        self.sent = self.viewers = self.visits = 0
         self.stop = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
         self._thread.start()

@@ -219,6 +219,10 @@ def test_stream_that_waits_for_the_opening_of_others_is_lost_not_hung_and_opens_
 def test_camera_that_cannot_begin_ends_those_that_have() -> None:
     before = set(threading.enumerate())
     configs = {"c": CameraConfig(source=0), "b": CameraConfig(source="/nowhere/clip.mp4")}
-    with pytest.raises(InputError, match="/nowhere"):
-        Cameras(configs, open_source=lambda _: Endless(0.01)).__enter__()
-    wait_until(lambda: set(threading.enumerate()) <= before)
+    cameras = Cameras(configs, open_source=lambda _: Endless(0.01))
+    try:
+        with pytest.raises(InputError, match="/nowhere"):
+            cameras.__enter__()
+        wait_until(lambda: set(threading.enumerate()) <= before)
+    finally:
+        cameras.close()

@@ -308,3 +308,17 @@ def test_page_and_metrics_cannot_share_an_address(web: str, metrics: str, is_ref
 def test_unknown_key_of_a_cameras_own_motion_names_the_known_ones():
     fault = complaint("cameras: {front: {source: 0, motion: {enable: false}}}")
     assert "unknown key 'cameras.front.motion.enable'; known here: enabled, threshold" in fault
+
+
+def test_camera_is_read_like_one_with_other_zones_but_not_like_one_with_another_source():
+    own = "zones: {a: [[0, 0], [1, 0], [1, 1]]}, masks: [[[0, 0], [1, 0], [1, 1]]]"
+    plain, drawn, other = (
+        parse(f"cameras: {{front: {{{keys}}}}}").cameras["front"]
+        for keys in (
+            "source: 0",
+            f"source: 0, labels: [car], motion: {{enabled: false}}, {own}",
+            "source: 0, fps: 5",
+        )
+    )
+    assert plain.is_read_like(drawn)
+    assert not plain.is_read_like(other)

@@ -361,7 +361,7 @@ def test_service_manager_is_notified(
 @pytest.mark.parametrize(
     ("change", "code", "fault"),
     [
-        ({"cameras": {"front": {"source": "/nowhere/clip.mp4"}}}, 66, "/nowhere/clip.mp4"),
+        ({"cameras": {"front": {"source": "/nowhere/clip.mp4"}}}, 66, "front: /nowhere/clip"),
         ({"detector": {"model": "yolo-best"}}, 78, "yolo-best"),
         ({"detector": {"labels": {"unicorn": {}}}}, 78, "unicorn"),
         ({"state_dir": "/proc/nowhere"}, 69, "/proc/nowhere"),

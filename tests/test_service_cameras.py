@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import cv2
@@ -11,12 +12,13 @@ import pytest
 from asking import ask, is_offline, stats_of
 from daemon import CLIP, Daemon
 from edge import config_file
-from edge.capture import Cameras
+from edge.capture import Cameras, CaptureState, CaptureStatus
 from edge.cli import main
+from edge.config import CameraConfig, Config
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY
 from edge.messages import CameraState, Event, Info
 from edge.service import Service
-from edge.values import Image
+from edge.values import Frame, Image
 from http_camera import MotionJpegServer
 from mosquitto import Mosquitto, Received, Subscriber
 from pictures import gray_level
@@ -140,6 +142,52 @@ def test_objects_of_a_paused_or_lost_camera_end_and_those_of_the_other_do_not(
             server.leave()
 
 
+def test_objects_of_the_camera_that_changes_its_frame_size_end_and_those_of_the_other_do_not(
+    tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
+) -> None:
+    servers = {name: MotionJpegServer(people(), interval_s=0.1) for name in TWO}
+    try:
+        cameras = {name: {"source": server.address} for name, server in servers.items()}
+        cameras["front"] |= {"retry_min_s": 0.1, "retry_max_s": 0.2}
+        tracker = {"max_lost_s": 600}
+        with Daemon(tmp_path, mosquitto.port, cameras=cameras, tracker=tracker):
+            for name in TWO:
+                subscriber.wait_for(lambda all_, name=name: events_at(all_, name), 60)
+            port = servers["front"].server_address[1]
+            servers["front"].leave()
+            small = cv2.resize(people(), (320, 240))
+            servers["front"] = MotionJpegServer(small, port, interval_s=0.1)
+            subscriber.wait_for(lambda all_: "end" in kinds_at(all_, "front"), 60)
+            subscriber.wait_for(lambda all_: kinds_at(all_, "front")[-1] == "new", 60)
+            assert "end" not in kinds_at(subscriber.received, "door")
+    finally:
+        for server in servers.values():
+            server.leave()
+
+
+def test_watchdog_is_fed_only_while_each_live_camera_has_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(cameras={name: CameraConfig(source=str(CLIP)) for name in TWO})
+    service = Service(tmp_path / "edge.yaml", config, lambda: config)
+    monkeypatch.setattr(service, "_report", lambda _: None)
+    live = {name: CaptureStatus(CaptureState.LIVE) for name in TWO}
+    monkeypatch.setattr(service, "_statuses", lambda: live)
+    fed: list[float] = []
+    monkeypatch.setattr(service._notifier, "progress", lambda: fed.append(0))
+    for quiet_s, times in ((0.0, 1), (60.0, 1), (0.0, 2)):
+        for name, age_s in (("door", quiet_s), ("front", 0.0)):
+            captured_s = time.monotonic() - age_s
+            service._streams[name].newest = Frame(name, 1, people(), captured_s, 0.0, 0.0)
+        service._do_housekeeping()
+        assert len(fed) == times
+    lost = {**live, "door": CaptureStatus(CaptureState.LOST)}
+    service._streams["door"].newest = None
+    monkeypatch.setattr(service, "_statuses", lambda: lost)
+    service._do_housekeeping()
+    assert len(fed) == 3
+
+
 def people() -> Image:
     """The first picture of the clip."""
     capture = cv2.VideoCapture(str(CLIP))
@@ -170,6 +218,12 @@ def test_reload_replaces_the_camera_that_changed_and_no_other(
             assert {state.state for state in states_at(received, "front")} <= {"opening", "live"}
             assert "lost" in {state.state for state in states_at(received, "door")}
             assert server.viewers == 1
+            daemon.config["cameras"]["front"]["labels"] = ["car"]
+            daemon.config["cameras"]["front"]["zones"] = {"all": [[0, 0], [1, 0], [1, 1]]}
+            daemon.write_config()
+            assert ask(subscriber, "reload", {}).status == "ok"
+            subscriber.wait_for(lambda all_: kinds_at(all_, "front")[-1] == "end", 60)
+            assert server.visits == 1
             daemon.config["cameras"]["roof"] = {**PLAYED}
             daemon.write_config()
             error = ask(subscriber, "reload", {}).error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,23 @@ def test_stream_has_two_decoder_threads_unless_the_user_chose(
     monkeypatch.setattr(cv2, "VideoCapture", video)
     open_source(CameraConfig(source="rtsp://camera/1"))
     assert video.opened_as[2][4:] == options
+
+
+@pytest.mark.parametrize("chosen", [None, "rtsp_transport;udp"])
+def test_streams_rate_is_not_looked_for_and_a_files_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    key, options = "OPENCV_FFMPEG_CAPTURE_OPTIONS", {}
+    monkeypatch.setenv(key, chosen or "")
+    if chosen is None:
+        monkeypatch.delenv(key)
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda where, *_: options.update({where: os.getenv(key)}) or Stated()
+    )
+    for address in ("rtsp://camera/1", path.name):
+        open_source(CameraConfig(source=address))
+    ours = "rtsp_transport;tcp|fpsprobesize;0"
+    assert options == {"rtsp://camera/1": chosen or ours, str(path): chosen}
 
 
 @pytest.mark.parametrize(

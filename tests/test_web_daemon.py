@@ -243,10 +243,10 @@ def test_page_gives_the_age_of_the_picture_shown_and_asks_again_for_one_cut_shor
 def test_page_of_two_cameras_shows_the_one_chosen_and_the_states_of_both(
     chrome: Chrome, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port, front = free_port(), "front" + "W" * 59
     cameras = {
         "door": {"source": str(CLIP), "loop": True},
-        "front": {"source": "rtsp://127.0.0.1:1/stream"},
+        front: {"source": "rtsp://127.0.0.1:1/stream"},
     }
 
     def text(name: str) -> str:
@@ -255,18 +255,21 @@ def test_page_of_two_cameras_shows_the_one_chosen_and_the_states_of_both(
     with Daemon(tmp_path, 1, cameras=cameras, web={"enabled": True, "port": port}) as daemon:
         daemon.wait_for_log("service.started")
         chrome.get(f"http://localhost:{port}/")
-        wait_until(lambda: text("camera-state") == "door live; front lost", 60)
+        wait_until(lambda: text("camera-state") == f"door live; {front} lost", 60)
         wait_until(lambda: text("picture-text") == "door, now", 30)
-        wait_until(lambda: "door" in text("camera-rows") and "front" in text("camera-rows"), 30)
+        wait_until(lambda: "door" in text("camera-rows") and front in text("camera-rows"), 30)
         wait_until(lambda: "· door" in text("events"), 30)
         chooser = chrome.find_element("id", "camera")
         assert chooser.is_displayed()
-        chooser.find_element("xpath", "option[text()='front']").click()
-        wait_until(lambda: text("picture-text") == "front", 30)
+        chooser.find_element("xpath", f"option[text()='{front}']").click()
+        wait_until(lambda: text("picture-text") == front, 30)
         assert not chrome.find_element("id", "picture").is_displayed()
         chooser.find_element("xpath", "option[text()='door']").click()
         wait_until(lambda: text("picture-text") == "door, now", 30)
         assert chrome.find_element("id", "picture").is_displayed()
+        size = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": False}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(

@@ -7,7 +7,7 @@ frame.
 
 from edge.capture.address import HEIC_SUFFIXES, SourceKind, kind_of, redact
 from edge.capture.camera import Camera, CaptureState, CaptureStatus
-from edge.capture.cameras import Cameras
+from edge.capture.cameras import Cameras, check_sources
 from edge.capture.reader import end_process_if_hanging, longest_quiet_s
 from edge.capture.source import Source, check_source, open_source, read_image, refuse_pipe
 
@@ -20,6 +20,7 @@ __all__ = [
     "Source",
     "SourceKind",
     "check_source",
+    "check_sources",
     "end_process_if_hanging",
     "kind_of",
     "longest_quiet_s",

@@ -15,9 +15,19 @@ from typing import Self
 
 from edge.capture.camera import Camera, CaptureStatus
 from edge.capture.reader import Opener
-from edge.capture.source import open_source
+from edge.capture.source import check_source, open_source
 from edge.config import CameraConfig
+from edge.errors import EdgeError
 from edge.values import Frame
+
+
+def check_sources(configs: Mapping[str, CameraConfig]) -> None:
+    """Raise what `check_source` raises for the first camera at fault, with its name."""
+    for name, config in configs.items():
+        try:
+            check_source(config)
+        except EdgeError as error:
+            raise type(error)(f"camera {name}: {error}") from None
 
 
 class Cameras:

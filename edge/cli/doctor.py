@@ -136,7 +136,7 @@ def check_daemon(config: Config, unit: str) -> Finding:
 
 
 def check_camera(config: Config, unit: str) -> Finding:
-    """Return whether every camera delivers frames."""
+    """Return whether every camera delivers frames; of several, it names those at fault."""
     report = _ask_daemon(config)
     known = {} if report is None else report.health.cameras
     findings = [
@@ -144,7 +144,8 @@ def check_camera(config: Config, unit: str) -> Finding:
         for name, camera in config.cameras.items()
     ]
     worst = max(findings, key=lambda finding: [*Level].index(finding.level))
-    return Finding(worst.level, "; ".join(finding.text for finding in findings), worst.fix)
+    shown = [finding.text for finding in findings if finding.level is worst.level]
+    return Finding(worst.level, "; ".join(shown), worst.fix)
 
 
 def _told(name: str, state: str, unit: str) -> Finding:

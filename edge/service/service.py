@@ -24,7 +24,7 @@ import msgspec
 
 from edge import __version__, config_file, logs, messages, model_update, signature
 from edge.budget import timed
-from edge.capture import Cameras, CaptureState, CaptureStatus, check_source
+from edge.capture import Cameras, CaptureState, CaptureStatus, check_sources
 from edge.config import Config, LabelConfig
 from edge.errors import EXIT_OK, ConfigError, EdgeError
 from edge.health import Notifier, is_clock_synchronized
@@ -118,8 +118,7 @@ class Service:
             Spool(state_dir / SPOOL_NAME, config.spool, boot_id=self._boot_id)
         )
         options.check(config.mqtt)
-        for camera in config.cameras.values():
-            check_source(camera)  # before subscribers see it online
+        check_sources(config.cameras)  # before subscribers see it online
         birth = Status(status="online", boot_id=self._boot_id, version=__version__)
         self._publisher = stack.enter_context(
             Publisher(config.mqtt, self._topics, self._spool, birth)
@@ -324,7 +323,7 @@ class Service:
             raise ConfigError(f"{self._path}: {error}; correct the path") from None
         self._end_all_objects()
         cameras, old = config.cameras.items(), self._config.cameras
-        changed = {name: camera for name, camera in cameras if camera != old[name]}
+        changed = {name: camera for name, camera in cameras if not camera.is_read_like(old[name])}
         self._cameras.replace(changed)
         for name, camera in changed.items():
             paused_until_s = self._streams[name].paused_until_s
@@ -344,7 +343,6 @@ class Service:
         """Return what a reload swaps; log handlers come last, so no failure leaks them."""
         config = self._load()
         refuse_fixed_changes(self._path, self._config, config)
-        for camera in config.cameras.values():
-            check_source(camera)
+        check_sources(config.cameras)
         parts = build_parts(config)
         return config, parts, logs.make_handlers(config.log, device=self._topics.device)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from edge import config_file, logs, metrics
-from edge.capture import check_source
+from edge.capture import check_sources
 from edge.config import Config
 from edge.errors import EXIT_OK
 from edge.messages.signing import read_key
@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> int:
     check_settings(config)
     interpreters = load_interpreters(config)
     build_models(interpreters, config)
-    for camera in config.cameras.values():
-        check_source(camera)
+    check_sources(config.cameras)
     models = ", ".join(
         f"{role} {interpreter.manifest.name}" for role, interpreter in interpreters.items()
     )
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 def check_settings(config: Config) -> None:
     """Raise EdgeError when the daemon would refuse to start for a file or extra of the config.
 
-    Models and source are checked elsewhere: `build_models`, `check_source`.
+    Models and source are checked elsewhere: `build_models`, `check_sources`.
     """
     logs.check(config.log)
     options.check(config.mqtt)
