@@ -38,7 +38,9 @@ STREAM_SCHEMES = frozenset({  # what ffmpeg reads over a network, with all its l
     "udp", "udplite", "unix", "zmq",
 })  # fmt: skip
 # Without a look at the rate, which takes 28 frames and which no stream needs here: a stream of 10
-# frames/s opens in 0.8 s instead of 2.8 s. TCP is OpenCV's own choice where none is made.
+# frames/s opens in 0.8 s instead of 2.8 s. TCP is OpenCV's own choice where none is made. Set with
+# the first stream and never taken back, since other threads may read the environment at any time;
+# of files opened later, only MPEG-TS states another rate then.
 FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 STREAM_OPTIONS = "rtsp_transport;tcp|fpsprobesize;0"
 FFMPEG_QUIET = "8"  # AV_LOG_FATAL: a stream that stays away would fill the journal
@@ -273,8 +275,6 @@ def _open_capture(config: CameraConfig, kind: SourceKind) -> cv2.VideoCapture:
         os.environ.setdefault(FFMPEG_OPTIONS, STREAM_OPTIONS)  # OpenCV has no other way
     else:  # absolute: ffmpeg would take the beginning of `12:30.mp4` for a protocol
         where = str(path_of(config.source).absolute())
-        if os.environ.get(FFMPEG_OPTIONS) == STREAM_OPTIONS:  # of a stream opened before
-            del os.environ[FFMPEG_OPTIONS]
     return cv2.VideoCapture(where, cv2.CAP_FFMPEG, options)
 
 
