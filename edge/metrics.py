@@ -323,6 +323,15 @@ def _cameras(stats: Stats) -> Iterator[Metric]:
         "gauge", "edge_camera_paused", "1 while paused by command.", ("camera",),
         [((name,), float(camera.paused)) for name, camera in cameras],
     )  # fmt: skip
+    yield _labelled(
+        "counter", "edge_camera_skipped", "Frames without detection, by cause.",
+        ("camera", "cause"),
+        [
+            ((name, cause), count)
+            for name, camera in cameras
+            for cause, count in camera.skipped.items()
+        ],
+    )  # fmt: skip
     for field, text in (
         ("frames", "Frames read."),
         ("detected", "Frames whose detector ran."),

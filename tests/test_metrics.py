@@ -27,8 +27,9 @@ INFO = Info(
     labels=(), budget_ms=200, commands=(),
 )  # fmt: skip
 CAMERA = CameraStats(
-    state="live", frames=21, detected=25, bad_frames=22, reconnects=23, hung=24, paused=True
-)
+    state="live", frames=21, detected=25, skipped={"stale": 26, "budget": 27}, bad_frames=22,
+    reconnects=23, hung=24, paused=True,
+)  # fmt: skip
 MQTT: dict[str, int | float | str] = {
     "state": "connected: MQTT 5", "connects": 31, "refusals": 32, "sent": 33, "acknowledged": 34,
     "rejected": 35, "dropped": 36, "commands": 37,
@@ -65,6 +66,8 @@ EXPECTED = {
     'edge_camera_paused{camera="front",device="gate"}': 1,
     'edge_camera_frames_total{camera="front",device="gate"}': 21,
     'edge_camera_detected_total{camera="front",device="gate"}': 25,
+    'edge_camera_skipped_total{camera="front",cause="stale",device="gate"}': 26,
+    'edge_camera_skipped_total{camera="front",cause="budget",device="gate"}': 27,
     'edge_camera_bad_frames_total{camera="front",device="gate"}': 22,
     'edge_camera_reconnects_total{camera="front",device="gate"}': 23,
     'edge_camera_hung_total{camera="front",device="gate"}': 24,
