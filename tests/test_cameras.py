@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -172,25 +173,29 @@ def test_replaced_camera_continues_its_counters_and_leaves_the_others_alone() ->
         assert cameras.status("b").frames == 1
 
 
-def test_hanging_cameras_are_left_together() -> None:
+@contextmanager
+def hanging() -> Iterator[Cameras]:
+    """Three cameras, each of which hangs until all are closed."""
     hold = threading.Event()
-    scripts: list[Script] = [[hold], [hold], [hold]]
-    with Cameras(names(3), open_source=opener(scripts)) as cameras:
-        assert cameras.take(0.1) is None
+    try:
+        with Cameras(names(3), open_source=opener([[hold], [hold], [hold]])) as cameras:
+            assert cameras.take(0.1) is None
+            yield cameras
+    finally:
+        hold.set()
+
+
+def test_hanging_cameras_are_left_together() -> None:
+    with hanging():
         began_s = time.monotonic()
     assert time.monotonic() - began_s < 2 * JOIN_S
-    hold.set()
 
 
 def test_hanging_cameras_are_replaced_together() -> None:
-    hold = threading.Event()
-    scripts: list[Script] = [[hold], [hold], [hold]]
-    with Cameras(names(3), open_source=opener(scripts)) as cameras:
-        assert cameras.take(0.1) is None
+    with hanging() as cameras:
         began_s = time.monotonic()
         cameras.replace(names(3))
         assert time.monotonic() - began_s < 2 * JOIN_S
-    hold.set()
 
 
 def test_stream_that_waits_for_the_opening_of_others_is_lost_not_hung_and_opens_at_last() -> None:

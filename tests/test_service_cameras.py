@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -44,6 +46,17 @@ def new_ids_at(received: list[Received], camera: str) -> list[str]:
 def states_at(received: list[Received], camera: str) -> list[CameraState]:
     mine = [one.payload for one in received if one.topic == f"edge/gate/{camera}/state"]
     return [msgspec.json.decode(payload, type=CameraState) for payload in mine]
+
+
+@contextmanager
+def two_servers() -> Iterator[dict[str, MotionJpegServer]]:
+    """Servers of the people's picture by camera; one may be replaced by another."""
+    servers = {name: MotionJpegServer(people(), interval_s=0.1) for name in TWO}
+    try:
+        yield servers
+    finally:
+        for server in servers.values():
+            server.leave()
 
 
 def test_both_cameras_are_detected_counted_and_published(
@@ -122,8 +135,7 @@ def test_lost_camera_leaves_the_other_at_work_and_is_named(
 def test_objects_of_a_paused_or_lost_camera_end_and_those_of_the_other_do_not(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
-    servers = {name: MotionJpegServer(people(), interval_s=0.1) for name in TWO}
-    try:
+    with two_servers() as servers:
         cameras = {name: {"source": server.address} for name, server in servers.items()}
         tracker = {"max_lost_s": 0.5}
         with Daemon(tmp_path, mosquitto.port, cameras=cameras, tracker=tracker):
@@ -137,16 +149,12 @@ def test_objects_of_a_paused_or_lost_camera_end_and_those_of_the_other_do_not(
             servers["front"].leave()
             subscriber.wait_for(lambda all_: kinds_at(all_, "front").count("end") > ended, 60)
             assert "end" not in kinds_at(subscriber.received, "door")
-    finally:
-        for server in servers.values():
-            server.leave()
 
 
 def test_objects_of_the_camera_that_changes_its_frame_size_end_and_those_of_the_other_do_not(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
-    servers = {name: MotionJpegServer(people(), interval_s=0.1) for name in TWO}
-    try:
+    with two_servers() as servers:
         cameras = {name: {"source": server.address} for name, server in servers.items()}
         cameras["front"] |= {"retry_min_s": 0.1, "retry_max_s": 0.2}
         tracker = {"max_lost_s": 600}
@@ -160,9 +168,6 @@ def test_objects_of_the_camera_that_changes_its_frame_size_end_and_those_of_the_
             subscriber.wait_for(lambda all_: "end" in kinds_at(all_, "front"), 60)
             subscriber.wait_for(lambda all_: kinds_at(all_, "front")[-1] == "new", 60)
             assert "end" not in kinds_at(subscriber.received, "door")
-    finally:
-        for server in servers.values():
-            server.leave()
 
 
 def test_watchdog_is_fed_only_while_each_live_camera_has_frames(
@@ -170,7 +175,7 @@ def test_watchdog_is_fed_only_while_each_live_camera_has_frames(
 ) -> None:
     config = Config(cameras={name: CameraConfig(source=str(CLIP)) for name in TWO})
     service = Service(tmp_path / "edge.yaml", config, lambda: config)
-    monkeypatch.setattr(service, "_report", lambda _: None)
+    monkeypatch.setattr(service, "_report", lambda *_: None)
     live = {name: CaptureStatus(CaptureState.LIVE) for name in TWO}
     monkeypatch.setattr(service, "_statuses", lambda: live)
     fed: list[float] = []

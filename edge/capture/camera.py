@@ -131,7 +131,7 @@ class Camera:
     def waiting_since_s(self) -> float | None:
         """Return when the frame that waits was captured, monotonic; None when none waits.
 
-        The beginning of time when `take` would raise: a failure does not wait its turn.
+        Minus infinity when `take` would raise.
         """
         frame = self._slot.waiting
         if frame is not None:

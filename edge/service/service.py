@@ -102,7 +102,7 @@ class Service:
             self._notifier.stopping()
             self._end_all_objects()
             self._cameras.close()  # before the last stats, so that they count every frame
-            self._report(stats_every_s=0)
+            self._report(self._statuses(), stats_every_s=0)
         return EXIT_OK
 
     def _start(self, stack: ExitStack) -> None:
@@ -229,7 +229,7 @@ class Service:
             if status.state in {CaptureState.LOST, CaptureState.ENDED}:
                 self._end_unseen(stream)
             self._view.tell_camera(stream.name, status.state.value, is_paused=stream.is_paused)
-        self._report(self._config.publish.stats_interval_s)
+        self._report(statuses, self._config.publish.stats_interval_s)
 
     def _end_unseen(self, stream: Stream) -> None:
         """End a camera's objects when it has been away for longer than they may be out of sight."""
@@ -240,8 +240,7 @@ class Service:
     def _statuses(self) -> dict[str, CaptureStatus]:
         return {name: self._cameras.status(name) for name in self._streams}
 
-    def _report(self, stats_every_s: float) -> None:
-        statuses = self._statuses()
+    def _report(self, statuses: dict[str, CaptureStatus], stats_every_s: float) -> None:
         paused = {name for name, stream in self._streams.items() if stream.is_paused}
         for name, status in statuses.items():
             self._reporter.tell_camera(name, status, is_paused=name in paused)

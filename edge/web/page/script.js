@@ -122,13 +122,12 @@ async function showHealth() {
   document.body.classList.remove("away");
   const cameras = Object.entries(health.cameras);
   const levels = cameras.map(([, one]) => (one.paused ? "" : { live: "good", lost: "bad", ended: "bad" }[one.state] || ""));
-  const level = levels.includes("bad") ? "bad" : levels.includes("") ? "" : levels[0] || "";
-  tellState("camera-state", stateOf(cameras), level);
+  tellState("camera-state", stateOf(cameras), ["bad", "", "good"].find((one) => levels.includes(one)) || "");
   const failing = cameras.length ? ["not working", "bad"] : ["starting", ""];
   tellState("daemon-state", ...(response.ok ? ["working", "good"] : failing));
-  const shownCamera = health.cameras[camera];
-  if (!shownCamera || shownCamera.frame_age_s === null) showNoPicture();
-  const age = Math.max(shownCamera ? shownCamera.frame_age_s : 0, (Date.now() - current) / 1000);
+  const frameAge = health.cameras[camera]?.frame_age_s ?? null;
+  if (frameAge === null) showNoPicture();
+  const age = Math.max(frameAge, (Date.now() - current) / 1000);
   $("picture").alt = `Newest frame of ${camera}`;
   tell("picture-text", current ? `${camera}, ${age < 2 ? "now" : span(age) + " ago"}` : camera || "camera");
 }
