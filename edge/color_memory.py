@@ -38,6 +38,10 @@ class ColorMemory:
         self._unknown_below = unknown_below
         self._by_track: dict[int, _TrackColors] = {}
 
+    def use(self, config: ColorConfig, *, unknown_below: float) -> None:
+        """Judge by another config and threshold from now on; the model's terms are the same."""
+        self._config, self._unknown_below = config, unknown_below
+
     def due(self, tracks: Sequence[Track], now_s: float) -> list[Track]:
         """Return the confirmed tracks to classify: new ones first, then the longest ago."""
         waiting = [

@@ -46,6 +46,10 @@ class EventLogic:
         self._zones = zones
         self._reported: dict[int, _Reported] = {}
 
+    def use(self, config: EventsConfig, zones: Mapping[str, Polygon]) -> None:
+        """Report by another config and other zones from the next frame on."""
+        self._config, self._zones = config, zones
+
     def update(
         self,
         tracks: Sequence[Track],
@@ -105,7 +109,8 @@ class EventLogic:
         if not self._is_news(reported, track, colors, zones):
             return None
         for name in set(reported.zones) ^ set(zones):
-            del reported.zone_since[name]  # a change back must be held as long again
+            # A change back must be held as long again. A zone that `use` has removed is not there.
+            reported.zone_since.pop(name, None)
         reported.track, reported.colors, reported.zones, reported.at_s = track, colors, zones, now_s
         return _object_event(EventKind.UPDATE, track, reported, colors)
 

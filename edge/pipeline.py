@@ -7,7 +7,7 @@ none, and tracks move on by prediction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.budget import Clock, Governor, timed
@@ -103,9 +103,19 @@ class Pipeline:
     """The stages of one camera; the models and the governor are shared between cameras."""
 
     def __init__(
-        self, camera: CameraConfig, config: Config, models: Models, governor: Governor, clock: Clock
+        self,
+        camera: CameraConfig,
+        config: Config,
+        models: Models,
+        governor: Governor,
+        clock: Clock,
+        *,
+        track_ids: Iterator[int] | None = None,
     ) -> None:
-        """Take the camera's and the whole config; `clock` is monotonic, in seconds."""
+        """Take the camera's and the whole config.
+
+        clock: monotonic, in seconds. track_ids: of new tracks, as `Tracker` takes them.
+        """
         self.thresholds = thresholds_of(config)
         self._config = config
         self._models = models
@@ -114,9 +124,10 @@ class Pipeline:
         self._masks = camera.masks
         self._motion = camera.motion or config.motion
         self._labels = camera.labels
-        self._tracker = Tracker(config.tracker)
-        unknown_below = models.color.manifest.decoder.unknown_below if models.color else 0.0
-        self._colors = ColorMemory(config.color, unknown_below=unknown_below)
+        self._zones = camera.zones
+        self._tracker = Tracker(config.tracker, track_ids)
+        self._unknown_below = models.color.manifest.decoder.unknown_below if models.color else 0.0
+        self._colors = ColorMemory(config.color, unknown_below=self._unknown_below)
         self._events = EventLogic(config.events, camera.zones)
         self._reset_gate()
 
@@ -125,9 +136,21 @@ class Pipeline:
         self._gate = MotionGate(self._motion, self._masks)
         self._detected_s = float("-inf")
 
-    def continue_ids_of(self, old: Pipeline) -> None:
-        """Continue the track ids of an older pipeline; call it before the first frame."""
-        self._tracker = Tracker(self._config.tracker, old._tracker.next_id)
+    def continue_from(self, old: Pipeline) -> None:
+        """Follow the objects of the same camera's older pipeline; call it before the first frame.
+
+        The older one must not be used any longer.
+        """
+        self._tracker, self._events = old._tracker, old._events
+        self._tracker.use(self._config.tracker)
+        self._events.use(self._config.events, self._zones)
+        if self._color_terms == old._color_terms:
+            self._colors = old._colors
+            self._colors.use(self._config.color, unknown_below=self._unknown_below)
+
+    @property
+    def _color_terms(self) -> Sequence[str]:
+        return self._models.color.manifest.labels if self._models.color else ()
 
     def finish(self, frame: Frame) -> FrameResult:
         """Return an `end` for every object, on the last frame; none is followed any longer.
@@ -136,7 +159,7 @@ class Pipeline:
         """
         events = tuple(self._events.finish())
         self._reset_gate()
-        self._tracker = Tracker(self._config.tracker, self._tracker.next_id)
+        self._tracker.clear()
         return FrameResult(frame, None, detections=(), tracks=(), events=events)
 
     def set_thresholds(self, thresholds: Thresholds, models: Models) -> None:

@@ -168,9 +168,50 @@ def test_replaced_camera_continues_its_counters_and_leaves_the_others_alone() ->
         frames_read(cameras, "c", 2)
         frames_read(cameras, "b", 1)
         hold.set()
-        cameras.replace({"c": CameraConfig(source=1)})
+        last = cameras.replace(["c"], {"c": CameraConfig(source=1)})
+        assert last["c"].frames == 2
         wait_until(lambda: cameras.status("c").frames == 3)
         assert cameras.status("b").frames == 1
+
+
+def test_cameras_come_and_go() -> None:
+    with Cameras(names(2), open_source=lambda _: Endless(0.001)) as cameras:
+        assert {*taken(cameras, 4)} == {"b", "c"}
+        cameras.replace(["c"], {"a": CameraConfig(source=2)})
+        assert {*taken(cameras, 4)} == {"a", "b"}
+        cameras.replace(["a"], {"c": CameraConfig(source=0)})
+        assert {*taken(cameras, 4)} == {"b", "c"}
+        assert cameras.status("c").frames < 100  # counted anew
+
+
+def test_file_that_becomes_unreadable_is_tried_again_and_does_not_end_the_others() -> None:
+    opened: list[int] = []
+    config = CameraConfig(source=0, loop=True, retry_min_s=0.01, retry_max_s=0.02)
+
+    def one_in_two(config: CameraConfig) -> Source:
+        if config.source == 1:
+            return Endless(0.001)
+        opened.append(0)
+        if len(opened) % 2 == 0:
+            raise InputError("clip.mp4: no such file or folder; check the path")
+        return FakeSource([gray_level(40)], is_live=False, fps=1000)
+
+    with Cameras({"c": config, "b": CameraConfig(source=1)}, open_source=one_in_two) as cameras:
+        wait_until(lambda: "c" in taken(cameras, 1) and len(opened) > 4)
+        assert cameras.status("c").reconnects > 0
+
+
+def test_unreadable_file_that_a_reload_names_leaves_the_others_at_work() -> None:
+    def opened(config: CameraConfig) -> Source:
+        if config.source == 1:
+            raise InputError("clip.mp4: not a video; choose another")
+        return Endless(0.001)
+
+    with Cameras(names(1), open_source=opened) as cameras:
+        cameras.replace([], {"b": CameraConfig(source=1)})
+        wait_until(lambda: cameras.status("b").state is CaptureState.LOST)
+        assert cameras.status("b").reason == "clip.mp4: not a video; choose another"
+        assert taken(cameras, 20) == ["c"] * 20
 
 
 @contextmanager
@@ -194,7 +235,7 @@ def test_hanging_cameras_are_left_together() -> None:
 def test_hanging_cameras_are_replaced_together() -> None:
     with hanging() as cameras:
         began_s = time.monotonic()
-        cameras.replace(names(3))
+        cameras.replace(names(3), names(3))
         assert time.monotonic() - began_s < 2 * JOIN_S
 
 

@@ -11,6 +11,7 @@ import pytest
 from edge.config import (
     BudgetConfig,
     CameraConfig,
+    ColorConfig,
     Config,
     DetectorConfig,
     EventsConfig,
@@ -22,7 +23,7 @@ from edge.detector import Detector
 from edge.errors import ConfigError
 from edge.pipeline import Models, Thresholds, check_labels, crop
 from edge.values import Box, Detection, EventKind, SkipCause, TrackState
-from watching import BLUE, PINK, RED, Watch, empty, scene
+from watching import BLUE, PINK, RED, Watch, config_of, empty, scene
 
 UPPER_HALF = ((0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5))
 LOWER_HALF = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
@@ -153,6 +154,50 @@ def test_events_name_the_zone(watch: Callable[..., Watch]):
     seen = watch({"zones": {"street": LOWER_HALF, "sky": UPPER_HALF}})
     seen.show_often(scene(y=192), 5)
     assert [event.zones for event in seen.events] == [("street",)]
+
+
+def test_reload_keeps_objects_their_colors_and_reports_zones_that_have_changed(
+    watch: Callable[..., Watch],
+):
+    seen = watch({"zones": {"street": LOWER_HALF}}, events=EventsConfig(zone_hold_s=0.2))
+    seen.show_often(scene(y=192), 5)
+    looks = seen.color.runs
+    seen.reload(config_of({"zones": {"sky": UPPER_HALF, "road": LOWER_HALF}}))
+    seen.show_often(scene(y=192), 15)
+    assert seen.color.runs == looks  # not yet due again
+    seen.show_often(scene(y=192), 30)
+    assert [seen.events[place].zones for place in (0, -1)] == [("street",), ("road",)]
+    assert {event.track.track_id for event in seen.events} == {1}
+    assert {*seen.kinds()[1:]} == {EventKind.UPDATE}
+    assert {event.colors[0].name for event in seen.events} == {"red"}
+    long = EventsConfig(zone_hold_s=60.0, update_interval_s=0.1)
+    seen.reload(config_of({"zones": {"lane": LOWER_HALF}}, events=long))
+    seen.show_often(scene(y=192), 30)
+    assert seen.events[-1].zones == ()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tracker": TrackerConfig(max_lost_s=0.3)},
+        {"color": ColorConfig(refresh_s=0.1)},
+        {"color": ColorConfig(enabled=False)},
+    ],
+)
+def test_reload_changes_how_kept_objects_are_followed(
+    watch: Callable[..., Watch], changed: dict[str, Any]
+):
+    histories = []
+    for sections in ({}, changed):
+        seen = watch(tracker=TrackerConfig(max_lost_s=2.0), color=ColorConfig(refresh_s=60))
+        seen.show_often(scene(), 5)
+        before = {"tracker": TrackerConfig(max_lost_s=2.0), "color": ColorConfig(refresh_s=60)}
+        seen.reload(config_of(**{**before, **sections}))
+        for step in range(20):
+            seen.show(scene(64 + step, color=PINK))
+        seen.show_often(empty(), 10)
+        histories.append([(event.kind, event.colors[:1]) for event in seen.events])
+    assert histories[0] != histories[1]
 
 
 @pytest.mark.parametrize(

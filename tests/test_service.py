@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from asking import EVENTS, STATS, ask, events_of, is_offline, stats_of
+from asking import EVENTS, STATS, ask, events_of, is_offline, open_ids, stats_of
 from daemon import CLIP, Daemon
 from edge.messages import CameraState, Detections, Info, Response, Status
 from mosquitto import PERSISTENT, Login, Mosquitto, Received, Subscriber
@@ -228,14 +228,18 @@ def test_reload_with_an_inaccessible_path_is_refused(
     assert len(refusals()) == len(changes)  # once a signal
 
 
-def test_reload_ends_tracked_objects_and_never_reuses_an_id(
+def test_objects_live_on_over_a_reload_and_no_id_is_used_twice(
     daemon: Daemon, subscriber: Subscriber
 ) -> None:
+    subscriber.wait_for(open_ids, 30)
     assert ask(subscriber, "reload", {}).status == "ok"
     count = len(events_of(subscriber.received))
     subscriber.wait_for(lambda all_: len(events_of(all_)) > count + 10, 30)
     assert daemon.stop() == 0
     received = subscriber.wait_for(is_offline)
+    (answer,) = (place for place, one in enumerate(received) if one.topic.endswith("se/reload"))
+    before, after = received[:answer], received[answer:]
+    assert open_ids(before) & {event.id for event in events_of(after)}
     lives: dict[str, list[str]] = defaultdict(list)
     for event in events_of(received):
         lives[event.id].append(event.kind)

@@ -74,6 +74,14 @@ class Watch:
         self.events: list[ObjectEvent] = []
         self._frames = 0
 
+    def reload(self, config: Config) -> None:
+        """Go on with the pipeline of another config, as the daemon does."""
+        old = self.pipeline
+        camera = config.cameras["front"]
+        models = self.models if config.color.enabled else Models(self.models.detectors, None)
+        self.pipeline = Pipeline(camera, config, models, self.governor, self.clock)
+        self.pipeline.continue_from(old)
+
     def show(
         self, bgr: Image, *, age_ms: float = 0.0, is_paused: bool = False, camera: str = "front"
     ) -> FrameResult:
@@ -103,8 +111,12 @@ def scene(x: int = 64, y: int = 64, color: tuple[int, int, int] = RED) -> Image:
     return bgr
 
 
-def watching(models_dir: Path, camera: dict[str, Any] | None = None, **sections: Any) -> Watch:
-    """Return a pipeline; sections of its config, `camera` the camera's keys."""
+def config_of(camera: dict[str, Any] | None = None, **sections: Any) -> Config:
+    """Return a config without a motion gate; sections of it, `camera` the camera's keys."""
     sections.setdefault("motion", MotionConfig(enabled=False))
-    cameras = {"front": CameraConfig(source=0, **(camera or {}))}
-    return Watch(models_dir, Config(cameras=cameras, **sections))
+    return Config(cameras={"front": CameraConfig(source=0, **(camera or {}))}, **sections)
+
+
+def watching(models_dir: Path, camera: dict[str, Any] | None = None, **sections: Any) -> Watch:
+    """Return a pipeline; the other arguments are those of `config_of`."""
+    return Watch(models_dir, config_of(camera, **sections))

@@ -21,7 +21,7 @@ from edge.capture.address import kind_of, redact
 from edge.capture.reader import EndCause, Opener, Outcome, Reader
 from edge.capture.source import check_source, open_source
 from edge.config import CameraConfig
-from edge.errors import CameraError
+from edge.errors import CameraError, InputError
 from edge.slot import LatestSlot
 from edge.values import Frame, Image
 
@@ -69,6 +69,7 @@ class Camera:
     open_source: opens the source that a config names.
     before: status of the same camera under an older config; its counters continue.
     changed: is notified of every frame and of the end, see `edge.capture.cameras`.
+    is_patient: whether an unreadable file is tried again, too, as it is once it has given frames.
     Entering raises InputError, CameraError or ConfigError for faults that no retry can fix, as
     `check_source` does. Enter it only once.
     """
@@ -81,6 +82,7 @@ class Camera:
         open_source: Opener = open_source,
         before: CaptureStatus | None = None,
         changed: threading.Condition | None = None,
+        is_patient: bool = False,
     ) -> None:
         self.name = name
         self._config = config
@@ -91,6 +93,7 @@ class Camera:
         before = before or CaptureStatus()
         self._status = replace(before, state=CaptureState.OPENING, reason="")
         self._dropped_before = before.dropped
+        self._is_patient = is_patient
         self._live_since_s = 0.0
         self._unlogged = 0  # changes of state
         self._may_log = Allowance(LOGGED_AT_ONCE, LOGGED_PER_SECOND)
@@ -142,8 +145,8 @@ class Camera:
         """Return the newest frame; None on timeout, and at once when the camera `is_over`.
 
         Files read as fast as possible give every frame in order; a frame's age begins here.
-        Raises InputError when the source is unreadable, CameraError when too many attempts hang, or
-        the exception that ended its threads.
+        Raises InputError when the file is unreadable from the start, CameraError when too many
+        attempts hang, or the exception that ended its threads.
         """
         frame = self._slot.take(timeout_s)
         if frame is not None and self._is_lossless:  # it has waited for its turn, not aged
@@ -188,9 +191,11 @@ class Camera:
         if self._status.state is CaptureState.LIVE:
             backoff.reset_after(time.monotonic() - self._live_since_s)
         self._change(CaptureState.LOST, outcome.reason)
-        if outcome.error is not None:
-            self._slot.fail(outcome.error)
-        return outcome.error is not None
+        is_patient = self._is_patient and isinstance(outcome.error, InputError)
+        if outcome.error is None or is_patient:
+            return False
+        self._slot.fail(outcome.error)
+        return True
 
     def _read_once(self) -> tuple[Reader, Outcome | None]:
         reader = Reader(
@@ -220,6 +225,7 @@ class Camera:
             if reader.is_stopped:  # abandoned: the supervisor is about to report LOST
                 return
             self._change(CaptureState.LIVE, "", at_s=now_s)
+            self._is_patient = True
             self._status = replace(self._status, frames=self._status.frames + 1)
             frame_id = self._status.frames
         time_s = position_s if self._is_lossless else now_s

@@ -10,7 +10,7 @@ replaced by a newer one, and the camera whose frames happen to be a little older
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Self
 
 from edge.capture.camera import Camera, CaptureStatus
@@ -51,7 +51,7 @@ class Cameras:
         """Start reading."""
         try:
             for name, config in self._configs.items():
-                self._open(name, config, CaptureStatus())
+                self._open(name, config)
         except BaseException:
             self.close()
             raise
@@ -68,19 +68,42 @@ class Cameras:
         for camera in self._cameras.values():
             camera.__exit__()
 
-    def _open(self, name: str, config: CameraConfig, before: CaptureStatus) -> None:
+    def _open(
+        self,
+        name: str,
+        config: CameraConfig,
+        before: CaptureStatus | None = None,
+        *,
+        is_patient: bool = False,
+    ) -> None:
         camera = Camera(
-            name, config, open_source=self._open_source, before=before, changed=self._changed
+            name,
+            config,
+            open_source=self._open_source,
+            before=before,
+            changed=self._changed,
+            is_patient=is_patient,
         )
         self._cameras[name] = camera.__enter__()
 
-    def replace(self, configs: Mapping[str, CameraConfig]) -> None:
-        """Close cameras and read from other sources in their place; their counters continue."""
-        for name in configs:
+    def replace(
+        self, names: Collection[str], configs: Mapping[str, CameraConfig]
+    ) -> dict[str, CaptureStatus]:
+        """Close the cameras of `names`, open those of `configs`; return the former's last status.
+
+        The counters of a camera that is in both continue. A file that turns out unreadable does
+        not end the others: it is tried again.
+        """
+        for name in names:
             self._cameras[name].stop()  # all at once, since each may hang
+        last = {}
+        for name in names:
+            camera = self._cameras.pop(name)
+            camera.__exit__()
+            last[name] = camera.status
         for name, config in configs.items():
-            self._cameras[name].__exit__()
-            self._open(name, config, self._cameras[name].status)
+            self._open(name, config, last.get(name), is_patient=True)
+        return last
 
     def status(self, name: str) -> CaptureStatus:
         """Return a camera's state and counters."""

@@ -16,15 +16,19 @@ LATENCY_WINDOW = 512
 
 @dataclass(slots=True)
 class FrameCounters:
-    """What became of a camera's frames: detected, or skipped by cause."""
+    """What became of a camera's frames: detected, or skipped by cause.
+
+    dropped: replaced before the loop took them, until a reload removed the camera.
+    """
 
     detected: int = 0
     skipped: Counter[SkipCause] = field(default_factory=Counter)
+    dropped: int = 0
 
     def skips(self, status: CaptureStatus) -> dict[str, int]:
         """Return skipped frames by cause; frames replaced before the loop took them are stale."""
         skips = {cause.value: self.skipped[cause] for cause in SkipCause}
-        skips[SkipCause.STALE.value] += status.dropped
+        skips[SkipCause.STALE.value] += status.dropped + self.dropped
         return skips
 
 
@@ -65,10 +69,10 @@ class Counters:
         return sum(frames.detected for frames in self.cameras.values())
 
     def skips(self, statuses: Mapping[str, CaptureStatus]) -> dict[str, int]:
-        """Return the skipped frames of all cameras by cause."""
+        """Return the skipped frames by cause, also of cameras that a reload removed."""
         skips = Counter({cause.value: 0 for cause in SkipCause})
-        for name, status in statuses.items():
-            skips.update(self.cameras[name].skips(status))
+        for name in self.cameras.keys() | statuses.keys():
+            skips.update(self.cameras[name].skips(statuses.get(name, CaptureStatus())))
         return dict(skips)
 
     def saved_for_budget(self) -> int:

@@ -13,7 +13,5 @@ FIXED_SECTIONS = ("device", "state_dir", "mqtt", "commands", "spool", "web", "me
 def refuse_fixed_changes(path: Path, old: Config, new: Config) -> None:
     """Raise ConfigError, naming the file and the sections, when a change needs a restart."""
     changed = [name for name in FIXED_SECTIONS if getattr(new, name) != getattr(old, name)]
-    if new.cameras.keys() != old.cameras.keys():
-        changed.append("the cameras' names")
     if changed:
         raise ConfigError(f"{path}: restart needed for a change of {', '.join(changed)}")

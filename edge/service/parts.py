@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,25 +76,26 @@ class Parts:
             pipeline.set_thresholds(thresholds, models)
 
 
-def build_parts(config: Config) -> Parts:
+def build_parts(config: Config, track_ids: Iterator[int] | None = None) -> Parts:
     """Return loaded models and warm pipelines; versions on trial that fail are rolled back.
 
+    track_ids: of all cameras' new tracks; each camera counts its own by default.
     Raises ModelError when a model is missing or contradicts its manifest, ConfigError when the
     config names classes that the detector does not have, or its two detectors differ in theirs.
     """
     active = {shelf: shelf.active for shelf in shelves_of(config)}
     try:
-        return _build(config)
+        return _build(config, track_ids)
     except (ModelError, ConfigError) as error:
         if any(shelf.active != version for shelf, version in active.items()):
             # A pull came in between: it removes what is on trial, and its version was not tried.
-            return build_parts(config)
+            return build_parts(config, track_ids)
         trusted = signature.parse_all(config.models.trusted_keys)
         tried = model_update.give_up_trials([*active], str(error), trusted)
         if not tried:
             raise
     try:
-        return _build(config)
+        return _build(config, track_ids)
     except (ModelError, ConfigError):
         model_update.try_again(tried)
         raise
@@ -106,7 +108,7 @@ def shelves_of(config: Config) -> list[Shelf]:
     return [Shelf(models_dir, name) for name in names if models_dir and "/" not in name]
 
 
-def _build(config: Config) -> Parts:
+def _build(config: Config, track_ids: Iterator[int] | None) -> Parts:
     pulled = {shelf: shelf.active for shelf in shelves_of(config)}
     interpreters = load_interpreters(config)
     models = build_models(interpreters, config)
@@ -114,7 +116,7 @@ def _build(config: Config) -> Parts:
     width, height = WARM_UP_SIZE
     warm_up(models, governor, time.monotonic, np.full((height, width, 3), 114, dtype=np.uint8))
     pipelines = {
-        name: Pipeline(camera, config, models, governor, time.monotonic)
+        name: Pipeline(camera, config, models, governor, time.monotonic, track_ids=track_ids)
         for name, camera in config.cameras.items()
     }
     return Parts(config, interpreters, governor, pipelines, thresholds_of(config), pulled)

@@ -90,6 +90,13 @@ class Reporter:
             topic = self._topics.camera(name, "state")
             self._publisher.publish(Message(topic, messages.encode(state), qos=1, retain=True))
 
+    def forget_camera(self, name: str) -> None:
+        """Remove the state of a camera that is there no longer, at the broker, too."""
+        self._last_states.pop(name, None)
+        topic = self._topics.camera(name, "state")
+        self._publisher.publish(Message(topic, b"", qos=1, retain=True))
+        self._view.forget_camera(name)
+
     def tell_stats(
         self,
         counters: Counters,

@@ -11,11 +11,12 @@ change of a section that cannot be swapped while running is refused with `restar
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import msgspec
 from edge import __version__, config_file, logs, messages, model_update, signature
 from edge.budget import timed
 from edge.capture import Cameras, CaptureState, CaptureStatus, check_sources
-from edge.config import Config, LabelConfig
+from edge.config import CameraConfig, Config, LabelConfig
 from edge.errors import EXIT_OK, ConfigError, EdgeError
 from edge.health import Notifier, is_clock_synchronized
 from edge.messages import (
@@ -87,6 +88,7 @@ class Service:
             reload=self._reload_now,
         )
         self._streams = {name: Stream(name, camera) for name, camera in config.cameras.items()}
+        self._track_ids = itertools.count(1)  # of all cameras, so that none is used twice
         self._is_ready = False
         self._view = View()
 
@@ -110,7 +112,7 @@ class Service:
         self._mqtt_log = stack.enter_context(logs.published(config.log.mqtt_level))
         trusted = signature.parse_all(config.models.trusted_keys)
         model_update.count_starts(shelves_of(config), trusted)  # a reload is no start
-        self._parts = build_parts(config)
+        self._parts = build_parts(config, self._track_ids)
         model_update.wait_for_frame(self._parts.pulled)
         stack.enter_context(WebServer(config.web, self._view))
         state_dir = config_file.state_dir(config)
@@ -320,15 +322,9 @@ class Service:
             config, parts, handlers = self._prepare()
         except OSError as error:  # a path that cannot be inspected
             raise ConfigError(f"{self._path}: {error}; correct the path") from None
-        self._end_all_objects()
-        cameras, old = config.cameras.items(), self._config.cameras
-        changed = {name: camera for name, camera in cameras if not camera.is_read_like(old[name])}
-        self._cameras.replace(changed)
-        for name, camera in changed.items():
-            paused_until_s = self._streams[name].paused_until_s
-            self._streams[name] = Stream(name, camera, paused_until_s=paused_until_s)
-        for name, pipeline in parts.pipelines.items():
-            pipeline.continue_ids_of(self._parts.pipelines[name])
+        self._replace_cameras(config.cameras)
+        for name in parts.pipelines.keys() & self._parts.pipelines.keys():
+            parts.pipelines[name].continue_from(self._parts.pipelines[name])
         self._config, self._parts = config, parts
         before = logs.install(handlers, config.log.level)
         threading.Thread(target=logs.close, args=(before,), name="log-close").start()
@@ -338,10 +334,32 @@ class Service:
         # A version on trial that cannot be used was rolled back: the caller must see what runs.
         return {"reloaded": True, "models": model_infos(parts.interpreters)}
 
+    def _replace_cameras(self, configs: Mapping[str, CameraConfig]) -> None:
+        """Close the cameras that are gone or read otherwise, and open those that are not there."""
+        old = self._streams
+        opened = {
+            name: config
+            for name, config in configs.items()
+            if name not in old or not config.is_read_like(old[name].config)
+        }
+        closed = [name for name in old if name in opened or name not in configs]
+        for name in closed:
+            self._end_objects(old[name])
+        last = self._cameras.replace(closed, opened)
+        new = {name: Stream(name, config) for name, config in opened.items()}
+        for name in new.keys() & old.keys():
+            new[name].paused_until_s = old[name].paused_until_s
+        self._streams = {name: new.get(name) or old[name] for name in configs}
+        for name in old.keys() - configs.keys():
+            self._counters.cameras[name].dropped += last[name].dropped
+            self._reporter.forget_camera(name)
+            for message in self._snapshots.forget(name):
+                self._publisher.publish(message)
+
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
         """Return what a reload swaps; log handlers come last, so no failure leaks them."""
         config = self._load()
         refuse_fixed_changes(self._path, self._config, config)
         check_sources(config.cameras)
-        parts = build_parts(config)
+        parts = build_parts(config, self._track_ids)
         return config, parts, logs.make_handlers(config.log, device=self._topics.device)

@@ -43,6 +43,14 @@ class Snapshots:
         """Return a whole frame as JPEG under `snapshot/frame`."""
         return self._message(camera, "frame", bgr)
 
+    def forget(self, camera: str) -> list[Message]:
+        """Return what removes the retained pictures of a camera that is there no longer."""
+        labels = [label for name, label in self._best if name == camera]
+        for label in labels:
+            del self._best[camera, label]
+        topics = [self._topics.camera(camera, f"snapshot/{name}") for name in (*labels, "frame")]
+        return [Message(topic, b"", retain=True) for topic in topics]
+
     def _message(self, camera: str, name: str, bgr: Image) -> Message:
         topic = self._topics.camera(camera, f"snapshot/{name}")
         return Message(topic, picture_file.jpeg(bgr, JPEG_QUALITY), retain=True)

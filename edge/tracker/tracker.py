@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from edge.config import TrackerConfig
 from edge.tracker.association import best_pairs
@@ -19,18 +20,21 @@ StrongScore = Callable[[str], float]
 
 
 class Tracker:
-    """The tracks of one camera; ids count from `first_id` and are never reused."""
+    """The tracks of one camera; each takes the next of `ids`, which count from 1 by default."""
 
-    def __init__(self, config: TrackerConfig, first_id: int = 1) -> None:
+    def __init__(self, config: TrackerConfig, ids: Iterator[int] | None = None) -> None:
         self._config = config
+        self._ids = itertools.count(1) if ids is None else ids
         self._followed: list[Followed] = []
-        self._next_id = first_id
         self._now_s = self._updated_s = -math.inf
 
-    @property
-    def next_id(self) -> int:
-        """Return the id that the next track will get."""
-        return self._next_id
+    def use(self, config: TrackerConfig) -> None:
+        """Follow by another config from the next frame on."""
+        self._config = config
+
+    def clear(self) -> None:
+        """Follow none of the objects any longer."""
+        self._followed.clear()
 
     @property
     def has_lost(self) -> bool:
@@ -114,8 +118,7 @@ class Tracker:
         return [detection for index, detection in enumerate(detections) if index not in matched]
 
     def _begin(self, detection: Detection, now_s: float) -> None:
-        self._followed.append(Followed(self._next_id, detection, now_s, self._config.min_hits))
-        self._next_id += 1
+        self._followed.append(Followed(next(self._ids), detection, now_s, self._config.min_hits))
 
     def _report(self) -> list[Track]:
         for track in self._followed:

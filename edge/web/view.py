@@ -76,6 +76,12 @@ class View:
         with self._lock:
             self._cameras[name] = state, is_paused
 
+    def forget_camera(self, name: str) -> None:
+        """Remove a camera that is there no longer."""
+        with self._lock:
+            self._cameras.pop(name, None)
+            self._scenes.pop(name, None)
+
     def tell_progress(self) -> None:
         """Store that frames come from each camera now, or that it is being retried."""
         with self._lock:
