@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge.cli import doctor
 from edge.config import BudgetConfig, CameraConfig, Config, DetectorConfig, LabelConfig
 from edge.errors import ConfigError
 from edge.pipeline import Thresholds
@@ -44,6 +46,23 @@ def test_faster_model_takes_over_with_the_thresholds_in_force(tmp_path: Path) ->
         result = parts.pipelines["front"].process(frame)
         assert "faster_detector" in result.stage_ms
         assert bool(result.detections) is is_seen
+
+
+@pytest.mark.parametrize(
+    ("model", "faster", "level"),
+    [("yolox-nano-480", "yolox-nano-288", "ok"), ("yolox-nano-288", "yolox-nano-480", "warn")],
+)
+def test_faster_model_that_is_slower_is_named_in_log_and_doctor(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, model: str, faster: str, level: str
+) -> None:
+    config = config_of(tmp_path, model=model, faster_model=faster)
+    build_parts(config)
+    told = [record for record in caplog.messages if record.startswith("model.not_faster detector_")]
+    assert len(told) == (level == "warn")
+    found = doctor.check_models(config)
+    assert found.level == level
+    assert re.search(r"; detector [\d.]+ ms, faster_model [\d.]+ ms", found.text)
+    assert bool(found.fix) == (level == "warn")
 
 
 def test_thresholds_hold_for_every_camera(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,7 @@ import msgspec
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge import config_file, status_socket
+from edge.budget import Governor
 from edge.capture import Camera
 from edge.cli.check.config import check_settings
 from edge.cli.status import DEFAULT_CONFIG
@@ -29,7 +31,7 @@ from edge.health import is_clock_synchronized, read_condition, read_throttling
 from edge.messages import CameraStats, Message, Report, Topics
 from edge.publisher import options
 from edge.publisher.connection import Connection, ConnectionEndedError, EndKind, Handlers, Waker
-from edge.service.parts import build_models, load_interpreters
+from edge.service.parts import build_models, is_saving, load_interpreters, warm
 
 EXAMPLES = """examples:
   edge doctor                       # of /etc/edge/edge.yaml
@@ -173,10 +175,16 @@ def _tried(name: str, config: CameraConfig) -> Finding:
 
 
 def check_models(config: Config) -> Finding:
-    """Return whether all models load and agree with their manifests."""
+    """Return whether all models load, agree with their manifests, and a faster one is faster."""
     interpreters = load_interpreters(config)
-    build_models(interpreters, config)
-    return Finding(Level.OK, ", ".join(model.manifest.name for model in interpreters.values()))
+    models = build_models(interpreters, config)
+    text = ", ".join(model.manifest.name for model in interpreters.values())
+    if config.detector.faster_model is not None:
+        ms = warm(models, Governor(config.budget.frame_ms, time.monotonic))
+        text += f"; detector {ms['detector']:.1f} ms, faster_model {ms['faster_detector']:.1f} ms"
+        if not is_saving(ms):
+            return Finding(Level.WARN, text, "name a smaller detector.faster_model")
+    return Finding(Level.OK, text)
 
 
 def check_budget(config: Config) -> Finding:

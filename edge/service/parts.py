@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from edge.pipeline import Models, Pipeline, Thresholds, check_labels, thresholds
 logger = logging.getLogger(__name__)
 
 WARM_UP_SIZE = (640, 480)
+MIN_SAVING = 0.1  # of the detector's time; less is within what equal models differ by
 
 
 @dataclass(slots=True)
@@ -113,13 +114,27 @@ def _build(config: Config, track_ids: Iterator[int] | None) -> Parts:
     interpreters = load_interpreters(config)
     models = build_models(interpreters, config)
     governor = Governor(config.budget.frame_ms, time.monotonic)
-    width, height = WARM_UP_SIZE
-    warm_up(models, governor, time.monotonic, np.full((height, width, 3), 114, dtype=np.uint8))
+    ms = warm(models, governor)
+    if not is_saving(ms):
+        detector_ms, faster_ms = ms["detector"], ms["faster_detector"]
+        logger.warning("model.not_faster detector_ms=%.1f faster_ms=%.1f", detector_ms, faster_ms)
     pipelines = {
         name: Pipeline(camera, config, models, governor, time.monotonic, track_ids=track_ids)
         for name, camera in config.cameras.items()
     }
     return Parts(config, interpreters, governor, pipelines, thresholds_of(config), pulled)
+
+
+def warm(models: Models, governor: Governor) -> dict[str, float]:
+    """Run the models until they are warm; return the shortest time of each stage, milliseconds."""
+    width, height = WARM_UP_SIZE
+    gray = np.full((height, width, 3), 114, dtype=np.uint8)
+    return warm_up(models, governor, time.monotonic, gray)
+
+
+def is_saving(ms: Mapping[str, float]) -> bool:
+    """Return whether `detector.faster_model`, where there is one, saves time; ms: by stage."""
+    return ms.get("faster_detector", 0.0) < (1 - MIN_SAVING) * ms["detector"]
 
 
 def load_interpreters(config: Config) -> dict[str, Interpreter]:
