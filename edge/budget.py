@@ -57,6 +57,11 @@ class StageTimes:
         times = self._times.get(stage)
         return nearest_rank(sorted(times), QUANTILE) if times else 0.0
 
+    def usual_ms(self, stage: str) -> float:
+        """Return `cost_ms`, but of few times, where that is the longest, the one before it."""
+        longest = sorted(self._times.get(stage, ()))[-2:]
+        return min([self.cost_ms(stage), *longest[:1]])
+
     def restart(self, stage: str) -> None:
         """Forget a stage's times, except the fastest."""
         self._times.pop(stage, None)
@@ -122,7 +127,8 @@ class Governor:
 
     def _left_ms(self, captured_mono_s: float) -> float:
         """Return what a frame's budget leaves for detector and color."""
-        after_ms = sum(self._times.cost_ms(stage) for stage in ("tracker", "events", "publish"))
+        # One slow publish at the start should not keep the detector off until 20 times are known.
+        after_ms = sum(self._times.usual_ms(stage) for stage in ("tracker", "events", "publish"))
         return self.frame_ms - self._age_ms(captured_mono_s) - after_ms
 
     def _is_probe(self, stage: str, camera: str) -> bool:

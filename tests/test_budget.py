@@ -187,6 +187,15 @@ def test_stages_after_the_detector_count_toward_the_budget():
     assert not governor.allows_color(0.0, "front")
 
 
+@pytest.mark.parametrize("stage", ["tracker", "events", "publish"])
+def test_one_slow_time_after_the_detector_keeps_no_frame_from_it(stage: str):
+    governor = Governor(100, FakeClock())
+    governor.record("detector", 60)
+    for ms, chosen in ((1, "detector"), (90, "detector"), (90, SkipCause.BUDGET)):
+        governor.record(stage, ms)
+        assert governor.choose_detector(0.0, ["detector"], "front") == chosen
+
+
 def test_skip_on_a_hot_board_is_counted_as_thermal():
     governor = Governor(100, FakeClock())
     governor.record("detector", 160)
