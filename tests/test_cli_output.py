@@ -94,6 +94,20 @@ def test_output_to_a_full_device_leaves_no_traceback(redirection: str, code: int
     assert (done.returncode, done.stderr) == (code, complaint)
 
 
+@pytest.mark.parametrize("redirection", [">&-", "2>&-"])
+def test_tool_with_a_closed_stream_leaves_no_traceback(redirection: str):
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m tools validate color-64 {redirection}', sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (EXIT_OK, "")
+    assert bool(done.stdout) == (redirection == "2>&-")
+
+
 @pytest.mark.parametrize("redirection", ["| true", ">/dev/full"])
 def test_error_of_a_tool_keeps_its_code_when_nobody_takes_the_output(redirection: str):
     command = '("$0" -m tools validate color-64 nosuch; echo "code $?" >&2)'

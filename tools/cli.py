@@ -16,7 +16,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from edge import __version__, logs
+from edge import __version__, logs, streams
 from edge.config import LogConfig
 from edge.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError, one_line
 from tools import json_file, model_kind
@@ -86,6 +86,7 @@ WRONG_PLACE = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an EdgeError becomes one line on stderr."""
+    streams.fill_closed()
     code = _main(argv)
     try:
         sys.stdout.flush()

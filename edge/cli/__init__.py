@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from edge import __version__, logs
+from edge import __version__, logs, streams
 from edge.config import LogConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, NO_ROOM, EdgeError, one_line
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Import the named command and return its arguments; raise SystemExit for wrong usage."""
-    _fill_closed_streams()
+    streams.fill_closed()
     _escape_what_cannot_be_shown()
     words = sys.argv[1:] if argv is None else argv
     return _parser(words).parse_args(words)
@@ -101,15 +101,6 @@ def _run(args: argparse.Namespace) -> int:
 def _drop_output() -> None:
     """Discard what standard output still buffers: Python would try to write it once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fill_closed_streams() -> None:
-    """Open /dev/null for closed standard streams: the next opened file would take their place."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _escape_what_cannot_be_shown() -> None:
