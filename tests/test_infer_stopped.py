@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -79,6 +80,39 @@ def test_ctrl_c_while_a_result_is_awaited_keeps_it(
     assert [Path(entry["file"]).name for entry in document] == ["a.png", "b.png"]
 
 
+def test_ctrl_c_during_the_last_pictures_loses_none(
+    tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch
+):
+    classify = ColorModel.classify
+
+    def interrupted(model: ColorModel, bgr: Image, label: str | None) -> list[ColorScore]:
+        if next(calls) == 0:
+            wait_until(lambda: len(read) == 3)
+            time.sleep(0.1)  # until the main thread waits for this one
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        return classify(model, bgr, label)
+
+    def noted(path: Path) -> Image:
+        read.append(path.name)
+        return read_image(path)
+
+    calls = itertools.count()
+    read: list[str] = []
+    read_image = infer_pictures.read_image
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / name, street())
+    monkeypatch.setattr(infer_pictures, "read_image", noted)
+    monkeypatch.setattr(ColorModel, "classify", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, document = infer(tmp_path, "--threads", 3, task="color")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == EXIT_FAILURE
+    assert [Path(entry["file"]).name for entry in document] == ["a.png", "b.png", "c.png"]
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
 def test_second_signal_does_not_disturb_the_writing_of_results(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, second: signal.Signals
@@ -89,10 +123,11 @@ def test_second_signal_does_not_disturb_the_writing_of_results(
         signal.raise_signal(second)
         write(*args)
 
-    def ended(_: Path) -> Image:
+    def ended(path: Path) -> Image:
         signal.raise_signal(signal.SIGTERM)
-        raise AssertionError("still running")
+        return read(path)
 
+    read = infer_pictures.read_image
     save(tmp_path / "a.png", street())
     monkeypatch.setattr(infer_pictures, "read_image", ended)
     monkeypatch.setattr(infer_command, "_write", interrupted)

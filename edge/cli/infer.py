@@ -10,7 +10,8 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -71,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     picture could not be saved: no further picture is saved, but the document is complete.
     """
     task = options.chosen(args)
-    _end_like_ctrl_c()
     if args.output:
         _check_writable(args.output)
     paths, unreadable = expand(args.inputs, is_recursive=args.recursive, drawn=args.annotate)
@@ -92,27 +92,32 @@ def run(args: argparse.Namespace) -> int:
         if album:
             album.add(picture, entry)
 
+    struck: list[int] = []
     try:
-        _process(_readable(paths, labels, errors), make_entry, args.threads, keep)
-    except KeyboardInterrupt:
-        errors.append(EdgeError("stopped; the document has what was found so far"))
-        raise
+        with _signals_noted(struck):
+            found = _readable(paths, labels, errors, lambda _: not struck)
+            _process(found, make_entry, args.threads, keep)
     finally:
+        if struck:
+            errors.append(EdgeError("stopped; the document has what was found so far"))
         fault = album.fault if album else None
         try:
             _write(entries, args.output)
         finally:  # last: a closed terminal takes no more lines
             _tell([*errors, fault] if fault else errors)
-    if fault:
+    if struck or fault:
         return EXIT_FAILURE
     return EXIT_NO_INPUT if errors else EXIT_OK
 
 
-def _readable(paths: list[Path], labels: Labels, errors: list[EdgeError]) -> Iterator[Picture]:
-    """Yield the pictures of files; what cannot be read is added to `errors`."""
-    for path in bar(paths, len(paths), "files"):
+def _readable(
+    paths: list[Path], labels: Labels, errors: list[EdgeError], goes_on: Callable[[object], bool]
+) -> Iterator[Picture]:
+    """Yield the pictures of files while it `goes_on`; what cannot be read is added to `errors`."""
+    for path in takewhile(goes_on, bar(paths, len(paths), "files")):
         try:
-            yield from pictures(path, label=label_of(path, labels), bar=bar)
+            found = pictures(path, label=label_of(path, labels), bar=bar)
+            yield from takewhile(goes_on, found)
         except (InputError, CameraError) as error:
             errors.append(error)
 
@@ -131,7 +136,6 @@ def _process(
 
     def finish(count: int) -> None:
         while len(waiting) > count:
-            wait([waiting[0][1]])  # Ctrl-C comes here: nothing is lost
             picture, entry = waiting.popleft()
             keep(picture, entry.result())
 
@@ -167,25 +171,30 @@ def _tell(failures: list[EdgeError]) -> None:
         print(f"edge: {one_line(failure)}", file=sys.stderr)
 
 
-def _end_like_ctrl_c() -> None:
-    """Let a time limit, `kill` and a closed terminal act like Ctrl-C, which keeps the results.
+@contextlib.contextmanager
+def _signals_noted(struck: list[int]) -> Iterator[None]:
+    """Add the first Ctrl-C, SIGTERM or SIGHUP to `struck` and let it interrupt nothing.
 
-    Only the first signal counts: `timeout` and shells send two, and the second would come while the
-    results are written.
+    So a time limit, `kill` and a closed terminal keep the results, too. From then on SIGTERM and
+    SIGHUP are ignored, since `timeout` and shells send two and the second would come while the
+    results are written; a second Ctrl-C ends the process at once.
     """
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup leaves it
-    ]
+    found = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {one: handler for one, handler in found.items() if handler is not signal.SIG_IGN}
 
-    def interrupt(*_: object) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+    def note(number: int, _: object) -> None:
+        struck.append(number)
+        for one in before:
+            signal.signal(one, signal.SIG_DFL if one == signal.SIGINT else signal.SIG_IGN)
 
-    for number in numbers:
-        signal.signal(number, interrupt)
+    for one in before:
+        signal.signal(one, note)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            if not struck:
+                signal.signal(one, handler)
 
 
 def _check_writable(output: Path) -> None:
