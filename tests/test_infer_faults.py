@@ -94,6 +94,15 @@ def test_results_go_to_standard_output_when_the_disk_is_full(tmp_path: Path, inf
     ]
 
 
+def test_full_disk_leaves_no_half_document(tmp_path: Path, infer: Infer):
+    clip = video(tmp_path / "clip.avi", 40)
+    output = tmp_path / "found.json"
+    with full_disk(8192):
+        code, document = infer(clip, "--output", output)
+    assert (code, len(document)) == (EXIT_FAILURE, 40)
+    assert output.read_bytes() == b""
+
+
 @pytest.mark.parametrize("standard_output", ["| true", "> /dev/full"])
 def test_results_that_nothing_takes_are_said_to_be_lost(tmp_path: Path, standard_output: str):
     picture = save(tmp_path / "street.png", street())

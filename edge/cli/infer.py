@@ -226,6 +226,8 @@ def _write(entries: list[str], output: Path | None) -> None:
     except OSError as error:
         if output is None:
             raise
+        with contextlib.suppress(OSError):
+            os.truncate(output, 0)  # nobody should take half a document for one
         where = "the results went to standard output"
         try:
             _write(entries, None)  # hours of work may be in it
