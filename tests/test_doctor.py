@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import time
 from pathlib import Path
 
 import msgspec
@@ -197,3 +199,25 @@ def test_doctor_fails_when_one_of_the_cameras_is_lost_or_cannot_be_opened(tmp_pa
         assert found.level == "fail"
         assert found.text.startswith(text)
         assert "front" not in found.text  # the fix is not for it
+
+
+def test_doctor_tries_several_cameras_at_once_and_finds_the_one_that_is_well(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        source = f"http://{LOOPBACK}:{silent.getsockname()[1]}/video"
+        dead = CameraConfig(source=source, open_timeout_s=5, read_timeout_s=5)
+        cameras = {"a": dead, "b": dead, "c": dead, "clip": CameraConfig(source=str(CLIP))}
+        started_s = time.monotonic()
+        found = doctor.check_camera(Config(state_dir=str(tmp_path), cameras=cameras), "edge")
+    assert time.monotonic() - started_s < 25  # one after the other: over 36 s
+    assert found.level == "fail"
+    assert all(f"{name}: cannot open {source}: check address" in found.text for name in "abc")
+    assert "clip" not in found.text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_doctor_names_the_pictures_of_several_cameras(tmp_path: Path) -> None:
+    cameras = {name: CameraConfig(source=str(CLIP)) for name in ("front", "door")}
+    found = doctor.check_camera(Config(state_dir=str(tmp_path), cameras=cameras), "edge")
+    assert found == doctor.Finding(doctor.Level.OK, "front: gives 640x480; door: gives 640x480")

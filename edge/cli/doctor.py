@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
+import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -39,6 +42,7 @@ EXAMPLES = """examples:
 
 exit codes: 0 nothing failed (warnings do not count); 3 something failed; 78 wrong config."""
 
+AT_ONCE = 4  # cameras, each in a process of 80 MB
 WARM_C = 75.0
 HOT_C = 82.0  # a Raspberry Pi throttles at 80 to 85
 BUDGET_FIXES = {
@@ -141,10 +145,9 @@ def check_camera(config: Config, unit: str) -> Finding:
     """Return whether every camera delivers frames; of several, it names those at fault."""
     report = _ask_daemon(config)
     known = {} if report is None else report.health.cameras
-    findings = [
-        _told(name, known[name].state, unit) if name in known else _tried(name, camera)
-        for name, camera in config.cameras.items()
-    ]
+    tried = {name: camera for name, camera in config.cameras.items() if name not in known}
+    findings = [_told(name, known[name].state, unit) for name in config.cameras if name in known]
+    findings += _all_tried(tried) if len(tried) > 1 else map(_tried, tried, tried.values())
     worst = max(findings, key=lambda finding: [*Level].index(finding.level))
     shown = [finding.text for finding in findings if finding.level is worst.level]
     return Finding(worst.level, "; ".join(shown), worst.fix)
@@ -158,6 +161,16 @@ def _told(name: str, state: str, unit: str) -> Finding:
     if state == "opening":
         return Finding(Level.WARN, text, "ask again in a few seconds")
     return Finding(Level.FAIL, text, f"check cable, address, power; see journalctl -u {unit}")
+
+
+def _all_tried(cameras: Mapping[str, CameraConfig]) -> list[Finding]:
+    """Return what `_tried` returns of each, from processes: OpenCV opens one stream at a time."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(AT_ONCE, len(cameras)), context, logging.disable) as pool:
+        findings = [*pool.map(_tried, cameras, cameras.values())]
+        for process in multiprocessing.active_children():  # a hanging reader may not let them end
+            process.kill()
+    return findings
 
 
 def _tried(name: str, config: CameraConfig) -> Finding:
