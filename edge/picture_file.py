@@ -26,8 +26,9 @@ BAND_ROWS = 64  # blended at once: 16 bytes a pixel in each
 def decode(content: NDArray[np.uint8]) -> Image | None:
     """Return the picture in a file's bytes, uint8 (height, width, 3) BGR; None when it is none.
 
-    It is turned as its EXIF says. Transparent pixels of PNG and WebP show white behind them; in a
-    picture that was turned, and in other formats, they keep their hidden color.
+    It is turned as its EXIF says. Transparent pixels of PNG, WebP, GIF and AVIF show white behind
+    them; in a picture that was turned, and in other formats, they keep their hidden color: the
+    fourth channel of a TIFF or JPEG 2000 may be infrared.
     Raises ValueError, which says the fix, for one of more than MAX_PIXELS; cv2.error for one that
     OpenCV refuses otherwise.
     """
@@ -66,10 +67,12 @@ def _levels(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _may_be_transparent(content: NDArray[np.uint8]) -> bool:
-    """Return whether the bytes are of a PNG or WebP that may have transparent pixels."""
+    """Return whether the bytes are of a format and kind that may have transparent pixels."""
     head = content[:30].tobytes()
     if head.startswith(b"\x89PNG"):
         return head[25] in PNG_ALPHA or _has_transparent_colors(content.tobytes())
+    if head.startswith(b"GIF8") or head[4:12] == b"ftypavif":
+        return True
     return head[8:12] == b"WEBP" and head[12:16] in {b"VP8X", b"VP8L"}
 
 

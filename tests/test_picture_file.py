@@ -37,15 +37,18 @@ def test_full_disk_keeps_the_old_picture_and_leaves_no_partial_file(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".avif", ".gif", ".png", ".webp"])
 def test_transparent_pixels_are_blended_with_white(suffix: str) -> None:
+    if not cv2.haveImageWriter(suffix):
+        pytest.skip("this OpenCV has no such format")
     bgra = np.zeros((60, 80, 4), np.uint8)
     bgra[20:40, 20:40] = (0, 0, 255, 255)
     bgra[20:40, 50:70] = (0, 0, 255, 128)
     bgr = decoded(suffix, bgra)
     assert bgr[0, 0].tolist() == [255, 255, 255]
-    assert bgr[30, 30].tolist() == [0, 0, 255]
-    np.testing.assert_allclose(bgr[30, 60], [127, 127, 255], atol=2)
+    np.testing.assert_allclose(bgr[30, 30], [0, 0, 255], atol=4)
+    if suffix != ".gif":  # each pixel is either transparent or not
+        np.testing.assert_allclose(bgr[30, 60], [127, 127, 255], atol=2)
 
 
 def test_transparent_16_bit_pixels_are_blended_with_white() -> None:
