@@ -88,6 +88,19 @@ def test_invalid_class_names_are_refused_before_the_training(text: str) -> None:
         detect._names(text)
 
 
+def test_class_name_with_a_comma_is_given_in_quotes(weights: Path) -> None:
+    assert detect._names('person, "truck, large"') == ("person", "truck, large")
+    data = dataset.Dataset("yard", (picture(),), {1: "truck, large", 2: "van"}, ())
+    with pytest.raises(InputError, match=r"""--labels '"truck, large",van'$"""):
+        labels.refuse_unknown(data, ("person",), weights)
+
+
+@pytest.mark.parametrize("text", ["", "person,,cat", "person,person", "person\ncat"])
+def test_class_names_that_are_missing_or_twice_are_refused(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="different names, separated by commas"):
+        detect._names(text)
+
+
 def test_set_without_labels_of_the_detector_is_refused(weights: Path) -> None:
     data = dataset.Dataset("fruit", (picture(),), {1: "apple", 2: "red pear"}, ())
     with pytest.raises(InputError, match=r"none of its categories .* --labels 'apple,red pear'"):

@@ -14,6 +14,7 @@ Started again with the same options, it resumes from its checkpoint.
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import logging
 import random
@@ -128,7 +129,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="replace the stem's first SiLU by a ReLU: about an eighth faster, needs no groups",
     )
     parser.add_argument(
-        "--labels", type=_names, help="classes: person,forklift,…; default: those of the weights"
+        "--labels",
+        type=_names,
+        help='classes: person,forklift,"truck, large"; default: those of the weights',
     )
     parser.add_argument(
         "--seed", type=seed, default=LabelTraining.seed, help="of picture order and augmentation"
@@ -322,8 +325,12 @@ def _without_unfit_teacher(config: LabelTraining, weights: Path) -> LabelTrainin
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(","))
-    if not all(names) or len(set(names)) < len(names):
+    try:
+        row = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error:  # a line break
+        row = []
+    names = tuple(part.strip() for part in row)
+    if not names or not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"{text!r}: different names, separated by commas")
     if not all(map(is_label, names)):
         raise argparse.ArgumentTypeError(

@@ -91,9 +91,10 @@ def refuse_unknown(data: Dataset, labels: Sequence[str], weights: Path) -> None:
             f"{data.name}, which has {', '.join(named)}"
         )
     if not set(labels).intersection(named):
+        listed = ",".join(f'"{name}"' if "," in name else name for name in named)
         raise InputError(
             f"{data.name}: none of its categories is one of {', '.join(labels)}; name yours with "
-            f"--labels {shlex.quote(','.join(named))}"
+            f"--labels {shlex.quote(listed)}"
         )
 
 
