@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge import manifest
+from edge import detector, manifest
 from edge.errors import InputError
 from edge.values import Detection
 from models import detect_folder
@@ -105,6 +105,26 @@ def test_intermediate_results_of_another_model_or_runtime_are_not_reused(
         ]
         names = {kept.name_of(one, options, street) for one, options in measured}
     assert len(names) == len(measured)
+
+
+def test_intermediate_results_of_other_code_are_not_reused(
+    tmp_path: Path, street: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        subject = subjects.load(str(detect_folder(tmp_path)), stack, Options())
+        names = [kept.name_of(subject, Options(), street) for _ in range(2)]
+        with monkeypatch.context() as patched:
+            patched.setattr(kept, "__version__", "99.0")
+            names.append(kept.name_of(subject, Options(), street))
+        code = tmp_path / "detector"
+        shutil.copytree(Path(detector.__file__).parent, code)
+        monkeypatch.setattr(detector, "__file__", str(code / "__init__.py"))
+        names.append(kept.name_of(subject, Options(), street))
+        with (code / "suppression.py").open("a") as file:
+            file.write("# another rule\n")
+        names.append(kept.name_of(subject, Options(), street))
+    assert names[0] == names[1] == names[3]
+    assert len(set(names)) == 3
 
 
 def test_changed_picture_is_measured_again(tmp_path: Path, street: Dataset) -> None:

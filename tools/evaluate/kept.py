@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import lookup
+from edge import __version__, detector, lookup
 from tools.dataset import Dataset, Picture, file_stamp
 from tools.evaluate.subjects import Options, Subject
 
@@ -59,9 +59,12 @@ class ResultLog:
 
 
 def name_of(subject: Subject, options: Options, data: Dataset) -> str:
-    """Return a file name that is unique to the model, the kernel family and the set."""
+    """Return a file name that is unique to the model, the kernels, edge's code and the set."""
     mark = hashlib.sha256(f"{subject.size} {subject.runtime} {options}".encode())
     mark.update(f"{subject.digest} {list(subject.labels)} {data.labels}".encode())
+    mark.update(__version__.encode())
+    for source in sorted(Path(detector.__file__).parent.glob("*.py")):  # as of suppression
+        mark.update(source.read_bytes())
     for picture in data.pictures:
         mark.update(os.fsencode(f"{picture.image_id} {lookup.real(picture.path)}\0"))
     return f"{subject.name}-{mark.hexdigest()[:16]}.jsonl"
