@@ -275,13 +275,25 @@ def test_model_that_replaced_another_is_refused(tmp_path: Path, spread: Spread, 
     assert "(models tiny-detect 0.0.1 " in spread.complaints[0]
 
 
-def test_other_objects_are_refused(tmp_path: Path, spread: Spread) -> None:
-    crop = save(tmp_path / "a.png", np.full((40, 20, 3), RED, np.uint8))
+def test_further_objects_may_be_given_but_none_for_what_is_done(
+    tmp_path: Path, spread: Spread
+) -> None:
+    crop, other = (
+        save(tmp_path / name, np.full((40, 20, 3), RED, np.uint8)) for name in ("a.png", "b.png")
+    )
     objects = tmp_path / "objects.json"
-    for label, code in (("dog", EXIT_OK), ("car", EXIT_USAGE)):
-        objects.write_text(json.dumps({"a.png": label}))
-        assert spread(crop, "--objects", objects, task="color") == code
-    assert "(objects " in spread.complaints[-1]
+    options = ("--objects", objects, "--color-model", CLASS_COLOR)
+    objects.write_text(json.dumps({"a.png": "dog"}))
+    assert spread(crop, *options, task="color") == EXIT_OK
+    objects.write_text(json.dumps({"a.png": "dog", "b.png": "car"}))
+    assert spread(other, *options, task="color") == EXIT_OK
+    assert len(spread.entries) == 2
+    for changed in ({"a.png": "car", "b.png": "car"}, {"b.png": "car"}, {}):
+        objects.write_text(json.dumps(changed))
+        assert spread(crop, other, *options, task="color") == EXIT_USAGE
+        fault = f"{crop} is done with the object dog, now {changed.get('a.png')}; give the same"
+        assert fault in spread.complaints[-1]
+    assert len(spread.entries) == 2
 
 
 def test_worker_with_another_model_ends_the_run(tmp_path: Path) -> None:
@@ -307,7 +319,7 @@ def test_broken_model_is_told_once_and_leaves_no_output(tmp_path: Path, spread: 
 
 def test_two_runs_do_not_write_one_output(tmp_path: Path, spread: Spread) -> None:
     picture = save(tmp_path / "a.png", street())
-    settings = infer_output.Settings(task="", models="", min_score=None, objects=None, folder=None)
+    settings = infer_output.Settings(task="", models="", min_score=None, objects={}, folder=None)
     with infer_output.opened(spread.output, settings):
         assert spread(picture) == EXIT_FAILURE
     assert "another edge-tools writes to it" in spread.complaints[0]

@@ -37,9 +37,9 @@ writes (see its --help). The lines of a file stand together; files are in the or
 were done. A video is done by one worker, and has its lines when all its frames are done.
 
 A file is done when the output has its name. What was stopped or killed resumes when the same
-command is given again; a file that could not be read has no lines and is tried again. More inputs
-may be given then, but other options and models are refused: FILE.jsonl.settings has those of the
-output. To begin anew, remove the output.
+command is given again; a file that could not be read has no lines and is tried again. More inputs,
+and --objects with more of them, may be given then, but other options and models are refused:
+FILE.jsonl.settings has those of the output. To begin anew, remove the output.
 
 exit codes: 0 the output has all files; 1 stopped, or the output cannot be written; 2 wrong usage,
 or other settings than the output's; 66 some files cannot be read, the others are done; 69 some
@@ -175,7 +175,7 @@ def _settings(
         task=args.task,
         models=models,
         min_score=args.min_score if args.task == "detect" else None,
-        objects=_hash(json.dumps(labels, sort_keys=True)) if args.objects else None,
+        objects=dict(labels),
         folder=text_of(Path.cwd()) if is_here else None,
     )
 

@@ -15,6 +15,7 @@ import msgspec
 
 from edge import durable
 from edge.errors import EdgeError, InputError, UsageError, brief
+from edge.inference.objects import Labels, label_of
 from tools import lock
 
 FIX = "name another file with --output"
@@ -23,15 +24,15 @@ FIX = "name another file with --output"
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the lines depend on, apart from the pictures.
 
-    models: their names, versions and hashes. min_score: None where it means nothing. objects: hash
-    of what pictures show, if given. folder: in which relative names of files are meant, None when
-    all are absolute.
+    models: their names, versions and hashes. min_score: None where it means nothing. objects: what
+    pictures show; a later run may add to it. folder: in which relative names of files are meant,
+    None when all are absolute.
     """
 
     task: str
     models: str
     min_score: float | None
-    objects: str | None
+    objects: dict[str, str | None]
     folder: str | None
 
 
@@ -86,7 +87,9 @@ def opened(path: Path, settings: Settings) -> Iterator[Output]:
         raise EdgeError(f"{path}: not a plain file; {FIX}")
     note = path.with_name(f"{path.name}.settings")
     with lock.held(path, "--output"):
-        output = Output(path, *_read(path, _whole_bytes(path, note, settings)))
+        known = _known(path, note, settings)
+        output = Output(path, *_read(path, known.whole_bytes))
+        _refuse_other_objects(path, output.done, known.settings.objects, settings.objects)
         try:
             with path.open("ab") as file:
                 file.truncate(output.size)
@@ -106,23 +109,34 @@ def _write(note: Path, settings: Settings, whole_bytes: int) -> None:
     durable.replace(note, msgspec.json.format(content) + b"\n", is_synced=True)
 
 
-def _whole_bytes(path: Path, note: Path, settings: Settings) -> int:
-    """Return up to where an output is known to have whole files only.
+def _known(path: Path, note: Path, settings: Settings) -> _Note:
+    """Return the note of an output, an empty one where there is none.
 
-    Raises UsageError when it was made with other settings or by another program.
+    Raises UsageError when it was made with other settings, apart from objects, or by another
+    program.
     """
     if not path.exists() or not path.stat().st_size:
-        return 0
+        return _Note(settings=settings, whole_bytes=0)
     try:
         known = msgspec.json.decode(note.read_bytes(), type=_Note)
     except FileNotFoundError:
         raise UsageError(f"{path}: there already, without {note.name} beside it; {FIX}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UsageError(f"{note}: {brief(error)}; {FIX}") from None
-    if known.settings != settings:
-        differing = _difference(known.settings, settings)
+    before = msgspec.structs.replace(known.settings, objects=settings.objects)
+    if before != settings:
+        differing = _difference(before, settings)
         raise UsageError(f"{path} has other settings ({differing}); give those, or {FIX}")
-    return known.whole_bytes
+    return known
+
+
+def _refuse_other_objects(path: Path, done: set[str], before: Labels, now: Labels) -> None:
+    """Raise UsageError when a file that is done was another object, or none, before."""
+    for name in sorted(done):
+        old, new = (label_of(Path(name), labels) for labels in (before, now))
+        if old != new:
+            fault = f"{name} is done with the object {old}, now {new}"
+            raise UsageError(f"{path}: {fault}; give the same --objects for it, or {FIX}")
 
 
 def _difference(before: Settings, now: Settings) -> str:
