@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from edge import MAX_PIXELS
@@ -99,7 +100,7 @@ def test_stream_has_two_decoder_threads_unless_the_user_chose(
 
 
 @pytest.mark.parametrize("chosen", [None, "rtsp_transport;udp"])
-def test_streams_rate_is_not_looked_for_and_a_files_is(
+def test_options_of_streams_are_set_with_the_first_one(
     path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None
 ) -> None:
     key = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
@@ -110,7 +111,22 @@ def test_streams_rate_is_not_looked_for_and_a_files_is(
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: options.append(os.getenv(key)) or Stated())
     for address in (path.name, "rtsp://camera/1"):
         open_source(CameraConfig(source=address))
-    assert options == [chosen, chosen or "rtsp_transport;tcp|fpsprobesize;0"]
+    assert options == [chosen, chosen or "rtsp_transport;tcp|fpsprobesize;2"]
+
+
+def test_mpeg_ts_file_has_its_rate_also_after_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(source.FFMPEG_OPTIONS, source.STREAM_OPTIONS)
+    path = tmp_path / "clip.ts"
+    code = cv2.VideoWriter.fourcc(*"MPG2")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, 10.0, (64, 48))
+    for level in range(40):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    clip = open_source(CameraConfig(source=str(path)))
+    assert clip.fps == 10
+    clip.close()
 
 
 @pytest.mark.parametrize(
