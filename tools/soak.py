@@ -34,7 +34,7 @@ from edge import status_socket
 from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, UsageError
 from tools import json_file
-from tools.arguments import count, positive
+from tools.arguments import count, option, positive
 from tools.benchmark.frame_path import DEMO_CLIP
 
 EXAMPLES = """examples:
@@ -97,17 +97,16 @@ class Sample:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
+    option(
+        parser,
         "--minutes",
-        type=positive,
-        default=30,
+        positive,
+        30,
+        "a short run may break the budgets of memory and log lines",
         metavar="N",
-        help="default 30; in a shorter run the start may break the budgets of memory and log lines",
     )
     parser.add_argument("--source", metavar="S", help="a camera or clip; default: the demo clip")
-    parser.add_argument(
-        "--cameras", type=count, default=1, metavar="N", help="so many, all with this source"
-    )
+    option(parser, "--cameras", count, 1, "so many, all with this source", metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save figures and samples")
 
 

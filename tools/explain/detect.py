@@ -19,6 +19,7 @@ from edge.detector import Candidates, suppress
 from edge.values import Box, Image
 from tools import arguments
 from tools.architectures import yolox
+from tools.arguments import option
 from tools.explain import heatmap
 from tools.explain.heatmap import Floats
 from tools.input_size import InputSize
@@ -153,22 +154,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders")
     add_weights(parser)
-    parser.add_argument(
-        "--size",
-        type=InputSize.parse,
-        default=InputSize(416, 416),
-        help="of the input; default: %(default)s",
+    option(parser, "--size", InputSize.parse, InputSize(416, 416), "of the input")
+    option(
+        parser, "--min-score", arguments.share_or_all, 0.5, "of the detections that are explained"
     )
-    parser.add_argument(
-        "--min-score",
-        type=arguments.share_or_all,
-        default=0.5,
-        help="of the detections that are explained; default: %(default)s",
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("explained"), help="folder; default: explained"
-    )
-    parser.add_argument("--threads", type=arguments.count, default=1, help="CPU threads of PyTorch")
+    option(parser, "--output", Path, Path("explained"), "folder")
+    option(parser, "--threads", arguments.count, 1, "CPU threads of PyTorch")
 
 
 def run(args: argparse.Namespace) -> int:
