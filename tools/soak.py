@@ -33,6 +33,7 @@ from rich.progress import track
 from edge import status_socket
 from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, UsageError
+from edge.messages import Report
 from tools import json_file
 from tools.arguments import count, option, positive
 from tools.benchmark.frame_path import DEMO_CLIP
@@ -63,21 +64,6 @@ BUDGETS = {
     "events_lost": 0.0,
     "exit_code": 0.0,
 }
-
-
-class _Spool(msgspec.Struct):
-    written_bytes: int
-    lost: int
-    waiting: int
-
-
-class _Stats(msgspec.Struct):
-    events: int
-    spool: _Spool
-
-
-class _Report(msgspec.Struct):
-    stats: _Stats | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +192,7 @@ def _sample(folder: Path, pid: int, at_s: float, lines: int, *, is_away: bool) -
         answer = status_socket.ask(folder / "state")
     except TimeoutError:
         return None
-    stats = msgspec.json.decode(answer, type=_Report).stats if answer else None
+    stats = msgspec.json.decode(answer, type=Report).stats if answer else None
     if stats is None:
         return None
     status = dict(

@@ -9,9 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from edge import model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK, InputError, UsageError
-from tools import dataset, json_file, parallel, tracking
+from tools import dataset, json_file, model_kind, parallel, tracking
 from tools.arguments import count_or_zero, option, refuse_options
 from tools.benchmark import timing
 from tools.dataset import Dataset
@@ -243,7 +242,7 @@ def _compare_kernels(args: argparse.Namespace, data: Dataset) -> int:
     faults = 0
     documents: list[dict[str, Any]] = []
     for model in args.models:
-        folder = Path(model) if Path(model).is_dir() else model_store.find(model)
+        folder = model_kind.folder_of(model)
         found = kernels.agreement(folder, data, python=args.tflite_runtime, runs=args.runs)
         kernels.show(folder.resolve().name, found)
         documents += kernels.documents(folder.resolve().name, found)
