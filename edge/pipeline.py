@@ -274,9 +274,8 @@ def crop(bgr: Image, box_px: Box) -> Image | None:
     None when a side of the clipped box is shorter than MIN_CROP_PX.
     """
     height, width = bgr.shape[:2]
-    left, top = max(0, round(box_px.x)), max(0, round(box_px.y))
-    right = min(width, round(box_px.x + box_px.width))
-    bottom = min(height, round(box_px.y + box_px.height))
+    left, top, right, bottom = map(round, box_px.corners)
+    left, top, right, bottom = max(0, left), max(0, top), min(width, right), min(height, bottom)
     if right - left < MIN_CROP_PX or bottom - top < MIN_CROP_PX:
         return None
     return bgr[top:bottom, left:right]

@@ -1,4 +1,4 @@
-"""Keeps the TFLite runtime's greeting out of standard error.
+"""Holds back standard error, also C++'s, so that the TFLite runtime's greeting stays out of it.
 
 The runtime writes `INFO: Created TensorFlow Lite XNNPACK delegate for CPU.` from C++ when it
 loads its first model, and has no option to prevent it. Our commands promise one line for an error
@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 GREETINGS = (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",)
 _STDERR = 2
 
 
-@contextmanager
-def without_greeting() -> Iterator[None]:
+def without_greeting() -> AbstractContextManager[None]:
     """Hold back standard error during the block, then write it without the greeting."""
+    return held_stderr(lambda line: line.strip() not in GREETINGS)
+
+
+@contextmanager
+def held_stderr(is_wanted: Callable[[bytes], bool]) -> Iterator[None]:
+    """Hold back standard error during the block, then write its lines that are wanted."""
     if sys.stderr is not None:
         sys.stderr.flush()
     try:
@@ -39,5 +44,5 @@ def without_greeting() -> Iterator[None]:
             os.dup2(stderr.fileno(), _STDERR)
             held.seek(0)
             for line in held:
-                if line.strip() not in GREETINGS:
+                if is_wanted(line):
                     stderr.write(line)

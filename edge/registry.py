@@ -289,8 +289,13 @@ def file_key(version: Bundle, file: str) -> str:
     return f"{version.name}/{version.version}/{file}.{version.files[file].sha256}"
 
 
+def version_key(name: str, version: str) -> str:
+    """Return the key of the object that makes a version exist."""
+    return f"{name}/{version}/{VERSION_NAME}"
+
+
 def _read_version(store: Source, name: str, version: str) -> Envelope:
-    key = f"{name}/{version}/{VERSION_NAME}"
+    key = version_key(name, version)
     content = store.get(key, MAX_VERSION_BYTES)
     try:
         return msgspec.json.decode(content, type=Envelope)

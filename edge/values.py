@@ -28,6 +28,16 @@ class Box(NamedTuple):
     width: float
     height: float
 
+    @classmethod
+    def of_corners(cls, left: float, top: float, right: float, bottom: float) -> Box:
+        """Return the box between two corners."""
+        return cls(left, top, right - left, bottom - top)
+
+    @property
+    def corners(self) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom."""
+        return self.x, self.y, self.x + self.width, self.y + self.height
+
     @property
     def area(self) -> float:
         """Return width times height, in the box's own unit squared."""
@@ -51,11 +61,10 @@ class Box(NamedTuple):
 
     def clipped(self, frame_size: tuple[int, int]) -> Box:
         """Return the part inside a frame of (width, height); may be empty."""
-        width, height = frame_size
-        left, top = min(max(self.x, 0), width), min(max(self.y, 0), height)
-        right = min(max(self.x + self.width, left), width)
-        bottom = min(max(self.y + self.height, top), height)
-        return Box(left, top, right - left, bottom - top)
+        left, top, right, bottom = (
+            min(max(edge, 0), side) for edge, side in zip(self.corners, frame_size * 2, strict=True)
+        )
+        return Box.of_corners(left, top, right, bottom)
 
     def normalized(self, frame_size: tuple[int, int]) -> Box:
         """Return the box in units of the frame's (width, height)."""

@@ -20,7 +20,7 @@ import torch
 from disk import full_disk
 from edge.errors import EXIT_FAILURE, InputError
 from tools.cli import main
-from tools.color.study import command, measure
+from tools.color.study import command
 from tools.color.study.measure import Crops, score, train
 from tools.color.study.networks import STUDY, Vgg16, _planes
 
@@ -139,14 +139,6 @@ def test_transfer_without_its_weights_is_timed_but_not_trained(
     monkeypatch.setattr(command, "measure", measured)
     assert study(data, "--epochs", "2", "--only", "VGG16 transfer", "single") == 0
     assert asked == [0, 2]
-
-
-def test_warm_up_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    stamps = iter([stamp for run in range(measure.WARM_UP + measure.RUNS) for stamp in (0.0, run)])
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(stamps))
-    levels = np.zeros((1, 4, 4, 3), np.uint8)
-    median = measure.WARM_UP + (measure.RUNS - 1) / 2
-    assert measure._float_ms(torch.nn.Identity(), levels) == 1000 * median
 
 
 def test_a_studied_network_learns() -> None:

@@ -97,6 +97,14 @@ def test_sizes_and_sources_are_measured_apart(tmp_path: Path) -> None:
     }
 
 
+def test_class_named_as_a_size_is_counted_apart_from_it(tmp_path: Path) -> None:
+    data = write_set(tmp_path, [{}], [annotation(1, HERE), annotation(3, THERE)])
+    data = replace(data, labels={1: "small", 3: "car"})
+    measured = accuracy.score(data, [])
+    assert measured.classes["small"].objects == 1
+    assert measured.sizes["small"].objects == 2
+
+
 def test_false_positive_in_one_source_does_not_count_in_another(tmp_path: Path) -> None:
     images: list[dict[str, Any]] = [{"source": "street"}, {"source": "room"}]
     data = write_set(tmp_path, images, [annotation(1, HERE), annotation(1, HERE, image=2)])

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from disk import full_disk
 from edge import detector, manifest
 from edge.errors import InputError
 from edge.values import Detection
@@ -172,6 +173,14 @@ def test_stopped_evaluation_resumes_after_the_last_complete_picture(
         other = replace(counting, digest="another model")
         spread.collect(other, Options(), street, workers=1, dask=None, keep=keep)
         assert len(detected) == 7 + 2 * len(street.pictures) - 4
+
+
+def test_full_disk_is_reported_with_the_file(tmp_path: Path, street: Dataset) -> None:
+    path = tmp_path / "yolox.jsonl"
+    log = kept.ResultLog(path, street.pictures)
+    with full_disk(0), pytest.raises(OSError, match="File too large") as raised:
+        log.add(0, [])
+    assert raised.value.filename == str(path)
 
 
 def test_threads_of_a_dask_worker_share_no_interpreter(street: Dataset) -> None:

@@ -6,6 +6,7 @@ import argparse
 import os.path
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from edge.errors import UsageError
 from edge.manifest import is_file_name
@@ -13,6 +14,23 @@ from edge.manifest import is_file_name
 LARGEST_SEED = 2**32 - 1  # limit of NumPy's global generator
 LABEL_RULE = "names become MQTT topics, without + # / and of 64 letters at most"
 NAME_RULE = "give letters, digits, -, _ and, but not first, dots"
+
+
+def option(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    kind: Callable[[str], Any],
+    default: object,
+    text: str,
+    **settings: Any,
+) -> None:
+    """Add an option whose help text ends with its default.
+
+    kind, settings: the `type` and the other arguments of `add_argument`.
+    """
+    parser.add_argument(
+        flag, type=kind, default=default, help=f"{text}; default: %(default)s", **settings
+    )
 
 
 def refuse_options(names: Sequence[str], beside: str) -> None:

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_part,
         nargs="+",
         metavar="FILE[:WEIGHT]",
-        help="best.pt or rectified.pt of `train detect`, and its weight; default 1",
+        help="best.pt or rectified.pt of `train detect`, and its weight; default: 1",
     )
     parser.add_argument("--output", type=Path, required=True, help="file to write")
 

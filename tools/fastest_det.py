@@ -19,7 +19,6 @@ from edge.detector.candidates import Floats, corners_of, sigmoid
 from edge.errors import ModelError
 from edge.values import Detection, Image
 from tools.coco_labels import NAMES
-from tools.float_boxes import detections
 
 NMS_IOU = 0.45
 OBJECTNESS_POWER, CLASS_POWER = 0.6, 0.4
@@ -76,8 +75,7 @@ class FastestDet:
         classes = best[rows, columns].astype(np.intp)
         candidates = Candidates(scores[rows, columns], classes, corners)
         found, _ = suppress(candidates, NMS_IOU, self._min_score)
-        edges = np.clip(found.corners, 0, 1) * np.array(frame_size * 2)
-        return detections(found, edges, NAMES)
+        return found.detections(np.clip(found.corners, 0, 1) * np.array(frame_size * 2), NAMES)
 
 
 def _corners(offsets: Floats, cells: NDArray[Any], shape: tuple[int, ...]) -> Floats:

@@ -14,7 +14,6 @@ from edge.detector.candidates import sigmoid
 from edge.detector.input_size import fitting
 from edge.values import Detection, Image
 from tools.architectures import yolox
-from tools.float_boxes import detections
 from tools.input_size import STRIDE, InputSize
 from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import NMS_IOU, letterboxed
@@ -60,7 +59,7 @@ class FloatDetector:
         found, _ = suppress(candidates, NMS_IOU, self._min_score)
         ratio = max(bgr.shape[1] / size.width, bgr.shape[0] / size.height)
         limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
-        return detections(found, np.clip(found.corners * ratio, 0, limits), self.labels)
+        return found.detections(np.clip(found.corners * ratio, 0, limits), self.labels)
 
     def _size_for(self, bgr: Image) -> InputSize:
         if not self._follows_frame:

@@ -26,6 +26,7 @@ from tools.arguments import (
     LABEL_RULE,
     model_folder,
     model_version,
+    option,
     refuse_options,
     share_or_all,
 )
@@ -88,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LABEL",
         help="only these; default: all",
     )
-    parser.add_argument("--version", type=model_version, default="1.0.0", help="default 1.0.0")
+    option(parser, "--version", model_version, "1.0.0", "of the model")
     parser.add_argument("--licence", default="not stated", help="of the model, for its card")
     parser.add_argument("--source", default="not stated", help="where it is from, for its card")
     parser.add_argument("--color-order", choices=("rgb", "bgr"), default="rgb", help="default: rgb")

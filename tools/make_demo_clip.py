@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import EXIT_OK, InputError
+from tools.arguments import option
 
 PACKAGE = "opencv-doc"
 VIDEO_IN_PACKAGE = "usr/share/doc/opencv-doc/examples/data/vtest.avi"
@@ -88,9 +89,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--source", type=Path, help="vtest.avi; fetched by apt-get when absent")
-    parser.add_argument(
-        "--output", type=Path, default=DEFAULT_OUTPUT, help="MP4 to write; default: %(default)s"
-    )
+    option(parser, "--output", Path, DEFAULT_OUTPUT, "MP4 to write")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ from edge import lookup, manifest
 from edge.errors import InputError
 from edge.interpreter import load_engine
 from tools import json_file, model_kind, tflite_file
-from tools.arguments import count
+from tools.arguments import count, option
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,8 @@ class Part:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="name, model folder or .tflite file")
-    parser.add_argument(
-        "--depth", type=count, default=3, help="words of the name prefix; default: %(default)s"
-    )
-    parser.add_argument(
-        "--turns", type=count, default=60, help="timed invokes per part; default: %(default)s"
-    )
+    option(parser, "--depth", count, 3, "words of the name prefix")
+    option(parser, "--turns", count, 60, "timed invokes per part")
     parser.add_argument("--json", type=Path, help="write the table to this file")
 
 

@@ -30,6 +30,7 @@ from tools.arguments import (
     count,
     model_folder,
     model_version,
+    option,
     percentile,
     refuse_options,
     zero_or_below,
@@ -160,26 +161,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="model folder to write; the model has its name",
     )
-    parser.add_argument(
-        "--version", type=model_version, default=VERSION, help="of the model; default %(default)s"
-    )
+    option(parser, "--version", model_version, VERSION, "of the model")
     parser.add_argument(
         "--size",
         type=InputSize.parse,
-        help=f"input size: 352x288, 416; default {DetectTraining.size}, with --model the model's",
+        help=f"input size: 352x288, 416; default: {DetectTraining.size}, with --model the model's",
     )
     detect_state.add_stem(parser, groups=PTQ_GROUPS)
     parser.add_argument(
-        "--percentile", type=percentile, help="of the activation ranges; default %(default)s"
+        "--percentile", type=percentile, help="of the activation ranges; default: %(default)s"
     )
     parser.add_argument(
         "--silu-floor",
         type=zero_or_below,
-        help="lowest value of ranges that only a SiLU reads; =-inf: no limit; default %(default)s",
+        help="lowest value of ranges that only a SiLU reads; =-inf: no limit; default: %(default)s",
     )
-    parser.add_argument("--count", type=count, help="calibration pictures; default %(default)s")
+    parser.add_argument("--count", type=count, help="calibration pictures; default: %(default)s")
     parser.set_defaults(**MEASURING)
-    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
+    option(parser, "--threads", count, 1, "CPU threads of PyTorch")
     parser.add_argument(
         "--golden",
         type=Path,

@@ -33,8 +33,9 @@ from rich.progress import track
 from edge import status_socket
 from edge.config import SpoolConfig
 from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, UsageError
+from edge.messages import Report
 from tools import json_file
-from tools.arguments import count, positive
+from tools.arguments import count, option, positive
 from tools.benchmark.frame_path import DEMO_CLIP
 
 EXAMPLES = """examples:
@@ -65,21 +66,6 @@ BUDGETS = {
 }
 
 
-class _Spool(msgspec.Struct):
-    written_bytes: int
-    lost: int
-    waiting: int
-
-
-class _Stats(msgspec.Struct):
-    events: int
-    spool: _Spool
-
-
-class _Report(msgspec.Struct):
-    stats: _Stats | None
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Measurements at one time. is_away: whether the broker is stopped."""
@@ -97,17 +83,16 @@ class Sample:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
+    option(
+        parser,
         "--minutes",
-        type=positive,
-        default=30,
+        positive,
+        30,
+        "a short run may break the budgets of memory and log lines",
         metavar="N",
-        help="default 30; in a shorter run the start may break the budgets of memory and log lines",
     )
     parser.add_argument("--source", metavar="S", help="a camera or clip; default: the demo clip")
-    parser.add_argument(
-        "--cameras", type=count, default=1, metavar="N", help="so many, all with this source"
-    )
+    option(parser, "--cameras", count, 1, "so many, all with this source", metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save figures and samples")
 
 
@@ -207,7 +192,7 @@ def _sample(folder: Path, pid: int, at_s: float, lines: int, *, is_away: bool) -
         answer = status_socket.ask(folder / "state")
     except TimeoutError:
         return None
-    stats = msgspec.json.decode(answer, type=_Report).stats if answer else None
+    stats = msgspec.json.decode(answer, type=Report).stats if answer else None
     if stats is None:
         return None
     status = dict(

@@ -12,7 +12,6 @@ import argparse
 import json
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from edge.interpreter import installed_runtime, load_engine
 from edge.manifest import Accuracy, Manifest
 from tools import child, golden, json_file, layer_error, model_kind
 from tools.arguments import refuse_alone
+from tools.benchmark import timing
 from tools.data.entry import pictures_below
 
 EXAMPLES = """examples:
@@ -35,7 +35,6 @@ EXAMPLES = """examples:
   edge-tools validate io.tflite --float original.tflite --images pictures --plot layers.png"""
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 600  # for the checks in another environment
-WARM_UP_INVOKES = 5
 TIMED_INVOKES = 50
 SHOWN_LAYERS = 15
 MAX_PICTURES = 16
@@ -246,7 +245,7 @@ def _check_limits(
 def _check_time(content: bytes, path: Path, max_ms: float, report: Report) -> None:
     """Add the result for the time of an invoke; a file that does not run fails."""
     try:
-        median_ms = _median_ms(content, path)
+        median_ms = timing.median_ms(load_engine(content, path).invoke, TIMED_INVOKES)
     except (ModelError, RuntimeError) as error:
         report.add("--max-ms", passed=False, detail=one_line(error))
         return
@@ -288,18 +287,6 @@ def _drop_check(
     drop = original - one.value
     detail = f"{found}, float {original:.4f}: {drop:.4f} lower, at most {args.max_drop:g}"
     return Check("--max-drop", drop <= args.max_drop + ROUNDING, detail)
-
-
-def _median_ms(content: bytes, path: Path) -> float:
-    """Return the median time of an invoke in ms, with one thread and an uninitialized input."""
-    engine = load_engine(content, path)
-    times = []
-    for number in range(WARM_UP_INVOKES + TIMED_INVOKES):
-        began_s = time.perf_counter()
-        engine.invoke()
-        if number >= WARM_UP_INVOKES:
-            times.append(1000 * (time.perf_counter() - began_s))
-    return float(np.median(times))
 
 
 def _compare_layers(

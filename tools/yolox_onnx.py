@@ -19,7 +19,6 @@ from edge.errors import ModelError, brief
 from edge.manifest import Manifest
 from edge.values import Detection, Image
 from tools.coco_labels import NAMES
-from tools.float_boxes import detections
 
 _OBJECTNESS, _BEFORE_CLASSES = 4, 5
 
@@ -79,10 +78,8 @@ class YoloxOnnx:
         output = self._session.run(None, {self._input_name: self._batch})[0][0]
         max_iou = self._model.decoder.nms_iou
         found, _ = suppress(self._candidates(output), max_iou, self._min_score)
-        size = (bgr.shape[1], bgr.shape[0])
-        ratios = np.array(size * 2) / np.array(self._letterbox.inner_size(size) * 2)
-        edges = np.clip(found.corners * ratios, 0, np.array(size * 2))
-        return detections(found, edges, self._model.labels)
+        corners_px = self._letterbox.in_frame(found.corners, (bgr.shape[1], bgr.shape[0]))
+        return found.detections(corners_px, self._model.labels)
 
     def _candidates(self, output: Floats) -> Candidates:
         """Return the candidates that reach the minimum score, boxes in input pixels."""

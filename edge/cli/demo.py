@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", default=str(CLIP), metavar="SOURCE", help="default: the clip")
     parser.add_argument("--seconds", type=_positive, metavar="S", help="stop after this time")
     parser.add_argument(
-        "--budget-ms", type=_budget_ms, default=200, metavar="MS", help="default 200"
+        "--budget-ms", type=_budget_ms, default=200, metavar="MS", help="default: 200"
     )
     parser.add_argument(
         "--faster-model", metavar="NAME", help="runs on the frames whose budget the default misses"

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         choices=range(1, 17),
         metavar="N",
-        help="pictures at a time; default 1",
+        help="pictures at a time; default: 1",
     )
 
 

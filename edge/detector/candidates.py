@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge.interpreter import Interpreter
 from edge.manifest import Decoder, TensorSpec
+from edge.values import Box, Detection
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -26,6 +27,15 @@ class Candidates(NamedTuple):
     scores: Floats
     classes: Indices
     corners: Floats
+
+    def detections(self, corners_px: NDArray[Any], labels: Sequence[str]) -> list[Detection]:
+        """Return each as an object of a frame. corners_px: `corners` in the frame's pixels."""
+        return [
+            Detection(labels[index], score, Box.of_corners(*corners))
+            for index, score, corners in zip(
+                self.classes.tolist(), self.scores.tolist(), corners_px.tolist(), strict=True
+            )
+        ]
 
 
 NOTHING = Candidates(np.empty(0, np.float32), np.empty(0, np.intp), np.empty((0, 4), np.float32))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
-from edge.detector.candidates import CandidateSource, Floats
+from edge.detector.candidates import CandidateSource
 from edge.detector.input_size import size_for
 from edge.detector.letterbox import Letterbox, check_frame
 from edge.detector.ssd_postprocess import SsdPostprocessDecoder
@@ -18,7 +16,7 @@ from edge.detector.yolox import YoloxDecoder
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.manifest import Manifest
-from edge.values import Box, Detection, Image
+from edge.values import Detection, Image
 
 DECODERS: Mapping[str, Callable[[Manifest, float], CandidateSource]] = {
     "yolox": YoloxDecoder,
@@ -86,16 +84,9 @@ class Detector:
         """
         candidates = self._current.decoder.candidates(self._interpreter)
         nms_iou = self._model.decoder.nms_iou
-        (scores, classes, boxes), _ = suppress(candidates, nms_iou, self.min_score)
-        if not len(scores):
-            return []
-        corners = self._in_frame(boxes, frame_size)
-        return [
-            Detection(self._model.labels[index], score, Box(left, top, right - left, bottom - top))
-            for index, score, (left, top, right, bottom) in zip(
-                classes.tolist(), scores.tolist(), corners.tolist(), strict=True
-            )
-        ]
+        found, _ = suppress(candidates, nms_iou, self.min_score)
+        corners_px = self._current.letterbox.in_frame(found.corners, frame_size)
+        return found.detections(corners_px, self._model.labels)
 
     def _resize_for(self, frame_size: tuple[int, int]) -> None:
         """Give the network's input the size for a frame of (width, height)."""
@@ -111,11 +102,3 @@ class Detector:
             decoder = self._make_decoder(resized, self.min_score)
             self._sizes[size] = _AtSize(Letterbox(resized.input), decoder)
         return self._sizes[size]
-
-    def _in_frame(self, corners: Floats, frame_size: tuple[int, int]) -> Floats:
-        """Scale (n, 4) corners from input to frame pixels and clip them to the frame."""
-        inner = self._current.letterbox.inner_size(frame_size)
-        ratios = np.array([frame / size for frame, size in zip(frame_size, inner, strict=True)] * 2)
-        limits = np.array(frame_size * 2)
-        clipped: Floats = np.clip(corners * ratios, 0.0, limits)
-        return clipped

@@ -36,6 +36,13 @@ class Letterbox:
         ratio = min(self._width / width, self._height / height)
         return max(round(width * ratio), 1), max(round(height * ratio), 1)
 
+    def in_frame(self, corners: NDArray[Any], frame_size: tuple[int, int]) -> NDArray[Any]:
+        """Return (n, 4) corners in input pixels as pixels of the frame, clipped to it."""
+        limits = np.array(frame_size * 2)
+        ratios = limits / np.array(self.inner_size(frame_size) * 2)
+        clipped: NDArray[Any] = np.clip(corners * ratios, 0.0, limits)
+        return clipped
+
     def write(self, bgr: Image, view: NDArray[Any]) -> None:
         """Fill the input tensor.
 

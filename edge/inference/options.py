@@ -21,16 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recursive", action="store_true", help="read the folders in folders, too, but not links"
     )
     parser.add_argument(
-        "--min-score", type=_score, default=0.25, metavar="S", help="default %(default)s"
+        "--min-score", type=_score, default=0.25, metavar="S", help="default: %(default)s"
     )
     parser.add_argument(
-        "--task", choices=("detect", "color"), default="detect", help="default %(default)s"
+        "--task", choices=("detect", "color"), default="detect", help="default: %(default)s"
     )
     parser.add_argument(
         "--model",
         metavar="NAME",
         help="detector, or color model with --task color; a name of `edge models` or a folder; "
-        f"default {DetectorConfig().model}, {ColorConfig().model}",
+        f"default: {DetectorConfig().model}, {ColorConfig().model}",
     )
     parser.add_argument(
         "--objects",
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--color-model",
         default=ColorConfig().model,
         metavar="NAME",
-        help="names detections' colors; default %(default)s",
+        help="names detections' colors; default: %(default)s",
     )
     parser.add_argument("--no-color", action="store_true", help="do not name detections' colors")
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")

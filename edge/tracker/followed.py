@@ -123,11 +123,7 @@ def _within(box: Box, first: Box, second: Box) -> Box:
 
     So the filter's overshoot at the frame's border never leaves the frame.
     """
-    left = _clamped(box.x, first.x, second.x)
-    top = _clamped(box.y, first.y, second.y)
-    right = _clamped(box.x + box.width, first.x + first.width, second.x + second.width)
-    bottom = _clamped(box.y + box.height, first.y + first.height, second.y + second.height)
-    return Box(left, top, right - left, bottom - top)
+    return Box.of_corners(*map(_clamped, box.corners, first.corners, second.corners))
 
 
 def _clamped(value: float, first: float, second: float) -> float:

@@ -97,8 +97,7 @@ def drawn(scene: Scene) -> Image:
 
 
 def _outline(bgr: Image, track: Track) -> None:
-    x, y, width, height = track.box_px
-    left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
+    left, top, right, bottom = map(round, track.box_px.corners)
     line_px = max(1, round(bgr.shape[0] / LINE_PX_HEIGHT))
     is_seen = track.state is TrackState.CONFIRMED
     box_bgr = BOX_BGR[zlib.crc32(track.label.encode()) % len(BOX_BGR)]

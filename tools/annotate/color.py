@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from edge.config import ColorConfig
 from edge.errors import WebError
 from edge.model_store import find
-from tools.arguments import share_or_all
+from tools.arguments import option, share_or_all
 from tools.color.data.label_file import LabelFile, opened
 from tools.color.data.objects import LabelObject, labels_path, read_objects
 
@@ -54,17 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="color model that proposes; default: %(default)s"
     )
-    parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="0 takes a free one; default: %(default)s"
-    )
+    option(parser, "--port", int, DEFAULT_PORT, "0 takes a free one")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write training data and end")
-    parser.add_argument(
-        "--val-share",
-        type=share_or_all,
-        default=0.1,
-        help="of the pictures, for --export; default: %(default)s",
-    )
+    option(parser, "--val-share", share_or_all, 0.1, "of the pictures, for --export")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from edge import picture_file
 from edge.values import Box, Image, Point, Polygon
 from tools.color.data.objects import LabelObject
 from tools.color.pixels.crop import whole_pixels
@@ -62,8 +63,7 @@ class View:
 
     def jpeg(self) -> bytes:
         """Return the view as a JPEG file."""
-        _, data = cv2.imencode(".jpg", self.bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        return data.tobytes()
+        return picture_file.jpeg(self.bgr, JPEG_QUALITY)
 
 
 def view_of(one: LabelObject) -> View:

@@ -14,7 +14,7 @@ from typing import Any
 from edge import manifest, model_store
 from edge.errors import EXIT_OK
 from tools import json_file
-from tools.arguments import count
+from tools.arguments import count, option
 from tools.benchmark import frame_path, invokes, machine, start_up
 
 EXAMPLES = """examples:
@@ -35,21 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", nargs="+", type=count, default=[1, 2], metavar="N", help="default: 1 2"
     )
-    parser.add_argument(
-        "--runs",
-        type=count,
-        default=100,
-        metavar="N",
-        help="timed invokes per row; default: %(default)s",
-    )
+    option(parser, "--runs", count, 100, "timed invokes per row", metavar="N")
     parser.add_argument("--source", metavar="FILE", help="clip for the frame path; default: demo")
-    parser.add_argument(
-        "--frames",
-        type=count,
-        default=200,
-        metavar="N",
-        help="frames of the clip; default: %(default)s",
-    )
+    option(parser, "--frames", count, 200, "frames of the clip", metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 

@@ -28,7 +28,7 @@ from edge.config import CameraConfig, DetectorConfig
 from edge.detector.input_size import size_for
 from edge.errors import EXIT_OK, InputError, ModelError
 from tools import child, json_file
-from tools.arguments import count
+from tools.arguments import count, option
 from tools.benchmark import machine
 from tools.benchmark.frame_path import DEMO_CLIP, images
 from tools.benchmark.quantiles import cells, quantiles
@@ -86,9 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pictures; default: 5 500",
     )
-    parser.add_argument(
-        "--runs", type=count, default=3, metavar="N", help="of each alternative; default 3"
-    )
+    option(parser, "--runs", count, 3, "of each alternative", metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 

@@ -27,7 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.errors import EXIT_OK, EdgeError, UsageError
 from tools import child, json_file
-from tools.arguments import count, positive
+from tools.arguments import count, option, positive
 from tools.benchmark import machine
 from tools.benchmark.mqtt_sender import EVENTS, WAYS
 from tools.benchmark.quantiles import quantiles
@@ -75,34 +75,10 @@ class Receiver:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--events",
-        type=count,
-        default=5000,
-        metavar="N",
-        help="at full speed; default: %(default)s",
-    )
-    parser.add_argument(
-        "--rate",
-        type=positive,
-        default=50,
-        metavar="HZ",
-        help="for the latency; default: %(default)s",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=positive,
-        default=10,
-        metavar="S",
-        help="at that rate; default: %(default)s",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=count,
-        default=3,
-        metavar="N",
-        help="rounds of each sender; default: %(default)s",
-    )
+    option(parser, "--events", count, 5000, "at full speed", metavar="N")
+    option(parser, "--rate", positive, 50, "for the latency", metavar="HZ")
+    option(parser, "--seconds", positive, 10, "at that rate", metavar="S")
+    option(parser, "--rounds", count, 3, "rounds of each sender", metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also save the numbers")
 
 

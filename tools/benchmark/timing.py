@@ -30,6 +30,11 @@ def measure(invokes: Mapping[Key, Callable[[], object]], runs: int) -> dict[Key,
     return {key: quantiles(own) for key, own in times_ms.items()}
 
 
+def median_ms(invoke: Callable[[], object], runs: int) -> float:
+    """Return the median time of a network's invoke. runs: timed calls."""
+    return measure({"": invoke}, runs)[""]["p50"]
+
+
 def relative(times: Mapping[str, dict[str, float]], reference: str) -> dict[str, float]:
     """Return each p50 divided by the reference's."""
     base = times[reference]["p50"]

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from edge.errors import InputError, ModelError
 from tools import arguments, plots, tracking
+from tools.arguments import option
 from tools.classifier import (
     charts,
     convert,
@@ -56,18 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="test",
         help="which pictures; default: test",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("runs/measured"),
-        help="tables, plots; default: %(default)s",
-    )
+    option(parser, "--output", Path, Path("runs/measured"), "tables, plots")
     parser.add_argument(
         "--limit", type=arguments.count, help="measure only so many pictures, balanced by class"
     )
-    parser.add_argument(
-        "--threads", type=arguments.count, default=1, help="CPU threads of the runtimes"
-    )
+    option(parser, "--threads", arguments.count, 1, "CPU threads of the runtimes")
     parser.add_argument(
         "--record", action="store_true", help="store the figures in manifest and card of IO"
     )

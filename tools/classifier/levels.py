@@ -19,6 +19,7 @@ import msgspec
 
 from edge import durable
 from tools import arguments, tracking
+from tools.arguments import option
 from tools.classifier import (
     adapt,
     convert,
@@ -53,12 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     levels = ("all", *convert.LEVELS)
     parser.add_argument("--levels", nargs="+", choices=levels, default=["all"], help="default: all")
     parser.add_argument("--output", type=arguments.model_folder, help="default: MODEL/levels")
-    parser.add_argument(
+    option(
+        parser,
         "--representative",
-        type=arguments.count,
-        default=DEFAULT_COUNT,
+        arguments.count,
+        DEFAULT_COUNT,
+        "training pictures to calibrate the ranges",
         metavar="COUNT",
-        help="training pictures to calibrate the ranges; default: %(default)s",
     )
     parser.add_argument(
         "--sweep",
@@ -67,27 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COUNT",
         help="compare these counts",
     )
-    parser.add_argument(
-        "--prune", type=arguments.share, default=0.0, metavar="SHARE", help="of channels to cut"
-    )
-    parser.add_argument(
-        "--prune-epochs",
-        type=arguments.count,
-        default=3,
-        help="training after pruning; default: %(default)s",
-    )
+    option(parser, "--prune", arguments.share, 0.0, "of channels to cut", metavar="SHARE")
+    option(parser, "--prune-epochs", arguments.count, 3, "training after pruning")
     parser.add_argument(
         "--qat", type=arguments.count, metavar="EPOCHS", help="quantization-aware training"
     )
-    parser.add_argument(
-        "--learning-rate",
-        type=arguments.positive,
-        default=1e-4,
-        help="after pruning, of QAT; default: %(default)s",
-    )
-    parser.add_argument(
-        "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
-    )
+    option(parser, "--learning-rate", arguments.positive, 1e-4, "after pruning, of QAT")
+    option(parser, "--threads", arguments.count, 1, "CPU threads of TensorFlow")
     tracking.add_argument(parser)
 
 

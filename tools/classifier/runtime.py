@@ -6,15 +6,13 @@ import functools
 import logging
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from edge.errors import ConfigError
-
-_STDERR = 2
+from edge.quiet import held_stderr
 
 T = TypeVar("T")
 
@@ -63,24 +61,13 @@ def _set_threads(tensorflow: Any, count: int) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress warnings and standard error, including C++'s; print them if the block fails."""
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    try:
-        before = os.dup(_STDERR)
-    except OSError:  # standard error is closed
-        yield
-        return
-    with tempfile.TemporaryFile() as held, os.fdopen(before, "wb", buffering=0) as stderr:
-        os.dup2(held.fileno(), _STDERR)
+    is_failed = False
+    with held_stderr(lambda _line: is_failed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
+            yield
         except ModuleNotFoundError:
             raise
         except Exception:
-            held.seek(0)
-            stderr.write(held.read())
+            is_failed = True
             raise
-        finally:
-            os.dup2(stderr.fileno(), _STDERR)

@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tools import arguments, tracking
+from tools import tracking
+from tools.arguments import count, count_or_zero, model_folder, option, positive, seed, share
 from tools.classifier import (
     claim,
     data,
@@ -83,31 +84,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     default = Training()
     parser.add_argument("dataset", type=Path, help="class folders, or train/, val/, test/ of them")
-    parser.add_argument(
-        "--output",
-        type=arguments.model_folder,
-        default=Path("runs/classifier"),
-        help="run folder; the model has its name; default: %(default)s",
+    option(
+        parser, "--output", model_folder, Path("runs/classifier"), "run folder, named as the model"
     )
-    parser.add_argument(
-        "--backbone",
-        default=default.backbone,
-        help="name in keras.applications; default: %(default)s",
-    )
-    parser.add_argument(
-        "--alpha", type=arguments.positive, default=default.alpha, help="MobileNet's width"
-    )
-    parser.add_argument(
+    option(parser, "--backbone", str, default.backbone, "name in keras.applications")
+    option(parser, "--alpha", positive, default.alpha, "MobileNet's width")
+    option(
+        parser,
         "--side",
-        type=arguments.count,
-        default=default.side_px,
+        count,
+        default.side_px,
+        "of the input, pixels",
         dest="side_px",
         metavar="PX",
-        help="of the input, pixels; default: %(default)s",
     )
-    parser.add_argument(
-        "--weights", default=default.weights, help="imagenet, none or a file; default: %(default)s"
-    )
+    option(parser, "--weights", str, default.weights, "imagenet, none or a file")
     parser.add_argument(
         "--pooling",
         choices=("average", "positions"),
@@ -115,84 +106,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the head's input: average of the last feature map, or each of its positions; "
         "default: %(default)s",
     )
-    parser.add_argument(
+    option(
+        parser,
         "--width",
-        type=arguments.count_or_zero,
-        default=default.width,
-        help="neurons of the head's dense layer, 0: no such layer; default: %(default)s",
+        count_or_zero,
+        default.width,
+        "neurons of the head's dense layer, 0: no such layer",
     )
-    parser.add_argument(
-        "--dropout",
-        type=arguments.share,
-        default=default.dropout,
-        help="share, before the last layer; default: %(default)s",
-    )
-    parser.add_argument(
+    option(parser, "--dropout", share, default.dropout, "share, before the last layer")
+    option(
+        parser,
         "--learning-rate",
-        type=arguments.positive,
-        default=default.learning_rate,
-        help="at the start, with cosine decay; default: %(default)s",
+        positive,
+        default.learning_rate,
+        "at the start, with cosine decay",
     )
-    parser.add_argument(
-        "--batch",
-        type=arguments.count,
-        default=default.batch,
-        help="pictures per step; default: %(default)s",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=arguments.count,
-        default=default.epochs,
-        help="at most; default: %(default)s",
-    )
-    parser.add_argument(
-        "--patience",
-        type=arguments.count,
-        default=default.patience,
-        help="of early stopping; default: %(default)s",
-    )
-    parser.add_argument(
-        "--validate-every",
-        type=arguments.count,
-        default=default.validate_every,
-        metavar="N",
-        help="epochs; default: %(default)s",
-    )
-    parser.add_argument(
-        "--seed",
-        type=arguments.seed,
-        default=default.seed,
-        help="of weights, order and augmentation; default: %(default)s",
-    )
+    option(parser, "--batch", count, default.batch, "pictures per step")
+    option(parser, "--epochs", count, default.epochs, "at most")
+    option(parser, "--patience", count, default.patience, "of early stopping")
+    option(parser, "--validate-every", count, default.validate_every, "epochs", metavar="N")
+    option(parser, "--seed", seed, default.seed, "of weights, order and augmentation")
     _add_fine_tuning(parser, default)
-    parser.add_argument(
-        "--search", type=arguments.count, metavar="N", help="first search in N trials"
-    )
-    parser.add_argument(
-        "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
-    )
+    parser.add_argument("--search", type=count, metavar="N", help="first search in N trials")
+    option(parser, "--threads", count, 1, "CPU threads of TensorFlow")
     tracking.add_argument(parser)
 
 
 def _add_fine_tuning(parser: argparse.ArgumentParser, default: Training) -> None:
-    parser.add_argument(
+    option(
+        parser,
         "--fine-tune-layers",
-        type=int,
-        default=default.fine_tune_layers,
+        int,
+        default.fine_tune_layers,
+        "then fine-tune the backbone's last N layers, too; -1: all",
         metavar="N",
-        help="then fine-tune the backbone's last N layers, too; -1: all",
     )
-    parser.add_argument(
-        "--fine-tune-epochs",
-        type=arguments.count,
-        default=default.fine_tune_epochs,
-        help="at most; default: %(default)s",
-    )
-    parser.add_argument(
-        "--fine-tune-rate",
-        type=arguments.positive,
-        default=default.fine_tune_rate,
-        help="learning rate at the start; default: %(default)s",
+    option(parser, "--fine-tune-epochs", count, default.fine_tune_epochs, "at most")
+    option(
+        parser, "--fine-tune-rate", positive, default.fine_tune_rate, "learning rate at the start"
     )
 
 

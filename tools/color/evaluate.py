@@ -25,7 +25,7 @@ from edge.color import TERMS, ColorModel
 from edge.errors import InputError, UsageError
 from edge.interpreter import Interpreter
 from tools import json_file, model_kind
-from tools.arguments import share, share_or_all
+from tools.arguments import option, share, share_or_all
 from tools.color import card
 from tools.color.baselines import Baseline, KMeans, Trees
 from tools.color.data import dataset
@@ -73,15 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the scene objects that `train color --hold-out SHARE` did not train on; --data is "
         "that run's",
     )
-    parser.add_argument(
-        "--hold-from", type=share, default=0.0, metavar="START", help="as for `train color`"
-    )
-    parser.add_argument(
+    option(parser, "--hold-from", share, 0.0, "as for `train color`", metavar="START")
+    option(
+        parser,
         "--coverage",
-        type=_coverage,
-        default=COVERAGE,
+        _coverage,
+        COVERAGE,
+        "also top-1 of this share of the crops, the most certain ones",
         metavar="SHARE",
-        help=f"also top-1 of this share of the crops, the most certain ones; default {COVERAGE}",
     )
     parser.add_argument("--no-class", action="store_true", help="withhold the objects' classes")
     parser.add_argument(
@@ -90,12 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="also k-means, and trees trained on this folder with color/, scene_color/, detection/",
     )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("runs/cache"),
-        help="of decoded crops; default: %(default)s",
-    )
+    option(parser, "--cache", Path, Path("runs/cache"), "of decoded crops")
     parser.add_argument(
         "--card",
         type=Path,

@@ -25,7 +25,7 @@ from edge.manifest import Decoder, Golden, Manifest
 from edge.values import Image
 from tools import package, quantize, tracking
 from tools.architectures.color import ColorNet, WithCells
-from tools.arguments import count, model_folder, model_version, percentile
+from tools.arguments import count, model_folder, model_version, option, percentile
 from tools.color import card
 from tools.color.data import arrays, dataset
 from tools.color.evaluate import ask
@@ -60,27 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model folder to write; the model has its name",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument(
-        "--version", type=model_version, default="0.1.0", help="of the model; default %(default)s"
-    )
-    parser.add_argument(
-        "--images",
-        type=count,
-        default=512,
-        help="training crops for the ranges; default: %(default)s",
-    )
+    option(parser, "--version", model_version, "0.1.0", "of the model")
+    option(parser, "--images", count, 512, "training crops for the ranges")
     parser.add_argument(
         "--failures",
         type=Path,
         metavar="FILE",
         help="failures.json of `color failures`, for the card",
     )
-    parser.add_argument(
-        "--percentile",
-        type=percentile,
-        default=99.99,
-        help="of activation ranges; default: %(default)s",
-    )
+    option(parser, "--percentile", percentile, 99.99, "of activation ranges")
     parser.add_argument(
         "--int8",
         type=Path,

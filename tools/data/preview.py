@@ -13,7 +13,7 @@ from typing import Any
 
 from edge.errors import EXIT_FAILURE, EXIT_OK, InputError, one_line
 from tools import contact_sheet, dataset
-from tools.arguments import count
+from tools.arguments import count, option
 from tools.contact_sheet import PALETTE, Tile, TileBox
 from tools.data import folder
 from tools.dataset import Dataset, Picture
@@ -29,21 +29,11 @@ Chosen = tuple[Picture, list[dict[str, Any]]]  # a picture with its annotations
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     folder.add_arguments(parser)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("preview.jpg"),
-        metavar="JPEG",
-        help="default: preview.jpg",
-    )
-    parser.add_argument(
-        "--count", type=count, default=24, metavar="N", help="pictures; default: 24"
-    )
+    option(parser, "--output", Path, Path("preview.jpg"), "file to write", metavar="JPEG")
+    option(parser, "--count", count, 24, "pictures", metavar="N")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="only pictures with these")
-    parser.add_argument(
-        "--columns", type=count, default=6, metavar="N", help="tiles in a row; default: 6"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="choose other pictures")
+    option(parser, "--columns", count, 6, "tiles in a row", metavar="N")
+    option(parser, "--seed", int, 0, "choose other pictures", metavar="N")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from edge import lookup
 from edge.errors import EXIT_OK, EdgeError, InputError, why_not_written
 from tools import parallel
-from tools.arguments import share
+from tools.arguments import option, share
 from tools.data import check, fingerprint, folder
 from tools.data.convert import link_or_copy
 from tools.data.entry import whole_number
@@ -50,20 +50,8 @@ class Group:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("data", type=Path, help="folder with annotations.json and images")
-    parser.add_argument(
-        "--val",
-        type=share,
-        default=0.1,
-        metavar="SHARE",
-        help="of the pictures, 0 for none; default: 0.1",
-    )
-    parser.add_argument(
-        "--test",
-        type=share,
-        default=0.1,
-        metavar="SHARE",
-        help="the same for test; default: %(default)s",
-    )
+    option(parser, "--val", share, 0.1, "of the pictures, 0 for none", metavar="SHARE")
+    option(parser, "--test", share, 0.1, "the same for test", metavar="SHARE")
     parser.add_argument(
         "--keep-folders",
         action="store_true",

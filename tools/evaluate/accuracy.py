@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -180,14 +181,14 @@ def figures(data: Dataset, run: Any) -> Accuracy:
     """Return the accuracy from an accumulated `COCOeval`."""
     # (IoU, recall, class, area, maximum of detections); -1 where a class has no object.
     precision = run.eval["precision"][..., -1]
-    counts = object_counts(data)
+    by_label, by_size = object_counts(data), Counter(map(size_of, _objects(data)))
     everywhere = precision[..., _ALL_SIZES]
     classes = {
-        data.labels[number]: _group(everywhere[:, :, index], counts[data.labels[number]])
+        data.labels[number]: _group(everywhere[:, :, index], by_label[data.labels[number]])
         for index, number in enumerate(run.params.catIds)
     }
     sizes = {
-        name: _group(precision[..., place], counts[name])
+        name: _group(precision[..., place], by_size[name])
         for place, name in enumerate(SIZES, start=1)
     }
     whole = _group(everywhere, 0)
@@ -207,14 +208,13 @@ def curves(data: Dataset, run: Any) -> dict[str, tuple[NDArray[Any], NDArray[Any
     }
 
 
-def object_counts(data: Dataset) -> dict[str, int]:
-    """Return the number of annotated objects by label and by size, without crowds."""
-    counts = dict.fromkeys([*data.labels.values(), *SIZES], 0)
-    for item in data.annotations:
-        if not item.get("iscrowd", 0):
-            counts[data.labels[item["category_id"]]] += 1
-            counts[size_of(item)] += 1
-    return counts
+def object_counts(data: Dataset) -> Counter[str]:
+    """Return the number of annotated objects by label, without crowds."""
+    return Counter(data.labels[item["category_id"]] for item in _objects(data))
+
+
+def _objects(data: Dataset) -> list[dict[str, Any]]:
+    return [item for item in data.annotations if not item.get("iscrowd", 0)]
 
 
 def size_of(annotation: dict[str, Any]) -> str:

@@ -9,10 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from edge import model_store
 from edge.errors import EXIT_CONFIG, EXIT_OK, InputError, UsageError
-from tools import dataset, json_file, parallel, tracking
-from tools.arguments import count_or_zero, refuse_options
+from tools import dataset, json_file, model_kind, parallel, tracking
+from tools.arguments import count_or_zero, option, refuse_options
 from tools.benchmark import timing
 from tools.dataset import Dataset
 from tools.evaluate import accuracy, confusion, kernels, pictures, report, spread, subjects
@@ -56,12 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baselines", type=Path, metavar="DIR", help="also every .tflite and .onnx in it"
     )
     parser.add_argument("--reference", metavar="NAME", help="of relative times; default: the first")
-    parser.add_argument(
-        "--size",
-        type=InputSize.parse,
-        default=FLOAT_SIZE,
-        help=f"of a float original; default {FLOAT_SIZE}",
-    )
+    option(parser, "--size", InputSize.parse, FLOAT_SIZE, "of a float original")
     parser.add_argument(
         "--kernels",
         choices=(*KERNELS, "all"),
@@ -75,9 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PYTHON",
         help="with --kernels all: the interpreter of an environment with tflite-runtime",
     )
-    parser.add_argument(
-        "--runs", type=count_or_zero, default=50, help="timed invokes; 0: none; default 50"
-    )
+    option(parser, "--runs", count_or_zero, 50, "timed invokes; 0: none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write them as a table")
     parser.add_argument(
@@ -250,7 +242,7 @@ def _compare_kernels(args: argparse.Namespace, data: Dataset) -> int:
     faults = 0
     documents: list[dict[str, Any]] = []
     for model in args.models:
-        folder = Path(model) if Path(model).is_dir() else model_store.find(model)
+        folder = model_kind.folder_of(model)
         found = kernels.agreement(folder, data, python=args.tflite_runtime, runs=args.runs)
         kernels.show(folder.resolve().name, found)
         documents += kernels.documents(folder.resolve().name, found)

@@ -14,11 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from edge import manifest
 from edge.detector import Detector
+from edge.inference import inputs
 from edge.interpreter import Interpreter
 from edge.values import Image
 from tools import dataset
@@ -70,13 +68,9 @@ def _golden_pictures(folder: Path) -> Iterator[tuple[str, Image]]:
     golden = manifest.read(folder).golden
     if golden is not None:
         yield golden.file, dataset.load_file(folder / golden.file)
-    clip = cv2.VideoCapture(str(DEMO_CLIP))
-    frame = 0
-    while clip.grab():
-        if frame % CLIP_STEP == 0:
-            yield f"{DEMO_CLIP.name} frame {frame}", np.asarray(clip.retrieve()[1], np.uint8)
-        frame += 1
-    clip.release()
+    for number, picture in enumerate(inputs.pictures(DEMO_CLIP)):
+        if number % CLIP_STEP == 0:
+            yield f"{DEMO_CLIP.name} frame {number}", picture.bgr
 
 
 def main(arguments: list[str]) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import __version__, detector, lookup
+from tools import json_file
 from tools.dataset import Dataset, Picture, file_stamp
 from tools.evaluate.subjects import Options, Subject
 
@@ -47,12 +48,11 @@ class ResultLog:
                     self.found[known["index"]] = known["found"]
 
     def add(self, index: int, found: Found) -> None:
-        """Save one picture's detections."""
+        """Save one picture's detections; OSError with the file's name if the disk is full."""
         self.found[index] = found
         if self._path is not None:
-            with self._path.open("a") as file:
-                known = {"index": index, "file": self._stamp(index), "found": found}
-                file.write(json.dumps(known) + "\n")
+            known = {"index": index, "file": self._stamp(index), "found": found}
+            json_file.add_line(known, self._path)
 
     def _stamp(self, index: int) -> str:
         return file_stamp(self._pictures[index].path)

@@ -90,9 +90,8 @@ def _drawn(box: Box, offset: tuple[int, int], color: tuple[int, int, int]) -> Ti
 
 def _around(bgr: Image, boxes: Sequence[Box]) -> tuple[int, int, Image]:
     """Return left, top and pixels of a square crop around boxes."""
-    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
-    right = max(box.x + box.width for box in boxes)
-    bottom = max(box.y + box.height for box in boxes)
+    lefts, tops, rights, bottoms = zip(*(box.corners for box in boxes), strict=True)
+    left, top, right, bottom = min(lefts), min(tops), max(rights), max(bottoms)
     side = round(max(max(right - left, bottom - top) * (1 + MARGIN), MIN_SIDE_PX))
     x = max(round((left + right - side) / 2), 0)
     y = max(round((top + bottom - side) / 2), 0)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edge import model_store
 from edge.detector import Detector
 from edge.errors import ModelError
 from edge.interpreter import Interpreter
 from edge.values import Detection, Image
+from tools import model_kind
 from tools.evaluate.accuracy import MIN_SCORE
 from tools.input_size import InputSize
 
@@ -78,7 +78,7 @@ def load(model: str, stack: ExitStack, options: Options) -> Subject:
         return _onnx(_existing(path), options)
     if path.suffix == ".tflite":
         return _folder(_imported(_existing(path), stack), options, path.stem)
-    folder = path if path.is_dir() else model_store.find(model)
+    folder = model_kind.folder_of(model)
     return _folder(folder, options, folder.resolve().name)
 
 

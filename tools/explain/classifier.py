@@ -18,6 +18,7 @@ from edge import picture_file
 from edge.errors import InputError
 from edge.values import Image
 from tools import arguments
+from tools.arguments import option
 from tools.classifier import data, description, network, runtime
 from tools.classifier.description import Description
 from tools.explain import heatmap
@@ -85,12 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class", dest="label", help="explain this class; default: the predicted one"
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("explained"), help="folder; default: explained"
-    )
-    parser.add_argument(
-        "--threads", type=arguments.count, default=1, help="CPU threads of TensorFlow"
-    )
+    option(parser, "--output", Path, Path("explained"), "folder")
+    option(parser, "--threads", arguments.count, 1, "CPU threads of TensorFlow")
 
 
 def run(args: argparse.Namespace) -> int:

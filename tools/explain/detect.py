@@ -19,6 +19,7 @@ from edge.detector import Candidates, suppress
 from edge.values import Box, Image
 from tools import arguments
 from tools.architectures import yolox
+from tools.arguments import option
 from tools.explain import heatmap
 from tools.explain.heatmap import Floats
 from tools.input_size import InputSize
@@ -86,16 +87,16 @@ class Explainer:
     def _cells(self, outputs: dict[int, tuple[Tensor, Tensor, Tensor]]) -> list[Cell]:
         """Return the cells that are detections, best first."""
         found = [cell for stride in outputs for cell in self._candidates(stride, outputs[stride])]
-        edges = [(b.x, b.y, b.x + b.width, b.y + b.height) for b in (cell.box_px for cell in found)]
+        corners = [cell.box_px.corners for cell in found]
         candidates = Candidates(
             np.array([cell.score for cell in found], np.float32),
             np.array([cell.label for cell in found], np.intp),
-            np.array(edges, np.float32).reshape(-1, 4),
+            np.array(corners, np.float32).reshape(-1, 4),
         )
         objects, cells = suppress(candidates, NMS_IOU, self._min_score)
         return [
-            replace(found[index], score=score, box_px=Box(x, y, right - x, bottom - y))
-            for index, score, (x, y, right, bottom) in zip(
+            replace(found[index], score=score, box_px=Box.of_corners(*corners))
+            for index, score, corners in zip(
                 cells, objects.scores.tolist(), objects.corners.tolist(), strict=True
             )
         ]
@@ -146,31 +147,19 @@ def _last(value: Tensor) -> Floats:
 def _scaled(box_px: Box, ratio: float, bgr: Image) -> Box:
     """Convert a box from input pixels to picture pixels, clipped to the picture."""
     height, width = bgr.shape[:2]
-    left, right = np.clip([box_px.x * ratio, (box_px.x + box_px.width) * ratio], 0, width)
-    top, bottom = np.clip([box_px.y * ratio, (box_px.y + box_px.height) * ratio], 0, height)
-    return Box(float(left), float(top), float(right - left), float(bottom - top))
+    return Box(*(side * ratio for side in box_px)).clipped((width, height))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders")
     add_weights(parser)
-    parser.add_argument(
-        "--size",
-        type=InputSize.parse,
-        default=InputSize(416, 416),
-        help="of the input; default: %(default)s",
+    option(parser, "--size", InputSize.parse, InputSize(416, 416), "of the input")
+    option(
+        parser, "--min-score", arguments.share_or_all, 0.5, "of the detections that are explained"
     )
-    parser.add_argument(
-        "--min-score",
-        type=arguments.share_or_all,
-        default=0.5,
-        help="of the detections that are explained; default: %(default)s",
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("explained"), help="folder; default: explained"
-    )
-    parser.add_argument("--threads", type=arguments.count, default=1, help="CPU threads of PyTorch")
+    option(parser, "--output", Path, Path("explained"), "folder")
+    option(parser, "--threads", arguments.count, 1, "CPU threads of PyTorch")
 
 
 def run(args: argparse.Namespace) -> int:

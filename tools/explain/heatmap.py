@@ -58,10 +58,7 @@ def overlay(bgr: Image, heat: Floats, caption: str, box_px: Box | None = None) -
     colored = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
     mixed = np.asarray(cv2.addWeighted(colored, OPACITY, bgr, 1 - OPACITY, 0), np.uint8)
     if box_px is not None:
-        left, top, right, bottom = (
-            round(edge)
-            for edge in (box_px.x, box_px.y, box_px.x + box_px.width, box_px.y + box_px.height)
-        )
+        left, top, right, bottom = map(round, box_px.corners)
         cv2.rectangle(mixed, (left, top), (right, bottom), (255, 255, 255), 2)
     return _captioned(_enlarged(mixed), caption)
 

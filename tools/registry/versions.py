@@ -64,7 +64,7 @@ def push(
     for one in registry.versions(store, name):
         if one.version == new.version:
             same = msgspec.structs.replace(new, serial=one.serial)
-            made = store.get(_made_by(same), MAX_VERSION_BYTES)
+            made = store.get(registry.version_key(name, same.version), MAX_VERSION_BYTES)
             if new.version in stages.stages or made != _signed(same, key):
                 raise ModelError(
                     f"{name} {new.version} is registered and cannot change; "
@@ -86,7 +86,7 @@ def promote(store: Store, name: str, version: str, stage: Stage, key: SecretKey 
     known = {one.version for one in registry.versions(store, name)}
     if version not in known:
         raise ModelError(f"{name} {version}: not in the registry; push it first")
-    made_by = f"{name}/{version}/{VERSION_NAME}"
+    made_by = registry.version_key(name, version)
     is_for_boards = key is not None and stage in HELD_BY_ONE
     if is_for_boards and not _is_signed(store, made_by, MAX_VERSION_BYTES):
         raise ModelError(
@@ -170,7 +170,7 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
         if bundle.fact_of(content) != fact:
             raise ModelError(f"model {folder}: {file} changed meanwhile; push again")
         store.put(registry.file_key(new, file), content)
-    made_by = _made_by(new)
+    made_by = registry.version_key(new.name, new.version)
     if not _create(store, made_by, _signed(new, key)):
         raise ModelError(
             f"{new.name} {new.version}: another push was first; use a new version number"
@@ -183,11 +183,6 @@ def _upload(store: Store, folder: Path, new: Bundle, key: SecretKey | None) -> N
     _delete_leftovers(store, new)
 
 
-def _made_by(version: Bundle) -> str:
-    """Return the key of the object that makes a version exist."""
-    return f"{version.name}/{version.version}/{VERSION_NAME}"
-
-
 def _signed(version: Bundle, key: SecretKey | None) -> bytes:
     """Return the content of that object; a key always makes the same signature."""
     comment = f"{version.name} {version.version} serial {version.serial}"
@@ -197,7 +192,8 @@ def _signed(version: Bundle, key: SecretKey | None) -> bytes:
 def _delete_leftovers(store: Store, made: Bundle) -> None:
     """Delete objects that other, failed pushes of a now registered version left."""
     where = f"{made.name}/{made.version}"
-    needed = {registry.file_key(made, file) for file in made.files} | {f"{where}/{VERSION_NAME}"}
+    needed = {registry.file_key(made, file) for file in made.files}
+    needed.add(registry.version_key(made.name, made.version))
     for key in (f"{where}/{object_name}" for object_name in store.names(where)):
         if key not in needed:
             _delete(store, key)

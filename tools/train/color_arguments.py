@@ -12,6 +12,7 @@ from tools.architectures.color import ColorArchitecture, Trunk
 from tools.arguments import (
     count,
     count_or_zero,
+    option,
     positive,
     positive_or_zero,
     seed,
@@ -34,66 +35,16 @@ SIDE_STEP = 16  # of the input's side
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("runs/color"),
-        help="checkpoint folder; default: %(default)s",
-    )
-    parser.add_argument(
-        "--epochs", type=count, default=ColorTraining.epochs, help="default %(default)s"
-    )
-    parser.add_argument(
-        "--seed", type=seed, default=ColorTraining.seed, help="of weights, order and augmentation"
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=positive,
-        default=ColorTraining.learning_rate,
-        help="at its peak; default %(default)s",
-    )
-    parser.add_argument(
-        "--trunk-rate",
-        type=positive_or_zero,
-        default=ColorTraining.trunk_rate,
-        metavar="FACTOR",
-        help="factor of the learning rate for a pretrained trunk; default %(default)s",
-    )
-    parser.add_argument(
-        "--emphasis",
-        type=share_or_all,
-        default=ColorTraining.emphasis,
-        metavar="SHARE",
-        help="share of a soft target that is moved to its leading term; default 0",
-    )
-    parser.add_argument(
-        "--hold-out",
-        type=share,
-        default=ColorTraining.hold_out,
-        metavar="SHARE",
-        help="share of the pictures to measure on, not to train on; default 0: train on all",
-    )
-    parser.add_argument(
-        "--hold-from",
-        type=share,
-        default=ColorTraining.hold_from,
-        metavar="START",
-        help="where the held-out share begins, 0..1: folds have different starts; default 0",
-    )
-    parser.add_argument(
-        "--composites",
-        type=count_or_zero,
-        default=ColorTraining.composites,
-        metavar="COUNT",
-        help="additional crops: cut-out objects with other colors, light and background; default 0",
-    )
-    parser.add_argument(
-        "--swatches",
-        type=count_or_zero,
-        default=ColorTraining.swatches,
-        metavar="COUNT",
-        help="additional rendered crops of one plain color each; default %(default)s",
-    )
+    option(parser, "--output", Path, Path("runs/color"), "checkpoint folder")
+    _declare_learning(parser)
+    _declare_samples(parser)
+    _declare_network(parser)
+    option(parser, "--threads", count, 1, "CPU threads of PyTorch and of the teachers")
+    option(parser, "--device", usable_device, "cpu", "cpu, cuda, mps …")
+    tracking.add_argument(parser)
+
+
+def _declare_learning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         type=Path,
@@ -101,31 +52,98 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="start from this network, with its architecture; only --input and --expansions may "
         "differ",
     )
-    parser.add_argument(
-        "--white-balance",
-        type=positive_or_zero,
-        default=Augmentation.balance,
-        metavar="DEVIATION",
-        help="standard deviation of each channel's log gain in augmentation; default %(default)s",
+    option(parser, "--epochs", count, ColorTraining.epochs, "passes over the crops")
+    option(parser, "--seed", seed, ColorTraining.seed, "of weights, order and augmentation")
+    option(parser, "--learning-rate", positive, ColorTraining.learning_rate, "at its peak")
+    option(
+        parser,
+        "--trunk-rate",
+        positive_or_zero,
+        ColorTraining.trunk_rate,
+        "factor of the learning rate for a pretrained trunk",
+        metavar="FACTOR",
     )
-    parser.add_argument(
-        "--cutmix",
-        type=share_or_all,
-        default=Augmentation.cutmix,
+    option(
+        parser,
+        "--emphasis",
+        share_or_all,
+        ColorTraining.emphasis,
+        "share of a soft target that is moved to its leading term",
         metavar="SHARE",
-        help="share of the crops that get a piece of another crop and its target; default 0",
     )
+    parser.add_argument(
+        "--teacher",
+        type=model_kind.folder_of,
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="models to distil from, also on the unlabelled boxes of detection/train",
+    )
+
+
+def _declare_samples(parser: argparse.ArgumentParser) -> None:
+    option(
+        parser,
+        "--hold-out",
+        share,
+        ColorTraining.hold_out,
+        "share of the pictures to measure on, not to train on; 0: train on all",
+        metavar="SHARE",
+    )
+    option(
+        parser,
+        "--hold-from",
+        share,
+        ColorTraining.hold_from,
+        "where the held-out share begins, 0..1: folds have different starts",
+        metavar="START",
+    )
+    option(
+        parser,
+        "--composites",
+        count_or_zero,
+        ColorTraining.composites,
+        "additional crops: cut-out objects with other colors, light and background",
+        metavar="COUNT",
+    )
+    option(
+        parser,
+        "--swatches",
+        count_or_zero,
+        ColorTraining.swatches,
+        "additional rendered crops of one plain color each",
+        metavar="COUNT",
+    )
+    option(
+        parser,
+        "--white-balance",
+        positive_or_zero,
+        Augmentation.balance,
+        "standard deviation of each channel's log gain in augmentation",
+        metavar="DEVIATION",
+    )
+    option(
+        parser,
+        "--cutmix",
+        share_or_all,
+        Augmentation.cutmix,
+        "share of the crops that get a piece of another crop and its target",
+        metavar="SHARE",
+    )
+
+
+def _declare_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trunk",
         choices=get_args(Trunk),
-        help=f"feature extractor; default {ColorArchitecture.trunk}",
+        help=f"feature extractor; default: {ColorArchitecture.trunk}",
     )
     parser.add_argument(
         "--blocks",
         type=int,
         choices=range(5, ColorArchitecture.blocks + 1),
         metavar="N",
-        help=f"of a pretrained trunk, 5 to {ColorArchitecture.blocks}; default all",
+        help=f"of a pretrained trunk, 5 to {ColorArchitecture.blocks}; default: all",
     )
     parser.add_argument(
         "--expansions",
@@ -140,15 +158,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         type=_side,
         dest="input_px",
         metavar="PX",
-        help=f"side, a multiple of 16; default {ColorArchitecture.input_px}",
-    )
-    parser.add_argument(
-        "--teacher",
-        type=model_kind.folder_of,
-        nargs="+",
-        default=[],
-        metavar="MODEL",
-        help="models to distil from, also on the unlabelled boxes of detection/train",
+        help=f"side, a multiple of 16; default: {ColorArchitecture.input_px}",
     )
     parser.add_argument(
         "--widths",
@@ -168,16 +178,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--colors",
         type=count_or_zero,
         metavar="CHANNELS",
-        help="of the path of plain colors beside a pretrained trunk; default 0: none",
+        help="of the path of plain colors beside a pretrained trunk; default: 0, none",
     )
-    parser.add_argument(
-        "--threads",
-        type=count,
-        default=1,
-        help="CPU threads of PyTorch and of the teachers; default %(default)s",
-    )
-    parser.add_argument("--device", type=usable_device, default="cpu", help="cpu, cuda, mps …")
-    tracking.add_argument(parser)
 
 
 def config_of(args: argparse.Namespace) -> ColorTraining:

@@ -27,7 +27,7 @@ from edge.errors import InputError
 from edge.interpreter import Interpreter
 from tools import json_file, package, tracking
 from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
-from tools.arguments import count, percentile, seed
+from tools.arguments import count, option, percentile, seed
 from tools.color import quantize
 from tools.color.data import arrays, dataset
 from tools.color.data.arrays import Packed
@@ -78,31 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("weights", type=Path, help="checkpoint.pt of `edge-tools train color`")
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("runs/color-int8"),
-        help="run's folder; default: %(default)s",
-    )
-    parser.add_argument(
-        "--steps",
-        type=count,
-        default=ColorInt8Training.steps,
-        help="of 64 crops; default %(default)s",
-    )
-    parser.add_argument(
-        "--percentile",
-        type=percentile,
-        default=ColorInt8Training.percentile,
-        help="of activation ranges; default %(default)s",
-    )
-    parser.add_argument(
-        "--seed", type=seed, default=ColorInt8Training.seed, help="of order and augmentation"
-    )
-    parser.add_argument(
-        "--every", type=count, default=100, help="steps between measurements; default: %(default)s"
-    )
-    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
+    option(parser, "--output", Path, Path("runs/color-int8"), "run's folder")
+    option(parser, "--steps", count, ColorInt8Training.steps, "of 64 crops")
+    option(parser, "--percentile", percentile, ColorInt8Training.percentile, "of activation ranges")
+    option(parser, "--seed", seed, ColorInt8Training.seed, "of order and augmentation")
+    option(parser, "--every", count, 100, "steps between measurements")
+    option(parser, "--threads", count, 1, "CPU threads of PyTorch")
     tracking.add_argument(parser)
 
 

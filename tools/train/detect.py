@@ -33,6 +33,7 @@ from tools.architectures import yolox
 from tools.arguments import (
     LABEL_RULE,
     count,
+    option,
     positive,
     positive_or_zero,
     seed,
@@ -81,48 +82,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("runs/detect"),
-        help="run's folder; default: %(default)s",
-    )
-    parser.add_argument(
-        "--steps",
-        type=count,
-        default=LabelTraining.steps,
-        help="number of steps, 16 pictures each; default %(default)s",
-    )
+    option(parser, "--output", Path, Path("runs/detect"), "run's folder")
+    option(parser, "--steps", count, LabelTraining.steps, "number of steps, 16 pictures each")
     parser.add_argument(
         "--sizes",
         type=_sizes,
         default=LabelTraining.sizes,
         help="input sides in pixels, one drawn per step; default: 256,288,320,352,384,416",
     )
-    parser.add_argument(
-        "--learning-rate",
-        type=positive,
-        default=LabelTraining.learning_rate,
-        help="relative to each tensor's root mean square; default %(default)s",
-    )
-    parser.add_argument(
-        "--label-weight",
-        type=positive_or_zero,
-        default=LabelTraining.label_weight,
-        help="of the loss against the labels; default %(default)s, 0: the teacher alone",
-    )
-    parser.add_argument(
-        "--teacher-weight",
-        type=positive_or_zero,
-        default=LabelTraining.teacher_weight,
-        help="of the loss against the starting network; default %(default)s, 0: labels alone",
-    )
-    parser.add_argument(
-        "--balance",
-        type=share_or_all,
-        default=LabelTraining.balance,
-        help="draw rare labels more often; 0: no, 1: all labels equally often; default %(default)s",
-    )
+    _add_learning(parser)
     parser.add_argument(
         "--rectify",
         action="store_true",
@@ -133,29 +101,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         help='classes: person,forklift,"truck, large"; default: those of the weights',
     )
-    parser.add_argument(
-        "--seed", type=seed, default=LabelTraining.seed, help="of picture order and augmentation"
-    )
-    parser.add_argument(
-        "--every", type=count, default=300, help="steps between measurements; default: %(default)s"
-    )
-    parser.add_argument(
-        "--size",
-        type=InputSize.parse,
-        default=LabelTraining.size,
-        help="input size of the measurements; default: %(default)s",
-    )
-    parser.add_argument(
-        "--patience",
-        type=count,
-        default=4,
-        help="stop after so many measurements without improvement; default: %(default)s",
-    )
-    parser.add_argument(
-        "--device", type=usable_device, default="cpu", help="of PyTorch: cpu, cuda, …"
-    )
-    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
+    option(parser, "--seed", seed, LabelTraining.seed, "of picture order and augmentation")
+    option(parser, "--every", count, 300, "steps between measurements")
+    option(parser, "--size", InputSize.parse, LabelTraining.size, "input size of the measurements")
+    option(parser, "--patience", count, 4, "stop after so many measurements without improvement")
+    option(parser, "--device", usable_device, "cpu", "of PyTorch: cpu, cuda, …")
+    option(parser, "--threads", count, 1, "CPU threads of PyTorch")
     tracking.add_argument(parser)
+
+
+def _add_learning(parser: argparse.ArgumentParser) -> None:
+    option(
+        parser,
+        "--learning-rate",
+        positive,
+        LabelTraining.learning_rate,
+        "relative to each tensor's root mean square",
+    )
+    option(
+        parser,
+        "--label-weight",
+        positive_or_zero,
+        LabelTraining.label_weight,
+        "of the loss against the labels, 0: the teacher alone",
+    )
+    option(
+        parser,
+        "--teacher-weight",
+        positive_or_zero,
+        LabelTraining.teacher_weight,
+        "of the loss against the starting network, 0: labels alone",
+    )
+    option(
+        parser,
+        "--balance",
+        share_or_all,
+        LabelTraining.balance,
+        "draw rare labels more often; 0: no, 1: all labels equally often",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ from edge.errors import InputError
 from edge.values import Image
 from tools import dataset, tracking
 from tools.architectures import yolox
-from tools.arguments import count, seed
+from tools.arguments import count, option, seed
 from tools.dataset import Dataset, Picture
 from tools.evaluate.accuracy import Accuracy, evaluate, restrict_to_labels
 from tools.input_size import InputSize
@@ -74,41 +74,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=Path, required=True, help="COCO JSON; labels are not read")
     parser.add_argument("--val", type=Path, required=True, help="COCO JSON to measure on")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("runs/detect-int8"),
-        help="checkpoint folder; default: %(default)s",
-    )
-    parser.add_argument(
-        "--steps",
-        type=count,
-        default=DetectTraining.steps,
-        help="number of steps, 16 pictures each; default %(default)s",
-    )
-    parser.add_argument(
-        "--size",
-        type=InputSize.parse,
-        default=DetectTraining.size,
-        help="input size: 352x288, 416; default: %(default)s",
-    )
+    option(parser, "--output", Path, Path("runs/detect-int8"), "checkpoint folder")
+    option(parser, "--steps", count, DetectTraining.steps, "number of steps, 16 pictures each")
+    option(parser, "--size", InputSize.parse, DetectTraining.size, "input size: 352x288, 416")
     add_stem(parser, groups=DetectTraining.groups)
-    parser.add_argument(
-        "--seed", type=seed, default=DetectTraining.seed, help="of picture order and augmentation"
-    )
+    option(parser, "--seed", seed, DetectTraining.seed, "of picture order and augmentation")
     parser.add_argument(
         "--mirrored", action="store_true", help="average the teacher over mirrored pictures, too"
     )
-    parser.add_argument(
-        "--every", type=count, default=100, help="steps between measurements; default: %(default)s"
-    )
-    parser.add_argument(
-        "--patience",
-        type=count,
-        default=4,
-        help="stop after so many measurements without improvement; default: %(default)s",
-    )
-    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
+    option(parser, "--every", count, 100, "steps between measurements")
+    option(parser, "--patience", count, 4, "stop after so many measurements without improvement")
+    option(parser, "--threads", count, 1, "CPU threads of PyTorch")
     tracking.add_argument(parser)
 
 

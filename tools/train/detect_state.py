@@ -16,7 +16,7 @@ from edge.errors import InputError
 from edge.values import Image
 from tools import tensor_file, tracking
 from tools.architectures import yolox, yolox_graph
-from tools.arguments import count_to
+from tools.arguments import count_to, option
 from tools.input_size import InputSize
 from tools.quantize import Graph, Quantization
 from tools.train.steps import refuse_other_config, relative_adam
@@ -76,12 +76,12 @@ def add_stem(parser: argparse.ArgumentParser, groups: int) -> None:
         type=count_to(yolox.STEM_CHANNELS),
         help=f"channel groups of the stem, 1 to 16; default: {groups}, or 1 if it is rectified",
     )
-    parser.add_argument(
+    option(
+        parser,
         "--stem-rank",
-        type=count_to(yolox.BLOCK_CHANNELS),
-        default=DetectTraining.rank,
-        help="channels between the stem's vertical and horizontal convolution; 12: square kernels; "
-        "default %(default)s",
+        count_to(yolox.BLOCK_CHANNELS),
+        DetectTraining.rank,
+        "channels between the stem's vertical and horizontal convolution; 12: square kernels",
     )
 
 

@@ -7,8 +7,7 @@ from edge.values import Box, Image
 
 def cut_out(bgr: Image, box_px: Box) -> Image:
     """Return a view of the box's pixels, at least one; the box may reach beyond the picture."""
-    x, y, width, height = box_px
-    left, top, right, bottom = whole_pixels((x, y, x + width, y + height), bgr)
+    left, top, right, bottom = whole_pixels(box_px.corners, bgr)
     return bgr[top:bottom, left:right]
 
 

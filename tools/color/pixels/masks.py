@@ -133,9 +133,9 @@ def _inside(shape: tuple[int, ...], box_px: Box, scale: float) -> Mask:
     """Return the box's pixels without the picture's border, which stays background."""
     height, width = shape
     border = BORDER_PX if min(height, width) > 4 * BORDER_PX else 0
-    left, top = max(border, round(box_px.x * scale)), max(border, round(box_px.y * scale))
-    right = min(width - border, round((box_px.x + box_px.width) * scale))
-    bottom = min(height - border, round((box_px.y + box_px.height) * scale))
+    left, top, right, bottom = (round(edge * scale) for edge in box_px.corners)
+    left, top = max(border, left), max(border, top)
+    right, bottom = min(width - border, right), min(height - border, bottom)
     inside = np.zeros((height, width), bool)
     inside[top : max(bottom, top + 1), left : max(right, left + 1)] = True
     return inside
@@ -206,13 +206,7 @@ def _ellipse(shape: tuple[int, ...], box_px: Box, scale: float, share: float) ->
     """Return the ellipse in the middle of the box that takes `share` of its sides."""
     height, width = shape
     drawn = np.zeros((height, width), np.uint8)
-    center = (
-        round((box_px.x + box_px.width / 2) * scale),
-        round((box_px.y + box_px.height / 2) * scale),
-    )
-    axes = (
-        max(1, round(box_px.width * scale * share / 2)),
-        max(1, round(box_px.height * scale * share / 2)),
-    )
+    center = [round(middle * scale) for middle in box_px.center]
+    axes = [max(1, round(side * scale * share / 2)) for side in box_px[2:]]
     cv2.ellipse(drawn, center, axes, 0, 0, 360, 1, cv2.FILLED)
     return drawn > 0

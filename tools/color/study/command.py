@@ -21,7 +21,7 @@ from rich.table import Table
 from edge import durable
 from edge.errors import InputError
 from tools.architectures import efficientnet_lite
-from tools.arguments import count
+from tools.arguments import count, option
 from tools.color.data import arrays, dataset
 from tools.color.data.dataset import ColorItem
 from tools.color.study.measure import Parts, Row, crops, measure
@@ -42,16 +42,9 @@ UNTRAINED = "needs --vgg16 FILE"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--data", type=Path, required=True, help="folder with color/, scene_color/")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("runs/study"),
-        help="folder of results; default: %(default)s",
-    )
-    parser.add_argument("--epochs", type=count, default=5, help="default %(default)s")
-    parser.add_argument(
-        "--limit", type=count, default=4000, help="training crops; default %(default)s"
-    )
+    option(parser, "--output", Path, Path("runs/study"), "folder of results")
+    option(parser, "--epochs", count, 5, "of each network")
+    option(parser, "--limit", count, 4000, "training crops")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -61,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only these networks: " + ", ".join(f'"{name}"' for name in STUDY),
     )
     parser.add_argument("--vgg16", type=Path, metavar="FILE", help="torchvision's VGG16 weights")
-    parser.add_argument("--threads", type=count, default=1, help="CPU threads of PyTorch")
+    option(parser, "--threads", count, 1, "CPU threads of PyTorch")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tools import child, quantize
+from tools.benchmark import timing
 from tools.color.data import arrays
 from tools.color.data.dataset import ColorItem
 from tools.color.study.networks import Studied, Vgg16
-from tools.color.study.peak import RUNS, WARM_UP
+from tools.color.study.peak import RUNS
 from tools.quantize import Quantization
 
 CONTEXT_MARGIN = 0.5  # of the box: a twin's second crop around the object
@@ -172,12 +173,8 @@ def _real(levels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
 @torch.no_grad()
 def _float_ms(network: nn.Module, levels: NDArray[np.uint8]) -> float:
     """Return the median time of PyTorch's own runs after a warm-up."""
-    inputs, times = _real(levels), []
-    for _ in range(WARM_UP + RUNS):
-        start = time.perf_counter()
-        network(inputs)
-        times.append((time.perf_counter() - start) * 1e3)
-    return float(np.median(times[WARM_UP:]))
+    inputs = _real(levels)
+    return timing.median_ms(lambda: network(inputs), RUNS)
 
 
 def _child(*words: str) -> str:
