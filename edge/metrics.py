@@ -348,11 +348,11 @@ def _cameras(stats: Stats) -> Iterator[Metric]:
 def _connections(stats: Stats) -> Iterator[Metric]:
     yield _labelled(
         "gauge", "edge_broker_connected", "1 while connected.", (),
-        [((), float(stats.is_connected))],
+        [((), float(stats.mqtt.is_connected))],
     )  # fmt: skip
     for name in MQTT_COUNTERS:
         text = f"Counter {name} of stats.mqtt."
-        yield _labelled("counter", f"edge_mqtt_{name}", text, (), [((), float(stats.mqtt[name]))])
+        yield _labelled("counter", f"edge_mqtt_{name}", text, (), [((), getattr(stats.mqtt, name))])
     spool = stats.spool
     for kind, name, text, value in (
         ("gauge", "waiting", "Events not acknowledged.", spool.waiting),

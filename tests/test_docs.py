@@ -14,8 +14,6 @@ import yaml
 
 from edge import cli, config, config_file, errors, messages
 from edge.config import Config
-from edge.publisher import Publisher
-from edge.spool import Spool
 from edge.values import EventKind, SkipCause
 from tools import cli as tools_cli
 
@@ -83,20 +81,14 @@ def test_readme_event_is_a_valid_event() -> None:
     "payload",
     [
         messages.Status, messages.Info, messages.ModelInfo, messages.CameraState,
-        messages.Detections, messages.Stats, messages.CameraStats, messages.SpoolStats,
+        messages.Detections, messages.Stats, messages.CameraStats, messages.MqttStats,
+        messages.SpoolStats,
         messages.LostRange, messages.Response,
     ],
 )  # fmt: skip
 def test_readme_names_every_key_of_a_payload(payload: type[msgspec.Struct]) -> None:
     keys = {field.encode_name for field in msgspec.structs.fields(payload)}
     assert {key for key in keys if f"`{key}`" not in README} == set()
-
-
-def test_readme_names_every_counter_of_the_connection(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", config.SpoolConfig(), boot_id="b")
-    birth = messages.Status(status="online", boot_id="b", version="1")
-    publisher = Publisher(config.MqttConfig(), messages.Topics("edge", "gate"), spool, birth)
-    assert {key for key in publisher.counters() if f"`{key}`" not in README} == set()
 
 
 def test_log_events_that_the_readme_quotes_exist() -> None:

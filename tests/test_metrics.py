@@ -7,6 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,7 +15,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from edge.config import MetricsConfig
 from edge.errors import ConfigError, WebError
-from edge.messages import CameraStats, Info, ModelInfo, SpoolStats, Stats
+from edge.messages import CameraStats, Info, ModelInfo, MqttStats, SpoolStats, Stats
 from edge.metrics import Collector, Metrics
 from mosquitto import LOOPBACK, free_port
 from waiting import wait_until
@@ -30,10 +31,10 @@ CAMERA = CameraStats(
     state="live", frames=21, detected=25, skipped={"stale": 26, "budget": 27}, bad_frames=22,
     reconnects=23, hung=24, paused=True,
 )  # fmt: skip
-MQTT: dict[str, int | float | str] = {
-    "state": "connected: MQTT 5", "connects": 31, "refusals": 32, "sent": 33, "acknowledged": 34,
-    "rejected": 35, "dropped": 36, "commands": 37,
-}  # fmt: skip
+MQTT = MqttStats(
+    state="connected: MQTT 5", connects=31, refusals=32, sent=33, acknowledged=34, rejected=35,
+    dropped=36, commands=37,
+)  # fmt: skip
 STATS = Stats(
     boot_id="b", uptime_s=1, frames_per_s=2.5, detected=3, skipped={"stale": 4, "budget": 5},
     detected_faster=2,
@@ -109,7 +110,7 @@ def test_faults_are_0_and_unknown_values_are_omitted() -> None:
     spool = SpoolStats(waiting=0, lost=0, used_bytes=0, written_bytes=0, failure="disk full")
     changes = {
         "cameras": {"front": camera}, "spool": spool, "temperature_c": None,
-        "mqtt": MQTT | {"state": "lost: no route"},
+        "mqtt": msgspec.structs.replace(MQTT, state="lost: no route"),
     }  # fmt: skip
     known = {name: getattr(STATS, name) for name in STATS.__struct_fields__}
     found = scraped(None, Stats(**(known | changes)))

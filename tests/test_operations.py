@@ -23,7 +23,7 @@ from edge import config_file, metrics, status_socket
 from edge.cli import doctor, main, status
 from edge.config import CameraConfig, Config, MetricsConfig
 from edge.errors import WebError
-from edge.messages import CameraStats, Report, SpoolStats, Stats
+from edge.messages import CameraStats, MqttStats, Report, SpoolStats, Stats
 from mosquitto import Mosquitto, free_port
 from viewed import health_of
 from waiting import wait_until
@@ -108,7 +108,7 @@ def stats(**changes: object) -> Stats:
         "colors_shed": 0, "events": 0, "latency_ms": {}, "stages_ms": {}, "degraded": "",
         "cameras": {}, "spool": spool, "temperature_c": None, "cpu_governor": None,
         "cpu_hz": None, "load_1min": None, "rss_bytes": None,
-        "mqtt": {"state": "connected: MQTT 5", **dict.fromkeys(metrics.MQTT_COUNTERS, 0)},
+        "mqtt": MqttStats(state="connected: MQTT 5"),
     }  # fmt: skip
     return Stats(**(known | changes))
 
@@ -119,7 +119,7 @@ def stats(**changes: object) -> Stats:
         ("lost", "ok", {}, "camera front lost"),
         ("", "failing", {}, "still starting"),
         ("live", "failing", {}, "no progress"),
-        ("live", "ok", {"mqtt": {"state": "refused: bad password", "acknowledged": 0}}, "refused"),
+        ("live", "ok", {"mqtt": MqttStats(state="refused: bad password")}, "refused"),
         ("live", "ok", {"spool": SpoolStats(waiting=0, lost=3, used_bytes=0, written_bytes=0,
                                             failure="disk full")}, "disk full"),
     ],
@@ -146,7 +146,7 @@ def test_status_shows_the_stats_as_text() -> None:
         detected_faster=30,
         latency_ms={"p50": 21.5, "p95": 40}, degraded="thermal", spool=spool, temperature_c=61.6,
         rss_bytes=107_400_000, uptime_s=60,
-        mqtt={"state": "lost: no route", "acknowledged": 11},
+        mqtt=MqttStats(state="lost: no route", acknowledged=11),
     )  # fmt: skip
     paused = health_of("ended", frame_age_s=1.26, paused=True)
     report = Report(health=paused, info=None, stats=current)

@@ -30,7 +30,7 @@ def test_command_is_taken_and_answered(
     publisher, _ = start(mosquitto.port)
     mosquitto.wait_for_log("edge/gate/command/+ (QoS 1)")
     subscriber.publish(TOPICS.command("pause"), b'{"for_s":5}')
-    wait_until(lambda: publisher.counters()["commands"] == 1)
+    wait_until(lambda: publisher.counters().commands == 1)
     command = publisher.take_command()
     assert command is not None
     assert (command.name, command.payload) == ("pause", b'{"for_s":5}')
@@ -61,7 +61,7 @@ def test_mqtt5_response_topic_and_correlation_data_are_honoured(
     properties.ResponseTopic = asked
     properties.CorrelationData = b"\x00\xffid"
     subscriber.publish(TOPICS.command("pause"), b"", properties=properties)
-    wait_until(lambda: publisher.counters()["commands"] == 1)
+    wait_until(lambda: publisher.counters().commands == 1)
     command = publisher.take_command()
     assert command is not None
     publisher.respond(command, Response(status="ok"))
@@ -84,8 +84,8 @@ def test_oversized_retained_and_surplus_commands_are_refused_with_a_reason(
         subscriber.publish(TOPICS.command("pause"), b"{}".ljust(16_384))
     surplus = subscriber.wait_for_topic(response, 2 + 8)[2:]
     assert all("32 commands wait already" in json.loads(r.payload)["error"] for r in surplus)
-    assert publisher.counters()["commands"] == 32
-    assert publisher.counters()["commands_refused"] == 10
+    assert publisher.counters().commands == 32
+    assert publisher.counters().commands_refused == 10
 
 
 @pytest.mark.parametrize("payload", [b'{"for_s":5}', b""], ids=["retained", "its removal"])

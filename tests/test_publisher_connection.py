@@ -145,17 +145,17 @@ def test_refused_login_is_a_separate_state_and_recovers_without_a_restart(
             retry_max_s=0.6,
         )
         publisher.publish_event(EVENTS, body(1))
-        wait_until(lambda: int(publisher.counters()["refusals"]) >= 3)
+        wait_until(lambda: int(publisher.counters().refusals) >= 3)
         assert time.monotonic() - begin_s >= 2 * 0.6 / 2  # two waits of half retry_max_s at least
         assert publisher.state[0] is ConnectionState.REFUSED
         assert publisher.state[1] in ("not authorized", "bad user name or password")
-        assert publisher.counters()["connects"] == 0
+        assert publisher.counters().connects == 0
         assert caplog.text.count("mqtt.refused") == 1
         assert "wrong" not in caplog.text
         password.write_text("right\n")
         wait_acknowledged(spool)
         assert publisher.state[0] is ConnectionState.CONNECTED
-        assert publisher.counters()["connects"] == 1
+        assert publisher.counters().connects == 1
     assert "right" not in caplog.text
 
 

@@ -30,7 +30,7 @@ def test_busy_broker_is_retried_soon(start: Start, reason: int) -> None:
         for _ in range(2):  # a refusal would be counted and retried after a minute
             with accepted(broker, reason):
                 wait_until(lambda: publisher.state[0] is ConnectionState.LOST)
-        assert publisher.counters()["refusals"] == 0
+        assert publisher.counters().refusals == 0
 
 
 @pytest.mark.parametrize(("reason", "shown"), [(154, "retain"), (155, "qos")])
@@ -155,7 +155,7 @@ def test_commands_that_tls_delivers_together_are_all_taken_at_once(
         with accepted(broker) as client:
             wait_connected(publisher)
             client.sendall(20 * command(TOPICS.command("pause").encode()))  # one TLS record
-            wait_until(lambda: publisher.counters()["commands"] == 20, timeout_s=3)
+            wait_until(lambda: publisher.counters().commands == 20, timeout_s=3)
 
 
 def test_topic_that_is_not_utf8_is_ignored(start: Start) -> None:
@@ -164,5 +164,5 @@ def test_topic_that_is_not_utf8_is_ignored(start: Start) -> None:
         publisher, _ = start(broker.getsockname()[1], protocol="5")
         with accepted(broker) as client:
             client.sendall(command(b"edge/\xff") + command(TOPICS.command("pause").encode()))
-            wait_until(lambda: publisher.counters()["commands"] == 1)
+            wait_until(lambda: publisher.counters().commands == 1)
             assert publisher.state[0] is ConnectionState.CONNECTED

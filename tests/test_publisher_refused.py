@@ -49,7 +49,7 @@ def test_forbidden_event_waits_until_it_is_allowed(
         publisher, spool = start(broker.port, protocol="5")
         for number in range(3):
             publisher.publish_event(EVENTS, body(number))
-        wait_until(lambda: int(publisher.counters()["rejected"]) >= 4)
+        wait_until(lambda: int(publisher.counters().rejected) >= 4)
         assert spool.counters().waiting == 3
         rights.write_text("topic readwrite #\n")
         broker.reload()
@@ -84,8 +84,8 @@ def test_message_larger_than_the_broker_accepts_does_not_end_the_connection(
         publisher.publish(Message(INFO, bytes(3000), qos=1, retain=True))
         publisher.publish(Message(TOPICS.of("stats"), b"small"))
         assert subscriber.wait_for_topic(TOPICS.of("stats"))
-    assert publisher.counters()["connects"] == 1
-    assert publisher.counters()["dropped"] == 3
+    assert publisher.counters().connects == 1
+    assert publisher.counters().dropped == 3
     assert caplog.text.count("mqtt.message_refused topic=edge/gate/front/snapshot") == 1
     assert f"mqtt.message_refused topic={INFO} reason=149; raise the broker's limit" in caplog.text
 
@@ -99,7 +99,7 @@ def test_forbidden_message_is_reported_once(
         wait_connected(publisher)
         for number in range(3):
             publisher.publish(Message(INFO, b"%d" % number, qos=1, retain=True))
-            wait_until(lambda n=number: publisher.counters()["dropped"] == n + 1)
+            wait_until(lambda n=number: publisher.counters().dropped == n + 1)
     assert caplog.text.count(f"mqtt.message_refused topic={INFO} reason=135; allow this user") == 1
 
 
@@ -118,10 +118,10 @@ def test_forbidden_lost_range_is_retried_later(
     overfill(publisher, spool)
     assert spool.lost()
     with broker, Subscriber(broker.port, TOPICS.of("lost")) as subscriber:
-        wait_until(lambda: int(publisher.counters()["rejected"]) >= 1)
+        wait_until(lambda: int(publisher.counters().rejected) >= 1)
         begin_s = time.monotonic()
         wait_acknowledged(spool)  # events continue meanwhile
-        wait_until(lambda: int(publisher.counters()["rejected"]) >= 3)
+        wait_until(lambda: int(publisher.counters().rejected) >= 3)
         assert time.monotonic() - begin_s > 0.5
         assert spool.lost()
         rights.write_text("topic readwrite #\n")

@@ -80,7 +80,7 @@ def test_viewer_may_not_send_commands_and_operator_may(
     ):
         viewer.publish(TOPICS.command("pause"), b'{"transaction":"viewer"}')
         operator.publish(TOPICS.command("pause"), b'{"transaction":"operator"}')
-        wait_until(lambda: publisher.counters()["commands"] == 1)
+        wait_until(lambda: publisher.counters().commands == 1)
     command = publisher.take_command()
     assert command is not None
     assert b"operator" in command.payload
@@ -126,7 +126,7 @@ def test_home_assistant_finds_the_board_and_may_only_pause_and_resume(
         home.wait_for_topic("homeassistant/status")
         home.publish(TOPICS.command("reload"), b"{}")
         home.publish(TOPICS.command("pause"), b"{}")
-        wait_until(lambda: publisher.counters()["commands"] == 1)
+        wait_until(lambda: publisher.counters().commands == 1)
     command = publisher.take_command()
     assert command is not None
     assert command.name == "pause"

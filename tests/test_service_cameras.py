@@ -275,7 +275,9 @@ def test_objects_of_a_file_that_has_ended_end_while_others_go_on(
 ) -> None:
     cameras = {"front": {**PLAYED}, "door": {"source": str(CLIP), "realtime": False}}
     with Daemon(tmp_path, mosquitto.port, cameras=cameras, tracker={"max_lost_s": 1}) as daemon:
-        subscriber.wait_for(lambda all_: "ended" in {one.state for one in states_at(all_, "door")})
+        subscriber.wait_for(
+            lambda all_: "ended" in {one.state for one in states_at(all_, "door")}, 60
+        )
         ended = subscriber.wait_for(
             lambda all_: (
                 {event.id for event in events_at(all_, "door")}

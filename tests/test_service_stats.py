@@ -9,7 +9,7 @@ import pytest
 
 from edge.capture import CaptureState, CaptureStatus
 from edge.health import Condition
-from edge.messages import CameraStats, SpoolStats
+from edge.messages import CameraStats, MqttStats, SpoolStats
 from edge.service.counters import LATENCY, Counters
 from edge.service.stats import Readings, StatsMaker
 from edge.spool import SpoolCounters
@@ -39,7 +39,7 @@ def test_stats_give_the_reason_while_work_is_skipped(
         capture={"front": CaptureStatus(CaptureState.LIVE)},
         paused=(),
         spool=SpoolCounters(),
-        mqtt={},
+        mqtt=MqttStats(state="connecting"),
         board=board,
     )
     counters.cameras["door"].detected += 1
@@ -63,7 +63,9 @@ def test_rates_are_since_the_last_stats_and_totals_since_the_start() -> None:
     counters.stages.add(LATENCY, 30.0)
     counters.stages.add("detector", 20.0)
     door = CaptureStatus(CaptureState.LOST, frames=3, dropped=2)
-    readings = Readings({"front": status, "door": door}, {"front"}, spool, {"state": "lost"}, board)
+    readings = Readings(
+        {"front": status, "door": door}, {"front"}, spool, MqttStats(state="lost"), board
+    )
     first = maker.make(counters, readings, 102.0)
     counters.cameras["front"].detected += 30
     second = maker.make(counters, readings, 105.0)
@@ -85,7 +87,7 @@ def test_rates_are_since_the_last_stats_and_totals_since_the_start() -> None:
         ),
     }  # fmt: skip
     assert second.spool == SpoolStats(waiting=1, lost=2, used_bytes=3, written_bytes=4, failure="")
-    assert second.mqtt == {"state": "lost"}
+    assert second.mqtt == MqttStats(state="lost")
     assert (second.temperature_c, second.cpu_governor, second.cpu_hz) == (61.5, "ondemand", 1.5e9)
     assert (second.load_1min, second.rss_bytes) == (0.75, 107)
 

@@ -243,7 +243,7 @@ def check_broker(config: Config) -> Finding:
 def _is_connected(report: Report | None) -> bool:
     """Return whether a daemon says that the broker accepted it."""
     stats = report.stats if report else None
-    return stats is not None and stats.is_connected
+    return stats is not None and stats.mqtt.is_connected
 
 
 def _login(config: Config, protocol: MQTTProtocolVersion) -> ConnectionEndedError | None:

@@ -65,8 +65,8 @@ def faults_of(report: Report, config: Path) -> Iterator[str]:
             yield f"camera {name} {camera.state}; run edge doctor {config}"
     if report.stats is None:
         return
-    if not report.stats.is_connected:
-        yield f"broker {report.stats.mqtt['state']}; events wait in the spool"
+    if not report.stats.mqtt.is_connected:
+        yield f"broker {report.stats.mqtt.state}; events wait in the spool"
     if report.stats.spool.failure:
         yield f"spool: {report.stats.spool.failure}; make room or repair the disk"
     if report.stats.spool.lost:
@@ -106,7 +106,7 @@ def _stats_lines(stats: Stats) -> Iterator[str]:
     degraded = f", degraded: {stats.degraded}" if stats.degraded else ""
     latency = ", ".join(f"{name} {ms:g} ms" for name, ms in stats.latency_ms.items())
     yield f"latency   {latency or 'not known yet'}{degraded}"
-    yield f"broker    {stats.mqtt['state']}, {stats.mqtt['acknowledged']} events acknowledged"
+    yield f"broker    {stats.mqtt.state}, {stats.mqtt.acknowledged} events acknowledged"
     yield f"spool     {stats.spool.waiting} waiting, {stats.spool.lost} lost"
     memory = "?" if stats.rss_bytes is None else f"{stats.rss_bytes / 1e6:.0f}"
     warmth = "?" if stats.temperature_c is None else f"{stats.temperature_c:.0f}"

@@ -82,6 +82,36 @@ class SpoolStats(Payload, frozen=True, kw_only=True):
     failure: str
 
 
+class MqttStats(Payload, frozen=True, kw_only=True):
+    """The connection to the broker in `stats`.
+
+    state: connecting, connected, lost, refused or closed, then after a colon the protocol or why.
+    connects, refusals: by the broker. rejected: events that it did not accept.
+    sent: events, of these `sent_again` without an acknowledgement of the first time.
+    dropped: other messages, for want of a connection or room, or not accepted.
+    ack_ms_p50, ack_ms_p95: from an event's sending to its acknowledgement.
+    """
+
+    state: str
+    connects: int = 0
+    refusals: int = 0
+    sent: int = 0
+    sent_again: int = 0
+    acknowledged: int = 0
+    rejected: int = 0
+    in_flight: int = 0
+    dropped: int = 0
+    commands: int = 0
+    commands_refused: int = 0
+    ack_ms_p50: float = 0.0
+    ack_ms_p95: float = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether the broker has accepted the connection."""
+        return self.state.startswith("connected")
+
+
 class Stats(Payload, frozen=True, kw_only=True):
     """`stats`: counters since the daemon's start, quantiles over the last frames, of all cameras.
 
@@ -108,17 +138,12 @@ class Stats(Payload, frozen=True, kw_only=True):
     degraded: str
     cameras: dict[str, CameraStats]
     spool: SpoolStats
-    mqtt: dict[str, int | float | str]
+    mqtt: MqttStats
     temperature_c: float | None
     cpu_governor: str | None
     cpu_hz: int | None
     load_1min: float | None
     rss_bytes: int | None
-
-    @property
-    def is_connected(self) -> bool:
-        """Return whether the broker has accepted the connection."""
-        return str(self.mqtt["state"]).startswith("connected")
 
 
 class CameraHealth(Payload, frozen=True, kw_only=True):

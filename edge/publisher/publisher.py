@@ -27,7 +27,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.errors import ConfigError, PublishError
-from edge.messages import Message, Response, Status, Topics, encode, transaction_of
+from edge.messages import Message, MqttStats, Response, Status, Topics, encode, transaction_of
 from edge.publisher import options
 from edge.publisher.connection import (
     Connection,
@@ -173,25 +173,25 @@ class Publisher:
         self._outbox.put(Outgoing(message, command.correlation_data))
         self._waker.wake()
 
-    def counters(self) -> dict[str, int | float | str]:
-        """Return the counters for `stats`."""
+    def counters(self) -> MqttStats:
+        """Return the connection's state and counters."""
         state, reason = self._state
         counts, sender = self._counts, self._events.counts
-        return {
-            "state": f"{state}: {reason}" if reason else str(state),
-            "connects": counts.connects,
-            "refusals": counts.refusals,
-            "sent": sender.sent,
-            "sent_again": sender.sent_again,
-            "acknowledged": sender.acknowledged,
-            "rejected": sender.rejected,
-            "in_flight": self._events.in_flight,
-            "dropped": self._outbox.dropped + counts.turned_away,
-            "commands": self._inbox.taken,
-            "commands_refused": self._inbox.refused,
-            "ack_ms_p50": round(self._events.latency_ms(0.5), 2),
-            "ack_ms_p95": round(self._events.latency_ms(0.95), 2),
-        }
+        return MqttStats(
+            state=f"{state}: {reason}" if reason else str(state),
+            connects=counts.connects,
+            refusals=counts.refusals,
+            sent=sender.sent,
+            sent_again=sender.sent_again,
+            acknowledged=sender.acknowledged,
+            rejected=sender.rejected,
+            in_flight=self._events.in_flight,
+            dropped=self._outbox.dropped + counts.turned_away,
+            commands=self._inbox.taken,
+            commands_refused=self._inbox.refused,
+            ack_ms_p50=round(self._events.latency_ms(0.5), 2),
+            ack_ms_p95=round(self._events.latency_ms(0.95), 2),
+        )
 
     def _check_alive(self) -> None:
         if not self._thread.is_alive() and not self._stop.is_set():

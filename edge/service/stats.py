@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edge.capture import CaptureStatus
 from edge.health import Condition
-from edge.messages import CameraStats, SpoolStats, Stats
+from edge.messages import CameraStats, MqttStats, SpoolStats, Stats
 from edge.service.counters import LATENCY, Counters, FrameCounters
 from edge.spool import SpoolCounters
 
@@ -16,13 +16,13 @@ from edge.spool import SpoolCounters
 class Readings:
     """The state of the daemon's parts at one moment, besides `Counters`.
 
-    capture: by camera. paused: the cameras that are. mqtt: `Publisher.counters`.
+    capture: by camera. paused: the cameras that are.
     """
 
     capture: Mapping[str, CaptureStatus]
     paused: Collection[str]
     spool: SpoolCounters
-    mqtt: dict[str, int | float | str]
+    mqtt: MqttStats
     board: Condition
 
 

@@ -220,7 +220,7 @@ function showFrames(stats) {
 }
 
 function showBoard(stats) {
-  const broker = String(stats.mqtt.state), [state] = broker.split(":");
+  const broker = stats.mqtt.state, [state] = broker.split(":");
   tellState("broker-state", state, state === "connected" ? "good" : "bad");
   const cameras = Object.values(stats.cameras);
   const facts = [
