@@ -82,7 +82,9 @@ def decode_command(name: str, payload: bytes) -> Command:
     try:
         return msgspec.json.decode(payload or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"command {name}: {brief(error)}") from None
+        known = ", ".join(kind.__struct_fields__)
+        hint = f"; known: {known}" if "unknown field" in str(error) else ""
+        raise ValueError(f"command {name}: {brief(error)}{hint}") from None
 
 
 class _OnlyTransaction(msgspec.Struct):
