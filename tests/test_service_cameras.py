@@ -97,9 +97,10 @@ def test_both_cameras_are_detected_counted_and_published(
 def test_command_reaches_the_camera_that_it_names(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
-    with Daemon(tmp_path, mosquitto.port, cameras=TWO):
+    with Daemon(tmp_path, mosquitto.port, cameras=TWO) as daemon:
         subscriber.wait_for(lambda all_: events_at(all_, "front") and events_at(all_, "door"), 60)
         assert ask(subscriber, "pause", {"camera": "door"}).status == "ok"
+        daemon.wait_for_log("command.done name=pause camera=door")
         subscriber.wait_for(lambda all_: states_at(all_, "door")[-1].paused)
         received = subscriber.wait_for(
             lambda all_: stats_of(all_)[-1].cameras["door"].skipped["paused"] > 5
