@@ -269,6 +269,10 @@ def test_cameras_come_and_go_with_a_reload(
             assert one.detected <= next_.detected
             assert sum(one.skipped.values()) <= sum(next_.skipped.values())
         assert daemon.stop() == EXIT_OK
+    last = stats_of(subscriber.wait_for(is_offline))[-1]
+    for one in last.cameras.values():
+        assert one.frames == one.detected + sum(one.skipped.values())
+    assert last.detected > sum(one.detected for one in last.cameras.values())
 
 
 def test_objects_of_a_file_that_has_ended_end_while_others_go_on(

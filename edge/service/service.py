@@ -354,7 +354,7 @@ class Service:
             new[name].paused_until_s = old[name].paused_until_s
         self._streams = {name: new.get(name) or old[name] for name in configs}
         for name in old.keys() - configs.keys():
-            self._counters.cameras[name].dropped += last[name].dropped
+            self._counters.forget(name, last[name].dropped)
             self._reporter.forget_camera(name)
             for message in self._snapshots.forget(name):
                 self._publisher.publish(message)
