@@ -246,6 +246,7 @@ def test_cameras_come_and_go_with_a_reload(
     with Daemon(tmp_path, mosquitto.port, cameras=TWO) as daemon:
         for name in TWO:
             subscriber.wait_for_topic(f"edge/gate/{name}/snapshot/person")
+        subscriber.publish("edge/gate/door/snapshot/car", b"of an earlier run", retain=True)
         take_over(front={**PLAYED}, roof={**PLAYED})
         received = subscriber.wait_for(lambda all_: events_at(all_, "roof"), 60)
         info = [one.payload for one in received if one.topic == "edge/gate/info"][-1]
@@ -257,7 +258,7 @@ def test_cameras_come_and_go_with_a_reload(
         assert kinds_at(received, "door")[-1] == "end"
         ended = {event.id for event in events_at(received, "door") if event.kind == "end"}
         assert ended == {event.id for event in events_at(received, "door")}
-        for topic in ("state", "snapshot/person"):
+        for topic in ("state", "snapshot/person", "snapshot/car"):
             mine = [one.payload for one in received if one.topic == f"edge/gate/door/{topic}"]
             assert mine[-1] == b""
         take_over(front={**PLAYED}, door={**PLAYED})

@@ -356,7 +356,7 @@ class Service:
         for name in old.keys() - configs.keys():
             self._counters.forget(name, last[name].dropped)
             self._reporter.forget_camera(name)
-            for message in self._snapshots.forget(name):
+            for message in self._snapshots.forget(name, self._parts.labels()[name]):
                 self._publisher.publish(message)
 
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
