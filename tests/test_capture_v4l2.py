@@ -102,9 +102,10 @@ def test_damaged_pictures_are_skipped_until_too_many_in_a_row(
 
 
 @pytest.mark.usefixtures("board")
-def test_error_for_a_busy_camera_suggests_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_a_busy_camera_asks_who_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device([], is_free=False)
-    with pytest.raises(CameraError, match=r"/dev/video3: is another program using it\?"):
+    hint = r"is another program, or another camera of the config, using it\?"
+    with pytest.raises(CameraError, match=f"/dev/video3: {hint}"):
         opened(monkeypatch, device)
     assert device.is_released
     assert device.properties == {}

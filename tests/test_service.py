@@ -149,7 +149,9 @@ def test_invalid_commands_are_answered_with_the_reason_and_stop_nothing(
     for name, payload, fault in (
         ("pause", b"{", "pause"),
         ("pause", b'{"for_s": -1}', "for_s"),
-        ("pause", b'{"camera": "garden"}', "garden"),
+        ("pause", b'{"camera": "garden"}', "no camera 'garden'; known: front"),
+        ("pause", b'{"camera": "front door\\n"}', r"no camera 'front door\n'; known: front"),
+        ("resume", b'{"camera": "%s"}' % (b"x" * 9000), "xxx; known: front"),
         ("dance", b"{}", "dance"),
         ("set_thresholds", b'{"labels": {"unicorn": 0.5}}', "unicorn"),
         ("snapshot", b'"' + b"x" * 20_000 + b'"', "bytes"),

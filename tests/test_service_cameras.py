@@ -97,9 +97,10 @@ def test_both_cameras_are_detected_counted_and_published(
 def test_command_reaches_the_camera_that_it_names(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
-    with Daemon(tmp_path, mosquitto.port, cameras=TWO):
+    with Daemon(tmp_path, mosquitto.port, cameras=TWO) as daemon:
         subscriber.wait_for(lambda all_: events_at(all_, "front") and events_at(all_, "door"), 60)
         assert ask(subscriber, "pause", {"camera": "door"}).status == "ok"
+        daemon.wait_for_log("command.done name=pause camera=door")
         subscriber.wait_for(lambda all_: states_at(all_, "door")[-1].paused)
         received = subscriber.wait_for(
             lambda all_: stats_of(all_)[-1].cameras["door"].skipped["paused"] > 5
@@ -245,6 +246,7 @@ def test_cameras_come_and_go_with_a_reload(
     with Daemon(tmp_path, mosquitto.port, cameras=TWO) as daemon:
         for name in TWO:
             subscriber.wait_for_topic(f"edge/gate/{name}/snapshot/person")
+        subscriber.publish("edge/gate/door/snapshot/car", b"of an earlier run", retain=True)
         take_over(front={**PLAYED}, roof={**PLAYED})
         received = subscriber.wait_for(lambda all_: events_at(all_, "roof"), 60)
         info = [one.payload for one in received if one.topic == "edge/gate/info"][-1]
@@ -256,7 +258,7 @@ def test_cameras_come_and_go_with_a_reload(
         assert kinds_at(received, "door")[-1] == "end"
         ended = {event.id for event in events_at(received, "door") if event.kind == "end"}
         assert ended == {event.id for event in events_at(received, "door")}
-        for topic in ("state", "snapshot/person"):
+        for topic in ("state", "snapshot/person", "snapshot/car"):
             mine = [one.payload for one in received if one.topic == f"edge/gate/door/{topic}"]
             assert mine[-1] == b""
         take_over(front={**PLAYED}, door={**PLAYED})
@@ -268,6 +270,10 @@ def test_cameras_come_and_go_with_a_reload(
             assert one.detected <= next_.detected
             assert sum(one.skipped.values()) <= sum(next_.skipped.values())
         assert daemon.stop() == EXIT_OK
+    last = stats_of(subscriber.wait_for(is_offline))[-1]
+    for one in last.cameras.values():
+        assert one.frames == one.detected + sum(one.skipped.values())
+    assert last.detected > sum(one.detected for one in last.cameras.values())
 
 
 def test_objects_of_a_file_that_has_ended_end_while_others_go_on(

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, EdgeError
+from edge.errors import EXIT_FAILURE, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, EdgeError
 from tools import soak
 from tools.cli import main
 from tools.soak import BUDGETS, Sample, figures_of
 
 STEADY = Sample(
     at_s=0, rss_bytes=100_000_000, descriptors=20, threads=8, log_lines=5, events=0,
-    written_bytes=0, lost=0, is_away=False,
+    written_bytes=0, lost=0, silent_cameras=0, is_away=False,
 )  # fmt: skip
 
 
@@ -140,6 +140,16 @@ def test_command_names_the_broken_budgets_and_fails(
     saved = json.loads(report.read_text())
     assert saved["figures"]["exit_code"] == exit_code
     assert len(saved["samples"]) == len(samples)
+
+
+def test_source_without_frames_is_an_error_and_no_good_figure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(soak, "SAMPLE_S", 0.5)
+    monkeypatch.setattr(soak, "FIRST_FRAME_S", 1.0)
+    words = ["soak", "--minutes", "1", "--cameras", "2", "--source", "/dev/video63"]
+    assert main(words) == EXIT_UNAVAILABLE
+    assert "2 of 2 cameras gave no frame in " in capsys.readouterr().err
 
 
 def test_run_that_is_too_short_to_measure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,8 +19,11 @@ import numpy as np
 import pytest
 
 from daemon import CLIP, Daemon
-from edge.messages import EventBody, Health, Info, Stats
+from edge.config import WebConfig
+from edge.messages import EventBody, Health, Info, ModelInfo, Stats
+from edge.web import View, WebServer
 from mosquitto import free_port
+from viewed import info_of
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -270,6 +273,19 @@ def test_page_of_two_cameras_shows_the_one_chosen_and_the_states_of_both(
         size = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": False}
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_page_shows_the_registrys_version_of_a_pulled_model(chrome: Chrome) -> None:
+    model = ModelInfo(
+        name="color-64", version="0.3.2", sha256="f" * 64, integer_only=True, runtime="r",
+        pulled="1.4.0",
+    )  # fmt: skip
+    view, config = View(), WebConfig(enabled=True, port=free_port())
+    view.tell_info(msgspec.structs.replace(info_of("front"), models={"color": model}))
+    with WebServer(config, view):
+        chrome.get(f"http://localhost:{config.port}/")
+        shown = "color: color-64 0.3.2 (pulled as 1.4.0)"
+        wait_until(lambda: shown in chrome.find_element("id", "models").text, 30)
 
 
 def test_page_shows_nothing_as_true_now_when_the_daemon_is_gone(

@@ -32,7 +32,7 @@ from rich.progress import track
 
 from edge import status_socket
 from edge.config import SpoolConfig
-from edge.errors import EXIT_FAILURE, EXIT_OK, EdgeError, UsageError
+from edge.errors import EXIT_FAILURE, EXIT_OK, CameraError, EdgeError, UsageError
 from edge.messages import Report
 from tools import json_file
 from tools.arguments import count, option, positive
@@ -43,9 +43,10 @@ EXAMPLES = """examples:
   edge-tools soak --minutes 720 --source /dev/video0 --json soak.json
   edge-tools soak --cameras 4
 
-exit codes: 0 all budgets held; 1 one was broken."""
+exit codes: 0 all budgets held; 1 one was broken; 69 a camera gives no frame."""
 
 SAMPLE_S = 5.0
+FIRST_FRAME_S = 45.0  # until each camera must have given one
 SETTLED = 0.2  # share of the run after which memory should no longer grow
 DAY_S = 86_400
 STOP_S = 30.0
@@ -68,7 +69,10 @@ BUDGETS = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Measurements at one time. is_away: whether the broker is stopped."""
+    """Measurements at one time.
+
+    silent_cameras: how many gave no frame so far. is_away: whether the broker is stopped.
+    """
 
     at_s: float
     rss_bytes: int
@@ -78,6 +82,7 @@ class Sample:
     events: int
     written_bytes: int
     lost: int
+    silent_cameras: int
     is_away: bool
 
 
@@ -172,6 +177,9 @@ def _run_and_sample(folder: Path, sources: Sequence[str], run_s: float) -> tuple
                 raise EdgeError(f"the daemon ended by itself, code {daemon.returncode}: {log.last}")
             sample = _sample(folder, daemon.pid, at_s, log.lines, is_away=not broker.is_running)
             samples += [sample] if sample else []
+            if sample and sample.silent_cameras and at_s >= FIRST_FRAME_S:
+                silent = f"{sample.silent_cameras} of {len(sources)} cameras"
+                raise CameraError(f"{silent} gave no frame in {at_s:.0f} s; check --source")
         return samples, _stopped(daemon)
 
 
@@ -207,6 +215,7 @@ def _sample(folder: Path, pid: int, at_s: float, lines: int, *, is_away: bool) -
         events=stats.events,
         written_bytes=stats.spool.written_bytes,
         lost=stats.spool.lost,
+        silent_cameras=sum(not camera.frames for camera in stats.cameras.values()),
         is_away=is_away,
     )
 

@@ -317,8 +317,10 @@ def _cannot_open(config: CameraConfig, kind: SourceKind) -> CameraError | InputE
         return InputError(f"{name}: not a video that can be decoded; is it complete?")
     if kind is SourceKind.STREAM:
         hint = "check address, login and network"
+    elif kind is SourceKind.V4L2:
+        hint = "is another program, or another camera of the config, using it?"
     else:
-        hint = "is another program using it?" if kind is SourceKind.V4L2 else "try gst-launch-1.0"
+        hint = "try gst-launch-1.0"
     return CameraError(f"cannot open {name}: {hint}")
 
 

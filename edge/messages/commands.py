@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edge.config import Name, Score, Seconds
+from edge.config import Score, Seconds
 from edge.errors import brief
 from edge.messages.payload import Payload
 
@@ -28,7 +28,7 @@ Transaction = Annotated[str, Meta(max_length=256)] | None
 class Pause(Payload, frozen=True, kw_only=True):
     """`command/pause`: stop detecting, on one camera or all; `for_s` or a restart ends it."""
 
-    camera: Name | None = None
+    camera: str | None = None
     for_s: Seconds | None = None
     transaction: Transaction = None
 
@@ -36,7 +36,7 @@ class Pause(Payload, frozen=True, kw_only=True):
 class Resume(Payload, frozen=True, kw_only=True):
     """`command/resume`: detect again, on one camera or all."""
 
-    camera: Name | None = None
+    camera: str | None = None
     transaction: Transaction = None
 
 
@@ -51,7 +51,7 @@ class SetThresholds(Payload, frozen=True, kw_only=True):
 class Snapshot(Payload, frozen=True, kw_only=True):
     """`command/snapshot`: publish the camera's newest whole frame under `snapshot/frame`."""
 
-    camera: Name | None = None
+    camera: str | None = None
     transaction: Transaction = None
 
 
@@ -82,7 +82,9 @@ def decode_command(name: str, payload: bytes) -> Command:
     try:
         return msgspec.json.decode(payload or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"command {name}: {brief(error)}") from None
+        known = ", ".join(kind.__struct_fields__)
+        hint = f"; known: {known}" if "unknown field" in str(error) else ""
+        raise ValueError(f"command {name}: {brief(error)}{hint}") from None
 
 
 class _OnlyTransaction(msgspec.Struct):

@@ -60,5 +60,6 @@ class CommandDesk:
         except EdgeError as error:
             logger.warning("command.failed name=%s error=%s", name, error)
             return Response(status="error", error=str(error), transaction=command.transaction)
-        logger.info("command.done name=%s", name)
+        camera = getattr(command, "camera", None) or "-"  # not named: all, or none
+        logger.info("command.done name=%s camera=%s", name, camera)
         return Response(status="ok", result=result, transaction=command.transaction)

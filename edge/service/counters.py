@@ -12,13 +12,14 @@ from edge.values import FrameResult, SkipCause
 
 LATENCY = "latency"
 LATENCY_WINDOW = 512
+GONE = ""  # no camera's name
 
 
 @dataclass(slots=True)
 class FrameCounters:
     """What became of a camera's frames: detected, or skipped by cause.
 
-    dropped: replaced before the loop took them, until a reload removed the camera.
+    dropped: replaced before the loop took them; only of cameras that are gone.
     """
 
     detected: int = 0
@@ -36,7 +37,7 @@ class FrameCounters:
 class Counters:
     """Sums since the daemon's start; quantiles over the last frames.
 
-    cameras: what became of frames, by camera.
+    cameras: what became of frames, by camera; those of all that are gone under GONE.
     """
 
     cameras: defaultdict[str, FrameCounters] = field(
@@ -62,6 +63,13 @@ class Counters:
         self.events += len(result.events)
         for stage, ms in result.stage_ms.items():
             self.stages.add(stage, ms)
+
+    def forget(self, camera: str, dropped: int) -> None:
+        """Keep a removed camera's frames in the sums; one that gets its name begins at 0."""
+        gone, mine = self.cameras[GONE], self.cameras.pop(camera, FrameCounters())
+        gone.detected += mine.detected
+        gone.skipped.update(mine.skipped)
+        gone.dropped += dropped
 
     @property
     def detected(self) -> int:

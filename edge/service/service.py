@@ -27,7 +27,7 @@ from edge import __version__, config_file, logs, messages, model_update, signatu
 from edge.budget import timed
 from edge.capture import Cameras, CaptureState, CaptureStatus, check_sources
 from edge.config import CameraConfig, Config, LabelConfig
-from edge.errors import EXIT_OK, ConfigError, EdgeError
+from edge.errors import EXIT_OK, ConfigError, EdgeError, brief
 from edge.health import Notifier, is_clock_synchronized
 from edge.messages import (
     Message,
@@ -62,6 +62,7 @@ logger = logging.getLogger(__name__)
 
 TAKE_S = 0.2  # longest wait for a frame before signals and commands are checked
 SPOOL_NAME = "spool.sqlite"
+MAX_NAME_CHARS = 80  # of an unknown one in an answer
 
 
 class Service:
@@ -276,7 +277,8 @@ class Service:
         known = self._parts.interpreters["detector"].manifest.labels
         for label in command.labels:
             if label not in known:
-                raise EdgeError(f"no class {label!r}; known: {', '.join(known)}")
+                shown = brief(repr(label), MAX_NAME_CHARS)
+                raise EdgeError(f"no class {shown}; known: {', '.join(known)}")
         old = self._parts.thresholds
         changed = {
             label: msgspec.structs.replace(old.labels.get(label, LabelConfig()), min_score=score)
@@ -305,7 +307,8 @@ class Service:
         if name is None:
             return [*self._streams.values()]
         if name not in self._streams:
-            raise EdgeError(f"no camera {name!r}; known: {', '.join(self._streams)}")
+            shown = brief(repr(name), MAX_NAME_CHARS)
+            raise EdgeError(f"no camera {shown}; known: {', '.join(self._streams)}")
         return [self._streams[name]]
 
     def _reload_by_signal(self) -> None:
@@ -351,9 +354,9 @@ class Service:
             new[name].paused_until_s = old[name].paused_until_s
         self._streams = {name: new.get(name) or old[name] for name in configs}
         for name in old.keys() - configs.keys():
-            self._counters.cameras[name].dropped += last[name].dropped
+            self._counters.forget(name, last[name].dropped)
             self._reporter.forget_camera(name)
-            for message in self._snapshots.forget(name):
+            for message in self._snapshots.forget(name, self._parts.labels()[name]):
                 self._publisher.publish(message)
 
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:

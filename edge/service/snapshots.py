@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edge import picture_file
 from edge.messages import Message, Topics
 from edge.pipeline import crop
@@ -43,11 +45,13 @@ class Snapshots:
         """Return a whole frame as JPEG under `snapshot/frame`."""
         return self._message(camera, "frame", bgr)
 
-    def forget(self, camera: str) -> list[Message]:
-        """Return what removes the retained pictures of a camera that is there no longer."""
-        labels = [label for name, label in self._best if name == camera]
+    def forget(self, camera: str, labels: Iterable[str]) -> list[Message]:
+        """Return what removes the retained pictures of a camera that is there no longer.
+
+        labels: all of which there may be a picture, also from before the daemon's start.
+        """
         for label in labels:
-            del self._best[camera, label]
+            self._best.pop((camera, label), None)
         topics = [self._topics.camera(camera, f"snapshot/{name}") for name in (*labels, "frame")]
         return [Message(topic, b"", retain=True) for topic in topics]
 

@@ -247,7 +247,8 @@ function showInfo() {
   tell("version", `edge ${info.version}`);
   showCameras();
   fill("models", Object.entries(info.models).map(([role, model]) => {
-    const line = make("li", `${role}: ${model.name} ${model.version}`);
+    const pulled = model.pulled === null ? "" : ` (pulled as ${model.pulled})`;
+    const line = make("li", `${role}: ${model.name} ${model.version}${pulled}`);
     const proof = model.integer_only ? "integer-only" : "not integer-only";
     line.append(make("small", `${proof} · ${model.runtime} · sha256 ${model.sha256.slice(0, 12)}…`));
     return line;
