@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +23,9 @@ from inferring import Infer, tiny_models
 from mosquitto import Certificates, Mosquitto, Subscriber, find_mosquitto, make_certificates
 from publishing import Start, starting
 from watching import Watch, watching
+
+with contextlib.suppress(ImportError):  # comes with PyTorch for CUDA; crashes after TensorFlow
+    importlib.import_module("triton._C.libtriton")
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
