@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models",
         nargs="+",
         metavar="NAME",
-        help="default: all installed; the first "
-        "detector and the first color model go into frame path and start-up, too",
+        help="default: all installed, the daemon's default ones in frame path and start-up; "
+        "of those named, the first detector and the first color model go there",
     )
     parser.add_argument("--models-dir", metavar="DIR", help="look for models here first")
     parser.add_argument(
