@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from _pytest.logging import LogCaptureHandler
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
     from boards import Board
     from registered import Registry
+
+
+hypothesis.settings.register_profile("edge", deadline=None)  # other programs take time, too
+hypothesis.settings.load_profile("edge")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

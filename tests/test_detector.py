@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edge import certificate, manifest
@@ -314,7 +314,6 @@ def candidates(drawn: Sequence[tuple[float, float, float, float, int, float]]) -
     )
 
 
-@settings(deadline=None)
 @given(boxes, st.sampled_from([0.4, 0.6, 0.65, 0.8]))
 def test_suppression_matches_its_definition(
     drawn: list[tuple[float, float, float, float, int, float]], max_iou: float

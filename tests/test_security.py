@@ -226,9 +226,7 @@ payloads = st.binary(max_size=200) | nearly_json | st.builds(
 )  # fmt: skip
 
 
-@settings(
-    max_examples=INPUTS, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=INPUTS, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from([*COMMANDS, "", "../reload", "dance"]), payload=payloads)
 @pytest.mark.timeout(3600)
 def test_any_command_is_answered_and_only_valid_ones_are_executed(

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError
@@ -55,7 +55,6 @@ def test_changed_comment_is_refused() -> None:
         verify(CONTENT, SIGNED.replace(b"1.0.0", b"2.0.0"), [KEY.public])
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(SIGNED) - 1), st.integers(1, 255))
 def test_any_changed_signed_byte_is_refused(place: int, change: int) -> None:
     changed = SIGNED[:place] + bytes([SIGNED[place] ^ change]) + SIGNED[place + 1 :]
@@ -65,7 +64,6 @@ def test_any_changed_signed_byte_is_refused(place: int, change: int) -> None:
         verify(CONTENT, changed, [KEY.public])
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(SIGNED) - 2))
 def test_truncated_signature_is_refused(length: int) -> None:
     with pytest.raises(SignatureError):

@@ -108,7 +108,7 @@ def test_spool_behaves_like_a_list(tmp_path: Path) -> None:
 
     run_state_machine_as_test(
         Machine,
-        settings=settings(max_examples=25, stateful_step_count=25, deadline=None, database=None),
+        settings=settings(max_examples=25, stateful_step_count=25, database=None),
     )
 
 

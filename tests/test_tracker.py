@@ -367,7 +367,7 @@ detections = st.builds(Detection, st.sampled_from("abc"), st.floats(0.01, 1), bo
 steps = st.tuples(st.sampled_from(["update", "predict", "hold"]), st.floats(0, 5))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(steps, st.lists(detections, max_size=6)), max_size=12))
 def test_any_sequence_keeps_ids_unique_and_ends_each_track_once(script):
     tracker, now_s, ended = Tracker(CONFIG), 0.0, set()
