@@ -289,7 +289,8 @@ def test_objects_of_a_file_that_has_ended_end_while_others_go_on(
                 {event.id for event in events_at(all_, "door")}
                 == {event.id for event in events_at(all_, "door") if event.kind == "end"}
                 != set()
-            )
+            ),
+            60,
         )
         before = len(events_at(ended, "front"))
         subscriber.wait_for(lambda all_: len(events_at(all_, "front")) > before)
