@@ -43,6 +43,15 @@ def test_newest_state_of_each_topic_goes_first_and_again_on_every_connection(box
     assert taken(box) == [one.message, new.message]
 
 
+def test_picture_takes_the_place_of_the_state_that_cleared_its_topic(box: Outbox) -> None:
+    box.put(state("edge/gate/stats/1", b""))
+    box.put(moment(1))
+    assert taken(box) == [moment(1).message]
+    box.close()
+    box.open()
+    assert taken(box) == []
+
+
 def test_states_are_sent_again_by_prefix(box: Outbox) -> None:
     for topic in ("edge/gate/info", "edge/gate2/info", "homeassistant/device/gate"):
         box.put(state(topic, b"1"))

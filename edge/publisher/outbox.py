@@ -1,8 +1,8 @@
 """Messages other than events that wait for the network thread.
 
-A retained QoS 1 message is a state: the newest of each topic is kept and sent on every connection.
-All other messages are transient: when too many wait, the oldest are dropped and counted. So are all
-without a connection, except those that may wait for it.
+A retained QoS 1 message is a state: the newest of each topic is kept and sent on every connection,
+until another message is retained there. All other messages are transient: when too many wait, the
+oldest are dropped and counted. So are all without a connection, except those that may wait for it.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ class Outbox:
             if message.retain and message.qos > 0:
                 self._retained[message.topic] = self._unsent[message.topic] = message
                 return
+            if message.retain:
+                self._retained.pop(message.topic, None)
+                self._unsent.pop(message.topic, None)
             if not self._is_open and not outgoing.waits:
                 self._dropped += 1
                 return

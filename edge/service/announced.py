@@ -1,8 +1,8 @@
-"""Remembers announced components across restarts, so that Home Assistant removes obsolete ones.
+"""Remembers across restarts what was announced, so that what is gone can be removed elsewhere.
 
 A component that a discovery message omits stays in Home Assistant; it is removed when the message
-lists it with its platform only. Removed components are listed from then on, not once: there is no
-confirmation that Home Assistant has read the message.
+lists it with its platform only. What a camera has had retained stays at the broker until it is
+cleared. Both are removed from then on, not once: there is no confirmation.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from edge import durable
 
 logger = logging.getLogger(__name__)
 
-MEMORY_NAME = "announced.json"
+COMPONENTS = "announced.json"
+CAMERAS = "cameras.json"
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What was announced on a topic: every component's platform by name."""
+    """What was announced on a topic: every component's platform by name; of cameras, "camera"."""
 
     topic: str
     platforms: dict[str, str]
 
 
-def gone(state_dir: Path, topic: str, platforms: Mapping[str, str]) -> dict[str, str]:
-    """Return the components announced on a topic before that exist no longer; remember them all.
+def gone(path: Path, topic: str, platforms: Mapping[str, str]) -> dict[str, str]:
+    """Return what was announced on a topic before and exists no longer; remember all in the file.
 
-    platforms: of the present components, by name; the result has the same form. A file that cannot
-    be read or written is logged.
+    platforms: of what is there now, by name; the result has the same form. A file that cannot be
+    read or written is logged.
     """
-    path = state_dir / MEMORY_NAME
     before = _read(path)
     known = before.platforms if before.topic == topic else {}
     after = Memory(topic, {**known, **platforms})

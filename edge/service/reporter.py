@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from edge import __version__, config_file, messages
 from edge.capture import CaptureStatus
@@ -63,6 +63,10 @@ class Reporter:
         self._publisher.publish(Message(topic, messages.encode(info), qos=1, retain=True))
         if config.mqtt.discovery:
             self._publisher.publish(self._discovery(parts))
+        memory = config_file.state_dir(config) / announced.CAMERAS
+        present = dict.fromkeys(info.cameras, "camera")
+        for name in announced.gone(memory, self._topics.base, present):
+            self._forget_camera(name, parts.interpreters["detector"].manifest.labels)
 
     def _discovery(self, parts: Parts) -> Message:
         """Return the message for Home Assistant, which also removes what was announced before."""
@@ -71,7 +75,7 @@ class Reporter:
         commands = () if config.commands.key_file else config.commands.allow
         components = components_of(self._topics, parts.labels(), commands)
         gone = announced.gone(
-            config_file.state_dir(config),
+            config_file.state_dir(config) / announced.COMPONENTS,
             discovery_topic(prefix, self._topics.device),
             {name: component["platform"] for name, component in components.items()},
         )
@@ -90,12 +94,13 @@ class Reporter:
             topic = self._topics.camera(name, "state")
             self._publisher.publish(Message(topic, messages.encode(state), qos=1, retain=True))
 
-    def forget_camera(self, name: str) -> None:
-        """Remove the state of a camera that is there no longer, at the broker, too."""
+    def _forget_camera(self, name: str, labels: Sequence[str]) -> None:
+        """Remove a camera that is there no longer; what the broker retained of it, too."""
         self._last_states.pop(name, None)
-        topic = self._topics.camera(name, "state")
-        self._publisher.publish(Message(topic, b"", qos=1, retain=True))
         self._view.forget_camera(name)
+        for part in ("state", "snapshot/frame", *(f"snapshot/{label}" for label in labels)):
+            topic = self._topics.camera(name, part)
+            self._publisher.publish(Message(topic, b"", qos=1, retain=True))
 
     def tell_stats(
         self,

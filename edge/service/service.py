@@ -355,9 +355,6 @@ class Service:
         self._streams = {name: new.get(name) or old[name] for name in configs}
         for name in old.keys() - configs.keys():
             self._counters.forget(name, last[name].dropped)
-            self._reporter.forget_camera(name)
-            for message in self._snapshots.forget(name, self._parts.labels()[name]):
-                self._publisher.publish(message)
 
     def _prepare(self) -> tuple[Config, Parts, list[logging.Handler]]:
         """Return what a reload swaps; log handlers come last, so no failure leaks them."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from edge import picture_file
 from edge.messages import Message, Topics
 from edge.pipeline import crop
@@ -44,16 +42,6 @@ class Snapshots:
     def frame_message(self, camera: str, bgr: Image) -> Message:
         """Return a whole frame as JPEG under `snapshot/frame`."""
         return self._message(camera, "frame", bgr)
-
-    def forget(self, camera: str, labels: Iterable[str]) -> list[Message]:
-        """Return what removes the retained pictures of a camera that is there no longer.
-
-        labels: all of which there may be a picture, also from before the daemon's start.
-        """
-        for label in labels:
-            self._best.pop((camera, label), None)
-        topics = [self._topics.camera(camera, f"snapshot/{name}") for name in (*labels, "frame")]
-        return [Message(topic, b"", retain=True) for topic in topics]
 
     def _message(self, camera: str, name: str, bgr: Image) -> Message:
         topic = self._topics.camera(camera, f"snapshot/{name}")
