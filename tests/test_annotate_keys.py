@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import pytest
 
 pytest.importorskip("matplotlib", reason="pip install 'edge-camera[tools]'")
@@ -14,7 +15,7 @@ pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 pytest.importorskip("httpx", reason="pip install 'edge-camera[tools]'")
 
 from annotating import WAIT_S, Annotate, rows, state
-from scenes import write_scenes
+from scenes import BGR, scene, write_scenes
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ window.fetch = async (path, options) => {
 
 @pytest.fixture
 def folder(tmp_path: Path, chrome: Chrome) -> Iterator[Path]:
-    """A folder of three scenes, shown by the page."""
+    """A folder of three scenes, shown by the page; the first is blue above its object."""
     folder = write_scenes(tmp_path / "pictures")
+    bgr = scene("red")
+    bgr[:40] = BGR["blue"]
+    cv2.imwrite(str(folder / "0-red.png"), bgr)
     with Annotate(folder) as command:
         chrome.get(command.url)
         wait_until(lambda: state(chrome).get("index") == "0", WAIT_S)
@@ -79,7 +83,7 @@ def test_held_enter_answers_one_object(chrome: Chrome, folder: Path) -> None:
 def test_enter_during_the_cut_does_not_accept_the_colors_from_before_the_click(
     chrome: Chrome, folder: Path
 ) -> None:
-    assert "gray" in chrome.find_element("id", "also").text  # of the whole picture
+    assert "blue" in chrome.find_element("id", "also").text  # of the whole picture
     chrome.execute_script(HOLD, "/mask")
     click(chrome)
     wait_until(lambda: chrome.execute_script("return count"), WAIT_S)

@@ -298,7 +298,7 @@ def test_every_frame_is_detected_or_counted_under_its_cause_and_none_is_logged(
     }
     with Daemon(tmp_path, mosquitto.port, **changes) as daemon:
         assert daemon.wait(60) == 0
-    stats = stats_of(subscriber.received)[-1]
+    stats = stats_of(subscriber.wait_for(is_offline))[-1]
     assert stats.cameras["front"].frames == 250
     assert stats.detected + sum(stats.skipped.values()) == 250
     assert stats.skipped["budget"] + stats.skipped["stale"] > 0
