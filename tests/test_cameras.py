@@ -131,13 +131,15 @@ class Endless:
         """Nothing to close."""
 
 
-def test_failure_of_one_camera_is_raised_although_another_delivers() -> None:
-    def opened(config: CameraConfig) -> Source:
-        if config.source == 1:
-            raise InputError("clip.mp4: not a video; choose another")
-        return Endless(0.001)
+def one_unreadable(config: CameraConfig) -> Source:
+    """Open a source that delivers; 1 is no video."""
+    if config.source == 1:
+        raise InputError("clip.mp4: not a video; choose another")
+    return Endless(0.001)
 
-    with Cameras(names(2), open_source=opened) as cameras:
+
+def test_failure_of_one_camera_is_raised_although_another_delivers() -> None:
+    with Cameras(names(2), open_source=one_unreadable) as cameras:
         wait_until(lambda: cameras.status("c").frames > 3)
         with pytest.raises(InputError, match=r"clip\.mp4"):
             taken(cameras, 20)
@@ -202,12 +204,7 @@ def test_file_that_becomes_unreadable_is_tried_again_and_does_not_end_the_others
 
 
 def test_unreadable_file_that_a_reload_names_leaves_the_others_at_work() -> None:
-    def opened(config: CameraConfig) -> Source:
-        if config.source == 1:
-            raise InputError("clip.mp4: not a video; choose another")
-        return Endless(0.001)
-
-    with Cameras(names(1), open_source=opened) as cameras:
+    with Cameras(names(1), open_source=one_unreadable) as cameras:
         cameras.replace([], {"b": CameraConfig(source=1)})
         wait_until(lambda: cameras.status("b").state is CaptureState.LOST)
         assert cameras.status("b").reason == "clip.mp4: not a video; choose another"

@@ -73,6 +73,18 @@ def test_sigterm_stops_tools_like_ctrl_c():
     assert done.returncode == EXIT_FAILURE
 
 
+def in_shell(words: str) -> subprocess.CompletedProcess[str]:
+    """Run one of our programs with redirections of the shell."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m {words}', sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=ROOT,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("redirection", "code", "complaint"),
     [
@@ -83,27 +95,13 @@ def test_sigterm_stops_tools_like_ctrl_c():
     ids=["full", "no output", "no errors"],
 )
 def test_output_to_a_full_device_leaves_no_traceback(redirection: str, code: int, complaint: str):
-    done = subprocess.run(
-        ["/bin/sh", "-c", f'"$0" -m edge config-schema {redirection}', sys.executable],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        cwd=ROOT,
-        check=False,
-    )
+    done = in_shell(f"edge config-schema {redirection}")
     assert (done.returncode, done.stderr) == (code, complaint)
 
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-"])
 def test_tool_with_a_closed_stream_leaves_no_traceback(redirection: str):
-    done = subprocess.run(
-        ["/bin/sh", "-c", f'"$0" -m tools validate color-64 {redirection}', sys.executable],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        cwd=ROOT,
-        check=False,
-    )
+    done = in_shell(f"tools validate color-64 {redirection}")
     assert (done.returncode, done.stderr) == (EXIT_OK, "")
     assert bool(done.stdout) == (redirection == "2>&-")
 

@@ -20,6 +20,21 @@ from inferring import Infer, save, street
 from waiting import wait_until
 
 
+def three_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Write a.png, b.png and c.png; return a list that gets their names as they are read."""
+
+    def noted(path: Path) -> Image:
+        read.append(path.name)
+        return read_image(path)
+
+    read: list[str] = []
+    read_image = infer_pictures.read_image
+    for name in ("a.png", "b.png", "c.png"):
+        save(folder / name, street())
+    monkeypatch.setattr(infer_pictures, "read_image", noted)
+    return read
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_keeps_the_results_so_far(
     tmp_path: Path, infer: Infer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -60,16 +75,8 @@ def test_ctrl_c_while_a_result_is_awaited_keeps_it(
             time.sleep(0.1)
         return classify(model, bgr, label)
 
-    def noted(path: Path) -> Image:
-        read.append(path.name)
-        return read_image(path)
-
     calls: list[str] = []
-    read: list[str] = []
-    read_image = infer_pictures.read_image
-    for name in ("a.png", "b.png", "c.png"):
-        save(tmp_path / name, street())
-    monkeypatch.setattr(infer_pictures, "read_image", noted)
+    read = three_pictures(tmp_path, monkeypatch)
     monkeypatch.setattr(ColorModel, "classify", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -93,16 +100,8 @@ def test_ctrl_c_during_the_last_pictures_loses_none(
             time.sleep(0.1)
         return classify(model, bgr, label)
 
-    def noted(path: Path) -> Image:
-        read.append(path.name)
-        return read_image(path)
-
     calls = itertools.count()
-    read: list[str] = []
-    read_image = infer_pictures.read_image
-    for name in ("a.png", "b.png", "c.png"):
-        save(tmp_path / name, street())
-    monkeypatch.setattr(infer_pictures, "read_image", noted)
+    read = three_pictures(tmp_path, monkeypatch)
     monkeypatch.setattr(ColorModel, "classify", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -277,8 +277,7 @@ class Service:
         known = self._parts.interpreters["detector"].manifest.labels
         for label in command.labels:
             if label not in known:
-                shown = brief(repr(label), MAX_NAME_CHARS)
-                raise EdgeError(f"no class {shown}; known: {', '.join(known)}")
+                raise _unknown("class", label, known)
         old = self._parts.thresholds
         changed = {
             label: msgspec.structs.replace(old.labels.get(label, LabelConfig()), min_score=score)
@@ -307,8 +306,7 @@ class Service:
         if name is None:
             return [*self._streams.values()]
         if name not in self._streams:
-            shown = brief(repr(name), MAX_NAME_CHARS)
-            raise EdgeError(f"no camera {shown}; known: {', '.join(self._streams)}")
+            raise _unknown("camera", name, self._streams)
         return [self._streams[name]]
 
     def _reload_by_signal(self) -> None:
@@ -363,3 +361,8 @@ class Service:
         check_sources(config.cameras)
         parts = build_parts(config, self._track_ids)
         return config, parts, logs.make_handlers(config.log, device=self._topics.device)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> EdgeError:
+    """Return the error for a name in a command that is none of the known ones."""
+    return EdgeError(f"no {kind} {brief(repr(name), MAX_NAME_CHARS)}; known: {', '.join(known)}")
