@@ -149,7 +149,7 @@ def test_ctrl_c_while_results_are_awaited_leaves_no_lock_that_the_pool_needs(lin
                 signal.raise_signal(signal.SIGINT)
         return struck
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     outcomes = run_tasks(square, range(10**6), workers=2, title="squares")
     try:
         sys.settrace(struck)
@@ -157,7 +157,6 @@ def test_ctrl_c_while_results_are_awaited_leaves_no_lock_that_the_pool_needs(lin
             deque(outcomes)
     finally:
         sys.settrace(None)
-        signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.MonkeyPatch):
@@ -169,12 +168,9 @@ def test_ctrl_c_waits_for_workers_that_are_being_started(monkeypatch: pytest.Mon
         return submitted[-1]
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", struck)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            list(run_tasks(square, [1, 2], workers=2, title="squares"))
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_tasks(square, [1, 2], workers=2, title="squares"))
     assert len(submitted) == 1
 
 
