@@ -91,7 +91,7 @@ def _experiments_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def _signals_as_before() -> Iterator[None]:
-    """Undo what a test does to this process's signals: its children would ignore what it ignores."""
+    """Undo what a test does to signals: what it ignores would be ignored by later children."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
