@@ -273,25 +273,25 @@ def test_torn_journal_line_does_not_spoil_later_lines(
 def test_changed_picture_or_setting_is_converted_again(tmp_path: Path) -> None:
     source = labelled.save(tmp_path / "a.jpg", 1)
     task = Task(source, tmp_path / "set" / "images" / "a.jpg", None, is_copied=False)
-    with Journal(tmp_path / "set") as journal:
-        journal.add(task, convert(task))
-        assert journal.find(task) is not None
-        assert journal.find(replace(task, is_copied=True)) is None
-        assert journal.find(replace(task, max_side_px=48)) is None
-        os.utime(source, (1, 1))  # another picture of the same size
-        assert journal.find(task) is None
+    journal = Journal(tmp_path / "set")
+    journal.add(task, convert(task))
+    assert journal.find(task) is not None
+    assert journal.find(replace(task, is_copied=True)) is None
+    assert journal.find(replace(task, max_side_px=48)) is None
+    os.utime(source, (1, 1))  # another picture of the same size
+    assert journal.find(task) is None
 
 
 def test_journal_entries_are_on_disk_at_once(tmp_path: Path):
     source = labelled.save(tmp_path / "0.png", 0)
     target = labelled.save(tmp_path / "set" / "images" / "0.png", 0)
     task, done = Task(source, target, None, is_copied=True), Converted((96, 64), (192, 128))
-    with Journal(tmp_path / "set") as journal:
-        assert journal.find(task) is None
-        journal.add(task, done)
-        assert journal.find(task) == Journal(tmp_path / "set").find(task) == done
-        journal.forget([task])
-        assert journal.find(task) is Journal(tmp_path / "set").find(task) is None
+    journal = Journal(tmp_path / "set")
+    assert journal.find(task) is None
+    journal.add(task, done)
+    assert journal.find(task) == Journal(tmp_path / "set").find(task) == done
+    journal.forget([task])
+    assert journal.find(task) is Journal(tmp_path / "set").find(task) is None
 
 
 def test_picture_removed_from_the_set_is_converted_again(tmp_path: Path):

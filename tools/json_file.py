@@ -1,4 +1,7 @@
-"""JSON output of commands, such as `--json FILE`: strict JSON, with null for NaN."""
+"""JSON output of commands, such as `--json FILE`, and their JSON lines.
+
+Strict JSON, with null for NaN.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import errno
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from edge.errors import EdgeError
 
@@ -47,6 +52,23 @@ def add_line(content: object, path: Path) -> None:
         if path.is_file():
             os.truncate(path, before_bytes)
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def lines(path: Path) -> list[Any]:
+    """Return the values of a file that `add_line` wrote; none if it is missing.
+
+    Damaged lines are left out. A truncated last line, as a killed run leaves it, is ended, so that
+    `add_line` begins a new one. Raises OSError when that cannot be written.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+    found = []
+    for line in content.splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def text(content: object, *, indent: int | None = None) -> str:

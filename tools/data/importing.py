@@ -157,25 +157,25 @@ def _convert_all(listing: Listing, args: argparse.Namespace) -> dict[str, Conver
         task: entry.name
         for task, entry in zip(tasks_of(listing, args, args.output), listing.entries, strict=True)
     }
-    with Journal(args.output) as journal:
-        known = {task: found for task in names if (found := journal.find(task)) is not None}
-        todo = [task for task in names if task not in known]
-        if known:
-            print(f"{len(known)} pictures are done, {len(todo)} to do", file=sys.stderr)
-        journal.forget(todo)
-        outcomes = parallel.run_tasks(
-            convert, todo, workers=args.workers, dask=args.dask, title="import"
-        )
-        failed = []
-        with closing(outcomes):
-            for done in outcomes:
-                if isinstance(done.error, NoRoomError):
-                    raise EdgeError(f"{done.error}; {len(known)} pictures are done")
-                if done.result is None:
-                    failed.append((done.index, done.reason))
-                    continue
-                journal.add(done.item, done.result)
-                known[done.item] = done.result
+    journal = Journal(args.output)
+    known = {task: found for task in names if (found := journal.find(task)) is not None}
+    todo = [task for task in names if task not in known]
+    if known:
+        print(f"{len(known)} pictures are done, {len(todo)} to do", file=sys.stderr)
+    journal.forget(todo)
+    outcomes = parallel.run_tasks(
+        convert, todo, workers=args.workers, dask=args.dask, title="import"
+    )
+    failed = []
+    with closing(outcomes):
+        for done in outcomes:
+            if isinstance(done.error, NoRoomError):
+                raise EdgeError(f"{done.error}; {len(known)} pictures are done")
+            if done.result is None:
+                failed.append((done.index, done.reason))
+                continue
+            journal.add(done.item, done.result)
+            known[done.item] = done.result
     listing.problems += [reason for _, reason in sorted(failed)]
     clear_parts([task.target for task in todo])
     return {names[task]: found for task, found in known.items()}

@@ -7,41 +7,35 @@ file counts, because another import may have overwritten it.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from edge import lookup
 from edge.errors import EdgeError, why_not_written
+from tools import json_file
 from tools.data.convert import Converted, Task
 
 FILE = "import.jsonl"
 
 
 class Journal:
-    """The journal file of an output folder; a context manager."""
+    """The journal file of an output folder, which is created."""
 
     def __init__(self, folder: Path) -> None:
+        """Read the file; EdgeError when it cannot be written."""
         self._path = folder / FILE
         self._root = lookup.real(folder)
         self._known: dict[str, tuple[str, Converted]] = {}  # key and sizes, by target
-        self._is_torn = False  # whether the last line lacks its newline
-        self._read()
-
-    def __enter__(self) -> Self:
-        """Open the file; EdgeError when the folder cannot be made."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a")
+            self._path.touch()
+            lines = json_file.lines(self._path)
         except OSError as error:
             raise EdgeError(f"{self._path}: {error.strerror}; name another --output") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        with contextlib.suppress(OSError):  # already reported by `_write`
-            self._file.close()
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                self._apply(line)
 
     def find(self, task: Task) -> Converted | None:
         """Return an earlier result of this task; None if the picture must be converted."""
@@ -63,27 +57,13 @@ class Journal:
 
     def _write(self, line: dict[str, Any]) -> None:
         """Append a line; EdgeError when the disk is full."""
-        begin = "\n" if self._is_torn else ""
         try:
-            self._file.write(f"{begin}{json.dumps(line)}\n")
-            self._file.flush()
+            json_file.add_line(line, self._path)
         except OSError as error:
             raise EdgeError(f"{self._path}: {why_not_written(error)}") from None
-        self._is_torn = False
 
     def _name(self, task: Task) -> str:
         return task.target.relative_to(self._root).as_posix()
-
-    def _read(self) -> None:
-        if not self._path.is_file():
-            return
-        text = self._path.read_text(errors="replace")
-        self._is_torn = bool(text) and not text.endswith("\n")
-        for line in text.splitlines():
-            try:
-                self._apply(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                continue  # the truncated last line of a killed run
 
     def _apply(self, item: dict[str, Any]) -> None:
         """Apply a line; KeyError, TypeError or ValueError when it is malformed."""

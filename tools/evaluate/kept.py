@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +25,8 @@ class ResultLog:
     """
 
     def __init__(self, path: Path | None, pictures: Sequence[Picture]) -> None:
-        """Read the file if it exists; a truncated last line (of a killed run) is removed from it.
+        """Read the file if it exists; pictures whose line is damaged are measured again.
 
-        Pictures whose line is damaged are measured again.
         Raises OSError when the folder cannot be made.
         """
         self._path = path
@@ -37,13 +35,8 @@ class ResultLog:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = path.read_bytes() if path.exists() else b""
-        whole, _, torn = content.rpartition(b"\n")
-        if torn:
-            path.write_bytes(content[: -len(torn)])
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
-                known = json.loads(line)
+        for known in json_file.lines(path):
+            with contextlib.suppress(KeyError, TypeError, IndexError):
                 if known["file"] == self._stamp(known["index"]):
                     self.found[known["index"]] = known["found"]
 
