@@ -38,6 +38,7 @@ def discovery_message(
     prefix: Home Assistant's discovery prefix. components: see `components_of`.
     gone: platforms of former components, by name: Home Assistant removes them.
     """
+    # Ids have dots, which names have not: camera "door" of "gate" shares none with "gate_door".
     payload = {
         "device": {
             "identifiers": [f"edge_{topics.device}"],
@@ -53,7 +54,7 @@ def discovery_message(
         "qos": 1,
         "components": {key: {"platform": platform} for key, platform in gone.items()}
         | {
-            key: {**entity, "unique_id": f"edge_{topics.device}_{key}"}
+            key: {**entity, "unique_id": f"edge.{topics.device}.{key}"}
             for key, entity in components.items()
         },
     }

@@ -14,6 +14,7 @@ from edge.messages import (
     COMMANDS,
     CameraState,
     Event,
+    Message,
     Pause,
     Resume,
     Stats,
@@ -27,9 +28,14 @@ REFERENCE = Path(__file__).parent / "reference" / "homeassistant.json"
 TOPICS = Topics("edge", "gate")
 LABELS = ["person", "car"]
 CAMERAS = {"front": LABELS, "back": LABELS}
-MESSAGE = discovery_message(
-    "homeassistant", TOPICS, "1.2.3", components_of(TOPICS, CAMERAS, COMMANDS), {}
-)
+
+
+def message(topics: Topics, cameras: dict[str, list[str]]) -> Message:
+    components = components_of(topics, cameras, COMMANDS)
+    return discovery_message("homeassistant", topics, "1.2.3", components, {})
+
+
+MESSAGE = message(TOPICS, CAMERAS)
 PAYLOAD = json.loads(MESSAGE.payload)
 COMPONENTS = PAYLOAD["components"]
 # What is published on a component's state topic.
@@ -56,6 +62,14 @@ def test_availability_follows_birth_and_will():
     (status,) = [field.type.values for field in states if field.name == "status"]
     # Home Assistant's defaults for payload_available and payload_not_available.
     assert set(status) == {"online", "offline"}
+
+
+def test_devices_whose_names_begin_alike_share_no_id():
+    def ids(device: str, *cameras: str) -> set[str]:
+        sent = message(Topics("edge", device), dict.fromkeys(cameras, LABELS))
+        return {one["unique_id"] for one in json.loads(sent.payload)["components"].values()}
+
+    assert not ids("gate", "door", "yard") & ids("gate_door", "yard", "wall")
 
 
 def test_unique_ids_are_unique_and_every_component_has_a_platform():
