@@ -201,6 +201,15 @@ def test_doctor_fails_when_one_of_the_cameras_is_lost_or_cannot_be_opened(tmp_pa
         assert "front" not in found.text  # the fix is not for it
 
 
+def test_doctor_does_not_wait_for_a_camera_that_refuses(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        source = f"http://{LOOPBACK}:{server.getsockname()[1]}/video"
+    config = Config(state_dir=str(tmp_path), cameras={"gone": CameraConfig(source=source)})
+    started_s = time.monotonic()
+    assert f"gone: cannot open {source}" in doctor.check_camera(config, "edge").text
+    assert time.monotonic() - started_s < config.cameras["gone"].open_timeout_s
+
+
 def test_doctor_tries_several_cameras_at_once_and_finds_the_one_that_is_well(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
