@@ -10,7 +10,7 @@ import msgspec
 
 from edge import config_file, status_socket
 from edge.errors import EXIT_OK, EXIT_UNHEALTHY, UnavailableError
-from edge.messages import CameraHealth, ModelInfo, Report, Stats
+from edge.messages import CameraHealth, CameraStats, ModelInfo, Report, Stats
 
 EXAMPLES = """examples:
   edge status                       # the daemon of /etc/edge/edge.yaml
@@ -78,19 +78,21 @@ def lines_of(report: Report) -> Iterator[str]:
     if report.info is not None:
         models = ", ".join(_model(model) for model in report.info.models.values())
         yield f"device    {report.info.device}, edge {report.info.version}, {models}"
+    known = report.stats.cameras if report.stats is not None else {}
     for name, camera in report.health.cameras.items():
-        yield f"camera    {name} {_camera(camera)}"
+        yield f"camera    {name} {_camera(camera, known.get(name) if len(known) > 1 else None)}"
     if not report.health.cameras:
         yield "camera    not opened yet"
     if report.stats is not None:
         yield from _stats_lines(report.stats)
 
 
-def _camera(camera: CameraHealth) -> str:
+def _camera(camera: CameraHealth, stats: CameraStats | None) -> str:
     age = camera.frame_age_s
     frame = "no frame yet" if age is None else f"newest frame {age:.1f} s ago"
     paused = ", paused: the command resume ends it" if camera.paused else ""
-    return f"{camera.state}, {frame}{paused}"
+    rate = "" if stats is None else f", {stats.frames_per_s:g} a second detected"
+    return f"{camera.state}, {frame}{rate}{paused}"
 
 
 def _model(model: ModelInfo) -> str:
