@@ -160,6 +160,9 @@ class SkipCause(StrEnum):
     PAUSED = "paused"
 
 
+OVER_BUDGET = frozenset({SkipCause.STALE, SkipCause.BUDGET, SkipCause.THERMAL})
+
+
 class EventKind(StrEnum):
     """Kind of an event in an object's life, as published."""
 

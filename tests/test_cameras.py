@@ -11,6 +11,7 @@ import pytest
 
 from edge.capture import Cameras, CaptureState
 from edge.capture.camera import JOIN_S
+from edge.capture.cameras import IN_STEP_S, STARVED
 from edge.capture.source import Source
 from edge.config import CameraConfig
 from edge.errors import InputError
@@ -129,6 +130,53 @@ class Endless:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+def test_of_cameras_in_step_the_later_one_gets_turns_too() -> None:
+    began_s = time.monotonic()
+
+    class InStep(Endless):
+        def read(self) -> Image:
+            now_s = time.monotonic() - began_s
+            time.sleep(0.1 - (now_s - self.interval_s) % 0.1)
+            return gray_level(40)
+
+    def open_source(config: CameraConfig) -> Source:
+        return InStep(0.02 * int(config.source))  # how much later its frames come
+
+    detected = {"c": 0, "b": 0}
+    with Cameras(names(2), open_source=open_source) as cameras:
+        while sum(detected.values()) < 20:
+            frame = cameras.take(PATIENCE_S)
+            assert frame is not None
+            if time.monotonic() - frame.captured_mono_s > 0.03:
+                cameras.tell_too_old(frame.camera)
+                continue
+            detected[frame.camera] += 1
+            cameras.tell_detected(frame.camera)
+            time.sleep(0.06)
+    assert min(detected.values()) >= 3
+
+
+def test_owed_camera_that_does_not_come_holds_up_the_other_only_once() -> None:
+    hold = threading.Event()
+
+    def open_source(config: CameraConfig) -> Source:
+        return FakeSource([gray_level(40), hold]) if config.source else Endless(0.001)
+
+    with Cameras(names(2), open_source=open_source) as cameras:
+        frames_read(cameras, "b", 1)
+        assert "b" in taken(cameras, 2)
+        for _ in range(STARVED):
+            cameras.tell_detected("c")
+        cameras.tell_too_old("b")
+        waits_s = []
+        for _ in range(3):
+            began_s = time.monotonic()
+            assert taken(cameras, 1) == ["c"]
+            waits_s.append(time.monotonic() - began_s)
+        hold.set()
+    assert waits_s[0] >= IN_STEP_S > min(waits_s[1:])
 
 
 def one_unreadable(config: CameraConfig) -> Source:

@@ -3,6 +3,9 @@
 Method: of the cameras with a frame, the one whose detector ran longest ago is next, so that scarce
 time is shared. A camera that had its turn waits until every other one with a frame had its own, so
 that one whose frames are always skipped, because they come too late, does not hold up the others.
+A camera whose frames have grown too old while those of others were detected, STARVED of them, is
+owed a turn: the others wait IN_STEP_S for it. Otherwise, of cameras in step, the one whose frames
+come a little earlier would get every turn that there is time for.
 Earliest deadline first would starve: while frames come faster than they are taken, each is soon
 replaced by a newer one, and the camera whose frames happen to be a little older gets every turn.
 """
@@ -19,6 +22,9 @@ from edge.capture.source import check_source, open_source
 from edge.config import CameraConfig
 from edge.errors import EdgeError
 from edge.values import Frame
+
+IN_STEP_S = 0.05  # of two cameras in step, how much later one's frames may come
+STARVED = 4  # detector's runs on other cameras' frames since a camera's own
 
 
 def check_sources(configs: Mapping[str, CameraConfig]) -> None:
@@ -46,6 +52,8 @@ class Cameras:
         self._cameras: dict[str, Camera] = {}
         self._had_turn: set[str] = set()
         self._detected: dict[str, int] = {}  # by camera; grows with every detector's run
+        self._last_detected: str | None = None  # None also after a frame that was too old
+        self._owed: str | None = None
 
     def __enter__(self) -> Self:
         """Start reading."""
@@ -121,21 +129,39 @@ class Cameras:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting() or self.is_over, timeout_s)
-            waiting = self._waiting()
-            if not waiting:
+            name = self._next()
+            if name is None:
                 return None
-            if waiting.keys() <= self._had_turn:
-                self._had_turn.clear()
-            name = min(
-                waiting.keys() - self._had_turn,
-                key=lambda name: (self._detected.get(name, 0), waiting[name]),
-            )
+            owed, self._owed = self._owed, None  # one that does not come holds up no further turn
+            if owed is not None and self._rank(owed) < self._rank(name):
+                self._changed.wait_for(lambda: owed in self._waiting(), IN_STEP_S)
+                self._had_turn.discard(owed)
+                name = self._next() or name
             self._had_turn.add(name)
         return self._cameras[name].take(0)
 
     def tell_detected(self, name: str) -> None:
         """Remember that the detector has run on a camera's frame now."""
         self._detected[name] = 1 + max(self._detected.values(), default=0)
+        self._last_detected = name
+
+    def tell_too_old(self, name: str) -> None:
+        """Remember that a camera's frame did not fit the budget."""
+        is_starved = max(self._detected.values(), default=0) - self._rank(name) >= STARVED
+        if is_starved and self._last_detected not in {None, name}:
+            self._owed = name
+        self._last_detected = None
+
+    def _next(self) -> str | None:
+        """Return the camera whose turn it is, None when no frame waits."""
+        waiting = self._waiting()
+        if waiting.keys() <= self._had_turn:
+            self._had_turn.clear()
+        left = waiting.keys() - self._had_turn
+        return min(left, key=lambda name: (self._rank(name), waiting[name]), default=None)
+
+    def _rank(self, name: str) -> int:
+        return self._detected.get(name, 0)
 
     def _waiting(self) -> dict[str, float]:
         """Return when the frames that wait were captured, by camera."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from edge.budget import StageTimes
 from edge.capture import CaptureStatus
-from edge.values import FrameResult, SkipCause
+from edge.values import OVER_BUDGET, FrameResult, SkipCause
 
 LATENCY = "latency"
 LATENCY_WINDOW = 512
@@ -85,6 +85,6 @@ class Counters:
 
     def saved_for_budget(self) -> int:
         """Return how often a frame, a color crop or the better detector was skipped for it."""
-        causes = (SkipCause.BUDGET, SkipCause.THERMAL, SkipCause.STALE)
-        skipped = sum(frames.skipped[cause] for frames in self.cameras.values() for cause in causes)
+        cameras = self.cameras.values()
+        skipped = sum(frames.skipped[cause] for frames in cameras for cause in OVER_BUDGET)
         return skipped + self.colors_shed + self.detected_faster

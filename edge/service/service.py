@@ -55,7 +55,7 @@ from edge.service.stats import cameras_text
 from edge.service.stream import Stream
 from edge.spool import Spool
 from edge.status_socket import StatusSocket
-from edge.values import Frame, FrameResult
+from edge.values import OVER_BUDGET, Frame, FrameResult
 from edge.web import View, WebServer
 
 logger = logging.getLogger(__name__)
@@ -191,6 +191,8 @@ class Service:
         if result.skipped is None:
             self._parts.confirm_models()
             self._cameras.tell_detected(stream.name)
+        elif result.skipped in OVER_BUDGET:
+            self._cameras.tell_too_old(stream.name)
         self._counters.add(result, latency_ms, is_late=is_late)
         self._view.tell_frame(result)
         if self._config.publish.snapshots:
