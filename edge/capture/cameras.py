@@ -146,7 +146,7 @@ class Cameras:
         self._last_detected = name
 
     def tell_too_old(self, name: str) -> None:
-        """Remember that a camera's frame did not fit the budget."""
+        """Remember that a camera's frame did not fit the budget: a starved one is owed a turn."""
         is_starved = max(self._detected.values(), default=0) - self._rank(name) >= STARVED
         if is_starved and self._last_detected not in {None, name}:
             self._owed = name
