@@ -82,12 +82,13 @@ def test_each_cause_is_found_drawn_and_counted(tmp_path: Path) -> None:
     folder = write_set(tmp_path, [*causes.values(), right, right | {"row": {"sure_1": False}}])
     found = judged(folder, tmp_path / "out")
     assert found["objects"] == 9
-    assert [one["cause"] for one in found["failures"]] == list(causes)
+    named = [(one["causes"] or ["unexplained"])[0] for one in found["failures"]]
+    assert named == list(causes)
     assert {path.stem for path in (tmp_path / "out").glob("*.jpg")} == {
         cause.replace(" ", "-") for cause in causes
     }
     doubtful = found["causes"]["doubtful"]
-    assert (doubtful["drawn"], doubtful["wrong"], doubtful["objects"]) == (1, 1, 2)
+    assert (doubtful["wrong"], doubtful["objects"]) == (1, 2)
     assert doubtful["wrong_with"] == 0.5
     assert doubtful["wrong_without"] == pytest.approx(6 / 7)
 
@@ -99,18 +100,38 @@ def test_sheets_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["failures.json"]
 
 
-def test_most_confident_mistakes_of_a_cause_are_drawn_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mixed = cv2.addWeighted(scene("red"), 0.55, scene("blue"), 0.45, 0)
-    pictures = (mixed, scene("red"))
-    folder = write_set(tmp_path, [{"label": "green", "picture": one} for one in pictures])
+def captions_of_sheets(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Return the captions by sheet, filled when sheets are written."""
     drawn: dict[str, list[str]] = {}
     monkeypatch.setattr(
         failures.contact_sheet,
         "write",
         lambda tiles, path: drawn.update({path.stem: [tile.caption for tile in tiles]}),
     )
+    return drawn
+
+
+def test_mistake_with_two_causes_is_drawn_on_both_sheets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = {"label": "green", "picture": scene("red"), "box": Box(110, 80, 40, 20)}
+    folder = write_set(tmp_path, [tiny | {"row": {"sure_2": False}}])
+    drawn = captions_of_sheets(monkeypatch)
+    causes = judged(folder, tmp_path / "out")["causes"]
+    assert {name: one["wrong"] for name, one in causes.items() if one["wrong"]} == {
+        "tiny": 1,
+        "doubtful": 1,
+    }
+    assert {name: len(captions) for name, captions in drawn.items()} == {"tiny": 1, "doubtful": 1}
+
+
+def test_most_confident_mistakes_of_a_cause_are_drawn_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = cv2.addWeighted(scene("red"), 0.55, scene("blue"), 0.45, 0)
+    pictures = (mixed, scene("red"))
+    folder = write_set(tmp_path, [{"label": "green", "picture": one} for one in pictures])
+    drawn = captions_of_sheets(monkeypatch)
     judged(folder, tmp_path / "out")
     (captions,) = drawn.values()
     shares = [float(caption.split()[-1]) for caption in captions]

@@ -135,13 +135,41 @@ def test_classes_that_a_model_lacks_are_reported_and_no_common_class_is_refused(
     person, other = document["categories"]
     other["name"] = "forklift"
     path.write_text(json.dumps(document))
-    assert run(tmp_path, str(MODEL)) == EXIT_OK
-    message = "yolox-nano-352 does not know forklift: 0 in the means over all classes"
-    assert message in capsys.readouterr().err
+    assert run(tmp_path, str(MODEL), "--json", str(tmp_path / "out.json")) == EXIT_OK
+    assert "left out, as no model knows them: forklift" in capsys.readouterr().err
+    (figures,) = json.loads((tmp_path / "out.json").read_text())["models"]
+    assert list(figures["classes"]) == ["person"]
+    assert figures["ap50"] == figures["classes"]["person"]["ap50"]
     person["name"] = "pedestrian"
     path.write_text(json.dumps(document))
     assert run(tmp_path, str(MODEL)) == EXIT_NO_INPUT
     assert "does not know pedestrian, forklift: no class of " in capsys.readouterr().err
+
+
+def test_a_class_that_only_another_model_knows_is_0_in_the_mean_but_not_in_the_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden_set(tmp_path)
+    path = tmp_path / "some.json"
+    document = json.loads(path.read_text())
+    person, other = document["categories"]
+    document["annotations"].append(annotation(other["id"], HERE, id=99, area=400.0, iscrowd=0))
+    path.write_text(json.dumps(document))
+    narrow = tmp_path / "narrow"
+    shutil.copytree(MODEL, narrow)
+    stored = json.loads((narrow / "manifest.json").read_text())
+    stored["labels"][stored["labels"].index(other["name"])] = "forklift"
+    (narrow / "manifest.json").write_text(json.dumps(stored))
+    (narrow / "CARD.md").unlink()
+    options = ("--json", str(tmp_path / "out.json"), "--record")
+    models = [narrow, shutil.copytree(MODEL, tmp_path / "wide")]
+    assert run(tmp_path, *map(str, models), *options) == EXIT_OK
+    assert f"narrow does not know {other['name']}: 0 in the means" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "out.json").read_text())["models"][0]
+    person_ap50 = figures["classes"][person["name"]]["ap50"]
+    assert figures["ap50"] == pytest.approx(person_ap50 / 2, abs=1e-4)
+    recorded = {item.metric: item.value for item in manifest.read(narrow).accuracy}
+    assert recorded["AP50"] == person_ap50
 
 
 def test_kernels_are_compared_by_the_command(

@@ -86,6 +86,14 @@ def test_models_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["AP50 car", "-", "-"] in rows
 
 
+def test_table_of_six_models_in_a_file_has_whole_names(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["yolox-nano-288", "yolox-nano-352", "yolox-nano-480", "FastestDet"]
+    names += ["ssd_mobilenet_v1_coco_uint8", "yolov5n_coco_int8"]
+    report.show([measured(name, 0.4) for name in names])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+
+
 def test_csv_has_empty_cells_for_missing_figures(tmp_path: Path) -> None:
     report.write_csv([measured("m", 0.4)], tmp_path / "new" / "t.csv")
     rows = list(csv.reader((tmp_path / "new" / "t.csv").read_text().splitlines()))

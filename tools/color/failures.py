@@ -4,7 +4,7 @@ The model names every object with an agreed label, as in `evaluate color`. Its m
 by cause and drawn, one contact sheet for each cause, the most confident mistakes first. A cause is
 a measurable rule, checked on right and wrong objects alike: it explains mistakes only where the
 error rate of objects that fulfil it (`wrong with`) is above that of the others (`wrong without`).
-The rules, in order; a mistake is drawn under the first that holds, and counted under all:
+The rules; a mistake is counted under each that holds, and drawn on the sheet of each:
 
 - tiny: the crop's shorter side is below 48 px.
 - clipped: the box ends at an edge of its picture (needs --images).
@@ -107,21 +107,15 @@ class Judged:
         """Return whether the answer is not the label."""
         return self.answer != self.label
 
-    @property
-    def cause(self) -> str:
-        """Return the first rule that holds."""
-        return self.causes[0] if self.causes else UNEXPLAINED
-
 
 @dataclass(frozen=True)
 class CauseCount:
     """The figures of one cause.
 
-    drawn: mistakes on its sheet. wrong, objects: those for which the rule holds.
+    wrong, objects: those for which the rule holds.
     wrong_with, wrong_without: error rate where the rule holds and where not, None without objects.
     """
 
-    drawn: int
     wrong: int
     objects: int
     wrong_with: float | None
@@ -152,7 +146,8 @@ def run(args: argparse.Namespace) -> int:
         judged.append(one)
         if one.is_wrong:
             text = f"{one.label}, answered {one.answer} {one.share:.2f}"
-            tiles[one.cause].append((one.share, crop, text))
+            for cause in one.causes or (UNEXPLAINED,):
+                tiles[cause].append((one.share, crop, text))
     if not judged:
         raise InputError("no object with an agreed basic color term; name others with --data")
     args.output.mkdir(parents=True, exist_ok=True)
@@ -228,16 +223,15 @@ def count(judged: Sequence[Judged]) -> dict[str, CauseCount]:
     """Return the figures of each cause and of the objects for which no rule holds."""
     found = {}
     for name in CAUSES:
-        found[name] = _count(name, judged, [name in one.causes for one in judged])
-    found[UNEXPLAINED] = _count(UNEXPLAINED, judged, [not one.causes for one in judged])
+        found[name] = _count(judged, [name in one.causes for one in judged])
+    found[UNEXPLAINED] = _count(judged, [not one.causes for one in judged])
     return found
 
 
-def _count(name: str, judged: Sequence[Judged], holds: Sequence[bool]) -> CauseCount:
+def _count(judged: Sequence[Judged], holds: Sequence[bool]) -> CauseCount:
     with_it = list(compress(judged, holds))
     without = list(compress(judged, (not one for one in holds)))
     return CauseCount(
-        drawn=sum(one.is_wrong and one.cause == name for one in judged),
         wrong=sum(one.is_wrong for one in with_it),
         objects=len(with_it),
         wrong_with=_rate(with_it),
@@ -288,7 +282,7 @@ def _at_edge(box_px: Box, picture: Image) -> bool:
 
 
 def _write(judged: Sequence[Judged], counts: dict[str, CauseCount], path: Path) -> None:
-    failures = [asdict(one) | {"cause": one.cause} for one in judged if one.is_wrong]
+    failures = [asdict(one) for one in judged if one.is_wrong]
     causes = {name: asdict(one) for name, one in counts.items()}
     document = {"objects": len(judged), "causes": causes, "failures": failures}
     json_file.write(document, path)
@@ -297,12 +291,12 @@ def _write(judged: Sequence[Judged], counts: dict[str, CauseCount], path: Path) 
 def _print(counts: dict[str, CauseCount], judged: Sequence[Judged], output: Path) -> None:
     wrong = sum(one.is_wrong for one in judged)
     title = f"{wrong} of {len(judged)} objects wrong, by cause"
-    heads = ("cause", "drawn", "wrong", "objects", "wrong with", "wrong without")
+    heads = ("cause", "wrong", "objects", "wrong with", "wrong without")
     table = Table(*heads, title=title)
     for name, one in counts.items():
         rates = (
             "-" if rate is None else f"{rate:.3f}" for rate in (one.wrong_with, one.wrong_without)
         )
-        table.add_row(name, str(one.drawn), str(one.wrong), str(one.objects), *rates)
+        table.add_row(name, str(one.wrong), str(one.objects), *rates)
     Console().print(table)
     print(f"contact sheets and failures.json in {output}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +114,16 @@ def run(args: argparse.Namespace) -> int:
         )
         loaded = [subjects.load(str(name), stack, options) for name in names]
         reference = _reference(loaded, args.reference)
-        _check_labels(loaded, data)
+        measurable = _known_to_a_model(loaded, data)
         found = {
             one.name: spread.collect(
                 one, options, data, workers=args.workers, dask=args.dask, keep=args.resume
             )
             for one in loaded
         }
-        measured = _measure(loaded, found, data, reference, args.runs)
+        measured = _measure(loaded, found, measurable, reference, args.runs)
         report.show(measured)
-        _write(measured, found, data, args)
+        _write(measured, found, measurable, args)
         _track(record, measured, args)
     return EXIT_OK
 
@@ -138,17 +139,32 @@ def _reference(loaded: Sequence[Subject], wanted: str | None) -> str:
     return wanted or names[0]
 
 
-def _check_labels(loaded: Sequence[Subject], data: Dataset) -> None:
-    """Print which annotated classes a model does not know; InputError if it knows none."""
+def _known_to_a_model(loaded: Sequence[Subject], data: Dataset) -> Dataset:
+    """Return the set without the classes that no model knows, as `train detect` measures it.
+
+    Prints what is left out and what single models lack. Raises InputError when one knows no class.
+    """
     counts = accuracy.object_counts(data)
     asked = [label for label in data.labels.values() if counts[label]]
+    known = {label for one in loaded for label in one.labels}
     for one in loaded:
         lacking = [label for label in asked if label not in one.labels]
-        message = f"{one.name} does not know {', '.join(lacking)}"
+        message = f"{one.name} does not know "
         if lacking and len(lacking) == len(asked):
-            raise InputError(f"{message}: no class of {data.name}; use the same class names")
-        if lacking:
-            print(f"{message}: 0 in the means over all classes", file=sys.stderr)
+            fault = f"no class of {data.name}; use the same class names"
+            raise InputError(f"{message}{', '.join(lacking)}: {fault}")
+        if missed := known.intersection(lacking):
+            print(f"{message}{', '.join(sorted(missed))}: 0 in the means", file=sys.stderr)
+    if unknown := [label for label in asked if label not in known]:
+        print(f"left out, as no model knows them: {', '.join(unknown)}", file=sys.stderr)
+    return _only(known, data)
+
+
+def _only(known: Collection[str], data: Dataset) -> Dataset:
+    """Return the set with only these classes."""
+    labels = {number: label for number, label in data.labels.items() if label in known}
+    annotations = tuple(item for item in data.annotations if item["category_id"] in labels)
+    return replace(data, labels=labels, annotations=annotations)
 
 
 def _measure(
@@ -167,10 +183,13 @@ def _measure(
         ratios = timing.relative(times, reference)
     measured = []
     for one in loaded:
-        whole = accuracy.score(data, found[one.name])
-        figures = accuracy.add_source_accuracy(whole, data, found[one.name])
+        figures = _score(data, found[one.name])
         measured.append(Measured(one, figures, times.get(one.name, {}), ratios.get(one.name)))
     return measured
+
+
+def _score(data: Dataset, results: list[dict[str, Any]]) -> Accuracy:
+    return accuracy.add_source_accuracy(accuracy.score(data, results), data, results)
 
 
 def _write(
@@ -191,7 +210,7 @@ def _write(
             sheet = args.pictures / f"{one.subject.name}.jpg"
             pictures.write(list(confusion.matches(data, results)), data, sheet)
         if args.record and one.subject.folder is not None:
-            _record(one.subject.folder, one.accuracy, args)
+            _record(one.subject.folder, _score(_only(one.subject.labels, data), results), args)
 
 
 def _track(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:

@@ -78,7 +78,7 @@ def _groups(accuracy: Accuracy) -> list[tuple[str, str, GroupAccuracy]]:
 def show(measured: Sequence[Measured]) -> None:
     """Print one model's results, or those of several models side by side."""
     table = _one(measured[0]) if len(measured) == 1 else _side_by_side(measured)
-    plain_console().print(table)
+    plain_console(columns=150).print(table)
 
 
 def _one(measured: Measured) -> Any:

@@ -64,8 +64,8 @@ def read_objects(
     images: where the pictures are; default: the folder, or beside the JSON file, there in a folder
         of its name or in `images/`.
     split: only rows of that split.
-    Raises InputError when there is no object, the file is of no known kind, or a split is asked of
-    data without splits.
+    Raises InputError when there is no object or none of its pictures, the file is of no known kind,
+    or a split is asked of data without splits.
     """
     if source.is_dir() and not (source / SET_NAME).is_file():
         _refuse_split(source, split)
@@ -85,6 +85,11 @@ def read_objects(
         raise InputError(f"{source}: no object of split {split!r}; name another with --split")
     if not found:
         raise InputError(f"{source}: no object to label; name a folder of pictures or a COCO file")
+    if not any(one.file.is_file() for one in found):
+        raise InputError(
+            f"{found[0].file}: No such file or directory, nor any other picture of {source}; "
+            "name their folder with --images"
+        )
     return found
 
 
