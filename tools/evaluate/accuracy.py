@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def restrict_to_source(data: Dataset, source: str) -> Dataset:
     return replace(data, pictures=pictures, annotations=own)
 
 
-def restrict_to_labels(data: Dataset, labels: Sequence[str]) -> Dataset:
+def restrict_to_labels(data: Dataset, labels: Collection[str]) -> Dataset:
     """Return a set with only these classes; detections of others are ignored."""
     names = {number: name for number, name in data.labels.items() if name in labels}
     own = tuple(item for item in data.annotations if item["category_id"] in names)

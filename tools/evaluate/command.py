@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +156,7 @@ def _known_to_a_model(loaded: Sequence[Subject], data: Dataset) -> Dataset:
             print(f"{message}{', '.join(sorted(missed))}: 0 in the means", file=sys.stderr)
     if unknown := [label for label in asked if label not in known]:
         print(f"left out, as no model knows them: {', '.join(unknown)}", file=sys.stderr)
-    return _only(known, data)
-
-
-def _only(known: Collection[str], data: Dataset) -> Dataset:
-    """Return the set with only these classes."""
-    labels = {number: label for number, label in data.labels.items() if label in known}
-    annotations = tuple(item for item in data.annotations if item["category_id"] in labels)
-    return replace(data, labels=labels, annotations=annotations)
+    return accuracy.restrict_to_labels(data, known)
 
 
 def _measure(
@@ -210,7 +202,8 @@ def _write(
             sheet = args.pictures / f"{one.subject.name}.jpg"
             pictures.write(list(confusion.matches(data, results)), data, sheet)
         if args.record and one.subject.folder is not None:
-            _record(one.subject.folder, _score(_only(one.subject.labels, data), results), args)
+            own = accuracy.restrict_to_labels(data, one.subject.labels)
+            _record(one.subject.folder, _score(own, results), args)
 
 
 def _track(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:
