@@ -212,6 +212,7 @@ def test_run_without_improvement_stops_early(
     train(pictures, tmp_path / "run", 4, "--patience", "1")
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
     assert sum("images_per_s=" in line for line in caplog.messages) == 2
+    assert "train.ended_early step=2 of=4: no gain in --patience 1 " in caplog.messages[-1]
     assert manifest.read(tmp_path / "run" / "best").name == "run"
 
 

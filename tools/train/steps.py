@@ -116,6 +116,14 @@ def train_and_measure(
             callbacks.keep()
         record.metrics(state.step, **beside, ap=measured.ap, ap50=measured.ap50)
         callbacks.save()
+    if state.step < schedule.steps:
+        logger.info(
+            "train.ended_early step=%d of=%d: no gain in --patience %d measurements; "
+            "started again with a larger one, it goes on",
+            state.step,
+            schedule.steps,
+            args.patience,
+        )
     record.artifact(args.output / METRICS_FILE)
 
 
