@@ -380,19 +380,6 @@ def test_split_option_is_refused_for_data_without_splits(tmp_path: Path) -> None
         read_objects(coco, split="val")
 
 
-@pytest.mark.parametrize("command", ["annotate", "label"])
-def test_a_folder_without_the_pictures_is_told_at_the_start(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_scenes(tmp_path / "pictures", ("red", "blue"))
-    boxes = write_boxes(tmp_path / "pictures", ["0-red.png", "1-blue.png"])
-    (tmp_path / "empty").mkdir()
-    assert main([command, "color", str(boxes), "--images", str(tmp_path / "empty")]) == 66
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "empty/0-red.png: No such file or directory, nor any other picture of" in line
-    assert line.endswith("name their folder with --images")
-
-
 def test_rows_of_the_data_folders_are_objects(tmp_path: Path) -> None:
     write_scenes(tmp_path / "train")
     row = {"image": "0-red.png", "bbox": [1, 2, 30, 40], "cls": "car", "split": "train"}

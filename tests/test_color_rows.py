@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("rich", reason="pip install 'edge-camera[tools]'")
 
 from edge.errors import InputError
+from scenes import write_boxes, write_scenes
 from tools.annotate.view import view_of
 from tools.cli import main
 from tools.color.data import dataset
@@ -132,3 +133,16 @@ def test_parent_of_a_labelled_folder_is_refused_with_the_folder(tmp_path: Path) 
     (tmp_path / "scene_color" / "labels.json").write_text("[]")
     with pytest.raises(InputError, match=r"--data, such as .*/scene_color$"):
         dataset.read_set(tmp_path, "val")
+
+
+@pytest.mark.parametrize("command", ["annotate", "label"])
+def test_a_folder_without_the_pictures_is_told_at_the_start(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scenes(tmp_path / "pictures", ("red", "blue"))
+    boxes = write_boxes(tmp_path / "pictures", ["0-red.png", "1-blue.png"])
+    (tmp_path / "empty").mkdir()
+    assert main([command, "color", str(boxes), "--images", str(tmp_path / "empty")]) == 66
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "empty/0-red.png: No such file or directory, nor any other picture of" in line
+    assert line.endswith("name their folder with --images")
