@@ -125,13 +125,21 @@ def test_resized_model_is_timed_at_its_own_size(
     assert sizes[-1] == own
 
 
+def write_both_classes(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Write the golden set with an object of its second class; return its file and content."""
+    golden_set(folder)
+    path = folder / "some.json"
+    document = json.loads(path.read_text())
+    second = document["categories"][1]["id"]
+    document["annotations"].append(annotation(second, HERE, id=99, area=400.0, iscrowd=0))
+    path.write_text(json.dumps(document))
+    return path, document
+
+
 def test_classes_that_a_model_lacks_are_reported_and_no_common_class_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    golden_set(tmp_path)
-    path = tmp_path / "some.json"
-    document = json.loads(path.read_text())
-    document["annotations"].append(annotation(3, HERE, id=99, area=400.0, iscrowd=0))
+    path, document = write_both_classes(tmp_path)
     person, other = document["categories"]
     other["name"] = "forklift"
     path.write_text(json.dumps(document))
@@ -149,12 +157,8 @@ def test_classes_that_a_model_lacks_are_reported_and_no_common_class_is_refused(
 def test_a_class_that_only_another_model_knows_is_0_in_the_mean_but_not_in_the_card(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    golden_set(tmp_path)
-    path = tmp_path / "some.json"
-    document = json.loads(path.read_text())
+    _, document = write_both_classes(tmp_path)
     person, other = document["categories"]
-    document["annotations"].append(annotation(other["id"], HERE, id=99, area=400.0, iscrowd=0))
-    path.write_text(json.dumps(document))
     narrow = tmp_path / "narrow"
     shutil.copytree(MODEL, narrow)
     stored = json.loads((narrow / "manifest.json").read_text())

@@ -51,7 +51,8 @@ class Cameras:
         self._configs = dict(configs)
         self._cameras: dict[str, Camera] = {}
         self._had_turn: set[str] = set()
-        self._detected: dict[str, int] = {}  # by camera; grows with every detector's run
+        self._runs = 0  # of the detector
+        self._detected: dict[str, int] = {}  # by camera, the number of its last run
         self._last_detected: str | None = None  # None also after a frame that was too old
         self._owed: str | None = None
 
@@ -142,12 +143,13 @@ class Cameras:
 
     def tell_detected(self, name: str) -> None:
         """Remember that the detector has run on a camera's frame now."""
-        self._detected[name] = 1 + max(self._detected.values(), default=0)
+        self._runs += 1
+        self._detected[name] = self._runs
         self._last_detected = name
 
     def tell_too_old(self, name: str) -> None:
         """Remember that a camera's frame did not fit the budget: a starved one is owed a turn."""
-        is_starved = max(self._detected.values(), default=0) - self._rank(name) >= STARVED
+        is_starved = self._runs - self._rank(name) >= STARVED
         if is_starved and self._last_detected not in {None, name}:
             self._owed = name
         self._last_detected = None

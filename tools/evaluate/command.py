@@ -203,7 +203,8 @@ def _write(
             pictures.write(list(confusion.matches(data, results)), data, sheet)
         if args.record and one.subject.folder is not None:
             own = accuracy.restrict_to_labels(data, one.subject.labels)
-            _record(one.subject.folder, _score(own, results), args)
+            is_whole = own.labels == data.labels
+            _record(one.subject.folder, one.accuracy if is_whole else _score(own, results), args)
 
 
 def _track(record: tracking.Run, measured: Sequence[Measured], args: argparse.Namespace) -> None:
