@@ -39,6 +39,13 @@ def taken(cameras: Cameras, count: int) -> list[str]:
     return [frame.camera for frame in frames if frame is not None]
 
 
+def taken_until_all_came(cameras: Cameras, expected: set[str]) -> set[str]:
+    """The cameras of the next frames, until each of those expected has had its turn."""
+    came: set[str] = set()
+    wait_until(lambda: came.update(taken(cameras, 1)) or came >= expected)
+    return came
+
+
 def frames_read(cameras: Cameras, name: str, count: int) -> None:
     wait_until(lambda: cameras.status(name).frames == count)
 
@@ -225,13 +232,20 @@ def test_replaced_camera_continues_its_counters_and_leaves_the_others_alone() ->
 
 
 def test_cameras_come_and_go() -> None:
-    with Cameras(names(2), open_source=lambda _: Endless(0.001)) as cameras:
-        assert {*taken(cameras, 4)} == {"b", "c"}
+    hold = threading.Event()
+
+    def open_source(config: CameraConfig) -> Source:
+        return FakeSource([gray_level(40), hold]) if config.source == 3 else Endless(0.001)
+
+    with Cameras(names(2), open_source=open_source) as cameras:
+        assert taken_until_all_came(cameras, {"b", "c"}) == {"b", "c"}
+        wait_until(lambda: cameras.status("c").frames > 1)
         cameras.replace(["c"], {"a": CameraConfig(source=2)})
-        assert {*taken(cameras, 4)} == {"a", "b"}
-        cameras.replace(["a"], {"c": CameraConfig(source=0)})
-        assert {*taken(cameras, 4)} == {"b", "c"}
-        assert cameras.status("c").frames < 100  # counted anew
+        assert taken_until_all_came(cameras, {"a", "b"}) == {"a", "b"}
+        cameras.replace(["a"], {"c": CameraConfig(source=3)})
+        assert taken_until_all_came(cameras, {"b", "c"}) == {"b", "c"}
+        assert cameras.status("c").frames == 1  # counted anew
+        hold.set()
 
 
 def test_file_that_becomes_unreadable_is_tried_again_and_does_not_end_the_others() -> None:
