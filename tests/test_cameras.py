@@ -42,7 +42,12 @@ def taken(cameras: Cameras, count: int) -> list[str]:
 def taken_until_all_came(cameras: Cameras, expected: set[str]) -> set[str]:
     """The cameras of the next frames, until each of those expected has had its turn."""
     came: set[str] = set()
-    wait_until(lambda: came.update(taken(cameras, 1)) or came >= expected)
+
+    def have_all_come() -> bool:
+        came.update(taken(cameras, 1))
+        return came >= expected
+
+    wait_until(have_all_come)
     return came
 
 
