@@ -16,7 +16,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -31,6 +30,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from edge.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, EdgeError, brief
 from tools.arguments import count
+from tools.progress import track
 
 QUEUE_PER_WORKER = 4
 CONNECT_S = 10
@@ -95,7 +95,7 @@ def run_tasks(
     results are pickled. workers: number of processes; 1: run in this process. dask: address of a
     scheduler to use instead of processes; it and its workers need this package, and they the same
     file paths.
-    title: of the progress bar.
+    title: of what `tools.progress.track` tells.
     A caller that may stop early must use `contextlib.closing`: the garbage collector might close
     the generator in the pool's own thread, which cannot join itself. Items that run then have
     GRACE_S to end before their processes are killed.
@@ -107,7 +107,7 @@ def run_tasks(
         outcomes = _on_processes(function, items, min(workers, len(items)))
     else:
         outcomes = (_call(function, index, item) for index, item in enumerate(items))
-    yield from _with_progress(outcomes, len(items), title)
+    yield from track(outcomes, title, len(items))
 
 
 def once_per_thread(make: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -134,19 +134,6 @@ def _call(function: Callable[[Item], Result], index: int, item: Item) -> Done[It
         return Done(index, item, function(item))
     except Exception as error:  # noqa: BLE001 - reported with its item
         return Done(index, item, error=error)
-
-
-def _with_progress(
-    outcomes: Iterator[Done[Item, Result]], total: int, title: str
-) -> Iterator[Done[Item, Result]]:
-    """Yield the outcomes, with a progress bar if standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield from outcomes
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(outcomes, title, total, console=Console(stderr=True))
 
 
 def _on_processes(

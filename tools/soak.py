@@ -28,7 +28,6 @@ from typing import Self
 import msgspec
 import numpy as np
 import yaml
-from rich.progress import track
 
 from edge import status_socket
 from edge.config import SpoolConfig
@@ -37,6 +36,7 @@ from edge.messages import Report
 from tools import json_file
 from tools.arguments import count, option, positive
 from tools.benchmark.frame_path import DEMO_CLIP
+from tools.progress import track
 
 EXAMPLES = """examples:
   edge-tools soak --minutes 30

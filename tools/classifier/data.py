@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from edge import durable
 from edge.errors import InputError
-from tools.classifier import runtime
 from tools.data.entry import SUFFIXES, is_utf8, pictures_below
 from tools.dataset import load_file
+from tools.progress import track
 
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 TENTHS = 10  # content hashes modulo 10: 0 is val, 1 is test, the others are train
@@ -196,9 +196,7 @@ def _write(chosen: Sequence[Item], side_px: int, path: Path) -> str:
     with path.open("wb") as file, ThreadPoolExecutor(READERS) as pool:
         np.lib.format.write_array_header_1_0(file, header)
         read = pool.map(lambda item: _read_or_reason(item.path, side_px), chosen)
-        for item, result in zip(
-            chosen, runtime.with_progress(read, "pictures", len(chosen)), strict=True
-        ):
+        for item, result in zip(chosen, track(read, "pictures", len(chosen)), strict=True):
             if isinstance(result, str):
                 broken.append(result)
                 continue

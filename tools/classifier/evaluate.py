@@ -29,7 +29,6 @@ from tools.classifier import (
     description,
     fit,
     recorded,
-    runtime,
     source,
 )
 from tools.classifier.answered import Answered, forget, measure
@@ -37,6 +36,7 @@ from tools.classifier.data import Pictures
 from tools.classifier.description import Description
 from tools.classifier.figures import Figures
 from tools.console import plain_console
+from tools.progress import track
 
 EXAMPLES = """\
 examples:
@@ -78,9 +78,7 @@ def run(args: argparse.Namespace) -> int:
     with tracking.start("levels", params=_settings(args, pictures), uri=args.tracking_uri) as kept:
         answered = [
             measure(folder, one, pictures, args.threads, args.output)
-            for folder, one in runtime.with_progress(
-                list(zip(folders, described, strict=True)), "models"
-            )
+            for folder, one in track(list(zip(folders, described, strict=True)), "models")
         ]
         found = figures(answered, pictures)
         where = f"{args.data.resolve().name}/{args.split}"

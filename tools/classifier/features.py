@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.classifier import runtime
 from tools.classifier.data import Pictures, network_input
 from tools.classifier.fit import Floats, Samples
+from tools.progress import track
 
 BATCH = 32
 
@@ -57,7 +57,7 @@ def _compute(frozen: Any, pictures: Pictures, path: Path) -> None:
         start = _header_bytes(part)
         done = (file.tell() - start) // (row_bytes * BATCH) * BATCH
         file.truncate(start + done * row_bytes)
-        for at in runtime.with_progress(range(done, shape[0], BATCH), "frozen backbone"):
+        for at in track(range(done, shape[0], BATCH), "frozen backbone"):
             images = network_input(np.asarray(pictures.rgb[at : at + BATCH]))
             file.write(frozen.predict_on_batch(images).astype("<f2").tobytes())
     part.replace(path)

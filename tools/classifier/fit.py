@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge import durable
 from tools.classifier import runtime
 from tools.classifier.description import write_json
+from tools.progress import track
 from tools.train.divergence import refuse_divergence
 
 logger = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def _batches(
     generator = np.random.default_rng((plan.seed, number))
     order = generator.permutation(len(train.labels))
     starts = range(0, len(order), plan.batch)
-    for at in runtime.with_progress(starts, f"{plan.name}, epoch {number}"):
+    for at in track(starts, f"{plan.name}, epoch {number}"):
         yield np.sort(order[at : at + plan.batch]), generator
 
 

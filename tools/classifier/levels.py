@@ -34,6 +34,7 @@ from tools.classifier import (
 from tools.classifier.adapt import Adaptation
 from tools.classifier.description import Description
 from tools.classifier.job import MADE_FROM, Job
+from tools.progress import track
 
 EXAMPLES = """\
 examples:
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         if asked:
             net, job = adapt.adapted(net, job, asked, output / ADAPTED)
         source.remember(output, dataset)
-        for level in runtime.with_progress(chosen, "levels"):
+        for level in track(chosen, "levels"):
             path = write_level(output / level, level, net, job)
             size = path.stat().st_size
             print(f"{path}: {convert.DESCRIPTIONS[level]}, {size:,} bytes")

@@ -5,24 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from edge.errors import ConfigError
 from edge.quiet import held_stderr
-
-T = TypeVar("T")
-
-
-def with_progress(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items with a progress bar, if there is a terminal."""
-    from rich.progress import track
-
-    hidden = not sys.stdout.isatty()
-    yield from track(items, title, total, transient=True, disable=hidden)
 
 
 @functools.cache

@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tools.classifier import charts, convert, fit, runtime
+from tools.classifier import charts, convert, fit
 from tools.classifier.data import Pictures
 from tools.classifier.description import write_json
 from tools.classifier.job import MADE_FROM, Job
 from tools.classifier.tflite import TFLiteClassifier
+from tools.progress import track
 
 TABLE_FILE, PLOT_FILE = "representative.csv", "representative.png"
 POINTS_FILE = "representative.json"
@@ -36,7 +37,7 @@ class Points(msgspec.Struct, kw_only=True):
 def sweep(net: Any, job: Job, counts: Sequence[int], output: Path) -> None:
     """Measure the counts and write a table and a plot into a folder."""
     found = _earlier_points(job, output)
-    for count in runtime.with_progress(sorted(set(counts)), "representative pictures"):
+    for count in track(sorted(set(counts)), "representative pictures"):
         pixels = job.pixels(count)
         if len(pixels) not in found.accuracy:
             found.accuracy[len(pixels)] = _accuracy(net, pixels, job.validation, output)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from edge.color import TERMS, ColorModel
@@ -42,6 +41,7 @@ from tools.color.figures import (
     label_indices,
 )
 from tools.console import plain_console
+from tools.progress import track
 from tools.train import color_swatches
 
 EXAMPLES = """\
@@ -192,7 +192,7 @@ def _shares(
     """Return the model's shares, (n, 11), and the milliseconds of each stage, (n, stages)."""
     shares = np.zeros((len(items), len(TERMS)))
     stage_ms = np.zeros((len(items), len(STAGES)))
-    crops = track(read_crops(items), "color model", total=len(items), transient=True)
+    crops = track(read_crops(items), "color model", total=len(items))
     for row, (crop, _) in enumerate(crops):
         stamps = [time.perf_counter()]
         model.preprocess(crop, items[row].object_class)

@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from edge.color import TERMS, ColorModel
@@ -40,6 +39,7 @@ from tools.color.data.dataset import ColorItem, read_crops, read_set
 from tools.color.data.objects import LabelObject, read_objects
 from tools.color.pixels import cielab, masks
 from tools.color.pixels.naming import clusters, term_shares
+from tools.progress import track
 
 EXAMPLES = """\
 example:
@@ -255,7 +255,7 @@ def _labelled(
         ]
         crops = read_crops(item for item, _ in both)
         for (item, place), (crop, _) in track(
-            zip(both, crops, strict=True), folder.name, total=len(both), transient=True
+            zip(both, crops, strict=True), folder.name, total=len(both)
         ):
             yield item, place, crop
 

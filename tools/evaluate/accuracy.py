@@ -24,6 +24,7 @@ from edge.interpreter import Interpreter
 from edge.values import Detection, Image
 from tools import dataset
 from tools.dataset import Dataset, Picture
+from tools.progress import track
 
 MIN_SCORE = 0.01  # lower scores add nothing to AP
 SIZES = ("small", "medium", "large")
@@ -102,11 +103,7 @@ def collect(
     show_progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Return COCO result dicts of every picture; labels that the set lacks are left out."""
-    pictures: Any = data.pictures
-    if show_progress:
-        from rich.progress import track
-
-        pictures = track(data.pictures, "evaluate")
+    pictures = track(data.pictures, "evaluate") if show_progress else data.pictures
     return [item for picture in pictures for item in collect_picture(detect, data.labels, picture)]
 
 

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,6 +27,7 @@ from tools.architectures.color import OUTPUT, ColorArchitecture, ColorNet
 from tools.color.data import arrays, dataset
 from tools.color.data.arrays import Packed
 from tools.color.data.dataset import ColorItem
+from tools.progress import track
 from tools.train import color_arguments, color_composites, color_swatches, color_teacher
 from tools.train.color_answers import top1
 from tools.train.color_augment import (
@@ -204,7 +204,7 @@ def train_epoch(
     state.network.train()
     total = 0.0
     batches = _batches(len(packed.rgb), config.batch)
-    for indices in track(batches, f"epoch {state.epoch + 1}", transient=True):
+    for indices in track(batches, f"epoch {state.epoch + 1}"):
         rate = learning_rate(config, state.step, steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["factor"]

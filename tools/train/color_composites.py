@@ -18,7 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from edge.color import TERMS
 from edge.swatch import terms_of
@@ -29,6 +28,7 @@ from tools.color.data.dataset import ColorItem
 from tools.color.data.rows import BoxPx
 from tools.color.pixels import cielab, masks
 from tools.color.pixels.masks import Mask
+from tools.progress import track
 
 MIN_SIDE_PX = 48.0  # of a box: in smaller ones GrabCut and pixels' names are unreliable
 MIN_SURFACE = 0.35  # least share of the object's pixels whose own name is the label
@@ -79,9 +79,7 @@ def _composites(
     donors = {term: [one for one in objects if one.item.label == term] for term in TERMS}
     terms = [term for term in TERMS if donors[term]]
     made, crops = [], []
-    for index in track(
-        np.resize(rng.permutation(len(objects)), count), "composites", transient=True
-    ):
+    for index in track(np.resize(rng.permutation(len(objects)), count), "composites"):
         one, term = objects[index], str(rng.choice(terms))
         donor = donors[term][rng.integers(len(donors[term]))]
         behind = objects[rng.integers(len(objects))]
@@ -104,7 +102,7 @@ def _objects(items: Sequence[ColorItem], margin: float) -> list[_Object]:
     found = (
         _object(item, bgr, box_px)
         for item, (bgr, box_px) in track(
-            zip(usable, crops, strict=True), "cutting out", total=len(usable), transient=True
+            zip(usable, crops, strict=True), "cutting out", total=len(usable)
         )
     )
     return [one for one in found if one is not None]

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,6 +33,7 @@ from tools.color.data.arrays import Packed
 from tools.color.data.dataset import ColorItem
 from tools.color.evaluate import ask
 from tools.color.figures import figures, groups
+from tools.progress import track
 from tools.quantize import Calibration, FakeQuantizer, calibrate, write
 from tools.train import commands
 from tools.train.color import MARGIN, STORED, inputs
@@ -157,7 +157,7 @@ def train(
     """Run `steps` steps, saving to `path` every SAVE_EVERY; return the mean loss."""
     quantizer = FakeQuantizer(state.graph, state.ranges)
     total = 0.0
-    for _ in track(range(steps), f"from step {state.step}", transient=True):
+    for _ in track(range(steps), f"from step {state.step}"):
         set_rates(state.optimizer, rate_factor(state.step, config.steps, config.warmup_steps))
         value = _loss(state, quantizer, original.network, _batch(config, original, state.step))
         state.optimizer.zero_grad()

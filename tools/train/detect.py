@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from edge.errors import ConfigError
@@ -42,6 +41,7 @@ from tools.arguments import (
 from tools.dataset import Dataset
 from tools.evaluate.accuracy import MIN_SCORE, Accuracy, collect, restrict_to_labels, score
 from tools.input_size import InputSize
+from tools.progress import track
 from tools.train import assign, detect_augment, distil, labels
 from tools.train.assign import Truth
 from tools.train.detect_augment import Sample

@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from edge.errors import InputError
@@ -32,6 +31,7 @@ from tools.arguments import count, option, seed
 from tools.dataset import Dataset, Picture
 from tools.evaluate.accuracy import Accuracy, evaluate, restrict_to_labels
 from tools.input_size import InputSize
+from tools.progress import track
 from tools.quantize import Calibration, FakeQuantizer, calibrate
 from tools.quantize.ranges import PIXELS, batches
 from tools.quantize_detect import facts_of, letterboxed, stem_groups, write_model

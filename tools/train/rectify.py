@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.values import Image
 from tools.architectures import yolox
+from tools.progress import track
 from tools.quantize.ranges import PIXELS, batches
 from tools.train.steps import relative_adam
 

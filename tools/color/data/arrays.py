@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from edge import durable
 from edge.color import TERMS, shrink
@@ -20,6 +19,7 @@ from edge.values import Image
 from tools.color.data.dataset import ColorItem, read_crops
 from tools.color.data.rows import BoxPx
 from tools.dataset import file_stamp
+from tools.progress import track
 
 Arrays = dict[str, NDArray[Any]]  # by name
 # Classes of scene objects, in the order of the network's class planes.
@@ -48,7 +48,7 @@ class Packed:
 
 def pack(items: Sequence[ColorItem], side: int, margin: float) -> Packed:
     """Return the items' crops stretched to side x side pixels."""
-    crops = track(read_crops(items, margin), "decoding crops", total=len(items), transient=True)
+    crops = track(read_crops(items, margin), "decoding crops", total=len(items))
     return stretched(items, crops, side)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +21,7 @@ from tools.color.data import arrays
 from tools.color.data.dataset import ColorItem
 from tools.color.study.networks import Studied, Vgg16
 from tools.color.study.peak import RUNS
+from tools.progress import track
 from tools.quantize import Quantization
 
 CONTEXT_MARGIN = 0.5  # of the box: a twin's second crop around the object
@@ -119,13 +119,12 @@ def train(network: nn.Module, part: Crops, epochs: int) -> None:
     optimizer = torch.optim.AdamW(wanted, LEARNING_RATE, weight_decay=0.03)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     network.train()
-    with Progress(transient=True) as progress:
-        bar = progress.add_task("training", total=steps)
-        for _ in range(epochs):
-            for rows in torch.split(torch.randperm(len(part.levels)), BATCH):
-                _step(network, part, rows.numpy(), optimizer)
-                schedule.step()
-                progress.advance(bar)
+    batches = (
+        rows for _ in range(epochs) for rows in torch.split(torch.randperm(len(part.levels)), BATCH)
+    )
+    for rows in track(batches, "training", steps):
+        _step(network, part, rows.numpy(), optimizer)
+        schedule.step()
     network.eval()
 
 
