@@ -52,8 +52,9 @@ def write_set(folder: Path, objects: list[dict[str, Any]]) -> Path:
     return folder
 
 
-def judged(folder: Path, output: Path) -> dict[str, Any]:
+def judged(folder: Path, output: Path, *, with_pictures: bool = True) -> dict[str, Any]:
     options = ["--images", str(folder / "pictures"), "--boxes", str(folder / "boxes.json")]
+    options = options if with_pictures else []
     data = ["--data", str(folder / "set"), "--output", str(output)]
     assert main(["color", "failures", str(MODEL), *data, *options]) == 0
     found: dict[str, Any] = json.loads((output / "failures.json").read_text())
@@ -91,6 +92,12 @@ def test_each_cause_is_found_drawn_and_counted(tmp_path: Path) -> None:
     assert (doubtful["wrong"], doubtful["objects"]) == (1, 2)
     assert doubtful["wrong_with"] == 0.5
     assert doubtful["wrong_without"] == pytest.approx(6 / 7)
+
+
+def test_causes_that_need_the_pictures_are_left_out_without_them(tmp_path: Path) -> None:
+    folder = write_set(tmp_path, [{"label": "green", "picture": scene("red")}])
+    causes = judged(folder, tmp_path / "out", with_pictures=False)["causes"]
+    assert [*causes] == ["tiny", "light", "two-tone", "doubtful", "unexplained"]
 
 
 def test_sheets_of_an_earlier_run_are_removed(tmp_path: Path) -> None:

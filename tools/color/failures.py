@@ -75,9 +75,10 @@ class Measured:
     is_sure: bool
 
 
-CAUSES: dict[str, Callable[[Measured], bool]] = {
+# None: not known, since an option was not given.
+CAUSES: dict[str, Callable[[Measured], bool | None]] = {
     "tiny": lambda one: one.shorter_px < TINY_PX,
-    "clipped": lambda one: bool(one.at_edge),
+    "clipped": lambda one: one.at_edge,
     "light": lambda one: (
         one.median_l < DARK_L
         or one.blown >= BLOWN_SHARE
@@ -86,7 +87,7 @@ CAUSES: dict[str, Callable[[Measured], bool]] = {
     "two-tone": lambda one: (
         one.second_share >= SECOND_SHARE or one.second_in_mask >= SECOND_IN_MASK
     ),
-    "second object": lambda one: (one.covered or 0.0) >= COVERED_SHARE,
+    "second object": lambda one: None if one.covered is None else one.covered >= COVERED_SHARE,
     "doubtful": lambda one: not one.is_sure,
 }
 
@@ -220,10 +221,11 @@ def covered_share(box_px: Box, boxes: Sequence[Box]) -> float:
 
 
 def count(judged: Sequence[Judged]) -> dict[str, CauseCount]:
-    """Return the figures of each cause and of the objects for which no rule holds."""
+    """Return the figures of each known cause, and of the objects for which no rule holds."""
     found = {}
-    for name in CAUSES:
-        found[name] = _count(judged, [name in one.causes for one in judged])
+    for name, holds in CAUSES.items():
+        if any(holds(one.measured) is not None for one in judged):
+            found[name] = _count(judged, [name in one.causes for one in judged])
     found[UNEXPLAINED] = _count(judged, [not one.causes for one in judged])
     return found
 
