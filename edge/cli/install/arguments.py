@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from edge import install
-from edge.cli.umask import read_by_all
+from edge.cli.rights import read_by_all
 from edge.errors import EXIT_OK
 
 
