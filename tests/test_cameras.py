@@ -52,7 +52,9 @@ def taken_until_all_came(cameras: Cameras, expected: set[str]) -> set[str]:
 
 
 def frames_read(cameras: Cameras, name: str, count: int) -> None:
+    """Wait until a camera has read so many frames and the last one can be taken."""
     wait_until(lambda: cameras.status(name).frames == count)
+    wait_until(lambda: cameras._cameras[name].waiting_since_s is not None)
 
 
 def test_frame_captured_first_is_taken_first() -> None:
@@ -118,13 +120,15 @@ def test_cameras_take_turns_while_each_always_has_a_frame() -> None:
     def endless(config: CameraConfig) -> Source:
         return Endless(0.001 * (1 + int(config.source)))
 
+    def have_read(before: dict[str, int]) -> bool:
+        return all(cameras.status(name).frames > before[name] + 1 for name in before)
+
     with Cameras(names(3), open_source=endless) as cameras:
-        for name in names(3):
-            wait_until(lambda name=name: cameras.status(name).frames > 3)
         turns = []
-        for _ in range(30):
+        for _ in range(30):  # the consumer's work, in which each source reads several frames
+            before = {name: cameras.status(name).frames for name in names(3)}
+            wait_until(lambda before=before: have_read(before))
             turns += taken(cameras, 1)
-            time.sleep(0.01)  # the consumer's work, in which each source reads several frames
     assert all(len({*turns[start : start + 3]}) == 3 for start in range(0, 30, 3))
 
 
@@ -183,7 +187,7 @@ def test_owed_camera_that_does_not_come_holds_up_the_other_only_once() -> None:
             cameras.tell_detected("c")
         cameras.tell_too_old("b")
         waits_s = []
-        for _ in range(3):
+        for _ in range(10):
             began_s = time.monotonic()
             assert taken(cameras, 1) == ["c"]
             waits_s.append(time.monotonic() - began_s)
@@ -202,7 +206,7 @@ def test_failure_of_one_camera_is_raised_although_another_delivers() -> None:
     with Cameras(names(2), open_source=one_unreadable) as cameras:
         wait_until(lambda: cameras.status("c").frames > 3)
         with pytest.raises(InputError, match=r"clip\.mp4"):
-            taken(cameras, 20)
+            wait_until(lambda: not taken(cameras, 1))
 
 
 def test_others_go_on_when_one_file_has_ended_and_all_are_over_with_the_last() -> None:
@@ -224,8 +228,8 @@ def test_others_go_on_when_one_file_has_ended_and_all_are_over_with_the_last() -
 
 
 def test_replaced_camera_continues_its_counters_and_leaves_the_others_alone() -> None:
-    hold = threading.Event()
-    scripts: list[Script] = [[gray_level(40), gray_level(50), hold], [gray_level(60), hold]]
+    hold, end = threading.Event(), threading.Event()
+    scripts: list[Script] = [[gray_level(40), gray_level(50), hold], [gray_level(60), end]]
     with Cameras(names(2), open_source=opener(scripts)) as cameras:
         frames_read(cameras, "c", 2)
         frames_read(cameras, "b", 1)
@@ -234,6 +238,7 @@ def test_replaced_camera_continues_its_counters_and_leaves_the_others_alone() ->
         assert last["c"].frames == 2
         wait_until(lambda: cameras.status("c").frames == 3)
         assert cameras.status("b").frames == 1
+        end.set()
 
 
 def test_cameras_come_and_go() -> None:

@@ -51,7 +51,7 @@ def test_hung_reader_is_abandoned_and_replaced_and_ends_later(tmp_path: Path):
         assert camera.status.state is CaptureState.LOST
         began_s = time.monotonic()
         assert camera.take(0.05) is None
-        assert time.monotonic() - began_s < 0.2 + 1
+        assert time.monotonic() - began_s < PATIENCE_S / 2
     wait_until(lambda: free_readers(pipe) or threading.active_count() == before)
 
 
@@ -178,11 +178,11 @@ def test_invalid_frames_are_counted_and_skipped():
 def test_damaged_picture_after_long_good_ones_is_only_skipped():
     class Slow(FakeSource):
         def read(self) -> Image | None:
-            time.sleep(0.1)
+            time.sleep(0.2)
             return super().read()
 
     script = [*[gray_level(20)] * 6, ValueError("damaged"), gray_level(40), threading.Event()]
-    config = CameraConfig(source=63, read_timeout_s=0.5)
+    config = CameraConfig(source=63, read_timeout_s=1)
     with Camera("a", config, open_source=lambda _: Slow(script)) as camera:
         wait_until(lambda: camera.status.frames == 7)
         assert (camera.status.bad_frames, camera.status.reconnects) == (1, 0)
