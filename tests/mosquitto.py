@@ -136,7 +136,7 @@ class Mosquitto:
         with self._logged:
             self._logged.notify_all()
 
-    def wait_for_log(self, text: str, *, first: int = 0, timeout_s: float = 10) -> str:
+    def wait_for_log(self, text: str, *, first: int = 0, timeout_s: float = 20) -> str:
         """The first log line from index `first` on that holds the text."""
         with self._logged:
             found = self._logged.wait_for(
@@ -279,11 +279,11 @@ class Subscriber:
             )  # fmt: skip
             self._changed.notify_all()
 
-    def wait_subscribed(self, timeout_s: float = 15) -> None:
+    def wait_subscribed(self, timeout_s: float = 20) -> None:
         assert self._subscribed.wait(timeout_s), "the subscriber got no connection"
 
     def wait_for(
-        self, condition: Callable[[list[Received]], object], timeout_s: float = 15
+        self, condition: Callable[[list[Received]], object], timeout_s: float = 20
     ) -> list[Received]:
         """All deliveries so far, as soon as they satisfy a condition."""
         with self._changed:
@@ -291,7 +291,7 @@ class Subscriber:
             assert came, f"not delivered in {timeout_s} s; got {self.received[-20:]}"
             return list(self.received)
 
-    def wait_for_topic(self, topic: str, count: int = 1, timeout_s: float = 15) -> list[Received]:
+    def wait_for_topic(self, topic: str, count: int = 1, timeout_s: float = 20) -> list[Received]:
         """At least `count` deliveries of one topic."""
         everything = self.wait_for(lambda all_: sum(r.topic == topic for r in all_) >= count,
                                    timeout_s)  # fmt: skip
@@ -299,7 +299,7 @@ class Subscriber:
 
     def publish(self, topic: str, payload: bytes, **options: Any) -> None:
         """Publish at QoS 1 and wait for the acknowledgement."""
-        self.client.publish(topic, payload, qos=1, **options).wait_for_publish(10)
+        self.client.publish(topic, payload, qos=1, **options).wait_for_publish(20)
 
     def __enter__(self) -> Self:
         options: dict[str, Any] = {}

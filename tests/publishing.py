@@ -85,7 +85,7 @@ def wait_connected(publisher: Publisher) -> None:
     wait_until(lambda: publisher.state[0] is ConnectionState.CONNECTED)
 
 
-def wait_acknowledged(spool: Spool, timeout_s: float = 15) -> None:
+def wait_acknowledged(spool: Spool, timeout_s: float = 20) -> None:
     wait_until(lambda: spool.counters().waiting == 0, timeout_s)
 
 

@@ -139,6 +139,7 @@ def test_answer_to_a_reload_names_the_version_that_was_rolled_back_to(
     )  # fmt: skip
     with daemon:
         daemon.wait_for_log("model.confirmed name=tiny-color version=1.0.0")
+        mosquitto.wait_for_log("edge/gate/command/+ (QoS 1)")
         board.registry.push("1.1.0")
         board.pull("1.1.0")
         (board.models_dir / COLOR / "model.tflite").write_bytes(b"TFL3")
