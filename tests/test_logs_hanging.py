@@ -123,8 +123,9 @@ def test_sink_whose_write_fails_after_it_was_closed_tells_nothing(
     assert told(capsys) == []
 
 
-def test_unresponsive_collector_is_abandoned_in_time() -> None:
+def test_unresponsive_collector_is_abandoned_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.sdk")
+    monkeypatch.setattr(sinks, "CLOSE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         sink = sinks.otlp_sink(f"http://127.0.0.1:{silent.getsockname()[1]}", "gate")
         sink.handle(
@@ -132,7 +133,7 @@ def test_unresponsive_collector_is_abandoned_in_time() -> None:
         )
         before_s = time.monotonic()
         sink.close()
-        assert time.monotonic() - before_s < sinks.CLOSE_S + 2  # all its time-outs: 9 s
+        assert time.monotonic() - before_s < sinks.NETWORK_TIMEOUT_S - 1
 
 
 def test_daemon_stops_in_time_while_a_log_server_hangs(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_daemon_stops_in_time_while_a_log_server_hangs(tmp_path: Path) -> None:
         daemon.wait_for_log("camera.state")
         before_s = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - before_s < sinks.CLOSE_S + 2
+        assert time.monotonic() - before_s < 10  # with the time-out of each record: a minute
 
 
 @pytest.mark.usefixtures("_on_stderr")

@@ -274,6 +274,7 @@ def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
 def test_silent_or_reset_metrics_clients_occupy_no_thread(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    patient_s = metrics.REQUEST_S
     monkeypatch.setattr(metrics, "REQUEST_S", 0.2)
     port, before = free_port(), threading.active_count()
     with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
@@ -285,6 +286,7 @@ def test_silent_or_reset_metrics_clients_occupy_no_thread(
             with one:
                 assert one.recv(1) == b""
         wait_until(lambda: threading.active_count() <= before + 1)
+        monkeypatch.setattr(metrics, "REQUEST_S", patient_s)
         url = f"http://127.0.0.1:{port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert b"edge_spool_writable 1.0" in answer.read()
@@ -294,6 +296,7 @@ def test_silent_or_reset_metrics_clients_occupy_no_thread(
 def test_slow_metrics_clients_occupy_a_bounded_number_of_threads_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    patient_s = metrics.REQUEST_S
     monkeypatch.setattr(metrics, "REQUEST_S", 1.0)
     port, before = free_port(), threading.active_count()
     with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
@@ -308,6 +311,7 @@ def test_slow_metrics_clients_occupy_a_bounded_number_of_threads_for_a_bounded_t
         for one in held:
             one.close()
         assert max(threads) <= 1 + metrics.MAX_CLIENTS
+        monkeypatch.setattr(metrics, "REQUEST_S", patient_s)
         url = f"http://127.0.0.1:{port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert b"edge_spool_writable 1.0" in answer.read()

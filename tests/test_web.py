@@ -237,9 +237,14 @@ def test_a_request_without_a_host_is_refused_on_the_loopback(site: Site) -> None
 
 
 def raw(site: Site, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", site.config.port), timeout=20) as client:
+    """The first line of an answer; nothing when the connection is given up before it."""
+    with (
+        suppress(ConnectionError),
+        socket.create_connection(("127.0.0.1", site.config.port), timeout=20) as client,
+    ):
         client.sendall(request)
         return client.recv(4096).partition(b"\r\n")[0]
+    return b""
 
 
 def test_any_host_is_accepted_on_an_open_server_which_is_logged(
