@@ -13,7 +13,7 @@ import pytest
 from asking import EVENTS, ask, events_of, is_offline, open_ids, states_of, stats_of
 from daemon import CLIP, Daemon
 from edge import config_file
-from edge.config import CameraConfig, Config
+from edge.config import CameraConfig, Config, TrackerConfig
 from edge.errors import EXIT_NO_INPUT, EXIT_OK
 from edge.health import Condition
 from edge.messages import Stats
@@ -115,7 +115,9 @@ def test_objects_end_when_the_camera_is_lost_and_get_new_ids_when_it_returns(
         with Daemon(tmp_path, mosquitto.port, **changes):
             subscriber.wait_for_topic(EVENTS)
             server.leave()
-            subscriber.wait_for(lambda all_: not open_ids(all_))
+            subscriber.wait_for(
+                lambda all_: states_of(all_)[-1].state == "lost" and not open_ids(all_)
+            )
             answer = ask(subscriber, "snapshot", {})
             assert answer.error == "camera front is lost; try later"
             gone = {event.id for event in events_of(subscriber.received)}
@@ -130,15 +132,17 @@ def test_objects_end_when_the_camera_is_lost_and_get_new_ids_when_it_returns(
 def test_objects_outlive_a_short_absence_of_their_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Config(cameras={"front": CameraConfig(source=str(CLIP))})
+    tracker = TrackerConfig(max_lost_s=60)
+    config = Config(cameras={"front": CameraConfig(source=str(CLIP))}, tracker=tracker)
     service = Service(tmp_path / "edge.yaml", config, lambda: config)
     ends = []
     monkeypatch.setattr(service, "_end_objects", lambda _stream: ends.append(True))
     stream = service._streams["front"]
     service._end_unseen(stream)  # before the first frame
+    bgr = scene()
     for share, is_end in ((0.5, False), (1.1, True)):
         seen_s = time.monotonic() - share * config.tracker.max_lost_s
-        stream.newest = Frame("front", 1, scene(), seen_s, 0.0, 0.0)
+        stream.newest = Frame("front", 1, bgr, seen_s, 0.0, 0.0)
         service._end_unseen(stream)
         assert bool(ends) == is_end
 

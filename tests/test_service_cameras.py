@@ -143,7 +143,7 @@ def test_objects_of_a_paused_or_lost_camera_end_and_those_of_the_other_do_not(
 ) -> None:
     with two_servers() as servers:
         cameras = {name: {"source": server.address} for name, server in servers.items()}
-        tracker = {"max_lost_s": 0.5}
+        tracker = {"max_lost_s": 3}  # the door's frames may be late, too
         with Daemon(tmp_path, mosquitto.port, cameras=cameras, tracker=tracker):
             for name in TWO:
                 subscriber.wait_for(lambda all_, name=name: events_at(all_, name), 60)

@@ -92,10 +92,10 @@ def test_event_acknowledged_before_its_commit_never_touches_the_disk(tmp_path: P
 
 
 def test_event_is_on_disk_in_time_though_others_follow(tmp_path: Path) -> None:
-    with open_spool(tmp_path, SpoolConfig(commit_interval_s=0.2)) as spool:
+    with open_spool(tmp_path, SpoolConfig(commit_interval_s=0.5)) as spool:
         for n in range(1, 100):
             spool.put(TOPIC, body(n))
-            time.sleep(0.02)
+            time.sleep(0.2)
             if spool.counters().waiting_in_memory < n:
                 break
         else:

@@ -353,7 +353,7 @@ def test_put_does_not_wait_while_a_full_disk_is_looked_through(
         assert looks.wait(10)
         other = threading.Thread(target=spool.put, args=(TOPIC, body(2)))
         other.start()
-        other.join(5)
+        other.join(15)
         is_done = not other.is_alive()
         release.set()
         (small_disk / "filler").unlink()
