@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mosquitto import free_port
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -22,9 +22,7 @@ Cluster = tuple[str, list[subprocess.Popen[bytes]]]
 @contextlib.contextmanager
 def running(folder: Path, workers: int) -> Iterator[Cluster]:
     """The address of a scheduler with workers, and all their processes, it first."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     scheduler = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
     worker = ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]

@@ -25,6 +25,7 @@ from edge.config import LogConfig
 from edge.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from edge.logs import facts, mqtt, sinks
 from fakes import FakeClock
+from mosquitto import free_port
 from tools import cli as tools_cli
 from waiting import wait_until
 
@@ -32,7 +33,8 @@ logger = logging.getLogger("edge.test_logs")
 
 
 @pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
+def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sinks, "CLOSE_S", 20.0)  # all is written, however late the threads
     root = logging.getLogger()
     level = root.level
     yield
@@ -185,9 +187,7 @@ def test_syslog_gets_rfc5424_with_structured_data(kind: int, prefix: str) -> Non
 def test_unreachable_syslog_server_is_reported_once_and_reconnected(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     sink = sinks.syslog_sink(f"tcp://127.0.0.1:{port}", "gate")
     set_up()
     for _ in range(3):

@@ -18,6 +18,7 @@ from edge.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
 from edge.registry import VERSION_NAME
 from edge.signature import PublicKey
 from models import COLOR
+from mosquitto import free_port
 from registered import golden_folder
 from tools.cli import main
 from waiting import is_listening, wait_until
@@ -28,9 +29,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of a real S3 server: moto's, as a process of its own."""
     pytest.importorskip("moto")
     s3fs = pytest.importorskip("s3fs")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

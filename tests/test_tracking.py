@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from edge.errors import UnavailableError
+from mosquitto import free_port
 from tools import tracking
 from waiting import is_listening, wait_until
 
@@ -145,9 +145,7 @@ def server(tmp_path: Path) -> Iterator[str]:
     """The address of MLflow's own server, a process of its own."""
     for module in ("mlflow", "flask", "flask_cors"):
         pytest.importorskip(module)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {
         "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{tmp_path}/server.db",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
