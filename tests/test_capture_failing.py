@@ -194,7 +194,7 @@ def test_source_whose_every_picture_is_refused_is_lost_with_the_reason():
             time.sleep(0.01)
             return checked(np.zeros((5, 5, 2), np.uint8))
 
-    config = CameraConfig(source=63, read_timeout_s=0.1, **FAST_RETRY)
+    config = CameraConfig(source=63, read_timeout_s=1, **FAST_RETRY)
     with Camera("a", config, open_source=lambda _: TwoChannels([])) as camera:
         wait_until(lambda: camera.status.reconnects >= 1)
         assert camera.status.bad_frames > 1
