@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gc
 import hashlib
@@ -13,10 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,33 +24,17 @@ from edge.config import WebConfig
 from edge.errors import ConfigError, WebError
 from edge.messages import Health
 from edge.web import View, WebServer, check_installed
-from edge.web.server import MAX_CONNECTIONS
 from edge.web.view import HEALTHY_S
 from fakes import FakeClock
 from mosquitto import free_port
+from served import QUICK, Site, httpx, raw
 from viewed import decoded, health_of, info_of, result
 from waiting import wait_until
 
-pytest.importorskip("litestar", reason="the extra `web` is not installed")
-httpx = pytest.importorskip("httpx", reason="the extra `web` is not installed")
 connection = pytest.importorskip("edge.web.connection", reason="the extra `web` is not installed")
 
-# No TLS here, and loading the authorities takes longer than a request.
-QUICK: dict[str, Any] = {"timeout": 20, "verify": False}
 PAGE = Path(edge.__file__).parent / "web" / "page"
 ROUTES = ("/", "/api/info", "/api/stats", "/api/events", "/api/frame.jpg", "/healthz", "/schema")
-
-
-class Site:
-    """A served view with a clock that the test controls."""
-
-    def __init__(self) -> None:
-        self.clock = FakeClock(1000.0)
-        self.view = View(self.clock)
-        self.config = WebConfig(enabled=True, port=free_port())
-
-    def get(self, path: str, **headers: str) -> Any:
-        return httpx.get(f"http://127.0.0.1:{self.config.port}{path}", headers=headers, **QUICK)
 
 
 @pytest.fixture
@@ -236,17 +217,6 @@ def test_a_request_without_a_host_is_refused_on_the_loopback(site: Site) -> None
     assert b" 400 " in raw(site, b"GET /healthz HTTP/1.0\r\n\r\n")
 
 
-def raw(site: Site, request: bytes) -> bytes:
-    """The first line of an answer; nothing when the connection is given up before it."""
-    with (
-        suppress(ConnectionError),
-        socket.create_connection(("127.0.0.1", site.config.port), timeout=20) as client,
-    ):
-        client.sendall(request)
-        return client.recv(4096).partition(b"\r\n")[0]
-    return b""
-
-
 def test_any_host_is_accepted_on_an_open_server_which_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -257,97 +227,6 @@ def test_any_host_is_accepted_on_an_open_server_which_is_logged(
     with WebServer(site.config, site.view):
         assert site.get("/schema", Host="gate.lan:8080").status_code == 200
     assert "web.open host=0.0.0.0 anyone on that network can see the page" in caplog.text
-
-
-def test_connections_are_limited_and_accepted_again_when_some_close(site: Site) -> None:
-    site.view.tell_camera("front", "live", is_paused=False)
-    site.view.tell_progress()
-    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    held: list[socket.socket] = []
-    answers = []
-    for _ in range(MAX_CONNECTIONS + 1):
-        held.append(socket.create_connection(("127.0.0.1", site.config.port), timeout=20))
-        held[-1].sendall(request)
-        answers.append(held[-1].recv(4096).partition(b"\r\n")[0])
-    for one in held:
-        one.close()
-    assert b" 200 " in answers[0]
-    assert b" 503 " in answers[-1]
-    wait_until(lambda: b" 200 " in raw(site, request))
-
-
-def test_silent_connections_time_out_and_block_nobody(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edge.web.connection.ANSWERED_S", 0.5)
-    site.view.tell_camera("front", "live", is_paused=False)
-    site.view.tell_progress()
-    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    held = [
-        socket.create_connection(("127.0.0.1", site.config.port), timeout=20)
-        for _ in range(MAX_CONNECTIONS + 1)
-    ]
-    held[0].sendall(request[:-2])  # never finished
-    held[1].sendall(request + request[:-2])
-    wait_until(lambda: b" 200 " in raw(site, request))
-    for one in held:
-        with one, suppress(ConnectionResetError):
-            while one.recv(4096):  # a time-out would raise
-                pass
-
-
-@pytest.mark.parametrize("first", [b"ZZ\r\n", b"5\r\nhello\r\n"])
-def test_malformed_body_ends_the_connection_and_logs_nothing(
-    site: Site, caplog: pytest.LogCaptureFixture, first: bytes
-) -> None:
-    request = b"HEAD /schema HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", site.config.port), timeout=20) as client:
-        client.sendall(request + first)
-        with suppress(ConnectionResetError, BrokenPipeError):
-            while client.recv(4096):  # a time-out would raise
-                client.sendall(b"ZZ\r\n")
-    assert not caplog.records
-
-
-def test_connections_that_ask_nothing_do_not_take_all_descriptors(site: Site) -> None:
-    held = [
-        socket.create_connection(("127.0.0.1", site.config.port), timeout=20)
-        for _ in range(connection.MAX_OPEN + 10)
-    ]
-    for one in held:
-        one.setblocking(False)
-    wait_until(lambda: sum(map(is_open, held)) == connection.MAX_OPEN)
-    for one in held:
-        one.close()
-
-
-def is_open(one: socket.socket) -> bool:
-    try:
-        one.recv(1)
-    except BlockingIOError:
-        return True
-    except ConnectionResetError:
-        pass
-    return False
-
-
-def test_each_answer_gives_a_connection_its_time_again(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timers: list[asyncio.TimerHandle] = []
-    start = connection.BoundedConnection._restart_timer
-
-    def counted(one: Any) -> None:
-        start(one)
-        timers.append(one._timer)
-
-    monkeypatch.setattr(connection.BoundedConnection, "_restart_timer", counted)
-    with httpx.Client(timeout=20) as browser:
-        for _ in range(3):
-            assert browser.get(f"http://127.0.0.1:{site.config.port}/schema").status_code == 200
-        wait_until(lambda: len(timers) == 1 + 3)
-        assert [timer.cancelled() for timer in timers] == [True] * 3 + [False]
-    wait_until(timers[-1].cancelled)
 
 
 def test_stop_joins_frees_the_port_and_is_idempotent() -> None:
