@@ -1,8 +1,13 @@
-"""Every metric has the value of the `stats` field that it names, in base units."""
+"""Every metric has the value of the `stats` field that it names; its server and file hold up."""
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
+import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -16,7 +21,7 @@ from prometheus_client.registry import CollectorRegistry
 from edge.config import MetricsConfig
 from edge.errors import ConfigError, WebError
 from edge.messages import CameraStats, Info, ModelInfo, MqttStats, SpoolStats, Stats
-from edge.metrics import Collector, Metrics
+from edge.metrics import Collector, Metrics, server
 from mosquitto import LOOPBACK, free_port
 from waiting import wait_until
 
@@ -180,3 +185,141 @@ def test_file_is_written_only_when_it_is_due_and_goes_with_the_daemon(
         wait_until(path.exists)
         assert "edge_info" in path.read_text()
     assert not path.exists()
+
+
+def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        config = MetricsConfig(port=taken.getsockname()[1])
+        with pytest.raises(
+            WebError, match=r"0\.1:\d+: Address already in use; choose .*metrics\.port"
+        ):
+            Metrics(config, lambda: (None, None), lambda: 1).__enter__()
+    config = MetricsConfig(port=9, host="no..host")
+    with pytest.raises(WebError, match="no such host"):
+        Metrics(config, lambda: (None, None), lambda: 1).__enter__()
+
+
+def test_silent_or_reset_metrics_clients_occupy_no_thread(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patient_s = server.REQUEST_S
+    monkeypatch.setattr(server, "REQUEST_S", 0.2)
+    port, before = free_port(), threading.active_count()
+    with Metrics(MetricsConfig(port=port), lambda: (None, STATS), lambda: 1):
+        held = [socket.create_connection((LOOPBACK, port), timeout=20) for _ in range(5)]
+        reset = held.pop()
+        reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset.close()
+        for one in held:
+            with one:
+                assert one.recv(1) == b""
+        wait_until(lambda: threading.active_count() <= before + 1)
+        monkeypatch.setattr(server, "REQUEST_S", patient_s)
+        url = f"http://127.0.0.1:{port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"edge_spool_writable 1.0" in answer.read()
+    assert capsys.readouterr().err == ""
+
+
+def test_slow_metrics_clients_occupy_a_bounded_number_of_threads_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    patient_s = server.REQUEST_S
+    monkeypatch.setattr(server, "REQUEST_S", 1.0)
+    port, before = free_port(), threading.active_count()
+    with Metrics(MetricsConfig(port=port), lambda: (None, STATS), lambda: 1):
+        held = [
+            socket.create_connection((LOOPBACK, port), timeout=20)
+            for _ in range(server.MAX_CLIENTS + 5)
+        ]
+        threads = []
+        while sum(map(is_sent, held)):
+            threads.append(threading.active_count() - before)
+            time.sleep(0.01)
+        for one in held:
+            one.close()
+        assert max(threads) <= 1 + server.MAX_CLIENTS
+        monkeypatch.setattr(server, "REQUEST_S", patient_s)
+        url = f"http://127.0.0.1:{port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"edge_spool_writable 1.0" in answer.read()
+
+
+def test_metrics_are_served_again_after_no_thread_could_be_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    with Metrics(MetricsConfig(port=port), lambda: (None, STATS), lambda: 1):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", fail)
+            for _ in range(server.MAX_CLIENTS):
+                with pytest.raises(OSError, match=r"closed|reset"):
+                    urllib.request.urlopen(url, timeout=10)
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"edge_spool_writable 1.0" in answer.read()
+    assert capsys.readouterr().err == ""
+
+
+def is_sent(client: socket.socket) -> bool:
+    """Send one byte; False when the server has closed the connection."""
+    try:
+        client.sendall(b"G")
+    except OSError:
+        return False
+    return True
+
+
+def test_each_time_a_textfile_cannot_be_written_is_reported_once_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "missing" / "edge.prom"
+    tries: list[Stats] = []
+
+    def known() -> tuple[None, Stats]:
+        tries.append(STATS)
+        return None, tries[-1]
+
+    with Metrics(MetricsConfig(textfile=str(path)), known, lambda: 0.01):
+        for times in (1, 2):
+            tries.clear()
+            wait_until(lambda: len(tries) > 5)
+            assert caplog.text.count("metrics.not_written") == times
+            path.parent.mkdir()
+            wait_until(path.exists)
+            assert "edge_spool_writable 1.0" in path.read_text()
+            if times == 1:
+                path.parent.rename(tmp_path / "former")
+    assert not path.exists()  # old numbers would pass for new ones
+
+
+def test_textfile_is_readable_by_other_users_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "edge.prom"
+    before = os.umask(0o077)  # as in the unit
+    try:
+        with Metrics(MetricsConfig(textfile=str(path)), lambda: (None, STATS), lambda: 0.01):
+            wait_until(path.exists)
+            assert path.stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_textfile_with_too_long_a_name_does_not_break_the_shutdown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = MetricsConfig(textfile=str(tmp_path / ("n" * 300)))
+    with Metrics(config, lambda: (None, STATS), lambda: 0.01):
+        wait_until(lambda: "metrics.not_written" in caplog.text)
+
+
+def test_disabled_metrics_import_and_start_nothing() -> None:
+    code = (
+        "import sys; from edge.metrics import Metrics; from edge.config import MetricsConfig\n"
+        "with Metrics(MetricsConfig(), lambda: (None, None), lambda: 1): pass\n"
+        "assert 'prometheus_client' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

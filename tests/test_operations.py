@@ -1,15 +1,10 @@
-"""Operations: status, doctor, metrics. One daemon serves most of the tests."""
+"""Operations: status, doctor, and metrics of a daemon, which serves most of the tests."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import struct
-import subprocess
-import sys
-import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +14,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemon import Daemon
-from edge import config_file, metrics, status_socket
+from edge import config_file, status_socket
 from edge.cli import doctor, main, status
-from edge.config import CameraConfig, Config, MetricsConfig
-from edge.errors import WebError
+from edge.config import CameraConfig, Config
 from edge.messages import CameraStats, MqttStats, Report, SpoolStats, Stats
 from mosquitto import Mosquitto, free_port
 from viewed import health_of
@@ -257,143 +251,3 @@ def test_daemon_runs_without_a_socket_where_none_can_be_created(
     (tmp_path / status_socket.NAME).mkdir()
     with status_socket.StatusSocket(tmp_path, lambda: b"{}"):
         assert "status.no_socket" in caplog.text
-
-
-def test_taken_metrics_port_is_one_clear_error(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        config = MetricsConfig(port=taken.getsockname()[1])
-        with pytest.raises(
-            WebError, match=r"0\.1:\d+: Address already in use; choose .*metrics\.port"
-        ):
-            metrics.Metrics(config, lambda: (None, None), lambda: 1).__enter__()
-    config = MetricsConfig(port=9, host="no..host")
-    with pytest.raises(WebError, match="no such host"):
-        metrics.Metrics(config, lambda: (None, None), lambda: 1).__enter__()
-
-
-def test_silent_or_reset_metrics_clients_occupy_no_thread(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    patient_s = metrics.REQUEST_S
-    monkeypatch.setattr(metrics, "REQUEST_S", 0.2)
-    port, before = free_port(), threading.active_count()
-    with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
-        held = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(5)]
-        reset = held.pop()
-        reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        reset.close()
-        for one in held:
-            with one:
-                assert one.recv(1) == b""
-        wait_until(lambda: threading.active_count() <= before + 1)
-        monkeypatch.setattr(metrics, "REQUEST_S", patient_s)
-        url = f"http://127.0.0.1:{port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            assert b"edge_spool_writable 1.0" in answer.read()
-    assert capsys.readouterr().err == ""
-
-
-def test_slow_metrics_clients_occupy_a_bounded_number_of_threads_for_a_bounded_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    patient_s = metrics.REQUEST_S
-    monkeypatch.setattr(metrics, "REQUEST_S", 1.0)
-    port, before = free_port(), threading.active_count()
-    with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
-        held = [
-            socket.create_connection(("127.0.0.1", port), timeout=20)
-            for _ in range(metrics.MAX_CLIENTS + 5)
-        ]
-        threads = []
-        while sum(map(is_sent, held)):
-            threads.append(threading.active_count() - before)
-            time.sleep(0.01)
-        for one in held:
-            one.close()
-        assert max(threads) <= 1 + metrics.MAX_CLIENTS
-        monkeypatch.setattr(metrics, "REQUEST_S", patient_s)
-        url = f"http://127.0.0.1:{port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            assert b"edge_spool_writable 1.0" in answer.read()
-
-
-def test_metrics_are_served_again_after_no_thread_could_be_started(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(_self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/metrics"
-    with metrics.Metrics(MetricsConfig(port=port), lambda: (None, stats()), lambda: 1):
-        with monkeypatch.context() as patched:
-            patched.setattr(threading.Thread, "start", fail)
-            for _ in range(metrics.MAX_CLIENTS):
-                with pytest.raises(OSError, match=r"closed|reset"):
-                    urllib.request.urlopen(url, timeout=10)
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            assert b"edge_spool_writable 1.0" in answer.read()
-    assert capsys.readouterr().err == ""
-
-
-def is_sent(client: socket.socket) -> bool:
-    """Send one byte; False when the server has closed the connection."""
-    try:
-        client.sendall(b"G")
-    except OSError:
-        return False
-    return True
-
-
-def test_each_time_a_textfile_cannot_be_written_is_reported_once_and_stops_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "missing" / "edge.prom"
-    tries: list[Stats] = []
-
-    def known() -> tuple[None, Stats]:
-        tries.append(stats())
-        return None, tries[-1]
-
-    with metrics.Metrics(MetricsConfig(textfile=str(path)), known, lambda: 0.01):
-        for times in (1, 2):
-            tries.clear()
-            wait_until(lambda: len(tries) > 5)
-            assert caplog.text.count("metrics.not_written") == times
-            path.parent.mkdir()
-            wait_until(path.exists)
-            assert "edge_spool_writable 1.0" in path.read_text()
-            if times == 1:
-                path.parent.rename(tmp_path / "former")
-    assert not path.exists()  # old numbers would pass for new ones
-
-
-def test_textfile_is_readable_by_other_users_whatever_the_umask(tmp_path: Path) -> None:
-    path = tmp_path / "edge.prom"
-    before = os.umask(0o077)  # as in the unit
-    try:
-        with metrics.Metrics(
-            MetricsConfig(textfile=str(path)), lambda: (None, stats()), lambda: 0.01
-        ):
-            wait_until(path.exists)
-            assert path.stat().st_mode & 0o777 == 0o644
-    finally:
-        os.umask(before)
-    assert not list(tmp_path.iterdir())
-
-
-def test_textfile_with_too_long_a_name_does_not_break_the_shutdown(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    config = MetricsConfig(textfile=str(tmp_path / ("n" * 300)))
-    with metrics.Metrics(config, lambda: (None, stats()), lambda: 0.01):
-        wait_until(lambda: "metrics.not_written" in caplog.text)
-
-
-def test_disabled_metrics_import_and_start_nothing() -> None:
-    code = (
-        "import sys; from edge.metrics import Metrics; from edge.config import MetricsConfig\n"
-        "with Metrics(MetricsConfig(), lambda: (None, None), lambda: 1): pass\n"
-        "assert 'prometheus_client' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
