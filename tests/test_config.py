@@ -243,8 +243,8 @@ def test_state_dir_of_a_service_is_found_from_its_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, name: str, found: str | None
 ):
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    monkeypatch.setattr(config_file, "SERVICE_CONFIGS", tmp_path / "etc")
-    monkeypatch.setattr(config_file, "SERVICE_STATES", tmp_path)
+    monkeypatch.setattr(config_file.daemon, "SERVICE_CONFIGS", tmp_path / "etc")
+    monkeypatch.setattr(config_file.daemon, "SERVICE_STATES", tmp_path)
     (tmp_path / name).symlink_to(tmp_path / "private")  # which this user may not read
     path = tmp_path / config
     path.parent.mkdir()

@@ -219,7 +219,7 @@ def test_status_without_a_daemon_is_one_line_and_exit_code_69(
 def test_fix_names_the_unit_of_the_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config_file, "SERVICE_CONFIGS", tmp_path)
+    monkeypatch.setattr(config_file.daemon, "SERVICE_CONFIGS", tmp_path)
     config = tmp_path / "door.yaml"
     config.write_text(
         f"state_dir: {tmp_path}/state\nmqtt: {{port: 9}}\n"
