@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class ColorInt8Training:
     percentile: of the activation ranges, which stay fixed, measured on `calibration` crops.
     batch: crops a step. learning_rate: relative to each tensor's root mean square.
     ema: share of the moving average that a step keeps. seed: of order and augmentation.
-    float_sha256: of the float network's checkpoint; empty in older checkpoints.
+    float_sha256: of the float network's checkpoint.
     commands: all that made it, the float network's first; see `ColorTraining`.
     """
 
@@ -92,7 +92,6 @@ def resume(
     """
     stored = _read(path)
     before = ColorInt8Training(**stored["config"])
-    before = replace(before, float_sha256=before.float_sha256 or config.float_sha256)
     refuse_other_config(path, _options(before), _options(config))
     ranges = {name: Quantization(*item) for name, item in stored["ranges"].items()}
     state = start(config, network, size, ranges)
@@ -117,7 +116,7 @@ def trained(
     one, and as `resume`.
     """
     config = ColorInt8Training(**_read(path)["config"])
-    if config.float_sha256 not in {"", tracking.hash_of([weights])}:
+    if config.float_sha256 != tracking.hash_of([weights]):
         raise InputError(f"{path} was made from other weights than {weights}, or from renamed ones")
     return config, resume(config, network, size, path)
 

@@ -40,7 +40,7 @@ class ColorTraining:
     composites: further crops made of the labelled ones, whose truth is known; swatches: of one
         plain color each.
     weights_sha256: of the checkpoint whose network the run begins with; empty for a new one.
-    labels_sha256: of the training labels; empty in older checkpoints, which any may continue.
+    labels_sha256: of the training labels.
     emphasis: of a target that goes to its leading term; 0 leaves the shares of the surface.
     hold_out: share of the pictures that runs are compared on in place of training; hold_from: where
         in their order it begins, 0..1.
@@ -163,7 +163,6 @@ def resume(config: ColorTraining, path: Path, device: torch.device) -> State:
         return state
     stored = _load(path, device)
     before = replace(_config_dict(stored["config"]), epochs=config.epochs)
-    before = replace(before, labels_sha256=before.labels_sha256 or config.labels_sha256)
     refuse_other_config(path, _options(before), _options(config))
     if "optimizer" not in stored:
         raise InputError(

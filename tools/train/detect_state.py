@@ -179,7 +179,7 @@ def trained(path: Path, weights: Path, size: InputSize) -> Trained:
     stored = _read(path)
     config = _config(stored)
     graph = build(weights, stored["groups"], config.rank, size)
-    if config.weights_sha256 not in {"", tracking.hash_of([weights])}:  # empty in old checkpoints
+    if config.weights_sha256 != tracking.hash_of([weights]):
         raise InputError(f"{path} was made from other weights than {weights}, or from renamed ones")
     _fill(graph, stored["average"], path)
     return Trained(config, graph, _ranges(stored), stored["step"])
@@ -217,7 +217,7 @@ def stem_text(groups: int, rank: int) -> str:
 
 
 def _config(stored: dict[str, Any]) -> DetectTraining:
-    plain = {"rank": yolox.BLOCK_CHANNELS} | stored["config"]  # not in older checkpoints
+    plain = stored["config"]
     return DetectTraining(**plain | {"size": InputSize(*plain["size"])})
 
 
