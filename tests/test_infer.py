@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge import lookup
+from edge import drawing, lookup
 from edge.cli import main, progress
 from edge.cli.album import Album
 from edge.color import TERMS, ColorModel
@@ -166,7 +166,7 @@ def test_truncated_video_gives_its_frames_and_an_error(tmp_path: Path, infer: In
 
 def test_annotated_pictures_show_boxes(tmp_path: Path, infer: Infer):
     picture = save(tmp_path / "in" / "street.png", street())
-    code, _document = infer(picture, "--annotate", tmp_path / "out")
+    code, (entry,) = infer(picture, "--annotate", tmp_path / "out")
     assert code == EXIT_OK
     drawn = cv2.imread(str(tmp_path / "out" / "street.jpg"))
     assert drawn is not None
@@ -174,6 +174,11 @@ def test_annotated_pictures_show_boxes(tmp_path: Path, infer: Infer):
     # The frame of the blue box, where the picture was black, is orange now.
     assert drawn[160, 191, 2] > 150
     assert drawn[40, 200].max() < 50
+    for found in entry["detections"]:  # each caption has a patch of the object's color
+        top = max(round(found["box_px"][1]), 20)
+        caption = drawn[top - 20 : top]
+        away = np.abs(caption.astype(int) - drawing.TERM_BGR[found["colors"][0]["name"]])
+        assert (away.max(axis=2) < 40).any()
 
 
 def test_annotated_frames_of_a_video_are_numbered(tmp_path: Path, infer: Infer):

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge import drawing
 from edge.values import Box, ColorScore, Frame, Track, TrackState
-from edge.web import View, picture
+from edge.web import View
 from edge.web.picture import MAX_JPEGS_PER_S, Pictures, drawn
 from edge.web.view import MAX_EVENTS, Scene
 from fakes import FakeClock
@@ -136,7 +137,7 @@ def test_caption_names_label_score_and_dominant_color(
     colors: tuple[ColorScore, ...], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = []
-    monkeypatch.setattr(picture.cv2, "putText", lambda _bgr, text, *_: texts.append(text))
+    monkeypatch.setattr(drawing.cv2, "putText", lambda _bgr, text, *_: texts.append(text))
     drawn(scene(track(1, Box(100, 100, 60, 60)), colors))
     assert texts == [text]
 
@@ -144,7 +145,7 @@ def test_caption_names_label_score_and_dominant_color(
 def plate(box_px: Box) -> np.ndarray:
     """Return the part of a drawn picture that a caption's plate fills: it holds all the text."""
     made = drawn(scene(track(1, box_px), (ColorScore("red", 0.9),)))
-    rows, columns = np.nonzero((made == picture.PLATE).all(axis=2))
+    rows, columns = np.nonzero((made == drawing.PLATE).all(axis=2))
     place = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     found = made[place].copy()
     made[place] = 0

@@ -7,14 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from edge import lookup, picture_file
+from edge.drawing import draw_box, draw_caption
 from edge.errors import EdgeError
 from edge.inference.inputs import Picture
-from edge.values import Image
-
-BOX_BGR = (0, 200, 255)
+from edge.values import Box, Image
 
 
 class Album:
@@ -67,32 +64,17 @@ class Album:
 def _draw_results(bgr: Image, entry: dict[str, Any]) -> Image:
     """Return a copy with boxes, labels and colors drawn into it.
 
-    Captions are written over all boxes, the surest last. Lines and letters grow with the picture.
+    Captions are written over all boxes, the surest last.
     """
     drawn = bgr.copy()
     detections = sorted(entry.get("detections", ()), key=lambda detection: detection["score"])
-    line_px = max(2, round(bgr.shape[0] / 400))
     for detection in detections:
-        x, y, width, height = (round(value) for value in detection["box_px"])
-        cv2.rectangle(drawn, (x, y), (x + width, y + height), BOX_BGR, line_px)
+        draw_box(drawn, Box(*detection["box_px"]), detection["label"])
     for detection in detections:
-        x, y = (round(value) for value in detection["box_px"][:2])
-        color = f" {detection['colors'][0]['name']}" if detection["colors"] else ""
-        text = f"{detection['label']}{color} {detection['score']:.2f}"
-        _caption(drawn, text, (x + 2, y - 2 - line_px))
+        color = detection["colors"][0]["name"] if detection["colors"] else ""
+        text = f"{detection['label']} {detection['score']:.2f} {color}".rstrip()
+        draw_caption(drawn, text, color, detection["box_px"][:2])
     if "colors" in entry:
-        _caption(drawn, f"{entry['dominant']} {entry['colors'][0]['score']:.2f}", (2, 0))
+        text = f"{entry['dominant']} {entry['colors'][0]['score']:.2f}"
+        draw_caption(drawn, text, entry["dominant"], (0, 0))
     return drawn
-
-
-def _caption(bgr: Image, text: str, at: tuple[int, int]) -> None:
-    """Write text on a dark plate, inside the picture; `at` is its lower left corner."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, bgr.shape[0] / 1100)
-    thick = max(1, round(1.4 * scale))
-    (width, height), below = cv2.getTextSize(text, font, scale, thick)
-    left = max(0, min(at[0], bgr.shape[1] - width - 2))
-    base = max(at[1], height + 2)
-    plate = (left - 2, base - height - 2), (left + width + 2, base + below)
-    cv2.rectangle(bgr, *plate, 0, cv2.FILLED)
-    cv2.rectangle(bgr, *plate, BOX_BGR, thick)  # an edge: plates may overlap
-    cv2.putText(bgr, text, (left, base), font, scale, (255, 255, 255), thick, cv2.LINE_AA)
