@@ -7,7 +7,8 @@ Under a root other than `/` (an image, a package's staging folder) systemd is no
 image the daemon is enabled by the link that systemd would make.
 
 `edge@.service` is derived from `edge.service` and runs further daemons: its instance `door`
-reads /etc/edge/door.yaml and keeps its state in /var/lib/edge-door.
+reads /etc/edge/door.yaml and keeps its state in /var/lib/edge-door. The units of a Raspberry Pi's
+camera module are placed, too, but not enabled.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from edge.errors import EXIT_UNAVAILABLE, EdgeError
 
 UNIT = "edge.service"
 TEMPLATE = "edge@.service"
+MODULE_SOCKET = "edge-rpicam.socket"
+MODULE_UNITS = (MODULE_SOCKET, "edge-rpicam@.service")
 WANTED_BY = "multi-user.target.wants"
 ADMIN_UNITS = Path("/etc/systemd/system")
 PACKAGE_UNITS = Path("/usr/lib/systemd/system")
@@ -110,9 +113,10 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
     unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _program_path(program, place))
     units = place.path(place.units)
     config = place.path(SERVICE_CONFIGS)
+    changed = [_write(units / UNIT, unit), _write(units / TEMPLATE, template(unit))]
+    changed += [_write(units / name, (_source() / name).read_text()) for name in MODULE_UNITS]
     steps = [
-        _write(units / UNIT, unit),
-        _write(units / TEMPLATE, template(unit)),
+        *changed,
         _write(config / EXAMPLE, (_source() / EXAMPLE).read_text()),
         _write(config / CONFIG, (_source() / CONFIG).read_text(), is_kept=True),
         _write(config / ENVIRONMENT, (_source() / ENVIRONMENT).read_text(), is_kept=True),
@@ -122,7 +126,7 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
         if any(step.act for step in final):
             final += [_command("systemd-sysusers", "edge.conf")]
             final += [_command("systemd-tmpfiles", "--create", "edge.conf")]
-        is_changed = any(step.act for step in steps[:2])
+        is_changed = any(step.act for step in changed)
         final += _start_steps(is_changed=is_changed, is_started=is_started)
     elif is_started and place.units == ADMIN_UNITS:
         final.append(_link(units / WANTED_BY / UNIT, ADMIN_UNITS / UNIT))
@@ -141,12 +145,15 @@ def uninstall_steps(place: Place, *, is_purged: bool = False) -> list[Step]:
     _check_package(place)
     _check_links(place)
     units = place.path(place.units)
-    steps = [_remove(units / name) for name in (UNIT, TEMPLATE)]
+    steps = [_remove(units / name) for name in (UNIT, TEMPLATE, *MODULE_UNITS)]
     steps += [_remove(link) for link in _enabled(units)]
     steps += [_remove(path) for path in place.made_by().values()]
     if place.is_running_system:
-        stop = [_systemctl("disable", "--now", UNIT), _systemctl("stop", "edge@*.service")]
-        steps = [*(stop if steps[0].act else []), *steps, _systemctl("daemon-reload")]
+        names = [name for name in (UNIT, MODULE_SOCKET) if (units / name).exists()]
+        stop = [_systemctl("disable", "--now", name) for name in names]
+        if names:
+            stop.append(_systemctl("stop", "edge@*.service", "edge-rpicam@*.service"))
+        steps = [*stop, *steps, _systemctl("daemon-reload")]
     if not is_purged:
         return steps + [_keep(path) for path in _local_paths(place)]
     steps += [_remove(path) for path in _local_paths(place)]
@@ -300,6 +307,7 @@ def _local_paths(place: Place) -> Iterator[Path]:
     yield from _state(place, ("edge", *(f"edge-{name}" for name in _instances(place))))
     yield from sorted(units.glob("edge.service.d"))
     yield from sorted(units.glob("edge@*.service.d"))
+    yield from sorted(units.glob("edge-rpicam*.d"))
     yield place.path(SERVICE_CONFIGS)
 
 
@@ -334,8 +342,9 @@ def _strangers(place: Place) -> Iterator[Path]:
 
 def _enabled(units: Path) -> list[Path]:
     """Return the links that `systemctl enable` made, including those of instances."""
-    links = sorted(units.glob("*.wants/edge*.service"))
-    return [link for link in links if link.name == UNIT or link.name.startswith("edge@")]
+    links = sorted(units.glob("*.wants/edge*"))
+    own = {UNIT, MODULE_SOCKET}
+    return [link for link in links if link.name in own or link.name.startswith("edge@")]
 
 
 def _remove(path: Path) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge.capture import open_source, source
+from edge.capture.reader import EndCause, Reader
 from edge.config import CameraConfig
 from edge.errors import CameraError
 from edge.values import Image
@@ -109,6 +111,29 @@ def test_error_for_a_busy_camera_asks_who_uses_it(monkeypatch: pytest.MonkeyPatc
         opened(monkeypatch, device)
     assert device.is_released
     assert device.properties == {}
+
+
+@pytest.mark.usefixtures("board")
+@pytest.mark.parametrize("is_free", [True, False])
+@pytest.mark.parametrize(
+    ("name", "is_module"), [("unicam-image", True), ("rp1-cfe-csi2_ch0", True), ("HD Cam", False)]
+)
+def test_reason_names_the_way_to_the_camera_module_of_a_raspberry_pi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, is_module: bool, is_free: bool
+) -> None:
+    (tmp_path / "video3").mkdir()
+    (tmp_path / "video3" / "name").write_text(f"{name}\n")
+    monkeypatch.setattr(source, "VIDEO_CLASS", tmp_path)
+    monkeypatch.setattr(cv2, "VideoCapture", Device([None] * 20, is_free=is_free))
+    woken = threading.Event()
+    config = CameraConfig(source="/dev/video3")
+    reader = Reader(config, open_source, lambda *_: None, lambda: None, woken)
+    reader.start()
+    assert woken.wait(20)
+    outcome = reader.outcome()
+    assert outcome is not None
+    assert outcome.cause is EndCause.LOST
+    assert ("tcp://127.0.0.1:8888" in outcome.reason) is is_module
 
 
 @pytest.mark.usefixtures("board")

@@ -29,6 +29,8 @@ def test_image_gets_units_a_valid_config_and_the_complete_example(tmp_path: Path
         "etc/tmpfiles.d/edge.conf",
         "etc/systemd/system/edge.service",
         "etc/systemd/system/edge@.service",
+        "etc/systemd/system/edge-rpicam.socket",
+        "etc/systemd/system/edge-rpicam@.service",
     }
     assert config_file.load(tmp_path / "etc/edge/edge.yaml").cameras
 
@@ -56,6 +58,8 @@ def test_second_install_reports_that_nothing_changed(
     assert call(tmp_path) == EXIT_OK
     assert tree(tmp_path) == before
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "unchanged",
+        "unchanged",
         "unchanged",
         "unchanged",
         "unchanged",

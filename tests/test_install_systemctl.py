@@ -43,7 +43,7 @@ def test_systemctl_is_called_only_for_what_changed(
         *made, "systemctl daemon-reload", "systemctl try-restart edge.service", start,
     ]  # fmt: skip
     assert placed() == [start]
-    for unit in ("edge.service", "edge@.service"):
+    for unit in ("edge.service", "edge@.service", *install.MODULE_UNITS):
         (tmp_path / "etc/systemd/system" / unit).write_text("old")
         assert placed(is_started=False) == ["systemctl daemon-reload"]
     (tmp_path / "etc/edge/edge.example.yaml").write_text("old")
@@ -60,12 +60,15 @@ def test_service_is_stopped_before_its_units_are_removed(
 ) -> None:
     unit = tmp_path / "etc/systemd/system/edge.service"
     unit.parent.mkdir(parents=True)
-    unit.write_text("")
+    for path in (unit, unit.with_name(install.MODULE_SOCKET)):
+        path.write_text("")
     steps = install.uninstall_steps(Place(tmp_path))
-    with pytest.raises(install.InstallError, match=r"stop edge@\*\.service: Access denied$"):
+    fault = r"stop edge@\*\.service edge-rpicam@\*\.service: Access denied$"
+    with pytest.raises(install.InstallError, match=fault):
         list(install.run(steps, is_dry=False))
     assert systemctl_calls == [
         "systemctl disable --now edge.service",
-        "systemctl stop edge@*.service",
+        "systemctl disable --now edge-rpicam.socket",
+        "systemctl stop edge@*.service edge-rpicam@*.service",
     ]
     assert unit.exists()

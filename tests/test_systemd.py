@@ -79,6 +79,17 @@ def test_systemd_accepts_every_key(installed_unit: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")  # unknown keys only warn
 
 
+def test_systemd_accepts_every_key_of_the_camera_module(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name in install.MODULE_UNITS:
+        text = SOURCE.with_name(name).read_text().replace("/usr/bin/rpicam-vid", "/bin/true")
+        (tmp_path / name).write_text(text)
+    command = ["systemd-analyze", "verify", tmp_path / install.MODULE_SOCKET]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_security_exposure_stays_low(installed_unit: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSURE}"]
     done = subprocess.run([*command, installed_unit], capture_output=True, text=True, check=False)

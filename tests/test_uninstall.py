@@ -26,11 +26,15 @@ def test_uninstall_keeps_config_and_state_until_purged(tmp_path: Path) -> None:
     dropin = tmp_path / "etc/systemd/system/edge.service.d/local.conf"
     dropin.parent.mkdir()
     dropin.write_text("[Service]\n")
+    module = dropin.parents[1] / "edge-rpicam@.service.d"
+    module.mkdir()
     assert call(tmp_path, "uninstall-service") == EXIT_OK
-    assert not list((tmp_path / "etc/systemd/system").glob("*.service"))
+    units = tmp_path / "etc/systemd/system"
+    assert [path.name for path in units.iterdir() if path.is_file()] == []
     assert not list(tmp_path.glob("etc/*.d/edge.conf"))
     assert spool.exists()
     assert dropin.exists()
+    assert module.exists()
     assert (tmp_path / "etc/edge/edge.yaml").exists()
     assert call(tmp_path, "uninstall-service", "--purge") == EXIT_OK
     assert call(tmp_path, "uninstall-service", "--purge") == EXIT_OK  # nothing left to do
@@ -46,6 +50,7 @@ def instances(root: Path) -> dict[str, Path]:
         folder.mkdir(parents=True, exist_ok=True)
     (etc / "edge/door-2.yaml").write_text("cameras: {door: {source: 1}}\n")
     (wants / "edge@yard.service").symlink_to(f"/etc/systemd/system/{install.TEMPLATE}")
+    (wants / install.MODULE_SOCKET).symlink_to(f"/etc/systemd/system/{install.MODULE_SOCKET}")
     folders = {}
     for name in ("door-2", "yard", "attic", "else"):
         folders[name] = root / f"var/lib/private/edge-{name}"
@@ -103,6 +108,7 @@ def test_purge_of_the_package_removes_only_the_state_of_instances(tmp_path: Path
         "edge-else"
     ]
     assert not list(tmp_path.rglob("edge@yard.service"))
+    assert not list(tmp_path.rglob(install.MODULE_SOCKET))
 
 
 def test_uninstall_leaves_no_dangling_unit_links(tmp_path: Path) -> None:
@@ -111,6 +117,7 @@ def test_uninstall_leaves_no_dangling_unit_links(tmp_path: Path) -> None:
     assert [link.name for link in wants.iterdir()] == [install.UNIT]
     # As `systemctl enable` does.
     (wants / "edge@door.service").symlink_to(f"/etc/systemd/system/{install.TEMPLATE}")
+    (wants / install.MODULE_SOCKET).symlink_to(f"/etc/systemd/system/{install.MODULE_SOCKET}")
     (wants / "other.service").symlink_to("/etc/systemd/system/other.service")
     assert call(tmp_path, "uninstall-service") == EXIT_OK
     assert [link.name for link in wants.iterdir()] == ["other.service"]

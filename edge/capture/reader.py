@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge.capture.address import SourceKind, kind_of
-from edge.capture.source import FOLDER_FPS, Source
+from edge.capture.source import FOLDER_FPS, Source, no_frame_reason
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from edge.values import Image
@@ -205,7 +205,7 @@ class Reader:
 
     def _at_end(self, source: Source, delivered: int) -> Outcome | None:
         if source.is_live:
-            return Outcome(EndCause.LOST, "no frame in time, or the sender closed the stream")
+            return Outcome(EndCause.LOST, no_frame_reason(self._config))
         if delivered == 0:
             raise InputError(f"{self._config.source}: no picture in it can be read")
         if self._config.loop:

@@ -46,8 +46,16 @@ STREAM_OPTIONS = "rtsp_transport;tcp|fpsprobesize;2"
 FFMPEG_QUIET = "8"  # AV_LOG_FATAL: a stream that stays away would fill the journal
 
 NO_GSTREAMER = (
-    "this OpenCV has no GStreamer (wheels from PyPI never have it); on Debian install "
-    "python3-opencv and make the virtual environment with --system-site-packages"
+    "this OpenCV has no GStreamer (wheels from PyPI never have it); use Debian's python3-opencv as "
+    "README.md says (Sources)"
+)
+# Receivers of a Raspberry Pi's camera modules, until the Pi 4 and on the Pi 5. OpenCV opens them
+# and never gets a picture (opencv/opencv#22820): libcamera has to set up the sensor.
+VIDEO_CLASS = Path("/sys/class/video4linux")
+MODULE_NAMES = ("unicam", "rp1-cfe")
+MODULE_HINT = (
+    "it is a Raspberry Pi's camera module: enable edge-rpicam.socket and read "
+    "tcp://127.0.0.1:8888 (README.md, Camera modules)"
 )
 
 
@@ -106,6 +114,13 @@ def open_source(config: CameraConfig) -> Source:
     if kind is SourceKind.IMAGES:
         return ImageFolder(image_paths(path_of(config.source)), config.fps or FOLDER_FPS)
     return VideoSource(config)
+
+
+def no_frame_reason(config: CameraConfig) -> str:
+    """Return why an opened live source gives no frame, in words for the log."""
+    if kind_of(config.source) is SourceKind.V4L2 and _is_module(config):
+        return f"no frame: {MODULE_HINT}"
+    return "no frame in time, or the sender closed the stream"
 
 
 def read_image(path: Path) -> Image:
@@ -311,6 +326,15 @@ def _v4l2_index(config: CameraConfig) -> int:
     return int(match[1])
 
 
+def _is_module(config: CameraConfig) -> bool:
+    """Return whether a V4L2 device is the receiver of a Raspberry Pi's camera module."""
+    try:
+        name = (VIDEO_CLASS / f"video{_v4l2_index(config)}" / "name").read_text()
+    except (OSError, CameraError):
+        return False
+    return name.startswith(MODULE_NAMES)
+
+
 def _cannot_open(config: CameraConfig, kind: SourceKind) -> CameraError | InputError:
     name = redact(config.source)
     if kind is SourceKind.VIDEO:
@@ -318,7 +342,8 @@ def _cannot_open(config: CameraConfig, kind: SourceKind) -> CameraError | InputE
     if kind is SourceKind.STREAM:
         hint = "check address, login and network"
     elif kind is SourceKind.V4L2:
-        hint = "is another program, or another camera of the config, using it?"
+        busy = "is another program, or another camera of the config, using it?"
+        hint = MODULE_HINT if _is_module(config) else busy
     else:
         hint = "try gst-launch-1.0"
     return CameraError(f"cannot open {name}: {hint}")

@@ -72,6 +72,28 @@ check "watchdog kills and restarts a hung daemon" restarted
 began=$(seconds)
 check "stops" systemctl stop edge
 check "stops within 5 s" test $(($(seconds) - began)) -le 5
+# The units of a Raspberry Pi's camera module, with a stand-in for its program.
+python=$(sed -n '1s/^#!//p' "$(command -v edge)")
+"$python" -c 'import cv2, sys; clip = cv2.VideoCapture(sys.argv[1])
+for name in ("1.jpg", "2.jpg"): cv2.imwrite("/srv/" + name, clip.read()[1])' "$clip"
+chmod 644 /srv/*.jpg
+printf '#!/bin/sh\nwhile cat /srv/1.jpg && sleep .05 && cat /srv/2.jpg; do sleep .05; done\n' >/usr/bin/rpicam-vid
+chmod 755 /usr/bin/rpicam-vid
+module_is() { [ "$(systemctl list-units --plain --no-legend 'edge-rpicam@*' | wc -l)" = "$1" ]; }
+becomes() { for _ in $(seq 100); do module_is "$1" && return 0; sleep 0.2; done; return 1; }
+check "the camera module's socket is not enabled" test "$(systemctl is-enabled edge-rpicam.socket)" = disabled
+check "it can be" systemctl enable --quiet --now edge-rpicam.socket
+check "the camera module rests while nobody reads" module_is 0
+sed -i 's,^cameras.*,cameras: {front: {source: "tcp://127.0.0.1:8888"}},' /etc/edge/edge.yaml
+systemctl start edge
+check "the daemon reads the camera module" healthy
+check "which runs" module_is 1
+check "and is not root" test "$(ps -o uid= -p "$(pgrep -o -f /usr/bin/rpicam-vid)")" -gt 1000
+systemctl restart edge
+check "a daemon that starts again reads it again" healthy
+systemctl stop edge
+check "it stops when the daemon does" becomes 0
+systemctl disable --quiet --now edge-rpicam.socket
 echo 'camras: {}' >/etc/edge/edge.yaml
 systemctl start edge 2>/dev/null
 sleep 4
