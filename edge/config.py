@@ -19,6 +19,7 @@ PREFIX_PATTERN = r"^(?=.{1,128}$)/?[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*$(?!\n)"
 # A name, an IPv4 or an IPv6 address.
 HOST_PATTERN = r"^(?:[^\s/@:\[]+|[^\s/@:\[]*:[^\s/@:\[]*:[^\s/@\[]*)$(?!\n)"
 TEXT_PATTERN = r"^[^\x00]+$"  # no system call takes a NUL
+PIXEL_FORMAT_PATTERN = r"^([A-Z0-9 ]{4})?$(?!\n)"
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Score = Annotated[float, Meta(ge=0.01, le=1)]  # below this, a detector finds objects everywhere
@@ -35,6 +36,7 @@ Name = Annotated[
 Prefix = Annotated[str, Meta(pattern=PREFIX_PATTERN)]
 Text = Annotated[str, Meta(pattern=TEXT_PATTERN)]
 Host = Annotated[str, Meta(pattern=HOST_PATTERN)]
+PixelFormat = Annotated[str, Meta(pattern=PIXEL_FORMAT_PATTERN)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 PointConfig = tuple[Share, Share]
@@ -140,6 +142,10 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     retry_min_s, retry_max_s: bounds of the jittered back-off between attempts.
     width, height, fps: requested from a V4L2 camera; 0 = its default. fps is also the rate of a
         folder of images; 0 = one a second; at least one a day.
+    pixel_format: four characters, requested from a V4L2 camera, such as MJPG, which brings large
+        frames faster over USB; empty = OpenCV's choice.
+    rotate: by how many degrees frames are turned clockwise; zones, masks and boxes are in the
+        turned frame.
     zones: named polygons; events list those that contain the object's foot point.
     masks: polygons without motion or detections.
     motion: this camera's motion gate; None = that of the whole file.
@@ -157,6 +163,8 @@ class CameraConfig(Section, frozen=True, kw_only=True):
     width: Pixels = 0
     height: Pixels = 0
     fps: Rate = 0
+    pixel_format: PixelFormat = ""
+    rotate: Literal[0, 90, 180, 270] = 0
     zones: dict[Name, PolygonConfig] = {}
     masks: tuple[PolygonConfig, ...] = ()
     motion: MotionConfig | None = None

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from edge.capture import (
@@ -183,6 +184,33 @@ def test_a_working_source_is_quiet_between_images_or_until_the_read_timeout(
 ):
     config = CameraConfig(source=0, fps=fps, read_timeout_s=read_timeout_s)
     assert longest_quiet_s(config) == pytest.approx(quiet_s)
+
+
+@pytest.mark.parametrize(
+    ("rotate", "size", "bright"),
+    [
+        (0, (64, 48), (0, 0)),
+        (90, (48, 64), (-1, 0)),
+        (180, (64, 48), (-1, -1)),
+        (270, (48, 64), (0, -1)),
+    ],
+)
+def test_frames_are_turned_clockwise(
+    rotate: int, size: tuple[int, int], bright: tuple[int, int]
+) -> None:
+    """bright: x and y of what is the upper left pixel of the source."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[0, 0] = 255
+    config = CameraConfig(source=63, rotate=rotate)
+    script = [image, threading.Event()]
+    with Camera("a", config, open_source=lambda _: FakeSource(script)) as camera:
+        frame = camera.take(PATIENCE_S)
+    assert frame is not None
+    assert frame.size == size
+    assert frame.bgr.flags.c_contiguous
+    x, y = bright
+    assert (frame.bgr[y, x] == 255).all()
+    assert frame.bgr.sum() == 3 * 255
 
 
 # Failing hardware

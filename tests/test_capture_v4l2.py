@@ -64,7 +64,9 @@ def board(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source.os, "access", lambda *_: True)
 
 
-def opened(monkeypatch: pytest.MonkeyPatch, device: Device, **settings: float) -> source.Source:
+def opened(
+    monkeypatch: pytest.MonkeyPatch, device: Device, **settings: float | str
+) -> source.Source:
     monkeypatch.setattr(cv2, "VideoCapture", device)
     return open_source(CameraConfig(source="/dev/video3", **settings))
 
@@ -74,14 +76,16 @@ def test_size_rate_and_smallest_buffer_are_requested_from_the_camera(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device, plain = Device([IMAGE]), Device([])
-    camera = opened(monkeypatch, device, width=1280, height=720, fps=15)
+    camera = opened(monkeypatch, device, width=1280, height=720, fps=15, pixel_format="MJPG")
     assert device.opened_as == (3, cv2.CAP_V4L2)
     newest = {cv2.CAP_PROP_BUFFERSIZE: 1}
     assert device.properties == newest | {
         cv2.CAP_PROP_FRAME_WIDTH: 1280,
         cv2.CAP_PROP_FRAME_HEIGHT: 720,
         cv2.CAP_PROP_FPS: 15,
+        cv2.CAP_PROP_FOURCC: int.from_bytes(b"MJPG", "little"),
     }
+    assert next(iter(device.properties)) == cv2.CAP_PROP_FOURCC
     assert (camera.is_live, camera.fps, camera.frames) == (True, 0, 0)
     np.testing.assert_array_equal(camera.read(), IMAGE)
     camera.close()

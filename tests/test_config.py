@@ -147,6 +147,8 @@ WRONG_CAMERAS = {
         "1.5",
     ),
     "{a: {source: 0, masks: [[[0, 0], [1, .nan], [0, 1]]]}}": ("cameras.a.masks.0.1.1", "finite"),
+    "{a: {source: 0, rotate: 45}}": ("cameras.a.rotate", "one of 0, 90, 180, 270", "found 45"),
+    "{a: {source: 0, pixel_format: mjpeg}}": ("cameras.a.pixel_format", "four characters", "MJPG"),
     "{a: {source: 0}, a: {source: 1}}": ("key 'a' stands twice",),
 }
 

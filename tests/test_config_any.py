@@ -22,6 +22,10 @@ TEXTS = st.text(
     min_size=1,
     max_size=20,
 )
+OF_PATTERN = {
+    config.TEXT_PATTERN: TEXTS,
+    config.PIXEL_FORMAT_PATTERN: st.sampled_from(["", "MJPG", "YUYV"]),
+}
 
 
 def _values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
@@ -45,7 +49,7 @@ def _values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
 def _limited(kind: typing.Any, meta: msgspec.Meta) -> st.SearchStrategy[typing.Any]:
     """Return a strategy for an annotated type."""
     if meta.pattern is not None:
-        return TEXTS if meta.pattern == config.TEXT_PATTERN else NAMES
+        return OF_PATTERN.get(meta.pattern, NAMES)
     if kind not in (int, float):
         return _tuples(typing.get_args(kind), meta.min_length or 0)
     low, high = (meta.gt if meta.ge is None else meta.ge), (1e9 if meta.le is None else meta.le)

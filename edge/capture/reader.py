@@ -19,6 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+import cv2
+import numpy as np
+
 from edge.capture.address import SourceKind, kind_of
 from edge.capture.source import FOLDER_FPS, Source, no_frame_reason
 from edge.config import CameraConfig
@@ -31,6 +34,11 @@ GRACE_S = 0.5  # lets OpenCV's own time-out strike first: it ends a call more cl
 # OpenCV opens one source at a time with ffmpeg (opencv/opencv#17057). A reader that waited for
 # another inside it would seem to hang, so readers wait here.
 FFMPEG_KINDS = frozenset({SourceKind.STREAM, SourceKind.VIDEO})
+TURNS = {
+    90: cv2.ROTATE_90_CLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}
 LOOK_S = 0.1  # how often a waiting reader looks whether it is its turn
 
 
@@ -198,6 +206,8 @@ class Reader:
             if source.is_live and frozen_check.is_frozen(bgr):
                 limit_s = self._config.frozen_timeout_s
                 return Outcome(EndCause.LOST, f"the same picture for {limit_s:g} s; frozen?")
+            if self._config.rotate:
+                bgr = np.asarray(cv2.rotate(bgr, TURNS[self._config.rotate]), np.uint8)
             position_s = 0.0 if source.is_live else pace.wait(source.fps)
             self._deliver(bgr, position_s)
             delivered += 1

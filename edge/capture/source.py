@@ -302,7 +302,10 @@ def _decoder_threads() -> list[int]:
 
 def _open_v4l2(config: CameraConfig) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(_v4l2_index(config), cv2.CAP_V4L2)
+    pixel_format = config.pixel_format
     settings = {
+        # First: the camera's sizes and rates depend on it.
+        cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*pixel_format) if pixel_format else 0,
         cv2.CAP_PROP_FRAME_WIDTH: config.width,
         cv2.CAP_PROP_FRAME_HEIGHT: config.height,
         cv2.CAP_PROP_FPS: config.fps,

@@ -8,7 +8,14 @@ from typing import Any
 import msgspec
 import yaml
 
-from edge.config import HOST_PATTERN, NAME_PATTERN, PREFIX_PATTERN, TEXT_PATTERN, Config
+from edge.config import (
+    HOST_PATTERN,
+    NAME_PATTERN,
+    PIXEL_FORMAT_PATTERN,
+    PREFIX_PATTERN,
+    TEXT_PATTERN,
+    Config,
+)
 from edge.config_file.strict_yaml import MAX_FAULT_CHARS, line_of, value_at
 from edge.errors import brief
 
@@ -17,6 +24,7 @@ PATTERNS = {
     PREFIX_PATTERN: "of 1 to 128 letters, digits, _, - and /, without / at its end and without //",
     HOST_PATTERN: "that is a name or address alone; scheme, port and login have keys of their own",
     TEXT_PATTERN: "that is not empty",
+    PIXEL_FORMAT_PATTERN: "of four characters, such as MJPG or YUYV",
 }
 
 ANY_KEY = "..."
