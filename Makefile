@@ -9,7 +9,7 @@ FUZZ_RUNS ?= 100000
 TFLITE_VENV := .venv-tflite-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools demo test test-long faults fuzz test-tflite-runtime check format bench lock deb test-systemd test-arm64 test-homeassistant test-container test-armhf apt-test clean
+.PHONY: help setup setup-tools demo test test-long faults fuzz test-tflite-runtime check format bench lock deb test-gstreamer test-systemd test-arm64 test-homeassistant test-container test-armhf apt-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s '	'
@@ -58,6 +58,9 @@ fuzz: setup  ## 100,000 random commands; as many coverage-guided where atheris r
 
 test-tflite-runtime: apt-test  ## run runtime tests on tflite-runtime 2.14, numpy 1.26, Python 3.11
 	sh tests/tflite_runtime.sh $(TFLITE_VENV)
+
+test-gstreamer:  ## test GStreamer pipelines with Debian's Python and OpenCV (python3-opencv)
+	sh tests/gstreamer.sh
 
 test-homeassistant: setup  ## check the discovery message with Home Assistant's schemas (Python 3.13)
 	sh tests/homeassistant.sh

@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -87,6 +88,28 @@ def test_no_more_readers_are_started_while_too_many_hang():
         release.set()
         wait_until(lambda: len(opened) > 4)
     wait_until(lambda: all(source.is_closed for source in opened))
+
+
+@pytest.mark.parametrize(
+    ("source", "has_hint"), [("libcamerasrc ! videoconvert ! appsink", True), (63, False)]
+)
+def test_a_hanging_pipeline_names_what_to_try(
+    monkeypatch: pytest.MonkeyPatch, source: str | int, *, has_hint: bool
+):
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
+    release = threading.Event()
+    config = CameraConfig(source=source, open_timeout_s=0.01, **FAST_RETRY)
+
+    def hang(_: CameraConfig) -> FakeSource:
+        release.wait()
+        return FakeSource([])
+
+    with Camera("a", config, open_source=hang) as camera:
+        try:
+            wait_until(lambda: camera.status.hung)
+            assert ("try gst-launch-1.0" in camera.status.reason) is has_hint
+        finally:
+            release.set()
 
 
 def test_camera_of_which_all_attempts_hang_for_long_asks_for_a_new_process(

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from edge.capture.address import SourceKind, kind_of
-from edge.capture.source import FOLDER_FPS, Source, no_frame_reason
+from edge.capture.source import FOLDER_FPS, Source, hang_hint, no_frame_reason
 from edge.config import CameraConfig
 from edge.errors import CameraError, InputError
 from edge.values import Image
@@ -109,7 +109,7 @@ class Reader:
         """Return how the reader ended; None while it runs as it should."""
         if self._outcome is None and time.monotonic() >= self._overdue_s:
             self.stop()
-            return Outcome(EndCause.HUNG, "no answer in time; the hanging reader was given up")
+            return Outcome(EndCause.HUNG, f"no answer in time; {hang_hint(self._config)}")
         return self._outcome
 
     @property

@@ -49,6 +49,7 @@ NO_GSTREAMER = (
     "this OpenCV has no GStreamer (wheels from PyPI never have it); use Debian's python3-opencv as "
     "README.md says (Sources)"
 )
+GSTREAMER_HINT = "try gst-launch-1.0; is an element of the pipeline not installed?"
 # Receivers of a Raspberry Pi's camera modules, until the Pi 4 and on the Pi 5. OpenCV opens them
 # and never gets a picture (opencv/opencv#22820): libcamera has to set up the sensor.
 VIDEO_CLASS = Path("/sys/class/video4linux")
@@ -121,6 +122,14 @@ def no_frame_reason(config: CameraConfig) -> str:
     if kind_of(config.source) is SourceKind.V4L2 and _is_module(config):
         return f"no frame: {MODULE_HINT}"
     return "no frame in time, or the sender closed the stream"
+
+
+def hang_hint(config: CameraConfig) -> str:
+    """Return what happened when a call did not return, and what to try, in words for the log."""
+    given_up = "the hanging reader was given up"
+    if kind_of(config.source) is SourceKind.GSTREAMER:  # OpenCV waits for ever, without a source
+        return f"{given_up}; {GSTREAMER_HINT}"
+    return given_up
 
 
 def read_image(path: Path) -> Image:
@@ -348,7 +357,7 @@ def _cannot_open(config: CameraConfig, kind: SourceKind) -> CameraError | InputE
         busy = "is another program, or another camera of the config, using it?"
         hint = MODULE_HINT if _is_module(config) else busy
     else:
-        hint = "try gst-launch-1.0"
+        hint = GSTREAMER_HINT
     return CameraError(f"cannot open {name}: {hint}")
 
 
