@@ -140,7 +140,8 @@ def test_changed_graph_can_be_trained_through_int8(batch: torch.Tensor, picture:
 
 def test_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     graph = trace(yolox.load(yolox.WEIGHTS)).with_shapes((3, 64, 64))
-    config = DetectTraining(size=InputSize(64, 64), groups=1)
+    weights_sha256 = tracking.hash_of([yolox.WEIGHTS])
+    config = DetectTraining(size=InputSize(64, 64), groups=1, weights_sha256=weights_sha256)
     stored = detect_state.as_params(config) | {"size": [64, 64]}
     path = tmp_path / "checkpoint.pt"
     content = {"config": stored, "groups": WHOLE, "ranges": {}, "step": 3}
