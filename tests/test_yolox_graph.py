@@ -13,7 +13,7 @@ pytest.importorskip("rich")
 
 from edge.errors import InputError  # noqa: E402
 from edge.values import Image  # noqa: E402
-from tools import tensor_file  # noqa: E402
+from tools import tensor_file, tracking  # noqa: E402
 from tools.architectures import yolox, yolox_graph  # noqa: E402
 from tools.architectures.separable import patch_covariance, separate  # noqa: E402
 from tools.architectures.yolox import BLOCK_CHANNELS  # noqa: E402
