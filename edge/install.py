@@ -113,10 +113,10 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
     unit = (_source() / UNIT).read_text().replace(DEFAULT_PROGRAM, _program_path(program, place))
     units = place.path(place.units)
     config = place.path(SERVICE_CONFIGS)
-    changed = [_write(units / UNIT, unit), _write(units / TEMPLATE, template(unit))]
-    changed += [_write(units / name, (_source() / name).read_text()) for name in MODULE_UNITS]
+    placed = [_write(units / UNIT, unit), _write(units / TEMPLATE, template(unit))]
+    placed += [_write(units / name, (_source() / name).read_text()) for name in MODULE_UNITS]
     steps = [
-        *changed,
+        *placed,
         _write(config / EXAMPLE, (_source() / EXAMPLE).read_text()),
         _write(config / CONFIG, (_source() / CONFIG).read_text(), is_kept=True),
         _write(config / ENVIRONMENT, (_source() / ENVIRONMENT).read_text(), is_kept=True),
@@ -126,7 +126,7 @@ def install_steps(place: Place, program: Path, *, is_started: bool = True) -> li
         if any(step.act for step in final):
             final += [_command("systemd-sysusers", "edge.conf")]
             final += [_command("systemd-tmpfiles", "--create", "edge.conf")]
-        is_changed = any(step.act for step in changed)
+        is_changed = any(step.act for step in placed)
         final += _start_steps(is_changed=is_changed, is_started=is_started)
     elif is_started and place.units == ADMIN_UNITS:
         final.append(_link(units / WANTED_BY / UNIT, ADMIN_UNITS / UNIT))
@@ -305,9 +305,8 @@ def _local_paths(place: Place) -> Iterator[Path]:
     """
     units = place.path(place.units)
     yield from _state(place, ("edge", *(f"edge-{name}" for name in _instances(place))))
-    yield from sorted(units.glob("edge.service.d"))
-    yield from sorted(units.glob("edge@*.service.d"))
-    yield from sorted(units.glob("edge-rpicam*.d"))
+    for dropins in ("edge.service.d", "edge@*.service.d", "edge-rpicam*.d"):
+        yield from sorted(units.glob(dropins))
     yield place.path(SERVICE_CONFIGS)
 
 

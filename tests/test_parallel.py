@@ -136,7 +136,7 @@ def test_caller_that_stops_does_not_wait_for_items_that_run_long(monkeypatch: py
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("line", range(40, 400, 25))
+@pytest.mark.parametrize("line", range(40, 400, 12))
 def test_ctrl_c_while_results_are_awaited_leaves_no_lock_that_the_pool_needs(line: int):
     """`concurrent.futures.wait`, interrupted, keeps locks without which the pool never ends."""
     left = [line]

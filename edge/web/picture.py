@@ -56,15 +56,14 @@ def drawn(scene: Scene) -> Image:
     A lost object has a thin box where it was last seen, without caption. Captions cover boxes.
     """
     bgr = scene.frame.bgr.copy()
-    confirmed = [track for track in scene.tracks if track.state is TrackState.CONFIRMED]
-    lost = [track for track in scene.tracks if track.state is TrackState.LOST]
-    for track in lost:
-        draw_box(bgr, track.box_px, track.label, is_thin=True)
-    for track in confirmed:
-        draw_box(bgr, track.box_px, track.label)
-    for track in confirmed:
-        colors = scene.colors.get(track.track_id, ())
-        color = colors[0].name if colors else ""
-        text = f"{track.label} {track.score:.2f} {color}".rstrip()
-        draw_caption(bgr, text, color, track.box_px[:2])
+    for track in scene.tracks:
+        if track.state in {TrackState.CONFIRMED, TrackState.LOST}:
+            is_thin = track.state is TrackState.LOST
+            draw_box(bgr, track.box_px, track.label, is_thin=is_thin)
+    for track in scene.tracks:
+        if track.state is TrackState.CONFIRMED:
+            colors = scene.colors.get(track.track_id, ())
+            color = colors[0].name if colors else ""
+            text = f"{track.label} {track.score:.2f} {color}".rstrip()
+            draw_caption(bgr, text, color, track.box_px[:2])
     return bgr
